@@ -1,0 +1,60 @@
+"""Real PostgreSQL, ClickHouse, Redis and S3 for tests, notebooks and daily development.
+
+>>> from triton_env import TritonEnvironment
+>>> with TritonEnvironment() as env:  # doctest: +SKIP
+...     env.postgres.connect()
+
+Names are loaded on first use, so `import triton_env` imports no driver, no Docker SDK and no settings.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from triton_env._version import __version__
+
+if TYPE_CHECKING:
+    from triton_env.environment import TritonEnvironment
+    from triton_env.errors import TritonError
+    from triton_env.services.clickhouse import ClickHouse
+    from triton_env.services.postgres import Postgres
+    from triton_env.services.redis import Redis
+    from triton_env.services.s3 import S3
+    from triton_env.settings import Settings
+    from triton_env.timeline import Phase, Span, Timeline
+
+__all__ = [
+    "S3",
+    "ClickHouse",
+    "Phase",
+    "Postgres",
+    "Redis",
+    "Settings",
+    "Span",
+    "Timeline",
+    "TritonEnvironment",
+    "TritonError",
+    "__version__",
+]
+
+_HOME = {
+    "S3": "services.s3",
+    "ClickHouse": "services.clickhouse",
+    "Phase": "timeline",
+    "Postgres": "services.postgres",
+    "Redis": "services.redis",
+    "Settings": "settings",
+    "Span": "timeline",
+    "Timeline": "timeline",
+    "TritonEnvironment": "environment",
+    "TritonError": "errors",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,80 @@
+"""The command line. Each command is a module here, loaded when it is used.
+
+Data goes to standard output, words to standard error. Exit status: 0 good, 1 the environment failed, 2 wrong use,
+130 Ctrl-C (128 + n for signal n); `run` passes on that of its command.
+
+What is imported at the top of these modules decides how long `--help` takes: click and modules like it, but nothing
+that loads settings, drivers, rich or the Docker SDK.
+"""
+
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Any, NoReturn
+
+import click
+
+from triton_env._version import __version__
+from triton_env.cli.signals import Interrupted
+from triton_env.cli.words import say_error, say_interrupted, say_unexpected
+from triton_env.errors import TritonError
+
+COMMANDS = ("serve", "env", "run", "doctor")
+"""In the order in which people need them. `NAME` is the function `command` of the module `triton_env.cli.NAME`."""
+
+
+class _Commands(click.Group):
+    """Loads commands lazily, and turns every way to fail into words and an exit status."""
+
+    def list_commands(self, context: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, context: click.Context, name: str) -> click.Command | None:
+        if name not in COMMANDS:
+            return None
+        command: click.Command = import_module(f"triton_env.cli.{name}").command
+        return command
+
+    def main(  # type: ignore[override] # never returns, whatever standalone_mode says
+        self,
+        args: Sequence[str] | None = None,
+        prog_name: str | None = None,
+        **extra: Any,
+    ) -> NoReturn:
+        extra.pop("standalone_mode", None)
+        try:
+            answer = super().main(args, prog_name, standalone_mode=False, **extra)
+        except click.ClickException as error:
+            error.show()
+            code = error.exit_code
+        except TritonError as error:
+            say_error(error)
+            code = error.exit_code
+        except Interrupted as interrupted:
+            say_interrupted(interrupted.signal_name)
+            code = interrupted.exit_code
+        except (click.Abort, KeyboardInterrupt):
+            say_interrupted("Ctrl-C")
+            code = 130
+        except Exception as error:
+            say_unexpected(error)
+            code = 1
+        else:
+            code = answer if isinstance(answer, int) else 0
+        sys.exit(code)
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, "-V", "--version", package_name="triton-env", message="triton-env %(version)s")
+def command_line() -> None:
+    """PostgreSQL, ClickHouse, Redis and S3: real services for tests, notebooks and daily development.
+
+    \b
+    serve     from a shell:   python -m triton_env serve
+    run       one command:    python -m triton_env run -- pytest
+    env       their addresses: eval "$(python -m triton_env env --format shell)"
+
+    Settings come from the process environment and from .env in the current folder; see .env.example.
+
+    Exit status: 0 good, 1 the environment failed, 2 wrong use, 130 Ctrl-C; `run` passes on that of its command.
+    """

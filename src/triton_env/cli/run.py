@@ -1,0 +1,116 @@
+"""`run`: an environment around one command."""
+
+import os
+import shutil
+import signal
+import subprocess
+from collections.abc import Mapping
+from types import FrameType
+
+import click
+
+from triton_env.cli.options import runtime_option, selected, services_option
+from triton_env.cli.signals import handled_by, interruptible
+from triton_env.errors import UsageError
+
+_NOT_FOUND, _NOT_EXECUTABLE = 127, 126
+"""As shells have it: https://pubs.opengroup.org/onlinepubs/9799919799/utilities/V3_chap02.html#tag_19_08_02"""
+
+
+@click.command(context_settings={"allow_interspersed_args": False})
+@services_option
+@runtime_option
+@click.argument("cmd", nargs=-1, required=True, type=click.UNPROCESSED, metavar="CMD...")
+def command(services: tuple[str, ...] | None, runtime: str | None, cmd: tuple[str, ...]) -> int:
+    """Start the services, run CMD with their variables, and remove everything when CMD ends.
+
+    \b
+    python -m triton_env run -- pytest -q
+    python -m triton_env run --services postgres -- python app.py --port 8000
+
+    CMD sees the process environment with the variables of the services on top (DATABASE_URL, CLICKHOUSE_HOST,
+    REDIS_URL, AWS_ENDPOINT_URL, ...). SIGINT, SIGTERM and SIGHUP are passed on to it.
+
+    Exit status: that of CMD, 128 + n if signal n ended it; 127 if there is no such command, 126 if it cannot be
+    executed; 1 if a service does not come up; 130, 143 or 129 if a signal came during the start.
+    """
+    from triton_env.environment import TritonEnvironment
+    from triton_env.settings import Settings, process_environment
+
+    inherited = process_environment()
+    _find(cmd[0], inherited)
+    with (
+        interruptible(),
+        TritonEnvironment(Settings(), services=selected(services), runtime=runtime) as environment,
+    ):
+        return _run(cmd, inherited | environment.environ())
+
+
+def _run(cmd: tuple[str, ...], environ: Mapping[str, str]) -> int:
+    """Run the command and return its exit status, passing signals on to it until it has ended."""
+    passing = _PassOn()
+    with handled_by(passing):
+        try:
+            process = subprocess.Popen(cmd, env=dict(environ))  # noqa: S603 - running what the user names is the purpose
+        except OSError as error:
+            raise _not_runnable(cmd[0], _NOT_EXECUTABLE, str(error)) from error
+        passing.to(process)
+        status = process.wait()
+        return status if status >= 0 else 128 - status
+
+
+class _PassOn:
+    """A signal handler that passes signals on to a child process."""
+
+    def __init__(self) -> None:
+        self._process: subprocess.Popen[bytes] | None = None
+        self._early: list[int] = []
+
+    def to(self, process: "subprocess.Popen[bytes]") -> None:
+        """From now on to this process, which also gets what came before it was there."""
+        self._process = process
+        for number in self._early:
+            process.send_signal(number)
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        if self._process is None:
+            self._early.append(number)
+        elif number != signal.SIGINT or not _in_foreground():
+            self._process.send_signal(number)
+
+
+def _in_foreground() -> bool:
+    """Whether this process and its children are in the foreground of a terminal.
+
+    Then Ctrl-C has reached the child already: the terminal sends SIGINT to the whole foreground. A second one would
+    make pytest and others break off the cleanup that the first one began.
+    """
+    try:
+        terminal = os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY)
+    except OSError:
+        return False
+    try:
+        return os.tcgetpgrp(terminal) == os.getpgrp()
+    except OSError:
+        return False
+    finally:
+        os.close(terminal)
+
+
+def _find(name: str, environ: Mapping[str, str]) -> None:
+    """Raise if there is no such command: that should not take a start to find out."""
+    if shutil.which(name, path=environ.get("PATH")):
+        return
+    if os.path.exists(name) and os.sep in name:
+        raise _not_runnable(name, _NOT_EXECUTABLE, "it is there, but is no executable file")
+    raise _not_runnable(name, _NOT_FOUND, "it is in no folder of PATH" if os.sep not in name else "no such file")
+
+
+def _not_runnable(name: str, exit_code: int, cause: str) -> UsageError:
+    error = UsageError(
+        f"The command {name!r} cannot be run.",
+        cause=cause,
+        hint="the command comes after --, for example: python -m triton_env run -- pytest -q",
+    )
+    error.exit_code = exit_code
+    return error

@@ -1,0 +1,92 @@
+"""Words for people, on standard error."""
+
+import sys
+import traceback
+from typing import Any
+
+import click
+
+from triton_env.errors import TritonError
+
+_WIDTH = 200
+"""Longest message of an unexpected exception."""
+
+
+def say(text: str, **style: Any) -> None:
+    """Print `text` on standard error. `style` is that of `click.style`.
+
+    A standard error that is gone (a closed terminal, a pipe without reader) is no reason to fail: whoever says
+    something may be about to remove containers.
+    """
+    try:
+        click.echo(styled(text, **style), err=True, color=None if _colored() else False)
+    except (OSError, ValueError):
+        return
+
+
+def say_notice(text: str) -> None:
+    """Print a warning, which is one line."""
+    say(f"{styled('warning:', fg='yellow', bold=True)} {text}")
+
+
+def say_error(error: TritonError) -> None:
+    """Print an error with its cause and hint, and what was added to it (a failed cleanup)."""
+    if debug_mode():
+        traceback.print_exception(error, file=sys.stderr)
+        return
+    _say_with_hint(str(error))
+    for note in getattr(error, "__notes__", ()):
+        _say_with_hint(note)
+
+
+def say_unexpected(error: Exception) -> None:
+    """Print one short message about a mistake of ours."""
+    if debug_mode():
+        traceback.print_exception(error, file=sys.stderr)
+        return
+    message = " ".join(f"{type(error).__name__}: {error}".split())
+    short = message if len(message) <= _WIDTH else message[: _WIDTH - 1] + "…"
+    _say_with_hint(f"This should not have happened: {short}\n\nhint: DEBUG_MODE=true shows the traceback")
+
+
+def say_interrupted(by: str) -> None:
+    """Print that a command was broken off."""
+    say(f"\nInterrupted by {by}. What was started is removed.")
+
+
+def styled(text: str, **style: Any) -> str:
+    """`text` with ANSI styles, which `click.echo` strips where there is no terminal."""
+    return click.style(text, **style) if style else text
+
+
+def marks(stream: Any) -> dict[str, str]:
+    """Signs for good, warning, bad and a mend, which `stream` can encode."""
+    unicode = "utf" in str(getattr(stream, "encoding", "") or "").lower()
+    signs = "✓!✗→" if unicode else "+!x>"
+    return dict(zip(("good", "warning", "bad", "mend"), signs, strict=True))
+
+
+def debug_mode() -> bool:
+    """Whether DEBUG_MODE is on. Settings that cannot be read count as off: they are the error to be shown."""
+    from triton_env.settings import Settings
+
+    try:
+        return Settings().debug_mode
+    except TritonError:
+        return False
+
+
+def _say_with_hint(text: str) -> None:
+    body, separator, hint = text.partition("\nhint: ")
+    say(f"{styled('error:', fg='red', bold=True)} {body}")
+    if separator:
+        say(f"{styled('hint:', fg='cyan', bold=True)} {hint}")
+
+
+def _colored() -> bool:
+    """Whether styles may stay; https://no-color.org asks to leave them out."""
+    if not sys.stderr.isatty():
+        return False
+    from triton_env.settings import process_environment
+
+    return not process_environment().get("NO_COLOR")

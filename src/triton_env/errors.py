@@ -1,0 +1,198 @@
+"""Every error that triton-env raises on purpose.
+
+TritonError
+├── UsageError                  wrong use: mend the call or the configuration
+│   ├── InvalidSetting          a variable or argument has a value that cannot be used
+│   ├── LocalStackTokenRequired a LocalStack image that refuses to start without a token
+│   ├── UnknownService          a service name that does not exist
+│   ├── UnknownRuntime          a runtime name that does not exist
+│   ├── ServiceNotSelected      this environment was started without that service
+│   └── NotStarted              the environment is not running
+├── RuntimeUnavailable          the runtime that was asked for cannot run here
+│   ├── EngineUnreachable       no Docker engine answers
+│   ├── EnginePermissionDenied  the engine's socket may not be used by this user
+│   └── EngineTooOld            the engine lacks what is needed
+├── ImageUnavailable            an image is neither on the engine nor to be pulled
+├── PortTaken                   a port that was asked for belongs to somebody else
+├── EngineFailed                the engine refused or broke off a request
+├── StartFailed                 a service did not come up
+│   ├── ServiceExited           its container or process ended during the start
+│   ├── ServiceNotReady         it never answered a client within its timeout
+│   └── StartCancelled          the start was called off (Ctrl-C, stop(), another service failed)
+└── CleanupFailed               something of ours may be left behind
+
+A message says what went wrong, where, the last cause and the last log lines, then a hint with a command
+to run. Exceptions of libraries are kept as `__cause__` and never have to be caught by users.
+"""
+
+import re
+import textwrap
+from collections.abc import Sequence
+
+_WIDTH = 110
+_HEIGHT = 24
+_LOG_LINES = 12
+_CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|[\x00-\x08\x0b-\x1f\x7f]")
+"""Colours of servers that think they write to a terminal, and other bytes that would upset ours."""
+
+
+def _tail(text: str, lines: int) -> list[str]:
+    """The last `lines` non-empty lines of `text`, each cut to the width of a screen."""
+    readable = (_CONTROL.sub("", line).expandtabs(4).rstrip() for line in text.splitlines())
+    kept = [line for line in readable if line][-lines:]
+    return [line if len(line) <= _WIDTH else line[: _WIDTH - 1] + "…" for line in kept]
+
+
+def _head(text: str, lines: int) -> list[str]:
+    """The first `lines` lines of `text`, wrapped to the width of a screen."""
+    wrapped = [part for line in text.splitlines() for part in textwrap.wrap(line, _WIDTH, break_on_hyphens=False)]
+    return wrapped if len(wrapped) <= lines else [*wrapped[: lines - 1], f"… ({len(wrapped) - lines + 1} more lines)"]
+
+
+class TritonError(Exception):
+    """Base of all errors of triton-env.
+
+    Args:
+        what: what went wrong, in one sentence.
+        where: the service, container, file or address that is concerned.
+        cause: the last cause in the words of whoever reported it; its last three lines are shown.
+        log_tail: the last lines that the service wrote; twelve are shown, or as many as a screen of 24 lines leaves.
+        hint: what to do next, best with a command.
+    """
+
+    exit_code = 1
+    """Exit status of the command line for this error."""
+
+    def __init__(
+        self,
+        what: str,
+        *,
+        where: str = "",
+        cause: str = "",
+        log_tail: str = "",
+        hint: str = "",
+    ) -> None:
+        self.what = what
+        self.where = where
+        self.cause = cause
+        self.log_tail = log_tail
+        self.hint = hint
+        super().__init__(what)
+
+    def __str__(self) -> str:
+        lines = _head(self.what, 6)
+        lines += _labelled("  where: ", _head(self.where, 2))
+        lines += _labelled("  cause: ", _tail(self.cause, 3))
+        # A word of the hint is never broken: it may be part of a command to copy.
+        hint = textwrap.wrap(self.hint, _WIDTH, break_long_words=False, break_on_hyphens=False)
+        hint = ["", *_labelled("hint: ", hint)] if hint else []
+        log = _tail(self.log_tail, min(_LOG_LINES, _HEIGHT - 1 - len(lines) - len(hint)))
+        if log:
+            lines += ["  last log lines:", *(f"    {line}" for line in log)]
+        return "\n".join(lines + hint)
+
+
+def _labelled(label: str, lines: list[str]) -> list[str]:
+    return [(" " * len(label) if number else label) + line for number, line in enumerate(lines)]
+
+
+class UsageError(TritonError):
+    """Wrong use: the call or the configuration has to be mended."""
+
+    exit_code = 2
+
+
+class InvalidSetting(UsageError):
+    """A variable or argument has a value that cannot be used."""
+
+
+class UnknownService(UsageError):
+    """A service name that does not exist."""
+
+    def __init__(self, name: object, known: Sequence[str]) -> None:
+        super().__init__(
+            f"There is no service {name!r}.",
+            hint=f"choose from {', '.join(known)}, for example services=({known[0]!r},)",
+        )
+
+
+class UnknownRuntime(UsageError):
+    """A runtime name that does not exist."""
+
+    def __init__(self, name: object, known: Sequence[str]) -> None:
+        super().__init__(
+            f"There is no runtime {name!r}.",
+            hint=f"set TRITON_RUNTIME or runtime= to one of {', '.join(known)}",
+        )
+
+
+class ServiceNotSelected(UsageError):
+    """This environment was started without that service."""
+
+    def __init__(self, name: str, selected: Sequence[str]) -> None:
+        super().__init__(
+            f"The service {name!r} is not part of this environment, which has {', '.join(selected)}.",
+            hint=f"TritonEnvironment(services={(*selected, name)!r})",
+        )
+
+
+class NotStarted(UsageError):
+    """The environment is not running."""
+
+    def __init__(self, state: str) -> None:
+        super().__init__(
+            f"The environment is {state}, so its services cannot be used.",
+            hint="use `with TritonEnvironment() as env:` or call env.start() first",
+        )
+
+
+class RuntimeUnavailable(TritonError):
+    """The runtime that was asked for cannot run here."""
+
+
+class EngineUnreachable(RuntimeUnavailable):
+    """No Docker engine answers."""
+
+
+class EnginePermissionDenied(RuntimeUnavailable):
+    """The engine's socket may not be used by this user."""
+
+
+class EngineTooOld(RuntimeUnavailable):
+    """The engine lacks what is needed."""
+
+
+class ImageUnavailable(TritonError):
+    """An image is neither on the engine nor to be pulled."""
+
+
+class LocalStackTokenRequired(UsageError):
+    """A LocalStack image that refuses to start without a token."""
+
+
+class PortTaken(TritonError):
+    """A port that was asked for belongs to somebody else."""
+
+
+class EngineFailed(TritonError):
+    """The engine refused or broke off a request."""
+
+
+class StartFailed(TritonError):
+    """A service did not come up."""
+
+
+class ServiceExited(StartFailed):
+    """The service's container or process ended during the start."""
+
+
+class ServiceNotReady(StartFailed):
+    """The service never answered a client within its timeout."""
+
+
+class StartCancelled(StartFailed):
+    """The start was called off: by Ctrl-C, by stop(), or because another service failed."""
+
+
+class CleanupFailed(TritonError):
+    """Something of ours may be left behind; the message says what and how to remove it."""

@@ -1,0 +1,235 @@
+"""Shows a start as it happens, on standard error: live on a terminal, a few plain lines elsewhere."""
+
+import sys
+import threading
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+from triton_env.timeline import Event, Phase
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+_WORDS = {Phase.PULL: "looking for its image", Phase.CREATE: "creating", Phase.BOOT: "booting"}
+_CALLED_OFF = "called off"
+
+_terminal = threading.Lock()
+"""Held by the one display that draws on the terminal; others that start meanwhile print lines."""
+
+
+class Display(Protocol):
+    """Shows one start. `show` may be called from any thread, also after `close`, which may be called again."""
+
+    def open(self) -> None: ...
+    def show(self, event: Event) -> None: ...
+    def close(self) -> None: ...
+
+
+def open_display(mode: str, services: tuple[str, ...]) -> Display:
+    """A display for a start, not opened yet.
+
+    Args:
+        mode: `live`, `plain`, `off`, or `auto`: live where standard error is a terminal that can draw.
+        services: the names of the services, in the order in which people read them.
+    """
+    if mode == "off":
+        return _Off()
+    titles = _titles(services)
+    if mode == "live" or (mode == "auto" and _can_draw()):
+        return _Live(titles)
+    return _Plain(titles)
+
+
+def _titles(services: tuple[str, ...]) -> dict[str, str]:
+    from triton_env.services import SERVICES
+
+    return {name: SERVICES[name].title if name in SERVICES else name for name in services}
+
+
+def _can_draw() -> bool:
+    if not sys.stderr.isatty():
+        return False
+    # Rich takes a while to load, and is only needed on a terminal.
+    from rich.console import Console
+
+    return not Console(stderr=True).is_dumb_terminal
+
+
+class _Off:
+    def open(self) -> None: ...
+    def show(self, event: Event) -> None: ...
+    def close(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """What is known about one service."""
+
+    phase: Phase | None = None
+    entered: float = 0
+    at: float = 0
+    detail: str = ""
+    pull: bool = False
+
+    def after(self, event: Event) -> "_Row":
+        same = event.phase is self.phase
+        return _Row(
+            phase=event.phase,
+            entered=self.entered if same else event.at,
+            at=event.at,
+            detail=event.detail,
+            # An image that is there is looked up without a word.
+            pull=event.phase is Phase.PULL and (bool(event.detail) or (same and self.pull)),
+        )
+
+
+class _Plain:
+    """One line when an image was pulled, when a service is ready, and when it failed."""
+
+    def __init__(self, titles: dict[str, str]) -> None:
+        self._titles = titles
+        self._rows = dict.fromkeys(titles, _Row())
+        self._closed = False
+
+    def open(self) -> None: ...
+
+    def show(self, event: Event) -> None:
+        if self._closed or event.service not in self._rows:
+            return
+        before = self._rows[event.service]
+        self._rows[event.service] = before.after(event)
+        title = self._titles[event.service]
+        if event.phase is not before.phase and before.pull and event.phase is not Phase.FAILED:
+            self._print(f"image of {title} pulled in {_seconds(event.at - before.entered)}")
+        if event.phase is Phase.READY:
+            self._print(f"{title} ready after {_seconds(event.at)}")
+        elif event.phase is Phase.FAILED and not event.detail:
+            self._print(f"{title} failed after {_seconds(event.at)}")
+
+    def close(self) -> None:
+        self._closed = True
+
+    def _print(self, text: str) -> None:
+        # One write, so that lines of several processes do not mix. A standard error that is gone may not end a start.
+        with suppress(OSError, ValueError):
+            sys.stderr.write(f"triton-env: {text}\n")
+            sys.stderr.flush()
+
+
+class _Live:
+    """A row for each service with what it does now; one line of summary in the end."""
+
+    def __init__(self, titles: dict[str, str]) -> None:
+        from rich.console import Console
+        from rich.live import Live
+        from rich.spinner import Spinner
+
+        self._titles = titles
+        self._rows = dict.fromkeys(titles, _Row())
+        self._console = Console(stderr=True, force_terminal=True, force_jupyter=False, highlight=False)
+        self._ascii = self._console.options.ascii_only
+        self._spinners = {name: Spinner("line" if self._ascii else "dots", style="cyan") for name in titles}
+        self._live = Live(
+            console=self._console,
+            get_renderable=self._render,
+            refresh_per_second=12,
+            # Standard output is the user's: what they print there may go to a file.
+            redirect_stdout=False,
+        )
+        self._opened = 0.0
+        self._closed = False
+        self._drawing = False
+        self._closing = threading.Lock()
+        self._substitute: _Plain | None = None
+
+    def open(self) -> None:
+        if not _terminal.acquire(blocking=False):
+            self._substitute = _Plain(self._titles)
+            return
+        self._drawing = True
+        self._opened = time.monotonic()
+        self._live.start(refresh=True)
+
+    def show(self, event: Event) -> None:
+        if self._substitute is not None:
+            self._substitute.show(event)
+        elif not self._closed and event.service in self._rows:
+            # The display's own thread draws: events come in bursts, and their senders have work to do.
+            self._rows[event.service] = self._rows[event.service].after(event)
+
+    def close(self) -> None:
+        self._closed = True
+        if self._substitute is not None:
+            self._substitute.close()
+        with self._closing:
+            if not self._drawing:
+                return
+            # Where nothing was begun, nothing stays: the error that follows says why.
+            self._live.transient = all(row.phase is None for row in self._rows.values())
+            try:
+                self._live.stop()
+            finally:
+                # Also where a signal broke off `stop` half-way.
+                self._console.show_cursor(True)
+                self._drawing = False
+                _terminal.release()
+
+    def _render(self) -> "RenderableType":
+        return self._summary() if self._closed else self._table()
+
+    def _table(self) -> "RenderableType":
+        from rich.table import Table
+        from rich.text import Text
+
+        table = Table.grid(padding=(0, 2, 0, 0))
+        for _ in range(3):
+            table.add_column(no_wrap=True)
+        table.add_column(no_wrap=True, justify="right")
+        for name, title in self._titles.items():
+            row = self._rows[name]
+            sign: Any = self._sign(row) or self._spinners[name]
+            at = row.at if row.phase in (Phase.READY, Phase.FAILED) else time.monotonic() - self._opened
+            table.add_row(sign, Text(title, style="bold"), _doing(row), Text(_seconds(at), style="dim"))
+        return table
+
+    def _summary(self) -> "RenderableType":
+        from rich.text import Text
+
+        parts: list[Text] = []
+        for name, title in self._titles.items():
+            row = self._rows[name]
+            sign = self._sign(row) or Text("-", style="dim")
+            words = {Phase.READY: _seconds(row.at), Phase.FAILED: row.detail or "failed"}
+            parts.append(Text.assemble(sign, " ", (title, "bold"), " ", (_word(words, row), "dim")))
+        return Text("   ").join(parts)
+
+    def _sign(self, row: _Row) -> Any:
+        from rich.text import Text
+
+        if row.phase is Phase.READY:
+            return Text("+" if self._ascii else "✓", style="green")
+        if row.phase is Phase.FAILED:
+            return Text("x" if self._ascii else "✗", style="red") if not row.detail else Text("-", style="dim")
+        return None
+
+
+def _word(words: dict[Phase, str], row: _Row) -> str:
+    return _CALLED_OFF if row.phase is None else words.get(row.phase, _CALLED_OFF)
+
+
+def _doing(row: _Row) -> Any:
+    from rich.text import Text
+
+    if row.phase is None:
+        return Text("waiting", style="dim")
+    if row.phase is Phase.READY:
+        return Text("ready", style="green")
+    if row.phase is Phase.FAILED:
+        return Text(row.detail or "failed", style="dim" if row.detail else "red")
+    return Text(row.detail or _WORDS[row.phase])
+
+
+def _seconds(seconds: float) -> str:
+    return f"{seconds:.1f} s"

@@ -1,0 +1,212 @@
+"""The list of running environments of this user, for other processes: what runs, where, and its variables.
+
+A record is a file that only its user can read, and beside it a lock that its owner holds as long as it lives: the
+kernel gives the lock back however the owner ends. Readers remove the records of dead owners.
+"""
+
+import json
+import os
+import stat
+import time
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+from platformdirs import user_runtime_path
+
+from triton_env.errors import InvalidSetting, TritonError, UsageError
+from triton_env.settings import Settings
+
+_FORMAT = 1
+"""Version of the record; readers pass over records of others."""
+_SWEEP_TIMEOUT = 10
+"""Seconds to wait for another process that looks through the records."""
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A running environment.
+
+    Attributes:
+        id: the environment's id.
+        runtime: where it runs.
+        pid: the process that owns it.
+        project: the folder in which that process was started.
+        started: when it was ready, in seconds since the epoch.
+        services: their names.
+        environ: the variables of `TritonEnvironment.environ()`, which hold secrets.
+    """
+
+    id: str
+    runtime: str
+    pid: int
+    project: str
+    started: float
+    services: tuple[str, ...]
+    environ: Mapping[str, str] = field(repr=False)
+
+    @property
+    def title(self) -> str:
+        """One line that tells it from others."""
+        age = max(0, int(time.time() - self.started))
+        return f"{self.id}  {self.project}  ({', '.join(self.services)}; process {self.pid}, {_words_for(age)})"
+
+
+class Registry:
+    """The records in one folder, which is made where it is missing.
+
+    Args:
+        folder: readable by its user alone.
+
+    Raises:
+        InvalidSetting: the folder cannot be made, or others can write to it.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        _make_private(folder)
+
+    @classmethod
+    def of(cls, settings: Settings) -> "Registry":
+        """The registry that these settings name (TRITON_STATE_DIR), by default in the user's runtime folder."""
+        if settings.triton_state_dir:
+            base = Path(settings.triton_state_dir).expanduser()
+        else:
+            try:
+                with warnings.catch_warnings():
+                    # That there is no runtime folder of the system's, so that one in /tmp is used, is as good.
+                    warnings.simplefilter("ignore")
+                    base = user_runtime_path("triton-env", appauthor=False)
+            except OSError as error:
+                raise _unusable(Path("the user's runtime folder"), str(error)) from error
+        # Below the folder, not in it: a folder that the user names keeps its own permissions.
+        return cls(base / "environments")
+
+    @contextmanager
+    def published(self, record: Record) -> Iterator[None]:
+        """List `record` until the block ends or this process does."""
+        lock = FileLock(self._lock_path(record.id), mode=0o600, thread_local=False)
+        # Before the record: a record whose lock is free belongs to nobody.
+        lock.acquire()
+        try:
+            _write_atomically(self._path(record.id), json.dumps({"format": _FORMAT, **asdict(record)}))
+            yield
+        finally:
+            self._path(record.id).unlink(missing_ok=True)
+            self._lock_path(record.id).unlink(missing_ok=True)
+            lock.release()
+
+    def running(self) -> tuple[Record, ...]:
+        """The environments whose owners live, the oldest first. Records of dead owners are removed."""
+        records: list[Record] = []
+        # One reader at a time: who tries a lock holds it for a moment, which to another reader looks like life.
+        with FileLock(self._folder / "sweep.lock", timeout=_SWEEP_TIMEOUT, mode=0o600):
+            for path in sorted(self._folder.glob("*.json")):
+                if not self._owner_lives(path.stem):
+                    path.unlink(missing_ok=True)
+                    self._lock_path(path.stem).unlink(missing_ok=True)
+                elif record := _read(path):
+                    records.append(record)
+        return tuple(sorted(records, key=lambda record: record.started))
+
+    def _owner_lives(self, environment: str) -> bool:
+        if not self._lock_path(environment).exists():
+            return False
+        try:
+            with FileLock(self._lock_path(environment), timeout=0):
+                return False
+        except Timeout:
+            return True
+
+    def _path(self, environment: str) -> Path:
+        return self._folder / f"{environment}.json"
+
+    def _lock_path(self, environment: str) -> Path:
+        return self._folder / f"{environment}.lock"
+
+
+def choose(records: tuple[Record, ...], folder: Path, environment: str = "") -> Record:
+    """The environment that is meant.
+
+    Args:
+        records: those that run.
+        folder: the current folder; environments started in it or in a folder above it come first, the nearest
+            folder before others.
+        environment: an id, or the beginning of one.
+
+    Raises:
+        UsageError: none or several are meant; the message lists what runs.
+        TritonError: nothing runs.
+    """
+    if not records:
+        raise TritonError("No environment is running.", hint="start one with: python -m triton_env serve")
+    listed = "\n".join(f"  {record.title}" for record in records)
+    if environment:
+        found = [record for record in records if record.id.startswith(environment)]
+        if not found:
+            raise UsageError(f"No running environment has the id {environment!r}. Running:\n{listed}")
+    else:
+        near = [record for record in records if folder.is_relative_to(record.project)]
+        nearest = max((len(Path(record.project).parts) for record in near), default=0)
+        found = [record for record in near if len(Path(record.project).parts) == nearest] or list(records)
+    if len(found) > 1:
+        raise UsageError(
+            f"{len(found)} running environments could be meant:\n" + "\n".join(f"  {record.title}" for record in found),
+            hint=f"name one with --id {found[-1].id}",
+        )
+    return found[0]
+
+
+def _read(path: Path) -> Record | None:
+    try:
+        content = json.loads(path.read_text("utf-8"))
+        if content.pop("format") != _FORMAT:
+            return None
+        return Record(**content | {"services": tuple(content["services"])})
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def _write_atomically(path: Path, text: str) -> None:
+    """Readers see the whole file or none; nobody else can read it, not even for a moment."""
+    temporary = path.with_suffix(".new")
+    with suppress(FileNotFoundError):
+        temporary.unlink()
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.write(text)
+    temporary.replace(path)
+
+
+def _make_private(folder: Path) -> None:
+    """Make `folder` with mode 0700; refuse one that others could have prepared."""
+    try:
+        folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, exist_ok=True)
+        # In a shared folder such as /tmp anybody can be first with a predictable name.
+        for path, owners in ((folder, {os.getuid()}), (folder.parent, {0, os.getuid()})):
+            status = path.lstat() if path == folder else path.stat()
+            if not stat.S_ISDIR(status.st_mode) or status.st_uid not in owners:
+                raise _unusable(folder, f"{path} is no folder of this user's")
+        if stat.S_IMODE(folder.stat().st_mode) != 0o700:
+            folder.chmod(0o700)
+    except OSError as error:
+        raise _unusable(folder, str(error)) from error
+
+
+def _unusable(folder: Path, cause: str) -> InvalidSetting:
+    return InvalidSetting(
+        "The list of running environments cannot be kept.",
+        where=str(folder),
+        cause=cause,
+        hint="set TRITON_STATE_DIR to a folder that only you can write to",
+    )
+
+
+def _words_for(seconds: int) -> str:
+    if seconds < 120:
+        return f"for {seconds} s"
+    return f"for {seconds // 60} min" if seconds < 7200 else f"for {seconds // 3600} h"

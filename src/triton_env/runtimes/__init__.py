@@ -1,0 +1,1 @@
+"""Where services run: a runtime executes recipes and hands back placements."""

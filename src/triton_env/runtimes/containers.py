@@ -1,0 +1,412 @@
+"""The Docker runtime of a session: containers by Testcontainers on a network of their own."""
+
+import functools
+import logging
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, ClassVar
+
+import docker.errors
+from docker import version as docker_sdk_version
+from docker.types import EndpointConfig, Mount
+from testcontainers.core.config import testcontainers_config
+from testcontainers.core.container import DockerContainer, Reaper
+from testcontainers.core.network import Network
+from testcontainers.core.wait_strategies import ContainerStatusWaitStrategy
+from testcontainers.core.waiting_utils import WaitStrategy, WaitStrategyTarget
+
+from triton_env.errors import (
+    CleanupFailed,
+    PortTaken,
+    ServiceExited,
+    ServiceNotReady,
+    StartCancelled,
+    TritonError,
+)
+from triton_env.model import Endpoint, Placement, Port, Probe, ServiceRecipe, Storage
+from triton_env.readiness import DeadlineExceeded, wait_until_ready
+from triton_env.redaction import redacted
+from triton_env.runtimes.base import Report
+from triton_env.runtimes.engine import Engine, explanation
+from triton_env.runtimes.owner import ENVIRONMENT_LABEL, Owner
+from triton_env.runtimes.ports import free_port, listener_on
+from triton_env.settings import Settings
+from triton_env.timeline import Phase
+
+_log = logging.getLogger(__name__)
+
+_PORT_TRIES = 10
+"""How often to pick other ports when somebody else was quicker."""
+_LOG_LINES = 40
+_IN_FLIGHT_TIMEOUT = 60
+"""Seconds that `stop` waits for requests that are on their way to the engine."""
+
+_reaper_lock = threading.Lock()
+
+
+class DockerRuntime:
+    """Runs the services of one environment as containers of a Docker engine.
+
+    Args:
+        settings: pull policy, bind address, poll interval.
+        environment: the environment's id, which names and labels everything.
+
+    Raises:
+        RuntimeUnavailable: the engine cannot be used; the subclass and message say why.
+    """
+
+    name: ClassVar[str] = "docker"
+
+    def __init__(self, settings: Settings, environment: str) -> None:
+        self._settings = settings
+        self._environment = environment
+        self._engine = Engine()
+        with self._engine.translated("tell where this process runs"):
+            self.addresses = self._engine.addresses(settings)
+        self._owner = Owner.this_process(environment)
+        self._containers: dict[str, ServiceContainer] = {}
+        self._secrets: frozenset[str] = frozenset()
+        self._network: Network | None = None
+        self._network_lock = threading.Lock()
+        self._cancelled = threading.Event()
+        self._idle = threading.Condition()
+        self._starting = 0
+
+    def start(self, recipe: ServiceRecipe, probe: Probe, report: Report) -> Placement:
+        with self._in_flight():
+            self._secrets |= recipe.secrets
+            report(Phase.PULL, "")
+            volumes = self._engine.ensure_image(
+                recipe.container.image,
+                recipe.container.image_variable,
+                self._settings,
+                lambda words: report(Phase.PULL, words),
+                self._cancelled,
+            )
+            _ensure_reaper(self._engine)
+            for tries_left in reversed(range(_PORT_TRIES)):
+                report(Phase.CREATE, "")
+                ports = self._host_ports(recipe)
+                placement = self._placement(recipe, ports)
+                container = self._container(recipe, volumes, ports, functools.partial(probe, placement))
+                try:
+                    with self._engine.translated(f"start the container for {recipe.title}", container.name):
+                        container.start(lambda: report(Phase.BOOT, ""))
+                except TritonError as error:
+                    taken = _is_port_conflict(error)
+                    if taken and self._settings.triton_ports == "fixed":
+                        raise self._port_taken(recipe, ports) from error
+                    if not taken or tries_left == 0:
+                        raise
+                    _log.debug(
+                        "the engine refused the ports %s of %s: %s",
+                        ports,
+                        recipe.name,
+                        error.cause,
+                    )
+                    container.stop()
+                else:
+                    report(Phase.READY, "")
+                    return placement
+        raise AssertionError("unreachable: the last try returns or raises")
+
+    def logs(self, service: str, lines: int) -> str:
+        container = self._containers.get(service)
+        return redacted(container.log_tail(lines), self._secrets) if container else ""
+
+    def stop(self) -> None:
+        self._cancelled.set()
+        with self._idle:
+            self._idle.wait_for(lambda: self._starting == 0, timeout=_IN_FLIGHT_TIMEOUT)
+        problems: list[str] = []
+        api = self._engine.client.api
+        ours = {"label": f"{ENVIRONMENT_LABEL}={self._environment}"}
+        try:
+            # What the engine has with our label, not what we remember: also what was created in the last moment.
+            _in_threads(
+                lambda container: api.remove_container(container["Id"], v=True, force=True),
+                api.containers(all=True, filters=ours),
+                problems,
+            )
+            _in_threads(
+                lambda network: api.remove_network(network["Id"]),
+                api.networks(filters=ours),
+                problems,
+            )
+            problems += [f"container {c['Id'][:12]}" for c in api.containers(all=True, filters=ours)]
+        except (docker.errors.DockerException, OSError) as error:
+            problems.append(explanation(error))
+        finally:
+            for container in self._containers.values():
+                container.get_docker_client().client.close()
+            self._engine.close()
+        if problems:
+            raise CleanupFailed(
+                f"Containers or networks of the environment {self._environment} may be left behind.",
+                where=self._engine.url,
+                cause="; ".join(problems),
+                hint=f"docker rm -fv $(docker ps -aq --filter label={ENVIRONMENT_LABEL}={self._environment})",
+            )
+
+    @contextmanager
+    def _in_flight(self) -> Iterator[None]:
+        with self._idle:
+            if self._cancelled.is_set():
+                raise StartCancelled("The start was called off.")
+            self._starting += 1
+        try:
+            yield
+        finally:
+            with self._idle:
+                self._starting -= 1
+                self._idle.notify_all()
+
+    def _host_ports(self, recipe: ServiceRecipe) -> dict[Port, int]:
+        if self._settings.triton_ports == "fixed":
+            return {port: port.fixed for port in recipe.ports}
+        return {port: free_port(self.addresses.bind) for port in recipe.ports}
+
+    def _placement(self, recipe: ServiceRecipe, ports: Mapping[Port, int]) -> Placement:
+        return Placement(
+            endpoints={port.name: Endpoint(self.addresses.host, number) for port, number in ports.items()},
+            internal={port.name: Endpoint(recipe.container.alias, port.number) for port in recipe.ports},
+        )
+
+    def _container(
+        self,
+        recipe: ServiceRecipe,
+        volumes: tuple[str, ...],
+        ports: Mapping[Port, int],
+        probe: Callable[[], None],
+    ) -> "ServiceContainer":
+        container = ServiceContainer(
+            recipe,
+            volumes,
+            {str(port.number): (self.addresses.bind, number) for port, number in ports.items()},
+            name=f"triton-{self._environment}-{recipe.name}",
+            network=self._ensure_network(),
+            labels=self._owner.labels(recipe.name),
+        )
+        container.waiting_for(ReadinessProbe(probe, recipe, self._settings.triton_poll_interval, self._cancelled))
+        self._containers[recipe.name] = container
+        return container
+
+    def _ensure_network(self) -> Network:
+        with self._network_lock:
+            if self._network is None:
+                network = Network(docker_network_kw={"labels": self._owner.labels()})
+                network.name = f"triton-network-{self._environment}"
+                with self._engine.translated("create a network", network.name):
+                    self._network = network.create()
+            return self._network
+
+    def _port_taken(self, recipe: ServiceRecipe, ports: Mapping[Port, int]) -> PortTaken:
+        for number in ports.values():
+            holder = self._engine.publisher_of(number) or listener_on(number)
+            if holder:
+                return PortTaken(
+                    f"Port {number}, on which {recipe.title} should be published, is taken by {holder}.",
+                    where=f"{self.addresses.bind}:{number}",
+                    hint="stop that one, set another port in .env, or set TRITON_PORTS=random",
+                )
+        taken = " or ".join(map(str, ports.values()))
+        return PortTaken(
+            f"Port {taken}, on which {recipe.title} should be published, is taken; by whom cannot be told.",
+            where=self.addresses.bind,
+            hint="sudo ss -ltnp lists who listens; or set TRITON_PORTS=random",
+        )
+
+
+class ServiceContainer(DockerContainer):
+    """A container that runs one service.
+
+    It differs from its base in what that cannot express: ports on one host address, labelled storage for every path
+    that the image declares as a volume, and a start that leaves images and Ryuk to the runtime, which handles them
+    once and without a race.
+    """
+
+    def __init__(
+        self,
+        recipe: ServiceRecipe,
+        volumes: tuple[str, ...],
+        published: Mapping[str, tuple[str, int]],
+        *,
+        name: str,
+        network: Network,
+        labels: dict[str, str],
+    ) -> None:
+        container = recipe.container
+        super().__init__(
+            container.image,
+            env=dict(container.environment),
+            network=network,
+            network_aliases=[container.alias],
+        )
+        self.name = name
+        self._recipe = recipe
+        self._published = dict(published)
+        self._labels = labels
+        self._paths = tuple(dict.fromkeys((*volumes, *container.data_paths)))
+
+    def start(self, on_boot: Callable[[], None] = lambda: None) -> "ServiceContainer":
+        """Create and start the container and wait for it. `on_boot` is called between the two."""
+        client = self.get_docker_client()
+        self._container = client.create(self.image, **self._options())
+        on_boot()
+        client.start(self._container)
+        assert self._wait_strategy is not None
+        self._wait_strategy.wait_until_ready(self)
+        return self
+
+    def _options(self) -> dict[str, Any]:
+        container = self._recipe.container
+        assert self._network is not None
+        options: dict[str, Any] = {
+            "name": self.name,
+            "command": list(container.command) or None,
+            "environment": self.env,
+            "ports": self._published,
+            "labels": self._labels,
+            "cpu_shares": container.cpu_shares,
+            "network": self._network.name,
+            "networking_config": {
+                self._network.name: EndpointConfig(docker_sdk_version.__version__, aliases=self._network_aliases)
+            },
+        }
+        if container.storage is Storage.MEMORY:
+            options["tmpfs"] = dict.fromkeys(self._paths, "")
+        else:
+            # No source: a volume of this container alone, removed with it.
+            options["mounts"] = [Mount(path, None, type="volume", labels=self._labels) for path in self._paths]
+        return options
+
+    def log_tail(self, lines: int) -> str:
+        """The last lines of both streams; empty if there is no container any more."""
+        if self._container is None:
+            return ""
+        try:
+            return self._container.logs(tail=lines).decode(errors="replace")
+        except docker.errors.DockerException:
+            return ""
+
+    def check_alive(self) -> None:
+        """Raise `ServiceExited` if the container has ended."""
+        assert self._container is not None
+        try:
+            self._container.reload()
+        except docker.errors.NotFound as error:
+            raise ServiceExited(
+                f"The container of {self._recipe.title} was removed by somebody while it started.",
+                where=self.name,
+            ) from error
+        state = self._container.attrs["State"]
+        if state["Status"] not in ("exited", "dead"):
+            return
+        cause = "it ran out of memory" if state.get("OOMKilled") else f"exit code {state['ExitCode']}"
+        raise ServiceExited(
+            f"{self._recipe.title} exited while it started.",
+            where=f"container {self.name}, image {self.image}",
+            cause=redacted(f"{cause} {state.get('Error') or ''}".strip(), self._recipe.secrets),
+            log_tail=redacted(self.log_tail(_LOG_LINES), self._recipe.secrets),
+            hint=f"check {self._recipe.container.image_variable} and the settings of {self._recipe.title}",
+        )
+
+
+class ReadinessProbe(WaitStrategy):
+    """Waits until the container runs and a client did real work, or the container has ended."""
+
+    def __init__(
+        self,
+        probe: Callable[[], None],
+        recipe: ServiceRecipe,
+        interval: float,
+        cancelled: threading.Event,
+    ) -> None:
+        super().__init__()
+        self._probe = probe
+        self._recipe = recipe
+        self._cancelled = cancelled
+        # Both: Testcontainers derives one from the other only through its global configuration.
+        self._startup_timeout = recipe.timeout
+        self._poll_interval = interval
+
+    def wait_until_ready(self, container: WaitStrategyTarget) -> None:
+        assert isinstance(container, ServiceContainer)
+        status = ContainerStatusWaitStrategy()
+        status._startup_timeout, status._poll_interval = (
+            self._startup_timeout,
+            self._poll_interval,
+        )
+        try:
+            status.wait_until_ready(container)
+        except TimeoutError:
+            container.check_alive()
+            raise
+        try:
+            wait_until_ready(
+                self._probe,
+                timeout=self._startup_timeout,
+                interval=self._poll_interval,
+                check_alive=container.check_alive,
+                cancelled=self._cancelled,
+            )
+        except DeadlineExceeded as error:
+            raise ServiceNotReady(
+                f"{self._recipe.title} was not ready after {error.seconds:g} s.",
+                where=f"container {container.name}, image {container.image}, status {container.status}",
+                cause=redacted(str(error.last_error), self._recipe.secrets),
+                log_tail=redacted(container.log_tail(_LOG_LINES), self._recipe.secrets),
+                hint=f"give it longer with TRITON_{self._recipe.name.upper()}_TIMEOUT={error.seconds * 2:g}",
+            ) from error.last_error
+
+
+def _is_port_conflict(error: TritonError) -> bool:
+    return any(words in error.cause for words in ("port is already allocated", "address already in use"))
+
+
+def _in_threads(action: Callable[[Any], object], items: list[Any], problems: list[str]) -> None:
+    """Do `action` to all items at once. What goes wrong is added to `problems`; what is gone already is no problem."""
+
+    def run(item: Any) -> None:
+        try:
+            action(item)
+        except docker.errors.NotFound:
+            pass
+        except (docker.errors.DockerException, OSError) as error:
+            if "already in progress" not in explanation(error):
+                problems.append(explanation(error))
+
+    threads = [threading.Thread(target=run, args=(item,), daemon=True) for item in items]
+    for thread, item in zip(threads, items, strict=True):
+        try:
+            thread.start()
+        except RuntimeError:  # the interpreter is on its way out and starts no more threads
+            run(item)
+    for thread in threads:
+        if thread.ident is not None:
+            thread.join()
+
+
+def _ensure_reaper(engine: Engine) -> None:
+    """Have Testcontainers' Ryuk run where it is configured and its image is there.
+
+    Testcontainers itself asks for it in every start, without a lock, and fails where the image cannot be pulled.
+    """
+    if testcontainers_config.ryuk_disabled:
+        return
+    with _reaper_lock:
+        if Reaper._instance is not None:
+            return
+        try:
+            engine.client.images.get(testcontainers_config.ryuk_image)
+        except docker.errors.DockerException:
+            return
+        try:
+            Reaper.get_instance()
+        except Exception as error:
+            _log.warning(
+                "Ryuk does not start, so it will not clean up after a killed process: %s",
+                error,
+            )
+            Reaper.delete_instance()

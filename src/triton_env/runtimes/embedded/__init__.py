@@ -1,0 +1,1 @@
+"""Real server processes without Docker."""

@@ -1,0 +1,148 @@
+"""What the server can be told, from its command line and its file of users."""
+
+from __future__ import annotations
+
+import argparse
+import ipaddress
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+_EVERYWHERE: tuple[Network, ...] = (
+    ipaddress.ip_network("0.0.0.0/0"),
+    ipaddress.ip_network("::/0"),
+)
+_USER_KEYS = frozenset({"name", "password", "networks"})
+
+
+class ConfigError(Exception):
+    """The command line or the file of users cannot be used as it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """Who may log in, and from where."""
+
+    name: str
+    password: str = field(repr=False)
+    networks: tuple[Network, ...] = _EVERYWHERE
+
+
+@dataclass(frozen=True, slots=True)
+class ServerConfig:
+    """Everything that one server process is started with.
+
+    Sizes are in bytes, times in seconds. The session limits are ClickHouse's own defaults
+    (`default_session_timeout`, `max_session_timeout`).
+    """
+
+    host: str
+    port: int
+    path: Path
+    users: tuple[User, ...]
+    database: str = "default"
+    workers: int = 32
+    shutdown_grace: float = 5.0
+    session_timeout: int = 60
+    max_session_timeout: int = 3600
+    response_buffer: int = 1 << 20
+    max_query_bytes: int = 64 << 20
+
+
+def load_users(path: Path) -> tuple[User, ...]:
+    """Read a JSON list of users: ``[{"name": ..., "password": ..., "networks": ["127.0.0.1/32"]}]``.
+
+    `networks` may be left out: the user may then log in from everywhere.
+
+    Raises:
+        ConfigError: the file cannot be read, or says something that is not understood.
+    """
+    try:
+        entries = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"cannot read the users file {path}: {error}") from error
+    if not isinstance(entries, list):
+        raise ConfigError(f"the users file {path} must hold a JSON list")
+    users = tuple(_user(path, entry) for entry in entries)
+    names = [user.name for user in users]
+    if len(set(names)) != len(names):
+        raise ConfigError(f"the users file {path} names a user twice")
+    return users
+
+
+def _user(path: Path, entry: Any) -> User:
+    if not isinstance(entry, dict) or not isinstance(entry.get("name"), str) or not entry["name"]:
+        raise ConfigError(f"the users file {path} has an entry without a name")
+    name, password = entry["name"], entry.get("password", "")
+    if unknown := sorted(set(entry) - _USER_KEYS):
+        raise ConfigError(f"the users file {path} has unknown keys for {name!r}: {', '.join(unknown)}")
+    if not isinstance(password, str):
+        raise ConfigError(f"the users file {path} has a password for {name!r} that is not a string")
+    if "networks" not in entry:
+        return User(name, password)
+    try:
+        networks = tuple(ipaddress.ip_network(network, strict=False) for network in entry["networks"])
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"the users file {path} has a bad network for {name!r}: {error}") from error
+    return User(name, password, networks)
+
+
+def parse_arguments(arguments: Sequence[str] | None = None) -> ServerConfig:
+    """Turn the command line into a configuration.
+
+    Raises:
+        ConfigError: the users file or the data path cannot be used.
+        SystemExit: the command line itself is wrong, or asks for help.
+    """
+    parser = argparse.ArgumentParser(
+        prog="python -m triton_env.runtimes.embedded.clickhouse",
+        description="A ClickHouse-compatible HTTP server on the chdb engine.",
+    )
+    parser.add_argument(
+        "--host",
+        default="127.0.0.1",
+        help="address to listen on (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--port",
+        type=int,
+        default=8123,
+        help="port to listen on (default: %(default)s)",
+    )
+    parser.add_argument("--path", type=Path, required=True, help="directory that holds the data")
+    parser.add_argument(
+        "--users-file",
+        type=Path,
+        help="JSON list of users; without it only `default` on this machine",
+    )
+    parser.add_argument(
+        "--database",
+        default="default",
+        help="database made at start, and used when none is named",
+    )
+    parser.add_argument(
+        "--shutdown-grace",
+        type=float,
+        default=5.0,
+        help="seconds that running queries get at the end (default: 5)",
+    )
+    options = parser.parse_args(arguments)
+    if "?" in str(options.path):
+        raise ConfigError(f"the data path {options.path} must not hold a question mark")
+    if options.users_file is None:
+        local = (ipaddress.ip_network("127.0.0.1/32"), ipaddress.ip_network("::1/128"))
+        users: tuple[User, ...] = (User("default", "", local),)
+    else:
+        users = load_users(options.users_file)
+    return ServerConfig(
+        host=options.host,
+        port=options.port,
+        path=options.path.absolute(),
+        users=users,
+        database=options.database,
+        shutdown_grace=options.shutdown_grace,
+    )

@@ -1,0 +1,285 @@
+"""The chdb engine: the only module that imports it.
+
+Every call here blocks, and releases the interpreter lock while the engine works. Connections are cheap
+(about 0.1 ms), have their own settings, current database and temporary tables, and run in parallel.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+import uuid
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from . import sql
+from .errors import BAD_ARGUMENTS, ServerError, from_engine
+
+# From ClickHouse's parser, in ascending order of what a statement may change.
+READ_ONLY, MUTATING, MUTATING_GLOBAL, CONTROL, UNKNOWN = range(5)
+
+
+def _load_chdb() -> Any:
+    """Import chdb without pyarrow, which it takes if it is there, is not needed, and doubles the start time."""
+    hidden = "pyarrow" not in sys.modules
+    if hidden:
+        sys.modules["pyarrow"] = None  # type: ignore[assignment]
+    try:
+        from chdb import _chdb
+    finally:
+        if hidden:
+            del sys.modules["pyarrow"]
+    return _chdb
+
+
+@dataclass(slots=True)
+class Counters:
+    """What a statement did, as far as the engine tells."""
+
+    read_rows: int = 0
+    read_bytes: int = 0
+    written_rows: int = 0
+    written_bytes: int = 0
+    result_rows: int = 0
+    result_bytes: int = 0
+
+    def add(self, result: Any) -> None:
+        """Add the counters of one engine result."""
+        self.read_rows += result.storage_rows_read()
+        self.read_bytes += result.storage_bytes_read()
+        self.written_rows += result.rows_written()
+        self.written_bytes += result.bytes_written()
+        self.result_rows += result.rows_read()
+        self.result_bytes += result.size()
+
+
+@dataclass(frozen=True, slots=True)
+class FormatInfo:
+    """One row of system.formats."""
+
+    name: str
+    content_type: str
+
+
+class Engine:
+    """One data directory, opened for the life of the process."""
+
+    def __init__(self, path: Path, database: str) -> None:
+        """Open or make the data directory `path`, and make `database` in it.
+
+        Raises:
+            ServerError: the engine cannot open it, for instance because another process has it.
+        """
+        path.mkdir(parents=True, exist_ok=True)
+        self._native = _load_chdb()
+        self._path = path
+        # Held open until the end: the engine shuts down with its last connection.
+        self._keeper = self.connect()
+        self.default_database = database
+        self._keeper.run(f"CREATE DATABASE IF NOT EXISTS {sql.identifier(database)}")
+        ((self.version, self.timezone, self.host_name),) = self._keeper.rows("SELECT version(), timezone(), hostName()")
+        formats = self._keeper.rows("SELECT name, content_type FROM system.formats WHERE is_output")
+        self._formats = {name.lower(): FormatInfo(name, content_type) for name, content_type in formats}
+
+    def connect(self, readonly: int = 0) -> Connection:
+        """Open a connection with a state of its own; `readonly` as the setting of that name."""
+        tag = uuid.uuid4().hex
+        options = f"?log_comment={tag}" + (f"&readonly={readonly}" if readonly else "")
+        try:
+            return Connection(self._native.connect(f"{self._path}{options}"), tag)
+        except RuntimeError as error:
+            raise from_engine(str(error)) from error
+
+    def format_info(self, name: str) -> FormatInfo | None:
+        """What the engine says about an output format, None if it has none of that name."""
+        return self._formats.get(name.lower())
+
+    def cancel(self, connection: Connection) -> None:
+        """Ask the engine to stop what `connection` is running, if it is running anything."""
+        with contextlib.closing(self.connect()) as killer:
+            killer.run(f"KILL QUERY WHERE Settings['log_comment'] = {sql.quote(connection.tag)} ASYNC")
+
+    def running_id(self, tag: str) -> str | None:
+        """The id that the engine gave to the query of the connection with `tag`, None if it runs none."""
+        with contextlib.closing(self.connect()) as watcher:
+            found = watcher.rows(
+                f"SELECT query_id FROM system.processes WHERE Settings['log_comment'] = {sql.quote(tag)}"  # noqa: S608
+            )
+        return str(found[0][0]) if found else None
+
+    def cancel_all(self) -> None:
+        """Ask the engine to stop every query."""
+        with contextlib.closing(self.connect()) as killer:
+            killer.run("KILL QUERY WHERE 1 ASYNC")
+
+    def close(self) -> None:
+        """Close the data directory."""
+        self._keeper.close()
+
+
+class Connection:
+    """One engine connection. Use it from one thread at a time."""
+
+    def __init__(self, native: Any, tag: str) -> None:
+        self._native = native
+        self.tag = tag
+
+    def query(self, text: bytes, output_format: str, parameters: Mapping[str, str]) -> Any:
+        """Run statements and return the engine's result object, whole."""
+        try:
+            result = self._native.query(text, output_format, params=dict(parameters))
+        except RuntimeError as error:
+            raise from_engine(str(error)) from None
+        if result.has_error():
+            raise from_engine(result.error_message())
+        return result
+
+    def stream(self, text: bytes, output_format: str, parameters: Mapping[str, str]) -> ResultStream:
+        """Start a SELECT whose result is fetched piece by piece."""
+        try:
+            return ResultStream(
+                self._native,
+                self._native.send_query(text, output_format, params=dict(parameters)),
+            )
+        except RuntimeError as error:
+            raise from_engine(str(error)) from None
+
+    def insert(self, head: bytes, data_format: str) -> InsertStream:
+        """Start an INSERT; `head` is its text up to, and without, the FORMAT clause."""
+        try:
+            return InsertStream(self._native, self._native.send_insert(head, data_format))
+        except RuntimeError as error:
+            raise from_engine(str(error)) from None
+
+    def classify(self, text: bytes) -> tuple[int, int]:
+        """The class of the most far-reaching statement in `text`, and how many statements it holds."""
+        try:
+            answer = self._native.classify_query(text)
+        except RuntimeError as error:
+            raise from_engine(str(error)) from None
+        return answer["query_class"].value, answer["statement_count"]
+
+    def set_parameter(self, name: str, value: str) -> None:
+        """Set a query parameter for all later statements."""
+        if not name.isidentifier():
+            raise ServerError(BAD_ARGUMENTS, f"Bad name of a query parameter: '{name}'")
+        self.run(f"SET param_{name} = {sql.quote(value)}")
+
+    def run(self, text: str) -> None:
+        """Run a statement of the server's own."""
+        self.query(text.encode("utf-8", "surrogateescape"), "Null", {})
+
+    def rows(self, text: str) -> list[list[Any]]:
+        """Run a query of the server's own, and return its rows."""
+        lines = self.query(text.encode("utf-8", "surrogateescape"), "JSONCompactEachRow", {}).bytes().splitlines()
+        return [json.loads(line) for line in lines]
+
+    def settings(self, names: Iterable[str]) -> list[tuple[str, str, bool]]:
+        """Name, value and whether it was changed, of the settings among `names` that exist."""
+        listed = ", ".join(sql.quote(name) for name in names)
+        # The names are quoted: a request's text cannot leave its literal.
+        found = self.rows(f"SELECT name, value, changed FROM system.settings WHERE name IN ({listed})")  # noqa: S608
+        return [(name, value, bool(changed)) for name, value, changed in found]
+
+    def on_progress(self, callback: Callable[[Mapping[str, int]], None]) -> None:
+        """Have the engine report, about every 100 ms, how far a query is."""
+        self._native.set_progress_callback(callback)
+
+    def close(self) -> None:
+        """Close it, with its temporary tables and settings."""
+        self._native.close()
+
+
+class ResultStream:
+    """A running SELECT."""
+
+    def __init__(self, native: Any, handle: Any) -> None:
+        self._native, self._handle = native, handle
+        self.finished = False
+
+    def fetch(self) -> Any | None:
+        """The next piece of the result, or None after the last one (the engine ends with an empty piece)."""
+        if self.finished:
+            return None
+        try:
+            piece = self._native.streaming_fetch_result(self._handle)
+        except RuntimeError as error:
+            self.finished = True
+            raise from_engine(str(error)) from None
+        if piece is None:
+            self.finished = True
+            return None
+        if piece.has_error():
+            self.finished = True
+            raise from_engine(piece.error_message())
+        self.finished = piece.rows_read() == 0
+        return piece
+
+    def cancel(self) -> None:
+        """Stop it; harmless after the end."""
+        if not self.finished:
+            self.finished = True
+            with contextlib.suppress(RuntimeError):
+                self._native.streaming_cancel_query(self._handle)
+
+
+class HeldResult:
+    """A whole result in the engine's memory, copied out piece by piece."""
+
+    def __init__(self, result: Any, piece_size: int = 1 << 20) -> None:
+        # The view is only good for as long as its wrapper lives.
+        self._wrapper = result.get_memview()
+        self._view: memoryview = self._wrapper.view()
+        self._position, self._piece_size = 0, piece_size
+        self.size = len(self._view)
+
+    def next_piece(self) -> bytes | None:
+        """The next piece, None after the last."""
+        piece = bytes(self._view[self._position : self._position + self._piece_size])
+        self._position += len(piece)
+        return piece or None
+
+
+class InsertStream:
+    """A running INSERT."""
+
+    def __init__(self, native: Any, handle: Any) -> None:
+        self._native, self._handle = native, handle
+        self._open = True
+
+    def append(self, data: bytes) -> None:
+        """Hand over more data; waits while the engine has enough to do."""
+        try:
+            self._native.insert_append(self._handle, data)
+        except RuntimeError as error:
+            # The append only says that the insert broke; why is what finishing it says.
+            self._fail(error)
+
+    def finish(self) -> Any:
+        """Commit, and return the engine's result object."""
+        self._open = False
+        try:
+            result = self._native.insert_done(self._handle)
+        except RuntimeError as error:
+            raise from_engine(str(error)) from None
+        if result.has_error():
+            raise from_engine(result.error_message())
+        return result
+
+    def cancel(self) -> None:
+        """Give up without committing; harmless after the end."""
+        if self._open:
+            self._open = False
+            with contextlib.suppress(RuntimeError):
+                self._native.insert_cancel(self._handle)
+
+    def _fail(self, error: RuntimeError) -> None:
+        failure = from_engine(str(error))
+        try:
+            self.finish()
+        except ServerError as cause:
+            failure = cause
+        raise failure from None

@@ -1,0 +1,210 @@
+"""Answering a query: from the body to the statement, from the statement to its result."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from . import sql
+from .body import Body, Receive, Send
+from .config import ServerConfig
+from .engine import Counters, Engine, InsertStream
+from .errors import QUERY_WITH_SAME_ID_IS_ALREADY_RUNNING, SYNTAX_ERROR, ServerError
+from .execution import DEFAULT_FORMAT, Answer, Execution
+from .external import MultipartReader, form_pairs
+from .request import QueryRequest
+from .respond import Responder
+from .response import formatted_exception
+from .sessions import Lease, SessionManager
+from .sql import InsertData, Statement
+from .turn import Turn
+from .workers import Workers
+
+# What goes to the engine at once: large enough to be worth a thread's turn, small enough to hold twice.
+_INSERT_BATCH = 1 << 20
+# The beginning of an INSERT is looked for in so many bytes.
+_HEAD_LIMIT = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class _Query:
+    """A statement ready to run."""
+
+    request: QueryRequest
+    text: bytes
+    statement: Statement
+    clean_up: Callable[[], None] = lambda: None
+
+
+class QueryHandler:
+    """Runs the queries of one server."""
+
+    def __init__(self, config: ServerConfig, engine: Engine, sessions: SessionManager, workers: Workers) -> None:
+        self._config, self._engine, self._sessions, self._workers = config, engine, sessions, workers
+        self._responder = Responder(engine, workers)
+        self._running: dict[str, Lease] = {}
+
+    async def answer(self, request: QueryRequest, user: str, receive: Receive, send: Send) -> None:
+        """Run what `request` asks for and send the result.
+
+        Raises:
+            ServerError: it failed, and nothing was sent.
+            BrokenStreamError: it failed after the response had begun.
+        """
+        started = time.monotonic()
+        body = Body.of(request, receive)
+        turn = self._take_turn(request, user)
+        try:
+            if request.content_type == "multipart/form-data":
+                await self._run_form(request, turn, body, send, started)
+            else:
+                await self._run(await self._read_query(request, body), turn, body, send, started)
+        finally:
+            await turn.finish()
+
+    def _take_turn(self, request: QueryRequest, user: str) -> Turn:
+        timeout = request.session_timeout(self._config.session_timeout, self._config.max_session_timeout)
+        session_id, ends = request.parameters.get("session_id", ""), request.flag("close_session")
+        query_id = request.query_id
+        if query_id in self._running:
+            raise ServerError(QUERY_WITH_SAME_ID_IS_ALREADY_RUNNING, f"Query with id = {query_id} is already running.")
+        if session_id:
+            session = self._sessions.acquire(user, session_id, timeout, request.flag("session_check"))
+            lease = Lease(self._engine, session=session)
+        else:
+            lease = Lease(self._engine, readonly=2 if request.readonly == 2 else 0)
+        self._running[query_id] = lease
+
+        def release() -> None:
+            del self._running[query_id]
+            if session_id:
+                self._sessions.release(user, session_id, ends)
+
+        return Turn(self._workers, lease, release)
+
+    async def _run_form(self, request: QueryRequest, turn: Turn, body: Body, send: Send, started: float) -> None:
+        execution = self._execution(request, turn.lease)
+        reader = MultipartReader(request.headers["content-type"], execution, self._config.max_query_bytes)
+        try:
+            async for piece in body.pieces():
+                await turn.run(functools.partial(reader.feed, piece))
+            reader.finish()
+            full = request.with_form(reader.fields)
+            query = _Query(full, full.query, sql.examine(full.query), reader.close)
+            await self._run(query, turn, body, send, started)
+        except BaseException:
+            await turn.finish_with(reader.close)
+            raise
+
+    async def _read_query(self, request: QueryRequest, body: Body) -> _Query:
+        """Read the body until the statement is known: to its end, or to where the data of an INSERT begins."""
+        text = bytearray(request.query + b"\n" if request.query else b"")
+        while not body.complete:
+            text += await body.next()
+            if len(text) > _HEAD_LIMIT:
+                text += await body.read(self._config.max_query_bytes)
+            elif not body.complete and sql.verb_of(bytes(text)) in ("", "INSERT"):
+                statement = sql.examine(bytes(text))
+                if statement.settled:
+                    return _Query(request, bytes(text), statement)
+        whole = bytes(text)
+        if not request.query and request.content_type == "application/x-www-form-urlencoded":
+            pairs = form_pairs(whole)
+            if pairs is not None:
+                request = request.with_form(pairs)
+                whole = request.query
+        return _Query(request, whole, await self._workers.run(lambda: sql.examine(whole)))
+
+    async def _run(self, query: _Query, turn: Turn, body: Body, send: Send, started: float) -> None:
+        execution = self._execution(query.request, turn.lease)
+        if query.statement.insert is not None:
+            counters = await self._insert(execution, query, query.statement.insert, turn, body)
+            answer = Answer(None, counters=counters)
+        else:
+            turn.watch(body)
+            try:
+                answer = await turn.run(functools.partial(self._execute, execution, query))
+            except ServerError as error:
+                self._format_error(query, error)
+                raise
+        await self._responder.send(query.request, answer, turn, started, send)
+
+    def _execute(self, execution: Execution, query: _Query) -> Answer:
+        buffer_size = max(self._config.response_buffer, query.request.number("buffer_size", 0))
+        answer = execution.run(query.text, query.statement, buffer_size)
+        if answer.stream is None:
+            query.clean_up()
+            execution.lease.close()
+        else:
+            answer.on_end = query.clean_up
+        return answer
+
+    def _format_error(self, query: _Query, error: ServerError) -> None:
+        """Write the error in the output format, if that is wanted and the query got as far as having one."""
+        if error.status == 404 or error.code == SYNTAX_ERROR[0]:
+            return
+        if not query.request.flag("http_write_exception_in_output_format"):
+            return
+        info = self._engine.format_info(query.statement.format or query.request.default_format or DEFAULT_FORMAT)
+        body = None if info is None else formatted_exception(info.name, error.text(self._engine.version))
+        if info is not None and body is not None:
+            error.formatted = (info.content_type, body)
+
+    async def _insert(
+        self, execution: Execution, query: _Query, insert: InsertData, turn: Turn, body: Body
+    ) -> Counters:
+        text = query.text
+        if body.complete:
+            return await turn.run(functools.partial(_insert_whole, execution, query, insert))
+        stream = await turn.run(functools.partial(execution.begin_insert, text, insert))
+        try:
+            await self._feed(stream, text[insert.data_start :], turn, body)
+            return await turn.run(functools.partial(execution.finish_insert, stream, text, insert))
+        except BaseException:
+            await turn.finish_with(stream.cancel)
+            raise
+
+    async def _feed(self, stream: InsertStream, first: bytes, turn: Turn, body: Body) -> None:
+        """Hand the body over in batches, receiving the next one while the engine takes the last."""
+        batch, size = [first], len(first)
+        pending: asyncio.Future[None] | None = None
+        try:
+            while not body.complete:
+                piece = await body.next()
+                batch.append(piece)
+                size += len(piece)
+                if size >= _INSERT_BATCH or body.complete:
+                    if pending is not None:
+                        await pending
+                    append = functools.partial(stream.append, b"".join(batch))
+                    pending = asyncio.ensure_future(turn.run(append))
+                    batch, size = [], 0
+        finally:
+            if pending is not None:
+                await pending
+
+    def _execution(self, request: QueryRequest, lease: Lease) -> Execution:
+        return Execution(self._engine, lease, request, self._resolve_query_id)
+
+    def _resolve_query_id(self, query_id: bytes) -> bytes:
+        """The engine's own id for the id of a running request; anything else as it is. Blocks."""
+        lease = self._running.get(query_id.decode("utf-8", "replace"))
+        found = self._engine.running_id(lease.connection.tag) if lease is not None else None
+        return query_id if found is None else found.encode()
+
+
+def _insert_whole(execution: Execution, query: _Query, insert: InsertData) -> Counters:
+    stream = execution.begin_insert(query.text, insert)
+    try:
+        if data := query.text[insert.data_start :]:
+            stream.append(data)
+        counters = execution.finish_insert(stream, query.text, insert)
+    except BaseException:
+        stream.cancel()
+        raise
+    query.clean_up()
+    execution.lease.close()
+    return counters

@@ -1,0 +1,72 @@
+"""The server process: engine, application, HTTP server, and an orderly end."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+from collections.abc import Sequence
+
+import uvicorn
+
+from .app import Application
+from .config import ConfigError, ServerConfig, parse_arguments
+from .engine import Engine
+from .errors import BrokenStreamError, ServerError
+
+log = logging.getLogger("clickhouse")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Serve until SIGTERM or SIGINT; returns the exit status."""
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    try:
+        config = parse_arguments(arguments)
+        engine = Engine(config.path, config.database)
+    except (ConfigError, ServerError, OSError) as error:
+        log.error("cannot start: %s", error)
+        return 1
+    application = Application(config, engine)
+    status = serve(config, engine, application)
+    if not application.idle:
+        log.warning("a query does not stop: leaving without closing the data directory")
+        logging.shutdown()
+        os._exit(status)  # its thread would keep the process alive, and the engine must not be closed under it
+    engine.close()
+    return status
+
+
+class _KnownErrors(logging.Filter):
+    """Keeps tracebacks out of the log for errors that were handled, and raised only to cut a connection."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return not (record.exc_info and isinstance(record.exc_info[1], BrokenStreamError))
+
+
+def serve(config: ServerConfig, engine: Engine, application: Application) -> int:
+    """Run the HTTP server in this thread until it is told to end."""
+    server = uvicorn.Server(
+        uvicorn.Config(
+            application,
+            host=config.host,
+            port=config.port,
+            http="httptools",
+            ws="none",
+            lifespan="on",
+            log_config=None,
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            timeout_keep_alive=10,
+            timeout_graceful_shutdown=max(1, round(config.shutdown_grace)),
+        )
+    )
+    logging.getLogger("uvicorn.error").addFilter(_KnownErrors())
+    log.info("ClickHouse-compatible server (engine %s) on %s:%d", engine.version, config.host, config.port)
+    # uvicorn raises the signal that ended it once more when it is done; an orderly end is no failure.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: None)
+    server.run()
+    return 0 if server.started else 1

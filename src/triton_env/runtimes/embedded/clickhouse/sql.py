@@ -1,0 +1,227 @@
+"""Just enough of ClickHouse's lexer to see where a statement ends and its data begins.
+
+The engine parses; this only finds what the engine does not tell an HTTP server: the kind of a statement,
+its FORMAT clause, and the place in an INSERT where the data starts.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Final
+
+_TOKEN: Final = re.compile(
+    rb"""
+      (?P<blank> \s++ | --[^\n]*+ | \#[!\ ][^\n]*+ | /\*.*?\*/ )
+    | (?P<string> '(?: [^'\\]++ | \\. | '' )*+' )
+    | (?P<quoted> `(?: [^`\\]++ | \\. | `` )*+` | "(?: [^"\\]++ | \\. | "" )*+" )
+    | (?P<heredoc> \$(?P<tag>\w*)\$.*?\$(?P=tag)\$ )
+    | (?P<word> [A-Za-z_][A-Za-z_0-9]*+ )
+    | (?P<number> [0-9][A-Za-z_0-9.]*+ )
+    | (?P<sign> . )
+    """,
+    re.VERBOSE | re.DOTALL,
+)
+_DATA_START: Final = re.compile(rb"[ \t\f\v]*+;?\r?\n?")
+_OPENING, _CLOSING = frozenset(b"([{"), frozenset(b")]}")
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A part of the text, from `start` up to `end`."""
+
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class InsertData:
+    """An INSERT that brings data along.
+
+    The data starts at `data_start`; the text before `head_end` is the statement without its FORMAT
+    clause. `input` and `structure` are set where the data is read through ``input('structure')``: the
+    whole call, and the literal in it.
+    """
+
+    head_end: int
+    data_start: int
+    format: str
+    input: Span | None = None
+    structure: Span | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """What was found out about one statement.
+
+    `verb` is its first keyword in upper case, empty if there is none. `format` is what its FORMAT clause
+    names, None without one. `insert` is set for an INSERT followed by data. `settled` tells that more
+    text cannot change the answer.
+    """
+
+    verb: str
+    format: str | None = None
+    insert: InsertData | None = None
+    settled: bool = False
+
+
+Token = re.Match[bytes]
+
+
+def _tokens(sql: bytes, start: int = 0) -> Iterator[Token]:
+    return (token for token in _TOKEN.finditer(sql, start) if token.lastgroup != "blank")
+
+
+def verb_of(sql: bytes) -> str:
+    """The first keyword in upper case, empty if there is none (yet)."""
+    for token in _tokens(sql):
+        if token.lastgroup == "word":
+            return token.group().decode().upper()
+        if token.group() != b"(":
+            break
+    return ""
+
+
+def examine(sql: bytes) -> Statement:
+    """Look at an INSERT up to where its data begins, at any other statement to its end."""
+    verb = verb_of(sql)
+    return _examine_insert(sql) if verb == "INSERT" else Statement(verb, _trailing_format(sql))
+
+
+class _Walk:
+    """Goes through tokens and knows, at each, what came before and how deep in parentheses it is."""
+
+    def __init__(self, tokens: Iterator[Token]) -> None:
+        self._tokens = tokens
+        self.depth = 0
+        self.count = 0
+        self.previous: Token | None = None
+
+    def __iter__(self) -> Iterator[tuple[Token, bytes]]:
+        """Each token, and its keyword: empty for what is none, or is a name after a dot."""
+        for token in self._tokens:
+            after_dot = self.previous is not None and self.previous.group() == b"."
+            keyword = token.group().upper() if token.lastgroup == "word" and not after_dot else b""
+            if token.lastgroup == "sign":
+                sign = token.group()[0]
+                self.depth += (sign in _OPENING) - (sign in _CLOSING)
+            yield token, keyword
+            self.previous = token
+            self.count += 1
+
+
+def _examine_insert(sql: bytes) -> Statement:
+    walk = _Walk(_tokens(sql))
+    for token, keyword in walk:
+        # INSERT INTO name: before the fourth token at the earliest, a keyword is a table's name.
+        if walk.count < 2 or (walk.count == 2 and keyword != b"FORMAT"):
+            continue
+        opened = walk.depth == 1 and walk.previous is not None and walk.previous.group() == b"("
+        if keyword in (b"SELECT", b"WITH", b"FROM") and (walk.depth == 0 or (opened and keyword != b"FROM")):
+            return _examine_insert_select(sql, token.start())
+        if walk.depth > 0:
+            continue
+        if keyword == b"VALUES":
+            return Statement("INSERT", "Values", InsertData(token.start(), token.end(), "Values"), settled=True)
+        if keyword == b"FORMAT":
+            found = _data_after_format(sql, token.start())
+            if found is not None:
+                return Statement("INSERT", found.format, found, settled=found.data_start < len(sql))
+    return Statement("INSERT")
+
+
+def _examine_insert_select(sql: bytes, start: int) -> Statement:
+    """An INSERT from a query brings data only if that query reads ``input()``."""
+    call = _find_input(sql, start)
+    if call is None:
+        return Statement("INSERT")
+    walk = _Walk(_tokens(sql, call[0].end))
+    for token, keyword in walk:
+        if keyword == b"FORMAT" and walk.depth <= 0:
+            found = _data_after_format(sql, token.start())
+            if found is not None:
+                insert = InsertData(found.head_end, found.data_start, found.format, *call)
+                return Statement("INSERT", found.format, insert, settled=found.data_start < len(sql))
+    return Statement("INSERT")
+
+
+def _find_input(sql: bytes, start: int) -> tuple[Span, Span] | None:
+    window: list[Token] = []
+    for token in _tokens(sql, start):
+        window = [*window[-3:], token]
+        if len(window) == 4:
+            name, opening, literal, closing = window
+            signs = opening.group() == b"(" and closing.group() == b")"
+            if name.group().lower() == b"input" and signs and literal.lastgroup == "string":
+                return Span(name.start(), closing.end()), Span(literal.start(), literal.end())
+    return None
+
+
+def _data_after_format(sql: bytes, head_end: int) -> InsertData | None:
+    tokens = _tokens(sql, head_end)
+    next(tokens)
+    name = next(tokens, None)
+    if name is None or name.lastgroup != "word":
+        return None
+    start = name.end()
+    if name.group().upper() != b"VALUES":
+        # A line break right after the name belongs to the query; data may begin with blank characters.
+        found = _DATA_START.match(sql, start)
+        start = found.end() if found is not None else start
+    return InsertData(head_end, start, name.group().decode())
+
+
+def _trailing_format(sql: bytes) -> str | None:
+    """The name in the last FORMAT clause outside of parentheses."""
+    if b"format" not in sql.lower():
+        return None
+    walk, name = _Walk(_tokens(sql)), None
+    for token, keyword in walk:
+        if keyword and walk.depth == 0 and walk.previous is not None and walk.previous.group().upper() == b"FORMAT":
+            name = token.group().decode()
+    return name
+
+
+def calls_function(sql: bytes, name: bytes) -> bool:
+    """Whether the text calls a function `name` (in lower case), quoted or not."""
+    if name not in sql.lower():
+        return False
+    previous = b""
+    for token in _tokens(sql):
+        if token.group() == b"(" and previous.strip(b'`"').lower() == name:
+            return True
+        previous = token.group()
+    return False
+
+
+def replace_strings(sql: bytes, replacement: Callable[[bytes], bytes]) -> bytes:
+    """The text with what `replacement` makes of the inside of each string literal."""
+    parts, end = [], 0
+    for token in _tokens(sql):
+        if token.lastgroup == "string":
+            parts += [sql[end : token.start() + 1], replacement(token.group()[1:-1])]
+            end = token.end() - 1
+    return b"".join([*parts, sql[end:]])
+
+
+def split_list(text: str) -> list[str]:
+    """The items of a list with commas, which may have parentheses of their own (types do)."""
+    encoded = text.encode()
+    walk, items, start = _Walk(_tokens(encoded)), [], 0
+    for token, _ in walk:
+        if token.group() == b"," and walk.depth == 0:
+            items.append(encoded[start : token.start()])
+            start = token.end()
+    items.append(encoded[start:])
+    return [item.decode().strip() for item in items]
+
+
+def quote(text: str) -> str:
+    """`text` as a string literal."""
+    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
+
+
+def identifier(name: str) -> str:
+    """`name` as a quoted identifier."""
+    return "`" + name.replace("\\", "\\\\").replace("`", "\\`") + "`"

@@ -1,0 +1,263 @@
+"""The Docker engine: reaching it, its images, and its errors in our words."""
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import Any
+
+import docker
+import requests
+from docker.errors import APIError, DockerException, ImageNotFound, NotFound
+from docker.utils import parse_repository_tag
+from testcontainers.core.config import testcontainers_config
+from testcontainers.core.docker_client import DockerClient, get_docker_host
+
+from triton_env.errors import (
+    EngineFailed,
+    EnginePermissionDenied,
+    EngineTooOld,
+    EngineUnreachable,
+    ImageUnavailable,
+    StartCancelled,
+    TritonError,
+)
+from triton_env.runtimes.address import (
+    AddressPlan,
+    plan_addresses,
+    possible_own_container_ids,
+)
+from triton_env.runtimes.owner import LABEL
+from triton_env.settings import Settings
+
+OLDEST_API = (1, 41)
+"""API of engine 20.10, the oldest that Compose v2 supports."""
+OLDEST_ENGINE = "20.10"
+DEFAULT_SOCKET = "unix:///var/run/docker.sock"
+
+_FOREIGN = (DockerException, requests.RequestException, OSError)
+
+
+@dataclass(frozen=True, slots=True)
+class EngineInfo:
+    """What an engine says of itself."""
+
+    version: str
+    api: str
+    url: str
+
+
+class Engine:
+    """A Docker engine that answers.
+
+    It is found as Testcontainers finds it: its properties file, DOCKER_HOST, the current Docker context, the
+    default socket.
+
+    Raises:
+        EngineUnreachable, EnginePermissionDenied, EngineTooOld: why it cannot be used.
+    """
+
+    def __init__(self) -> None:
+        self.url = get_docker_host() or DEFAULT_SOCKET
+        try:
+            self.client: docker.DockerClient = DockerClient().client
+            answer: Mapping[str, Any] = self.client.version()
+        except _FOREIGN as error:
+            raise _unreachable(self.url, error) from error
+        self.info = EngineInfo(version=answer["Version"], api=answer["ApiVersion"], url=self.url)
+        if tuple(int(part) for part in self.info.api.split(".")[:2]) < OLDEST_API:
+            raise EngineTooOld(
+                f"The Docker engine {self.info.version} is too old.",
+                where=self.url,
+                cause=f"it speaks API {self.info.api}; {OLDEST_ENGINE} (API 1.41) is the oldest that is supported",
+                hint="upgrade the engine: https://docs.docker.com/engine/install/",
+            )
+
+    def close(self) -> None:
+        """Close the connections to the engine."""
+        self.client.close()
+
+    @contextmanager
+    def translated(self, doing: str, where: str = "") -> Iterator[None]:
+        """Turn the SDK's exceptions into ours. `doing` completes "The engine failed to"."""
+        try:
+            yield
+        except TritonError:
+            raise
+        except (requests.ConnectionError, requests.Timeout) as error:
+            raise EngineUnreachable(
+                f"The Docker engine stopped answering while it was asked to {doing}.",
+                where=where or self.url,
+                cause=innermost(error),
+                hint="docker info",
+            ) from error
+        except _FOREIGN as error:
+            raise EngineFailed(
+                f"The Docker engine failed to {doing}.",
+                where=where or self.url,
+                cause=explanation(error),
+                hint=_hint_for(explanation(error)),
+            ) from error
+
+    def addresses(self, settings: Settings) -> AddressPlan:
+        """At which address containers publish their ports, and at which this process reaches them."""
+        return plan_addresses(
+            engine_url=self.url,
+            bind_override=settings.triton_bind_address,
+            host_override=testcontainers_config.tc_host_override or "",
+            own_gateway=self._own_gateway(),
+        )
+
+    def ensure_image(
+        self,
+        image: str,
+        variable: str,
+        settings: Settings,
+        on_progress: Callable[[str], None],
+        cancelled: threading.Event,
+    ) -> tuple[str, ...]:
+        """Pull `image` unless it is there.
+
+        Args:
+            image: the reference.
+            variable: the setting that names it, for the error message.
+            settings: pull policy and timeout.
+            on_progress: called with words such as "12 of 80 MB".
+            cancelled: ends the pull when set.
+
+        Returns:
+            The paths that the image declares as volumes.
+
+        Raises:
+            ImageUnavailable: it is not there and cannot be pulled.
+        """
+        with self.translated(f"look up the image {image}", variable):
+            try:
+                found = self.client.images.get(image)
+            except ImageNotFound:
+                if settings.triton_pull == "never":
+                    raise _no_image(image, variable, "TRITON_PULL is never, so it was not pulled") from None
+                self._pull(image, variable, settings.triton_pull_timeout, on_progress, cancelled)
+                found = self.client.images.get(image)
+        return tuple(sorted((found.attrs.get("Config") or {}).get("Volumes") or {}))
+
+    def _pull(
+        self,
+        image: str,
+        variable: str,
+        timeout: float,
+        on_progress: Callable[[str], None],
+        cancelled: threading.Event,
+    ) -> None:
+        deadline = time.monotonic() + timeout
+        layers: dict[str, tuple[int, int]] = {}
+        on_progress(f"pulling {image}")
+        try:
+            repository, tag = parse_repository_tag(image)
+            for message in self.client.api.pull(repository, tag=tag or "latest", stream=True, decode=True):
+                if "error" in message:
+                    raise _no_image(image, variable, str(message["error"]))
+                if cancelled.is_set():
+                    raise StartCancelled(f"Pulling {image} was called off.")
+                if time.monotonic() > deadline:
+                    raise _no_image(
+                        image,
+                        variable,
+                        f"pulling took longer than TRITON_PULL_TIMEOUT ({timeout:g} s)",
+                    )
+                detail = message.get("progressDetail") or {}
+                if message.get("status") == "Downloading" and detail.get("total"):
+                    layers[message["id"]] = (detail["current"], detail["total"])
+                    done, total = (sum(column) / 1e6 for column in zip(*layers.values(), strict=True))
+                    on_progress(f"pulled {done:.0f} of {total:.0f} MB")
+        except _FOREIGN as error:
+            raise _no_image(image, variable, explanation(error)) from error
+
+    def _own_gateway(self) -> str:
+        """The gateway of this process's own container, if the engine knows that container; else empty."""
+        for container_id in possible_own_container_ids():
+            try:
+                attributes = self.client.api.inspect_container(container_id)
+            except NotFound:
+                continue
+            if attributes["HostConfig"]["NetworkMode"] == "host":
+                return ""
+            for network in attributes["NetworkSettings"]["Networks"].values():
+                if network.get("Gateway"):
+                    return str(network["Gateway"])
+        return ""
+
+    def publisher_of(self, port: int) -> str:
+        """The container that publishes `port` on this engine, in words; empty if none does."""
+        for container in self.client.api.containers(filters={"publish": str(port)}):
+            name = (container.get("Names") or [container["Id"][:12]])[0].lstrip("/")
+            ours = ", of triton-env" if LABEL in (container.get("Labels") or {}) else ""
+            return f"the container {name} (image {container.get('Image')}{ours})"
+        return ""
+
+
+def explanation(error: BaseException) -> str:
+    """What the engine said, without the SDK's wrapping."""
+    if isinstance(error, APIError) and error.explanation:
+        text = str(error.explanation)
+        with suppress(ValueError, KeyError, TypeError):
+            text = str(json.loads(text)["message"])
+        return text.strip()
+    return innermost(error)
+
+
+def innermost(error: BaseException) -> str:
+    """The words of the first cause in a chain of exceptions."""
+    for nested in _chain(error):
+        error = nested
+    return str(error) or type(error).__name__
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """An exception and what lies under it: its causes, and those that urllib3 and requests keep as arguments."""
+    seen: set[int] = set()
+    following: list[BaseException] = [error]
+    while following:
+        current = following.pop(0)
+        if id(current) in seen:
+            continue
+        seen.add(id(current))
+        yield current
+        following += [nested for nested in (current.__cause__, current.__context__) if nested is not None]
+        following += [nested for nested in current.args if isinstance(nested, BaseException)]
+
+
+def _unreachable(url: str, error: BaseException) -> TritonError:
+    chain = tuple(_chain(error))
+    if any(isinstance(nested, PermissionError) for nested in chain):
+        return EnginePermissionDenied(
+            "The Docker engine is there, but this user may not use it.",
+            where=url,
+            cause=innermost(error),
+            hint="sudo usermod -aG docker $USER, then log in again (members of that group are as good as root)",
+        )
+    return EngineUnreachable(
+        "No Docker engine answers.",
+        where=url,
+        cause=innermost(error),
+        hint="start it (sudo systemctl start docker, or Docker Desktop), or set DOCKER_HOST to where it is",
+    )
+
+
+def _no_image(image: str, variable: str, cause: str) -> ImageUnavailable:
+    return ImageUnavailable(
+        f"The image {image} is not on the engine and could not be pulled.",
+        where=variable,
+        cause=cause,
+        hint=f"docker pull {image}, or set {variable} to an image that is there (docker image ls)",
+    )
+
+
+def _hint_for(cause: str) -> str:
+    if "address pool" in cause or "non-overlapping" in cause:
+        return "the engine has no room for another network; list those in use with: docker network ls"
+    if "no space left" in cause:
+        return "docker system df"
+    return "docker info"

@@ -1,0 +1,62 @@
+"""Host ports: picked by us, since those that Docker picks change when a container restarts."""
+
+import errno
+import random
+import socket
+from pathlib import Path
+
+import psutil
+
+_LOWEST = 20_000
+_EPHEMERAL_RANGE = Path("/proc/sys/net/ipv4/ip_local_port_range")
+
+
+def free_port(bind: str) -> int:
+    """A port that nobody listens on at `bind`, as far as this machine can tell.
+
+    It lies below the range from which the system takes ports for outgoing connections, so that it is still free
+    when the container restarts. The engine has the last word: its refusal means to try another.
+    """
+    for _ in range(50):
+        port = random.randrange(_LOWEST, _first_ephemeral_port())
+        if _is_free(bind, port):
+            return port
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _first_ephemeral_port() -> int:
+    try:
+        first = int(_EPHEMERAL_RANGE.read_text().split()[0])
+    except (OSError, ValueError, IndexError):
+        first = 32_768
+    return first if first >= _LOWEST + 1_000 else 65_000
+
+
+def _is_free(bind: str, port: int) -> bool:
+    with socket.socket(socket.AF_INET6 if ":" in bind else socket.AF_INET) as probe:
+        try:
+            probe.bind((bind, port))
+        except PermissionError:
+            return False
+        except OSError as error:
+            # Not an address of this machine (a remote engine's): only the engine can tell.
+            return error.errno == errno.EADDRNOTAVAIL
+    return True
+
+
+def listener_on(port: int) -> str:
+    """The process on this machine that listens on `port`, in words; empty where it cannot be told."""
+    try:
+        connections = psutil.net_connections("tcp")
+    except (psutil.AccessDenied, OSError):
+        return ""
+    for connection in connections:
+        listens = connection.status == psutil.CONN_LISTEN and connection.laddr and connection.laddr[1] == port
+        if listens and connection.pid:
+            try:
+                return f"process {connection.pid} ({psutil.Process(connection.pid).name()})"
+            except psutil.Error:
+                return f"process {connection.pid}"
+    return ""

@@ -1,0 +1,27 @@
+"""What triton-env knows about each backing service, whatever runs it.
+
+A fifth service is a module here, a line in `SERVICES`, and an attribute of `TritonEnvironment`.
+"""
+
+from collections.abc import Mapping
+
+from triton_env.services.base import Service
+from triton_env.services.clickhouse import ClickHouse
+from triton_env.services.postgres import Postgres
+from triton_env.services.redis import Redis
+from triton_env.services.s3 import S3
+
+SERVICES: Mapping[str, type[Service]] = {service.name: service for service in (Postgres, ClickHouse, Redis, S3)}
+
+START_ORDER = ("s3", "clickhouse", "postgres", "redis")
+"""The slowest to boot first: everybody waits for that one."""
+
+__all__ = [
+    "S3",
+    "SERVICES",
+    "START_ORDER",
+    "ClickHouse",
+    "Postgres",
+    "Redis",
+    "Service",
+]

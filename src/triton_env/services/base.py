@@ -1,0 +1,108 @@
+"""What every service is: a recipe, a readiness probe, connection properties and clients."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from secrets import token_urlsafe
+from typing import Any, ClassVar
+from urllib.parse import quote
+
+from triton_env.model import Endpoint, Placement, ServiceRecipe
+from triton_env.settings import Settings
+
+CONNECT_TIMEOUT = 2
+"""Seconds that one try of a readiness probe may take to connect or to get an answer."""
+
+
+class Service(ABC):
+    """One backing service at the place where it runs. Holds no connection; each client is the caller's own.
+
+    Args:
+        settings: names and credentials that the running server was given.
+        placement: where it answers.
+    """
+
+    name: ClassVar[str]
+    """Its name in the API, in labels and on the command line."""
+    title: ClassVar[str]
+    """Its name for people."""
+
+    def __init__(self, settings: Settings, placement: Placement) -> None:
+        self._settings = settings
+        self.placement = placement
+
+    @staticmethod
+    @abstractmethod
+    def fresh_credentials() -> Mapping[str, Any]:
+        """Random credentials for a session, as values for `Settings.updated`."""
+
+    @staticmethod
+    @abstractmethod
+    def recipe(settings: Settings) -> ServiceRecipe:
+        """How to run this service with these settings."""
+
+    @abstractmethod
+    def ensure_ready(self) -> None:
+        """Do real work as a client, creating the database or bucket that the settings name where it is missing.
+
+        This is the readiness probe: it raises whatever the client raises while the service is not ready.
+        """
+
+    @abstractmethod
+    def _url(self, endpoint: Endpoint) -> str: ...
+
+    @abstractmethod
+    def _variables(self, endpoints: Mapping[str, Endpoint], url: str) -> dict[str, str]: ...
+
+    @property
+    def _main(self) -> Endpoint:
+        return next(iter(self.placement.endpoints.values()))
+
+    @property
+    def host(self) -> str:
+        """The host at which this process reaches the service."""
+        return self._main.host
+
+    @property
+    def port(self) -> int:
+        """The main port, as this process reaches it."""
+        return self._main.port
+
+    @property
+    def url(self) -> str:
+        """The URL for clients on this machine, with credentials."""
+        return self._url(self._main)
+
+    @property
+    def internal_url(self) -> str | None:
+        """The URL for other containers on the shared network; None where there is no such network."""
+        if self.placement.internal is None:
+            return None
+        return self._url(next(iter(self.placement.internal.values())))
+
+    def environ(self, *, internal: bool = False) -> dict[str, str]:
+        """The connection variables of this service, by the names of `.env.example`.
+
+        Args:
+            internal: the values for other containers on the shared network instead of this machine.
+
+        Raises:
+            ValueError: `internal` where there is no shared network.
+        """
+        if not internal:
+            return self._variables(self.placement.endpoints, self.url)
+        if self.placement.internal is None or self.internal_url is None:
+            raise ValueError(f"{self.title} has no address on a shared network: this runtime has none")
+        return self._variables(self.placement.internal, self.internal_url)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} at {self._main}>"
+
+
+def random_password() -> str:
+    """A password of 24 URL-safe characters (about 143 bits) that needs no quoting in URLs, SQL, XML or a shell."""
+    return token_urlsafe(18).replace("-", "a").replace("_", "b")
+
+
+def url_quoted(text: str) -> str:
+    """`text` for the user or password part of a URL."""
+    return quote(text, safe="")

@@ -1,0 +1,152 @@
+"""ClickHouse."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from pydantic import SecretStr
+
+from triton_env.model import ContainerRecipe, Endpoint, Port, ServiceRecipe, Storage
+from triton_env.services.base import (
+    CONNECT_TIMEOUT,
+    Service,
+    random_password,
+    url_quoted,
+)
+from triton_env.settings import Settings
+
+if TYPE_CHECKING:
+    from clickhouse_connect.driver.asyncclient import AsyncClient
+    from clickhouse_connect.driver.client import Client
+
+
+class ClickHouse(Service):
+    """ClickHouse where it runs.
+
+    >>> env.clickhouse.client().command("select 1")  # doctest: +SKIP
+    1
+    """
+
+    name = "clickhouse"
+    title = "ClickHouse"
+
+    @staticmethod
+    def fresh_credentials() -> Mapping[str, Any]:
+        return {"clickhouse_password": SecretStr(random_password())}
+
+    @staticmethod
+    def recipe(settings: Settings) -> ServiceRecipe:
+        password = settings.clickhouse_password.get_secret_value()
+        return ServiceRecipe(
+            name=ClickHouse.name,
+            title=ClickHouse.title,
+            ports=(
+                Port("http", 8123, fixed=settings.clickhouse_http_port),
+                Port("native", 9000, fixed=settings.clickhouse_port),
+            ),
+            timeout=settings.triton_clickhouse_timeout,
+            secrets=frozenset({password}),
+            container=ContainerRecipe(
+                image=settings.clickhouse_image,
+                image_variable="CLICKHOUSE_IMAGE",
+                alias="clickhouse",
+                # No CLICKHOUSE_DB: with it the image boots a temporary server first, then stops it and boots again.
+                # The database is created by `ensure_ready` instead.
+                environment={
+                    "CLICKHOUSE_USER": settings.clickhouse_user,
+                    "CLICKHOUSE_PASSWORD": password,
+                    "CLICKHOUSE_DEFAULT_ACCESS_MANAGEMENT": "1",
+                },
+                # Claims are large: they go to disk even where the small services live in memory.
+                storage=Storage.DISK,
+            ),
+        )
+
+    @property
+    def user(self) -> str:
+        """The user, who may manage access."""
+        return self._settings.clickhouse_user
+
+    @property
+    def password(self) -> str:
+        """The user's password."""
+        return self._settings.clickhouse_password.get_secret_value()
+
+    @property
+    def database(self) -> str:
+        """The target database."""
+        return self._settings.clickhouse_db
+
+    @property
+    def http_port(self) -> int:
+        """The port of the HTTP protocol, as this process reaches it."""
+        return self.placement.endpoints["http"].port
+
+    @property
+    def native_port(self) -> int | None:
+        """The port of the native protocol, as this process reaches it; None where the runtime has none."""
+        endpoint = self.placement.endpoints.get("native")
+        return endpoint.port if endpoint else None
+
+    def client(self, **options: Any) -> "Client":
+        """A new client on the target database.
+
+        Args:
+            **options: keyword arguments of `clickhouse_connect.get_client`; they win over those worked out here.
+
+        Raises:
+            clickhouse_connect.driver.exceptions.Error: the server cannot be reached.
+        """
+        import clickhouse_connect
+
+        return clickhouse_connect.get_client(**(self._connection() | options))
+
+    async def aclient(self, **options: Any) -> "AsyncClient":
+        """A new asynchronous client; see `client`."""
+        import clickhouse_connect
+
+        return await clickhouse_connect.get_async_client(**(self._connection() | options))
+
+    def ensure_ready(self) -> None:
+        # Plain HTTP: a clickhouse-connect client asks half a dozen questions before its first query.
+        import urllib3
+
+        headers = {"X-ClickHouse-User": self.user, "X-ClickHouse-Key": self.password}
+        with urllib3.HTTPConnectionPool(
+            self.host,
+            self.http_port,
+            timeout=CONNECT_TIMEOUT,
+            retries=False,
+            headers=headers,
+        ) as pool:
+            for database, query in (
+                ("default", f"CREATE DATABASE IF NOT EXISTS `{self.database}`"),
+                (self.database, "SELECT 1"),
+            ):
+                response = pool.request("POST", f"/?database={database}", body=query.encode())
+                if response.status != 200:
+                    raise ConnectionError(f"HTTP {response.status}: {response.data.decode(errors='replace').strip()}")
+
+    def _connection(self) -> dict[str, Any]:
+        return {
+            "host": self.host,
+            "port": self.http_port,
+            "username": self.user,
+            "password": self.password,
+            "database": self.database,
+        }
+
+    def _url(self, endpoint: Endpoint) -> str:
+        return f"http://{url_quoted(self.user)}:{url_quoted(self.password)}@{endpoint}/{self.database}"
+
+    def _variables(self, endpoints: Mapping[str, Endpoint], url: str) -> dict[str, str]:
+        http = endpoints["http"]
+        variables = {
+            "CLICKHOUSE_HOST": http.host,
+            "CLICKHOUSE_HTTP_PORT": str(http.port),
+            "CLICKHOUSE_USER": self.user,
+            "CLICKHOUSE_PASSWORD": self.password,
+            "CLICKHOUSE_DB": self.database,
+        }
+        if "native" in endpoints:
+            variables["CLICKHOUSE_PORT"] = str(endpoints["native"].port)
+        return variables

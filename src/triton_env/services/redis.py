@@ -1,0 +1,118 @@
+"""Redis."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from pydantic import SecretStr
+
+from triton_env.model import ContainerRecipe, Endpoint, Port, ServiceRecipe, Storage
+from triton_env.services.base import (
+    CONNECT_TIMEOUT,
+    Service,
+    random_password,
+    url_quoted,
+)
+from triton_env.settings import Settings
+
+if TYPE_CHECKING:
+    import redis
+    import redis.asyncio
+
+_START = """\
+exec docker-entrypoint.sh redis-server - "$@" <<END
+requirepass "$REDIS_PASSWORD"
+END
+"""
+"""Reads the password as configuration from standard input: as an argument every user of the machine could read it
+in the process list. https://redis.io/docs/latest/operate/oss_and_stack/management/config/"""
+
+_THROWAWAY = ("--save", "", "--appendonly", "no")
+
+
+class Redis(Service):
+    """Redis where it runs.
+
+    >>> env.redis.client().ping()  # doctest: +SKIP
+    True
+    """
+
+    name = "redis"
+    title = "Redis"
+
+    @staticmethod
+    def fresh_credentials() -> Mapping[str, Any]:
+        return {"redis_password": SecretStr(random_password())}
+
+    @staticmethod
+    def recipe(settings: Settings) -> ServiceRecipe:
+        password = settings.redis_password.get_secret_value()
+        options = _THROWAWAY if settings.triton_storage is Storage.MEMORY else ("--appendonly", "yes")
+        return ServiceRecipe(
+            name=Redis.name,
+            title=Redis.title,
+            ports=(Port("redis", 6379, fixed=settings.redis_port),),
+            timeout=settings.triton_redis_timeout,
+            secrets=frozenset({password}),
+            container=ContainerRecipe(
+                image=settings.redis_image,
+                image_variable="REDIS_IMAGE",
+                alias="redis",
+                environment={"REDIS_PASSWORD": password},
+                command=("sh", "-c", _START, "redis", *options),
+                # Redis 8 images declare no volume for it.
+                data_paths=("/data",),
+                storage=settings.triton_storage,
+            ),
+        )
+
+    @property
+    def password(self) -> str:
+        """The password of the default user."""
+        return self._settings.redis_password.get_secret_value()
+
+    @property
+    def database(self) -> int:
+        """The number of the logical database."""
+        return 0
+
+    def client(self, **options: Any) -> "redis.Redis":
+        """A new client.
+
+        Args:
+            **options: keyword arguments of `redis.Redis`; they win over those worked out here.
+        """
+        import redis
+
+        return redis.Redis(**(self._connection() | options))
+
+    def aclient(self, **options: Any) -> "redis.asyncio.Redis":
+        """A new asynchronous client; see `client`."""
+        import redis.asyncio
+
+        return redis.asyncio.Redis(**(self._connection() | options))
+
+    def ensure_ready(self) -> None:
+        # While Redis loads its data, PING is answered with the error LOADING.
+        with self.client(socket_connect_timeout=CONNECT_TIMEOUT, socket_timeout=CONNECT_TIMEOUT) as client:
+            client.ping()
+
+    def _connection(self) -> dict[str, Any]:
+        return {
+            "host": self.host,
+            "port": self.port,
+            "password": self.password or None,
+            "db": self.database,
+        }
+
+    def _url(self, endpoint: Endpoint) -> str:
+        credentials = f":{url_quoted(self.password)}@" if self.password else ""
+        return f"redis://{credentials}{endpoint}/{self.database}"
+
+    def _variables(self, endpoints: Mapping[str, Endpoint], url: str) -> dict[str, str]:
+        endpoint = endpoints["redis"]
+        return {
+            "REDIS_HOST": endpoint.host,
+            "REDIS_PORT": str(endpoint.port),
+            "REDIS_PASSWORD": self.password,
+            "REDIS_URL": url,
+        }

@@ -1,0 +1,216 @@
+"""S3, by LocalStack."""
+
+import asyncio
+import functools
+import re
+from collections.abc import Mapping
+from secrets import token_hex
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from pydantic import SecretStr
+
+from triton_env.errors import LocalStackTokenRequired
+from triton_env.model import ContainerRecipe, Endpoint, Port, ServiceRecipe
+from triton_env.services.base import CONNECT_TIMEOUT, Service, random_password
+from triton_env.settings import Settings
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client, S3ServiceResource
+
+LAST_FREE_VERSION = (4, 14, 0)
+"""The newest LocalStack that starts without a token; later ones exit with code 55 (since 2026-03-23)."""
+
+
+class AsyncS3:
+    """The methods of a boto3 S3 client as coroutines, each run in a thread (boto3 clients are thread-safe).
+
+    >>> await env.s3.aclient().list_buckets()  # doctest: +SKIP
+    """
+
+    def __init__(self, client: "S3Client") -> None:
+        self._client = client
+
+    def __getattr__(self, name: str) -> Any:
+        attribute = getattr(self._client, name)
+        if not callable(attribute):
+            return attribute
+
+        @functools.wraps(attribute)
+        async def in_thread(*args: Any, **kwargs: Any) -> Any:
+            return await asyncio.to_thread(attribute, *args, **kwargs)
+
+        return in_thread
+
+
+class S3(Service):
+    """S3 where it runs.
+
+    >>> env.s3.client().list_objects_v2(Bucket=env.s3.bucket)["KeyCount"]  # doctest: +SKIP
+    0
+    """
+
+    name = "s3"
+    title = "S3"
+
+    @staticmethod
+    def fresh_credentials() -> Mapping[str, Any]:
+        # LocalStack derives the account from keys of certain forms; this form means its default account.
+        return {
+            "aws_access_key_id": "TRITON" + token_hex(7).upper(),
+            "aws_secret_access_key": SecretStr(random_password()),
+        }
+
+    @staticmethod
+    def recipe(settings: Settings) -> ServiceRecipe:
+        token = settings.localstack_auth_token.get_secret_value()
+        if not token and needs_token(settings.localstack_image):
+            raise LocalStackTokenRequired(
+                f"The image {settings.localstack_image} does not start without LOCALSTACK_AUTH_TOKEN.",
+                where="LOCALSTACK_IMAGE",
+                cause="LocalStack asks for a token in every version after 4.14.0, `latest` included",
+                hint="export LOCALSTACK_IMAGE=localstack/localstack:4.14.0, or set LOCALSTACK_AUTH_TOKEN",
+            )
+        environment = {
+            "SERVICES": "s3",
+            # Load the S3 provider during the boot, not on the first request.
+            "EAGER_SERVICE_LOADING": "1",
+            # Nothing of this is needed for S3 on a plain port; each costs time or a connection to the outside.
+            "SKIP_SSL_CERT_DOWNLOAD": "1",
+            "DISABLE_EVENTS": "1",
+            "DNS_ADDRESS": "0",
+            "AWS_DEFAULT_REGION": settings.aws_default_region,
+        }
+        if token:
+            environment["LOCALSTACK_AUTH_TOKEN"] = token
+        return ServiceRecipe(
+            name=S3.name,
+            title=S3.title,
+            ports=(Port("s3", 4566, fixed=urlsplit(settings.aws_endpoint_url).port or 4566),),
+            timeout=settings.triton_s3_timeout,
+            secrets=frozenset({settings.aws_secret_access_key.get_secret_value(), token} - {""}),
+            container=ContainerRecipe(
+                image=settings.localstack_image,
+                image_variable="LOCALSTACK_IMAGE",
+                alias="localstack",
+                environment=environment,
+                storage=settings.triton_storage,
+                # It boots slowest of all, so what it waits for is what everybody waits for.
+                cpu_shares=4096,
+            ),
+        )
+
+    @property
+    def endpoint_url(self) -> str:
+        """The URL for `endpoint_url=` of any S3 client on this machine."""
+        return self.url
+
+    @property
+    def bucket(self) -> str:
+        """The bucket, which exists."""
+        return self._settings.s3_bucket
+
+    @property
+    def access_key(self) -> str:
+        """The access key id."""
+        return self._settings.aws_access_key_id
+
+    @property
+    def secret_key(self) -> str:
+        """The secret access key. Neither LocalStack nor moto checks it."""
+        return self._settings.aws_secret_access_key.get_secret_value()
+
+    @property
+    def region(self) -> str:
+        """The region."""
+        return self._settings.aws_default_region
+
+    def client(self, **options: Any) -> "S3Client":
+        """A new boto3 client.
+
+        Args:
+            **options: keyword arguments of `boto3.session.Session.client`; they win over those worked out here.
+        """
+        return self._session().client("s3", **(self._connection() | options))  # type: ignore[no-any-return]
+
+    def resource(self, **options: Any) -> "S3ServiceResource":
+        """A new boto3 resource; see `client`."""
+        return self._session().resource("s3", **(self._connection() | options))  # type: ignore[no-any-return]
+
+    def aclient(self, **options: Any) -> AsyncS3:
+        """The methods of a boto3 client as coroutines; see `client`."""
+        return AsyncS3(self.client(**options))
+
+    def ensure_ready(self) -> None:
+        client = self._probe_client
+        buckets = {bucket["Name"] for bucket in client.list_buckets()["Buckets"]}
+        if self.bucket not in buckets:
+            region = {} if self.region == "us-east-1" else {"LocationConstraint": self.region}
+            client.create_bucket(
+                Bucket=self.bucket,
+                **({"CreateBucketConfiguration": region} if region else {}),  # type: ignore[arg-type]
+            )
+        client.list_objects_v2(Bucket=self.bucket, MaxKeys=1)
+
+    @functools.cached_property
+    def _probe_client(self) -> "S3Client":
+        """One client for all tries: building one takes longer than a try."""
+        from botocore.config import Config
+
+        once = Config(
+            connect_timeout=CONNECT_TIMEOUT,
+            # The first request may have to wait for the provider.
+            read_timeout=10,
+            retries={"total_max_attempts": 1},
+            signature_version="s3v4",
+            s3={"addressing_style": "path"},
+        )
+        return self.client(config=once)
+
+    def _session(self) -> Any:
+        # A session of its own: boto3's default session is shared by the process and not thread-safe.
+        import boto3
+
+        return boto3.session.Session(
+            aws_access_key_id=self.access_key,
+            aws_secret_access_key=self.secret_key,
+            region_name=self.region,
+        )
+
+    def _connection(self) -> dict[str, Any]:
+        from botocore.config import Config
+
+        # Virtual-host addresses (BUCKET.127.0.0.1) do not exist here.
+        config = Config(signature_version="s3v4", s3={"addressing_style": "path"})
+        return {"endpoint_url": self.endpoint_url, "config": config}
+
+    def _url(self, endpoint: Endpoint) -> str:
+        return f"http://{endpoint}"
+
+    def _variables(self, endpoints: Mapping[str, Endpoint], url: str) -> dict[str, str]:
+        return {
+            "AWS_ENDPOINT_URL": url,
+            "AWS_ACCESS_KEY_ID": self.access_key,
+            "AWS_SECRET_ACCESS_KEY": self.secret_key,
+            "AWS_DEFAULT_REGION": self.region,
+            "S3_BUCKET": self.bucket,
+        }
+
+
+def needs_token(image: str) -> bool:
+    """Whether this LocalStack image refuses to start without a token, as far as its tag tells.
+
+    An image pinned by digest, or under a name that does not end in `localstack`, is left to speak for itself.
+    """
+    reference, _, digest = image.partition("@")
+    repository, colon, tag = reference.rpartition(":")
+    if not colon or "/" in tag:
+        repository, tag = reference, "latest"
+    if digest or not repository.endswith("localstack"):
+        return False
+    version = re.match(r"v?(\d+)(?:\.(\d+))?(?:\.(\d+))?", tag)
+    if version is None:
+        return True
+    # `4` and `4.14` are moving tags: what they lack counts as "newest".
+    parts = tuple(int(part) if part is not None else 10**9 for part in version.groups())
+    return parts > LAST_FREE_VERSION

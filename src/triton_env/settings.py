@@ -1,0 +1,214 @@
+"""The one settings model, and the only reader of the process environment and of `.env`.
+
+Precedence, highest first: arguments, the process environment, `.env` in the current folder, the default.
+A field's name in upper case is its variable; `.env.example` documents each of them.
+"""
+
+import os
+from ipaddress import ip_address
+from typing import Annotated, Any, Literal, Self, get_args
+from urllib.parse import urlsplit
+
+from dotenv import dotenv_values
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, model_validator
+from pydantic_core import ErrorDetails
+from pydantic_settings import (
+    BaseSettings,
+    DotEnvSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
+
+from triton_env.errors import InvalidSetting
+from triton_env.model import Storage
+
+
+def _is_address_or_empty(text: str) -> str:
+    if text:
+        ip_address(text)  # its ValueError says what is wrong
+    return text
+
+
+def _is_http_url(text: str) -> str:
+    parts = urlsplit(text)
+    # Reading the port raises ValueError where it is none.
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.port == 0:
+        raise ValueError("it has to be a URL such as http://localhost:4566")
+    return text
+
+
+def _upper(value: Any) -> Any:
+    return value.upper() if isinstance(value, str) else value
+
+
+PortNumber = Annotated[int, Field(ge=1, le=65535)]
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Name = Annotated[str, Field(min_length=1)]
+Identifier = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", max_length=63)]
+"""A name that PostgreSQL and ClickHouse take unquoted; the ClickHouse image pastes it unquoted into SQL and XML."""
+IpAddress = Annotated[str, AfterValidator(_is_address_or_empty)]
+HttpUrl = Annotated[str, AfterValidator(_is_http_url)]
+LogLevel = Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"], BeforeValidator(_upper)]
+"""In upper or lower case: the variable LOG_LEVEL is shared with many programs."""
+BucketName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$")]
+
+RuntimeName = Literal["auto", "docker", "embedded", "external"]
+RUNTIME_NAMES: tuple[str, ...] = get_args(RuntimeName)
+
+
+class _KnownNamesOnly(DotEnvSettingsSource):
+    """`.env` belongs to the whole project: names that are not ours are none of our business."""
+
+    def __call__(self) -> dict[str, Any]:
+        return {name: value for name, value in super().__call__().items() if name in self.settings_cls.model_fields}
+
+
+class Settings(BaseSettings):
+    """Every setting of triton-env.
+
+    Raises:
+        InvalidSetting: naming the variable, its value unless it is a secret, and what is allowed.
+    """
+
+    model_config = SettingsConfigDict(
+        env_file=".env",
+        env_file_encoding="utf-8",
+        env_ignore_empty=True,
+        extra="forbid",
+        frozen=True,
+    )
+
+    # PostgreSQL
+    postgres_user: Identifier = "triton_user"
+    postgres_password: SecretStr = SecretStr("development_password_change_in_prod")
+    postgres_db: Identifier = "triton"
+    postgres_host: Name = "localhost"
+    postgres_port: PortNumber = 5432
+    database_url: SecretStr = SecretStr(
+        "postgresql://triton_user:development_password_change_in_prod@localhost:5432/triton"
+    )
+
+    # ClickHouse
+    clickhouse_host: Name = "localhost"
+    clickhouse_port: PortNumber = 9000
+    clickhouse_http_port: PortNumber = 8123
+    clickhouse_user: Identifier = "default"
+    clickhouse_password: SecretStr = SecretStr("development_password_change_in_prod")
+    clickhouse_db: Identifier = "triton"
+
+    # Redis
+    redis_url: SecretStr = SecretStr("redis://localhost:6379/0")
+    redis_host: Name = "localhost"
+    redis_port: PortNumber = 6379
+    redis_password: SecretStr = SecretStr("")
+
+    # S3 (LocalStack)
+    aws_endpoint_url: HttpUrl = "http://localhost:4566"
+    aws_access_key_id: Name = "test"
+    aws_secret_access_key: SecretStr = SecretStr("test")
+    aws_default_region: Name = "us-east-1"
+    s3_bucket: BucketName = "triton-documents"
+    localstack_auth_token: SecretStr = SecretStr("")
+
+    # Images
+    postgres_image: Name = "postgres:14-alpine"
+    clickhouse_image: Name = "clickhouse/clickhouse-server:latest"
+    redis_image: Name = "redis:7-alpine"
+    localstack_image: Name = "localstack/localstack:4.14.0"
+
+    # triton-env
+    triton_runtime: RuntimeName = "auto"
+    triton_bind_address: IpAddress = ""
+    triton_ports: Literal["random", "fixed"] = "random"
+    triton_storage: Storage = Storage.MEMORY
+    triton_pull: Literal["missing", "never"] = "missing"
+    triton_pull_timeout: Seconds = 600
+    triton_poll_interval: Seconds = 0.03
+    triton_postgres_timeout: Seconds = 60
+    triton_clickhouse_timeout: Seconds = 90
+    triton_redis_timeout: Seconds = 30
+    triton_s3_timeout: Seconds = 90
+    triton_progress: Literal["auto", "live", "plain", "off"] = "auto"
+    triton_state_dir: str = ""
+
+    # The application
+    environment: Name = "development"
+    log_level: LogLevel = "INFO"
+    debug_mode: bool = False
+    api_host: Name = "127.0.0.1"
+    api_port: PortNumber = 8000
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _explain(cls, values: Any, handler: Any) -> Self:
+        try:
+            return handler(values)  # type: ignore[no-any-return]
+        except ValidationError as error:
+            raise _invalid_setting(cls, error) from None
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Arguments, then the process environment, then `.env`."""
+        assert isinstance(dotenv_settings, DotEnvSettingsSource)
+        return (
+            init_settings,
+            env_settings,
+            _KnownNamesOnly(settings_cls, env_file=dotenv_settings.env_file),
+        )
+
+    def updated(self, **values: Any) -> Self:
+        """A copy with other values for some fields, which are taken as they are."""
+        return self.model_copy(update=values)
+
+
+def _invalid_setting(model: type[Settings], error: ValidationError) -> InvalidSetting:
+    details = error.errors()
+    lines = [_describe(model, detail) for detail in details]
+    names = [str(detail["loc"][0]).upper() for detail in details if detail["loc"]]
+    return InvalidSetting(
+        lines[0] if len(lines) == 1 else f"{len(lines)} settings cannot be used:\n  " + "\n  ".join(lines),
+        where=", ".join(f"{name} comes from {_origin(name)}" for name in names),
+        hint="see .env.example for what each variable means and takes",
+    )
+
+
+def _describe(model: type[Settings], detail: ErrorDetails) -> str:
+    name = str(detail["loc"][0]) if detail["loc"] else ""
+    if detail["type"] == "extra_forbidden":
+        return f"There is no setting {name!r}."
+    annotation = str(model.model_fields[name].annotation)
+    value = "its value (a secret)" if "Secret" in annotation else _shown(detail["input"])
+    return f"{name.upper()} cannot be {value}: {detail['msg'].removeprefix('Value error, ')}."
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:59] + "…"
+
+
+def _origin(variable: str) -> str:
+    """Where a bad value was found. Arguments win over both others, but are seldom spelled in the environment too."""
+    for origin, values in (
+        ("the process environment", os.environ),
+        (".env in the current folder", dotenv_values(".env")),
+    ):
+        if any(value for name, value in values.items() if name.upper() == variable):
+            return origin
+    return "an argument"
+
+
+def process_environment() -> dict[str, str]:
+    """A copy of this process's environment variables, for child processes."""
+    return dict(os.environ)
+
+
+def docker_host() -> str:
+    """The value of DOCKER_HOST, or an empty string."""
+    return os.environ.get("DOCKER_HOST", "")

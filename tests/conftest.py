@@ -1,0 +1,79 @@
+"""What every test gets: a clean environment, an empty working folder, and `docker` tests that do not skip silently."""
+
+import functools
+import os
+from collections.abc import Iterator, Mapping
+from unittest.mock import patch
+
+import pytest
+
+from triton_env.settings import Settings
+
+VARIABLES = frozenset(name.upper() for name in Settings.model_fields)
+CALLERS = (*sorted(name for name in VARIABLES if name.endswith("_IMAGE")), "LOCALSTACK_AUTH_TOKEN")
+"""What whoever calls the tests chooses: the images to test on, and the token that one of them may need."""
+
+
+def forget_variables() -> None:
+    """Delete every variable that the settings would read. They are read in upper and lower case."""
+    for name in list(os.environ):
+        if name.upper() in VARIABLES:
+            del os.environ[name]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def callers_choice(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[str, str]]:
+    """The caller's images. Fixtures of wider scope than one test see these variables and no `.env` either."""
+    choice = {name: os.environ[name] for name in CALLERS if os.environ.get(name)}
+    with patch.dict(os.environ), pytest.MonkeyPatch.context() as monkeypatch:
+        forget_variables()
+        os.environ.update(choice)
+        monkeypatch.chdir(tmp_path_factory.mktemp("cwd"))
+        yield choice
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(
+    request: pytest.FixtureRequest,
+    callers_choice: Mapping[str, str],
+    tmp_path_factory: pytest.TempPathFactory,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[None]:
+    """No setting from outside but, for `docker` tests, the images. Afterwards the environment is what it was."""
+    # The whole of it is put back: Testcontainers writes DOCKER_HOST.
+    with patch.dict(os.environ):
+        forget_variables()
+        if request.node.get_closest_marker("docker"):
+            os.environ.update(callers_choice)
+        monkeypatch.chdir(tmp_path_factory.mktemp("cwd"))
+        yield
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("docker") and (problem := engine_problem()):
+        if os.environ.get("CI", "").lower() in ("1", "true"):
+            pytest.fail(f"CI has to run the docker tests, but {problem}", pytrace=False)
+        pytest.skip(problem)
+
+
+@functools.cache
+def engine_problem() -> str:
+    """Why no Docker engine can be used, or an empty string.
+
+    Asked with the SDK alone: a mistake in this project must not turn into skipped tests.
+    """
+    import docker
+    from testcontainers.core.docker_client import get_docker_host
+
+    host = get_docker_host() or ""
+    environment = dict(os.environ) | ({"DOCKER_HOST": host} if host else {})
+    try:
+        client = docker.from_env(environment=environment, timeout=10, use_ssh_client=host.startswith("ssh://"))
+        try:
+            client.ping()
+        finally:
+            client.close()
+    except Exception as error:
+        return f"no Docker engine answers at {host or 'the default socket'}: {error}"
+    return ""

@@ -1,0 +1,104 @@
+"""A real server process on the real engine, and plain HTTP to talk to it."""
+
+import json
+import signal
+import socket
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+USER, PASSWORD = "triton", "s3cret-word"
+LOCAL = ["127.0.0.1/32", "::1/128"]
+USERS = [
+    {"name": "default", "password": "", "networks": LOCAL},
+    {"name": USER, "password": PASSWORD},
+    {"name": "elsewhere", "password": PASSWORD, "networks": ["192.0.2.0/24"]},
+]
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class Server:
+    """One server process."""
+
+    def __init__(self, directory: Path, *options: str) -> None:
+        directory.mkdir(parents=True, exist_ok=True)
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.log = directory / "server.log"
+        users = directory / "users.json"
+        users.write_text(json.dumps(USERS))
+        command = [sys.executable, "-m", "triton_env.runtimes.embedded.clickhouse"]
+        command += ["--host", "127.0.0.1", "--port", str(self.port), "--path", str(directory / "data")]
+        command += ["--users-file", str(users), "--database", "triton", *options]
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(command, stdout=log, stderr=log)
+        self.http = httpx.Client(base_url=self.url, auth=(USER, PASSWORD), timeout=60)
+        self._wait()
+
+    def _wait(self) -> None:
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            try:
+                if self.http.get("/ping", auth=None).text == "Ok.\n":
+                    return
+            except httpx.TransportError:
+                assert self.process.poll() is None, self.log.read_text()
+                time.sleep(0.02)
+        raise AssertionError(f"not ready: {self.log.read_text()}")
+
+    def post(self, query: str | bytes, **parameters: object) -> httpx.Response:
+        """Send a query in the body."""
+        headers = {"accept-encoding": "identity"}
+        return self.http.post("/", params=parameters, content=query, headers=headers)  # type: ignore[arg-type]
+
+    def get(self, query: str, **parameters: object) -> httpx.Response:
+        """Send a query in the URL."""
+        return self.http.get("/", params={"query": query, **parameters})  # type: ignore[arg-type]
+
+    def ask(self, query: str | bytes, **parameters: object) -> str:
+        """The result of a query that must succeed, without the last line break."""
+        response = self.post(query, **parameters)
+        assert response.status_code == 200, response.text
+        return response.text.removesuffix("\n")
+
+    def stop(self, number: int = signal.SIGTERM) -> int:
+        """End it; returns its exit status."""
+        self.http.close()
+        if self.process.poll() is None:
+            self.process.send_signal(number)
+        try:
+            return self.process.wait(30)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+            raise
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """The server that most tests share."""
+    running = Server(tmp_path_factory.mktemp("clickhouse"))
+    yield running
+    assert running.process.poll() is None, f"the server died: {running.log.read_text()}"
+    assert "Traceback" not in running.log.read_text()
+    assert running.stop() == 0
+
+
+@pytest.fixture
+def database(server: Server) -> Iterator[str]:
+    """An empty database of the test's own."""
+    name = f"test_{uuid.uuid4().hex[:12]}"
+    server.ask(f"CREATE DATABASE {name}")
+    yield name
+    server.ask(f"DROP DATABASE {name}")

@@ -1,0 +1,261 @@
+"""The HTTP interface: paths, where a query may be, parameters, headers, status codes."""
+
+import json
+import subprocess
+
+import httpx
+import pytest
+
+from .conftest import PASSWORD, USER, Server
+
+
+@pytest.mark.parametrize("path", ["/ping", "/replicas_status", "/"])
+def test_health_checks_need_no_login(server: Server, path: str) -> None:
+    response = httpx.get(server.url + path)
+    assert (response.status_code, response.text) == (200, "Ok.\n")
+    head = httpx.head(server.url + path)
+    assert (head.status_code, head.content) == (200, b"")
+
+
+def test_unknown_path(server: Server) -> None:
+    response = httpx.get(server.url + "/nowhere?query=SELECT+1")
+    assert response.status_code == 404
+    assert "There is no handle /nowhere" in response.text
+    assert httpx.delete(server.url + "/").status_code == 404
+    assert httpx.options(server.url + "/").status_code == 204
+
+
+def test_query_in_url_in_body_and_split(server: Server) -> None:
+    assert server.get("SELECT 1").text == "1\n"
+    assert server.post("SELECT 2").text == "2\n"
+    assert server.http.post("/", params={"query": "SELECT 3"}).text == "3\n"
+    assert server.http.post("/", params={"query": "SELECT"}, content="4 AS x").text == "4\n"
+    assert server.http.put("/", content="SELECT 5").text == "5\n"
+
+
+def test_head_runs_the_query_and_sends_no_body(server: Server) -> None:
+    response = server.http.head("/", params={"query": "SELECT 1 FORMAT JSON"})
+    assert response.status_code == 200
+    assert response.headers["x-clickhouse-format"] == "JSON"
+    assert response.content == b""
+
+
+def test_response_headers(server: Server) -> None:
+    response = server.post("SELECT number FROM numbers(10)", query_id="my-query")
+    headers = response.headers
+    assert headers["x-clickhouse-query-id"] == "my-query"
+    assert headers["x-clickhouse-format"] == "TabSeparated"
+    assert headers["content-type"] == "text/tab-separated-values; charset=UTF-8"
+    assert headers["x-clickhouse-timezone"] == server.ask("SELECT timezone()")
+    assert headers["x-clickhouse-server-display-name"] == server.ask("SELECT hostName()")
+    summary = json.loads(headers["x-clickhouse-summary"])
+    assert (summary["read_rows"], summary["result_rows"], summary["written_rows"]) == ("10", "10", "0")
+    assert int(summary["elapsed_ns"]) > 0
+
+
+def test_query_ids_are_made_up_when_none_is_given(server: Server) -> None:
+    ids = {server.post("SELECT 1").headers["x-clickhouse-query-id"] for _ in range(3)}
+    assert len(ids) == 3
+
+
+@pytest.mark.parametrize(
+    ("query", "status", "code"),
+    [
+        ("SELEC 1 FROM", 400, 62),
+        ("", 400, 62),
+        ("SELECT 1; SELECT 2", 400, 62),
+        ("SELECT nope", 404, 47),
+        ("SELECT * FROM nope", 404, 60),
+        ("SELECT * FROM nope.nope", 404, 81),
+        ("SELECT nope(1)", 404, 46),
+        ("SELECT 1 FORMAT Nope", 404, 73),
+        ("SELECT 1 SETTINGS nope = 1", 404, 115),
+        ("SELECT throwIf(1, 'told')", 500, 395),
+        ("SELECT toInt32('x')", 400, 6),
+        ("SELECT CAST('x' AS Nope)", 404, 50),
+        ("CREATE USER me", 403, 497),
+        ("SELECT 1 INTO OUTFILE 'x'", 500, 358),
+        ("SELECT sleepEachRow(1) FROM numbers(3) SETTINGS max_execution_time = 0.1, max_block_size = 1", 408, 159),
+        ("INSERT INTO nope VALUES (1)", 404, 60),
+        ("INSERT INTO nope FORMAT Nope\n1", 404, 60),
+    ],
+)
+def test_errors_have_the_status_of_a_real_server(server: Server, query: str, status: int, code: int) -> None:
+    response = server.post(query)
+    assert response.status_code == status, response.text
+    assert response.headers["x-clickhouse-exception-code"] == str(code)
+    assert response.text.startswith(f"Code: {code}. DB::Exception: ")
+    assert response.text.rstrip().endswith(f"(version {server.ask('SELECT version()')})")
+    assert response.headers["content-type"] == "text/plain; charset=UTF-8"
+
+
+def test_the_text_of_an_error_says_its_name_once(server: Server) -> None:
+    text = server.post("SELECT 1 FORMAT Nope").text
+    assert text.count("Code:") == text.count("UNKNOWN_FORMAT") == text.count("version") == 1
+
+
+def test_settings_are_parameters(server: Server) -> None:
+    assert server.ask("SELECT getSetting('max_block_size')", max_block_size=1234) == "1234"
+    assert server.ask("SELECT getSetting('max_block_size')") != "1234"
+    assert server.post("SELECT 1", max_block_size="many").status_code == 400
+    unknown = server.post("SELECT 1", no_such_setting=1)
+    assert (unknown.status_code, unknown.headers["x-clickhouse-exception-code"]) == (404, "115")
+
+
+@pytest.mark.parametrize("name", ["a b", "x=1; DROP DATABASE triton", "max_threads = 1, max_block_size", "ä", "'"])
+def test_a_setting_with_a_strange_name_is_an_unknown_setting(server: Server, name: str) -> None:
+    response = server.post("SELECT 1", **{name: "1"})
+    assert (response.status_code, response.headers["x-clickhouse-exception-code"]) == (404, "115")
+
+
+def test_query_parameters(server: Server) -> None:
+    query = "SELECT {number:Int32} + 1, {text:String}, {list:Array(String)}, {name:Identifier} FROM numbers(1)"
+    answer = server.ask(query, param_number=41, param_text="it's", param_list="['a','b']", param_name="number")
+    assert answer == "42\tit\\'s\t['a','b']\t0"
+    missing = server.post("SELECT {absent:Int32}")
+    assert missing.headers["x-clickhouse-exception-code"] == "456"
+
+
+def test_database(server: Server, database: str) -> None:
+    assert server.ask("SELECT currentDatabase()") == "triton"
+    assert server.ask("SELECT currentDatabase()", database=database) == database
+    header = {"X-ClickHouse-Database": database}
+    assert server.http.post("/", content="SELECT currentDatabase()", headers=header).text == f"{database}\n"
+    missing = server.post("SELECT 1", database="no such one")
+    assert (missing.status_code, missing.headers["x-clickhouse-exception-code"]) == (404, "81")
+
+
+def test_format(server: Server) -> None:
+    query = "SELECT 1 AS x"
+    assert server.post(query, default_format="JSONEachRow").json() == {"x": 1}
+    header = {"X-ClickHouse-Format": "CSVWithNames"}
+    by_header = server.http.post("/", content=query, headers=header)
+    assert by_header.text == '"x"\n1\n'
+    assert by_header.headers["x-clickhouse-format"] == "CSVWithNames"
+    in_query = server.post(query + " FORMAT JSONCompact", default_format="CSV")
+    assert in_query.json()["data"] == [[1]]
+    assert in_query.headers["content-type"] == "application/json; charset=UTF-8"
+
+
+def test_a_statement_without_result(server: Server, database: str) -> None:
+    response = server.post(f"CREATE TABLE {database}.t (a Int32) ENGINE = Memory")
+    assert (response.status_code, response.content) == (200, b"")
+    assert "x-clickhouse-format" not in response.headers
+
+
+def test_get_is_readonly(server: Server, database: str) -> None:
+    refused = server.get(f"CREATE TABLE {database}.t (a Int32) ENGINE = Memory")
+    assert refused.headers["x-clickhouse-exception-code"] == "164"
+    assert server.get(f"INSERT INTO {database}.t VALUES (1)").headers["x-clickhouse-exception-code"] == "164"
+    # Settings may be changed for a GET, but not with readonly=1.
+    assert server.get("SELECT getSetting('max_block_size')", max_block_size=99).text == "99\n"
+    assert server.post("SELECT 1", readonly=1).text == "1\n"
+    for level in (1, 2):
+        refused = server.post(f"DROP DATABASE {database}", readonly=level)
+        assert refused.headers["x-clickhouse-exception-code"] == "164"
+    assert server.ask(f"EXISTS DATABASE {database}") == "1"
+
+
+def test_a_form_is_a_query(server: Server) -> None:
+    form = server.http.post(
+        "/", data={"query": "SELECT {x:Int32} AS y", "param_x": "5", "default_format": "JSONEachRow"}
+    )
+    assert form.json() == {"y": 5}
+
+
+def test_curl_announces_a_form_but_sends_a_query(server: Server) -> None:
+    command = ["curl", "-sS", "-u", f"{USER}:{PASSWORD}", server.url, "-d", "SELECT 'a=b' AS x FORMAT CSV"]
+    assert subprocess.run(command, capture_output=True, check=True, text=True).stdout == '"a=b"\n'
+
+
+def test_curl_pipes_data_in(server: Server, database: str) -> None:
+    server.ask(f"CREATE TABLE {database}.t (a Int32, s String) ENGINE = Memory")
+    target = f"{server.url}/?query=INSERT%20INTO%20{database}.t%20FORMAT%20CSV"
+    rows = "".join(f"{number},row {number}\n" for number in range(50_000))
+    command = ["curl", "-sS", "-u", f"{USER}:{PASSWORD}", "--data-binary", "@-", target]
+    for extra in ([], ["-H", "Transfer-Encoding: chunked"], ["-H", "Expect: 100-continue"]):
+        subprocess.run([*command, *extra], input=rows, check=True, text=True)
+    assert server.ask(f"SELECT count(), uniq(s) > 49000 FROM {database}.t") == "150000\t1"
+
+
+def test_external_tables(server: Server) -> None:
+    files = {"ids": ("ids.tsv", "1\tone\n3\tthree\n"), "more": ("more.csv", "2\n")}
+    parameters = {
+        "query": "SELECT name FROM ids WHERE id IN (1, 3) UNION ALL SELECT toString(_1) FROM more",
+        "ids_structure": "id UInt32, name String",
+        "more_types": "Nullable(Decimal(9, 2))",
+        "more_format": "CSV",
+    }
+    response = server.http.post("/", params=parameters, files=files)
+    assert sorted(response.text.split()) == ["2", "one", "three"]
+    assert server.post("SELECT * FROM ids").status_code == 404
+
+
+def test_external_tables_described_in_the_form(server: Server) -> None:
+    fields = {"query": "SELECT sum(_1) + {add:Int32} FROM t", "t_types": "UInt32", "param_add": "100"}
+    rows = "".join(f"{number}\n" for number in range(200_000))
+    response = server.http.post("/", data=fields, files={"t": ("t", rows)})
+    assert response.text == f"{sum(range(200_000)) + 100}\n"
+
+
+@pytest.mark.parametrize(
+    ("parameters", "files", "code"),
+    [
+        ({}, {"t": ("t", "1\n")}, 36),
+        ({"t_structure": "a Int32"}, {"t": ("t", "x\n")}, 27),
+        ({"t_structure": "a Nope"}, {"t": ("t", "1\n")}, 50),
+        ({"t_structure": "a Int32", "t_format": "No pe"}, {"t": ("t", "1\n")}, 36),
+    ],
+)
+def test_bad_external_tables(
+    server: Server, parameters: dict[str, str], files: dict[str, tuple[str, str]], code: int
+) -> None:
+    response = server.http.post("/", params={"query": "SELECT count() FROM t", **parameters}, files=files)
+    assert response.headers["x-clickhouse-exception-code"] == str(code), response.text
+
+
+def test_exceptions_in_the_output_format(server: Server) -> None:
+    query = "SELECT throwIf(number = 3, 'told') FROM numbers(10)"
+    for output_format in ("JSON", "JSONCompact", "JSONEachRow"):
+        response = server.post(query, default_format=output_format, http_write_exception_in_output_format=1)
+        assert response.status_code == 500
+        assert response.json()["exception"].startswith("Code: 395. DB::Exception: told")
+        assert response.headers["content-type"].startswith(("application/json", "application/x-ndjson"))
+    xml = server.post(query, default_format="XML", http_write_exception_in_output_format=1)
+    assert "<exception>Code: 395." in xml.text
+    assert server.post(query, default_format="JSON").text.startswith("Code: 395")
+    plain = server.post("SELEC", default_format="JSON", http_write_exception_in_output_format=1)
+    assert plain.text.startswith("Code: 62")
+
+
+def test_progress_headers(server: Server) -> None:
+    query = "SELECT count() FROM (SELECT sleepEachRow(0.05) FROM numbers(12) SETTINGS max_block_size = 1)"
+    response = server.post(query, send_progress_in_http_headers=1, http_headers_progress_interval_ms=50)
+    reports = [json.loads(value) for value in response.headers.get_list("x-clickhouse-progress", split_commas=False)]
+    assert reports
+    rows = [int(report["read_rows"]) for report in reports]
+    assert rows == sorted(rows)
+    assert "x-clickhouse-progress" not in server.post("SELECT 1").headers
+
+
+def test_header_values_cannot_be_smuggled_in(server: Server) -> None:
+    response = server.post("SELECT 1", query_id="a\r\nX-Evil: 1\r\n\r\nbody")
+    assert response.text == "1\n"
+    assert "x-evil" not in response.headers
+
+
+def test_the_memory_of_the_server_is_out_of_reach(server: Server, database: str) -> None:
+    for query in (
+        "SELECT * FROM Python(headers)",
+        "SELECT * FROM `python` (request)",
+        "SELECT * FROM\nPYTHON/**/('x')",
+    ):
+        assert server.post(query).headers["x-clickhouse-exception-code"] == "497"
+    assert server.ask("SELECT 'Python (3)' AS python") == "Python (3)"
+
+
+def test_two_requests_cannot_have_the_same_query_id(server: Server) -> None:
+    with server.http.stream("POST", "/", params={"query_id": "twin"}, content="SELECT * FROM system.numbers") as first:
+        next(first.iter_bytes())
+        second = server.post("SELECT 1", query_id="twin")
+        assert second.headers["x-clickhouse-exception-code"] == "216"

@@ -1,0 +1,125 @@
+#!/usr/bin/env python3
+"""Build the stand-in images, or only those whose official image cannot be had, and say which image to use for what.
+
+On success standard output holds one dotenv line a service (`POSTGRES_IMAGE=...`); words go to standard error.
+Needs nothing but Python, Docker and mmdebstrap, since it runs before the project's virtual environment exists.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import fcntl
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import engine
+import images
+from images import say
+from recipes import REPOSITORY, STANDINS, Standin
+
+# Making a Debian system and importing it are busy on one processor each.
+PARALLEL_BUILDS = 2
+PULL_TOTAL_SECONDS = 600
+
+
+def main() -> int:
+    """Returns the exit code: 0 good, 1 failed, 2 wrong use."""
+    arguments = _arguments()
+    chosen = [STANDINS[name] for name in arguments.only or STANDINS]
+    try:
+        engine.require_engine()
+        answers = _official_images(chosen, arguments.pull_timeout) if arguments.missing else {}
+        wanted = [standin for standin in chosen if standin.variable not in answers]
+        if wanted:
+            with _only_one_at_a_time():
+                _build_all(wanted)
+                engine.remove_replaced()
+    except engine.BuildError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    for standin in chosen:
+        print(f"{standin.variable}={answers.get(standin.variable, standin.tag)}")
+    return 0
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--only", action="append", choices=sorted(STANDINS), metavar="NAME", help="just this one (repeatable)")
+    parser.add_argument("--missing", action="store_true", help="stand-ins only for official images that cannot be had")
+    parser.add_argument(
+        *("--pull-timeout",),
+        type=float,
+        default=20.0,
+        metavar="SECONDS",
+        help="with --missing: how long a registry may take to answer (default %(default)g)",
+    )
+    return parser.parse_args()
+
+
+def _official_images(chosen: list[Standin], answer_timeout: float) -> dict[str, str]:
+    """Variable to image, for each service whose configured image is here or could be pulled."""
+    configured = _configured_images()
+
+    def find(standin: Standin) -> str | None:
+        image = configured.get(standin.variable)
+        if image is None or image == standin.tag:
+            return None
+        if engine.present(image):
+            say(f"{standin.service}: {image} is here")
+            return image
+        say(f"{standin.service}: pulling {image}")
+        if engine.pull(image, answer_timeout, PULL_TOTAL_SECONDS):
+            say(f"{standin.service}: {image} was pulled")
+            return image
+        say(f"{standin.service}: {image} can be neither found nor pulled; a stand-in takes its place")
+        return None
+
+    with ThreadPoolExecutor(len(chosen)) as pool:
+        found = list(pool.map(find, chosen))
+    return {standin.variable: image for standin, image in zip(chosen, found, strict=True) if image}
+
+
+def _configured_images() -> dict[str, str]:
+    """The image variables of the environment, over those of `.env.example`, the one place that names image tags."""
+    configured: dict[str, str] = {}
+    example = REPOSITORY / ".env.example"
+    if not example.is_file():
+        raise engine.BuildError(f"{example.name} is missing at the top of the repository: it names the official images")
+    for line in example.read_text(encoding="utf-8").splitlines():
+        name, equals, value = line.partition("=")
+        if equals and not name.lstrip().startswith("#"):
+            configured[name.strip()] = value.split(" #")[0].strip().strip("\"'")
+    variables = {standin.variable for standin in STANDINS.values()}
+    configured |= {name: os.environ[name] for name in variables if os.environ.get(name)}
+    return configured
+
+
+def _build_all(wanted: list[Standin]) -> None:
+    with ThreadPoolExecutor(PARALLEL_BUILDS) as pool:
+        futures = {standin.service: pool.submit(images.build, standin) for standin in wanted}
+    problems = [f"{service}: {future.exception()}" for service, future in futures.items() if future.exception()]
+    if problems:
+        raise engine.BuildError("\n".join(problems))
+
+
+@contextlib.contextmanager
+def _only_one_at_a_time() -> Iterator[None]:
+    """Two test runs on one engine must not build the same image twice at once."""
+    with (Path(tempfile.gettempdir()) / f"triton-env-standins-{os.geteuid()}.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say("waiting for another build of the stand-ins")
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+if __name__ == "__main__":
+    sys.exit(main())

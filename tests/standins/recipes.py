@@ -1,0 +1,185 @@
+"""What each stand-in is made of. Data only: `images.py` turns it into images."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+REPOSITORY = HERE.parent.parent
+
+
+@dataclass(frozen=True)
+class Image:
+    """One image, always of a single new layer.
+
+    `files` are (absolute path in the image, path on this machine), `environment` are NAME=value. `config` holds the
+    other fields of an image configuration, by their names in the OCI image specification. `finish` is a command that
+    runs once in a further image, when its files are in place.
+    """
+
+    tag: str
+    files: tuple[tuple[str, Path], ...] = ()
+    environment: tuple[str, ...] = ()
+    config: Mapping[str, object] = field(default_factory=dict)
+    finish: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Standin:
+    """One stand-in: a Debian system with packages, set up once, and images that add to it without setting up anything.
+
+    `before_packages` and `after_packages` are shell scripts that run inside the new system; its index of Python
+    packages and its mirrors are those of this machine. The result is the first of `images`; each further one adds its
+    files and environment to the one before. `tag` is the one that takes the place of the official image. `left_out` are
+    path patterns that no package may install. `python_extra` names an optional dependency group of this project, which
+    `after_packages` finds as /standin-build/requirements.txt, pinned to the versions of the lock file.
+    """
+
+    service: str
+    variable: str
+    tag: str
+    suite: str
+    packages: tuple[str, ...]
+    images: tuple[Image, ...]
+    before_packages: Path | None = None
+    after_packages: Path | None = None
+    left_out: tuple[str, ...] = ()
+    python_extra: str | None = None
+
+
+def _programs(service: str, *names: str) -> tuple[tuple[str, Path], ...]:
+    return tuple((f"/usr/local/bin/{name}", HERE / service / name) for name in names)
+
+
+POSTGRES = Standin(
+    service="postgres",
+    variable="POSTGRES_IMAGE",
+    tag="triton-env/standin-postgres:15",
+    suite="bookworm",
+    packages=("busybox", "gosu", "locales", "postgresql-15", "tzdata", "xz-utils", "zstd"),
+    before_packages=HERE / "postgres" / "before-packages.sh",
+    after_packages=HERE / "postgres" / "after-packages.sh",
+    # The just-in-time compiler is two thirds of the image. Without it queries run as they do with `jit=off`.
+    left_out=("/usr/lib/*/libLLVM*", "/usr/lib/llvm*", "/usr/lib/postgresql/15/lib/llvmjit*", "*/bitcode/*"),
+    images=(
+        Image(
+            tag="triton-env/standin-postgres:15",
+            files=_programs("postgres", "docker-entrypoint.sh"),
+            environment=(
+                "PATH=/usr/local/sbin:/usr/local/bin:/usr/lib/postgresql/15/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+                "LANG=en_US.utf8",
+                "PG_MAJOR=15",
+                "PGDATA=/var/lib/postgresql/data",
+            ),
+            config={
+                "Entrypoint": ["docker-entrypoint.sh"],
+                "Cmd": ["postgres"],
+                "Volumes": {"/var/lib/postgresql/data": {}},
+                "ExposedPorts": {"5432/tcp": {}},
+                "StopSignal": "SIGINT",
+            },
+        ),
+    ),
+)
+
+REDIS = Standin(
+    service="redis",
+    variable="REDIS_IMAGE",
+    tag="triton-env/standin-redis:7.0",
+    suite="bookworm",
+    packages=("busybox", "gosu", "redis-server"),
+    before_packages=HERE / "redis" / "before-packages.sh",
+    after_packages=HERE / "redis" / "after-packages.sh",
+    images=(
+        Image(
+            tag="triton-env/standin-redis:7.0",
+            files=_programs("redis", "docker-entrypoint.sh", "redis-server"),
+            environment=("PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",),
+            config={
+                "Entrypoint": ["docker-entrypoint.sh"],
+                "Cmd": ["redis-server"],
+                "Volumes": {"/data": {}},
+                "WorkingDir": "/data",
+                "ExposedPorts": {"6379/tcp": {}},
+            },
+        ),
+    ),
+)
+
+LOCALSTACK = Standin(
+    service="localstack",
+    variable="LOCALSTACK_IMAGE",
+    tag="triton-env/standin-localstack:4.14.0",
+    suite="trixie",
+    packages=("ca-certificates", "curl", "procps", "python3", "python3-venv", "tzdata"),
+    after_packages=HERE / "localstack" / "after-packages.sh",
+    images=(
+        Image(
+            tag="triton-env/standin-localstack:4.14.0",
+            files=_programs("localstack", "docker-entrypoint.sh"),
+            environment=(
+                "PATH=/opt/code/localstack/.venv/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+                "LANG=C.UTF-8",
+                "PYTHONUNBUFFERED=1",
+                "GATEWAY_LISTEN=0.0.0.0:4566",
+            ),
+            config={
+                "Entrypoint": ["docker-entrypoint.sh"],
+                "Volumes": {"/var/lib/localstack": {}},
+                "WorkingDir": "/opt/code/localstack",
+                "ExposedPorts": {f"{port}/tcp": {} for port in (4566, *range(4510, 4560), 5678)},
+            },
+        ),
+        # Stands for every tag after 4.14.0: the same software, which will not start without a token.
+        Image(tag="triton-env/standin-localstack:latest", environment=("STANDIN_REQUIRES_TOKEN=1",)),
+    ),
+)
+
+SERVER = REPOSITORY / "src" / "triton_env" / "runtimes" / "embedded" / "clickhouse"
+# Just this package, below namespace packages: a change elsewhere in the project must not rebuild the image.
+SERVER_INSIDE = "/opt/clickhouse/lib/triton_env/runtimes/embedded/clickhouse"
+CLICKHOUSE_CONFIG = {
+    "Entrypoint": ["/entrypoint.sh"],
+    "Volumes": {"/var/lib/clickhouse": {}},
+    # 9000 and 9009 as in the official image; nothing serves them here.
+    "ExposedPorts": {"8123/tcp": {}, "9000/tcp": {}, "9009/tcp": {}},
+}
+
+CLICKHOUSE = Standin(
+    service="clickhouse",
+    variable="CLICKHOUSE_IMAGE",
+    tag="triton-env/standin-clickhouse:26.9",
+    suite="trixie",
+    packages=("ca-certificates", "libstdc++6", "python3", "python3-venv", "tzdata", "wget"),
+    before_packages=HERE / "clickhouse" / "before-packages.sh",
+    after_packages=HERE / "clickhouse" / "after-packages.sh",
+    python_extra="embedded",
+    images=(
+        Image(
+            tag="triton-env/standin-clickhouse:engine",
+            environment=(
+                "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+                "LANG=C.UTF-8",
+                "TZ=UTC",
+                "CLICKHOUSE_CONFIG=/etc/clickhouse-server/config.xml",
+            ),
+            config=CLICKHOUSE_CONFIG,
+        ),
+        Image(
+            tag="triton-env/standin-clickhouse:26.9",
+            files=(
+                ("/entrypoint.sh", HERE / "clickhouse" / "entrypoint.sh"),
+                *_programs("clickhouse", "run-sql"),
+                *((f"{SERVER_INSIDE}/{path.name}", path) for path in sorted(SERVER.glob("*.py"))),
+            ),
+            config=CLICKHOUSE_CONFIG,
+            # The server's user may not write bytecode beside the modules: without this each start compiles them.
+            finish=("python3", "-m", "compileall", "-q", "--invalidation-mode", "unchecked-hash", "/opt/clickhouse/lib"),
+        ),
+    ),
+)
+
+# The longest to build first.
+STANDINS = {standin.service: standin for standin in (CLICKHOUSE, LOCALSTACK, POSTGRES, REDIS)}

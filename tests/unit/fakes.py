@@ -1,0 +1,121 @@
+"""A runtime that runs nothing: the boundary behind which an environment can be tested in milliseconds."""
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import ClassVar
+from unittest.mock import patch
+
+from triton_env.errors import StartCancelled
+from triton_env.model import Endpoint, Placement, Probe, ServiceRecipe
+from triton_env.runtimes.base import Report
+from triton_env.settings import Settings
+from triton_env.timeline import Phase
+
+Behaviour = Callable[["FakeRuntime"], None]
+"""What happens between a service's boot and its readiness: returns for ready, raises for failed."""
+
+
+def until_cancelled(runtime: "FakeRuntime") -> None:
+    """Never gets ready."""
+    runtime.cancelled.wait()
+    raise StartCancelled("The start was called off.")
+
+
+def after(event: threading.Event) -> Behaviour:
+    """Ready once `event` is set."""
+
+    def behaviour(runtime: "FakeRuntime") -> None:
+        while not event.wait(0.005):
+            if runtime.cancelled.is_set():
+                raise StartCancelled("The start was called off.")
+
+    return behaviour
+
+
+def fails_with(error: BaseException) -> Behaviour:
+    def behaviour(runtime: "FakeRuntime") -> None:
+        raise error
+
+    return behaviour
+
+
+class FakeRuntime:
+    """Every service is ready at once, unless `behaviours` say otherwise."""
+
+    name: ClassVar[str] = "docker"
+
+    def __init__(self, opener: "FakeRuntimes", settings: Settings, environment: str) -> None:
+        self.opener = opener
+        self.settings = settings
+        self.environment = environment
+        self.cancelled = threading.Event()
+        self.recipes: dict[str, ServiceRecipe] = {}
+        self.ready: list[str] = []
+        self.called_off: list[str] = []
+        self.stops = 0
+
+    def start(self, recipe: ServiceRecipe, probe: Probe, report: Report) -> Placement:
+        self.recipes[recipe.name] = recipe
+        for phase in (Phase.PULL, Phase.CREATE, Phase.BOOT):
+            report(phase, "")
+        try:
+            self.opener.behaviours.get(recipe.name, lambda runtime: None)(self)
+        except StartCancelled:
+            self.called_off.append(recipe.name)
+            raise
+        self.ready.append(recipe.name)
+        report(Phase.READY, "")
+        return Placement(
+            endpoints={port.name: Endpoint("127.0.0.1", 20_000 + port.number) for port in recipe.ports},
+            internal={port.name: Endpoint(recipe.container.alias, port.number) for port in recipe.ports},
+        )
+
+    def logs(self, service: str, lines: int) -> str:
+        return "\n".join(f"{service} line {number}" for number in range(lines))
+
+    def stop(self) -> None:
+        self.cancelled.set()
+        self.stops += 1
+        self.opener.on_stop()
+        if self.opener.stop_error is not None:
+            raise self.opener.stop_error
+
+
+class FakeRuntimes:
+    """Opens fake runtimes and keeps them.
+
+    Attributes:
+        behaviours: by service name; whatever is missing is ready at once.
+        open_error: raised instead of opening a runtime.
+        stop_error: raised at the end of each `stop`.
+        on_stop: called in each `stop`.
+        opened: the runtimes so far, with the names by which they were asked for in `names`.
+    """
+
+    def __init__(self) -> None:
+        self.behaviours: dict[str, Behaviour] = {}
+        self.open_error: BaseException | None = None
+        self.stop_error: BaseException | None = None
+        self.on_stop: Callable[[], None] = lambda: None
+        self.opened: list[FakeRuntime] = []
+        self.names: list[str] = []
+
+    def open(self, name: str, settings: Settings, environment: str) -> FakeRuntime:
+        self.names.append(name)
+        if self.open_error is not None:
+            raise self.open_error
+        self.opened.append(FakeRuntime(self, settings, environment))
+        return self.opened[-1]
+
+    @property
+    def last(self) -> FakeRuntime:
+        return self.opened[-1]
+
+
+@contextmanager
+def installed() -> Iterator[FakeRuntimes]:
+    """Every environment that is started meanwhile runs on a fake runtime."""
+    runtimes = FakeRuntimes()
+    with patch("triton_env.environment.open_runtime", runtimes.open):
+        yield runtimes

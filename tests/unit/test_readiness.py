@@ -1,0 +1,126 @@
+"""The poll loop. Where a test would hang if the loop were wrong, its own short timeout says so."""
+
+import itertools
+import threading
+from collections.abc import Callable
+
+import pytest
+
+from triton_env import readiness
+from triton_env.errors import StartCancelled
+from triton_env.readiness import DeadlineExceeded, wait_until_ready
+
+
+class Died(Exception):
+    """The container is gone."""
+
+
+def alive() -> None: ...
+
+
+def dead() -> None:
+    raise Died
+
+
+def ready_at_try(number: int) -> Callable[[], None]:
+    tries = itertools.count(1)
+
+    def probe() -> None:
+        if (count := next(tries)) < number:
+            raise ConnectionError(f"refused {count}")
+
+    return probe
+
+
+def wait(
+    probe: Callable[[], None],
+    *,
+    timeout: float = 60,
+    interval: float = 0.001,
+    check_alive: Callable[[], None] = alive,
+    cancelled: threading.Event | None = None,
+) -> int:
+    return wait_until_ready(
+        probe,
+        timeout=timeout,
+        interval=interval,
+        check_alive=check_alive,
+        cancelled=cancelled or threading.Event(),
+    )
+
+
+@pytest.mark.parametrize("tries", [1, 2, 5])
+def test_it_returns_at_the_first_success(tries: int) -> None:
+    assert wait(ready_at_try(tries)) == tries
+
+
+def test_success_at_the_first_try_asks_nobody_else() -> None:
+    assert wait(ready_at_try(1), timeout=0, check_alive=dead) == 1
+
+
+def test_the_deadline_keeps_the_last_error() -> None:
+    raised: list[Exception] = []
+
+    def probe() -> None:
+        raised.append(ConnectionError(f"refused {len(raised)}"))
+        raise raised[-1]
+
+    with pytest.raises(DeadlineExceeded, match=r"not ready after 0\.02 s: refused") as caught:
+        wait(probe, timeout=0.02)
+    assert caught.value.seconds == 0.02
+    assert caught.value.last_error is caught.value.__cause__ is raised[-1]
+    assert len(raised) > 1
+
+
+def test_the_probe_is_called_at_least_once() -> None:
+    with pytest.raises(DeadlineExceeded, match="refused 1"):
+        wait(ready_at_try(2), timeout=0)
+
+
+@pytest.mark.timeout(10)
+def test_an_exit_is_noticed_at_once_not_at_the_deadline() -> None:
+    with pytest.raises(Died):
+        wait(ready_at_try(2), timeout=3600, interval=3600, check_alive=dead)
+
+
+@pytest.mark.timeout(10)
+def test_an_exit_is_noticed_between_tries(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(readiness, "_LIVENESS_INTERVAL", 0.01)
+    checks = itertools.count()
+
+    def dies_later() -> None:
+        if next(checks) == 2:
+            raise Died
+
+    with pytest.raises(Died):
+        wait(ready_at_try(1_000_000), timeout=3600, check_alive=dies_later)
+
+
+def test_liveness_is_asked_more_rarely_than_the_probe(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(readiness, "_LIVENESS_INTERVAL", 3600)
+    checks: list[None] = []
+    assert wait(ready_at_try(20), check_alive=lambda: checks.append(None)) == 20
+    assert len(checks) == 1
+
+
+def test_a_start_that_was_called_off_is_not_tried() -> None:
+    cancelled = threading.Event()
+    cancelled.set()
+    with pytest.raises(StartCancelled):
+        wait(lambda: pytest.fail("tried"), cancelled=cancelled)
+
+
+@pytest.mark.timeout(10)
+def test_calling_off_does_not_wait_for_the_interval() -> None:
+    cancelled = threading.Event()
+    threading.Timer(0.02, cancelled.set).start()
+    with pytest.raises(StartCancelled):
+        wait(ready_at_try(100), interval=3600, timeout=3600, cancelled=cancelled)
+
+
+def test_ctrl_c_in_a_probe_is_no_failed_try() -> None:
+    def probe() -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        wait(probe)

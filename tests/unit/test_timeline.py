@@ -1,0 +1,108 @@
+"""The timeline: what a start tells about itself afterwards."""
+
+import threading
+
+import pytest
+
+from triton_env import Phase, Span, Timeline, TritonEnvironment
+from triton_env.services import SERVICES
+from triton_env.timeline import Event, Recorder
+from unit.fakes import FakeRuntimes
+
+TIMELINE = Timeline(
+    (
+        Span("s3", Phase.BOOT, 0.5, 3.0),
+        Span("redis", Phase.BOOT, 0.5, 0.75),
+        Span("redis", Phase.READY, 0.75, 0.75),
+        Span("s3", Phase.READY, 3.0, 3.0),
+    )
+)
+
+
+def test_total_and_slowest_are_those_of_the_last_service_to_be_ready() -> None:
+    assert TIMELINE.total == 3.0
+    assert TIMELINE.slowest == "s3"
+
+
+def test_ready_at_is_the_moment_or_none() -> None:
+    assert TIMELINE.ready_at("redis") == 0.75
+    assert TIMELINE.ready_at("postgres") is None
+
+
+def test_spans_of_one_service_and_their_duration() -> None:
+    assert [(span.phase, span.duration) for span in TIMELINE.of("s3")] == [(Phase.BOOT, 2.5), (Phase.READY, 0.0)]
+
+
+def test_an_empty_timeline() -> None:
+    assert (Timeline(()).total, Timeline(()).slowest) == (0.0, None)
+
+
+def test_each_span_ends_where_the_next_begins() -> None:
+    recorder = Recorder()
+    for phase in (Phase.PULL, Phase.CREATE, Phase.BOOT, Phase.READY):
+        recorder.report("redis", phase)
+    spans = recorder.timeline().of("redis")
+    assert [span.phase for span in spans] == [Phase.PULL, Phase.CREATE, Phase.BOOT, Phase.READY]
+    assert [span.end for span in spans[:-1]] == [span.start for span in spans[1:]]
+    assert spans[-1].duration == 0
+
+
+def test_news_within_a_phase_begins_no_span() -> None:
+    recorder = Recorder()
+    recorder.report("redis", Phase.PULL)
+    recorder.report("redis", Phase.PULL, "12 of 80 MB")
+    recorder.report("redis", Phase.CREATE)
+    assert [span.phase for span in recorder.timeline().spans] == [Phase.PULL]
+
+
+def test_a_second_try_has_spans_of_its_own() -> None:
+    recorder = Recorder()
+    for phase in (Phase.CREATE, Phase.BOOT, Phase.CREATE, Phase.BOOT, Phase.READY):
+        recorder.report("redis", phase)
+    phases = [span.phase for span in recorder.timeline().spans]
+    assert phases == [Phase.CREATE, Phase.BOOT, Phase.CREATE, Phase.BOOT, Phase.READY]
+
+
+def test_the_listener_hears_every_event_in_order_from_any_thread() -> None:
+    heard: list[Event] = []
+    recorder = Recorder(heard.append)
+
+    def report(service: str) -> None:
+        for number in range(100):
+            recorder.report(service, Phase.PULL, str(number))
+
+    threads = [threading.Thread(target=report, args=(service,)) for service in SERVICES]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for service in SERVICES:
+        assert [event.detail for event in heard if event.service == service] == [str(n) for n in range(100)]
+    # Each reads the clock before it waits for its turn, so the order is that of arrival.
+    assert len(heard) == 400
+
+
+def test_an_environment_tells_its_timeline(runtimes: FakeRuntimes) -> None:
+    with TritonEnvironment() as env:
+        timeline = env.timeline
+    assert timeline.slowest in SERVICES
+    assert timeline.total == max(timeline.ready_at(name) or 0 for name in SERVICES)
+    assert [span.start for span in timeline.spans] == sorted(span.start for span in timeline.spans)
+    for name in SERVICES:
+        assert [span.phase for span in timeline.of(name)] == [Phase.PULL, Phase.CREATE, Phase.BOOT, Phase.READY]
+        assert 0 < (timeline.ready_at(name) or 0) <= timeline.total
+    assert env.timeline == timeline
+
+
+def test_a_restart_begins_another_timeline(runtimes: FakeRuntimes) -> None:
+    env = TritonEnvironment(services=("redis",))
+    with env:
+        first = env.timeline
+    with env:
+        assert env.timeline != first
+
+
+@pytest.mark.parametrize("value", [TIMELINE, TIMELINE.spans[0], Event("redis", Phase.PULL, 0.0)])
+def test_timelines_are_frozen(value: object) -> None:
+    with pytest.raises(AttributeError):
+        value.start = 1  # type: ignore[attr-defined]
