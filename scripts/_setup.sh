@@ -1,0 +1,63 @@
+# Sourced by the other scripts: makes what is missing. Not to be run by itself.
+# shellcheck shell=bash
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+say() { printf '%s\n' "$*" >&2; }
+
+# A Python that is new enough, or a clear word.
+find_python() {
+    local candidate
+    for candidate in python3 python3.14 python3.13 python3.12 python3.11; do
+        if command -v "$candidate" >/dev/null &&
+            "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+            command -v "$candidate"
+            return
+        fi
+    done
+    say "No Python 3.11 or newer was found on PATH."
+    say "hint: install one (for example: sudo apt-get install python3 python3-venv), then run this again"
+    return 1
+}
+
+# make_venv [uv sync options]: .venv with exactly what uv.lock says. Quick when nothing changed.
+make_venv() {
+    local python uv
+    python=$(find_python)
+    if command -v uv >/dev/null; then
+        uv=uv
+    else
+        if ! .venv/bin/python -c '' 2>/dev/null; then
+            say "Making a virtual environment in .venv ..."
+            "$python" -m venv --clear .venv
+        fi
+        .venv/bin/python -m uv --version >/dev/null 2>&1 || .venv/bin/python -m pip install --quiet uv
+        uv=".venv/bin/python -m uv"
+    fi
+    # --inexact: leave what somebody added by hand, and uv itself where it lives in .venv.
+    UV_PYTHON_DOWNLOADS=never $uv sync --quiet --frozen --inexact --python "$python" "$@"
+}
+
+# Whether a Docker engine answers; if not, the reason is shown.
+engine_answers() {
+    .venv/bin/python - <<'END'
+import sys
+
+from triton_env.errors import RuntimeUnavailable
+from triton_env.runtimes.engine import Engine
+
+try:
+    Engine().close()
+except RuntimeUnavailable as error:
+    sys.exit(str(error))
+END
+}
+
+# Exports the *_IMAGE variables: the official images where they can be had, else stand-ins built here.
+choose_images() {
+    local lines
+    lines=$(.venv/bin/python tests/standins/build.py --missing)
+    set -a
+    eval "$lines"
+    set +a
+}

@@ -1,0 +1,160 @@
+"""The address at which services answer, from every place where this process may find itself."""
+
+import contextlib
+import os
+import select
+import socket
+import socketserver
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import docker
+import pytest
+
+from triton_env import Settings, TritonEnvironment
+from triton_env.runtimes.owner import LABEL
+
+pytestmark = pytest.mark.docker
+
+SCRIPT = """
+from triton_env import TritonEnvironment
+with TritonEnvironment(services=("redis", "s3")) as env:
+    env.redis.client().ping()
+    env.s3.client().head_bucket(Bucket=env.s3.bucket)
+    print("answered at", env.redis.host, env.redis.port)
+"""
+
+
+@pytest.fixture
+def engine() -> Iterator[docker.DockerClient]:
+    client = docker.from_env()
+    yield client
+    client.close()
+
+
+def engine_socket() -> str:
+    host = os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock")
+    if not host.startswith("unix://"):
+        pytest.skip(f"the engine is not on a local socket but at {host}")
+    return host.removeprefix("unix://")
+
+
+class _ToEngine(socketserver.BaseRequestHandler):
+    """Carries the bytes of one connection to the engine's socket and back."""
+
+    def handle(self) -> None:
+        with socket.socket(socket.AF_UNIX) as upstream:
+            upstream.connect(engine_socket())
+            other = {self.request: upstream, upstream: self.request}
+            while other:
+                for source in select.select(list(other), [], [])[0]:
+                    sink = other[source]
+                    if data := source.recv(65536):
+                        sink.sendall(data)
+                    else:
+                        return
+
+
+class _Proxy(socketserver.ThreadingTCPServer):
+    daemon_threads = True
+    block_on_close = False
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that went away is none of the test's business."""
+
+
+@contextlib.contextmanager
+def engine_over_tcp(address: str) -> Iterator[int]:
+    """The engine's socket, made reachable over TCP at `address`; yields the port."""
+    with _Proxy((address, 0), _ToEngine) as proxy:
+        serving = threading.Thread(target=proxy.serve_forever, kwargs={"poll_interval": 0.05})
+        serving.start()
+        try:
+            yield proxy.server_address[1]
+        finally:
+            proxy.shutdown()
+            serving.join()
+
+
+@pytest.fixture
+def bridge_address(engine: docker.DockerClient) -> Iterator[str]:
+    """An address of this machine that is not loopback and that the outside does not reach: a bridge's of our own."""
+    labels = {LABEL: "true", f"{LABEL}.owner.pid": str(os.getpid())}
+    network = engine.networks.create(f"triton-test-{os.getpid()}", labels=labels)
+    try:
+        network.reload()
+        yield network.attrs["IPAM"]["Config"][0]["Gateway"]
+    finally:
+        network.remove()
+
+
+def run(**variables: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT],
+        env=dict(os.environ) | variables,
+        capture_output=True,
+        text=True,
+        timeout=90,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_local_engine_answers_on_loopback() -> None:
+    assert run().startswith("answered at 127.0.0.1 ")
+
+
+def test_engine_over_tcp_on_loopback_answers_on_loopback() -> None:
+    with engine_over_tcp("127.0.0.1") as port:
+        assert run(DOCKER_HOST=f"tcp://127.0.0.1:{port}").startswith("answered at 127.0.0.1 ")
+
+
+def test_remote_engine_answers_at_its_own_address(bridge_address: str) -> None:
+    # As remote as an engine can be made on one machine. The bind address keeps the ports from the outside meanwhile.
+    with engine_over_tcp(bridge_address) as port:
+        output = run(DOCKER_HOST=f"tcp://{bridge_address}:{port}", TRITON_BIND_ADDRESS=bridge_address)
+    assert output.startswith(f"answered at {bridge_address} ")
+
+
+def test_bind_address_is_obeyed(engine: docker.DockerClient) -> None:
+    settings = Settings(triton_bind_address="127.0.0.2")
+    with TritonEnvironment(settings, services=("redis",)) as env:
+        assert env.redis.host == "127.0.0.2"
+        assert env.redis.client().ping() is True
+        ports = engine.containers.get(f"triton-{env.id}-redis").attrs["NetworkSettings"]["Ports"]
+        assert {binding["HostIp"] for bindings in ports.values() for binding in bindings or []} == {"127.0.0.2"}
+
+
+def test_from_inside_a_container_beside_the_services(engine: docker.DockerClient) -> None:
+    """This process in a container with the engine's socket: loopback is its own, the services answer elsewhere.
+
+    The container sees this machine's files, so that it has the same Python, but has its own network.
+    """
+    path = engine_socket()
+    command = ["chroot", "/machine", "env", "HOME=/tmp", *image_variables(), sys.executable, "-c", SCRIPT]
+    container = engine.containers.create(
+        Settings().postgres_image,
+        entrypoint=command,
+        volumes={"/": {"bind": "/machine", "mode": "rw"}, path: {"bind": f"/machine{path}", "mode": "rw"}},
+        # With this machine's process ids its /proc shows the container's own network and mounts.
+        pid_mode="host",
+        user="root",
+        labels={LABEL: "true", f"{LABEL}.owner.pid": str(os.getpid())},
+    )
+    try:
+        container.start()
+        status = container.wait(timeout=90)["StatusCode"]
+        output = container.logs().decode()
+        assert status == 0, output
+        assert "answered at 127." not in output
+        assert "answered at " in output
+    finally:
+        container.remove(force=True, v=True)
+
+
+def image_variables() -> list[str]:
+    return [f"{name}={value}" for name, value in os.environ.items() if name.endswith("_IMAGE")]

@@ -1,0 +1,176 @@
+"""When something is wrong with the engine, an image, a port or a server: the right error, and nothing left behind."""
+
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import docker
+import pytest
+
+from triton_env import Settings, TritonEnvironment
+from triton_env.errors import (
+    EngineUnreachable,
+    ImageUnavailable,
+    LocalStackTokenRequired,
+    PortTaken,
+    ServiceExited,
+    ServiceNotReady,
+    TritonError,
+)
+from triton_env.runtimes.owner import LABEL
+
+pytestmark = pytest.mark.docker
+
+
+@pytest.fixture
+def engine() -> Iterator[docker.DockerClient]:
+    client = docker.from_env()
+    yield client
+    client.close()
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left(engine: docker.DockerClient) -> Iterator[None]:
+    def ours() -> set[str]:
+        filters = {"label": f"{LABEL}.owner.pid={os.getpid()}"}
+        return {item["Id"] for item in engine.api.containers(all=True, filters=filters)} | {
+            item["Id"] for item in engine.api.networks(filters=filters)
+        }
+
+    before = ours()
+    yield
+    assert ours() <= before
+
+
+def failure(settings: Settings, *services: str) -> TritonError:
+    with pytest.raises(TritonError) as caught, TritonEnvironment(settings, services=services):
+        pass
+    message = str(caught.value)
+    assert len(message.splitlines()) <= 24, message
+    assert max(map(len, message.splitlines())) <= 120, message
+    for secret in (settings.postgres_password, settings.aws_secret_access_key):
+        assert secret.get_secret_value() not in message or len(secret.get_secret_value()) < 5
+    return caught.value
+
+
+def test_absent_image_is_named_with_its_variable() -> None:
+    error = failure(Settings(redis_image="triton-env/absent:1"), "redis", "postgres")
+    assert isinstance(error, ImageUnavailable)
+    assert "triton-env/absent:1" in error.what
+    assert error.where == "REDIS_IMAGE"
+    assert error.cause
+    assert "docker pull triton-env/absent:1" in error.hint
+
+
+def test_absent_image_is_not_pulled_where_that_is_forbidden() -> None:
+    error = failure(Settings(redis_image="triton-env/absent:1", triton_pull="never"), "redis")
+    assert isinstance(error, ImageUnavailable)
+    assert "TRITON_PULL" in error.cause
+
+
+def test_newer_localstack_without_a_token_is_refused_before_anything_starts(engine: docker.DockerClient) -> None:
+    error = failure(Settings(localstack_image="localstack/localstack:latest"), "s3")
+    assert isinstance(error, LocalStackTokenRequired)
+    assert "LOCALSTACK_AUTH_TOKEN" in error.hint
+
+
+def test_exit_at_start_is_noticed_long_before_the_timeout(tmp_path: Path, engine: docker.DockerClient) -> None:
+    image = image_that_runs(engine, tmp_path, "echo 'FATAL: nothing works' >&2; exit 3")
+    error = failure(Settings(redis_image=image, triton_redis_timeout=3600), "redis", "postgres")
+    assert isinstance(error, ServiceExited)
+    assert "exit code 3" in error.cause
+    assert "FATAL: nothing works" in error.log_tail
+    assert "triton-" in error.where
+
+
+def test_server_that_never_answers_times_out_with_the_last_cause(tmp_path: Path, engine: docker.DockerClient) -> None:
+    image = image_that_runs(engine, tmp_path, "echo 'still thinking'; exec sleep 600")
+    error = failure(Settings(redis_image=image, triton_redis_timeout=2), "redis")
+    assert isinstance(error, ServiceNotReady)
+    assert "after 2 s" in error.what
+    assert error.cause
+    assert "status running" in error.where
+    assert "still thinking" in error.log_tail
+    assert "TRITON_REDIS_TIMEOUT" in error.hint
+
+
+def test_secrets_in_a_log_are_starred(tmp_path: Path, engine: docker.DockerClient) -> None:
+    image = image_that_runs(engine, tmp_path, "echo my password is $REDIS_PASSWORD; exit 1")
+    error = failure(Settings(redis_image=image), "redis")
+    assert "my password is ***" in error.log_tail
+
+
+def test_fixed_port_taken_by_a_process_names_it() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        error = failure(Settings(triton_ports="fixed", redis_port=port), "redis")
+    assert isinstance(error, PortTaken)
+    assert str(port) in error.what
+    assert "python" in error.what
+    assert "TRITON_PORTS=random" in error.hint
+
+
+def test_fixed_port_taken_by_a_container_names_it() -> None:
+    with TritonEnvironment(services=("redis",)) as env:
+        error = failure(Settings(triton_ports="fixed", redis_port=env.redis.port), "redis")
+        assert isinstance(error, PortTaken)
+        assert f"triton-{env.id}-redis" in error.what
+
+
+def test_fixed_ports_are_used_where_asked_for() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    with TritonEnvironment(Settings(triton_ports="fixed", redis_port=port), services=("redis",)) as env:
+        assert env.redis.port == port
+        assert env.redis.client().ping() is True
+
+
+def test_random_port_that_is_taken_meanwhile_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    from triton_env.runtimes import containers
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        picks = iter([server.getsockname()[1]])
+        pick = containers.free_port
+        monkeypatch.setattr(containers, "free_port", lambda bind: next(picks, None) or pick(bind))
+        with TritonEnvironment(services=("redis",)) as env:
+            assert env.redis.port != server.getsockname()[1]
+            assert env.redis.client().ping() is True
+
+
+def test_no_engine() -> None:
+    script = "from triton_env import TritonEnvironment\nTritonEnvironment(runtime='docker').start()"
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        env={"DOCKER_HOST": "unix:///nonexistent/docker.sock", "PATH": "/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert EngineUnreachable.__name__ in done.stderr
+    assert "hint:" in done.stderr
+
+
+@pytest.fixture(autouse=True)
+def _built_images(engine: docker.DockerClient) -> Iterator[None]:
+    yield
+    for image in engine.images.list(filters={"label": "org.triton-env.test-image=true"}):
+        engine.images.remove(image.id, force=True)
+
+
+def image_that_runs(engine: docker.DockerClient, folder: Path, script: str) -> str:
+    """An image derived from the Redis one whose server is a shell script."""
+    (folder / "server.sh").write_text(f"#!/bin/sh\n{script}\n")
+    (folder / "server.sh").chmod(0o755)
+    (folder / "Dockerfile").write_text(
+        f"FROM {Settings().redis_image}\n"
+        "LABEL org.triton-env.test-image=true\n"
+        "COPY server.sh /server.sh\n"
+        'ENTRYPOINT ["/server.sh"]\n'
+    )
+    tag = f"triton-env/test-{folder.name.replace('_', '-').lower()}:1"
+    engine.images.build(path=str(folder), tag=tag, rm=True)
+    return tag

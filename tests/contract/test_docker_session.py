@@ -1,0 +1,325 @@
+"""What is particular to a session on Docker: network, ports, labels, several at once, and cleaning up."""
+
+import os
+import socket
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import docker
+import pytest
+import redis
+
+from triton_env import Settings, TritonEnvironment
+from triton_env.errors import ServiceNotSelected
+from triton_env.runtimes.owner import ENVIRONMENT_LABEL, LABEL, SERVICE_LABEL
+
+pytestmark = pytest.mark.docker
+
+
+@pytest.fixture(scope="module")
+def engine() -> Iterator[docker.DockerClient]:
+    client = docker.from_env()
+    yield client
+    client.close()
+
+
+@pytest.fixture(scope="module")
+def env() -> Iterator[TritonEnvironment]:
+    with TritonEnvironment() as environment:
+        yield environment
+
+
+def belongings(engine: docker.DockerClient, label: str) -> list[str]:
+    """The names of all containers, networks and volumes with a label."""
+    filters = {"label": label}
+    api = engine.api
+    return [
+        *(container["Names"][0] for container in api.containers(all=True, filters=filters)),
+        *(network["Name"] for network in api.networks(filters=filters)),
+        *(volume["Name"] for volume in api.volumes(filters=filters)["Volumes"] or []),
+    ]
+
+
+def of_environment(environment_id: str) -> str:
+    return f"{ENVIRONMENT_LABEL}={environment_id}"
+
+
+def container(engine: docker.DockerClient, env: TritonEnvironment, service: str) -> Any:
+    return engine.containers.get(f"triton-{env.id}-{service}")
+
+
+class TestNetwork:
+    """`internal_url`s work for another container on the network, here with the client programs of the images."""
+
+    def run(self, engine: docker.DockerClient, env: TritonEnvironment, image: str, *command: str) -> str:
+        output: bytes = engine.containers.run(
+            image,
+            entrypoint=list(command),
+            network=f"triton-network-{env.id}",
+            remove=True,
+            stderr=True,
+            labels={ENVIRONMENT_LABEL: env.id},
+        )
+        return output.decode()
+
+    @pytest.mark.parametrize("attempt", range(3))
+    def test_postgres(self, engine: docker.DockerClient, env: TritonEnvironment, attempt: int) -> None:
+        url = env.postgres.internal_url
+        assert url is not None
+        assert "@postgres:5432/" in url
+        assert "42" in self.run(engine, env, env.settings.postgres_image, "psql", url, "-Atc", "select 42")
+
+    def test_redis(self, engine: docker.DockerClient, env: TritonEnvironment) -> None:
+        url = urlsplit(env.redis.internal_url)
+        assert (url.hostname, url.port) == ("redis", 6379)
+        # Not -u URL: redis-cli 7.0 takes a URL without a user name for one with an empty user name.
+        command = ("redis-cli", "-h", url.hostname, "-p", str(url.port), "--pass", url.password, "ping")
+        assert "PONG" in self.run(engine, env, env.settings.redis_image, *command)
+
+    def test_clickhouse(self, engine: docker.DockerClient, env: TritonEnvironment) -> None:
+        variables = env.clickhouse.environ(internal=True)
+        url = "http://{CLICKHOUSE_HOST}:{CLICKHOUSE_HTTP_PORT}/?user={CLICKHOUSE_USER}".format(**variables)
+        url += "&password={CLICKHOUSE_PASSWORD}&database={CLICKHOUSE_DB}&query=select+currentDatabase()".format(
+            **variables
+        )
+        assert variables["CLICKHOUSE_HOST"] == "clickhouse"
+        answer = self.run(engine, env, env.settings.clickhouse_image, "wget", "-qO-", url)
+        assert answer.strip() == env.clickhouse.database
+
+    def test_s3(self, engine: docker.DockerClient, env: TritonEnvironment) -> None:
+        env.s3.client().put_object(Bucket=env.s3.bucket, Key="inside", Body=b"seen", ACL="public-read")
+        url = f"{env.s3.internal_url}/{env.s3.bucket}/inside"
+        assert url.startswith("http://localstack:4566/")
+        assert "seen" in self.run(engine, env, env.settings.localstack_image, "curl", "-sS", url)
+
+
+class TestOwnership:
+    def test_everything_is_labelled(self, engine: docker.DockerClient, env: TritonEnvironment) -> None:
+        names = belongings(engine, of_environment(env.id))
+        assert {f"/triton-{env.id}-{service}" for service in env.services} <= set(names)
+        assert f"triton-network-{env.id}" in names
+        for service in env.services:
+            labels = container(engine, env, service).labels
+            assert labels[LABEL] == "true"
+            assert labels[SERVICE_LABEL] == service
+            assert labels[f"{LABEL}.owner.pid"] == str(os.getpid())
+            assert labels[f"{LABEL}.owner.host"] == socket.gethostname()
+            assert float(labels[f"{LABEL}.owner.started"]) <= time.time()
+            assert Path(labels[f"{LABEL}.owner.project"]).is_absolute()
+
+    def test_every_volume_is_labelled(self, engine: docker.DockerClient, env: TritonEnvironment) -> None:
+        for service in env.services:
+            for mount in container(engine, env, service).attrs["Mounts"]:
+                if mount["Type"] == "volume":
+                    labels = engine.volumes.get(mount["Name"]).attrs["Labels"]
+                    assert labels[ENVIRONMENT_LABEL] == env.id
+
+    def test_ports_are_published_on_loopback_alone(self, engine: docker.DockerClient, env: TritonEnvironment) -> None:
+        for service in env.services:
+            for bindings in container(engine, env, service).attrs["NetworkSettings"]["Ports"].values():
+                assert {binding["HostIp"] for binding in bindings or []} <= {"127.0.0.1"}
+
+    def test_password_is_in_no_process_list(self, env: TritonEnvironment) -> None:
+        listed = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
+        for password in (env.postgres.password, env.redis.password, env.clickhouse.password):
+            assert password not in listed
+
+
+class TestStorage:
+    def test_small_services_live_in_memory(self, engine: docker.DockerClient, env: TritonEnvironment) -> None:
+        assert container(engine, env, "postgres").attrs["HostConfig"]["Tmpfs"]
+        with env.postgres.connect() as connection:
+            assert connection.execute("show fsync").fetchone() == ("off",)
+
+    def test_disk_means_durable(self, engine: docker.DockerClient) -> None:
+        settings = Settings(triton_storage="disk")
+        with TritonEnvironment(settings, services=("postgres", "redis")) as env:
+            environment_id = env.id
+            with env.postgres.connect() as connection:
+                assert connection.execute("show fsync").fetchone() == ("on",)
+            assert env.redis.client().config_get("appendonly") == {"appendonly": "yes"}
+            mounts = container(engine, env, "postgres").attrs["Mounts"]
+            assert [mount["Type"] for mount in mounts] == ["volume"]
+            volumes = [mount["Name"] for mount in mounts]
+        assert belongings(engine, of_environment(environment_id)) == []
+        with pytest.raises(docker.errors.NotFound):
+            engine.volumes.get(volumes[0])
+
+
+def test_port_and_data_survive_a_restart_of_the_container(engine: docker.DockerClient) -> None:
+    settings = Settings(triton_storage="disk")
+    with TritonEnvironment(settings, services=("redis",)) as env:
+        client = env.redis.client(retry=redis.retry.Retry(redis.backoff.ConstantBackoff(0.1), 100))
+        client.set("before", "1")
+        port = env.redis.port
+        container(engine, env, "redis").restart()
+        assert client.get("before") == b"1"
+        assert env.redis.port == port
+
+
+class TestSeveral:
+    def test_two_environments_do_not_see_each_other(self) -> None:
+        with (
+            TritonEnvironment(services=("redis", "postgres")) as one,
+            TritonEnvironment(services=("redis", "postgres")) as other,
+        ):
+            one.redis.client().set("mine", "1")
+            assert other.redis.client().get("mine") is None
+            assert one.postgres.password != other.postgres.password
+            with pytest.raises(redis.AuthenticationError):
+                other.redis.client(password=one.redis.password).ping()
+
+    def test_ten_at_once(self, engine: docker.DockerClient) -> None:
+        def use(number: int) -> tuple[str, int, bytes | None]:
+            with TritonEnvironment(services=("redis",)) as env:
+                client = env.redis.client()
+                client.set("number", number)
+                return env.id, env.redis.port, client.get("number")
+
+        with ThreadPoolExecutor(10) as pool:
+            results = list(pool.map(use, range(10)))
+        assert [value for _, _, value in results] == [str(number).encode() for number in range(10)]
+        assert len({identifier for identifier, _, _ in results}) == 10
+        assert all(belongings(engine, of_environment(identifier)) == [] for identifier, _, _ in results)
+
+    def test_two_checkouts(self, engine: docker.DockerClient, tmp_path: Path) -> None:
+        script = textwrap.dedent("""
+            import sys
+            from triton_env import TritonEnvironment
+            with TritonEnvironment(services=("redis",)) as env:
+                env.redis.client().set("from", sys.argv[1])
+                print(env.id, flush=True)
+                sys.stdin.readline()
+                print(env.redis.client().get("from").decode(), flush=True)
+        """)
+        processes = []
+        for name in ("one", "two"):
+            (tmp_path / name).mkdir()
+            processes.append(
+                subprocess.Popen(
+                    [sys.executable, "-c", script, name],
+                    cwd=tmp_path / name,
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    text=True,
+                )
+            )
+        outputs = []
+        for process in processes:
+            assert process.stdout is not None
+            outputs.append(process.stdout.readline().strip())
+        projects = {
+            engine.containers.get(f"triton-{identifier}-redis").labels[f"{LABEL}.owner.project"]
+            for identifier in outputs
+        }
+        answers = [process.communicate("\n", timeout=30)[0].strip() for process in processes]
+        assert projects == {str(tmp_path / "one"), str(tmp_path / "two")}
+        assert answers == ["one", "two"]
+
+    def test_thirty_in_a_row_leave_nothing(self, engine: docker.DockerClient) -> None:
+        before = set(belongings(engine, LABEL))
+        volumes = {volume["Name"] for volume in engine.api.volumes()["Volumes"] or []}
+        identifiers = []
+        for _ in range(30):
+            with TritonEnvironment(services=("redis",)) as env:
+                identifiers.append(env.id)
+        assert len(set(identifiers)) == 30
+        assert set(belongings(engine, LABEL)) <= before
+        assert {volume["Name"] for volume in engine.api.volumes()["Volumes"] or []} <= volumes
+
+
+class TestSubsetAndLazy:
+    def test_only_the_named_services_run(self, engine: docker.DockerClient) -> None:
+        with TritonEnvironment(services=("postgres", "redis")) as env:
+            running = [name for name in belongings(engine, of_environment(env.id)) if name.startswith("/")]
+            assert sorted(running) == sorted([f"/triton-{env.id}-postgres", f"/triton-{env.id}-redis"])
+            with pytest.raises(ServiceNotSelected):
+                _ = env.s3
+
+    def test_lazy_waits_on_first_use(self) -> None:
+        with TritonEnvironment(lazy=True) as env:
+            assert env.timeline.ready_at("s3") is None
+            assert env.redis.client().ping() is True
+            assert env.s3.client().head_bucket(Bucket=env.s3.bucket)
+            assert env.timeline.ready_at("s3") is not None
+
+    def test_lazy_stopped_at_once_leaves_nothing(self, engine: docker.DockerClient) -> None:
+        env = TritonEnvironment(lazy=True).start()
+        identifier = env.id
+        env.stop()
+        assert belongings(engine, of_environment(identifier)) == []
+
+
+SCRIPTS = {
+    "an exception": "raise RuntimeError('from the body')",
+    "exit without stop": "sys.exit(0)",
+    "SIGTERM": "os.kill(os.getpid(), signal.SIGTERM); time.sleep(30)",
+    "SIGHUP": "os.kill(os.getpid(), signal.SIGHUP); time.sleep(30)",
+    "Ctrl-C": "os.kill(os.getpid(), signal.SIGINT); time.sleep(30)",
+}
+
+
+@pytest.mark.parametrize("with_block", [True, False], ids=["with", "start"])
+@pytest.mark.parametrize("end", SCRIPTS)
+def test_nothing_is_left_however_the_process_ends(engine: docker.DockerClient, end: str, with_block: bool) -> None:
+    lines = ["import os, signal, sys, time", "from triton_env import TritonEnvironment"]
+    if with_block:
+        lines += ["with TritonEnvironment(services=('redis',)) as env:"]
+    else:
+        lines += ["env = TritonEnvironment(services=('redis',)).start()", "if True:"]
+    lines += ["    print(env.id, flush=True)", f"    {SCRIPTS[end]}"]
+    done = subprocess.run(
+        [sys.executable, "-c", "\n".join(lines)], capture_output=True, text=True, timeout=60, check=False
+    )
+    identifier = done.stdout.strip()
+    assert len(identifier) == 8, done.stderr
+    assert belongings(engine, of_environment(identifier)) == []
+
+
+@pytest.mark.parametrize("delay", [0.2, 0.5, 0.8, 1.2, 2.0])
+@pytest.mark.parametrize("signal_name", ["SIGINT", "SIGTERM"])
+def test_a_signal_at_any_moment_of_the_start_leaves_nothing(
+    engine: docker.DockerClient, signal_name: str, delay: float
+) -> None:
+    script = textwrap.dedent(f"""
+        import os, signal, threading, time
+        from triton_env import TritonEnvironment
+        import triton_env.runtimes.containers
+        env = TritonEnvironment()
+        kill = lambda: (print(env.id, flush=True), os.kill(os.getpid(), signal.{signal_name}))
+        threading.Timer({delay}, kill).start()
+        env.start()
+        time.sleep(30)
+    """)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=90, check=False)
+    identifier = done.stdout.strip()
+    assert len(identifier) == 8, done.stderr
+    assert done.returncode != 0
+    assert belongings(engine, of_environment(identifier)) == []
+
+
+@pytest.mark.parametrize("disabled", ["true", "false"])
+def test_works_without_ryuk(engine: docker.DockerClient, disabled: str) -> None:
+    """Disabled, and asked for: where its image is absent the environment starts all the same."""
+    script = textwrap.dedent("""
+        from triton_env import TritonEnvironment
+        with TritonEnvironment(services=("redis", "postgres")) as env:
+            print(env.redis.client().ping(), env.id)
+    """)
+    variables = dict(os.environ) | {
+        "TESTCONTAINERS_RYUK_DISABLED": disabled,
+        "RYUK_CONTAINER_IMAGE": "triton-env/absent-ryuk:1",
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=90, check=False, env=variables
+    )
+    answer, _, identifier = done.stdout.strip().partition(" ")
+    assert answer == "True", done.stderr
+    assert belongings(engine, of_environment(identifier)) == []

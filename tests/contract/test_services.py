@@ -1,0 +1,231 @@
+"""What users rely on, for every service on every runtime, with real clients."""
+
+import socket
+import subprocess
+import sys
+import urllib.request
+from urllib.parse import urlsplit
+
+import boto3
+import clickhouse_connect
+import psycopg
+import pytest
+import redis
+from clickhouse_connect.driver.exceptions import DatabaseError
+
+from triton_env import TritonEnvironment
+from triton_env.services import SERVICES
+
+
+@pytest.fixture(params=list(SERVICES))
+def service_name(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+class TestEveryService:
+    def test_answers_at_its_host_and_port(self, env: TritonEnvironment, service_name: str) -> None:
+        service = env.service(service_name)
+        with socket.create_connection((service.host, service.port), timeout=5):
+            pass
+
+    def test_url_names_its_host_and_port(self, env: TritonEnvironment, service_name: str) -> None:
+        service = env.service(service_name)
+        parts = urlsplit(service.url)
+        assert (parts.hostname, parts.port) == (service.host, service.port)
+
+    def test_repr_tells_the_place_but_no_secret(self, env: TritonEnvironment, service_name: str) -> None:
+        service = env.service(service_name)
+        assert str(service.port) in repr(service)
+        for secret in SERVICES[service_name].recipe(env.settings).secrets:
+            assert secret not in repr(service)
+            assert secret not in repr(env)
+
+    def test_is_ready_again_when_asked_again(self, env: TritonEnvironment, service_name: str) -> None:
+        env.service(service_name).ensure_ready()
+
+    def test_has_its_phases_in_the_timeline(self, env: TritonEnvironment, service_name: str) -> None:
+        spans = env.timeline.of(service_name)
+        assert [span.phase for span in spans][-2:] == ["boot", "ready"]
+        assert all(span.duration >= 0 for span in spans)
+        assert env.timeline.total >= (env.timeline.ready_at(service_name) or 0) > 0
+
+    def test_logs_hold_no_secret(self, env: TritonEnvironment, service_name: str) -> None:
+        logs = env.logs(service_name)
+        assert not any(secret in logs for secret in SERVICES[service_name].recipe(env.settings).secrets)
+
+    def test_credentials_are_not_those_of_daily_development(self, env: TritonEnvironment, service_name: str) -> None:
+        development = SERVICES[service_name].recipe(type(env.settings)()).secrets
+        assert development.isdisjoint(SERVICES[service_name].recipe(env.settings).secrets)
+
+
+class TestPostgres:
+    def test_connects_as_the_user_to_the_database(self, env: TritonEnvironment) -> None:
+        with env.postgres.connect() as connection:
+            row = connection.execute("select current_user, current_database(), 6 * 7").fetchone()
+        assert row == (env.postgres.user, env.postgres.database, 42)
+
+    def test_keeps_what_was_committed(self, env: TritonEnvironment) -> None:
+        with env.postgres.connect() as connection:
+            connection.execute("create table kept (value text)")
+            connection.execute("insert into kept values ('yes')")
+        with psycopg.connect(env.postgres.url) as connection:
+            assert connection.execute("select value from kept").fetchall() == [("yes",)]
+
+    async def test_connects_asynchronously(self, env: TritonEnvironment) -> None:
+        async with await env.postgres.aconnect() as connection:
+            cursor = await connection.execute("select 1")
+            assert await cursor.fetchone() == (1,)
+
+    def test_refuses_a_wrong_password(self, env: TritonEnvironment) -> None:
+        with pytest.raises(psycopg.OperationalError, match="password authentication failed"):
+            env.postgres.connect(password="wrong", connect_timeout=5)
+
+    def test_user_may_create_databases_and_roles(self, env: TritonEnvironment) -> None:
+        with env.postgres.connect(autocommit=True) as connection:
+            connection.execute("create database another")
+            connection.execute("create role somebody login")
+        with env.postgres.connect(dbname="another") as connection:
+            assert connection.execute("select current_database()").fetchone() == ("another",)
+
+
+class TestClickHouse:
+    def test_queries_the_database(self, env: TritonEnvironment) -> None:
+        client = env.clickhouse.client()
+        assert client.query("select currentUser(), currentDatabase()").result_rows == [
+            (env.clickhouse.user, env.clickhouse.database)
+        ]
+
+    def test_takes_its_url(self, env: TritonEnvironment) -> None:
+        client = clickhouse_connect.get_client(dsn=env.clickhouse.url)
+        assert client.command("select currentDatabase()") == env.clickhouse.database
+
+    def test_inserts_and_aggregates(self, env: TritonEnvironment) -> None:
+        client = env.clickhouse.client()
+        client.command("create table claims (id UInt64, amount Decimal(12, 2)) engine MergeTree order by id")
+        client.insert("claims", [[number, number] for number in range(1000)], column_names=["id", "amount"])
+        assert client.query("select count(), sum(amount) from claims").result_rows[0][0] == 1000
+        assert int(client.command("select sum(amount) from claims")) == sum(range(1000))
+
+    async def test_queries_asynchronously(self, env: TritonEnvironment) -> None:
+        client = await env.clickhouse.aclient()
+        try:
+            assert (await client.query("select 1 + 1")).result_rows == [(2,)]
+        finally:
+            await client.close()
+
+    def test_refuses_a_wrong_password(self, env: TritonEnvironment) -> None:
+        with pytest.raises(DatabaseError, match="516"):
+            env.clickhouse.client(password="wrong")
+
+    def test_http_port_is_the_main_port(self, env: TritonEnvironment) -> None:
+        assert env.clickhouse.http_port == env.clickhouse.port
+        with urllib.request.urlopen(f"http://{env.clickhouse.host}:{env.clickhouse.http_port}/ping") as answer:
+            assert answer.read() == b"Ok.\n"
+
+    def test_native_port_is_another_or_none(self, env: TritonEnvironment) -> None:
+        assert env.clickhouse.native_port != env.clickhouse.http_port
+
+
+class TestRedis:
+    def test_sets_and_gets(self, env: TritonEnvironment) -> None:
+        with env.redis.client(decode_responses=True) as client:
+            client.set("greeting", "hello", ex=60)
+            assert client.get("greeting") == "hello"
+            assert 0 < client.ttl("greeting") <= 60
+
+    def test_takes_its_url(self, env: TritonEnvironment) -> None:
+        with redis.Redis.from_url(env.redis.url) as client:
+            assert client.ping() is True
+
+    async def test_sets_and_gets_asynchronously(self, env: TritonEnvironment) -> None:
+        async with env.redis.aclient() as client:
+            await client.set("async", b"yes")
+            assert await client.get("async") == b"yes"
+
+    def test_publishes_to_subscribers(self, env: TritonEnvironment) -> None:
+        with env.redis.client() as client, client.pubsub(ignore_subscribe_messages=False) as pubsub:
+            pubsub.subscribe("jobs")
+            assert pubsub.get_message(timeout=5)["type"] == "subscribe"
+            client.publish("jobs", "done")
+            assert pubsub.get_message(timeout=5)["data"] == b"done"
+
+    @pytest.mark.parametrize("password", [None, "wrong"])
+    def test_refuses_a_wrong_password_and_none(self, env: TritonEnvironment, password: str | None) -> None:
+        with env.redis.client(password=password) as client, pytest.raises(redis.AuthenticationError):
+            client.ping()
+
+
+class TestS3:
+    def test_bucket_exists_and_is_empty_at_first(self, env: TritonEnvironment) -> None:
+        assert env.s3.bucket in [bucket["Name"] for bucket in env.s3.client().list_buckets()["Buckets"]]
+
+    def test_puts_and_gets(self, env: TritonEnvironment) -> None:
+        client = env.s3.client()
+        client.put_object(Bucket=env.s3.bucket, Key="a/b.txt", Body=b"text", Metadata={"owner": "us"})
+        answer = client.get_object(Bucket=env.s3.bucket, Key="a/b.txt")
+        assert (answer["Body"].read(), answer["Metadata"]) == (b"text", {"owner": "us"})
+
+    def test_resource_lists(self, env: TritonEnvironment) -> None:
+        bucket = env.s3.resource().Bucket(env.s3.bucket)
+        bucket.put_object(Key="listed", Body=b"1")
+        assert "listed" in [summary.key for summary in bucket.objects.all()]
+
+    async def test_puts_and_gets_asynchronously(self, env: TritonEnvironment) -> None:
+        client = env.s3.aclient()
+        await client.put_object(Bucket=env.s3.bucket, Key="async", Body=b"yes")
+        answer = await client.get_object(Bucket=env.s3.bucket, Key="async")
+        assert answer["Body"].read() == b"yes"
+
+    def test_presigned_url_is_readable_without_credentials(self, env: TritonEnvironment) -> None:
+        client = env.s3.client()
+        client.put_object(Bucket=env.s3.bucket, Key="shared", Body=b"for you")
+        url = client.generate_presigned_url("get_object", Params={"Bucket": env.s3.bucket, "Key": "shared"})
+        with urllib.request.urlopen(url) as answer:
+            assert answer.read() == b"for you"
+
+    def test_multipart_upload(self, env: TritonEnvironment) -> None:
+        client = env.s3.client()
+        part = b"x" * (5 * 1024 * 1024)
+        upload = client.create_multipart_upload(Bucket=env.s3.bucket, Key="large")["UploadId"]
+        parts = [
+            {
+                "PartNumber": number,
+                "ETag": client.upload_part(
+                    Bucket=env.s3.bucket, Key="large", UploadId=upload, PartNumber=number, Body=part
+                )["ETag"],
+            }
+            for number in (1, 2)
+        ]
+        client.complete_multipart_upload(
+            Bucket=env.s3.bucket, Key="large", UploadId=upload, MultipartUpload={"Parts": parts}
+        )
+        assert client.head_object(Bucket=env.s3.bucket, Key="large")["ContentLength"] == 2 * len(part)
+
+
+CHILD = """
+import os, boto3, clickhouse_connect, psycopg, redis
+e = os.environ
+psycopg.connect(e["DATABASE_URL"]).execute("select 1")
+psycopg.connect(host=e["POSTGRES_HOST"], port=e["POSTGRES_PORT"], user=e["POSTGRES_USER"],
+                password=e["POSTGRES_PASSWORD"], dbname=e["POSTGRES_DB"]).execute("select 1")
+clickhouse_connect.get_client(host=e["CLICKHOUSE_HOST"], port=int(e["CLICKHOUSE_HTTP_PORT"]),
+                              username=e["CLICKHOUSE_USER"], password=e["CLICKHOUSE_PASSWORD"],
+                              database=e["CLICKHOUSE_DB"]).command("select 1")
+redis.Redis.from_url(e["REDIS_URL"]).ping()
+redis.Redis(host=e["REDIS_HOST"], port=int(e["REDIS_PORT"]), password=e["REDIS_PASSWORD"]).ping()
+boto3.client("s3").head_bucket(Bucket=e["S3_BUCKET"])
+print("all four")
+"""
+
+
+def test_environ_is_all_that_an_application_needs(env: TritonEnvironment) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", CHILD], env=env.environ(), capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.stdout == "all four\n", done.stderr
+
+
+def test_boto3_takes_the_variables_of_environ(env: TritonEnvironment, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in env.s3.environ().items():
+        monkeypatch.setenv(name, value)
+    boto3.session.Session().client("s3").head_bucket(Bucket=env.s3.bucket)

@@ -1,0 +1,350 @@
+"""The traps of the official images, on whatever images the tests run on.
+
+Readiness probes and error messages of this project exist because of these. A stand-in without them would let a broken
+probe pass, so each trap is shown here, against the contract and not against the stand-in: the tests hold on the
+official images too.
+"""
+
+import json
+import os
+import subprocess
+import time
+import urllib.error
+import urllib.request
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import psycopg
+import pytest
+import redis
+
+from standins import recipes
+
+pytestmark = pytest.mark.docker
+
+LABEL = "org.triton-env.test=true"
+# The temporary server of a first start lives for as long as the init files run: this one runs until it is told to end.
+HOLD = "until [ -e /tmp/go ]; do sleep 0.05; done\n"
+LOCALSTACK_OFFLINE = ("SERVICES=s3", "SKIP_SSL_CERT_DOWNLOAD=1", "DISABLE_EVENTS=1", "DNS_ADDRESS=0")
+T = TypeVar("T")
+
+
+def docker(*arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(["docker", *arguments], capture_output=True, text=True, timeout=60, check=False)
+    if check and done.returncode != 0:
+        pytest.fail(f"docker {' '.join(arguments)} exited {done.returncode}: {done.stderr}")
+    return done
+
+
+def image_of(service: str) -> str:
+    """The image that the environment names, else the stand-in, if it was built."""
+    standin = recipes.STANDINS[service]
+    named = os.environ.get(standin.variable)
+    if named:
+        return named
+    if docker("image", "inspect", standin.tag, check=False).returncode != 0:
+        pytest.fail(f"{standin.variable} is not set and {standin.tag} not built\nhint: python tests/standins/build.py")
+    return standin.tag
+
+
+@dataclass(frozen=True)
+class Container:
+    """A container of one test."""
+
+    name: str
+
+    def run(self, *command: str, environment: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
+        """Run a command inside; its failure is for the test to judge."""
+        return docker("exec", *_pairs("--env", environment), self.name, *command, check=False)
+
+    def succeeds(self, *command: str) -> bool:
+        return self.run(*command).returncode == 0
+
+    def port(self, inner: int) -> int:
+        """The port on 127.0.0.1 that leads to the container's port."""
+        return int(docker("port", self.name, f"{inner}/tcp").stdout.split(":")[-1])
+
+    def logs(self) -> str:
+        done = docker("logs", self.name)
+        return done.stdout + done.stderr
+
+    def exit_code(self) -> int:
+        """Wait for its end."""
+        return int(docker("wait", self.name).stdout)
+
+    def is_running(self) -> bool:
+        return docker("inspect", "--format", "{{.State.Running}}", self.name).stdout.strip() == "true"
+
+
+def _pairs(option: str, values: tuple[str, ...]) -> list[str]:
+    return [word for value in values for word in (option, value)]
+
+
+@contextmanager
+def container(
+    image: str,
+    *command: str,
+    environment: tuple[str, ...] = (),
+    ports: tuple[int, ...] = (),
+    options: tuple[str, ...] = (),
+    files: dict[str, Path] | None = None,
+) -> Iterator[Container]:
+    """A running container, gone afterwards with its volumes."""
+    name = f"triton-env-test-{uuid.uuid4().hex[:12]}"
+    published = _pairs("--publish", tuple(f"127.0.0.1::{port}" for port in ports))
+    labelled = ("--name", name, "--label", LABEL)
+    try:
+        docker("create", *labelled, *_pairs("--env", environment), *published, *options, image, *command)
+        for target, source in (files or {}).items():
+            docker("cp", str(source), f"{name}:{target}")
+        docker("start", name)
+        yield Container(name)
+    finally:
+        docker("rm", "--force", "--volumes", name, check=False)
+
+
+def eventually(box: Container, what: str, attempt: Callable[[], T]) -> T:
+    """The first true answer of `attempt`, while the container lives."""
+    deadline = time.monotonic() + 60
+    cause: object = None
+    while time.monotonic() < deadline and box.is_running():
+        try:
+            answer = attempt()
+        except (OSError, psycopg.OperationalError, redis.ConnectionError) as error:
+            cause = error
+        else:
+            if answer:
+                return answer
+            cause = answer
+        time.sleep(0.05)
+    pytest.fail(f"{what} did not happen; last: {cause!r}\n{box.logs()[-3000:]}")
+
+
+def get(url: str, data: bytes | None = None) -> str:
+    with urllib.request.urlopen(urllib.request.Request(url, data=data), timeout=10) as answer:
+        return answer.read().decode()
+
+
+def programs(image: str, *names: str) -> set[str]:
+    """Which of the programs the image has."""
+    script = "for name in " + " ".join(names) + '; do command -v "$name" > /dev/null && echo "$name"; done; true'
+    options = ("--rm", "--label", LABEL, "--entrypoint", "sh")
+    return set(docker("run", *options, image, "-c", script).stdout.split())
+
+
+@pytest.fixture
+def hold(tmp_path: Path) -> Path:
+    script = tmp_path / "hold.sh"
+    script.write_text(HOLD)
+    script.chmod(0o644)
+    return script
+
+
+@pytest.fixture
+def volume() -> Iterator[str]:
+    name = f"triton-env-test-{uuid.uuid4().hex[:12]}"
+    docker("volume", "create", "--label", LABEL, name)
+    yield name
+    docker("volume", "rm", "--force", name)
+
+
+class TestPostgres:
+    def test_first_server_answers_on_the_socket_while_tcp_refuses(self, hold: Path) -> None:
+        files = {"/docker-entrypoint-initdb.d/hold.sh": hold}
+        with container(image_of("postgres"), environment=("POSTGRES_PASSWORD=secret",), files=files) as box:
+            eventually(box, "the temporary server", lambda: box.succeeds("pg_isready"))
+            assert not box.succeeds("pg_isready", "-h", "127.0.0.1")
+            box.run("touch", "/tmp/go")
+            eventually(box, "the real server", lambda: box.succeeds("pg_isready", "-h", "127.0.0.1"))
+            assert box.logs().count("database system is ready to accept connections") == 2
+
+    def test_pg_isready_checks_neither_user_nor_database(self) -> None:
+        with container(image_of("postgres"), environment=("POSTGRES_PASSWORD=secret",)) as box:
+            probe = ("pg_isready", "-h", "127.0.0.1", "-U", "nobody", "-d", "nothing")
+            eventually(box, "readiness", lambda: box.succeeds(*probe))
+
+    def test_empty_password_exits_1(self) -> None:
+        with container(image_of("postgres"), environment=("POSTGRES_PASSWORD=",)) as box:
+            assert box.exit_code() == 1
+            assert "POSTGRES_PASSWORD" in box.logs()
+
+    def test_changed_password_and_database_have_no_effect_on_an_old_volume(self, volume: str) -> None:
+        def start(password: str, database: str):
+            environment = (f"POSTGRES_PASSWORD={password}", f"POSTGRES_DB={database}")
+            options = ("--volume", f"{volume}:/var/lib/postgresql/data")
+            return container(image_of("postgres"), environment=environment, ports=(5432,), options=options)
+
+        def connect(box: Container, password: str, database: str) -> bool:
+            address = {"host": "127.0.0.1", "port": box.port(5432), "user": "postgres", "connect_timeout": 5}
+            with psycopg.connect(**address, password=password, dbname=database):
+                return True
+
+        with start("first", "one") as box:
+            eventually(box, "the first start", lambda: connect(box, "first", "one"))
+            docker("stop", box.name)
+        with start("second", "two") as box:
+            eventually(box, "the second start", lambda: connect(box, "first", "one"))
+            with pytest.raises(psycopg.OperationalError, match="password authentication failed"):
+                connect(box, "second", "one")
+            with pytest.raises(psycopg.OperationalError, match='database "two" does not exist'):
+                connect(box, "first", "two")
+
+    def test_arguments_reach_the_server(self) -> None:
+        environment = ("POSTGRES_PASSWORD=secret",)
+        with container(image_of("postgres"), "-c", "fsync=off", environment=environment) as box:
+            ask = ("psql", "-h", "127.0.0.1", "-U", "postgres", "-Atc", "SHOW fsync")
+            assert eventually(box, "an answer", lambda: box.run(*ask).stdout.strip()) == "off"
+
+    def test_programs(self) -> None:
+        asked = ("bash", "sh", "wget", "psql", "pg_isready", "curl")
+        assert programs(image_of("postgres"), *asked) == {"bash", "sh", "wget", "psql", "pg_isready"}
+
+
+class TestRedis:
+    def test_open_without_a_password(self) -> None:
+        with container(image_of("redis"), ports=(6379,)) as box:
+            with redis.Redis(host="127.0.0.1", port=box.port(6379), decode_responses=True) as client:
+                assert eventually(box, "readiness", client.ping) is True
+                assert client.config_get("protected-mode") == {"protected-mode": "no"}
+
+    def test_ping_without_the_password_is_no_pong_though_the_command_succeeds(self) -> None:
+        with container(image_of("redis"), "--requirepass", "secret") as box:
+            answer = eventually(box, "an answer", lambda: box.run("redis-cli", "ping").stdout)
+            assert "NOAUTH" in answer
+            assert box.succeeds("redis-cli", "ping")
+            assert box.run("redis-cli", "ping", environment=("REDISCLI_AUTH=secret",)).stdout.strip() == "PONG"
+
+    def test_data_is_saved_on_sigterm(self, volume: str) -> None:
+        options = ("--volume", f"{volume}:/data")
+        with container(image_of("redis"), "redis-server", options=options) as box:
+            eventually(box, "readiness", lambda: "PONG" in box.run("redis-cli", "ping").stdout)
+            box.run("redis-cli", "set", "key", "value")
+            docker("stop", box.name)
+        with container(image_of("redis"), options=options) as box:
+            assert eventually(box, "an answer", lambda: box.run("redis-cli", "get", "key").stdout.strip()) == "value"
+
+    def test_programs(self) -> None:
+        assert programs(image_of("redis"), "sh", "wget", "redis-cli", "bash", "curl") == {"sh", "wget", "redis-cli"}
+
+
+class TestClickHouse:
+    def test_default_user_is_locked_to_the_container_while_ping_is_fine(self) -> None:
+        with container(image_of("clickhouse"), ports=(8123,)) as box:
+            url = f"http://127.0.0.1:{box.port(8123)}"
+            assert eventually(box, "a ping", lambda: get(f"{url}/ping")) == "Ok.\n"
+            with pytest.raises(urllib.error.HTTPError) as caught:
+                get(url, b"SELECT 42")
+            assert "Authentication failed" in caught.value.read().decode()
+            inside = box.run("wget", "-qO-", "--post-data=SELECT 42", "http://127.0.0.1:8123/")
+            assert inside.stdout.strip() == "42"
+
+    def test_a_password_opens_the_user_to_the_host(self) -> None:
+        environment = ("CLICKHOUSE_USER=somebody", "CLICKHOUSE_PASSWORD=secret")
+        with container(image_of("clickhouse"), ports=(8123,), environment=environment) as box:
+            url = f"http://127.0.0.1:{box.port(8123)}/?user=somebody&password=secret"
+            assert eventually(box, "an answer", lambda: get(url, b"SELECT currentUser()")) == "somebody\n"
+
+    def test_setup_can_be_skipped_which_leaves_default_open(self) -> None:
+        environment = ("CLICKHOUSE_SKIP_USER_SETUP=1",)
+        with container(image_of("clickhouse"), ports=(8123,), environment=environment) as box:
+            url = f"http://127.0.0.1:{box.port(8123)}/"
+            assert eventually(box, "an answer", lambda: get(url, b"SELECT currentUser()")) == "default\n"
+
+    def test_first_server_answers_localhost_while_the_own_address_refuses(self, hold: Path) -> None:
+        files = {"/docker-entrypoint-initdb.d/hold.sh": hold}
+        environment = ("CLICKHOUSE_DB=triton", "CLICKHOUSE_PASSWORD=secret")
+        local = ("wget", "-qO-", "-T", "2", "-t", "1", "http://127.0.0.1:8123/ping")
+        outside = ("sh", "-c", "wget -qO- -T 2 -t 1 http://$(hostname):8123/ping")
+        with container(image_of("clickhouse"), ports=(8123,), environment=environment, files=files) as box:
+            url = f"http://127.0.0.1:{box.port(8123)}/"
+            eventually(box, "the temporary server", lambda: box.succeeds(*local))
+            assert not box.succeeds(*outside)
+            with pytest.raises(OSError):  # noqa: PT011 - refused, reset or closed, as the proxy of the engine has it
+                get(f"{url}ping")
+            box.run("touch", "/tmp/go")
+            eventually(box, "the real server", lambda: box.succeeds(*outside))
+            databases = get(f"{url}?user=default&password=secret", b"SHOW DATABASES")
+            assert "triton" in databases.splitlines()
+
+    def test_init_files_run_once_and_only_on_the_first_start(self, tmp_path: Path) -> None:
+        script = tmp_path / "tables.sql"
+        script.write_text(
+            "CREATE TABLE t (n Int64, s String) ENGINE = MergeTree ORDER BY n; INSERT INTO t VALUES (1, ';')"
+        )
+        script.chmod(0o644)
+        files = {"/docker-entrypoint-initdb.d/tables.sql": script}
+        environment = ("CLICKHOUSE_PASSWORD=secret",)
+        with container(image_of("clickhouse"), ports=(8123,), environment=environment, files=files) as box:
+
+            def rows() -> str:
+                # The engine may give another host port at each start.
+                return get(f"http://127.0.0.1:{box.port(8123)}/?user=default&password=secret", b"SELECT * FROM t")
+
+            assert eventually(box, "the first start", rows) == "1\t;\n"
+            docker("restart", box.name)
+            # A second run of the file would fail, since the table is there, and end the container.
+            assert eventually(box, "the second start", rows) == "1\t;\n"
+
+    def test_a_read_only_users_folder_breaks_the_user_setup(self) -> None:
+        options = ("--tmpfs", "/etc/clickhouse-server/users.d:ro")
+        environment = ("CLICKHOUSE_PASSWORD=secret",)
+        with container(image_of("clickhouse"), environment=environment, options=options) as box:
+            assert box.exit_code() != 0
+
+    def test_programs(self) -> None:
+        assert programs(image_of("clickhouse"), "bash", "wget", "curl") == {"bash", "wget"}
+
+
+class TestLocalStack:
+    def test_health_is_good_before_s3_is_loaded(self) -> None:
+        with container(image_of("localstack"), ports=(4566,), environment=LOCALSTACK_OFFLINE) as box:
+            url = f"http://127.0.0.1:{box.port(4566)}"
+
+            def state() -> str:
+                return json.loads(get(f"{url}/_localstack/health"))["services"]["s3"]
+
+            assert eventually(box, "health", state) == "available"
+            with suppress(urllib.error.HTTPError):
+                # Any S3 request loads the provider, whatever it answers.
+                get(f"{url}/some-bucket")
+            assert state() == "running"
+
+    def test_boot_hook_runs_before_the_server(self, tmp_path: Path) -> None:
+        folder = tmp_path / "boot.d"
+        folder.mkdir()
+        hook = folder / "mark.sh"
+        hook.write_text("#!/bin/sh\ntouch /var/lib/localstack/booted\n")
+        hook.chmod(0o755)
+        files = {"/etc/localstack/init/": folder}
+        with container(image_of("localstack"), ports=(4566,), environment=LOCALSTACK_OFFLINE, files=files) as box:
+            url = f"http://127.0.0.1:{box.port(4566)}/_localstack/init"
+            stages = eventually(box, "health", lambda: json.loads(get(url)))
+            assert stages["completed"]["BOOT"] is True
+            assert box.succeeds("test", "-e", "/var/lib/localstack/booted")
+
+    def test_stops_on_sigterm(self) -> None:
+        with container(image_of("localstack"), ports=(4566,), environment=LOCALSTACK_OFFLINE) as box:
+            url = f"http://127.0.0.1:{box.port(4566)}/_localstack/health"
+            eventually(box, "health", lambda: get(url))
+            docker("stop", "--time", "30", box.name)
+            assert box.exit_code() == 0
+
+    def test_a_mount_on_its_temporary_folder_breaks_the_start(self) -> None:
+        options = ("--volume", "/tmp/localstack")
+        with container(image_of("localstack"), environment=LOCALSTACK_OFFLINE, options=options) as box:
+            assert box.exit_code() != 0
+            assert "busy" in box.logs()
+
+    def test_a_newer_tag_refuses_without_a_token(self) -> None:
+        newer = image_of("localstack").rpartition(":")[0] + ":latest"
+        if docker("image", "inspect", newer, check=False).returncode != 0:
+            pytest.skip(f"{newer} is not on this engine")
+        with container(newer, environment=(*LOCALSTACK_OFFLINE, "LOCALSTACK_AUTH_TOKEN=")) as box:
+            assert box.exit_code() == 55
+
+    def test_programs(self) -> None:
+        assert programs(image_of("localstack"), "bash", "curl", "wget") == {"bash", "curl"}

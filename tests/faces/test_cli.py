@@ -1,0 +1,508 @@
+"""The command line on fake runtimes: what is printed where, exit statuses, signals, what is left behind."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from triton_env import TritonEnvironment, __version__
+from triton_env.cli import COMMANDS, command_line, serve
+from triton_env.errors import CleanupFailed, EngineUnreachable, ServiceExited
+from triton_env.services import SERVICES
+from unit.fakes import FakeRuntimes, fails_with, installed, until_cancelled
+
+TESTS = Path(__file__).parents[1]
+
+
+@pytest.fixture
+def runtimes() -> Iterator[FakeRuntimes]:
+    with installed() as runtimes:
+        yield runtimes
+
+
+@pytest.fixture(autouse=True)
+def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder in which running environments are listed."""
+    monkeypatch.setenv("TRITON_STATE_DIR", str(tmp_path / "state"))
+    return tmp_path / "state" / "environments"
+
+
+@pytest.fixture
+def holding(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
+    """Set when `serve` has said all that it says."""
+    event = threading.Event()
+
+    def hold(environment: TritonEnvironment) -> None:
+        event.set()
+        original(environment)
+
+    original = serve._hold
+    monkeypatch.setattr(serve, "_hold", hold)
+    return event
+
+
+def cli(*arguments: str) -> Result:
+    return CliRunner().invoke(command_line, arguments)
+
+
+@contextmanager
+def once(condition: Callable[[], object], action: Callable[[], object]) -> Iterator[None]:
+    """In a thread, wait until `condition` is true and then do `action`."""
+
+    def work() -> None:
+        while not condition():
+            time.sleep(0.01)
+        action()
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    yield
+    thread.join()
+
+
+def signalled(number: int) -> Callable[[], None]:
+    return lambda: os.kill(os.getpid(), number)
+
+
+def published(state: Path) -> Callable[[], list[Path]]:
+    return lambda: list(state.glob("*.json"))
+
+
+class TestHelp:
+    HEAVY = ("docker", "testcontainers", "pydantic", "pydantic_settings", "rich", "psycopg", "boto3", "redis")
+
+    @pytest.mark.parametrize(
+        "arguments", [["--help"], ["--version"], *([name, "--help"] for name in COMMANDS)], ids=" ".join
+    )
+    def test_loads_nothing_heavy(self, arguments: list[str]) -> None:
+        script = f"""
+import sys
+from triton_env.cli import command_line
+try:
+    command_line.main({arguments!r})
+except SystemExit as end:
+    assert end.code == 0, end.code
+print("loaded:", *(name for name in sys.modules if "." not in name))
+"""
+        done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+        loaded = done.stdout.rpartition("loaded:")[2].split()
+        assert "click" in loaded
+        assert set(loaded).isdisjoint(self.HEAVY)
+
+    def test_names_every_command(self) -> None:
+        result = cli("--help")
+        assert result.exit_code == 0
+        for name in COMMANDS:
+            assert f"\n  {name} " in result.stdout
+
+    def test_version(self) -> None:
+        assert cli("--version").stdout == f"triton-env {__version__}\n"
+
+    @pytest.mark.parametrize("program", [["-m", "triton_env"], [str(Path(sys.executable).with_name("triton-env"))]])
+    def test_both_programs_are_there(self, program: list[str]) -> None:
+        command = [sys.executable, *program] if program[0] == "-m" else program
+        done = subprocess.run([*command, "--version"], capture_output=True, text=True, check=True)
+        assert done.stdout == f"triton-env {__version__}\n"
+
+
+class TestWrongUse:
+    @pytest.mark.parametrize(
+        ("arguments", "words"),
+        [
+            (["srve"], "No such command"),
+            (["serve", "--services", "postgres,mongo"], "there is no service 'mongo'; choose from postgres, click"),
+            (["serve", "--services", "postgress"], "Did you mean 'postgres'?"),
+            (["serve", "--services", ","], "name at least one of"),
+            (["serve", "--runtime", "dokcer"], "Did you mean 'docker'?"),
+            (["run"], "Missing argument 'CMD...'"),
+            (["env", "--format", "yaml"], "'yaml' is not one of"),
+        ],
+    )
+    def test_exits_2_and_says_what_is_allowed(self, arguments: list[str], words: str, runtimes: FakeRuntimes) -> None:
+        result = cli(*arguments)
+        assert result.exit_code == 2
+        assert result.stdout == ""
+        assert words in " ".join(result.stderr.split())
+        assert runtimes.opened == []
+
+    @pytest.mark.parametrize("command", [["serve"], ["run", "--", "true"], ["env"]])
+    def test_a_variable_that_cannot_be_used(
+        self, command: list[str], runtimes: FakeRuntimes, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("POSTGRES_PORT", "many")
+        result = cli(*command)
+        assert result.exit_code == 2
+        assert "POSTGRES_PORT" in result.stderr
+        assert "Traceback" not in result.stderr
+
+
+class TestFailure:
+    def test_an_error_is_told_in_its_own_words(self, runtimes: FakeRuntimes) -> None:
+        error = EngineUnreachable("No engine.", where="unix:///x", cause="refused", hint="start it")
+        runtimes.open_error = error
+        result = cli("serve", "--services", "redis")
+        assert result.exit_code == 1
+        assert result.stdout == ""
+        assert result.stderr == "error: No engine.\n  where: unix:///x\n  cause: refused\n\nhint: start it\n"
+
+    def test_what_the_cleanup_adds_is_told_too(self, runtimes: FakeRuntimes) -> None:
+        runtimes.behaviours["redis"] = fails_with(ServiceExited("Redis exited."))
+        runtimes.stop_error = CleanupFailed("Something is left.", hint="docker rm")
+        result = cli("serve", "--services", "redis")
+        assert result.exit_code == 1
+        assert "error: Redis exited." in result.stderr
+        assert "error: Something is left.\n\nhint: docker rm" in result.stderr
+
+    def test_an_unexpected_exception_is_one_short_message(self, runtimes: FakeRuntimes) -> None:
+        runtimes.open_error = KeyError("x" * 1000)
+        result = cli("serve")
+        assert result.exit_code == 1
+        assert "This should not have happened: KeyError" in result.stderr
+        assert "DEBUG_MODE=true" in result.stderr
+        assert "Traceback" not in result.stderr
+        assert max(len(line) for line in result.stderr.splitlines()) < 250
+
+    @pytest.mark.parametrize("error", [KeyError("x"), EngineUnreachable("No engine.")])
+    def test_debug_mode_shows_the_traceback(
+        self,
+        error: Exception,
+        runtimes: FakeRuntimes,
+        monkeypatch: pytest.MonkeyPatch,
+        capfd: pytest.CaptureFixture[str],
+    ) -> None:
+        monkeypatch.setenv("DEBUG_MODE", "true")
+        runtimes.open_error = error
+        assert "Traceback (most recent call last)" in cli("serve").stderr
+
+
+class TestServe:
+    def test_prints_the_table_and_holds_until_it_is_told_to_stop(
+        self, runtimes: FakeRuntimes, state: Path, holding: threading.Event
+    ) -> None:
+        with once(holding.is_set, signalled(signal.SIGINT)):
+            result = cli("serve")
+        assert result.exit_code == 0
+        password = runtimes.last.settings.postgres_password.get_secret_value()
+        assert f"postgresql://triton_user:{password}@127.0.0.1:25432/triton" in result.stdout
+        assert "native protocol at 127.0.0.1:29000" in result.stdout
+        for service in SERVICES.values():
+            assert service.title in result.stdout
+        assert "on the docker runtime, since a Docker engine answers." in result.stderr
+        assert "Stopping (Ctrl-C)" in result.stderr
+        assert "Nothing is left." in result.stderr
+        assert password not in result.stderr
+        assert runtimes.last.stops == 1
+        assert published(state)() == []
+
+    @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+    def test_other_signals_end_it_as_well(self, number: int, runtimes: FakeRuntimes, holding: threading.Event) -> None:
+        with once(holding.is_set, signalled(number)):
+            assert cli("serve").exit_code == 0
+        assert runtimes.last.stops == 1
+
+    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+    def test_a_signal_during_the_start_is_no_success(self, number: int, runtimes: FakeRuntimes, state: Path) -> None:
+        runtimes.behaviours["s3"] = until_cancelled
+        with once(lambda: runtimes.opened and len(runtimes.last.ready) == 3, signalled(number)):
+            result = cli("serve")
+        assert result.exit_code == 128 + number
+        assert "Interrupted by" in result.stderr
+        assert result.stdout == ""
+        assert runtimes.last.stops == 1
+        assert published(state)() == []
+
+    def test_impatience_does_not_break_off_the_cleanup(self, runtimes: FakeRuntimes, holding: threading.Event) -> None:
+        runtimes.on_stop = signalled(signal.SIGINT)
+        with once(holding.is_set, lambda: [signalled(signal.SIGINT)() for _ in range(3)]):
+            assert cli("serve").exit_code == 0
+        assert runtimes.last.stops == 1
+
+    def test_the_signal_handlers_are_put_back(self, runtimes: FakeRuntimes, holding: threading.Event) -> None:
+        numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+        before = [signal.getsignal(number) for number in numbers]
+        with once(holding.is_set, signalled(signal.SIGTERM)):
+            cli("serve")
+        assert [signal.getsignal(number) for number in numbers] == before
+
+    def test_json_is_one_line_for_programs(self, runtimes: FakeRuntimes, holding: threading.Event) -> None:
+        with once(holding.is_set, signalled(signal.SIGTERM)):
+            result = cli("serve", "--json", "--services", "clickhouse,s3")
+        (line,) = result.stdout.splitlines()
+        data = json.loads(line)
+        assert data["id"] == runtimes.last.environment
+        assert data["runtime"] == "docker"
+        assert list(data["services"]) == ["clickhouse", "s3"]
+        clickhouse = data["services"]["clickhouse"]
+        assert clickhouse["host"] == "127.0.0.1"
+        assert clickhouse["port"] == 28123
+        assert clickhouse["ports"] == {"http": 28123, "native": 29000}
+        assert clickhouse["url"].endswith("@127.0.0.1:28123/triton")
+        assert clickhouse["internal_url"].endswith("@clickhouse:8123/triton")
+        assert data["environ"]["AWS_ENDPOINT_URL"] == "http://127.0.0.1:24566"
+
+    def test_the_env_file_is_there_while_it_is_true(self, runtimes: FakeRuntimes, state: Path, tmp_path: Path) -> None:
+        path = tmp_path / "session.env"
+        seen: list[tuple[int, str]] = []
+
+        def look() -> None:
+            seen.append((path.stat().st_mode & 0o777, path.read_text()))
+            signalled(signal.SIGTERM)()
+
+        before = os.umask(0)
+        try:
+            with once(path.exists, look):
+                assert cli("serve", "--env-file", str(path)).exit_code == 0
+        finally:
+            os.umask(before)
+        ((mode, text),) = seen
+        assert mode == 0o600
+        assert "\nREDIS_PORT=26379\n" in text
+        assert list(tmp_path.iterdir()) == [state.parent]
+
+    @pytest.mark.parametrize(
+        ("asked", "variable", "why"),
+        [
+            (["--runtime", "docker"], "auto", "as --runtime says"),
+            ([], "docker", "as TRITON_RUNTIME says"),
+            (["--runtime", "auto"], "docker", "since a Docker engine answers"),
+        ],
+    )
+    def test_it_says_why_it_runs_where_it_runs(
+        self,
+        asked: list[str],
+        variable: str,
+        why: str,
+        runtimes: FakeRuntimes,
+        holding: threading.Event,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        monkeypatch.setenv("TRITON_RUNTIME", variable)
+        with once(holding.is_set, signalled(signal.SIGTERM)):
+            result = cli("serve", "--services", "redis", *asked)
+        assert f"on the docker runtime, {why}." in result.stderr
+
+    @pytest.mark.parametrize(
+        ("image", "services", "warns"),
+        [("postgres:14-alpine", "postgres", True), ("postgres:14", "redis", False), ("postgres:18", "postgres", False)],
+    )
+    def test_it_warns_of_a_postgresql_without_support(
+        self,
+        image: str,
+        services: str,
+        warns: bool,
+        runtimes: FakeRuntimes,
+        holding: threading.Event,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        monkeypatch.setenv("POSTGRES_IMAGE", image)
+        with once(holding.is_set, signalled(signal.SIGTERM)):
+            result = cli("serve", "--services", services)
+        lines = [line for line in result.stderr.splitlines() if "2026-11-12" in line]
+        assert len(lines) == warns
+
+    def test_it_says_when_a_service_stops_answering_and_when_it_is_back(
+        self, runtimes: FakeRuntimes, state: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        answers = iter([True, False, False, True])
+        rounds: list[bool] = []
+
+        def answer(service: object) -> bool:
+            rounds.append(next(answers, True))
+            return rounds[-1]
+
+        monkeypatch.setattr("triton_env.cli.serve._WATCH_INTERVAL", 0.01)
+        monkeypatch.setattr("triton_env.cli.serve._answers", answer)
+        with once(lambda: len(rounds) > 5, signalled(signal.SIGTERM)):
+            result = cli("serve", "--services", "redis")
+        assert result.stderr.count("Redis does not answer any more at 127.0.0.1:26379") == 1
+        assert "redis line 0" in result.stderr
+        assert result.stderr.count("Redis answers again.") == 1
+
+
+class TestEnvFileThatIsNotOurs:
+    def check(self, path: Path, runtimes: FakeRuntimes) -> str:
+        result = cli("serve", "--env-file", str(path))
+        assert result.exit_code == 2
+        assert runtimes.opened == []
+        return result.stderr
+
+    def test_another_file_is_left_alone(self, tmp_path: Path, runtimes: FakeRuntimes) -> None:
+        path = tmp_path / ".env"
+        path.write_text("POSTGRES_DB=mine\n")
+        assert "was not written by triton-env" in self.check(path, runtimes)
+        assert path.read_text() == "POSTGRES_DB=mine\n"
+
+    def test_a_symlink_is_not_followed(self, tmp_path: Path, runtimes: FakeRuntimes) -> None:
+        path = tmp_path / "link"
+        path.symlink_to(tmp_path / "target")
+        assert "no ordinary file" in self.check(path, runtimes)
+        assert not (tmp_path / "target").exists()
+
+    def test_a_missing_folder_is_said_before_the_start(self, tmp_path: Path, runtimes: FakeRuntimes) -> None:
+        assert "there is no folder" in self.check(tmp_path / "missing" / "x.env", runtimes)
+
+    def test_one_that_a_killed_serve_left_is_replaced(
+        self, tmp_path: Path, runtimes: FakeRuntimes, state: Path
+    ) -> None:
+        path = tmp_path / "x.env"
+        path.write_text("# Written by `triton-env serve`, which removes it when it ends. Environment: dead0000\nA=1\n")
+        path.chmod(0o644)
+        with once(lambda: "REDIS_URL" in path.read_text(), signalled(signal.SIGTERM)):
+            assert cli("serve", "--env-file", str(path), "--services", "redis").exit_code == 0
+        assert not path.exists()
+
+    def test_one_that_took_its_place_meanwhile_stays(self, tmp_path: Path, runtimes: FakeRuntimes, state: Path) -> None:
+        path = tmp_path / "x.env"
+
+        def replace() -> None:
+            path.write_text("MINE=1\n")
+            signalled(signal.SIGTERM)()
+
+        with once(path.exists, replace):
+            assert cli("serve", "--env-file", str(path), "--services", "redis").exit_code == 0
+        assert path.read_text() == "MINE=1\n"
+
+
+class TestEnv:
+    def test_prints_the_variables_of_what_serve_started(self, runtimes: FakeRuntimes, state: Path) -> None:
+        seen: list[Result] = []
+
+        def ask() -> None:
+            arguments = [[sys.executable, "-m", "triton_env", "env", "--format", form] for form in ("dotenv", "json")]
+            seen.extend(subprocess.run(each, capture_output=True, text=True, check=True) for each in arguments)  # type: ignore[misc]
+            signalled(signal.SIGTERM)()
+
+        with once(published(state), ask):
+            cli("serve", "--services", "redis")
+        dotenv, as_json = (each.stdout for each in seen)
+        variables = json.loads(as_json)
+        assert variables["REDIS_PORT"] == "26379"
+        assert dotenv == "".join(f"{name}={value}\n" for name, value in variables.items())
+
+    def test_where_nothing_runs_it_says_how_to_start_something(self) -> None:
+        result = cli("env")
+        assert result.exit_code == 1
+        assert "hint: start one with: python -m triton_env serve" in result.stderr
+        assert result.stdout == ""
+
+
+class TestRun:
+    SHOW = "import os; print(os.environ['REDIS_URL'], os.environ['MINE'])"
+
+    def test_gives_the_command_the_variables_and_its_output_is_the_output(
+        self, runtimes: FakeRuntimes, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("MINE", "yes")
+        monkeypatch.setenv("REDIS_URL", "redis://elsewhere")
+        result = cli("run", "--services", "redis", "--", sys.executable, "-c", self.SHOW)
+        assert result.exit_code == 0
+        assert result.stdout == ""
+        password = runtimes.last.settings.redis_password.get_secret_value()
+        assert capfd.readouterr().out == f"redis://:{password}@127.0.0.1:26379/0 yes\n"
+        assert runtimes.last.stops == 1
+
+    def test_options_after_the_command_are_the_commands(
+        self, runtimes: FakeRuntimes, capfd: pytest.CaptureFixture[str]
+    ) -> None:
+        script = "import sys; print(sys.argv[1:])"
+        assert cli("run", sys.executable, "-c", script, "--services", "x", "--help").exit_code == 0
+        assert capfd.readouterr().out == "['--services', 'x', '--help']\n"
+
+    @pytest.mark.parametrize(
+        ("script", "status"),
+        [
+            ("raise SystemExit(7)", 7),
+            ("import os; os.kill(os.getpid(), 9)", 137),
+            ("import os; os.kill(os.getpid(), 15)", 143),
+        ],
+    )
+    def test_passes_the_exit_status_on(self, script: str, status: int, runtimes: FakeRuntimes) -> None:
+        assert cli("run", "--", sys.executable, "-c", script).exit_code == status
+        assert runtimes.last.stops == 1
+
+    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+    def test_passes_signals_on_and_lets_the_command_end_in_its_own_way(
+        self, number: int, runtimes: FakeRuntimes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        # Where the tests themselves run in a terminal, Ctrl-C would have reached the command.
+        monkeypatch.setattr("triton_env.cli.run._in_foreground", lambda: False)
+        ready = tmp_path / "ready"
+        script = f"""
+import pathlib, signal, time
+signal.signal({number}, lambda *_: exit(42))
+pathlib.Path({str(ready)!r}).touch()
+while True:
+    time.sleep(0.05)
+"""
+        with once(ready.exists, signalled(number)):
+            assert cli("run", "--", sys.executable, "-c", script).exit_code == 42
+        assert runtimes.last.stops == 1
+
+    def test_a_signal_during_the_start_ends_it(self, runtimes: FakeRuntimes, tmp_path: Path) -> None:
+        runtimes.behaviours["s3"] = until_cancelled
+        with once(lambda: runtimes.opened and len(runtimes.last.ready) == 3, signalled(signal.SIGTERM)):
+            result = cli("run", "--", sys.executable, "-c", f"open({str(tmp_path / 'x')!r}, 'w')")
+        assert result.exit_code == 143
+        assert not (tmp_path / "x").exists()
+        assert runtimes.last.stops == 1
+
+    def test_no_such_command_is_said_before_the_start(self, runtimes: FakeRuntimes, tmp_path: Path) -> None:
+        result = cli("run", "--", "no-such-command-anywhere")
+        assert result.exit_code == 127
+        assert "The command 'no-such-command-anywhere' cannot be run." in result.stderr
+        (tmp_path / "data").write_text("")
+        assert cli("run", "--", str(tmp_path / "data")).exit_code == 126
+        assert cli("run", "--", str(tmp_path / "nothing")).exit_code == 127
+        assert runtimes.opened == []
+
+    def test_a_command_that_the_system_refuses(self, runtimes: FakeRuntimes, tmp_path: Path) -> None:
+        program = tmp_path / "program"
+        program.write_text("no shebang, no binary")
+        program.chmod(0o755)
+        assert cli("run", "--", str(program)).exit_code == 126
+        assert runtimes.last.stops == 1
+
+    def test_ctrl_c_on_a_terminal_reaches_the_command_once(self, tmp_path: Path) -> None:
+        ready, count = tmp_path / "ready", tmp_path / "count"
+        command = f"""
+import pathlib, signal, time
+seen = []
+signal.signal(signal.SIGINT, lambda *_: seen.append(1))
+pathlib.Path({str(ready)!r}).touch()
+while not seen:
+    time.sleep(0.05)
+time.sleep(0.5)
+pathlib.Path({str(count)!r}).write_text(str(len(seen)))
+exit(5)
+"""
+        program = f"""
+import sys
+sys.path.insert(0, {str(TESTS)!r})
+from unit.fakes import installed
+from triton_env.cli import command_line
+with installed():
+    command_line.main(["run", "--", sys.executable, "-c", {command!r}])
+"""
+        # In a process of its own beyond fork: this one has threads.
+        launcher = f"import pty, sys; sys.exit(pty.spawn([sys.executable, '-c', {program!r}]) >> 8)"
+        master, slave = os.openpty()
+        process = subprocess.Popen([sys.executable, "-c", launcher], stdin=slave, stdout=subprocess.DEVNULL)
+        try:
+            while not ready.exists() and process.poll() is None:
+                time.sleep(0.01)
+            os.write(master, b"\x03")
+            assert process.wait() == 5
+        finally:
+            process.kill()
+            os.close(master)
+            os.close(slave)
+        assert count.read_text() == "1"

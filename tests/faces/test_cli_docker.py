@@ -1,0 +1,241 @@
+"""The command line as users run it: processes, real containers, real signals, and nothing left on the engine."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import docker
+import psycopg
+import pytest
+import redis
+from dotenv import dotenv_values
+
+pytestmark = pytest.mark.docker
+
+PROGRAM = (sys.executable, "-m", "triton_env")
+SERVICES = "postgres,redis"
+PROJECT = "org.triton-env.owner.project"
+
+
+class Engine:
+    """What the engine has of the environments that were started in this folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self._client = docker.from_env()
+        self._folder = folder
+
+    def left(self) -> list[str]:
+        ours = {"label": f"{PROJECT}={self._folder}"}
+        api = self._client.api
+        found = [*api.containers(all=True, filters=ours), *api.networks(filters=ours)]
+        found += api.volumes(filters=ours)["Volumes"] or []
+        return [str(each.get("Names") or each.get("Name")) for each in found]
+
+    def wait_for_containers(self, process: subprocess.Popen[str]) -> None:
+        while not self.left():
+            assert process.poll() is None
+            time.sleep(0.02)
+
+    def kill(self, environment: str, service: str) -> None:
+        self._client.containers.get(f"triton-{environment}-{service}").kill()
+
+    def close(self) -> None:
+        self._client.close()
+
+
+@pytest.fixture
+def engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Engine]:
+    """The engine, in the end checked to have nothing of this test's."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TRITON_STATE_DIR", str(tmp_path / "state"))
+    engine = Engine(tmp_path)
+    yield engine
+    left = engine.left()
+    engine.close()
+    assert left == []
+
+
+def started(*arguments: str) -> subprocess.Popen[str]:
+    return subprocess.Popen([*PROGRAM, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def done(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([*PROGRAM, *arguments], capture_output=True, text=True)
+
+
+class Serving:
+    """`serve --json` in a process of its own, ready."""
+
+    def __init__(self, *arguments: str) -> None:
+        self.process = started("serve", "--json", "--services", SERVICES, *arguments)
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        assert line, self.process.communicate()[1]
+        self.data: Mapping[str, Any] = json.loads(line)
+
+    def end(self, number: int = signal.SIGTERM) -> tuple[int, str, str]:
+        self.process.send_signal(number)
+        out, err = self.process.communicate()
+        return self.process.returncode, out, err
+
+
+@pytest.fixture
+def serving(engine: Engine) -> Iterator[Serving]:
+    serving = Serving()
+    yield serving
+    if serving.process.poll() is None:
+        serving.end()
+
+
+def test_what_serve_prints_can_be_used_and_is_gone_in_the_end(engine: Engine, serving: Serving) -> None:
+    services = serving.data["services"]
+    assert serving.data["runtime"] == "docker"
+    with psycopg.connect(services["postgres"]["url"]) as connection:
+        assert connection.execute("select 6 * 7").fetchone() == (42,)
+    with redis.Redis.from_url(services["redis"]["url"]) as client:
+        assert client.ping()
+        assert services["redis"]["version"] == client.info("server")["redis_version"]
+    assert services["postgres"]["version"].split(".")[0].isdigit()
+    assert len(engine.left()) == 3
+    status, out, err = serving.end(signal.SIGTERM)
+    assert status == 0
+    assert out == ""
+    assert "Traceback" not in err
+    assert "Nothing is left." in err
+    assert engine.left() == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_while_it_serves(number: int, engine: Engine, serving: Serving) -> None:
+    status, _, err = serving.end(number)
+    assert status == 0
+    assert "Traceback" not in err
+
+
+@pytest.mark.parametrize("command", [["serve", "--services", SERVICES], ["run", "--services", SERVICES, "--", "true"]])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_while_it_starts(command: list[str], number: int, engine: Engine) -> None:
+    process = started(*command)
+    engine.wait_for_containers(process)
+    process.send_signal(number)
+    out, err = process.communicate()
+    assert process.returncode == 128 + number, err
+    assert out == ""
+    assert "Interrupted by" in err
+    assert "Traceback" not in err
+
+
+def test_sigint_ends_it_also_where_a_shell_started_it_in_the_background(engine: Engine) -> None:
+    # POSIX shells without job control start background commands with SIGINT ignored.
+    script = f'trap "" INT; exec {sys.executable} -m triton_env serve --json --services redis'
+    process = subprocess.Popen(["sh", "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline()
+    process.send_signal(signal.SIGINT)
+    process.communicate()
+    assert process.returncode == 0
+
+
+def test_the_env_file(engine: Engine, tmp_path: Path) -> None:
+    path = tmp_path / "session.env"
+    serving = Serving("--env-file", str(path))
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert dotenv_values(path) == serving.data["environ"]
+    serving.end()
+    assert not path.exists()
+
+
+def test_env_prints_the_same_variables_in_each_format(serving: Serving) -> None:
+    expected = serving.data["environ"]
+    assert json.loads(done("env", "--format", "json").stdout) == expected
+    shell = f'eval "$({sys.executable} -m triton_env env --format shell)" && echo "$DATABASE_URL"'
+    assert subprocess.check_output(["sh", "-c", shell], text=True).strip() == expected["DATABASE_URL"]
+    dotenv = done("env")
+    Path("x.env").write_text(dotenv.stdout)
+    assert dotenv_values("x.env") == expected
+    sourced = subprocess.check_output(["sh", "-c", 'set -a; . ./x.env; echo "$REDIS_URL"'], text=True)
+    assert sourced.strip() == expected["REDIS_URL"]
+
+
+def test_env_with_two_environments_asks_which(engine: Engine, serving: Serving) -> None:
+    other = Serving()
+    try:
+        result = done("env")
+        assert result.returncode == 2
+        assert result.stdout == ""
+        for each in (serving, other):
+            assert each.data["id"] in result.stderr
+            chosen = done("env", "--format", "json", "--id", each.data["id"])
+            assert json.loads(chosen.stdout) == each.data["environ"]
+    finally:
+        other.end()
+    assert json.loads(done("env", "--format", "json").stdout) == serving.data["environ"]
+
+
+def test_serve_says_that_a_container_died_and_still_cleans_up(engine: Engine, serving: Serving) -> None:
+    engine.kill(serving.data["id"], "redis")
+    assert serving.process.stderr is not None
+    for line in serving.process.stderr:
+        if "Redis does not answer any more" in line:
+            break
+    assert serving.end()[0] == 0
+
+
+def test_run_gives_the_variables_and_passes_output_and_status_on(engine: Engine) -> None:
+    script = "import os, psycopg; print(psycopg.connect(os.environ['DATABASE_URL']).info.dbname); raise SystemExit(7)"
+    result = done("run", "--services", SERVICES, "--", sys.executable, "-c", script)
+    assert result.returncode == 7
+    assert result.stdout == "triton\n"
+    assert "PostgreSQL ready after" in result.stderr
+
+
+def test_run_passes_signals_on_and_tears_down_afterwards(engine: Engine) -> None:
+    script = "import signal, time; signal.signal(15, lambda *_: exit(42)); print('up', flush=True); time.sleep(600)"
+    process = started("run", "--services", "redis", "--", sys.executable, "-c", script)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "up\n"
+    assert engine.left()
+    process.send_signal(signal.SIGTERM)
+    process.communicate()
+    assert process.returncode == 42
+
+
+def test_run_reports_a_command_that_a_signal_ended(engine: Engine) -> None:
+    script = "import os; os.kill(os.getpid(), 9)"
+    assert done("run", "--services", "redis", "--", sys.executable, "-c", script).returncode == 137
+
+
+def test_an_image_that_cannot_be_had(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REDIS_IMAGE", "triton-env.invalid/redis:7")
+    result = done("serve", "--services", SERVICES)
+    assert result.returncode == 1
+    assert result.stdout == ""
+    assert "error: The image triton-env.invalid/redis:7 is not on the engine and could not be pulled." in result.stderr
+    assert "hint: docker pull" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_a_pipe_without_reader_does_not_keep_it_from_cleaning_up(engine: Engine) -> None:
+    process = started("serve", "--services", "redis")
+    assert process.stderr is not None
+    process.stderr.close()
+    assert process.stdout is not None
+    assert "redis://" in process.stdout.readline()
+    process.send_signal(signal.SIGTERM)
+    process.stdout.close()
+    assert process.wait() == 0
+
+
+def test_doctor_finds_nothing_bad(engine: Engine) -> None:
+    result = done("doctor", "--json")
+    assert result.returncode == 0, result.stdout
+    data = json.loads(result.stdout)
+    assert data["bad"] == 0
+    image = os.environ.get("REDIS_IMAGE", "redis:7-alpine")
+    assert any(image in row["words"] for row in data["findings"])

@@ -1,0 +1,192 @@
+"""`doctor`: each finding in the state of the machine that it is about."""
+
+import json
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from triton_env.cli import checks, command_line
+from triton_env.cli.checks import Finding, Verdict, examine
+from triton_env.cli.support import postgres_end_of_life
+
+
+def doctor(*arguments: str) -> Result:
+    return CliRunner().invoke(command_line, ["doctor", *arguments])
+
+
+def findings(subject: str) -> list[Finding]:
+    return [finding for finding in examine() if finding.subject == subject]
+
+
+@pytest.fixture
+def no_engine(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        port = unused.getsockname()[1]
+    monkeypatch.setenv("DOCKER_HOST", f"tcp://127.0.0.1:{port}")
+
+
+@pytest.fixture
+def listener() -> Iterator[int]:
+    """A port on which this process listens."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield server.getsockname()[1]
+
+
+@pytest.mark.usefixtures("no_engine")
+class TestWithoutAnEngine:
+    def test_the_rest_is_looked_at_and_the_exit_status_is_1(self) -> None:
+        result = doctor()
+        assert result.exit_code == 1
+        assert "✗ engine      No Docker engine answers." in result.stdout
+        assert "systemctl start docker" in result.stdout
+        for subject in ("settings", "python", "triton-env", "compose", "images", "token", "ports"):
+            assert f" {subject:<12}" in result.stdout
+        assert result.stdout.rstrip().endswith("1 bad")
+        assert result.stderr == ""
+
+    def test_json_says_the_same(self) -> None:
+        result = doctor("--json")
+        assert result.exit_code == 1
+        data = json.loads(result.stdout)
+        assert data["bad"] == 1
+        assert [row["subject"] for row in data["findings"] if row["verdict"] == "bad"] == ["engine"]
+        assert all(set(row) == {"subject", "verdict", "words", "mend"} for row in data["findings"])
+        assert all(row["mend"] for row in data["findings"] if row["verdict"] == "bad")
+
+    @pytest.mark.parametrize(("runtime", "status"), [("embedded", 0), ("external", 0), ("docker", 1)])
+    def test_it_is_bad_only_where_one_is_needed(
+        self, runtime: str, status: int, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("TRITON_RUNTIME", runtime)
+        assert doctor().exit_code == status
+
+    def test_settings_that_cannot_be_read_are_a_finding(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("REDIS_PORT", "many")
+        (finding,) = findings("settings")
+        assert finding.verdict is Verdict.BAD
+        assert "REDIS_PORT cannot be 'many'" in finding.words
+        assert "the process environment" in finding.words
+
+    def test_misspelled_variables(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("TRITON_RUNTIM", "docker")
+        monkeypatch.setenv("TRITON_HOME", "/x")
+        Path(".env").write_text("TRITON_PORT=fixed\nTRITON_PULL=never\nOTHER=1\n")
+        first, second, third = findings("variables")
+        assert (first.words, first.mend) == (
+            "TRITON_HOME in the process environment is no setting of triton-env",
+            "unset TRITON_HOME, unless it belongs to another program",
+        )
+        assert (second.words[:35], second.mend) == (
+            "TRITON_RUNTIM in the process enviro",
+            "did you mean TRITON_RUNTIME?",
+        )
+        assert third.words == "TRITON_PORT in .env is no setting of triton-env"
+        assert third.mend == "did you mean TRITON_PORTS?"
+        assert {first.verdict, second.verdict, third.verdict} == {Verdict.WARNING}
+
+    @pytest.mark.parametrize(("ports", "verdict"), [("random", Verdict.WARNING), ("fixed", Verdict.BAD)])
+    def test_a_port_that_is_taken(
+        self, ports: str, verdict: Verdict, listener: int, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("REDIS_PORT", str(listener))
+        monkeypatch.setenv("TRITON_PORTS", ports)
+        (finding,) = (each for each in findings("ports") if str(listener) in each.words)
+        assert finding.verdict is verdict
+        assert f"{listener} of Redis is taken by process {os.getpid()}" in finding.words
+        assert "TRITON_PORTS=random" in finding.mend
+
+    @pytest.mark.parametrize(
+        ("image", "token", "verdict"),
+        [
+            ("localstack/localstack:4.14.0", "", Verdict.GOOD),
+            ("localstack/localstack:latest", "", Verdict.BAD),
+            ("localstack/localstack:latest", "ls-s3cret-token", Verdict.GOOD),
+        ],
+    )
+    def test_the_token(self, image: str, token: str, verdict: Verdict, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("LOCALSTACK_IMAGE", image)
+        monkeypatch.setenv("LOCALSTACK_AUTH_TOKEN", token)
+        (finding,) = findings("token")
+        assert finding.verdict is verdict
+        assert "s3cret" not in doctor().stdout
+
+    def test_compose_is_a_warning_where_it_is_missing(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("PATH", str(tmp_path))
+        (without_docker,) = findings("compose")
+        docker = tmp_path / "docker"
+        docker.write_text('#!/bin/sh\necho "unknown command: docker compose" >&2\nexit 1\n')
+        docker.chmod(0o755)
+        (without_plugin,) = findings("compose")
+        docker.write_text('#!/bin/sh\n[ "$*" = "compose version --short" ] && echo v2.40.1\n')
+        (with_plugin,) = findings("compose")
+        assert [each.verdict for each in (without_docker, without_plugin, with_plugin)] == [
+            Verdict.WARNING,
+            Verdict.WARNING,
+            Verdict.GOOD,
+        ]
+        assert with_plugin.words == "Compose 2.40.1"
+
+
+def test_an_engine_that_never_answers_is_given_up(listener: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DOCKER_HOST", f"tcp://127.0.0.1:{listener}")
+    monkeypatch.setattr(checks, "_ENGINE_TIMEOUT", 0.5)
+    (finding,) = findings("engine")
+    assert finding.verdict is Verdict.BAD
+    assert "no answer" in finding.words
+
+
+@pytest.mark.parametrize(
+    ("image", "since"),
+    [
+        ("postgres:14-alpine", "on 2026-11-12"),
+        ("postgres:14.20", "on 2026-11-12"),
+        ("registry.example:5000/library/postgres:14@sha256:0123", "on 2026-11-12"),
+        ("postgres:13", "on 2025-11-13"),
+        ("postgres:9.6", "long ago"),
+        ("postgres:15-alpine", ""),
+        ("postgres:18", ""),
+        ("postgres:latest", ""),
+        ("postgres", ""),
+        ("registry.example:14/postgres", ""),
+        ("redis:7-alpine", ""),
+    ],
+)
+def test_postgresql_without_support(image: str, since: str) -> None:
+    words = postgres_end_of_life(image)
+    assert (since in words) if since else (words == "")
+
+
+@pytest.mark.docker
+class TestWithAnEngine:
+    def test_nothing_is_bad(self) -> None:
+        result = doctor()
+        assert result.exit_code == 0, result.stdout
+        for words in ("✓ engine      Docker ", "✓ address     ports are published on ", " memory ", " disk "):
+            assert words in result.stdout
+
+    def test_images_that_are_there_and_one_that_is_not(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("POSTGRES_IMAGE", "triton-env.invalid/postgres:14-none")
+        images = findings("images")
+        (missing, old) = (each for each in images if each.verdict is Verdict.WARNING and "ostgre" in each.words)
+        assert missing.words.endswith("is not on the engine; the first start pulls it")
+        assert missing.mend.startswith("docker pull triton-env.invalid/postgres:14-none, or set POSTGRES_IMAGE")
+        assert "2026-11-12" in old.words
+        monkeypatch.setenv("TRITON_PULL", "never")
+        assert [each.verdict for each in findings("images") if "14-none" in each.words] == [Verdict.BAD]
+
+    def test_a_bind_address_that_everybody_reaches_is_a_warning(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("TRITON_BIND_ADDRESS", "0.0.0.0")
+        (finding,) = findings("address")
+        assert finding.verdict is Verdict.WARNING
+        assert "TRITON_BIND_ADDRESS is 0.0.0.0" in finding.words
+
+    def test_a_bind_address_that_is_none_is_bad(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("TRITON_BIND_ADDRESS", "everywhere")
+        result = doctor()
+        assert result.exit_code == 1
+        assert "TRITON_BIND_ADDRESS" in result.stdout
