@@ -1,8 +1,9 @@
 """Real PostgreSQL, ClickHouse, Redis and S3 for tests, notebooks and daily development.
 
 >>> from triton_env import TritonEnvironment
->>> with TritonEnvironment() as env:  # doctest: +SKIP
-...     env.postgres.connect()
+>>> with TritonEnvironment() as env:
+...     env.redis.client().ping()
+True
 
 Names are loaded on first use, so `import triton_env` imports no driver, no Docker SDK and no settings.
 """

@@ -62,8 +62,9 @@ class _Attribute(Generic[_ServiceT]):
 class TritonEnvironment:
     """Real backing services: fresh, isolated, started together, gone afterwards.
 
-    >>> with TritonEnvironment(services=("postgres", "redis")) as env:  # doctest: +SKIP
-    ...     env.postgres.connect()
+    >>> with TritonEnvironment(services=("postgres", "redis")) as env, env.postgres.connect() as connection:
+    ...     connection.execute("select 1").fetchone()
+    (1,)
 
     Args:
         settings: names, images, timeouts; by default read from the process environment and `.env`.
@@ -116,6 +117,11 @@ class TritonEnvironment:
     def runtime(self) -> str:
         """Where the services run: "docker", "embedded" or "external"."""
         return self._running().runtime.result().name
+
+    @property
+    def runtime_reason(self) -> str:
+        """Why they run there, in words that go on after "since"."""
+        return self._running().runtime.result().reason
 
     @property
     def services(self) -> tuple[str, ...]:
@@ -273,7 +279,7 @@ class _Run:
     def __init__(self, settings: Settings, names: Sequence[str], runtime_name: str, *, lazy: bool) -> None:
         self.id = token_hex(4)
         self.process = os.getpid()
-        fresh: dict[str, Any] = {}
+        fresh: dict[str, Any] = {"triton_runtime": runtime_name}
         for name in names:
             fresh |= SERVICES[name].fresh_credentials()
         self.settings = settings.updated(**fresh)
@@ -323,7 +329,11 @@ class _Run:
 
     def _start(self) -> None:
         try:
-            self.runtime.set_result(open_runtime(self._runtime_name, self.settings, self.id))
+            self.runtime.set_result(
+                open_runtime(
+                    self._runtime_name, self.settings, self.id, tuple(self._recipes.values()), self._display.say
+                )
+            )
         except BaseException as error:
             self._give_up(error)
             return
@@ -347,12 +357,16 @@ class _Run:
     def _start_service(self, name: str) -> None:
         kind = SERVICES[name]
         service: Service | None = None
+        prepared = False
 
         def probe(placement: Placement) -> None:
-            nonlocal service
+            nonlocal service, prepared
             # Another placement means another try on other ports.
             if service is None or service.placement != placement:
-                service = kind(self.settings, placement)
+                service, prepared = kind(self.settings, placement), False
+            if not prepared:
+                service.prepare()
+                prepared = True
             service.ensure_ready()
 
         try:

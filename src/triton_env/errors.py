@@ -45,8 +45,10 @@ def _tail(text: str, lines: int) -> list[str]:
 
 def _head(text: str, lines: int) -> list[str]:
     """The first `lines` lines of `text`, wrapped to the width of a screen."""
-    wrapped = [part for line in text.splitlines() for part in textwrap.wrap(line, _WIDTH, break_on_hyphens=False)]
-    return wrapped if len(wrapped) <= lines else [*wrapped[: lines - 1], f"… ({len(wrapped) - lines + 1} more lines)"]
+    # No more than could be shown is looked at: what servers say may be long.
+    started = [_CONTROL.sub("", line[: _WIDTH * lines + 1]) for line in text.splitlines()[: lines + 1]]
+    wrapped = [part for line in started for part in textwrap.wrap(line, _WIDTH, break_on_hyphens=False)]
+    return wrapped if len(wrapped) <= lines else [*wrapped[: lines - 1], "…"]
 
 
 class TritonError(Exception):

@@ -6,6 +6,7 @@ A service describes itself in a `ServiceRecipe`; a runtime executes it and answe
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from pathlib import Path
 
 
 class Storage(StrEnum):
@@ -70,6 +71,58 @@ class ContainerRecipe:
 
 
 @dataclass(frozen=True, slots=True)
+class Command:
+    """A program that runs to its end.
+
+    Attributes:
+        argv: the program and its arguments, with the placeholders of `ProcessRecipe`.
+        input: what it reads from standard input.
+    """
+
+    argv: tuple[str, ...]
+    input: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class DataTemplate:
+    """How a data directory is initialised: once per version and settings, since it takes longer than a copy.
+
+    It holds no secret: these differ in every session, and it is kept.
+
+    Attributes:
+        distribution: the Python distribution whose version tells one result from another.
+        commands: what makes {data}, which does not exist before.
+    """
+
+    distribution: str
+    commands: tuple[Command, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessRecipe:
+    """How a service runs as a process of this machine, from Python distributions.
+
+    Words of `argv` may hold placeholders: {python} for the interpreter, {binary:PACKAGE/PATH} for a program that a
+    package brings (with `*` for what differs between platforms), {host} for the address to listen on, {port:NAME} for
+    the host port of that port, {data} for the data directory, {sockets} for a folder for Unix sockets, {file:NAME} for
+    the path of one of `files`. A port that no word asks for is one that the service does not have as a process.
+
+    Attributes:
+        argv: the server's command line. Every user of the machine can read it, so it holds no secret.
+        requires: the Python distributions that it consists of.
+        files: configuration files by name, which may hold secrets: only the server's user can read them.
+        template: how the data directory is initialised; None for an empty one.
+        stop_signal: what ends it. SIGKILL, unless that would leave something behind: the data is thrown away.
+    """
+
+    argv: tuple[str, ...]
+    requires: tuple[str, ...]
+    files: Mapping[str, str] = field(default_factory=dict, repr=False)
+    template: DataTemplate | None = None
+    stop_signal: str = "SIGKILL"
+
+
+@dataclass(frozen=True, slots=True)
 class ServiceRecipe:
     """All that a runtime needs to know to run one service.
 
@@ -79,6 +132,7 @@ class ServiceRecipe:
         ports: where it listens; the first is the main one.
         timeout: seconds from its start until it has to be ready.
         container: how it runs as a container.
+        process: how it runs as a process of this machine.
         secrets: strings that may not appear in messages and logs.
     """
 
@@ -87,6 +141,7 @@ class ServiceRecipe:
     ports: tuple[Port, ...]
     timeout: float
     container: ContainerRecipe
+    process: ProcessRecipe
     secrets: frozenset[str] = field(default=frozenset(), repr=False)
 
 
@@ -97,10 +152,13 @@ class Placement:
     Attributes:
         endpoints: by port name, as reached from this process.
         internal: by port name, as reached by containers on the shared network; None where there is none.
+        sockets: the folder of the server's Unix sockets, which lets this process in without a password; None where
+            there is none. What it is for: `Service.prepare`.
     """
 
     endpoints: Mapping[str, Endpoint]
     internal: Mapping[str, Endpoint] | None = None
+    sockets: Path | None = None
 
 
 Probe = Callable[[Placement], None]

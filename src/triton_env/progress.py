@@ -23,6 +23,7 @@ class Display(Protocol):
     """Shows one start. `show` may be called from any thread, also after `close`, which may be called again."""
 
     def open(self) -> None: ...
+    def say(self, words: str) -> None: ...
     def show(self, event: Event) -> None: ...
     def close(self) -> None: ...
 
@@ -59,6 +60,7 @@ def _can_draw() -> bool:
 
 class _Off:
     def open(self) -> None: ...
+    def say(self, words: str) -> None: ...
     def show(self, event: Event) -> None: ...
     def close(self) -> None: ...
 
@@ -94,6 +96,11 @@ class _Plain:
         self._closed = False
 
     def open(self) -> None: ...
+
+    def say(self, words: str) -> None:
+        """Print a line that belongs to no service."""
+        if not self._closed:
+            self._print(words)
 
     def show(self, event: Event) -> None:
         if self._closed or event.service not in self._rows:
@@ -131,6 +138,11 @@ class _Live:
         self._console = Console(stderr=True, force_terminal=True, force_jupyter=False, highlight=False)
         self._ascii = self._console.options.ascii_only
         self._spinners = {name: Spinner("line" if self._ascii else "dots", style="cyan") for name in titles}
+        self._opened = 0.0
+        self._closed = False
+        self._drawing = False
+        self._closing = threading.Lock()
+        self._substitute: _Plain | None = None
         self._live = Live(
             console=self._console,
             get_renderable=self._render,
@@ -138,11 +150,6 @@ class _Live:
             # Standard output is the user's: what they print there may go to a file.
             redirect_stdout=False,
         )
-        self._opened = 0.0
-        self._closed = False
-        self._drawing = False
-        self._closing = threading.Lock()
-        self._substitute: _Plain | None = None
 
     def open(self) -> None:
         if not _terminal.acquire(blocking=False):
@@ -151,6 +158,13 @@ class _Live:
         self._drawing = True
         self._opened = time.monotonic()
         self._live.start(refresh=True)
+
+    def say(self, words: str) -> None:
+        if self._substitute is not None:
+            self._substitute.say(words)
+        elif self._drawing and not self._closed:
+            # Above the table, where it stays.
+            self._console.print(f"triton-env: {words}", markup=False)
 
     def show(self, event: Event) -> None:
         if self._substitute is not None:
@@ -166,8 +180,7 @@ class _Live:
         with self._closing:
             if not self._drawing:
                 return
-            # Where nothing was begun, nothing stays: the error that follows says why.
-            self._live.transient = all(row.phase is None for row in self._rows.values())
+            self._live.transient = self._nothing_began()
             try:
                 self._live.stop()
             finally:
@@ -177,7 +190,13 @@ class _Live:
                 _terminal.release()
 
     def _render(self) -> "RenderableType":
-        return self._summary() if self._closed else self._table()
+        if not self._closed:
+            return self._table()
+        return "" if self._nothing_began() else self._summary()
+
+    def _nothing_began(self) -> bool:
+        """Then nothing stays on the terminal: the error that follows says why."""
+        return all(row.phase is None for row in self._rows.values())
 
     def _table(self) -> "RenderableType":
         from rich.table import Table

@@ -171,10 +171,10 @@ class Settings(BaseSettings):
 def _invalid_setting(model: type[Settings], error: ValidationError) -> InvalidSetting:
     details = error.errors()
     lines = [_describe(model, detail) for detail in details]
-    names = [str(detail["loc"][0]).upper() for detail in details if detail["loc"]]
+    origins = {str(detail["loc"][0]).upper(): _origin(detail) for detail in details if detail["loc"]}
     return InvalidSetting(
         lines[0] if len(lines) == 1 else f"{len(lines)} settings cannot be used:\n  " + "\n  ".join(lines),
-        where=", ".join(f"{name} comes from {_origin(name)}" for name in names),
+        where=", ".join(f"{name} comes from {origin}" for name, origin in origins.items()),
         hint="see .env.example for what each variable means and takes",
     )
 
@@ -193,13 +193,15 @@ def _shown(value: object) -> str:
     return text if len(text) <= 60 else text[:59] + "…"
 
 
-def _origin(variable: str) -> str:
-    """Where a bad value was found. Arguments win over both others, but are seldom spelled in the environment too."""
+def _origin(detail: ErrorDetails) -> str:
+    """Where a bad value was found: pydantic does not tell, so by where it stands."""
+    variable = str(detail["loc"][0]).upper()
+    bad = str(detail["input"]).upper()
     for origin, values in (
         ("the process environment", os.environ),
         (".env in the current folder", dotenv_values(".env")),
     ):
-        if any(value for name, value in values.items() if name.upper() == variable):
+        if any(value and value.upper() == bad for name, value in values.items() if name.upper() == variable):
             return origin
     return "an argument"
 

@@ -6,7 +6,7 @@ import pytest
 
 from triton_env import TritonEnvironment
 
-RUNTIMES = [pytest.param("docker", marks=pytest.mark.docker)]
+RUNTIMES = [pytest.param("docker", marks=pytest.mark.docker), "embedded"]
 
 
 @pytest.fixture(scope="module", params=RUNTIMES)

@@ -13,7 +13,7 @@ import urllib.error
 import urllib.request
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -74,7 +74,12 @@ class Container:
 
     def exit_code(self) -> int:
         """Wait for its end."""
-        return int(docker("wait", self.name).stdout)
+        deadline = time.monotonic() + 60
+        while self.is_running():
+            if time.monotonic() > deadline:
+                pytest.fail(f"the container did not end\n{self.logs()[-3000:]}")
+            time.sleep(0.05)
+        return int(docker("inspect", "--format", "{{.State.ExitCode}}", self.name).stdout)
 
     def is_running(self) -> bool:
         return docker("inspect", "--format", "{{.State.Running}}", self.name).stdout.strip() == "true"
@@ -173,9 +178,13 @@ class TestPostgres:
             assert "POSTGRES_PASSWORD" in box.logs()
 
     def test_changed_password_and_database_have_no_effect_on_an_old_volume(self, volume: str) -> None:
-        def start(password: str, database: str):
+        # Where the data is kept depends on the major version.
+        paths = docker("image", "inspect", "--format", "{{json .Config.Volumes}}", image_of("postgres")).stdout
+        (declared,) = json.loads(paths)
+
+        def start(password: str, database: str) -> AbstractContextManager[Container]:
             environment = (f"POSTGRES_PASSWORD={password}", f"POSTGRES_DB={database}")
-            options = ("--volume", f"{volume}:/var/lib/postgresql/data")
+            options = ("--volume", f"{volume}:{declared}")
             return container(image_of("postgres"), environment=environment, ports=(5432,), options=options)
 
         def connect(box: Container, password: str, database: str) -> bool:
@@ -206,10 +215,12 @@ class TestPostgres:
 
 class TestRedis:
     def test_open_without_a_password(self) -> None:
-        with container(image_of("redis"), ports=(6379,)) as box:
-            with redis.Redis(host="127.0.0.1", port=box.port(6379), decode_responses=True) as client:
-                assert eventually(box, "readiness", client.ping) is True
-                assert client.config_get("protected-mode") == {"protected-mode": "no"}
+        with (
+            container(image_of("redis"), ports=(6379,)) as box,
+            redis.Redis(host="127.0.0.1", port=box.port(6379), decode_responses=True) as client,
+        ):
+            assert eventually(box, "readiness", client.ping) is True
+            assert client.config_get("protected-mode") == {"protected-mode": "no"}
 
     def test_ping_without_the_password_is_no_pong_though_the_command_succeeds(self) -> None:
         with container(image_of("redis"), "--requirepass", "secret") as box:
@@ -245,14 +256,18 @@ class TestClickHouse:
     def test_a_password_opens_the_user_to_the_host(self) -> None:
         environment = ("CLICKHOUSE_USER=somebody", "CLICKHOUSE_PASSWORD=secret")
         with container(image_of("clickhouse"), ports=(8123,), environment=environment) as box:
-            url = f"http://127.0.0.1:{box.port(8123)}/?user=somebody&password=secret"
-            assert eventually(box, "an answer", lambda: get(url, b"SELECT currentUser()")) == "somebody\n"
+            url = f"http://127.0.0.1:{box.port(8123)}/"
+            login = f"{url}?user=somebody&password=secret"
+            assert eventually(box, "an answer", lambda: get(login, b"SELECT 42")) == "42\n"
+            for refused in (url, f"{url}?user=somebody&password=wrong"):
+                with pytest.raises(urllib.error.HTTPError):
+                    get(refused, b"SELECT 42")
 
     def test_setup_can_be_skipped_which_leaves_default_open(self) -> None:
         environment = ("CLICKHOUSE_SKIP_USER_SETUP=1",)
         with container(image_of("clickhouse"), ports=(8123,), environment=environment) as box:
             url = f"http://127.0.0.1:{box.port(8123)}/"
-            assert eventually(box, "an answer", lambda: get(url, b"SELECT currentUser()")) == "default\n"
+            assert eventually(box, "an answer", lambda: get(url, b"SELECT 42")) == "42\n"
 
     def test_first_server_answers_localhost_while_the_own_address_refuses(self, hold: Path) -> None:
         files = {"/docker-entrypoint-initdb.d/hold.sh": hold}
@@ -341,7 +356,8 @@ class TestLocalStack:
 
     def test_a_newer_tag_refuses_without_a_token(self) -> None:
         newer = image_of("localstack").rpartition(":")[0] + ":latest"
-        if docker("image", "inspect", newer, check=False).returncode != 0:
+        official = not newer.startswith("triton-env/")
+        if official and docker("image", "inspect", newer, check=False).returncode != 0:
             pytest.skip(f"{newer} is not on this engine")
         with container(newer, environment=(*LOCALSTACK_OFFLINE, "LOCALSTACK_AUTH_TOKEN=")) as box:
             assert box.exit_code() == 55

@@ -85,6 +85,17 @@ class Server:
             raise
 
 
+def read_until_cut(pieces: Iterator[bytes]) -> bytes:
+    """Everything that comes before the server cuts the connection, which it must do."""
+    received = bytearray()
+    try:
+        for piece in pieces:
+            received += piece
+    except httpx.RemoteProtocolError:
+        return bytes(received)
+    raise AssertionError("the response ended as if it were whole")
+
+
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """The server that most tests share."""

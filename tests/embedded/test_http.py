@@ -89,6 +89,14 @@ def test_errors_have_the_status_of_a_real_server(server: Server, query: str, sta
     assert response.headers["content-type"] == "text/plain; charset=UTF-8"
 
 
+def test_an_error_about_a_query_that_is_no_text(server: Server) -> None:
+    for query in (b"(\x80", b"SELECT \xff FROM", b"SELECT '\xff' FORMAT Nope", b"INSERT INTO `\xff` VALUES (1)"):
+        response = server.post(query)
+        assert response.status_code in (400, 404), response.text
+        assert response.text.startswith("Code: ")
+    assert server.post(b"SELECT '\xff'").content == b"\xff\n"
+
+
 def test_the_text_of_an_error_says_its_name_once(server: Server) -> None:
     text = server.post("SELECT 1 FORMAT Nope").text
     assert text.count("Code:") == text.count("UNKNOWN_FORMAT") == text.count("version") == 1
@@ -106,6 +114,13 @@ def test_settings_are_parameters(server: Server) -> None:
 def test_a_setting_with_a_strange_name_is_an_unknown_setting(server: Server, name: str) -> None:
     response = server.post("SELECT 1", **{name: "1"})
     assert (response.status_code, response.headers["x-clickhouse-exception-code"]) == (404, "115")
+
+
+def test_nothing_is_done_for_a_request_that_is_not_understood(server: Server, database: str) -> None:
+    server.ask(f"CREATE TABLE {database}.t (a Int32) ENGINE = Memory")
+    for name in ("compress", "http_zlib_compression_level", "wait_end_of_query", "max_threads", "no_such_setting"):
+        assert server.post(f"INSERT INTO {database}.t VALUES (1)", **{name: "?"}).status_code >= 400
+    assert server.ask(f"SELECT count() FROM {database}.t") == "0"
 
 
 def test_query_parameters(server: Server) -> None:
@@ -224,12 +239,12 @@ def test_exceptions_in_the_output_format(server: Server) -> None:
     xml = server.post(query, default_format="XML", http_write_exception_in_output_format=1)
     assert "<exception>Code: 395." in xml.text
     assert server.post(query, default_format="JSON").text.startswith("Code: 395")
-    plain = server.post("SELEC", default_format="JSON", http_write_exception_in_output_format=1)
+    plain = server.post("SELEC 1 FROM", default_format="JSON", http_write_exception_in_output_format=1)
     assert plain.text.startswith("Code: 62")
 
 
 def test_progress_headers(server: Server) -> None:
-    query = "SELECT count() FROM (SELECT sleepEachRow(0.05) FROM numbers(12) SETTINGS max_block_size = 1)"
+    query = "SELECT sum(sleepEachRow(0.05)) FROM numbers(12) SETTINGS max_block_size = 1"
     response = server.post(query, send_progress_in_http_headers=1, http_headers_progress_interval_ms=50)
     reports = [json.loads(value) for value in response.headers.get_list("x-clickhouse-progress", split_commas=False)]
     assert reports

@@ -220,6 +220,25 @@ class TestServe:
         assert runtimes.last.stops == 1
         assert published(state)() == []
 
+    def test_a_cleanup_that_fails_after_a_signal_is_told(self, runtimes: FakeRuntimes) -> None:
+        runtimes.behaviours["s3"] = until_cancelled
+        runtimes.stop_error = CleanupFailed("Something is left.", hint="docker rm")
+        with once(lambda: runtimes.opened and len(runtimes.last.ready) == 3, signalled(signal.SIGTERM)):
+            result = cli("serve")
+        assert result.exit_code == 143
+        assert "is removed" not in result.stderr
+        assert "error: Something is left.\n\nhint: docker rm" in result.stderr
+
+    def test_a_cleanup_that_fails_at_the_end_is_an_error(
+        self, runtimes: FakeRuntimes, holding: threading.Event
+    ) -> None:
+        runtimes.stop_error = CleanupFailed("Something is left.", hint="docker rm")
+        with once(holding.is_set, signalled(signal.SIGTERM)):
+            result = cli("serve")
+        assert result.exit_code == 1
+        assert "Nothing is left" not in result.stderr
+        assert "error: Something is left." in result.stderr
+
     def test_impatience_does_not_break_off_the_cleanup(self, runtimes: FakeRuntimes, holding: threading.Event) -> None:
         runtimes.on_stop = signalled(signal.SIGINT)
         with once(holding.is_set, lambda: [signalled(signal.SIGINT)() for _ in range(3)]):
@@ -333,7 +352,7 @@ class TestEnvFileThatIsNotOurs:
         result = cli("serve", "--env-file", str(path))
         assert result.exit_code == 2
         assert runtimes.opened == []
-        return result.stderr
+        return " ".join(result.stderr.split())
 
     def test_another_file_is_left_alone(self, tmp_path: Path, runtimes: FakeRuntimes) -> None:
         path = tmp_path / ".env"

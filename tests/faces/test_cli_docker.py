@@ -45,6 +45,14 @@ class Engine:
     def kill(self, environment: str, service: str) -> None:
         self._client.containers.get(f"triton-{environment}-{service}").kill()
 
+    def clear(self) -> None:
+        """Remove what a failed test left behind."""
+        ours = {"label": f"{PROJECT}={self._folder}"}
+        for container in self._client.containers.list(all=True, filters=ours):
+            container.remove(force=True, v=True)
+        for network in self._client.networks.list(filters=ours):
+            network.remove()
+
     def close(self) -> None:
         self._client.close()
 
@@ -57,6 +65,7 @@ def engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Engine]:
     engine = Engine(tmp_path)
     yield engine
     left = engine.left()
+    engine.clear()
     engine.close()
     assert left == []
 
@@ -216,7 +225,8 @@ def test_an_image_that_cannot_be_had(engine: Engine, monkeypatch: pytest.MonkeyP
     result = done("serve", "--services", SERVICES)
     assert result.returncode == 1
     assert result.stdout == ""
-    assert "error: The image triton-env.invalid/redis:7 is not on the engine and could not be pulled." in result.stderr
+    words = " ".join(result.stderr.split())
+    assert "error: The image triton-env.invalid/redis:7 is not on the engine and could not be pulled." in words
     assert "hint: docker pull" in result.stderr
     assert "Traceback" not in result.stderr
 

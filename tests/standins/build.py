@@ -51,15 +51,13 @@ def main() -> int:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--only", action="append", choices=sorted(STANDINS), metavar="NAME", help="just this one (repeatable)")
-    parser.add_argument("--missing", action="store_true", help="stand-ins only for official images that cannot be had")
+    names = sorted(STANDINS)
     parser.add_argument(
-        *("--pull-timeout",),
-        type=float,
-        default=20.0,
-        metavar="SECONDS",
-        help="with --missing: how long a registry may take to answer (default %(default)g)",
+        "--only", action="append", choices=names, metavar="NAME", help=f"one of {', '.join(names)} (repeatable)"
     )
+    parser.add_argument("--missing", action="store_true", help="stand-ins only for official images that cannot be had")
+    timeout_help = "with --missing: how long a registry may take to answer (default: %(default)g)"
+    parser.add_argument("--pull-timeout", type=float, default=20.0, metavar="SECONDS", help=timeout_help)
     return parser.parse_args()
 
 

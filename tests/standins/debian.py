@@ -29,7 +29,13 @@ FOREIGN_VARIABLES = re.compile(
     r"(PIP|UV)_(FIND_LINKS|CERT|CACHE_DIR|CONFIG_FILE|TARGET|PREFIX|REQUIRE_VIRTUALENV)|UV_(PYTHON|PROJECT)\w*"
     r"|VIRTUAL_ENV|PYTHON\w+|SSL_CERT_\w+|REQUESTS_CA_BUNDLE|CURL_CA_BUNDLE|TMPDIR|LC_\w+|LANG"
 )
-LEFT_OUT = ("/usr/share/man/*", "/usr/share/info/*", "/usr/share/doc/*", "/usr/share/lintian/*", "/usr/share/bash-completion/*")
+LEFT_OUT = (
+    "/usr/share/man/*",
+    "/usr/share/info/*",
+    "/usr/share/doc/*",
+    "/usr/share/lintian/*",
+    "/usr/share/bash-completion/*",
+)
 LOCALES = "/usr/share/locale/*"
 INSIDE = "/standin-build"
 
@@ -62,9 +68,8 @@ def make_system(standin: Standin, inputs: str) -> None:
         _write_build_files(standin, build_files / "files")
         system, log = build_files / "system.tar", build_files / "log"
         with log.open("wb") as words:
-            made = subprocess.run(
-                _mmdebstrap(standin, build_files / "files", system), stdout=words, stderr=words, env=_environment(), check=False
-            )
+            command = _mmdebstrap(standin, build_files / "files", system)
+            made = subprocess.run(command, stdout=words, stderr=words, env=_environment(), check=False)
         if made.returncode != 0:
             tail = log.read_text(errors="replace").strip().splitlines()[-25:]
             raise BuildError("the Debian system could not be made:\n  " + "\n  ".join(tail))
@@ -94,20 +99,20 @@ def _write_build_files(standin: Standin, files: Path) -> None:
     for script in (standin.before_packages, standin.after_packages):
         if script:
             shutil.copy(script, files / script.name)
-    if standin.python_extra:
-        (files / "requirements.txt").write_text("\n".join(pinned_requirements(standin.python_extra)) + "\n")
+    if standin.python_packages:
+        (files / "requirements.txt").write_text("\n".join(pinned_requirements(standin.python_packages)) + "\n")
     bundle = ca_bundle()
     if bundle:
         shutil.copy(bundle, files / "ca.crt")
     patterns = " ".join(LEFT_OUT)
     (files / "clean.sh").write_text(
-        f"rm -rf {patterns} /usr/share/locale/* /var/log/* /var/cache/* /var/lib/apt/lists/* /etc/dpkg/dpkg.cfg.d/99mmdebstrap\n"
-        "rm -rf /etc/resolv.conf /root/.cache\n"
+        f"rm -rf {patterns} {LOCALES} /var/log/* /var/cache/* /var/lib/apt/lists/*\n"
+        "rm -rf /etc/dpkg/dpkg.cfg.d/99mmdebstrap /etc/resolv.conf /root/.cache\n"
     )
 
 
 def _environment() -> dict[str, str]:
-    """This machine's environment for the tools inside the new system: its index and proxy settings, none of its paths."""
+    """This machine's environment for the tools inside the new system: index and proxy settings, no paths."""
     environment = {name: value for name, value in os.environ.items() if not FOREIGN_VARIABLES.fullmatch(name)}
     environment |= {"LC_ALL": "C.UTF-8", "DEBIAN_FRONTEND": "noninteractive", "HOME": "/root"}
     if ca_bundle():
@@ -151,18 +156,20 @@ def own_package_index() -> str | None:
     settings = configparser.ConfigParser(interpolation=None)
     home = Path.home()
     named = os.environ.get("PIP_CONFIG_FILE", os.devnull)
-    settings.read(["/etc/xdg/pip/pip.conf", "/etc/pip.conf", home / ".pip/pip.conf", home / ".config/pip/pip.conf", named])
+    own = (home / ".pip/pip.conf", home / ".config/pip/pip.conf")
+    settings.read(["/etc/xdg/pip/pip.conf", "/etc/pip.conf", *own, named])
     return settings.get("global", "index-url", fallback=None)
 
 
-def pinned_requirements(extra: str) -> list[str]:
-    """An optional dependency group of this project, each requirement at the version of the lock file."""
-    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+def pinned_requirements(packages: tuple[str, ...]) -> list[str]:
+    """Each of the packages, at the version of this project's lock file.
+
+    Raises:
+        BuildError: the lock file does not know one of them.
+    """
     locked = tomllib.loads((REPOSITORY / "uv.lock").read_text(encoding="utf-8"))["package"]
     versions = {package["name"]: package.get("version") for package in locked}
-    pinned = []
-    for requirement in project["optional-dependencies"][extra]:
-        name = re.match(r"[A-Za-z0-9._-]+", requirement)[0]
-        marker = requirement.partition(";")[2]
-        pinned.append(f"{name}=={versions[name]} ; {marker}" if marker else f"{name}=={versions[name]}")
-    return pinned
+    unknown = sorted(set(packages) - set(versions))
+    if unknown:
+        raise BuildError(f"uv.lock has no {', '.join(unknown)}")
+    return [f"{name}=={versions[name]}" for name in packages]

@@ -10,7 +10,7 @@ import shutil
 import subprocess
 import tarfile
 import threading
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 
 from recipes import Image
@@ -78,13 +78,15 @@ def load_system(system: Path, image: Image, inputs: str) -> None:
     configuration = {
         "architecture": docker("version", "--format", "{{.Server.Arch}}"),
         "os": "linux",
-        "created": datetime.now(timezone.utc).isoformat(),
+        "created": datetime.now(UTC).isoformat(),
         "config": {**image.config, "Env": list(image.environment), "Labels": labels},
         "rootfs": {"type": "layers", "diff_ids": [f"sha256:{layer}"]},
     }
     manifest = [{"Config": "config.json", "RepoTags": [image.tag], "Layers": ["layer.tar"]}]
-    with subprocess.Popen(["docker", "load"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
-        assert process.stdin is not None and process.stdout is not None
+    pipe = subprocess.PIPE
+    with subprocess.Popen(["docker", "load"], stdin=pipe, stdout=pipe, stderr=subprocess.STDOUT) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
         with contextlib.suppress(BrokenPipeError), tarfile.open(fileobj=process.stdin, mode="w|") as archive:
             _add(archive, "config.json", json.dumps(configuration).encode())
             _add(archive, "manifest.json", json.dumps(manifest).encode())
@@ -169,8 +171,7 @@ def pull(image: str, answer_timeout: float, total_timeout: float) -> bool:
     reader.start()
     try:
         # An unreachable registry ends the command at once or leaves it hanging without a line.
-        reader_done = _wait_for_answer(process, answered, answer_timeout)
-        if reader_done:
+        if _answers_within(process, answered, answer_timeout):
             process.wait(timeout=total_timeout)
     except subprocess.TimeoutExpired:
         pass
@@ -182,9 +183,6 @@ def pull(image: str, answer_timeout: float, total_timeout: float) -> bool:
     return process.returncode == 0
 
 
-def _wait_for_answer(process: subprocess.Popen[bytes], answered: threading.Event, timeout: float) -> bool:
+def _answers_within(process: subprocess.Popen[bytes], answered: threading.Event, timeout: float) -> bool:
     step = 0.05
-    for _ in range(int(timeout / step)):
-        if process.poll() is not None or answered.wait(step):
-            return True
-    return False
+    return any(process.poll() is not None or answered.wait(step) for _ in range(int(timeout / step)))

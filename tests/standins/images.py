@@ -42,12 +42,13 @@ def _hashes(standin: Standin) -> list[str]:
     """The content hash of each image, the images below it included."""
     scripts = [(path.name, path) for path in (standin.before_packages, standin.after_packages) if path]
     words = [debian.REVISION, standin.suite, *standin.packages, "/", *standin.left_out]
-    if standin.python_extra:
-        words += debian.pinned_requirements(standin.python_extra)
+    if standin.python_packages:
+        words += debian.pinned_requirements(standin.python_packages)
     below = _digest(words, scripts)
     hashes = []
     for image in standin.images:
-        below = _digest([below, image.tag, *image.environment, *image.finish, json.dumps(image.config)], list(image.files))
+        words = [below, image.tag, *image.environment, *image.finish, json.dumps(image.config)]
+        below = _digest(words, list(image.files))
         hashes.append(below)
     return hashes
 

@@ -33,8 +33,8 @@ class Standin:
     `before_packages` and `after_packages` are shell scripts that run inside the new system; its index of Python
     packages and its mirrors are those of this machine. The result is the first of `images`; each further one adds its
     files and environment to the one before. `tag` is the one that takes the place of the official image. `left_out` are
-    path patterns that no package may install. `python_extra` names an optional dependency group of this project, which
-    `after_packages` finds as /standin-build/requirements.txt, pinned to the versions of the lock file.
+    path patterns that no package may install. `python_packages` are what `after_packages` finds in
+    /standin-build/requirements.txt, pinned to the versions of this project's lock file.
     """
 
     service: str
@@ -46,7 +46,7 @@ class Standin:
     before_packages: Path | None = None
     after_packages: Path | None = None
     left_out: tuple[str, ...] = ()
-    python_extra: str | None = None
+    python_packages: tuple[str, ...] = ()
 
 
 def _programs(service: str, *names: str) -> tuple[tuple[str, Path], ...]:
@@ -137,6 +137,7 @@ LOCALSTACK = Standin(
     ),
 )
 
+COMPILE = ("python3", "-m", "compileall", "-q", "--invalidation-mode", "unchecked-hash")
 SERVER = REPOSITORY / "src" / "triton_env" / "runtimes" / "embedded" / "clickhouse"
 # Just this package, below namespace packages: a change elsewhere in the project must not rebuild the image.
 SERVER_INSIDE = "/opt/clickhouse/lib/triton_env/runtimes/embedded/clickhouse"
@@ -155,7 +156,18 @@ CLICKHOUSE = Standin(
     packages=("ca-certificates", "libstdc++6", "python3", "python3-venv", "tzdata", "wget"),
     before_packages=HERE / "clickhouse" / "before-packages.sh",
     after_packages=HERE / "clickhouse" / "after-packages.sh",
-    python_extra="embedded",
+    # What the server's modules import.
+    python_packages=(
+        "backports-zstd",
+        "brotli",
+        "chdb-core",
+        "clickhouse-cityhash",
+        "httptools",
+        "lz4",
+        "python-multipart",
+        "uvicorn",
+        "uvloop",
+    ),
     images=(
         Image(
             tag="triton-env/standin-clickhouse:engine",
@@ -176,7 +188,7 @@ CLICKHOUSE = Standin(
             ),
             config=CLICKHOUSE_CONFIG,
             # The server's user may not write bytecode beside the modules: without this each start compiles them.
-            finish=("python3", "-m", "compileall", "-q", "--invalidation-mode", "unchecked-hash", "/opt/clickhouse/lib"),
+            finish=(*COMPILE, "/opt/clickhouse/lib"),
         ),
     ),
 )

@@ -1,7 +1,7 @@
 """A runtime that runs nothing: the boundary behind which an environment can be tested in milliseconds."""
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import ClassVar
 from unittest.mock import patch
@@ -44,6 +44,7 @@ class FakeRuntime:
     """Every service is ready at once, unless `behaviours` say otherwise."""
 
     name: ClassVar[str] = "docker"
+    reason = "it is a fake"
 
     def __init__(self, opener: "FakeRuntimes", settings: Settings, environment: str) -> None:
         self.opener = opener
@@ -101,7 +102,14 @@ class FakeRuntimes:
         self.opened: list[FakeRuntime] = []
         self.names: list[str] = []
 
-    def open(self, name: str, settings: Settings, environment: str) -> FakeRuntime:
+    def open(
+        self,
+        name: str,
+        settings: Settings,
+        environment: str,
+        recipes: Sequence[ServiceRecipe] = (),
+        say: Callable[[str], None] = lambda words: None,
+    ) -> FakeRuntime:
         self.names.append(name)
         if self.open_error is not None:
             raise self.open_error

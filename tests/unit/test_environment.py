@@ -94,9 +94,7 @@ def test_attributes_are_the_services(runtimes: FakeRuntimes) -> None:
         assert env.s3.bucket == "triton-documents"
 
 
-@pytest.mark.parametrize(
-    "services", [("redis", "postgres"), ["postgres", "redis"], "redis, postgres", "redis,postgres"]
-)
+@pytest.mark.parametrize("services", [("redis", "postgres"), ["postgres", "redis"], "redis, postgres"])
 def test_a_subset_of_services(runtimes: FakeRuntimes, services: tuple[str, ...] | str) -> None:
     with TritonEnvironment(services=services) as env:
         assert env.services == ("postgres", "redis")

@@ -42,7 +42,7 @@ def python(script: str, signal_after: tuple[str, signal.Signals] | None = None) 
     """Run `script` and send it a signal when it has said a word. Returns its exit code, lines, and stderr."""
     process = subprocess.Popen(
         [sys.executable, "-c", PREFACE + script],
-        env=os.environ | {"PYTHONPATH": str(TESTS)},
+        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")])},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

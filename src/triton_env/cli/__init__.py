@@ -51,10 +51,10 @@ class _Commands(click.Group):
             say_error(error)
             code = error.exit_code
         except Interrupted as interrupted:
-            say_interrupted(interrupted.signal_name)
+            say_interrupted(interrupted.signal_name, interrupted)
             code = interrupted.exit_code
-        except (click.Abort, KeyboardInterrupt):
-            say_interrupted("Ctrl-C")
+        except (click.Abort, KeyboardInterrupt) as interruption:
+            say_interrupted("Ctrl-C", interruption)
             code = 130
         except Exception as error:
             say_unexpected(error)
@@ -70,9 +70,9 @@ def command_line() -> None:
     """PostgreSQL, ClickHouse, Redis and S3: real services for tests, notebooks and daily development.
 
     \b
-    serve     from a shell:   python -m triton_env serve
-    run       one command:    python -m triton_env run -- pytest
-    env       their addresses: eval "$(python -m triton_env env --format shell)"
+    until Ctrl-C:       python -m triton_env serve
+    in another shell:   eval "$(python -m triton_env env --format shell)"
+    for one command:    python -m triton_env run -- pytest
 
     Settings come from the process environment and from .env in the current folder; see .env.example.
 

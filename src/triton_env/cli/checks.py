@@ -14,6 +14,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import psutil
+
 from triton_env._version import __version__
 from triton_env.cli.support import MOVE_ON, postgres_end_of_life
 from triton_env.errors import InvalidSetting, TritonError
@@ -193,6 +195,9 @@ def _resources(engine: "Engine", plan: AddressPlan | None) -> Iterator[Finding]:
         return
     memory = info["MemTotal"]
     words = f"{memory / _GB:.1f} GB and {info['NCPU']} CPUs for the engine"
+    local = psutil.virtual_memory()
+    if memory == local.total:  # the same machine, and no virtual one on it
+        words += f", {local.available / _GB:.1f} GB of it available"
     if memory < _LITTLE_MEMORY:
         mend = "give the engine more memory, or start fewer services: --services postgres,redis"
         yield Finding("memory", Verdict.WARNING, f"{words}, which is little for all four services", mend)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 _COLORS = {"good": "green", "warning": "yellow", "bad": "red"}
 
 
-@click.command
+@click.command(short_help="Check engine, images, ports, memory, disk and settings.")
 @click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
 def command(as_json: bool) -> int:
     """Look at the engine, images, ports, memory, disk and settings.
@@ -39,7 +39,8 @@ def command(as_json: bool) -> int:
         ]
         click.echo(json.dumps({"findings": rows, **counts}, indent=2))
     else:
-        parts = [styled(f"{number} {name}", fg=_COLORS[name], bold=True) for name, number in counts.items() if number]
+        names = {"good": "good", "warning": "warnings" if counts["warning"] != 1 else "warning", "bad": "bad"}
+        parts = [styled(f"{counts[name]} {names[name]}", fg=_COLORS[name]) for name in names if counts[name]]
         click.echo(f"\n{', '.join(parts)}")
     return 1 if counts["bad"] else 0
 

@@ -5,7 +5,7 @@ import click
 from triton_env.cli.variables import FORMATS, as_text
 
 
-@click.command
+@click.command(short_help="Print the variables of the running environment.")
 @click.option("--format", "form", type=click.Choice(FORMATS), default="dotenv", show_default=True)
 @click.option("--id", "environment", default="", metavar="ID", help="Which environment, if several are running.")
 def command(form: str, environment: str) -> None:

@@ -6,7 +6,7 @@ import socket
 import time
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import click
 
@@ -26,7 +26,7 @@ _WATCH_TIMEOUT = 1
 _LOG_LINES = 5
 
 
-@click.command
+@click.command(short_help="Start the services and hold them until Ctrl-C.")
 @services_option
 @runtime_option
 @click.option("--json", "as_json", is_flag=True, help="Once ready, print one line of JSON instead of the table.")
@@ -65,23 +65,24 @@ def _serve(services: tuple[str, ...], runtime: str | None, as_json: bool, env_fi
     file = EnvFile(env_file, alive) if env_file else None
     if "postgres" in services and (ended := postgres_end_of_life(settings.postgres_image)):
         say_notice(f"{ended}; {MOVE_ON}.")
-    with ExitStack() as stack:
-        environment = stack.enter_context(TritonEnvironment(settings, services=services, runtime=runtime))
-        stack.enter_context(registry.published(_record(environment)))
-        if file:
-            stack.enter_context(file.written(environment.id, environment.environ()))
-        versions = server_versions(environment)
-        say(f"Ready in {environment.timeline.total:.1f} s {_where(environment, runtime, settings)}", fg="green")
-        if as_json:
-            click.echo(json.dumps(as_data(environment, versions)))
-        else:
-            say("")
-            print_table(environment, versions)
-            say("")
-        say(f"{_ways(env_file)}\n{styled('Ctrl-C stops and removes everything.', bold=True)}")
+    with TritonEnvironment(settings, services=services, runtime=runtime) as environment:
         try:
-            _hold(environment)
+            with ExitStack() as announced:
+                announced.enter_context(registry.published(_record(environment)))
+                if file:
+                    announced.enter_context(file.written(environment.id, environment.environ()))
+                versions = server_versions(environment)
+                say(f"Ready in {environment.timeline.total:.1f} s {_where(environment, runtime, settings)}", fg="green")
+                if as_json:
+                    click.echo(json.dumps(as_data(environment, versions)))
+                else:
+                    say("")
+                    print_table(environment, versions)
+                    say("")
+                say(f"{_ways(env_file)}\n{styled('Ctrl-C stops and removes everything.', bold=True)}")
+                _hold(environment)
         except Interrupted as interrupted:
+            # Also one that came before `_hold`: whoever saw the file or the record may take it from there.
             began = time.monotonic()
             say(f"\nStopping ({interrupted.signal_name}) ...")
     say(f"Stopped in {time.monotonic() - began:.1f} s. Nothing is left.")
@@ -118,7 +119,7 @@ def _ways(env_file: Path | None) -> str:
     return 'Variables for another shell: eval "$(python -m triton_env env --format shell)"'
 
 
-def _hold(environment: "TritonEnvironment") -> None:
+def _hold(environment: "TritonEnvironment") -> NoReturn:
     """Until a signal comes, say when a service stops answering, and when it answers again."""
     silent: set[str] = set()
     while True:

@@ -42,7 +42,12 @@ def _clickhouse(service: Service) -> str:
 
 def _redis(service: Service) -> str:
     assert isinstance(service, Redis)
-    with service.client(socket_connect_timeout=_TIMEOUT, socket_timeout=_TIMEOUT) as client:
+    from redis.backoff import NoBackoff
+    from redis.retry import Retry
+
+    # By default the client tries again for seconds.
+    once = Retry(NoBackoff(), 0)
+    with service.client(socket_connect_timeout=_TIMEOUT, socket_timeout=_TIMEOUT, retry=once) as client:
         return str(client.info("server")["redis_version"])
 
 

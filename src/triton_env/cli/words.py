@@ -35,8 +35,7 @@ def say_error(error: TritonError) -> None:
         traceback.print_exception(error, file=sys.stderr)
         return
     _say_with_hint(str(error))
-    for note in getattr(error, "__notes__", ()):
-        _say_with_hint(note)
+    _say_notes(error)
 
 
 def say_unexpected(error: Exception) -> None:
@@ -49,9 +48,11 @@ def say_unexpected(error: Exception) -> None:
     _say_with_hint(f"This should not have happened: {short}\n\nhint: DEBUG_MODE=true shows the traceback")
 
 
-def say_interrupted(by: str) -> None:
-    """Print that a command was broken off."""
-    say(f"\nInterrupted by {by}. What was started is removed.")
+def say_interrupted(by: str, interruption: BaseException) -> None:
+    """Print that a command was broken off, and what was added to that (a failed cleanup)."""
+    clean = not getattr(interruption, "__notes__", ())
+    say(f"\nInterrupted by {by}.{' What was started is removed.' if clean else ''}")
+    _say_notes(interruption)
 
 
 def styled(text: str, **style: Any) -> str:
@@ -74,6 +75,11 @@ def debug_mode() -> bool:
         return Settings().debug_mode
     except TritonError:
         return False
+
+
+def _say_notes(error: BaseException) -> None:
+    for note in getattr(error, "__notes__", ()):
+        _say_with_hint(note)
 
 
 def _say_with_hint(text: str) -> None:

@@ -18,6 +18,8 @@ class Runtime(Protocol):
     """
 
     name: ClassVar[str]
+    reason: str
+    """Why it is this one, in words that go on after "since"."""
 
     def start(self, recipe: ServiceRecipe, probe: Probe, report: Report) -> Placement:
         """Run a service and wait until `probe` succeeds.

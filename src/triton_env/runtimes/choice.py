@@ -1,28 +1,186 @@
-"""Which runtime an environment gets."""
+"""Which runtime an environment gets, and why."""
 
-from triton_env.errors import RuntimeUnavailable
+import queue
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from triton_env.errors import RuntimeUnavailable, TritonError
+from triton_env.model import ServiceRecipe
 from triton_env.runtimes.base import Runtime
-from triton_env.settings import Settings
+from triton_env.runtimes.embedded import packages
+from triton_env.settings import Settings, docker_host, process_environment
+
+if TYPE_CHECKING:
+    from triton_env.runtimes.engine import Engine
+
+IMAGES_TIMEOUT = 3.0
+"""Seconds that a registry gets, for all images together, to say that it has what the engine lacks. The pull itself
+may take long; that the registry cannot be reached should not."""
+_SOCKET_TIMEOUT = 2
+_DEFAULT_SOCKET = "unix:///var/run/docker.sock"
+_NO_IMAGE = "it lacks {}, which cannot be pulled: {}"
+
+_said: set[str] = set()
+"""What this process was told already: once is enough, however many environments it starts."""
 
 
-def open_runtime(name: str, settings: Settings, environment: str) -> Runtime:
+def open_runtime(
+    name: str,
+    settings: Settings,
+    environment: str,
+    recipes: Sequence[ServiceRecipe] = (),
+    say: Callable[[str], None] = lambda words: None,
+) -> Runtime:
     """The runtime of that name, ready to start services.
 
     Args:
-        name: `docker`, or `auto` for the best that this machine has.
+        name: `docker`, `embedded`, or `auto`: Docker where an engine answers and has the images or can pull them, else
+            embedded where its packages are installed.
         settings: the environment's settings.
         environment: the environment's id.
+        recipes: the services that it will run.
+        say: is told, once in a process, that `auto` means embedded, and why.
 
     Raises:
-        RuntimeUnavailable: it cannot run here.
+        RuntimeUnavailable: it cannot run here. One that was named is never replaced by another.
     """
-    if name in ("auto", "docker"):
-        # Loads the Docker SDK and Testcontainers, which takes longer than everything else of ours.
-        from triton_env.runtimes.containers import DockerRuntime
+    if name == "docker":
+        return _docker(settings, environment, "it was asked for")
+    if name == "embedded":
+        return _embedded(settings, environment, recipes, "it was asked for")
+    if name != "auto":
+        raise RuntimeUnavailable(
+            f"The runtime {name!r} is not available in this version.",
+            where="TRITON_RUNTIME",
+            hint="TRITON_RUNTIME=docker, or TRITON_RUNTIME=embedded",
+        )
+    problem = docker_problem(settings, recipes)
+    if not problem:
+        return _docker(settings, environment, "a Docker engine answers and the images are there or can be pulled")
+    if other := packages.problem_of(recipes):
+        raise _neither(problem, other)
+    runtime = _embedded(settings, environment, recipes, f"Docker cannot be used: {problem}")
+    words = f"the services run embedded, without Docker, since {runtime.reason}"
+    if words not in _said:
+        _said.add(words)
+        say(words)
+    return runtime
 
-        return DockerRuntime(settings, environment)
-    raise RuntimeUnavailable(
-        f"The runtime {name!r} is not available in this version.",
-        where="TRITON_RUNTIME",
-        hint="TRITON_RUNTIME=docker",
+
+def docker_problem(settings: Settings, recipes: Iterable[ServiceRecipe]) -> str:
+    """Why the Docker runtime cannot run these services, in one line; empty where it can.
+
+    Takes some `IMAGES_TIMEOUT` seconds at most where the engine answers, and next to nothing where there is none.
+    """
+    if problem := _quick_problem():
+        return problem
+    # Loads the Docker SDK and Testcontainers, which takes longer than everything else of ours.
+    from triton_env.runtimes.engine import Engine
+
+    try:
+        engine = Engine()
+    except TritonError as error:
+        return _one_line(error)
+    try:
+        images = dict.fromkeys(recipe.container.image for recipe in recipes)
+        return _images_problem(engine, settings, tuple(images))
+    except TritonError as error:
+        return _one_line(error)
+    finally:
+        engine.close()
+
+
+def _docker(settings: Settings, environment: str, reason: str) -> Runtime:
+    from triton_env.runtimes.containers import DockerRuntime
+
+    return DockerRuntime(settings, environment, reason)
+
+
+def _embedded(settings: Settings, environment: str, recipes: Sequence[ServiceRecipe], reason: str) -> Runtime:
+    packages.check(recipes)
+    from triton_env.runtimes.embedded.runtime import EmbeddedRuntime
+
+    return EmbeddedRuntime(settings, environment, reason)
+
+
+def _quick_problem() -> str:
+    """Why no engine can be there, told without the SDK; empty where the SDK has to be asked.
+
+    Without DOCKER_HOST, a Docker context or a Testcontainers file there is the default socket alone to look at.
+    """
+    variables = process_environment()
+    home = Path.home()
+    host = docker_host()
+    elsewhere = (home / ".docker", home / ".testcontainers.properties")
+    if not host and ("DOCKER_CONFIG" in variables or any(path.exists() for path in elsewhere)):
+        return ""
+    url = urlsplit(host or _DEFAULT_SOCKET)
+    if url.scheme != "unix" or not hasattr(socket, "AF_UNIX"):
+        return ""
+    try:
+        with socket.socket(socket.AF_UNIX) as probe:
+            probe.settimeout(_SOCKET_TIMEOUT)
+            probe.connect(url.path)
+    except OSError as error:
+        return f"no engine answers at {url.path} ({error.strerror or error})"
+    return ""
+
+
+def _images_problem(engine: "Engine", settings: Settings, images: tuple[str, ...]) -> str:
+    """Why these images cannot be had, in words; empty where they are there or can be pulled."""
+    from docker.errors import ImageNotFound
+
+    absent: list[str] = []
+    with engine.translated("look up images"):
+        for image in images:
+            try:
+                engine.client.images.get(image)
+            except ImageNotFound:
+                absent.append(image)
+    if not absent:
+        return ""
+    if settings.triton_pull == "never":
+        return _NO_IMAGE.format(", ".join(absent), "TRITON_PULL is never")
+    answers: queue.SimpleQueue[str] = queue.SimpleQueue()
+    for image in absent:
+        # Daemons: a registry that does not answer would hold them for minutes.
+        threading.Thread(target=lambda image=image: answers.put(_pull_problem(engine, image)), daemon=True).start()
+    deadline = time.monotonic() + IMAGES_TIMEOUT
+    for _ in absent:
+        try:
+            problem = answers.get(timeout=max(0.0, deadline - time.monotonic()))
+        except queue.Empty:
+            return _NO_IMAGE.format(", ".join(absent), f"no registry answers within {IMAGES_TIMEOUT:g} s")
+        if problem:
+            return problem
+    return ""
+
+
+def _pull_problem(engine: "Engine", image: str) -> str:
+    """Why the engine could not pull this image, as its registry tells it; empty where it could."""
+    from triton_env.runtimes.engine import explanation
+
+    try:
+        engine.client.images.get_registry_data(image)
+    except Exception as error:  # whatever the SDK raises, also since the engine was closed meanwhile
+        return _NO_IMAGE.format(image, explanation(error).splitlines()[0])
+    return ""
+
+
+def _neither(docker: str, embedded: str) -> RuntimeUnavailable:
+    return RuntimeUnavailable(
+        "There are two ways to run the services, with Docker or embedded, and neither works here.",
+        where="TRITON_RUNTIME=auto",
+        cause=f"Docker: {docker}\nembedded: {embedded}",
+        hint=f"{packages.INSTALL} for servers without Docker; or start an engine that has the images: docker info",
     )
+
+
+def _one_line(error: TritonError) -> str:
+    words = f"{error.what.rstrip('.')} ({error.cause})" if error.cause else error.what.rstrip(".")
+    return " ".join(words.split())

@@ -20,13 +20,13 @@ from triton_env.errors import (
     CleanupFailed,
     PortTaken,
     ServiceExited,
-    ServiceNotReady,
     StartCancelled,
     TritonError,
 )
 from triton_env.model import Endpoint, Placement, Port, Probe, ServiceRecipe, Storage
 from triton_env.readiness import DeadlineExceeded, wait_until_ready
 from triton_env.redaction import redacted
+from triton_env.runtimes import failures
 from triton_env.runtimes.base import Report
 from triton_env.runtimes.engine import Engine, explanation
 from triton_env.runtimes.owner import ENVIRONMENT_LABEL, Owner
@@ -38,7 +38,6 @@ _log = logging.getLogger(__name__)
 
 _PORT_TRIES = 10
 """How often to pick other ports when somebody else was quicker."""
-_LOG_LINES = 40
 _IN_FLIGHT_TIMEOUT = 60
 """Seconds that `stop` waits for requests that are on their way to the engine."""
 
@@ -51,6 +50,7 @@ class DockerRuntime:
     Args:
         settings: pull policy, bind address, poll interval.
         environment: the environment's id, which names and labels everything.
+        reason: why this runtime was taken, for people.
 
     Raises:
         RuntimeUnavailable: the engine cannot be used; the subclass and message say why.
@@ -58,7 +58,8 @@ class DockerRuntime:
 
     name: ClassVar[str] = "docker"
 
-    def __init__(self, settings: Settings, environment: str) -> None:
+    def __init__(self, settings: Settings, environment: str, reason: str = "it was asked for") -> None:
+        self.reason = reason
         self._settings = settings
         self._environment = environment
         self._engine = Engine()
@@ -117,26 +118,15 @@ class DockerRuntime:
 
     def stop(self) -> None:
         self._cancelled.set()
-        with self._idle:
-            self._idle.wait_for(lambda: self._starting == 0, timeout=_IN_FLIGHT_TIMEOUT)
-        problems: list[str] = []
-        api = self._engine.client.api
-        ours = {"label": f"{ENVIRONMENT_LABEL}={self._environment}"}
         try:
-            # What the engine has with our label, not what we remember: also what was created in the last moment.
-            _in_threads(
-                lambda container: api.remove_container(container["Id"], v=True, force=True),
-                api.containers(all=True, filters=ours),
-                problems,
-            )
-            _in_threads(
-                lambda network: api.remove_network(network["Id"]),
-                api.networks(filters=ours),
-                problems,
-            )
-            problems += [f"container {c['Id'][:12]}" for c in api.containers(all=True, filters=ours)]
-        except (docker.errors.DockerException, OSError) as error:
-            problems.append(explanation(error))
+            # Twice, where services are still starting: what goes in the first round ends the requests that their
+            # starts wait for; what these had created by then goes in the second.
+            problems = self._remove_everything()
+            with self._idle:
+                still_starting = self._starting > 0
+                self._idle.wait_for(lambda: self._starting == 0, timeout=_IN_FLIGHT_TIMEOUT)
+            if still_starting or problems:
+                problems = self._remove_everything()
         finally:
             for container in self._containers.values():
                 container.get_docker_client().client.close()
@@ -148,6 +138,22 @@ class DockerRuntime:
                 cause="; ".join(problems),
                 hint=f"docker rm -fv $(docker ps -aq --filter label={ENVIRONMENT_LABEL}={self._environment})",
             )
+
+    def _remove_everything(self) -> list[str]:
+        """Remove what the engine has with our label (not what we remember); return what went wrong."""
+        api = self._engine.client.api
+        ours = {"label": f"{ENVIRONMENT_LABEL}={self._environment}"}
+        problems: list[str] = []
+        try:
+            _in_threads(
+                lambda container: api.remove_container(container["Id"], v=True, force=True),
+                api.containers(all=True, filters=ours),
+                problems,
+            )
+            _in_threads(lambda network: api.remove_network(network["Id"]), api.networks(filters=ours), problems)
+        except (docker.errors.DockerException, OSError) as error:
+            problems.append(explanation(error))
+        return problems
 
     @contextmanager
     def _in_flight(self) -> Iterator[None]:
@@ -202,20 +208,8 @@ class DockerRuntime:
             return self._network
 
     def _port_taken(self, recipe: ServiceRecipe, ports: Mapping[Port, int]) -> PortTaken:
-        for number in ports.values():
-            holder = self._engine.publisher_of(number) or listener_on(number)
-            if holder:
-                return PortTaken(
-                    f"Port {number}, on which {recipe.title} should be published, is taken by {holder}.",
-                    where=f"{self.addresses.bind}:{number}",
-                    hint="stop that one, set another port in .env, or set TRITON_PORTS=random",
-                )
-        taken = " or ".join(map(str, ports.values()))
-        return PortTaken(
-            f"Port {taken}, on which {recipe.title} should be published, is taken; by whom cannot be told.",
-            where=self.addresses.bind,
-            hint="sudo ss -ltnp lists who listens; or set TRITON_PORTS=random",
-        )
+        holders = {number: self._engine.publisher_of(number) or listener_on(number) for number in ports.values()}
+        return failures.port_taken(recipe, self.addresses.bind, holders)
 
 
 class ServiceContainer(DockerContainer):
@@ -304,11 +298,11 @@ class ServiceContainer(DockerContainer):
         if state["Status"] not in ("exited", "dead"):
             return
         cause = "it ran out of memory" if state.get("OOMKilled") else f"exit code {state['ExitCode']}"
-        raise ServiceExited(
-            f"{self._recipe.title} exited while it started.",
+        raise failures.service_exited(
+            self._recipe,
             where=f"container {self.name}, image {self.image}",
-            cause=redacted(f"{cause} {state.get('Error') or ''}".strip(), self._recipe.secrets),
-            log_tail=redacted(self.log_tail(_LOG_LINES), self._recipe.secrets),
+            cause=f"{cause} {state.get('Error') or ''}".strip(),
+            log=self.log_tail(failures.LOG_LINES),
             hint=f"check {self._recipe.container.image_variable} and the settings of {self._recipe.title}",
         )
 
@@ -352,12 +346,11 @@ class ReadinessProbe(WaitStrategy):
                 cancelled=self._cancelled,
             )
         except DeadlineExceeded as error:
-            raise ServiceNotReady(
-                f"{self._recipe.title} was not ready after {error.seconds:g} s.",
+            raise failures.service_not_ready(
+                self._recipe,
+                error,
                 where=f"container {container.name}, image {container.image}, status {container.status}",
-                cause=redacted(str(error.last_error), self._recipe.secrets),
-                log_tail=redacted(container.log_tail(_LOG_LINES), self._recipe.secrets),
-                hint=f"give it longer with TRITON_{self._recipe.name.upper()}_TIMEOUT={error.seconds * 2:g}",
+                log=container.log_tail(failures.LOG_LINES),
             ) from error.last_error
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import docker
 import requests
+import urllib3
 from docker.errors import APIError, DockerException, ImageNotFound, NotFound
 from docker.utils import parse_repository_tag
 from testcontainers.core.config import testcontainers_config
@@ -37,7 +38,7 @@ OLDEST_API = (1, 41)
 OLDEST_ENGINE = "20.10"
 DEFAULT_SOCKET = "unix:///var/run/docker.sock"
 
-_FOREIGN = (DockerException, requests.RequestException, OSError)
+_FOREIGN = (DockerException, requests.RequestException, urllib3.exceptions.HTTPError, OSError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,10 +65,11 @@ class Engine:
         try:
             self.client: docker.DockerClient = DockerClient().client
             answer: Mapping[str, Any] = self.client.version()
-        except _FOREIGN as error:
+        except (*_FOREIGN, ValueError) as error:  # ValueError: a DOCKER_HOST that is no URL
             raise _unreachable(self.url, error) from error
         self.info = EngineInfo(version=answer["Version"], api=answer["ApiVersion"], url=self.url)
         if tuple(int(part) for part in self.info.api.split(".")[:2]) < OLDEST_API:
+            self.client.close()
             raise EngineTooOld(
                 f"The Docker engine {self.info.version} is too old.",
                 where=self.url,
@@ -134,11 +136,12 @@ class Engine:
             ImageUnavailable: it is not there and cannot be pulled.
         """
         with self.translated(f"look up the image {image}", variable):
-            try:
+            found = None
+            with suppress(ImageNotFound):
                 found = self.client.images.get(image)
-            except ImageNotFound:
+            if found is None:
                 if settings.triton_pull == "never":
-                    raise _no_image(image, variable, "TRITON_PULL is never, so it was not pulled") from None
+                    raise _no_image(image, variable, "TRITON_PULL is never, so it was not pulled")
                 self._pull(image, variable, settings.triton_pull_timeout, on_progress, cancelled)
                 found = self.client.images.get(image)
         return tuple(sorted((found.attrs.get("Config") or {}).get("Volumes") or {}))

@@ -40,6 +40,20 @@ class Service(ABC):
     def recipe(settings: Settings) -> ServiceRecipe:
         """How to run this service with these settings."""
 
+    def prepare(self) -> None:  # noqa: B027 - most services need nothing of the kind
+        """Do what is to be done once, when the server is up and before any client comes.
+
+        It raises whatever a client raises while the server is not up, and is then called again.
+        """
+
+    @abstractmethod
+    def server_version(self) -> str:
+        """Ask the server which one it is: its version, with its name where that is not the service's own.
+
+        Raises:
+            Exception: whatever the client raises where the server does not answer.
+        """
+
     @abstractmethod
     def ensure_ready(self) -> None:
         """Do real work as a client, creating the database or bucket that the settings name where it is missing.

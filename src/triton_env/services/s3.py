@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from pydantic import SecretStr
 
 from triton_env.errors import LocalStackTokenRequired
-from triton_env.model import ContainerRecipe, Endpoint, Port, ServiceRecipe
+from triton_env.model import ContainerRecipe, Endpoint, Port, ProcessRecipe, ServiceRecipe
 from triton_env.services.base import CONNECT_TIMEOUT, Service, random_password
 from triton_env.settings import Settings
 
@@ -25,7 +25,8 @@ LAST_FREE_VERSION = (4, 14, 0)
 class AsyncS3:
     """The methods of a boto3 S3 client as coroutines, each run in a thread (boto3 clients are thread-safe).
 
-    >>> await env.s3.aclient().list_buckets()  # doctest: +SKIP
+    >>> asyncio.run(env.s3.aclient().head_bucket(Bucket=env.s3.bucket))["BucketRegion"]
+    'us-east-1'
     """
 
     def __init__(self, client: "S3Client") -> None:
@@ -46,7 +47,7 @@ class AsyncS3:
 class S3(Service):
     """S3 where it runs.
 
-    >>> env.s3.client().list_objects_v2(Bucket=env.s3.bucket)["KeyCount"]  # doctest: +SKIP
+    >>> env.s3.client().list_objects_v2(Bucket=env.s3.bucket, Prefix="nothing/")["KeyCount"]
     0
     """
 
@@ -64,7 +65,7 @@ class S3(Service):
     @staticmethod
     def recipe(settings: Settings) -> ServiceRecipe:
         token = settings.localstack_auth_token.get_secret_value()
-        if not token and needs_token(settings.localstack_image):
+        if not token and settings.triton_runtime != "embedded" and needs_token(settings.localstack_image):
             raise LocalStackTokenRequired(
                 f"The image {settings.localstack_image} does not start without LOCALSTACK_AUTH_TOKEN.",
                 where="LOCALSTACK_IMAGE",
@@ -97,6 +98,10 @@ class S3(Service):
                 storage=settings.triton_storage,
                 # It boots slowest of all, so what it waits for is what everybody waits for.
                 cpu_shares=4096,
+            ),
+            process=ProcessRecipe(
+                argv=("{python}", "-m", "triton_env.runtimes.embedded.s3", "--host", "{host}", "--port", "{port:s3}"),
+                requires=("moto", "flask", "flask-cors"),
             ),
         )
 
@@ -140,6 +145,16 @@ class S3(Service):
     def aclient(self, **options: Any) -> AsyncS3:
         """The methods of a boto3 client as coroutines; see `client`."""
         return AsyncS3(self.client(**options))
+
+    def server_version(self) -> str:
+        import urllib3
+
+        with urllib3.HTTPConnectionPool(self.host, self.port, timeout=CONNECT_TIMEOUT, retries=False) as pool:
+            health = pool.request("GET", "/_localstack/health")
+            if health.status == 200 and "services" in health.json():
+                return f"LocalStack {health.json()['version']}"
+            # Other servers have at most this to say.
+            return health.headers.get("Server", "").replace("/", " ").partition(" Python")[0]
 
     def ensure_ready(self) -> None:
         client = self._probe_client

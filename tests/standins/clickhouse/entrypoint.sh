@@ -35,12 +35,8 @@ set_up_users() {
     fi
 }
 
-# The server, listening on one address, as its own user where there is a choice.
+# The server, listening on one address.
 server_command() {
-    local drop=()
-    if [[ $(id -u) == 0 ]]; then
-        drop=(setpriv --reuid clickhouse --regid clickhouse --clear-groups)
-    fi
     server=("${drop[@]}" env PYTHONPATH=/opt/clickhouse/lib /opt/clickhouse/.venv/bin/python
         -m triton_env.runtimes.embedded.clickhouse
         --host "$1" --port 8123 --path "$DATA" --users-file "$USERS" --database default)
@@ -102,11 +98,17 @@ from_environment CLICKHOUSE_USER default
 from_environment CLICKHOUSE_PASSWORD ''
 from_environment CLICKHOUSE_DB ''
 mkdir -p "$DATA"
-if [[ $(id -u) == 0 && $(stat -c %U "$DATA") != clickhouse ]]; then
-    chown -R clickhouse:clickhouse "$DATA"
+drop=()
+if [[ $(id -u) == 0 ]]; then
+    drop=(setpriv --reuid clickhouse --regid clickhouse --clear-groups)
+    [[ $(stat -c %U "$DATA") == clickhouse ]] || chown -R clickhouse:clickhouse "$DATA"
 fi
 set_up_users
-if [[ -d $DATA/data && -z ${CLICKHOUSE_ALWAYS_RUN_INITDB_SCRIPTS:-} ]]; then
+already=''
+[[ ! -d $DATA/data ]] || already=yes
+# The official server makes this folder whenever it starts, the engine only for its first table.
+"${drop[@]}" mkdir -p "$DATA/data"
+if [[ -n $already && -z ${CLICKHOUSE_ALWAYS_RUN_INITDB_SCRIPTS:-} ]]; then
     echo 'ClickHouse Database directory appears to contain a database; Skipping initialization'
 elif [[ -n $CLICKHOUSE_DB || -n $(ls /docker-entrypoint-initdb.d/) ]]; then
     first_start

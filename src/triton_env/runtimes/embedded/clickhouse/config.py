@@ -46,7 +46,7 @@ class ServerConfig:
     users: tuple[User, ...]
     database: str = "default"
     workers: int = 32
-    shutdown_grace: float = 5.0
+    shutdown_grace: int = 5
     session_timeout: int = 60
     max_session_timeout: int = 3600
     response_buffer: int = 1 << 20

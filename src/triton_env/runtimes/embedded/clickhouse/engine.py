@@ -22,6 +22,14 @@ from .errors import BAD_ARGUMENTS, ServerError, from_engine
 READ_ONLY, MUTATING, MUTATING_GLOBAL, CONTROL, UNKNOWN = range(5)
 
 
+# The second where the text of the first holds bytes of the query that are no UTF-8.
+ENGINE_ERRORS = (RuntimeError, UnicodeDecodeError)
+
+
+def _translated(error: RuntimeError | UnicodeDecodeError) -> ServerError:
+    return from_engine(error.object.decode("utf-8", "replace") if isinstance(error, UnicodeDecodeError) else str(error))
+
+
 def _load_chdb() -> Any:
     """Import chdb without pyarrow, which it takes if it is there, is not needed, and doubles the start time."""
     hidden = "pyarrow" not in sys.modules
@@ -87,11 +95,12 @@ class Engine:
     def connect(self, readonly: int = 0) -> Connection:
         """Open a connection with a state of its own; `readonly` as the setting of that name."""
         tag = uuid.uuid4().hex
-        options = f"?log_comment={tag}" + (f"&readonly={readonly}" if readonly else "")
+        # An embedded engine takes a bare expression for a SELECT; a server calls it a syntax error.
+        options = f"?implicit_select=0&log_comment={tag}" + (f"&readonly={readonly}" if readonly else "")
         try:
             return Connection(self._native.connect(f"{self._path}{options}"), tag)
-        except RuntimeError as error:
-            raise from_engine(str(error)) from error
+        except ENGINE_ERRORS as error:
+            raise _translated(error) from error
 
     def format_info(self, name: str) -> FormatInfo | None:
         """What the engine says about an output format, None if it has none of that name."""
@@ -131,11 +140,18 @@ class Connection:
         """Run statements and return the engine's result object, whole."""
         try:
             result = self._native.query(text, output_format, params=dict(parameters))
-        except RuntimeError as error:
-            raise from_engine(str(error)) from None
+        except ENGINE_ERRORS as error:
+            self._discard_output()
+            raise _translated(error) from None
         if result.has_error():
+            self._discard_output()
             raise from_engine(result.error_message())
         return result
+
+    def _discard_output(self) -> None:
+        """Throw away what a failed query had written: the engine (26.9) would begin the next result with it."""
+        with contextlib.suppress(*ENGINE_ERRORS):
+            self._native.query("SELECT 1", "Null")
 
     def stream(self, text: bytes, output_format: str, parameters: Mapping[str, str]) -> ResultStream:
         """Start a SELECT whose result is fetched piece by piece."""
@@ -144,22 +160,22 @@ class Connection:
                 self._native,
                 self._native.send_query(text, output_format, params=dict(parameters)),
             )
-        except RuntimeError as error:
-            raise from_engine(str(error)) from None
+        except ENGINE_ERRORS as error:
+            raise _translated(error) from None
 
     def insert(self, head: bytes, data_format: str) -> InsertStream:
         """Start an INSERT; `head` is its text up to, and without, the FORMAT clause."""
         try:
             return InsertStream(self._native, self._native.send_insert(head, data_format))
-        except RuntimeError as error:
-            raise from_engine(str(error)) from None
+        except ENGINE_ERRORS as error:
+            raise _translated(error) from None
 
     def classify(self, text: bytes) -> tuple[int, int]:
         """The class of the most far-reaching statement in `text`, and how many statements it holds."""
         try:
             answer = self._native.classify_query(text)
-        except RuntimeError as error:
-            raise from_engine(str(error)) from None
+        except ENGINE_ERRORS as error:
+            raise _translated(error) from None
         return answer["query_class"].value, answer["statement_count"]
 
     def set_parameter(self, name: str, value: str) -> None:
@@ -206,9 +222,9 @@ class ResultStream:
             return None
         try:
             piece = self._native.streaming_fetch_result(self._handle)
-        except RuntimeError as error:
+        except ENGINE_ERRORS as error:
             self.finished = True
-            raise from_engine(str(error)) from None
+            raise _translated(error) from None
         if piece is None:
             self.finished = True
             return None
@@ -222,7 +238,7 @@ class ResultStream:
         """Stop it; harmless after the end."""
         if not self.finished:
             self.finished = True
-            with contextlib.suppress(RuntimeError):
+            with contextlib.suppress(*ENGINE_ERRORS):
                 self._native.streaming_cancel_query(self._handle)
 
 
@@ -254,7 +270,7 @@ class InsertStream:
         """Hand over more data; waits while the engine has enough to do."""
         try:
             self._native.insert_append(self._handle, data)
-        except RuntimeError as error:
+        except ENGINE_ERRORS as error:
             # The append only says that the insert broke; why is what finishing it says.
             self._fail(error)
 
@@ -263,8 +279,8 @@ class InsertStream:
         self._open = False
         try:
             result = self._native.insert_done(self._handle)
-        except RuntimeError as error:
-            raise from_engine(str(error)) from None
+        except ENGINE_ERRORS as error:
+            raise _translated(error) from None
         if result.has_error():
             raise from_engine(result.error_message())
         return result
@@ -273,11 +289,11 @@ class InsertStream:
         """Give up without committing; harmless after the end."""
         if self._open:
             self._open = False
-            with contextlib.suppress(RuntimeError):
+            with contextlib.suppress(*ENGINE_ERRORS):
                 self._native.insert_cancel(self._handle)
 
-    def _fail(self, error: RuntimeError) -> None:
-        failure = from_engine(str(error))
+    def _fail(self, error: RuntimeError | UnicodeDecodeError) -> None:
+        failure = _translated(error)
         try:
             self.finish()
         except ServerError as cause:

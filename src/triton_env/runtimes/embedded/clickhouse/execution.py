@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -27,6 +29,8 @@ _STREAMED: Final = frozenset(
         "lineasstring", "msgpack", "rawblob",
     }
 )  # fmt: skip
+_SIGNALS: Final = {"SYSTEM SHUTDOWN": signal.SIGTERM, "SYSTEM KILL": signal.SIGKILL}
+_RARELY: Final = 10.0  # seconds
 _INPUT_TABLE: Final = "_http_input"
 
 
@@ -82,14 +86,24 @@ class Execution:
         self.lease.prepare(self.request, statement.verb)
         if self.request.readonly == 1 and self.lease.session is None:
             self.lease.connection.run("SET readonly = 1")
+        if statement.verb == "SYSTEM" and (number := _SIGNALS.get(" ".join(sql.keywords(text, 2)))):
+            # The engine would signal the whole process group, and with it whoever started this server.
+            if self.request.readonly:
+                raise ServerError(READONLY, f"{_USER}: Cannot execute query in readonly mode")
+            os.kill(os.getpid(), number)
+            return Answer(None)
         if statement.verb == "KILL":
             text = sql.replace_strings(text, self.resolve_query_id)
         name = statement.format or self.request.default_format or DEFAULT_FORMAT
         answer = Answer(self.engine.format_info(name))
-        if self.request.flag("send_progress_in_http_headers"):
-            self._watch_progress(answer)
-        streamed = statement.verb in _SELECTS and name.lower() in _STREAMED and not self.request.wait_end_of_query
-        if streamed:
+        watched = self.request.flag("send_progress_in_http_headers")
+        interval = self.request.number("http_headers_progress_interval_ms", 100) / 1000
+        if watched:
+            self._watch_progress(answer, interval)
+        # Of a streamed result the engine reports no progress. Who asks for it so rarely wants it against
+        # timeouts of the network only (clickhouse-connect does, every two minutes).
+        whole = self.request.wait_end_of_query or (watched and interval < _RARELY)
+        if statement.verb in _SELECTS and name.lower() in _STREAMED and not whole:
             self._stream(text, name, buffer_size, answer)
         else:
             self._whole(text, statement, name, buffer_size, answer)
@@ -116,8 +130,7 @@ class Execution:
         elif statement.verb not in _SELECTS:
             answer.format_info = None
 
-    def _watch_progress(self, answer: Answer) -> None:
-        interval = self.request.number("http_headers_progress_interval_ms", 100) / 1000
+    def _watch_progress(self, answer: Answer, interval: float) -> None:
         last = time.monotonic()
 
         def report(progress: Mapping[str, int]) -> None:

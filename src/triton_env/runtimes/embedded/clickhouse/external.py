@@ -7,7 +7,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from email.message import Message as HeaderParser
 from typing import Any
-from urllib.parse import parse_qsl
 
 from python_multipart.exceptions import MultipartParseError
 from python_multipart.multipart import MultipartParser
@@ -21,12 +20,9 @@ from .execution import Execution
 _FORM = re.compile(rb"[A-Za-z_]\w*=")
 
 
-def form_pairs(body: bytes) -> list[tuple[bytes, bytes]] | None:
-    """The fields of a URL-encoded form, or None if `body` is a statement.
-
-    curl announces every body of ``-d`` as a form, so the announcement alone says nothing.
-    """
-    return parse_qsl(body, keep_blank_values=True) if _FORM.match(body) else None
+def is_form(body: bytes) -> bool:
+    """Whether a body that is announced as a URL-encoded form is one: curl announces every statement so."""
+    return _FORM.match(body) is not None
 
 
 @dataclass(slots=True)

@@ -14,8 +14,8 @@ from .config import ServerConfig
 from .engine import Counters, Engine, InsertStream
 from .errors import QUERY_WITH_SAME_ID_IS_ALREADY_RUNNING, SYNTAX_ERROR, ServerError
 from .execution import DEFAULT_FORMAT, Answer, Execution
-from .external import MultipartReader, form_pairs
-from .request import QueryRequest
+from .external import MultipartReader, is_form
+from .request import QueryRequest, form_pairs
 from .respond import Responder
 from .response import formatted_exception
 from .sessions import Lease, SessionManager
@@ -27,6 +27,8 @@ from .workers import Workers
 _INSERT_BATCH = 1 << 20
 # The beginning of an INSERT is looked for in so many bytes.
 _HEAD_LIMIT = 1 << 20
+# Below this many bytes, looking at a statement takes less time than handing it to another thread.
+_SMALL = 1 << 14
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,19 +106,19 @@ class QueryHandler:
         text = bytearray(request.query + b"\n" if request.query else b"")
         while not body.complete:
             text += await body.next()
-            if len(text) > _HEAD_LIMIT:
-                text += await body.read(self._config.max_query_bytes)
-            elif not body.complete and sql.verb_of(bytes(text)) in ("", "INSERT"):
+            if not body.complete and sql.verb_of(bytes(text[:_SMALL])) in ("", "INSERT"):
                 statement = sql.examine(bytes(text))
                 if statement.settled:
                     return _Query(request, bytes(text), statement)
+            if len(text) > _HEAD_LIMIT:
+                text += await body.read(self._config.max_query_bytes)
         whole = bytes(text)
-        if not request.query and request.content_type == "application/x-www-form-urlencoded":
-            pairs = form_pairs(whole)
-            if pairs is not None:
-                request = request.with_form(pairs)
-                whole = request.query
-        return _Query(request, whole, await self._workers.run(lambda: sql.examine(whole)))
+        announced = not request.query and request.content_type == "application/x-www-form-urlencoded"
+        if announced and is_form(whole):
+            request = request.with_form(form_pairs(whole))
+            whole = request.query
+        examine = functools.partial(sql.examine, whole)
+        return _Query(request, whole, examine() if len(whole) < _SMALL else await self._workers.run(examine))
 
     async def _run(self, query: _Query, turn: Turn, body: Body, send: Send, started: float) -> None:
         execution = self._execution(query.request, turn.lease)
@@ -179,8 +181,7 @@ class QueryHandler:
                 if size >= _INSERT_BATCH or body.complete:
                     if pending is not None:
                         await pending
-                    append = functools.partial(stream.append, b"".join(batch))
-                    pending = asyncio.ensure_future(turn.run(append))
+                    pending = asyncio.ensure_future(turn.run(functools.partial(_append_all, stream, batch)))
                     batch, size = [], 0
         finally:
             if pending is not None:
@@ -194,6 +195,12 @@ class QueryHandler:
         lease = self._running.get(query_id.decode("utf-8", "replace"))
         found = self._engine.running_id(lease.connection.tag) if lease is not None else None
         return query_id if found is None else found.encode()
+
+
+def _append_all(stream: InsertStream, batch: list[bytes]) -> None:
+    for piece in batch:
+        if piece:
+            stream.append(piece)
 
 
 def _insert_whole(execution: Execution, query: _Query, insert: InsertData) -> Counters:

@@ -6,7 +6,7 @@ import uuid
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
-from urllib.parse import parse_qsl
+from urllib.parse import unquote_to_bytes
 
 from .errors import (
     BAD_ARGUMENTS,
@@ -33,6 +33,11 @@ _HTTP_SETTINGS: Final = frozenset(
         "http_response_buffer_size", "add_http_cors_header",
     }
 )  # fmt: skip
+_FLAGS: Final = (
+    "compress", "decompress", "wait_end_of_query", "http_wait_end_of_query", "session_check", "close_session",
+    "enable_http_compression", "http_write_exception_in_output_format", "send_progress_in_http_headers",
+)  # fmt: skip
+_NUMBERS: Final = ("buffer_size", "readonly", "http_zlib_compression_level", "http_headers_progress_interval_ms")
 _TRUE, _FALSE = (
     frozenset({"1", "true", "on", "yes"}),
     frozenset({"0", "false", "off", "no", ""}),
@@ -92,6 +97,14 @@ class QueryRequest:
             raise ServerError(BAD_ARGUMENTS, f"Cannot parse number '{value}' of parameter {name}")
         return int(value)
 
+    def check(self) -> QueryRequest:
+        """Refuse values that cannot be understood before anything is done that they were to shape."""
+        for name in _FLAGS:
+            self.flag(name)
+        for name in _NUMBERS:
+            self.number(name, 0)
+        return self
+
     def session_timeout(self, default: int, maximum: int) -> int:
         """How long the session may lie unused, in seconds."""
         value = self.parameters.get("session_timeout")
@@ -113,7 +126,8 @@ class QueryRequest:
         query = self.query or b"".join(value for name, value in sent if name == b"query")
         merged = list(self.parameters.items())
         merged += [(name, value) for name, value in _decoded(sent) if name not in self.parameters]
-        return replace(build(self.method, merged, self.headers, query), query_id=self.query_id, roles=self.roles)
+        full = build(self.method, merged, self.headers, query).check()
+        return replace(full, query_id=self.query_id, roles=self.roles)
 
 
 def headers_of(raw: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
@@ -121,15 +135,21 @@ def headers_of(raw: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
     return {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in raw}
 
 
+def form_pairs(encoded: bytes) -> list[tuple[bytes, bytes]]:
+    """Names and values of a URL-encoded string. (urllib's own function takes no bytes outside of ASCII.)"""
+    pairs = (field.replace(b"+", b" ").partition(b"=") for field in encoded.split(b"&") if field)
+    return [(unquote_to_bytes(name), unquote_to_bytes(value)) for name, _, value in pairs]
+
+
 def parse(method: str, query_string: bytes, headers: Mapping[str, str]) -> QueryRequest:
     """Understand the URL and the headers of a request.
 
     Raises:
-        ServerError: a parameter is not text.
+        ServerError: a parameter is not text, or has a value that it cannot have.
     """
-    pairs = parse_qsl(query_string, keep_blank_values=True)
+    pairs = form_pairs(query_string)
     query = next((value for name, value in pairs if name == b"query"), b"")
-    return build(method, list(_decoded(pairs)), headers, query)
+    return build(method, list(_decoded(pairs)), headers, query).check()
 
 
 def _decoded(pairs: Iterable[tuple[bytes, bytes]]) -> Iterable[tuple[str, str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import signal
@@ -14,6 +15,7 @@ from .app import Application
 from .config import ConfigError, ServerConfig, parse_arguments
 from .engine import Engine
 from .errors import BrokenStreamError, ServerError
+from .protocol import BoundedProtocol
 
 log = logging.getLogger("clickhouse")
 
@@ -38,10 +40,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 class _KnownErrors(logging.Filter):
-    """Keeps tracebacks out of the log for errors that were handled, and raised only to cut a connection."""
+    """Keeps tracebacks out of the log for what was handled: connections cut on purpose, and at the end."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        return not (record.exc_info and isinstance(record.exc_info[1], BrokenStreamError))
+        return not (record.exc_info and isinstance(record.exc_info[1], (BrokenStreamError, asyncio.CancelledError)))
 
 
 def serve(config: ServerConfig, engine: Engine, application: Application) -> int:
@@ -51,7 +53,7 @@ def serve(config: ServerConfig, engine: Engine, application: Application) -> int
             application,
             host=config.host,
             port=config.port,
-            http="httptools",
+            http=BoundedProtocol,
             ws="none",
             lifespan="on",
             log_config=None,
@@ -60,7 +62,7 @@ def serve(config: ServerConfig, engine: Engine, application: Application) -> int
             server_header=False,
             proxy_headers=False,
             timeout_keep_alive=10,
-            timeout_graceful_shutdown=max(1, round(config.shutdown_grace)),
+            timeout_graceful_shutdown=max(1, config.shutdown_grace),
         )
     )
     logging.getLogger("uvicorn.error").addFilter(_KnownErrors())

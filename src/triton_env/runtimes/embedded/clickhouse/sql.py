@@ -24,6 +24,7 @@ _TOKEN: Final = re.compile(
     re.VERBOSE | re.DOTALL,
 )
 _DATA_START: Final = re.compile(rb"[ \t\f\v]*+;?\r?\n?")
+_BEFORE_NAME: Final = frozenset({b"INSERT", b"INTO", b"TABLE", b"FUNCTION"})
 _OPENING, _CLOSING = frozenset(b"([{"), frozenset(b")]}")
 
 
@@ -73,6 +74,16 @@ def _tokens(sql: bytes, start: int = 0) -> Iterator[Token]:
     return (token for token in _TOKEN.finditer(sql, start) if token.lastgroup != "blank")
 
 
+def keywords(sql: bytes, count: int) -> list[str]:
+    """The first `count` words in upper case, up to the first token that is none."""
+    found: list[str] = []
+    for token in _tokens(sql):
+        if token.lastgroup != "word" or len(found) == count:
+            break
+        found.append(token.group().decode().upper())
+    return found
+
+
 def verb_of(sql: bytes) -> str:
     """The first keyword in upper case, empty if there is none (yet)."""
     for token in _tokens(sql):
@@ -95,29 +106,30 @@ class _Walk:
     def __init__(self, tokens: Iterator[Token]) -> None:
         self._tokens = tokens
         self.depth = 0
-        self.count = 0
-        self.previous: Token | None = None
+        self.previous = b""
+        self.previous_keyword = b""
 
     def __iter__(self) -> Iterator[tuple[Token, bytes]]:
         """Each token, and its keyword: empty for what is none, or is a name after a dot."""
         for token in self._tokens:
-            after_dot = self.previous is not None and self.previous.group() == b"."
-            keyword = token.group().upper() if token.lastgroup == "word" and not after_dot else b""
+            is_word = token.lastgroup == "word" and self.previous != b"."
+            keyword = token.group().upper() if is_word else b""
             if token.lastgroup == "sign":
                 sign = token.group()[0]
                 self.depth += (sign in _OPENING) - (sign in _CLOSING)
             yield token, keyword
-            self.previous = token
-            self.count += 1
+            self.previous, self.previous_keyword = token.group(), keyword
 
 
 def _examine_insert(sql: bytes) -> Statement:
     walk = _Walk(_tokens(sql))
+    named = False
     for token, keyword in walk:
-        # INSERT INTO name: before the fourth token at the earliest, a keyword is a table's name.
-        if walk.count < 2 or (walk.count == 2 and keyword != b"FORMAT"):
+        if not named:
+            # After INSERT [INTO] [TABLE] [FUNCTION] comes a name, whatever it looks like.
+            named = keyword not in _BEFORE_NAME
             continue
-        opened = walk.depth == 1 and walk.previous is not None and walk.previous.group() == b"("
+        opened = walk.depth == 1 and walk.previous == b"("
         if keyword in (b"SELECT", b"WITH", b"FROM") and (walk.depth == 0 or (opened and keyword != b"FROM")):
             return _examine_insert_select(sql, token.start())
         if walk.depth > 0:
@@ -178,7 +190,7 @@ def _trailing_format(sql: bytes) -> str | None:
         return None
     walk, name = _Walk(_tokens(sql)), None
     for token, keyword in walk:
-        if keyword and walk.depth == 0 and walk.previous is not None and walk.previous.group().upper() == b"FORMAT":
+        if keyword and walk.depth == 0 and walk.previous_keyword == b"FORMAT":
             name = token.group().decode()
     return name
 

@@ -51,7 +51,8 @@ class Turn:
         # The engine may not know the query yet when it is asked first.
         while True:
             self._cancelling = asyncio.ensure_future(self._workers.control(self.lease.cancel))
-            await asyncio.shield(self._cancelling)
+            with contextlib.suppress(ServerError):
+                await asyncio.shield(self._cancelling)
             await asyncio.sleep(_CANCEL_INTERVAL)
 
     async def finish(self) -> None:

@@ -21,7 +21,11 @@ class Workers:
 
     async def run(self, call: Callable[[], T]) -> T:
         """Run a piece of a query in a thread."""
-        return await asyncio.get_running_loop().run_in_executor(self._queries, call)
+        try:
+            future = asyncio.get_running_loop().run_in_executor(self._queries, call)
+        except RuntimeError:
+            raise asyncio.CancelledError("the server is shutting down") from None
+        return await future
 
     async def finish(self, call: Callable[[], T]) -> T:
         """Run a piece of a query to its end, even when the caller is told to stop meanwhile."""

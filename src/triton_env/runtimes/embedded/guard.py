@@ -1,0 +1,293 @@
+"""The guard of one environment: parent of its servers, which ends with its owner and takes everything along.
+
+Run as a script in a process of its own, with the standard library alone, so that it is there within some 20 ms:
+
+    python -I -S guard.py SOCKET_FD OWNER_PID DIRECTORY LOCK_NAME
+
+The owner sends one JSON object a line through the socket, {"id", "argv", "env", "cwd", "log", "input", "account",
+"read_all", "stop"} to start a process or {"id", "end": true} to end one, and is told {"id", "pid"} or {"id",
+"error"}, and {"id", "status"} when it has ended.
+
+Why a process between the owner and the servers: PR_SET_PDEATHSIG fires when the *thread* that forked ends, and an
+owner forks in threads that end early; macOS has no such thing at all. The guard has one thread. It sees the end of
+its owner, by SIGKILL too, as the end of the socket (or as another parent, where a fork of the owner keeps the socket
+open), then ends the servers and removes their directory. Should the guard itself be killed, PR_SET_PDEATHSIG ends
+its servers. And forking, dropping privileges and exec are safe here, which they are not in a process with threads.
+"""
+
+import contextlib
+import ctypes
+import json
+import os
+import select
+import signal
+import socket
+import sys
+import time
+from typing import Any
+
+OWNER_INTERVAL = 0.5
+"""Seconds between two looks at who the parent is."""
+STOP_GRACE = 2.0
+"""Seconds that a server gets for the signal that its recipe names, before SIGKILL."""
+KILL_TIMEOUT = 5.0
+"""Seconds until killed processes have to be gone."""
+
+_LINUX = sys.platform.startswith("linux")
+_PR_SET_PDEATHSIG = 1
+_PR_SET_KEEPCAPS = 8
+_PR_SET_CHILD_SUBREAPER = 36
+_PR_CAP_AMBIENT = 47
+_PR_CAP_AMBIENT_RAISE = 2
+_CAP_VERSION_3 = 0x20080522
+_CAP_DAC_OVERRIDE = 1
+_CAP_DAC_READ_SEARCH = 2
+"""From linux/prctl.h and linux/capability.h; they are part of the kernel's stable interface."""
+
+
+class _Guard:
+    def __init__(self, connection: socket.socket, owner: int) -> None:
+        self._connection = connection
+        self._owner = owner
+        self._received = b""
+        self._pids: dict[int, int] = {}
+        """Of the processes that run, by request."""
+        self._stop: dict[int, int] = {}
+        """The signal that ends each of them."""
+
+    def serve(self) -> None:
+        """Do what the owner asks until it is gone."""
+        reading, writing = os.pipe()
+        os.set_blocking(writing, False)
+        signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        while os.getppid() == self._owner:
+            ready, _, _ = select.select([self._connection.fileno(), reading], [], [], OWNER_INTERVAL)
+            if reading in ready:
+                os.read(reading, 512)
+                self._reap()
+            if self._connection.fileno() in ready and not self._obey():
+                return
+
+    def end(self) -> None:
+        """End all servers, and what they left to us."""
+        for request in tuple(self._pids):
+            self._signal(request, self._stop[request])
+        self._wait_for_known(STOP_GRACE)
+        for request in tuple(self._pids):
+            self._signal(request, signal.SIGKILL)
+        # PostgreSQL's backends are in sessions of their own. Orphans come to us (Linux).
+        deadline = time.monotonic() + KILL_TIMEOUT
+        while time.monotonic() < deadline:
+            try:
+                if os.waitpid(-1, os.WNOHANG) != (0, 0):
+                    continue
+            except ChildProcessError:
+                return
+            for pid in _children():
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.kill(pid, signal.SIGKILL)
+            time.sleep(0.005)
+
+    def _obey(self) -> bool:
+        """Do what has been asked; False once the owner has gone."""
+        try:
+            data = self._connection.recv(1 << 16)
+        except OSError:
+            return False
+        if not data:
+            return False
+        *lines, self._received = (self._received + data).split(b"\n")
+        for line in lines:
+            request = json.loads(line)
+            if "end" in request:
+                if request["id"] in self._pids:
+                    self._signal(request["id"], self._stop[request["id"]])
+                continue
+            try:
+                pid = _spawn(request)
+            except OSError as error:
+                self._tell({"id": request["id"], "error": str(error)})
+                continue
+            self._pids[request["id"]] = pid
+            self._stop[request["id"]] = getattr(signal, request["stop"])
+            self._tell({"id": request["id"], "pid": pid})
+        return True
+
+    def _reap(self) -> None:
+        requests = {pid: request for request, pid in self._pids.items()}
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            if pid in requests:
+                del self._pids[requests[pid]]
+                self._tell({"id": requests[pid], "status": os.waitstatus_to_exitcode(status)})
+
+    def _signal(self, request: int, number: int) -> None:
+        pid = self._pids[request]
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            if number == signal.SIGKILL:
+                os.killpg(pid, number)
+            else:
+                # To the server alone: it ends its children itself.
+                os.kill(pid, number)
+
+    def _wait_for_known(self, seconds: float) -> None:
+        deadline = time.monotonic() + seconds
+        self._reap()
+        while self._pids and time.monotonic() < deadline:
+            time.sleep(0.003)
+            self._reap()
+
+    def _tell(self, answer: dict[str, Any]) -> None:
+        with contextlib.suppress(OSError):  # the owner has gone, which the next look will notice
+            self._connection.sendall(json.dumps(answer).encode() + b"\n")
+
+
+def _spawn(request: dict[str, Any]) -> int:
+    """Start a process; returns its id once it runs its program. Raises OSError where it cannot."""
+    guard = os.getpid()
+    reading, writing = os.pipe()  # closed by exec
+    pid = os.fork()
+    if pid == 0:
+        try:
+            _become(request, guard)
+        except BaseException as error:
+            os.write(writing, str(error).encode()[:4096])
+        finally:
+            os._exit(127)
+    os.close(writing)
+    try:
+        problem = os.read(reading, 4096)
+    finally:
+        os.close(reading)
+    if problem:
+        os.waitpid(pid, 0)
+        raise OSError(problem.decode(errors="replace"))
+    return pid
+
+
+def _become(request: dict[str, Any], guard: int) -> None:
+    """Turn this fresh child into the program that was asked for."""
+    os.setsid()
+    # What is ignored stays ignored over exec, and the guard and Python itself ignore some.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGPIPE, signal.SIGCHLD):
+        signal.signal(number, signal.SIG_DFL)
+    os.umask(0o077)
+    os.dup2(os.open(request["input"] or os.devnull, os.O_RDONLY), 0)
+    log = os.open(request["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    os.chdir(request["cwd"])
+    if request["account"]:
+        _drop_privileges(*request["account"], read_all=request["read_all"])
+    if _LINUX:
+        # After the change of user, which clears it.
+        _prctl(_PR_SET_PDEATHSIG, getattr(signal, request["stop"]))
+    if os.getppid() != guard:
+        os._exit(127)
+    os.execve(request["argv"][0], request["argv"], request["env"])  # noqa: S606 - no shell is what is wanted
+
+
+def _drop_privileges(uid: int, gid: int, *, read_all: bool) -> None:
+    """Become an ordinary user for good.
+
+    With `read_all` one capability is kept over exec, that of reading what file modes would forbid: where root's
+    interpreter lives below a home folder of mode 0700, nobody else can so much as start it, or import from it. The
+    alternatives are worse: full root, or opening root's home. A container may not have CAP_DAC_READ_SEARCH
+    (Docker's default set has not); CAP_DAC_OVERRIDE, which it has, includes it.
+    """
+    keep = read_all and _LINUX
+    if keep:
+        _prctl(_PR_SET_KEEPCAPS, 1)
+    os.setgroups([])
+    os.setgid(gid)
+    os.setuid(uid)
+    if keep:
+        _keep_one_capability()
+
+
+def _keep_one_capability() -> None:
+    libc = ctypes.CDLL(None, use_errno=True)
+    header = (ctypes.c_uint32 * 2)(_CAP_VERSION_3, 0)
+    sets = (ctypes.c_uint32 * 6)()  # effective, permitted, inheritable of capabilities 0 to 31, then of 32 to 63
+    _check(libc.capget(header, sets), "capget")
+    capability = next((bit for bit in (_CAP_DAC_READ_SEARCH, _CAP_DAC_OVERRIDE) if sets[1] & 1 << bit), None)
+    if capability is None:
+        raise PermissionError("this root may not read what it owns: no CAP_DAC_READ_SEARCH, no CAP_DAC_OVERRIDE")
+    only = 1 << capability
+    _check(libc.capset(header, (ctypes.c_uint32 * 6)(only, only, only, 0, 0, 0)), "capset")
+    _prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_RAISE, capability)
+
+
+def _prctl(*arguments: int) -> None:
+    padded = [ctypes.c_ulong(argument) for argument in (*arguments, 0, 0, 0, 0)[:5]]
+    _check(ctypes.CDLL(None, use_errno=True).prctl(*padded), "prctl")
+
+
+def _check(result: int, call: str) -> None:
+    if result != 0:
+        raise OSError(ctypes.get_errno(), f"{call}: {os.strerror(ctypes.get_errno())}")
+
+
+def _children() -> list[int]:
+    """The process ids of our children, adopted ones included."""
+    found: list[int] = []
+    with contextlib.suppress(OSError):  # no /proc: macOS, where nothing is adopted
+        for name in filter(str.isdigit, os.listdir("/proc")):
+            with contextlib.suppress(OSError), open(f"/proc/{name}/stat", encoding="ascii", errors="replace") as file:
+                # "pid (name, which may hold anything) state ppid ..."
+                if int(file.read().rpartition(")")[2].split()[1]) == os.getpid():
+                    found.append(int(name))
+    return found
+
+
+def remove(directory: str, lock_name: str) -> None:
+    """Remove an environment's directory, its lock last: without one, nobody could tell that it is stale.
+
+    Raises:
+        OSError: something of it cannot be removed.
+    """
+    import shutil
+
+    try:
+        names = os.listdir(directory)
+    except FileNotFoundError:
+        return
+    for name in names:
+        path = os.path.join(directory, name)
+        if name == lock_name:
+            continue
+        if os.path.isdir(path) and not os.path.islink(path):
+            shutil.rmtree(path)
+        else:
+            os.unlink(path)
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(os.path.join(directory, lock_name))
+    with contextlib.suppress(FileNotFoundError):
+        os.rmdir(directory)
+
+
+def main() -> None:
+    """Guard until the owner is gone."""
+    connection = socket.socket(fileno=int(sys.argv[1]))
+    connection.set_inheritable(False)
+    # The lifeline alone decides: whoever signals everything (a terminal, a shutdown) signals the owner too.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
+        signal.signal(number, signal.SIG_IGN)
+    if _LINUX:
+        _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+    guard = _Guard(connection, owner=int(sys.argv[2]))
+    try:
+        guard.serve()
+    finally:
+        guard.end()
+        remove(sys.argv[3], sys.argv[4])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,70 @@
+"""The Python distributions that servers come from: are they there, and where are their programs?"""
+
+import importlib.util
+import sys
+from collections.abc import Iterable
+from importlib import metadata
+from pathlib import Path
+
+from triton_env.errors import RuntimeUnavailable
+from triton_env.model import ServiceRecipe
+
+INSTALL = 'pip install "triton-env[embedded]"'
+
+
+def missing(recipes: Iterable[ServiceRecipe]) -> tuple[str, ...]:
+    """The distributions that these services need as processes and that are not installed."""
+    needed = dict.fromkeys(name for recipe in recipes for name in recipe.process.requires)
+    return tuple(name for name in needed if not version(name))
+
+
+def version(distribution: str) -> str:
+    """The version of an installed distribution; empty where it is not installed."""
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return ""
+
+
+def check(recipes: Iterable[ServiceRecipe]) -> None:
+    """See that these services can run as processes of this machine.
+
+    Raises:
+        RuntimeUnavailable: they cannot; the message says what is missing.
+    """
+    if problem := problem_of(recipes):
+        raise RuntimeUnavailable(
+            "The embedded servers cannot run here.",
+            where=sys.executable,
+            cause=problem,
+            hint=INSTALL if sys.platform != "win32" else "use Docker, or the Windows Subsystem for Linux",
+        )
+
+
+def problem_of(recipes: Iterable[ServiceRecipe]) -> str:
+    """Why these services cannot run as processes of this machine, in words; empty where they can."""
+    if sys.platform == "win32":
+        return "the server programs exist for Linux and macOS only"
+    names = missing(recipes)
+    return f"not installed: {', '.join(names)}" if names else ""
+
+
+def program(path: str) -> Path:
+    """The file of a program that a package brings.
+
+    Args:
+        path: PACKAGE/PATH, with `*` for parts that differ between platforms.
+
+    Raises:
+        RuntimeUnavailable: there is none.
+    """
+    package, _, inside = path.partition("/")
+    specification = importlib.util.find_spec(package)
+    for folder in (specification.submodule_search_locations or ()) if specification else ():
+        for found in sorted(Path(folder).glob(inside)):
+            return found
+    raise RuntimeUnavailable(
+        f"The package {package} has no {inside} for this platform.",
+        where=sys.executable,
+        hint=f"pip install --force-reinstall --no-cache-dir {package.replace('_', '-')}",
+    )

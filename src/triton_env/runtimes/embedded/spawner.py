@@ -1,0 +1,213 @@
+"""Processes under a guard, as their owner sees them. The guard itself is in `guard`."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from triton_env.errors import RuntimeUnavailable
+from triton_env.runtimes.embedded.directory import LOCK_NAME, PrivateDirectory
+
+_GUARD = Path(__file__).with_name("guard.py")
+_END_TIMEOUT = 15
+"""Seconds until a guard that lost its owner has to be gone; it needs 7 at worst."""
+
+
+class GuardGone(Exception):
+    """The guard has ended, or was told to, and starts nothing any more."""
+
+
+class CannotRun(Exception):
+    """The program cannot be started; the message is the system's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """What to run and how.
+
+    Attributes:
+        argv: the program's path and its arguments.
+        environment: all its environment variables.
+        log: the file to which its output is added.
+        folder: where it runs.
+        input: a file to read from; None for no input.
+        as_root: keep the rights of this process instead of becoming the servers' user.
+        read_all: let it read what file modes forbid to the servers' user.
+        stop_signal: the name of the signal that ends it.
+    """
+
+    argv: tuple[str, ...]
+    environment: Mapping[str, str] = field(repr=False)
+    log: Path
+    folder: Path
+    input: Path | None = None
+    as_root: bool = False
+    read_all: bool = False
+    stop_signal: str = "SIGKILL"
+
+
+@dataclass(slots=True)
+class Child:
+    """A process that was started.
+
+    Attributes:
+        id: the number of the request that started it.
+        pid: its process id.
+        status: its exit status, negative for a signal; None while it runs.
+    """
+
+    id: int
+    pid: int
+    status: int | None = None
+
+
+class Guard:
+    """Starts processes that end with this one.
+
+    Args:
+        directory: removed by the guard when it ends.
+
+    Raises:
+        RuntimeUnavailable: the guard cannot be started.
+    """
+
+    def __init__(self, directory: PrivateDirectory) -> None:
+        self._account = directory.account
+        self._changed = threading.Condition()
+        self._answers: dict[int, dict[str, Any]] = {}
+        self._children: dict[int, Child] = {}
+        self._last_id = 0
+        self._gone = False
+        self._socket, theirs = socket.socketpair()
+        log = directory.path / "logs" / "guard.log"
+        try:
+            with theirs, log.open("ab") as output:
+                self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and script
+                    [
+                        *(sys.executable, "-I", "-S", str(_GUARD)),
+                        *(str(theirs.fileno()), str(os.getpid()), str(directory.path), LOCK_NAME),
+                    ],
+                    # The lock lives as long as either of us.
+                    pass_fds=(theirs.fileno(), directory.lock),
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=output,
+                    # Ctrl-C in a terminal reaches all of its processes; the guard waits for its owner's word.
+                    start_new_session=True,
+                    cwd="/",
+                )
+        except OSError as error:
+            self._socket.close()
+            raise RuntimeUnavailable(
+                "The process that guards the servers cannot be started.",
+                where=sys.executable or "this interpreter does not know its own path",
+                cause=str(error),
+            ) from error
+        threading.Thread(target=self._listen, name="triton-guard", daemon=True).start()
+
+    def start(self, program: Program) -> Child:
+        """Start a process.
+
+        Raises:
+            CannotRun: the system refuses.
+            GuardGone: nothing is started any more.
+        """
+        account = None if program.as_root or self._account is None else (self._account.uid, self._account.gid)
+        with self._changed:
+            self._last_id += 1
+            number = self._last_id
+        request = {
+            "id": number,
+            "argv": program.argv,
+            "env": dict(program.environment),
+            "cwd": str(program.folder),
+            "log": str(program.log),
+            "input": str(program.input) if program.input else "",
+            "account": account,
+            "read_all": program.read_all,
+            "stop": program.stop_signal,
+        }
+        self._send(request)
+        with self._changed:
+            self._changed.wait_for(lambda: number in self._answers or self._gone)
+            answer = self._answers.pop(number, None)
+            if answer is None:
+                raise GuardGone
+            if "error" in answer:
+                raise CannotRun(answer["error"])
+            return self._children[number]
+
+    def wait(self, child: Child) -> int:
+        """The exit status of a process, once it has ended.
+
+        Raises:
+            GuardGone: it was ended with everything else.
+        """
+        with self._changed:
+            self._changed.wait_for(lambda: child.status is not None or self._gone)
+            if child.status is None:
+                raise GuardGone
+            return child.status
+
+    def kill(self, child: Child) -> None:
+        """End one process and wait for its end."""
+        self._send({"id": child.id, "end": True})
+        self.wait(child)
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether the guard has ended, and with it all its processes."""
+        return self._gone
+
+    def end(self) -> None:
+        """End all processes. May be called again."""
+        with suppress(OSError):  # done before, or the guard has gone by itself
+            # Not just closed: a fork of this process may have the same socket.
+            self._socket.shutdown(socket.SHUT_RDWR)
+        try:
+            self._process.wait(_END_TIMEOUT)
+        except subprocess.TimeoutExpired:
+            # The kernel then ends its children (Linux).
+            self._process.kill()
+            self._process.wait()
+        self._socket.close()
+
+    def _send(self, request: dict[str, Any]) -> None:
+        line = json.dumps(request).encode() + b"\n"
+        try:
+            with self._changed:
+                self._socket.sendall(line)
+        except OSError as error:
+            raise GuardGone from error
+
+    def _listen(self) -> None:
+        received = b""
+        try:
+            while data := self._socket.recv(1 << 16):
+                *lines, received = (received + data).split(b"\n")
+                for line in lines:
+                    self._note(json.loads(line))
+        except OSError:
+            pass
+        finally:
+            with self._changed:
+                self._gone = True
+                self._changed.notify_all()
+
+    def _note(self, answer: dict[str, Any]) -> None:
+        number = answer["id"]
+        with self._changed:
+            if "status" in answer:
+                self._children[number].status = answer["status"]
+            else:
+                self._answers[number] = answer
+                if "pid" in answer:
+                    self._children[number] = Child(number, answer["pid"])
+            self._changed.notify_all()

@@ -1,0 +1,54 @@
+"""How starts fail, in the same words on every runtime."""
+
+from triton_env.errors import PortTaken, ServiceExited, ServiceNotReady
+from triton_env.model import ServiceRecipe
+from triton_env.readiness import DeadlineExceeded
+from triton_env.redaction import redacted
+
+LOG_LINES = 40
+"""How much of a server's log an error gets; it shows what fits a screen."""
+
+
+def service_exited(recipe: ServiceRecipe, *, where: str, cause: str, log: str, hint: str) -> ServiceExited:
+    """The server ended while it was waited for."""
+    return ServiceExited(
+        f"{recipe.title} exited while it started.",
+        where=where,
+        cause=redacted(cause, recipe.secrets),
+        log_tail=redacted(log, recipe.secrets),
+        hint=hint,
+    )
+
+
+def service_not_ready(recipe: ServiceRecipe, error: DeadlineExceeded, *, where: str, log: str) -> ServiceNotReady:
+    """The server runs, but no client could work with it in time."""
+    return ServiceNotReady(
+        f"{recipe.title} was not ready after {error.seconds:g} s.",
+        where=where,
+        cause=redacted(str(error.last_error), recipe.secrets),
+        log_tail=redacted(log, recipe.secrets),
+        hint=f"give it longer with TRITON_{recipe.name.upper()}_TIMEOUT={error.seconds * 2:g}",
+    )
+
+
+def port_taken(recipe: ServiceRecipe, address: str, holders: dict[int, str]) -> PortTaken:
+    """A port that was asked for is in use.
+
+    Args:
+        recipe: of the service that should listen there.
+        address: the address at which it should.
+        holders: who has each of its ports, in words; empty where that cannot be told.
+    """
+    for number, holder in holders.items():
+        if holder:
+            return PortTaken(
+                f"Port {number}, on which {recipe.title} should be published, is taken by {holder}.",
+                where=f"{address}:{number}",
+                hint="stop that one, set another port in .env, or set TRITON_PORTS=random",
+            )
+    taken = " or ".join(map(str, holders))
+    return PortTaken(
+        f"Port {taken}, on which {recipe.title} should be published, is taken; by whom cannot be told.",
+        where=address,
+        hint="sudo ss -ltnp lists who listens; or set TRITON_PORTS=random",
+    )

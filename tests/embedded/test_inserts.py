@@ -1,0 +1,141 @@
+"""INSERT with data: where it may be, in which format, and what is left when it fails."""
+
+import json
+import socket
+from collections.abc import Iterator
+
+import pytest
+
+from .conftest import Server
+
+
+@pytest.fixture
+def table(server: Server, database: str) -> str:
+    server.ask(f"CREATE TABLE {database}.t (a Int32, s String) ENGINE = MergeTree ORDER BY a")
+    return f"{database}.t"
+
+
+def rows(server: Server, table: str) -> list[list[object]]:
+    answer = server.ask(f"SELECT * FROM {table} ORDER BY a, s FORMAT JSONCompactEachRow")
+    return [json.loads(line) for line in answer.splitlines()]
+
+
+@pytest.mark.parametrize(
+    ("query", "body"),
+    [
+        ("", "INSERT INTO {t} VALUES (1, 'x'), (1 + 1, upper('y'))"),
+        ("", "INSERT INTO {t} (s, a) VALUES ('x', 1), ('Y', 2);"),
+        ("", "insert into {t} format TSV\n1\tx\n2\tY\n"),
+        ("", "INSERT INTO {t} FORMAT CSV 1,x\n2,Y"),
+        ("", "/* c */ INSERT INTO TABLE {t} SETTINGS async_insert = 0 FORMAT CSV 1,x\n2,Y"),
+        ("INSERT INTO {t} FORMAT TabSeparated", "1\tx\n2\tY"),
+        ("INSERT INTO {t} (s, a) FORMAT CSV", '"x",1\n"Y",2\n'),
+        ("INSERT INTO {t} VALUES", "(1, 'x'), (2, 'Y')"),
+        ("INSERT INTO {t} VALUES (1, 'x'),", "(2, 'Y')"),
+        ("INSERT INTO {t}", "VALUES (1, 'x'), (2, 'Y')"),
+        ("INSERT INTO {t}", "FORMAT TSV\n1\tx\n2\tY"),
+        ("INSERT INTO {t} FORMAT Values", "(1, 'x') (2, 'Y')"),
+        ("INSERT INTO {t} SELECT", "number + 1, ['x', 'Y'][number + 1] FROM numbers(2)"),
+        ("INSERT INTO {t} (* EXCEPT(s)) FORMAT TSV", None),
+        ("INSERT INTO {t} SELECT a - 1, s FROM input('a Int32, s String') FORMAT TSV", "2\tx\n3\tY\n"),
+        ("", "INSERT INTO {t} (a) SELECT a FROM input('a Int32') WHERE a < 3 FORMAT CSV\n1\n2\n3\n"),
+    ],
+)  # fmt: skip
+def test_where_the_data_may_be(server: Server, table: str, query: str, body: str | None) -> None:
+    if body is None:
+        query, body = "INSERT INTO {t} (* EXCEPT(a)) FORMAT TSV", "x\nY\n"
+        assert server.http.post("/", params={"query": query.format(t=table)}, content=body).status_code == 200
+        assert rows(server, table) == [[0, "Y"], [0, "x"]]
+        return
+    parameters = {"query": query.format(t=table)} if query else {}
+    response = server.http.post("/", params=parameters, content=body.format(t=table))
+    assert (response.status_code, response.content) == (200, b""), response.text
+    assert [row[0] for row in rows(server, table)] == [1, 2]
+    assert server.ask(f"SELECT groupArray(s) FROM {table}") in ("['x','Y']", "['','']")
+    if "SELECT" not in query + body:
+        assert json.loads(response.headers["x-clickhouse-summary"])["written_rows"] == "2"
+
+
+def test_data_is_never_taken_for_sql(server: Server, table: str) -> None:
+    nasty = ["FORMAT CSV", "VALUES (3)", "'; DROP TABLE t; --", "\x00\x01", "ä€😀", "/*", "#!", "`", '"', "$$", "\n\n"]
+    body = "\n".join(json.dumps({"a": number, "s": text}) for number, text in enumerate(nasty))
+    server.ask(f"INSERT INTO {table} FORMAT JSONEachRow\n{body}")
+    assert rows(server, table) == [[number, text] for number, text in enumerate(nasty)]
+
+
+def test_blank_data_is_data(server: Server, database: str) -> None:
+    server.ask(f"CREATE TABLE {database}.lines (line String) ENGINE = Memory")
+    server.ask(b"INSERT INTO %b.lines FORMAT LineAsString\n\n  x\n" % database.encode())
+    server.http.post("/", params={"query": f"INSERT INTO {database}.lines FORMAT LineAsString"}, content="\n\n  y\n")
+    assert server.ask(f"SELECT groupArray(line) FROM {database}.lines") == "['','  x','','','  y']"
+
+
+def test_tables_called_like_keywords(server: Server, database: str) -> None:
+    for name in ("format", "values", "`select`", "settings"):
+        server.ask(f"CREATE TABLE {database}.{name} (`values` Int32, format String) ENGINE = Memory")
+        server.ask(f"INSERT INTO {database}.{name} (`values`, format) VALUES (1, 'x')")
+        server.ask(f"INSERT INTO {name} FORMAT CSV 2,y", database=database)
+        assert server.ask(f"SELECT sum(`values`) FROM {database}.{name}") == "3"
+
+
+@pytest.mark.parametrize(
+    "name", ["Native", "RowBinary", "Parquet", "Arrow", "ArrowStream", "ORC", "Avro", "MsgPack", "XML"]
+)
+def test_what_is_read_in_a_format_can_be_written_in_it(server: Server, table: str, name: str) -> None:
+    if name == "XML":
+        assert server.post(f"INSERT INTO {table} FORMAT XML\n<x/>").headers["x-clickhouse-exception-code"] == "85"
+        return
+    content = server.post(
+        f"SELECT toInt32(number) AS a, toString(number) AS s FROM numbers(100000) FORMAT {name}"
+    ).content
+    response = server.http.post("/", params={"query": f"INSERT INTO {table} FORMAT {name}"}, content=content)
+    assert response.status_code == 200, response.text
+    assert server.ask(f"SELECT count(), sum(a), uniq(s) > 95000 FROM {table}") == "100000\t4999950000\t1"
+
+
+def test_parameters_in_an_insert(server: Server, table: str) -> None:
+    name = table.partition(".")[2]
+    parameters = {"database": table.partition(".")[0], "param_t": name, "param_x": "7"}
+    server.ask("INSERT INTO {t:Identifier} VALUES ({x:Int32}, 'x')", **parameters)
+    assert rows(server, table) == [[7, "x"]]
+    refused = server.post("INSERT INTO t VALUES (1, 'x')", **{"param_a b": "1"}, database=parameters["database"])
+    assert refused.status_code == 400
+
+
+def chunks(head: str, line: str, count: int) -> Iterator[bytes]:
+    yield head.encode()
+    for _ in range(count):
+        yield (line * 1000).encode()
+
+
+def test_a_chunked_insert_is_streamed(server: Server, table: str) -> None:
+    body = chunks(f"INSERT INTO {table} FORMAT CSV\n", "1,some text of some length\n", 2000)
+    response = server.http.post("/", content=body)
+    assert response.status_code == 200, response.text
+    assert server.ask(f"SELECT count() FROM {table}") == "2000000"
+
+
+def test_the_error_of_a_streamed_insert(server: Server, table: str) -> None:
+    body = chunks(f"INSERT INTO {table} FORMAT CSV\n", "1,x\n", 1000)
+    broken = (b"oh no\n" if number == 900 else piece for number, piece in enumerate(body))
+    response = server.http.post("/", content=broken)
+    assert (response.status_code, response.headers["x-clickhouse-exception-code"]) == (400, "27")
+    assert "oh no" in response.text
+    assert server.ask("SELECT 1") == "1"
+
+
+def test_an_insert_whose_client_went_away_is_given_up(server: Server, table: str) -> None:
+    with socket.create_connection(("127.0.0.1", server.port)) as connection:
+        head = f"POST /?query=INSERT+INTO+{table}+FORMAT+CSV HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n"
+        connection.sendall(head.encode() + b"1,x\n" * 100)
+    running = "SELECT count() FROM system.processes WHERE query LIKE 'INSERT%'"
+    for _ in range(200):
+        if server.ask(running) == "0":
+            break
+    assert server.ask(running) == "0"
+    assert rows(server, table) == []
+
+
+def test_asynchronous_inserts(server: Server, table: str) -> None:
+    server.ask(f"INSERT INTO {table} FORMAT CSV\n1,x\n", async_insert=1, wait_for_async_insert=1)
+    assert rows(server, table) == [[1, "x"]]

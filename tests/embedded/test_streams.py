@@ -1,0 +1,139 @@
+"""Large results: streamed, broken in the middle, cancelled, kept back until they are whole."""
+
+import json
+import socket
+import threading
+import time
+
+import httpx
+import pytest
+
+from .conftest import PASSWORD, USER, Server, read_until_cut
+
+BREAKS = "SELECT number, throwIf(number = 3000000, 'told') FROM numbers(10000000)"
+
+
+def running(server: Server, mark: str) -> int:
+    return int(
+        server.ask(f"SELECT count() FROM system.processes WHERE query LIKE '%{mark}%' AND query NOT LIKE '%processes%'")
+    )
+
+
+def wait_until_gone(server: Server, mark: str) -> None:
+    deadline = time.monotonic() + 30
+    while running(server, mark) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert running(server, mark) == 0
+
+
+@pytest.mark.parametrize("name", ["TSV", "CSV", "JSONEachRow", "Native", "RowBinary", "JSONCompactEachRow"])
+def test_a_streamed_result_is_the_same_as_a_whole_one(server: Server, name: str) -> None:
+    query = f"SELECT number, toString(number) AS s FROM numbers(500000) ORDER BY number FORMAT {name}"
+    assert server.post(query, max_threads=1).content == server.post(query, max_threads=1, wait_end_of_query=1).content
+
+
+@pytest.mark.parametrize(
+    "name", ["JSON", "CSVWithNames", "Parquet", "Arrow", "Pretty", "Values", "XML", "TabSeparatedWithNames"]
+)
+def test_other_formats_are_one_document(server: Server, name: str) -> None:
+    response = server.post(
+        f"SELECT number AS the_number FROM numbers(300000) FORMAT {name}", output_format_pretty_max_rows=300000
+    )
+    assert response.status_code == 200
+    if name == "JSON":
+        document = response.json()
+        assert (document["rows"], len(document["data"])) == (300_000, 300_000)
+    if name.endswith("WithNames"):
+        assert response.text.count("the_number") == 1
+        assert response.text.count("\n") == 300_001
+    if name == "Parquet":
+        assert (response.content[:4], response.content[-4:]) == (b"PAR1", b"PAR1")
+
+
+def test_totals_and_empty_results(server: Server) -> None:
+    totals = "SELECT number % 2 AS k, count() FROM numbers(5) GROUP BY k WITH TOTALS ORDER BY k"
+    assert server.post(totals).text == "0\t3\n1\t2\n\n0\t5\n"
+    assert server.post("SELECT 1 WHERE 0").text == ""
+    assert server.post("SELECT 1 WHERE 0").headers["x-clickhouse-format"] == "TabSeparated"
+    assert server.post("SELECT 1 AS x WHERE 0 FORMAT JSON").json()["rows"] == 0
+    assert server.post("SELECT 1 FORMAT Null").text == ""
+
+
+def test_an_error_in_the_middle_is_marked_and_the_connection_cut(server: Server) -> None:
+    with server.http.stream("POST", "/", content=BREAKS, headers={"accept-encoding": "identity"}) as response:
+        assert response.status_code == 200
+        tag = response.headers["x-clickhouse-exception-tag"].encode()
+        received = read_until_cut(response.iter_bytes())
+    assert received.startswith(b"0\t0\n1\t0\n")
+    head, _, rest = received.rpartition(b"\r\n__exception__\r\n" + tag + b"\r\n")
+    assert head.endswith(b"\n")
+    message, _, end = rest.partition(b"\n")
+    assert message.startswith(b"Code: 395. DB::Exception: told")
+    assert end == b"%d %b\r\n__exception__\r\n" % (len(message) + 1, tag)
+
+
+def test_an_error_in_the_middle_of_json_lines(server: Server) -> None:
+    parameters = {"http_write_exception_in_output_format": "1", "default_format": "JSONEachRow"}
+    query = BREAKS.replace("3000000", "500000")
+    with server.http.stream("POST", "/", params=parameters, content=query) as response:
+        received = read_until_cut(response.iter_bytes())
+    assert json.loads(received.splitlines()[-1])["exception"].startswith("Code: 395.")
+
+
+def test_waiting_for_the_end_turns_it_into_a_plain_error(server: Server) -> None:
+    response = server.post(BREAKS, wait_end_of_query=1)
+    assert (response.status_code, response.headers["x-clickhouse-exception-code"]) == (500, "395")
+    assert response.text.startswith("Code: 395.")
+
+
+def test_a_larger_buffer_does_the_same(server: Server) -> None:
+    response = server.post(BREAKS, buffer_size=1 << 30)
+    assert response.status_code == 500
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "SELECT 'gone-1', count() FROM numbers(1000000000000) WHERE NOT ignore(sipHash64(number))",
+        "SELECT 'gone-1', * FROM system.numbers",
+        "SELECT 'gone-1', sum(sleepEachRow(0.1)) FROM numbers(10000) SETTINGS max_block_size = 1 FORMAT JSON",
+    ],
+)
+@pytest.mark.parametrize("session", ["", "&session_id=leaving"])
+def test_a_client_that_goes_away_cancels_its_query(server: Server, query: str, session: str) -> None:
+    with socket.create_connection(("127.0.0.1", server.port)) as connection:
+        body = query.encode()
+        head = f"POST /?{session} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n"
+        connection.sendall(head.encode() + body)
+        deadline = time.monotonic() + 30
+        while not running(server, "gone-1") and time.monotonic() < deadline:
+            time.sleep(0.01)
+    wait_until_gone(server, "gone-1")
+    if session:
+        later = httpx.post(server.url, params={"session_id": "leaving"}, content="SELECT 1")
+        assert later.text == "1\n"
+
+
+def test_a_query_can_be_killed_by_the_id_that_its_client_gave_it(server: Server) -> None:
+    answers: list[httpx.Response] = []
+    query = "SELECT sum(sleepEachRow(0.1)) FROM numbers(10000) SETTINGS max_block_size = 1"
+    victim = threading.Thread(target=lambda: answers.append(server.post(query, query_id="victim-1")))
+    victim.start()
+    while not running(server, "sleepEachRow(0.1)"):
+        time.sleep(0.01)
+    assert "victim" not in server.ask("KILL QUERY WHERE query_id = 'other' SYNC")
+    server.ask("KILL QUERY WHERE query_id = 'victim-1' SYNC")
+    victim.join(30)
+    assert answers[0].headers["x-clickhouse-exception-code"] == "394"
+
+
+def test_small_queries_run_beside_long_ones(server: Server) -> None:
+    with httpx.Client(base_url=server.url, auth=(USER, PASSWORD)) as client:
+        streams = [client.stream("POST", "/", content="SELECT * FROM system.numbers") for _ in range(8)]
+        responses = [stream.__enter__() for stream in streams]
+        for response in responses:
+            next(response.iter_raw())
+        assert server.ask("SELECT 'still here'") == "still here"
+        for stream in streams:
+            stream.__exit__(None, None, None)
+    wait_until_gone(server, "system.numbers")

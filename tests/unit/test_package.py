@@ -1,0 +1,99 @@
+"""The package from outside: its names, what importing it costs, and what its wheel contains."""
+
+import importlib
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+from hatchling.builders.wheel import WheelBuilder
+
+import triton_env
+
+ROOT = Path(__file__).parents[2]
+HEAVY = ("docker", "testcontainers", "psycopg", "clickhouse_connect", "redis", "boto3", "botocore", "requests", "chdb")
+
+
+def loaded_by(statements: str) -> set[str]:
+    script = f"import sys\n{statements}\nprint(*(name for name in sys.modules if '.' not in name))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    return set(done.stdout.split())
+
+
+@pytest.mark.parametrize(
+    "statements",
+    [
+        "import triton_env",
+        "from triton_env import TritonEnvironment",
+        "from triton_env import *",
+        "from triton_env import TritonEnvironment\nTritonEnvironment()",
+        "from triton_env.services import SERVICES",
+    ],
+)
+def test_importing_loads_no_driver_and_no_docker(statements: str) -> None:
+    assert loaded_by(statements).isdisjoint(HEAVY)
+
+
+def test_the_bare_import_loads_not_even_the_settings() -> None:
+    assert loaded_by("import triton_env").isdisjoint((*HEAVY, "pydantic", "pydantic_settings", "asyncio", "rich"))
+
+
+@pytest.mark.parametrize("module", ["docker", "testcontainers"])
+def test_this_test_would_see_them(module: str) -> None:
+    assert module in loaded_by("import triton_env.runtimes.containers")
+
+
+def test_public_names_are_pinned() -> None:
+    assert sorted(triton_env.__all__) == [
+        "ClickHouse",
+        "Phase",
+        "Postgres",
+        "Redis",
+        "S3",
+        "Settings",
+        "Span",
+        "Timeline",
+        "TritonEnvironment",
+        "TritonError",
+        "__version__",
+    ]
+
+
+@pytest.mark.parametrize("name", triton_env.__all__)
+def test_every_public_name_is_there_and_documented(name: str) -> None:
+    value = getattr(triton_env, name)
+    assert name == "__version__" or value.__doc__
+    assert name in dir(triton_env)
+
+
+def test_other_names_are_not() -> None:
+    with pytest.raises(AttributeError, match="no attribute 'Mongo'"):
+        triton_env.Mongo  # noqa: B018
+    with pytest.raises(ImportError):
+        importlib.import_module("triton_env.mongo")
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("wheel")
+    (built,) = WheelBuilder(str(ROOT)).build(directory=str(folder), versions=["standard"])
+    return Path(built)
+
+
+def test_the_wheel_says_that_it_is_typed(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        names = archive.namelist()
+        assert "triton_env/py.typed" in names
+        assert archive.read("triton_env/py.typed") == b""
+
+
+def test_the_wheel_contains_the_package_and_nothing_else(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        names = archive.namelist()
+    sources = {str(path.relative_to(ROOT / "src")) for path in (ROOT / "src" / "triton_env").rglob("*.py")}
+    assert sources <= set(names)
+    assert {name.split("/")[0] for name in names} == {
+        "triton_env",
+        f"triton_env-{triton_env.__version__}.dist-info",
+    }

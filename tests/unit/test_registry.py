@@ -1,0 +1,232 @@
+"""The list of running environments: who is on it, who may read it, and that the dead do not stay on it."""
+
+import json
+import os
+import signal
+import stat
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import pytest
+
+from triton_env import Settings
+from triton_env.errors import InvalidSetting, TritonError, UsageError
+from triton_env.registry import Record, Registry, choose
+
+SECRET = "s3cret-password"
+
+
+def record(id_: str = "aaaa1111", project: str = "/projects/one", started: float = 1_000.0) -> Record:
+    return Record(
+        id=id_,
+        runtime="docker",
+        pid=os.getpid(),
+        project=project,
+        started=started,
+        services=("postgres", "redis"),
+        environ={"POSTGRES_PASSWORD": SECRET, "REDIS_URL": "redis://127.0.0.1:1/0"},
+    )
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "state" / "environments"
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def test_a_published_record_is_there_as_long_as_the_block_lasts(folder: Path) -> None:
+    registry = Registry(folder)
+    with registry.published(record()):
+        assert Registry(folder).running() == (record(),)
+    assert Registry(folder).running() == ()
+    assert [path.name for path in folder.iterdir()] == ["sweep.lock"]
+
+
+def test_several_come_the_oldest_first(folder: Path) -> None:
+    registry = Registry(folder)
+    old, new = record("bbbb2222", started=1), record("aaaa1111", started=2)
+    with registry.published(new), registry.published(old):
+        assert registry.running() == (old, new)
+
+
+def test_an_exception_takes_the_record_away(folder: Path) -> None:
+    registry = Registry(folder)
+    with pytest.raises(ZeroDivisionError), registry.published(record()):
+        _ = 1 / 0
+    assert registry.running() == ()
+
+
+def test_nobody_else_can_read_it(folder: Path) -> None:
+    before = os.umask(0)
+    try:
+        with Registry(folder).published(record()):
+            assert mode(folder) == 0o700
+            assert mode(folder / "aaaa1111.json") == 0o600
+    finally:
+        os.umask(before)
+
+
+def test_a_folder_with_loose_permissions_is_tightened(folder: Path) -> None:
+    folder.mkdir(parents=True)
+    folder.chmod(0o777)
+    Registry(folder)
+    assert mode(folder) == 0o700
+
+
+def test_secrets_are_not_in_its_repr() -> None:
+    assert SECRET not in repr(record())
+    assert SECRET not in record().title
+
+
+@pytest.fixture
+def killed_owner(folder: Path) -> None:
+    """An owner that was killed while it published a record."""
+    script = textwrap.dedent(f"""
+        import sys, time
+        from pathlib import Path
+        from triton_env.registry import Record, Registry
+        with Registry(Path({str(folder)!r})).published(Record("dead0000", "docker", 1, "/p", 1.0, ("redis",), {{}})):
+            print("published", flush=True)
+            time.sleep(600)
+    """)
+    owner = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
+    assert owner.stdout is not None
+    with owner.stdout:
+        assert owner.stdout.readline() == "published\n"
+    # It lives: others see it.
+    assert [each.id for each in Registry(folder).running()] == ["dead0000"]
+    owner.send_signal(signal.SIGKILL)
+    owner.wait()
+
+
+@pytest.mark.usefixtures("killed_owner")
+def test_the_record_of_a_killed_owner_is_ignored_and_removed(folder: Path) -> None:
+    assert (folder / "dead0000.json").exists()
+    registry = Registry(folder)
+    with registry.published(record()):
+        assert [each.id for each in registry.running()] == ["aaaa1111"]
+    assert [path.name for path in folder.iterdir()] == ["sweep.lock"]
+
+
+@pytest.mark.usefixtures("killed_owner")
+def test_readers_at_the_same_time_do_not_take_each_other_for_the_owner(folder: Path) -> None:
+    script = f"""
+from pathlib import Path
+from triton_env.registry import Registry
+print(len(Registry(Path({str(folder)!r})).running()))
+"""
+    readers = [subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) for _ in range(4)]
+    assert [reader.communicate()[0] for reader in readers] == ["0\n"] * 4
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["", "not json", "[]", "{}", '{"format": 2}', '{"format": 1, "id": "x"}', '{"format": 1, "services": null}'],
+)
+def test_records_that_cannot_be_read_are_passed_over(content: str, folder: Path) -> None:
+    registry = Registry(folder)
+    with registry.published(record("cccc3333")), registry.published(record()):
+        (folder / "cccc3333.json").write_text(content)
+        assert [each.id for each in registry.running()] == ["aaaa1111"]
+
+
+def test_more_fields_than_are_known_are_a_record_that_cannot_be_read(folder: Path) -> None:
+    registry = Registry(folder)
+    with registry.published(record()):
+        path = folder / "aaaa1111.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"color": "red"}))
+        assert registry.running() == ()
+
+
+def test_a_folder_that_is_a_symlink_is_refused(tmp_path: Path, folder: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    folder.parent.mkdir()
+    folder.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(InvalidSetting, match="cannot be kept"):
+        Registry(folder)
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can give a folder to somebody else")
+@pytest.mark.parametrize("whose", ["folder", "parent"])
+def test_a_folder_of_somebody_else_is_refused(whose: str, folder: Path) -> None:
+    folder.mkdir(parents=True)
+    os.chown(folder if whose == "folder" else folder.parent, 12345, 12345)
+    with pytest.raises(InvalidSetting, match="cannot be kept") as caught:
+        Registry(folder)
+    assert "TRITON_STATE_DIR" in caught.value.hint
+
+
+def test_a_file_in_the_place_of_the_folder_is_refused(folder: Path) -> None:
+    folder.parent.parent.mkdir(exist_ok=True)
+    folder.parent.write_text("")
+    with pytest.raises(InvalidSetting):
+        Registry(folder)
+
+
+def test_the_settings_name_the_folder_and_keep_its_permissions(tmp_path: Path) -> None:
+    tmp_path.chmod(0o755)
+    with Registry.of(Settings(triton_state_dir=str(tmp_path))).published(record()):
+        assert (tmp_path / "environments" / "aaaa1111.json").exists()
+    assert mode(tmp_path) == 0o755
+
+
+def test_without_a_setting_it_is_in_the_users_runtime_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tmp_path.chmod(0o700)
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    with Registry.of(Settings()).published(record()):
+        assert (tmp_path / "triton-env" / "environments" / "aaaa1111.json").exists()
+
+
+ONE, SUB, TWO = Path("/projects/one"), Path("/projects/one/sub"), Path("/projects/two")
+
+
+@pytest.mark.parametrize(
+    ("projects", "folder_", "environment", "expected"),
+    [
+        ([ONE], ONE, "", 0),
+        ([ONE], SUB, "", 0),
+        ([ONE], TWO, "", 0),  # the only one
+        ([ONE, TWO], TWO, "", 1),
+        ([ONE, SUB], SUB, "", 1),  # the nearest
+        ([ONE, SUB], ONE, "", 0),
+        ([ONE, ONE], TWO, "1", 1),
+        ([ONE, TWO], TWO, "0", 0),  # an id wins over the folder
+    ],
+)
+def test_which_environment_is_meant(projects: list[Path], folder_: Path, environment: str, expected: int) -> None:
+    records = tuple(record(f"{number}abc", str(project)) for number, project in enumerate(projects))
+    assert choose(records, folder_, environment) == records[expected]
+
+
+def test_several_that_could_be_meant_are_listed() -> None:
+    records = (record("1abc"), record("2abc"), record("3abc", str(TWO)))
+    with pytest.raises(UsageError) as caught:
+        choose(records, ONE)
+    assert "1abc" in str(caught.value)
+    assert "2abc" in str(caught.value)
+    assert "3abc" not in str(caught.value)
+    assert "--id 2abc" in caught.value.hint
+
+
+def test_an_unknown_id_lists_what_runs() -> None:
+    with pytest.raises(UsageError, match="1abc"):
+        choose((record("1abc"),), ONE, "zzz")
+
+
+def test_where_nothing_runs_the_hint_starts_something() -> None:
+    with pytest.raises(TritonError) as caught:
+        choose((), ONE)
+    assert not isinstance(caught.value, UsageError)
+    assert "python -m triton_env serve" in caught.value.hint
+
+
+def test_its_title_tells_its_age() -> None:
+    assert "for 0 s" in record(started=time.time() + 5).title
+    assert "min" in record(started=time.time() - 600).title
+    assert " h)" in record(started=time.time() - 9000).title

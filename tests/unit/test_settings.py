@@ -1,0 +1,188 @@
+"""Settings: where values come from, and what is said about bad ones."""
+
+import re
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from triton_env import Settings
+from triton_env.errors import InvalidSetting
+from triton_env.model import Storage
+
+
+def write_dotenv(text: str) -> None:
+    Path(".env").write_text(text, encoding="utf-8")
+
+
+def test_arguments_win_over_the_environment_which_wins_over_dotenv_which_wins_over_the_default(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seen = [Settings().postgres_port]
+    write_dotenv("POSTGRES_PORT=1111\n")
+    seen.append(Settings().postgres_port)
+    monkeypatch.setenv("POSTGRES_PORT", "2222")
+    seen.append(Settings().postgres_port)
+    seen.append(Settings(postgres_port=3333).postgres_port)
+    assert seen == [5432, 1111, 2222, 3333]
+
+
+def test_nothing_is_frozen_at_import(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("POSTGRES_DB", "one")
+    first = Settings()
+    monkeypatch.setenv("POSTGRES_DB", "two")
+    assert (first.postgres_db, Settings().postgres_db) == ("one", "two")
+
+
+def test_dotenv_is_that_of_the_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / ".env").write_text("S3_BUCKET=from-a-file\n")
+    assert Settings().s3_bucket == "triton-documents"
+    monkeypatch.chdir(tmp_path)
+    assert Settings().s3_bucket == "from-a-file"
+
+
+def test_names_of_others_in_dotenv_and_environment_are_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
+    write_dotenv("DJANGO_SECRET=x\nPOSTGRES_DB=mine\nPOSTGRES_POOL=5\nTRITON_FUTURE=1\n")
+    monkeypatch.setenv("POSTGRES_VERSION", "14")
+    settings = Settings()
+    assert settings.postgres_db == "mine"
+    assert not hasattr(settings, "django_secret")
+
+
+@pytest.mark.parametrize("name", ["nope", "postgres_prot", "TRITON_FUTURE"])
+def test_unknown_arguments_are_refused(name: str) -> None:
+    with pytest.raises(InvalidSetting, match=f"There is no setting '{name}'"):
+        Settings(**{name: 1})
+
+
+@pytest.mark.parametrize("name", ["postgres_port", "postgres_db", "redis_password", "triton_runtime", "debug_mode"])
+def test_an_empty_variable_means_the_default(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    default = getattr(Settings(), name)
+    write_dotenv(f"{name.upper()}=\n")
+    assert getattr(Settings(), name) == default
+    monkeypatch.setenv(name.upper(), "")
+    assert getattr(Settings(), name) == default
+
+
+def test_an_empty_variable_does_not_hide_the_value_in_dotenv(monkeypatch: pytest.MonkeyPatch) -> None:
+    write_dotenv("POSTGRES_DB=from_dotenv\n")
+    monkeypatch.setenv("POSTGRES_DB", "")
+    assert Settings().postgres_db == "from_dotenv"
+
+
+def test_settings_are_frozen() -> None:
+    settings = Settings()
+    with pytest.raises(ValidationError, match="frozen"):
+        settings.postgres_db = "other"
+
+
+def test_updated_returns_a_copy() -> None:
+    settings = Settings()
+    assert settings.updated(postgres_db="other").postgres_db == "other"
+    assert settings.postgres_db == "triton"
+
+
+BAD = {
+    "POSTGRES_PORT": ("http", "valid integer"),
+    "CLICKHOUSE_PORT": ("65536", "less than or equal to 65535"),
+    "REDIS_PORT": ("0", "greater than or equal to 1"),
+    "API_PORT": ("-1", "greater than or equal to 1"),
+    "POSTGRES_DB": ("my-db", "pattern"),
+    "POSTGRES_USER": ("a" * 64, "at most 63 characters"),
+    "CLICKHOUSE_DB": ("drop table", "pattern"),
+    "S3_BUCKET": ("Upper_Case", "pattern"),
+    "AWS_ENDPOINT_URL": ("localhost:4566", "a URL such as http://localhost:4566"),
+    "TRITON_RUNTIME": ("podman", "'auto', 'docker', 'embedded' or 'external'"),
+    "TRITON_PORTS": ("any", "'random' or 'fixed'"),
+    "TRITON_STORAGE": ("ssd", "'memory' or 'disk'"),
+    "TRITON_PULL": ("always", "'missing' or 'never'"),
+    "TRITON_PROGRESS": ("bar", "'auto', 'live', 'plain' or 'off'"),
+    "TRITON_BIND_ADDRESS": ("localhost", "IPv4 or IPv6 address"),
+    "TRITON_S3_TIMEOUT": ("-5", "greater than 0"),
+    "TRITON_POLL_INTERVAL": ("inf", "finite number"),
+    "TRITON_PULL_TIMEOUT": ("ten", "valid number"),
+    "LOG_LEVEL": ("LOUD", "'DEBUG', 'INFO', 'WARNING', 'ERROR' or 'CRITICAL'"),
+    "DEBUG_MODE": ("perhaps", "valid boolean"),
+}
+
+
+@pytest.mark.parametrize(("variable", "value", "allowed"), [(name, *rest) for name, rest in BAD.items()])
+def test_a_bad_value_is_answered_with_its_name_value_and_what_is_allowed(
+    variable: str, value: str, allowed: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(InvalidSetting) as caught:
+        Settings()
+    message = str(caught.value)
+    assert f"{variable} cannot be '{value}'"[:60] in message
+    assert allowed in message.replace("\n", " ")
+    assert f"{variable} comes from the process environment" in message
+    assert "hint: see .env.example" in message
+    # Nothing of pydantic's remains, neither in the words nor behind them.
+    assert not re.search(r"pydantic|value_error|Value error|type=", message)
+    assert caught.value.__cause__ is None
+
+
+@pytest.mark.parametrize("url", ["http://localhost:99999", "http://:4566", "ftp://localhost", "http://localhost:0"])
+def test_bad_s3_endpoints(url: str) -> None:
+    with pytest.raises(InvalidSetting, match="AWS_ENDPOINT_URL"):
+        Settings(aws_endpoint_url=url)
+
+
+def test_bad_values_are_traced_to_where_they_come_from(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(InvalidSetting, match="POSTGRES_PORT") as caught:
+        Settings(postgres_port=0)
+    assert caught.value.where == "POSTGRES_PORT comes from an argument"
+
+    write_dotenv("export postgres_port = 0\n")
+    monkeypatch.setenv("POSTGRES_PORT", "")  # empty: does not count
+    with pytest.raises(InvalidSetting, match="POSTGRES_PORT") as caught:
+        Settings()
+    assert caught.value.where == "POSTGRES_PORT comes from .env in the current folder"
+
+    monkeypatch.setenv("postgres_port", "-1")
+    with pytest.raises(InvalidSetting, match="POSTGRES_PORT") as caught:
+        Settings()
+    assert caught.value.where == "POSTGRES_PORT comes from the process environment"
+    with pytest.raises(InvalidSetting, match="POSTGRES_PORT") as caught:
+        Settings(postgres_port=-2)
+    assert caught.value.where == "POSTGRES_PORT comes from an argument"
+
+
+def test_several_bad_values_are_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("POSTGRES_PORT", "x")
+    write_dotenv("REDIS_PORT=y\n")
+    with pytest.raises(InvalidSetting, match="2 settings cannot be used") as caught:
+        Settings()
+    for words in ("POSTGRES_PORT cannot be 'x'", "REDIS_PORT cannot be 'y'", "REDIS_PORT comes from .env"):
+        assert words in str(caught.value)
+
+
+def test_a_bad_secret_is_not_shown() -> None:
+    with pytest.raises(InvalidSetting, match=r"POSTGRES_PASSWORD cannot be its value \(a secret\)") as caught:
+        Settings(postgres_password=["hunter2"])  # type: ignore[arg-type]
+    assert "hunter2" not in str(caught.value)
+
+
+def test_a_long_bad_value_is_cut() -> None:
+    with pytest.raises(InvalidSetting) as caught:
+        Settings(postgres_db="-" * 10_000)
+    assert len(str(caught.value)) < 500
+
+
+@pytest.mark.parametrize(
+    ("variable", "text", "value"),
+    [
+        ("LOG_LEVEL", "debug", "DEBUG"),
+        ("DEBUG_MODE", "true", True),
+        ("DEBUG_MODE", "0", False),
+        ("TRITON_STORAGE", "disk", Storage.DISK),
+        ("TRITON_POLL_INTERVAL", "0.5", 0.5),
+        ("TRITON_BIND_ADDRESS", "0.0.0.0", "0.0.0.0"),
+        ("TRITON_BIND_ADDRESS", "::1", "::1"),
+        ("AWS_ENDPOINT_URL", "https://s3.example.com", "https://s3.example.com"),
+    ],
+)
+def test_good_values(variable: str, text: str, value: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(variable, text)
+    assert getattr(Settings(), variable.lower()) == value

@@ -1,0 +1,76 @@
+"""What users' type checkers see. Nothing here runs: mypy, strict, reads it with the sources.
+
+A `type: ignore` without an error is an error too, so the wrong uses at the end are checked as well.
+"""
+
+from typing import Any, assert_type
+
+import clickhouse_connect.driver.asyncclient
+import clickhouse_connect.driver.client
+import psycopg
+import redis
+import redis.asyncio
+from mypy_boto3_s3 import S3Client, S3ServiceResource
+
+from triton_env import S3, ClickHouse, Phase, Postgres, Redis, Settings, Span, Timeline, TritonEnvironment
+from triton_env.services import Service
+
+
+def environments() -> None:
+    assert_type(TritonEnvironment(), TritonEnvironment)
+    assert_type(TritonEnvironment(Settings(triton_storage="disk"), services=["redis"], lazy=True), TritonEnvironment)
+    assert_type(TritonEnvironment().start(), TritonEnvironment)
+    with TritonEnvironment() as env:
+        assert_type(env, TritonEnvironment)
+        assert_type(env.id, str)
+        assert_type(env.runtime, str)
+        assert_type(env.services, tuple[str, ...])
+        assert_type(env.settings, Settings)
+        assert_type(env.environ(), dict[str, str])
+        assert_type(env.service("redis"), Service)
+        assert_type(env.logs("redis"), str)
+    env.stop()
+
+
+async def asynchronous_environments() -> None:
+    async with TritonEnvironment() as env:
+        assert_type(env, TritonEnvironment)
+        assert_type(await env.postgres.aconnect(), psycopg.AsyncConnection[Any])
+        assert_type(await env.clickhouse.aclient(), clickhouse_connect.driver.asyncclient.AsyncClient)
+        assert_type(env.redis.aclient(), redis.asyncio.Redis)
+
+
+def services(env: TritonEnvironment) -> None:
+    assert_type(env.postgres, Postgres)
+    assert_type(env.postgres.url, str)
+    assert_type(env.postgres.internal_url, str | None)
+    assert_type(env.postgres.port, int)
+    assert_type(env.postgres.connect(), psycopg.Connection[Any])
+    assert_type(env.clickhouse, ClickHouse)
+    assert_type(env.clickhouse.http_port, int)
+    assert_type(env.clickhouse.native_port, int | None)
+    assert_type(env.clickhouse.client(), clickhouse_connect.driver.client.Client)
+    assert_type(env.redis, Redis)
+    assert_type(env.redis.client(), redis.Redis)
+    assert_type(env.s3, S3)
+    assert_type(env.s3.endpoint_url, str)
+    assert_type(env.s3.client(), S3Client)
+    assert_type(env.s3.resource(), S3ServiceResource)
+
+
+def timelines(timeline: Timeline) -> None:
+    assert_type(timeline.spans, tuple[Span, ...])
+    assert_type(timeline.total, float)
+    assert_type(timeline.slowest, str | None)
+    assert_type(timeline.ready_at("redis"), float | None)
+    assert_type(timeline.of("redis")[0].phase, Phase)
+    assert_type(timeline.of("redis")[0].duration, float)
+
+
+def wrong_uses(env: TritonEnvironment, settings: Settings) -> None:
+    TritonEnvironment(service=("redis",))  # type: ignore[call-arg]
+    TritonEnvironment(services=5)  # type: ignore[arg-type]
+    Settings(no_such_setting=1)  # type: ignore[call-arg]
+    settings.postgres_port = 1  # type: ignore[misc]
+    env.mongo  # type: ignore[attr-defined]  # noqa: B018
+    env.timeline.spans[0].start = 0  # type: ignore[misc]
