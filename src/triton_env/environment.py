@@ -4,7 +4,8 @@ import asyncio
 import os
 import threading
 from collections.abc import Sequence
-from concurrent.futures import FIRST_EXCEPTION, Future, wait
+from concurrent.futures import FIRST_EXCEPTION, Future, InvalidStateError, wait
+from contextlib import suppress
 from secrets import token_hex
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar, cast, overload
@@ -320,8 +321,11 @@ class _Run:
     def end(self) -> None:
         """Stop the services, also those that are still starting."""
         try:
+            if self.runtime.cancel():
+                # Still being opened: an engine that does not answer is not waited for. `_start` closes it.
+                self._fail_services(StartCancelled("The start was called off."))
             # Where it could not be opened, `wait` or the first use has said so.
-            if self.runtime.exception() is None:
+            elif self.runtime.exception() is None:
                 self.runtime.result().stop()
         finally:
             wait(self.services.values(), timeout=_THREADS_TIMEOUT)
@@ -329,13 +333,16 @@ class _Run:
 
     def _start(self) -> None:
         try:
-            self.runtime.set_result(
-                open_runtime(
-                    self._runtime_name, self.settings, self.id, tuple(self._recipes.values()), self._display.say
-                )
+            runtime = open_runtime(
+                self._runtime_name, self.settings, self.id, tuple(self._recipes.values()), self._display.say
             )
         except BaseException as error:
             self._give_up(error)
+            return
+        try:
+            self.runtime.set_result(runtime)
+        except InvalidStateError:  # called off meanwhile
+            runtime.stop()
             return
         for name, future in self.services.items():
             thread = threading.Thread(
@@ -350,7 +357,11 @@ class _Run:
                 future.set_exception(error)
 
     def _give_up(self, error: BaseException) -> None:
-        self.runtime.set_exception(error)
+        with suppress(InvalidStateError):  # called off meanwhile
+            self.runtime.set_exception(error)
+            self._fail_services(error)
+
+    def _fail_services(self, error: BaseException) -> None:
         for future in self.services.values():
             future.set_exception(error)
 

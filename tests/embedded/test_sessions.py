@@ -112,3 +112,34 @@ def test_external_tables_leave_the_session(server: Server, session: str) -> None
     for _ in range(2):
         assert server.http.post("/", params=parameters, files={"t": ("t", "1\n2\n")}).text == "2\n"
     assert server.post("SELECT * FROM t", session_id=session).status_code == 404
+
+
+def test_requests_without_a_session_share_nothing(server: Server, database: str) -> None:
+    """Their connections are used again, so each must find nothing of the one before."""
+    ask = "SELECT currentDatabase(), getSetting('max_block_size'), getSetting('readonly'), getSetting('max_threads')"
+    default = server.ask(ask)
+    for _ in range(3):
+        assert server.ask(ask, database=database, max_block_size=7).startswith(f"{database}\t7\t0")
+        assert server.ask(ask) == default
+        assert server.get(ask).text.split("\t")[2] == "2"
+        assert server.ask("SELECT {x:Int32}", param_x=1) == "1"
+        assert server.post("SELECT {x:Int32}").headers["x-clickhouse-exception-code"] == "456"
+        server.ask("SET max_threads = 1")
+        server.ask(f"USE {database}")
+        server.ask("CREATE TEMPORARY TABLE t (a Int32)")
+        assert server.post("SELECT * FROM t").status_code == 404
+        assert (
+            server.post("SELECT number, throwIf(number = 900000) FROM numbers(1000000) FORMAT JSON").status_code == 500
+        )
+        assert server.ask("SELECT 1", readonly=1) == "1"
+        files, parameters = {"t": ("t", "1\n")}, {"query": "SELECT * FROM t", "t_structure": "a Int32"}
+        assert server.http.post("/", params=parameters, files=files).text == "1\n"
+        assert server.post("SELECT * FROM t").status_code == 404
+        assert server.ask(ask) == default
+
+
+def test_a_database_that_was_dropped_is_gone(server: Server) -> None:
+    server.ask("CREATE DATABASE short_lived")
+    assert server.ask("SELECT 1", database="short_lived") == "1"
+    server.ask("DROP DATABASE short_lived")
+    assert server.post("SELECT 1", database="short_lived").headers["x-clickhouse-exception-code"] == "81"

@@ -137,7 +137,6 @@ LOCALSTACK = Standin(
     ),
 )
 
-COMPILE = ("python3", "-m", "compileall", "-q", "--invalidation-mode", "unchecked-hash")
 SERVER = REPOSITORY / "src" / "triton_env" / "runtimes" / "embedded" / "clickhouse"
 # Just this package, below namespace packages: a change elsewhere in the project must not rebuild the image.
 SERVER_INSIDE = "/opt/clickhouse/lib/triton_env/runtimes/embedded/clickhouse"
@@ -188,7 +187,13 @@ CLICKHOUSE = Standin(
             ),
             config=CLICKHOUSE_CONFIG,
             # The server's user may not write bytecode beside the modules: without this each start compiles them.
-            finish=(*COMPILE, "/opt/clickhouse/lib"),
+            # And a server that lacks a module or a package must fail here, not in somebody's test.
+            finish=(
+                "sh",
+                "-euc",
+                "cd /opt/clickhouse/lib; python3 -m compileall -q --invalidation-mode unchecked-hash .;"
+                " ../.venv/bin/python -c 'import triton_env.runtimes.embedded.clickhouse.server'",
+            ),
         ),
     ),
 )

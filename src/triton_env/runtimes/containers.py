@@ -119,11 +119,12 @@ class DockerRuntime:
     def stop(self) -> None:
         self._cancelled.set()
         try:
+            with self._idle:
+                still_starting = self._starting > 0
             # Twice, where services are still starting: what goes in the first round ends the requests that their
             # starts wait for; what these had created by then goes in the second.
             problems = self._remove_everything()
             with self._idle:
-                still_starting = self._starting > 0
                 self._idle.wait_for(lambda: self._starting == 0, timeout=_IN_FLIGHT_TIMEOUT)
             if still_starting or problems:
                 problems = self._remove_everything()

@@ -11,6 +11,7 @@ from typing import Any
 import docker
 import requests
 import urllib3
+from docker.constants import DEFAULT_TIMEOUT_SECONDS
 from docker.errors import APIError, DockerException, ImageNotFound, NotFound
 from docker.utils import parse_repository_tag
 from testcontainers.core.config import testcontainers_config
@@ -36,6 +37,8 @@ from triton_env.settings import Settings
 OLDEST_API = (1, 41)
 """API of engine 20.10, the oldest that Compose v2 supports."""
 OLDEST_ENGINE = "20.10"
+ANSWER_TIMEOUT = 15
+"""Seconds within which an engine has to say that it is there; for all later requests the SDK's default holds."""
 DEFAULT_SOCKET = "unix:///var/run/docker.sock"
 
 _FOREIGN = (DockerException, requests.RequestException, urllib3.exceptions.HTTPError, OSError)
@@ -63,8 +66,9 @@ class Engine:
     def __init__(self) -> None:
         self.url = get_docker_host() or DEFAULT_SOCKET
         try:
-            self.client: docker.DockerClient = DockerClient().client
+            self.client: docker.DockerClient = DockerClient(timeout=ANSWER_TIMEOUT).client
             answer: Mapping[str, Any] = self.client.version()
+            self.client.api.timeout = DEFAULT_TIMEOUT_SECONDS
         except (*_FOREIGN, ValueError) as error:  # ValueError: a DOCKER_HOST that is no URL
             raise _unreachable(self.url, error) from error
         self.info = EngineInfo(version=answer["Version"], api=answer["ApiVersion"], url=self.url)

@@ -100,7 +100,13 @@ class Redis(Service):
         return redis.asyncio.Redis(**(self._connection() | options))
 
     def server_version(self) -> str:
-        with self.client(socket_connect_timeout=CONNECT_TIMEOUT, socket_timeout=CONNECT_TIMEOUT) as client:
+        from redis.backoff import NoBackoff
+        from redis.retry import Retry
+
+        # The poll loop tries again; the client's own retries would only hold it up.
+        once = Retry(NoBackoff(), 0)
+        timeouts = {"socket_connect_timeout": CONNECT_TIMEOUT, "socket_timeout": CONNECT_TIMEOUT}
+        with self.client(retry=once, **timeouts) as client:
             info: Mapping[str, Any] = client.info("server")
         if "valkey_version" in info:
             return f"Valkey {info['valkey_version']} (Redis {info['redis_version']})"

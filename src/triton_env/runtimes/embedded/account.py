@@ -2,6 +2,7 @@
 
 import os
 import pwd
+import secrets
 import stat
 import sys
 import sysconfig
@@ -10,11 +11,19 @@ from pathlib import Path
 
 _NOBODY = "nobody"
 """An account without rights that every system has. PostgreSQL's initdb insists on one that has a name."""
+_GROUPS = range(61184, 65520)
+"""Group ids that belong to nobody for long (systemd's for dynamic users, https://systemd.io/UIDS-GIDS/)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """The ordinary user that servers become where root starts them. PostgreSQL refuses to be root."""
+    """The ordinary user that servers become where root starts them. PostgreSQL refuses to be root.
+
+    Attributes:
+        uid: that of `nobody`.
+        gid: a group of this environment's own. Other programs run as `nobody` too: the group keeps them out of the
+            environment's directory, and from looking into its processes.
+    """
 
     uid: int
     gid: int
@@ -22,7 +31,7 @@ class Account:
     def can_read(self, path: Path) -> bool:
         """Whether file modes let this user open `path`. It owns nothing and is in no group of anybody's."""
         try:
-            # Each link on the way and what it leads to.
+            # Both the way to a link and what it leads to.
             return all(self._can_read(place) for place in (path.absolute(), path.resolve(strict=True)))
         except OSError:
             return False
@@ -32,9 +41,12 @@ class Account:
         places = (sys.executable, sys.prefix, sys.base_prefix, sysconfig.get_path("purelib"), __file__)
         return all(self.can_read(Path(place)) for place in places)
 
+    def can_pass(self, folder: Path) -> bool:
+        """Whether file modes let this user reach what lies in `folder`."""
+        return all(each.stat().st_mode & stat.S_IXOTH for each in (folder.resolve(), *folder.resolve().parents))
+
     def _can_read(self, path: Path) -> bool:
-        passable = all(folder.stat().st_mode & stat.S_IXOTH for folder in path.parents)
-        return passable and bool(path.stat().st_mode & stat.S_IROTH)
+        return self.can_pass(path.parent) and bool(path.stat().st_mode & stat.S_IROTH)
 
 
 def servers_account() -> Account | None:
@@ -42,7 +54,7 @@ def servers_account() -> Account | None:
     if os.geteuid() != 0:
         return None
     try:
-        entry = pwd.getpwnam(_NOBODY)
+        uid = pwd.getpwnam(_NOBODY).pw_uid
     except KeyError:
-        return Account(65534, 65534)
-    return Account(entry.pw_uid, entry.pw_gid)
+        uid = 65534
+    return Account(uid, gid=secrets.choice(_GROUPS))

@@ -16,7 +16,6 @@ its servers. And forking, dropping privileges and exec are safe here, which they
 """
 
 import contextlib
-import ctypes
 import json
 import os
 import select
@@ -212,6 +211,8 @@ def _drop_privileges(uid: int, gid: int, *, read_all: bool) -> None:
 
 
 def _keep_one_capability() -> None:
+    import ctypes
+
     libc = ctypes.CDLL(None, use_errno=True)
     header = (ctypes.c_uint32 * 2)(_CAP_VERSION_3, 0)
     sets = (ctypes.c_uint32 * 6)()  # effective, permitted, inheritable of capabilities 0 to 31, then of 32 to 63
@@ -225,11 +226,16 @@ def _keep_one_capability() -> None:
 
 
 def _prctl(*arguments: int) -> None:
+    # Not on top: the owner, who imports this module too, has no use for it.
+    import ctypes
+
     padded = [ctypes.c_ulong(argument) for argument in (*arguments, 0, 0, 0, 0)[:5]]
     _check(ctypes.CDLL(None, use_errno=True).prctl(*padded), "prctl")
 
 
 def _check(result: int, call: str) -> None:
+    import ctypes
+
     if result != 0:
         raise OSError(ctypes.get_errno(), f"{call}: {os.strerror(ctypes.get_errno())}")
 

@@ -83,7 +83,7 @@ class EmbeddedRuntime:
         self._cancelled = threading.Event()
         self._idle = threading.Condition()
         self._starting = 0
-        self._sweeper = threading.Thread(target=sweep, args=(self._account,), name="triton-sweep", daemon=True)
+        self._sweeper = threading.Thread(target=sweep, name="triton-sweep", daemon=True)
         self._sweeper.start()
 
     def start(self, recipe: ServiceRecipe, probe: Probe, report: Report) -> Placement:
@@ -117,7 +117,7 @@ class EmbeddedRuntime:
         raise AssertionError("unreachable: the last try returns or raises")
 
     def logs(self, service: str, lines: int) -> str:
-        return redacted(_tail(self._directory.path / "logs" / f"{service}.log", lines), self._secrets)
+        return redacted(_tail(self._directory.logs / f"{service}.log", lines), self._secrets)
 
     def stop(self) -> None:
         self._cancelled.set()
@@ -152,7 +152,7 @@ class EmbeddedRuntime:
                 f"{recipe.title} could not be started.",
                 where=str(self._directory.path),
                 cause=self._explained(error),
-                hint="see that TMPDIR is on a disk with room from which programs may run, or set TRITON_RUNTIME=docker",
+                hint=f"{packages.INSTALL} --force-reinstall, or set TRITON_RUNTIME=docker",
             ) from error
         finally:
             with self._idle:
@@ -178,14 +178,13 @@ class EmbeddedRuntime:
         """Make the server's data directory; returns the template that it is a copy of, if it is one."""
         template = server.recipe.process.template
         if template is None:
-            self._directory.make(f"{server.recipe.name}/data")
             return None
         cached = self._cache.find(server.recipe.name, template)
 
         def initialise() -> None:
             report(Phase.CREATE, "initialising its data directory")
             for number, command in enumerate(template.commands):
-                text = self._directory.write(server.folder, f"input-{number}", command.input)
+                text = self._directory.input(f"{server.recipe.name}-{number}", command.input)
                 self._run_to_end(server, command.argv, text)
 
         def make(path: Path) -> None:
@@ -216,7 +215,7 @@ class EmbeddedRuntime:
                 where=f"{Path(server.resolved(argv)[0]).name}, which makes {server.data}",
                 cause=_ended(status),
                 log=_tail(server.log, failures.LOG_LINES),
-                hint="see that the disk has room and that TMPDIR is not mounted noexec",
+                hint=f"df -h {self._directory.path.parent} tells whether the disk has room",
             )
 
     def _run(
@@ -235,7 +234,7 @@ class EmbeddedRuntime:
                 argv=resolved,
                 environment=self._environment_of_servers(),
                 log=log,
-                folder=self._directory.path,
+                folder=self._directory.temporary,
                 input=text,
                 as_root=as_root,
                 read_all=not as_root and self._has_to_read_all(resolved),
@@ -256,11 +255,10 @@ class EmbeddedRuntime:
 
     def _environment_of_servers(self) -> dict[str, str]:
         ours = process_environment()
-        path = str(self._directory.path)
         return {
             "PATH": ours.get("PATH", os.defpath),
-            "HOME": path,
-            "TMPDIR": str(self._directory.path / "tmp"),
+            "HOME": str(self._directory.temporary),
+            "TMPDIR": str(self._directory.temporary),
             "LC_ALL": "C.UTF-8" if sys.platform != "darwin" else "en_US.UTF-8",
             # As in the images, whatever this machine's own is.
             "TZ": "UTC",
@@ -325,18 +323,16 @@ class _Server:
 
     def __init__(self, recipe: ServiceRecipe, directory: PrivateDirectory, host: str) -> None:
         self.recipe = recipe
-        self.folder = directory.make(recipe.name)
-        self.data = self.folder / "data"
-        self.log = directory.path / "logs" / f"{recipe.name}.log"
+        process = recipe.process
+        self._folder = directory.make(recipe.name, process.files, with_data=process.template is None)
+        self.data = self._folder / "data"
+        self.log = directory.logs / f"{recipe.name}.log"
         self.log_start = 0
         """Where in the log the words of this try begin."""
         self.ports: dict[str, int] = {}
         self.child: Child | None = None
         self._host = host
         self._sockets = directory.sockets
-        self._files = {
-            name: directory.write(self.folder, name, content) for name, content in recipe.process.files.items()
-        }
 
     @property
     def where(self) -> str:
@@ -364,7 +360,7 @@ class _Server:
             return str(values[plain])
         if kind == "port":
             return str(self.ports[name])
-        return str(self._files[name] if kind == "file" else packages.program(name))
+        return str(self._folder / name if kind == "file" else packages.program(name))
 
 
 def _loopback(address: str) -> str:

@@ -86,7 +86,7 @@ class Guard:
         self._last_id = 0
         self._gone = False
         self._socket, theirs = socket.socketpair()
-        log = directory.path / "logs" / "guard.log"
+        log = directory.logs / "guard.log"
         try:
             with theirs, log.open("ab") as output:
                 self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and script

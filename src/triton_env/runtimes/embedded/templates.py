@@ -13,7 +13,6 @@ from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 
-from filelock import FileLock, Timeout
 from platformdirs import user_cache_path
 
 from triton_env.errors import StartCancelled
@@ -71,6 +70,9 @@ class TemplateCache:
             with suppress(OSError):
                 os.utime(path)
             return True
+        # Only here: most starts find what they need.
+        from filelock import FileLock, Timeout
+
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         lock = FileLock(path.with_suffix(".lock"), mode=0o600, thread_local=False)
         while True:

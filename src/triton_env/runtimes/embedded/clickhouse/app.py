@@ -73,6 +73,7 @@ class Application:
         self.idle = self._workers.close(_STOP_TIMEOUT)
         if self.idle:
             self._sessions.close()
+            self._queries.close()
 
     async def _http(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
         method, path = scope["method"], scope["path"]

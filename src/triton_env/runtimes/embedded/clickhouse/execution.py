@@ -82,8 +82,8 @@ class Execution:
 
     def run(self, text: bytes, statement: Statement, buffer_size: int) -> Answer:
         """Run a statement without data; of a streamed result, `buffer_size` bytes are fetched at once."""
-        self._check(text, statement)
         self.lease.prepare(self.request, statement.verb)
+        query_class = self._check(text, statement)
         if self.request.readonly == 1 and self.lease.session is None:
             self.lease.connection.run("SET readonly = 1")
         if statement.verb == "SYSTEM" and (number := _SIGNALS.get(" ".join(sql.keywords(text, 2)))):
@@ -107,6 +107,10 @@ class Execution:
             self._stream(text, name, buffer_size, answer)
         else:
             self._whole(text, statement, name, buffer_size, answer)
+        if query_class != chdb.READ_ONLY:
+            self.lease.forget_others()
+        elif answer.stream is None and not watched and self.request.readonly != 1:
+            self.lease.reusable = True
         return answer
 
     def _stream(self, text: bytes, name: str, buffer_size: int, answer: Answer) -> None:
@@ -171,6 +175,7 @@ class Execution:
 
     def create_table(self, name: str, structure: str) -> None:
         """Make a temporary table; `structure` as a string literal."""
+        self.lease.keep_from_others()
         self.lease.connection.run(
             f"CREATE TEMPORARY TABLE {sql.identifier(name)} ENGINE = Memory EMPTY AS SELECT * FROM null({structure})"  # noqa: S608
         )
@@ -185,7 +190,8 @@ class Execution:
         """Remove a temporary table."""
         self.lease.connection.run(f"DROP TEMPORARY TABLE IF EXISTS {sql.identifier(name)}")
 
-    def _check(self, text: bytes, statement: Statement) -> None:
+    def _check(self, text: bytes, statement: Statement) -> int:
+        """Refuse what must not run; returns the class of the statement."""
         if not statement.verb and not text.strip(b"; \t\r\n\f\v"):
             raise ServerError(SYNTAX_ERROR, "Syntax error: failed at position 1 (end of query): Empty query")
         query_class, count = self.lease.connection.classify(text)
@@ -200,6 +206,7 @@ class Execution:
             harmless = query_class in (chdb.READ_ONLY, chdb.UNKNOWN)
             if not harmless and not (level > 1 and statement.verb in ("SET", "USE")):
                 raise ServerError(READONLY, f"{_USER}: Cannot execute query in readonly mode")
+        return query_class
 
     def _refuse_process_memory(self, text: bytes) -> None:
         """The table function Python reads variables of the process by name: the server's own, here."""

@@ -15,6 +15,7 @@ from .engine import Counters, Engine, InsertStream
 from .errors import QUERY_WITH_SAME_ID_IS_ALREADY_RUNNING, SYNTAX_ERROR, ServerError
 from .execution import DEFAULT_FORMAT, Answer, Execution
 from .external import MultipartReader, is_form
+from .pool import ConnectionPool
 from .request import QueryRequest, form_pairs
 from .respond import Responder
 from .response import formatted_exception
@@ -46,8 +47,13 @@ class QueryHandler:
 
     def __init__(self, config: ServerConfig, engine: Engine, sessions: SessionManager, workers: Workers) -> None:
         self._config, self._engine, self._sessions, self._workers = config, engine, sessions, workers
+        self._pool = ConnectionPool(engine, config.workers)
         self._responder = Responder(engine, workers)
         self._running: dict[str, Lease] = {}
+
+    def close(self) -> None:
+        """Close what idles; nothing may be running any more."""
+        self._pool.close()
 
     async def answer(self, request: QueryRequest, user: str, receive: Receive, send: Send) -> None:
         """Run what `request` asks for and send the result.
@@ -75,9 +81,9 @@ class QueryHandler:
             raise ServerError(QUERY_WITH_SAME_ID_IS_ALREADY_RUNNING, f"Query with id = {query_id} is already running.")
         if session_id:
             session = self._sessions.acquire(user, session_id, timeout, request.flag("session_check"))
-            lease = Lease(self._engine, session=session)
+            lease = Lease(self._engine, self._pool, session=session)
         else:
-            lease = Lease(self._engine, readonly=2 if request.readonly == 2 else 0)
+            lease = Lease(self._engine, self._pool, readonly=2 if request.readonly == 2 else 0)
         self._running[query_id] = lease
 
         def release() -> None:

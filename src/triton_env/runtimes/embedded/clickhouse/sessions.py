@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from . import sql
 from .engine import Connection, Engine
 from .errors import SESSION_IS_LOCKED, SESSION_NOT_FOUND, UNKNOWN_SETTING, ServerError
+from .pool import ConnectionPool, State
 from .request import QueryRequest
 
 
@@ -61,13 +62,17 @@ class Session:
 class Lease:
     """One request's use of a connection. Its methods block, and may be called from any worker thread."""
 
-    def __init__(self, engine: Engine, readonly: int = 0, session: Session | None = None) -> None:
-        self._engine, self._readonly, self.session = engine, readonly, session
+    def __init__(self, engine: Engine, pool: ConnectionPool, readonly: int = 0, session: Session | None = None) -> None:
+        self._engine, self._pool, self._readonly, self.session = engine, pool, readonly, session
         self._connection = None if session is None else session.connection
+        self._state: State | None = None
         self._prepared = False
         # A request that is given up may be cleaned up while its last call still runs.
         self.lock = threading.RLock()
+        self._cancel_lock = threading.Lock()
+        self._cancelled = False
         self.cancellable = False
+        self.reusable = False
 
     @property
     def connection(self) -> Connection:
@@ -84,18 +89,36 @@ class Lease:
         if self.session is not None:
             self.session.prepare(request, verb)
         else:
-            database = request.database or self._engine.default_database
+            self._prepare_own(request)
+        if request.roles:
+            self.keep_from_others()
+            self.connection.run("SET ROLE " + ", ".join(sql.identifier(role) for role in request.roles))
+
+    def _prepare_own(self, request: QueryRequest) -> None:
+        database = request.database or self._engine.default_database
+        state = State.of(database, self._readonly, request.settings)
+        self._connection = self._pool.take(state)
+        if self._connection is None:
             if database != "default":
                 self.connection.run(f"USE {sql.identifier(database)}")
             set_settings(self.connection, request.settings)
-        if request.roles:
-            self.connection.run("SET ROLE " + ", ".join(sql.identifier(role) for role in request.roles))
+        self._state = state
+
+    def keep_from_others(self) -> None:
+        """The connection gets something of this request's own: nobody else may have it afterwards."""
+        self._state = None
+
+    def forget_others(self) -> None:
+        """A statement changed more than data: idle connections may rest on what it changed."""
+        self._pool.clear()
 
     def cancel(self) -> None:
         """Ask the engine to stop the query, if stopping it leaves nothing half done."""
-        connection = self._connection
-        if self.cancellable and connection is not None:
-            self._engine.cancel(connection)
+        with self._cancel_lock:
+            connection = self._connection
+            if self.cancellable and connection is not None:
+                self._cancelled = True
+                self._engine.cancel(connection)
 
     @property
     def closed(self) -> bool:
@@ -104,10 +127,17 @@ class Lease:
 
     def close(self) -> None:
         """Give the connection up; harmless when repeated."""
-        with self.lock:
-            if self.session is None and self._connection is not None:
-                self._connection.close()
-                self._connection = None
+        if self.session is not None:
+            return
+        # Whoever gets the connection next must not be hit by a cancellation that was meant for this request.
+        with self.lock, self._cancel_lock:
+            connection, self._connection = self._connection, None
+        if connection is None:
+            return
+        if self.reusable and self._state is not None and not self._cancelled:
+            self._pool.give(self._state, connection)
+        else:
+            connection.close()
 
 
 def set_settings(connection: Connection, settings: Mapping[str, str]) -> None:
