@@ -381,6 +381,8 @@ def main(rounds: int, patterns: str, form: str | None) -> None:
     try:
         _rounds(bench, measurements, rounds, samples)
         interrupted = False
+    except KeyboardInterrupt:
+        raise SystemExit(128 + signal.SIGINT) from None
     finally:
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_IGN)

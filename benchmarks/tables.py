@@ -64,7 +64,7 @@ class Line:
 
     def cells(self) -> tuple[str, str, str, str]:
         """Title, median, ratio, aim."""
-        ratio = "" if self.ratio is None else f"{self.ratio:.2f} ×"
+        ratio = "" if self.ratio is None else f"{self.ratio:.2f} x"
         return self.row.title, _seconds(self.median), ratio, self.verdict
 
 

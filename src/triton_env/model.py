@@ -91,7 +91,7 @@ class DataTemplate:
 
     Attributes:
         distribution: the Python distribution whose version tells one result from another.
-        commands: what makes {data}, which does not exist before.
+        commands: what fills {data}, an empty directory.
     """
 
     distribution: str
@@ -112,6 +112,7 @@ class ProcessRecipe:
         requires: the Python distributions that it consists of.
         files: configuration files by name, which may hold secrets: only the server's user can read them.
         template: how the data directory is initialised; None for an empty one.
+        storage: what the data directory is on.
         stop_signal: what ends it. SIGKILL, unless that would leave something behind: the data is thrown away.
     """
 
@@ -119,6 +120,7 @@ class ProcessRecipe:
     requires: tuple[str, ...]
     files: Mapping[str, str] = field(default_factory=dict, repr=False)
     template: DataTemplate | None = None
+    storage: Storage = Storage.MEMORY
     stop_signal: str = "SIGKILL"
 
 

@@ -32,7 +32,7 @@ def engine() -> Iterator[docker.DockerClient]:
 
 @pytest.fixture(scope="module")
 def env() -> Iterator[TritonEnvironment]:
-    with TritonEnvironment() as environment:
+    with TritonEnvironment(runtime="docker") as environment:
         yield environment
 
 

@@ -1,4 +1,4 @@
-"""The documents keep their word: code runs, commands parse, help is the real help, tables are the code's, links lead."""
+"""The documents keep their word: code runs, commands parse, shown help is real, tables are the code's, links lead."""
 
 import ast
 import asyncio
@@ -13,7 +13,7 @@ import shlex
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 from urllib.parse import unquote, urlsplit
@@ -29,15 +29,16 @@ from triton_env.cli import COMMANDS, command_line
 from triton_env.cli import run as run_command
 from triton_env.cli.signals import END_SIGNALS, Interrupted
 from triton_env.runtimes.owner import LABEL, Owner
+from triton_env.services import Service
 from triton_env.settings import RUNTIME_NAMES
 
 REFERENCE = ROOT / "docs" / "reference"
 ALL_BLOCKS = [block for document in DOCUMENTS for block in blocks(document)]
 OF_OTHERS = {
     "CI": "the tests",
-    "AWS_CONFIG_FILE": "boto3",
     "DOCKER_HOST": "the Docker SDK",
     "HTTP_PROXY": "many programs",
+    "TMPDIR": "Python",
     "HTTPS_PROXY": "many programs",
     "NO_PROXY": "many programs",
     "RYUK_CONTAINER_IMAGE": "Testcontainers",
@@ -52,12 +53,18 @@ FLEXIBLE = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 
 
 @pytest.fixture(scope="module")
-def env(callers_choice: object) -> Iterator[TritonEnvironment]:
+def docker_env(callers_choice: Mapping[str, str]) -> Iterator[TritonEnvironment]:
     with pytest.MonkeyPatch.context() as monkeypatch:
-        for name, value in dict(callers_choice).items():  # type: ignore[call-overload]
+        for name, value in callers_choice.items():
             monkeypatch.setenv(name, value)
         with TritonEnvironment(runtime="docker") as environment:
             yield environment
+
+
+@pytest.fixture(scope="module")
+def embedded_env() -> Iterator[TritonEnvironment]:
+    with TritonEnvironment(runtime="embedded") as environment:
+        yield environment
 
 
 def selected(*languages: str) -> list[Any]:
@@ -72,23 +79,29 @@ def of_each_document() -> list[Any]:
 
 
 def with_code_to_run() -> list[Any]:
+    """Documents with the fixture that is their `env`: all but one need an engine."""
     return [
-        pytest.param(document, id=title(document))
+        pytest.param(document, "embedded_env", id=title(document))
+        if document.stem == "embedded"
+        else pytest.param(document, "docker_env", id=title(document), marks=pytest.mark.docker)
         for document in DOCUMENTS
         if any((block.language == "python" and not block.no_run) or "run" in block.words for block in blocks(document))
     ]
 
 
-@pytest.mark.docker
-@pytest.mark.timeout(300)
-@pytest.mark.parametrize("document", with_code_to_run())
-def test_its_code_runs(document: Path, env: TritonEnvironment, monkeypatch: pytest.MonkeyPatch) -> None:
+# The longest document starts half a dozen environments, beside other tests on a small machine.
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize(("document", "fixture"), with_code_to_run())
+def test_its_code_runs(
+    document: Path, fixture: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A document is one program: its blocks run from top to bottom, in one namespace and one empty folder.
 
     `env` is a running environment at the start of each block: the document's own where it has started one, else the
     shared one. A block with `file=NAME` is saved under that name instead, console blocks with the word `run` are run in
     a shell, and both see each other's files.
     """
+    env: TritonEnvironment = request.getfixturevalue(fixture)
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
     namespace: dict[str, Any] = {"__name__": "__main__"}
     printed = ""
@@ -159,9 +172,9 @@ def docstring_examples() -> list[Any]:
 
 @pytest.mark.docker
 @pytest.mark.parametrize("test", docstring_examples())
-def test_docstring_examples_run(test: doctest.DocTest, env: TritonEnvironment) -> None:
+def test_docstring_examples_run(test: doctest.DocTest, docker_env: TritonEnvironment) -> None:
     words: list[str] = []
-    test.globs["env"] = env
+    test.globs["env"] = docker_env
     results = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS).run(test, out=words.append, clear_globs=False)
     assert results.attempted > 0
     assert results.failed == 0, "".join(words)
@@ -359,10 +372,10 @@ def test_the_tables_of_members_are_complete() -> None:
 
 def public(kind: type) -> set[str]:
     members = {name for name in dir(kind) if not name.startswith("_")}
-    # What services are made with is for runtimes; `placement` is set where a service is made.
-    if hasattr(kind, "recipe"):
+    # `placement` is set where a service is made; what services are made with and by is for environments alone.
+    if issubclass(kind, Service):
         members |= {"placement"}
-        members -= {"recipe", "fresh_credentials"}
+        members -= {"recipe", "fresh_credentials", "prepare"}
     return members
 
 

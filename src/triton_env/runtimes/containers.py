@@ -73,19 +73,22 @@ class DockerRuntime:
         self._cancelled = threading.Event()
         self._idle = threading.Condition()
         self._starting = 0
+        # Beside the services, not before them: Ryuk takes a second to start.
+        self._reaper = threading.Thread(target=_ensure_reaper, args=(self._engine,), daemon=True)
+        self._reaper.start()
 
     def start(self, recipe: ServiceRecipe, probe: Probe, report: Report) -> Placement:
+        self._secrets |= recipe.secrets
+        report(Phase.PULL, "")
+        volumes = self._engine.ensure_image(
+            recipe.container.image,
+            recipe.container.image_variable,
+            self._settings,
+            lambda words: report(Phase.PULL, words),
+            self._cancelled,
+        )
+        # From here on there is something to remove. A pull is not waited for by `stop`.
         with self._in_flight():
-            self._secrets |= recipe.secrets
-            report(Phase.PULL, "")
-            volumes = self._engine.ensure_image(
-                recipe.container.image,
-                recipe.container.image_variable,
-                self._settings,
-                lambda words: report(Phase.PULL, words),
-                self._cancelled,
-            )
-            _ensure_reaper(self._engine)
             for tries_left in reversed(range(_PORT_TRIES)):
                 report(Phase.CREATE, "")
                 ports = self._host_ports(recipe)
@@ -119,6 +122,7 @@ class DockerRuntime:
     def stop(self) -> None:
         self._cancelled.set()
         try:
+            self._reaper.join(_IN_FLIGHT_TIMEOUT)
             with self._idle:
                 still_starting = self._starting > 0
             # Twice, where services are still starting: what goes in the first round ends the requests that their

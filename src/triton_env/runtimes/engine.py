@@ -197,8 +197,12 @@ class Engine:
         return ""
 
     def publisher_of(self, port: int) -> str:
-        """The container that publishes `port` on this engine, in words; empty if none does."""
-        for container in self.client.api.containers(filters={"publish": str(port)}):
+        """The container that publishes `port` on this engine, in words; empty if none does or it cannot be told."""
+        try:
+            publishers = self.client.api.containers(filters={"publish": str(port)})
+        except _FOREIGN:
+            return ""
+        for container in publishers:
             name = (container.get("Names") or [container["Id"][:12]])[0].lstrip("/")
             ours = ", of triton-env" if LABEL in (container.get("Labels") or {}) else ""
             return f"the container {name} (image {container.get('Image')}{ours})"
@@ -232,7 +236,9 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
             continue
         seen.add(id(current))
         yield current
-        following += [nested for nested in (current.__cause__, current.__context__) if nested is not None]
+        # What was being handled is of interest only where nothing was named as the cause.
+        below = current.__cause__ or current.__context__
+        following += [below] if below is not None else []
         following += [nested for nested in current.args if isinstance(nested, BaseException)]
 
 

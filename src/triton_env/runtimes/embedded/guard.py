@@ -2,16 +2,16 @@
 
 Run as a script in a process of its own, with the standard library alone, so that it is there within some 20 ms:
 
-    python -I -S guard.py SOCKET_FD OWNER_PID DIRECTORY LOCK_NAME
+    python -I -S guard.py SOCKET_FD OWNER_PID LOCK_NAME DIRECTORY...
 
-The owner sends one JSON object a line through the socket, {"id", "argv", "env", "cwd", "log", "input", "account",
-"read_all", "stop"} to start a process or {"id", "end": true} to end one, and is told {"id", "pid"} or {"id",
-"error"}, and {"id", "status"} when it has ended.
+The owner sends one JSON object a line through the socket: {"id", "argv", "env", "cwd", "log", "input", "output",
+"account", "read_all", "stop"} to start a process or {"id", "end": true} to end one. It is told {"id", "pid"} or
+{"id", "error"}, and {"id", "status"} when the process has ended.
 
 Why a process between the owner and the servers: PR_SET_PDEATHSIG fires when the *thread* that forked ends, and an
 owner forks in threads that end early; macOS has no such thing at all. The guard has one thread. It sees the end of
 its owner, by SIGKILL too, as the end of the socket (or as another parent, where a fork of the owner keeps the socket
-open), then ends the servers and removes their directory. Should the guard itself be killed, PR_SET_PDEATHSIG ends
+open), then ends the servers and removes their directories. Should the guard itself be killed, PR_SET_PDEATHSIG ends
 its servers. And forking, dropping privileges and exec are safe here, which they are not in a process with threads.
 """
 
@@ -177,9 +177,11 @@ def _become(request: dict[str, Any], guard: int) -> None:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGPIPE, signal.SIGCHLD):
         signal.signal(number, signal.SIG_DFL)
     os.umask(0o077)
-    os.dup2(os.open(request["input"] or os.devnull, os.O_RDONLY), 0)
+    # All opened with the owner's rights.
+    os.dup2(os.open(request["input"], os.O_RDONLY), 0)
     log = os.open(request["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-    os.dup2(log, 1)
+    output = request["output"] and os.open(request["output"], os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    os.dup2(output or log, 1)
     os.dup2(log, 2)
     os.chdir(request["cwd"])
     if request["account"]:
@@ -292,7 +294,8 @@ def main() -> None:
         guard.serve()
     finally:
         guard.end()
-        remove(sys.argv[3], sys.argv[4])
+        for directory in sys.argv[4:]:
+            remove(directory, sys.argv[3])
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from ipaddress import ip_address
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import psutil
 
@@ -22,14 +22,20 @@ from triton_env.errors import (
     StartCancelled,
     StartFailed,
 )
-from triton_env.model import Endpoint, Placement, Probe, ServiceRecipe
+from triton_env.model import Endpoint, Placement, Probe, ServiceRecipe, Storage
 from triton_env.readiness import DeadlineExceeded, wait_until_ready
 from triton_env.redaction import redacted
 from triton_env.runtimes import failures
 from triton_env.runtimes.base import Report
 from triton_env.runtimes.embedded import packages
 from triton_env.runtimes.embedded.account import servers_account
-from triton_env.runtimes.embedded.directory import PrivateDirectory, sweep
+from triton_env.runtimes.embedded.directory import (
+    PrivateDirectory,
+    disk_base,
+    memory_base,
+    sweep,
+    write_private,
+)
 from triton_env.runtimes.embedded.spawner import CannotRun, Child, Guard, GuardGone, Program
 from triton_env.runtimes.embedded.templates import TemplateCache
 from triton_env.runtimes.ports import free_port, listener_on
@@ -71,11 +77,19 @@ class EmbeddedRuntime:
         self._environment = environment
         self._host = _loopback(settings.triton_bind_address)
         self._account = servers_account()
-        self._directory = PrivateDirectory(environment, self._account)
+        self._directories: list[PrivateDirectory] = []
+        bases = [base for base in (disk_base(), memory_base()) if base]
         try:
-            self._guard = Guard(self._directory)
+            for base in bases:
+                self._directories.append(PrivateDirectory(environment, self._account, base))
+            self._disk, self._memory = self._directories[0], self._directories[-1]
+            self._logs = self._disk.own_folder("logs")
+            self._inputs = self._disk.own_folder("input")
+            self._sockets = self._disk.servers_folder("run")
+            self._temporary = self._disk.servers_folder("tmp")
+            self._guard = Guard(self._directories, self._account, self._logs / "guard.log")
         except RuntimeUnavailable:
-            self._directory.remove()
+            self._remove_directories()
             raise
         self._cache = TemplateCache()
         self._python_is_readable = self._account is None or self._account.can_run_python()
@@ -83,7 +97,7 @@ class EmbeddedRuntime:
         self._cancelled = threading.Event()
         self._idle = threading.Condition()
         self._starting = 0
-        self._sweeper = threading.Thread(target=sweep, name="triton-sweep", daemon=True)
+        self._sweeper = threading.Thread(target=sweep, args=(bases,), name="triton-sweep", daemon=True)
         self._sweeper.start()
 
     def start(self, recipe: ServiceRecipe, probe: Probe, report: Report) -> Placement:
@@ -91,13 +105,16 @@ class EmbeddedRuntime:
             self._secrets |= recipe.secrets
             report(Phase.CREATE, "")
             packages.check((recipe,))
-            server = _Server(recipe, self._directory, self._host)
+            server = self._server(recipe)
             template = self._make_data(server, report)
             for tries_left in reversed(range(_PORT_TRIES)):
                 server.ports = self._ports(recipe)
                 report(Phase.BOOT, "")
                 server.log_start = server.log.stat().st_size if server.log.exists() else 0
-                server.child = self._run(server, recipe.process.argv, server.log, stop=recipe.process.stop_signal)
+                program = self._program(
+                    server, server.resolved(recipe.process.argv), stop_signal=recipe.process.stop_signal
+                )
+                server.child = self._guard.start(program)
                 try:
                     self._wait(server, probe)
                 except _PortConflict as conflict:
@@ -117,7 +134,7 @@ class EmbeddedRuntime:
         raise AssertionError("unreachable: the last try returns or raises")
 
     def logs(self, service: str, lines: int) -> str:
-        return redacted(_tail(self._directory.logs / f"{service}.log", lines), self._secrets)
+        return redacted(_tail(self._logs / f"{service}.log", lines), self._secrets)
 
     def stop(self) -> None:
         self._cancelled.set()
@@ -125,16 +142,31 @@ class EmbeddedRuntime:
         with self._idle:
             self._idle.wait_for(lambda: self._starting == 0, timeout=_IN_FLIGHT_TIMEOUT)
         self._sweeper.join(_IN_FLIGHT_TIMEOUT)
-        try:
-            # The guard did, unless it was killed, or a start that was called off wrote one more file.
-            self._directory.remove()
-        except OSError as error:
+        # The guard did, unless it was killed, or a start that was called off wrote one more file.
+        if problems := self._remove_directories():
+            paths = " ".join(str(directory.path) for directory in self._directories)
             raise CleanupFailed(
-                f"The directory of the environment {self._environment} could not be removed.",
-                where=str(self._directory.path),
-                cause=str(error),
-                hint=f"rm -rf {self._directory.path}",
-            ) from error
+                f"The directories of the environment {self._environment} could not be removed.",
+                where=paths,
+                cause="\n".join(problems),
+                hint=f"rm -rf {paths}",
+            )
+
+    def _remove_directories(self) -> list[str]:
+        problems: list[str] = []
+        for directory in self._directories:
+            try:
+                directory.remove()
+            except OSError as error:
+                problems.append(str(error))
+        return problems
+
+    def _server(self, recipe: ServiceRecipe) -> "_Server":
+        process = recipe.process
+        folder = self._disk.servers_folder(recipe.name, process.files)
+        storage = self._memory if process.storage is Storage.MEMORY else self._disk
+        data = storage.servers_folder(f"{recipe.name}-data")
+        return _Server(recipe, folder, data, self._sockets, self._logs / f"{recipe.name}.log", self._host)
 
     @contextmanager
     def _in_flight(self, recipe: ServiceRecipe) -> Iterator[None]:
@@ -150,7 +182,7 @@ class EmbeddedRuntime:
                 raise StartCancelled("The start was called off.") from error
             raise StartFailed(
                 f"{recipe.title} could not be started.",
-                where=str(self._directory.path),
+                where=str(self._disk.path),
                 cause=self._explained(error),
                 hint=f"{packages.INSTALL} --force-reinstall, or set TRITON_RUNTIME=docker",
             ) from error
@@ -175,71 +207,60 @@ class EmbeddedRuntime:
         }
 
     def _make_data(self, server: "_Server", report: Report) -> Path | None:
-        """Make the server's data directory; returns the template that it is a copy of, if it is one."""
+        """Fill the server's data directory; returns the template that it is a copy of, if it is one."""
         template = server.recipe.process.template
         if template is None:
             return None
         cached = self._cache.find(server.recipe.name, template)
+        initialised = False
 
         def initialise() -> None:
+            nonlocal initialised
             report(Phase.CREATE, "initialising its data directory")
             for number, command in enumerate(template.commands):
-                text = self._directory.input(f"{server.recipe.name}-{number}", command.input)
-                self._run_to_end(server, command.argv, text)
+                text = write_private(self._inputs / f"{server.recipe.name}-{number}", command.input)
+                self._run_to_end(server, command.argv, input=text)
+            initialised = True
 
         def make(path: Path) -> None:
             initialise()
-            # As root where that is what we are: the cache is ours, not the servers' user's.
-            self._run_to_end(server, (_cp(), "-R", str(server.data), str(path)), as_root=True)
+            self._run_to_end(server, (_tar(), "-cf", "-", "-C", str(server.data), "."), output=path)
 
         try:
-            was_there = self._cache.get(cached, make, self._cancelled)
+            self._cache.get(cached, make, self._cancelled)
         except OSError as error:
             _log.debug("no template cache in %s: %s", self._cache.folder, error)
-            if not server.data.exists():
+            if not initialised:
                 initialise()
+        if initialised:
             return None
-        if not was_there and server.data.exists():
-            return None
-        self._run_to_end(server, (_cp(), "-R", str(cached), str(server.data)))
+        try:
+            self._run_to_end(server, (_tar(), "-xf", "-", "-C", str(server.data)), input=cached)
+        except ServiceExited:
+            self._cache.discard(cached)
+            raise
         return cached
 
-    def _run_to_end(
-        self, server: "_Server", argv: tuple[str, ...], text: Path | None = None, *, as_root: bool = False
-    ) -> None:
-        child = self._run(server, argv, server.log, text=text, as_root=as_root)
-        status = self._guard.wait(child)
+    def _run_to_end(self, server: "_Server", argv: tuple[str, ...], **files: Path) -> None:
+        resolved = server.resolved(argv)
+        status = self._guard.wait(self._guard.start(self._program(server, resolved, **files)))
         if status != 0:
             raise failures.service_exited(
                 server.recipe,
-                where=f"{Path(server.resolved(argv)[0]).name}, which makes {server.data}",
+                where=f"{Path(resolved[0]).name}, which makes {server.data}",
                 cause=_ended(status),
                 log=_tail(server.log, failures.LOG_LINES),
-                hint=f"df -h {self._directory.path.parent} tells whether the disk has room",
+                hint=f"df -h {server.data} {self._cache.folder} tells whether there is room",
             )
 
-    def _run(
-        self,
-        server: "_Server",
-        argv: tuple[str, ...],
-        log: Path,
-        *,
-        text: Path | None = None,
-        as_root: bool = False,
-        stop: str = "SIGKILL",
-    ) -> Child:
-        resolved = server.resolved(argv)
-        return self._guard.start(
-            Program(
-                argv=resolved,
-                environment=self._environment_of_servers(),
-                log=log,
-                folder=self._directory.temporary,
-                input=text,
-                as_root=as_root,
-                read_all=not as_root and self._has_to_read_all(resolved),
-                stop_signal=stop,
-            )
+    def _program(self, server: "_Server", resolved: tuple[str, ...], **options: Any) -> Program:
+        return Program(
+            argv=resolved,
+            environment=self._environment_of_servers(),
+            log=server.log,
+            folder=self._temporary,
+            read_all=self._has_to_read_all(resolved),
+            **options,
         )
 
     def _has_to_read_all(self, argv: tuple[str, ...]) -> bool:
@@ -248,17 +269,14 @@ class EmbeddedRuntime:
             return False
         if argv[0] == sys.executable:
             return not self._python_is_readable
-        sources = [Path(argv[0])]
-        if argv[0] == _cp():
-            sources.append(Path(argv[-2]))
-        return not all(self._account.can_read(path) for path in sources)
+        return not self._account.can_read(Path(argv[0]))
 
     def _environment_of_servers(self) -> dict[str, str]:
         ours = process_environment()
         return {
             "PATH": ours.get("PATH", os.defpath),
-            "HOME": str(self._directory.temporary),
-            "TMPDIR": str(self._directory.temporary),
+            "HOME": str(self._temporary),
+            "TMPDIR": str(self._temporary),
             "LC_ALL": "C.UTF-8" if sys.platform != "darwin" else "en_US.UTF-8",
             # As in the images, whatever this machine's own is.
             "TZ": "UTC",
@@ -321,18 +339,17 @@ class _PortConflict(Exception):
 class _Server:
     """One service: its files, and its process once there is one."""
 
-    def __init__(self, recipe: ServiceRecipe, directory: PrivateDirectory, host: str) -> None:
+    def __init__(self, recipe: ServiceRecipe, folder: Path, data: Path, sockets: Path, log: Path, host: str) -> None:
         self.recipe = recipe
-        process = recipe.process
-        self._folder = directory.make(recipe.name, process.files, with_data=process.template is None)
-        self.data = self._folder / "data"
-        self.log = directory.logs / f"{recipe.name}.log"
+        self.data = data
+        self.log = log
         self.log_start = 0
         """Where in the log the words of this try begin."""
         self.ports: dict[str, int] = {}
         self.child: Child | None = None
         self._host = host
-        self._sockets = directory.sockets
+        self._folder = folder
+        self._sockets = sockets
 
     @property
     def where(self) -> str:
@@ -390,8 +407,8 @@ def _listens(pid: int, placement: Placement) -> bool:
     return ports >= {endpoint.port for endpoint in placement.endpoints.values()}
 
 
-def _cp() -> str:
-    return shutil.which("cp") or "/bin/cp"
+def _tar() -> str:
+    return shutil.which("tar") or "/bin/tar"
 
 
 def _ended(status: int) -> str:

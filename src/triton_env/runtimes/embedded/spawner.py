@@ -6,13 +6,14 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from triton_env.errors import RuntimeUnavailable
+from triton_env.runtimes.embedded.account import Account
 from triton_env.runtimes.embedded.directory import LOCK_NAME, PrivateDirectory
 
 _GUARD = Path(__file__).with_name("guard.py")
@@ -37,8 +38,8 @@ class Program:
         environment: all its environment variables.
         log: the file to which its output is added.
         folder: where it runs.
-        input: a file to read from; None for no input.
-        as_root: keep the rights of this process instead of becoming the servers' user.
+        input: a file to read from, which only this process's user has to be able to read; None for no input.
+        output: a new file for its standard output, this process's user's; None for the log.
         read_all: let it read what file modes forbid to the servers' user.
         stop_signal: the name of the signal that ends it.
     """
@@ -48,7 +49,7 @@ class Program:
     log: Path
     folder: Path
     input: Path | None = None
-    as_root: bool = False
+    output: Path | None = None
     read_all: bool = False
     stop_signal: str = "SIGKILL"
 
@@ -72,30 +73,32 @@ class Guard:
     """Starts processes that end with this one.
 
     Args:
-        directory: removed by the guard when it ends.
+        directories: removed by the guard when it ends.
+        account: the servers' user; None where that is this process's.
+        log: where the guard itself may complain.
 
     Raises:
         RuntimeUnavailable: the guard cannot be started.
     """
 
-    def __init__(self, directory: PrivateDirectory) -> None:
-        self._account = directory.account
+    def __init__(self, directories: Sequence[PrivateDirectory], account: Account | None, log: Path) -> None:
+        self._account = account
         self._changed = threading.Condition()
         self._answers: dict[int, dict[str, Any]] = {}
         self._children: dict[int, Child] = {}
         self._last_id = 0
         self._gone = False
         self._socket, theirs = socket.socketpair()
-        log = directory.logs / "guard.log"
         try:
             with theirs, log.open("ab") as output:
                 self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and script
                     [
                         *(sys.executable, "-I", "-S", str(_GUARD)),
-                        *(str(theirs.fileno()), str(os.getpid()), str(directory.path), LOCK_NAME),
+                        *(str(theirs.fileno()), str(os.getpid()), LOCK_NAME),
+                        *(str(directory.path) for directory in directories),
                     ],
-                    # The lock lives as long as either of us.
-                    pass_fds=(theirs.fileno(), directory.lock),
+                    # The locks live as long as either of us.
+                    pass_fds=(theirs.fileno(), *(directory.lock for directory in directories)),
                     stdin=subprocess.DEVNULL,
                     stdout=output,
                     stderr=output,
@@ -119,7 +122,6 @@ class Guard:
             CannotRun: the system refuses.
             GuardGone: nothing is started any more.
         """
-        account = None if program.as_root or self._account is None else (self._account.uid, self._account.gid)
         with self._changed:
             self._last_id += 1
             number = self._last_id
@@ -129,8 +131,9 @@ class Guard:
             "env": dict(program.environment),
             "cwd": str(program.folder),
             "log": str(program.log),
-            "input": str(program.input) if program.input else "",
-            "account": account,
+            "input": str(program.input or os.devnull),
+            "output": str(program.output or ""),
+            "account": (self._account.uid, self._account.gid) if self._account else None,
             "read_all": program.read_all,
             "stop": program.stop_signal,
         }

@@ -28,6 +28,8 @@ def make_tag() -> str:
 
 def header_value(text: str) -> bytes:
     """`text` fit for a header: what came from a client must not end the header or start another."""
+    if text.isascii() and text.isprintable():
+        return text.encode()
     return "".join(character if 32 <= ord(character) != 127 else "?" for character in text).encode("latin-1", "replace")
 
 
