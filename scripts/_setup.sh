@@ -53,6 +53,33 @@ except RuntimeUnavailable as error:
 END
 }
 
+# Whether `serve` would run without Docker: since it was told to, or since Docker cannot be used here.
+embedded_is_needed() {
+    .venv/bin/python - <<'END'
+import sys
+
+from triton_env.errors import TritonError
+from triton_env.runtimes.choice import docker_problem
+from triton_env.services import SERVICES
+from triton_env.settings import Settings
+
+try:
+    settings = Settings()
+    recipes = [service.recipe(settings) for service in SERVICES.values()]
+    match settings.triton_runtime:
+        case "embedded":
+            needed = True
+        case "auto":
+            needed = bool(docker_problem(settings, recipes))
+        case _:
+            needed = False
+except TritonError:
+    # `serve` will say it better.
+    needed = False
+sys.exit(not needed)
+END
+}
+
 # Exports the *_IMAGE variables: the official images where they can be had, else stand-ins built here.
 choose_images() {
     local lines

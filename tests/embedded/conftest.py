@@ -44,7 +44,11 @@ class Server:
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(command, stdout=log, stderr=log)
         self.http = httpx.Client(base_url=self.url, auth=(USER, PASSWORD), timeout=60)
-        self._wait()
+        try:
+            self._wait()
+        except BaseException:
+            self.stop(signal.SIGKILL)
+            raise
 
     def _wait(self) -> None:
         deadline = time.monotonic() + 60
@@ -101,9 +105,12 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """The server that most tests share."""
     running = Server(tmp_path_factory.mktemp("clickhouse"))
     yield running
-    assert running.process.poll() is None, f"the server died: {running.log.read_text()}"
-    assert "Traceback" not in running.log.read_text()
-    assert running.stop() == 0
+    alive = running.process.poll() is None
+    status = running.stop()
+    log = running.log.read_text()
+    assert alive, f"the server died: {log}"
+    assert "Traceback" not in log
+    assert status == 0
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import httpx
@@ -23,6 +24,23 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("clickhouse")
 
 
+Start = Callable[..., Server]
+
+
+@pytest.fixture
+def start() -> Iterator[Start]:
+    """Starts servers, and sees that none is left whatever the test comes to."""
+    started: list[Server] = []
+
+    def begin(directory: Path, *options: str) -> Server:
+        started.append(Server(directory, *options))
+        return started[-1]
+
+    yield begin
+    for server in started:
+        server.stop(signal.SIGKILL)
+
+
 def fails(*options: str) -> str:
     result = subprocess.run([*MODULE, *options], capture_output=True, text=True, timeout=60)
     assert result.returncode not in (0, -signal.SIGSEGV)
@@ -31,8 +49,8 @@ def fails(*options: str) -> str:
     return result.stderr
 
 
-def test_data_outlives_the_process(directory: Path) -> None:
-    server = Server(directory)
+def test_data_outlives_the_process(directory: Path, start: Start) -> None:
+    server = start(directory)
     server.ask("CREATE TABLE t (a Int32) ENGINE = MergeTree ORDER BY a")
     server.ask("INSERT INTO t VALUES (1), (2)")
     server.ask("CREATE TABLE default.u (a Int32) ENGINE = Log")
@@ -40,23 +58,23 @@ def test_data_outlives_the_process(directory: Path) -> None:
     server.ask("CREATE DATABASE other")
     server.ask("CREATE VIEW other.v AS SELECT sum(a) AS s FROM triton.t")
     assert server.stop() == 0
-    again = Server(directory)
+    again = start(directory)
     assert again.ask("SELECT s, (SELECT a FROM default.u) FROM other.v") == "3\t7"
     assert again.stop(signal.SIGINT) == 0
 
 
-def test_what_was_inserted_survives_a_kill(directory: Path) -> None:
-    server = Server(directory)
+def test_what_was_inserted_survives_a_kill(directory: Path, start: Start) -> None:
+    server = start(directory)
     server.ask("CREATE TABLE t (a Int32) ENGINE = MergeTree ORDER BY a")
     server.ask("INSERT INTO t VALUES (1), (2)")
     assert server.stop(signal.SIGKILL) == -signal.SIGKILL
-    again = Server(directory)
+    again = start(directory)
     assert again.ask("SELECT sum(a) FROM t") == "3"
     assert again.stop() == 0
 
 
-def test_running_queries_get_their_time_at_the_end(directory: Path) -> None:
-    server = Server(directory, "--shutdown-grace", "20")
+def test_running_queries_get_their_time_at_the_end(directory: Path, start: Start) -> None:
+    server = start(directory, "--shutdown-grace", "20")
     answers: list[httpx.Response] = []
     query = "SELECT sum(sleepEachRow(0.05)) FROM numbers(20) SETTINGS max_block_size = 1"
     client = threading.Thread(target=lambda: answers.append(httpx.post(server.url, content=query, timeout=60)))
@@ -68,8 +86,8 @@ def test_running_queries_get_their_time_at_the_end(directory: Path) -> None:
     assert (answers[0].status_code, answers[0].text) == (200, "0\n")
 
 
-def test_endless_queries_do_not_keep_it_alive(directory: Path) -> None:
-    server = Server(directory, "--shutdown-grace", "1")
+def test_endless_queries_do_not_keep_it_alive(directory: Path, start: Start) -> None:
+    server = start(directory, "--shutdown-grace", "1")
     queries = (
         "SELECT * FROM system.numbers",
         "SELECT count() FROM numbers(1000000000000) WHERE NOT ignore(sipHash64(number))",
@@ -84,15 +102,15 @@ def test_endless_queries_do_not_keep_it_alive(directory: Path) -> None:
         assert server.stop() == 0
 
 
-def test_it_can_be_told_to_shut_down_in_sql(directory: Path) -> None:
-    server = Server(directory)
+def test_it_can_be_told_to_shut_down_in_sql(directory: Path, start: Start) -> None:
+    server = start(directory)
     assert server.post("SYSTEM SHUTDOWN", readonly=1).headers["x-clickhouse-exception-code"] == "164"
     assert server.ask("/* now */ system shutdown;") == ""
     assert server.stop(0) == 0
 
 
-def test_a_kill_in_sql_reaches_no_other_process(directory: Path) -> None:
-    server = Server(directory)
+def test_a_kill_in_sql_reaches_no_other_process(directory: Path, start: Start) -> None:
+    server = start(directory)
     with pytest.raises(httpx.TransportError):
         server.post("SYSTEM KILL")
     assert server.stop(0) == -signal.SIGKILL
@@ -133,8 +151,8 @@ def test_a_start_loads_nothing_that_serving_does_not_need(directory: Path) -> No
     assert heavy.isdisjoint(result.stdout.split())
 
 
-def test_several_servers_beside_each_other(directory: Path) -> None:
-    servers = [Server(directory / str(number)) for number in range(2)]
+def test_several_servers_beside_each_other(directory: Path, start: Start) -> None:
+    servers = [start(directory / str(number)) for number in range(2)]
     for number, each in enumerate(servers):
         each.ask("CREATE TABLE t ENGINE = Log AS SELECT " + str(number) + " AS a")
     assert [each.ask("SELECT a FROM t") for each in servers] == ["0", "1"]

