@@ -7,6 +7,7 @@ TritonError
 │   ├── UnknownService          a service name that does not exist
 │   ├── UnknownRuntime          a runtime name that does not exist
 │   ├── ServiceNotSelected      this environment was started without that service
+│   ├── NoSharedNetwork         addresses for other containers, on a runtime that has none
 │   └── NotStarted              the environment is not running
 ├── RuntimeUnavailable          the runtime that was asked for cannot run here
 │   ├── EngineUnreachable       no Docker engine answers
@@ -135,6 +136,16 @@ class ServiceNotSelected(UsageError):
         super().__init__(
             f"The service {name!r} is not part of this environment, which has {', '.join(selected)}.",
             hint=f"TritonEnvironment(services={(*selected, name)!r})",
+        )
+
+
+class NoSharedNetwork(UsageError):
+    """Addresses for other containers, on a runtime that has none."""
+
+    def __init__(self, title: str) -> None:
+        super().__init__(
+            f"{title} has no address on a shared network: this runtime has no such network.",
+            hint="use environ() without internal=True on this machine, or set TRITON_RUNTIME=docker",
         )
 
 

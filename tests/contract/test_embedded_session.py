@@ -23,6 +23,7 @@ import redis
 from triton_env import Settings, TritonEnvironment
 from triton_env.errors import (
     InvalidSetting,
+    NoSharedNetwork,
     PortTaken,
     RuntimeUnavailable,
     ServiceExited,
@@ -35,6 +36,8 @@ from triton_env.runtimes.embedded.account import Account
 from triton_env.runtimes.embedded.guard import _drop_privileges
 from triton_env.services import Redis
 
+pytestmark = pytest.mark.usefixtures("embedded_packages")
+
 BASES = [base for base in (directory.disk_base(), directory.memory_base()) if base]
 IS_ROOT = os.geteuid() == 0
 DEADLINE = 30
@@ -42,7 +45,7 @@ DEADLINE = 30
 
 
 @pytest.fixture(scope="module")
-def env() -> Iterator[TritonEnvironment]:
+def env(embedded_packages: None) -> Iterator[TritonEnvironment]:
     with TritonEnvironment(runtime="embedded") as environment:
         yield environment
 
@@ -168,7 +171,7 @@ class TestProcesses:
         assert "CLICKHOUSE_PORT" not in env.environ()
         for name in env.services:
             assert env.service(name).internal_url is None
-            with pytest.raises(ValueError, match="no address on a shared network"):
+            with pytest.raises(NoSharedNetwork, match="no address on a shared network"):
                 env.service(name).environ(internal=True)
 
     def test_logs_are_those_of_the_service(self, env: TritonEnvironment) -> None:
@@ -645,15 +648,27 @@ class TestTemplates:
         assert self.run(2) == ["made", "made"]
 
 
+def test_a_user_without_a_name_is_told_what_postgres_lacks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not IS_ROOT:
+        pytest.skip("only root can become somebody else")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(runtime, "servers_account", lambda: Account(12345, 12345))
+    with pytest.raises(ServiceExited) as caught:
+        TritonEnvironment(services=("postgres",), runtime="embedded").start()
+    assert "user does not exist" in str(caught.value)
+    assert "/etc/passwd" in str(caught.value)
+
+
 def test_as_an_ordinary_user(tmp_path_factory: pytest.TempPathFactory) -> None:
     """All four again, as somebody who is not root. Root becomes one, who may still read its interpreter."""
     home = tmp_path_factory.mktemp("home")
 
     def become() -> None:
-        _drop_privileges(12345, 12345, read_all=True)
+        _drop_privileges(uid, 12345, read_all=True)
 
+    uid = pwd.getpwnam("nobody").pw_uid
     if IS_ROOT:
-        os.chown(home, 12345, 12345)
+        os.chown(home, uid, 12345)
     body = textwrap.dedent("""
         import json, psutil
         with TritonEnvironment(runtime="embedded") as env:

@@ -229,3 +229,13 @@ def test_boto3_takes_the_variables_of_environ(env: TritonEnvironment, monkeypatc
     for name, value in env.s3.environ().items():
         monkeypatch.setenv(name, value)
     boto3.session.Session().client("s3").head_bucket(Bucket=env.s3.bucket)
+
+
+def test_a_proxy_is_not_asked(env: TritonEnvironment, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:1")
+        monkeypatch.setenv(name.lower(), "http://127.0.0.1:1")
+    for service in SERVICES:
+        env.service(service).ensure_ready()
+    assert env.clickhouse.client().command("select 1") == 1
+    env.s3.client().head_bucket(Bucket=env.s3.bucket)

@@ -6,6 +6,7 @@ import pytest
 
 from triton_env import errors
 from triton_env.errors import (
+    NoSharedNetwork,
     NotStarted,
     ServiceExited,
     ServiceNotSelected,
@@ -25,6 +26,7 @@ WITH_OWN_ARGUMENTS = {
     UnknownService: ("mongo", ("postgres", "redis")),
     UnknownRuntime: ("podman", ("auto", "docker")),
     ServiceNotSelected: ("s3", ("postgres", "redis")),
+    NoSharedNetwork: ("PostgreSQL",),
     NotStarted: ("stopped",),
 }
 PLAIN = [kind for kind in OF_THE_MODULE if kind not in WITH_OWN_ARGUMENTS]

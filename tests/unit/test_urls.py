@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from pydantic import SecretStr
 
 from triton_env import ClickHouse, Postgres, Redis, Settings
+from triton_env.errors import NoSharedNetwork
 from triton_env.model import Endpoint, Placement
 
 # No server takes control characters or lone surrogates in a password.
@@ -74,5 +75,5 @@ def test_without_a_network_there_are_no_internal_addresses() -> None:
     assert service.internal_url is None
     assert service.native_port is None
     assert "CLICKHOUSE_PORT" not in service.environ()
-    with pytest.raises(ValueError, match="no address on a shared network"):
+    with pytest.raises(NoSharedNetwork, match="no address on a shared network"):
         service.environ(internal=True)

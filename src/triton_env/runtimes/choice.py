@@ -5,6 +5,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 IMAGES_TIMEOUT = 3.0
 """Seconds that a registry gets, for all images together, to say that it has what the engine lacks. The pull itself
 may take long; that the registry cannot be reached should not."""
+ENGINE_TIMEOUT = 10.0
+"""Seconds that an engine gets for all that it is asked; the SDK itself would wait for minutes."""
 _SOCKET_TIMEOUT = 2
 _DEFAULT_SOCKET = "unix:///var/run/docker.sock"
 _NO_IMAGE = "it lacks {}, which cannot be pulled: {}"
@@ -75,10 +78,27 @@ def open_runtime(
 def docker_problem(settings: Settings, recipes: Iterable[ServiceRecipe]) -> str:
     """Why the Docker runtime cannot run these services, in one line; empty where it can.
 
-    Takes some `IMAGES_TIMEOUT` seconds at most where the engine answers, and next to nothing where there is none.
+    Takes `IMAGES_TIMEOUT` seconds at most where the engine answers, `ENGINE_TIMEOUT` where it hangs, and next to
+    nothing where there is none.
     """
     if problem := _quick_problem():
         return problem
+    answer: Future[str] = Future()
+
+    def ask() -> None:
+        try:
+            answer.set_result(_engine_problem(settings, recipes))
+        except BaseException as error:
+            answer.set_exception(error)
+
+    threading.Thread(target=ask, daemon=True).start()
+    try:
+        return answer.result(ENGINE_TIMEOUT)
+    except TimeoutError:
+        return f"no engine answers within {ENGINE_TIMEOUT:g} s"
+
+
+def _engine_problem(settings: Settings, recipes: Iterable[ServiceRecipe]) -> str:
     # Loads the Docker SDK and Testcontainers, which takes longer than everything else of ours.
     from triton_env.runtimes.engine import Engine
 
@@ -177,7 +197,7 @@ def _neither(docker: str, embedded: str) -> RuntimeUnavailable:
         "There are two ways to run the services, with Docker or embedded, and neither works here.",
         where="TRITON_RUNTIME=auto",
         cause=f"Docker: {docker}\nembedded: {embedded}",
-        hint=f"{packages.INSTALL} for servers without Docker; or start an engine that has the images: docker info",
+        hint=f"{packages.INSTALL} for the embedded ones; or start an engine that has the images: docker info",
     )
 
 

@@ -6,6 +6,7 @@ from secrets import token_urlsafe
 from typing import Any, ClassVar
 from urllib.parse import quote
 
+from triton_env.errors import NoSharedNetwork
 from triton_env.model import Endpoint, Placement, ServiceRecipe
 from triton_env.settings import Settings
 
@@ -100,12 +101,12 @@ class Service(ABC):
             internal: the values for other containers on the shared network instead of this machine.
 
         Raises:
-            ValueError: `internal` where there is no shared network.
+            NoSharedNetwork: `internal` where there is none.
         """
         if not internal:
             return self._variables(self.placement.endpoints, self.url)
         if self.placement.internal is None or self.internal_url is None:
-            raise ValueError(f"{self.title} has no address on a shared network: this runtime has none")
+            raise NoSharedNetwork(self.title)
         return self._variables(self.placement.internal, self.internal_url)
 
     def __repr__(self) -> str:

@@ -116,8 +116,13 @@ class ClickHouse(Service):
             clickhouse_connect.driver.exceptions.Error: the server cannot be reached.
         """
         import clickhouse_connect
+        from clickhouse_connect.driver.httputil import default_pool_manager
 
-        return clickhouse_connect.get_client(**(self._connection() | options))
+        connection = self._connection()
+        if "http_proxy" not in options:
+            # Without a pool the client obeys HTTP_PROXY, and no proxy leads here.
+            connection["pool_mgr"] = default_pool_manager()
+        return clickhouse_connect.get_client(**(connection | options))
 
     async def aclient(self, **options: Any) -> "AsyncClient":
         """A new asynchronous client; see `client`."""

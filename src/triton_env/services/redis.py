@@ -101,13 +101,7 @@ class Redis(Service):
         return redis.asyncio.Redis(**(self._connection() | options))
 
     def server_version(self) -> str:
-        from redis.backoff import NoBackoff
-        from redis.retry import Retry
-
-        # The poll loop tries again; the client's own retries would only hold it up.
-        once = Retry(NoBackoff(), 0)
-        timeouts = {"socket_connect_timeout": CONNECT_TIMEOUT, "socket_timeout": CONNECT_TIMEOUT}
-        with self.client(retry=once, **timeouts) as client:
+        with self._client_of_one_try() as client:
             info: Mapping[str, Any] = client.info("server")
         if "valkey_version" in info:
             return f"Valkey {info['valkey_version']} (Redis {info['redis_version']})"
@@ -115,8 +109,16 @@ class Redis(Service):
 
     def ensure_ready(self) -> None:
         # While Redis loads its data, PING is answered with the error LOADING.
-        with self.client(socket_connect_timeout=CONNECT_TIMEOUT, socket_timeout=CONNECT_TIMEOUT) as client:
+        with self._client_of_one_try() as client:
             client.ping()
+
+    def _client_of_one_try(self) -> "redis.Redis":
+        """By default the client tries again for seconds, which would only hold up whoever tries again anyway."""
+        from redis.backoff import NoBackoff
+        from redis.retry import Retry
+
+        once = Retry(NoBackoff(), 0)
+        return self.client(socket_connect_timeout=CONNECT_TIMEOUT, socket_timeout=CONNECT_TIMEOUT, retry=once)
 
     def _connection(self) -> dict[str, Any]:
         return {

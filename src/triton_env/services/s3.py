@@ -179,6 +179,7 @@ class S3(Service):
             retries={"total_max_attempts": 1},
             signature_version="s3v4",
             s3={"addressing_style": "path"},
+            proxies={},
         )
         return self.client(config=once)
 
@@ -195,8 +196,8 @@ class S3(Service):
     def _connection(self) -> dict[str, Any]:
         from botocore.config import Config
 
-        # Virtual-host addresses (BUCKET.127.0.0.1) do not exist here.
-        config = Config(signature_version="s3v4", s3={"addressing_style": "path"})
+        # Virtual-host addresses (BUCKET.127.0.0.1) do not exist here, and no proxy leads here.
+        config = Config(signature_version="s3v4", s3={"addressing_style": "path"}, proxies={})
         return {"endpoint_url": self.endpoint_url, "config": config}
 
     def _url(self, endpoint: Endpoint) -> str:

@@ -49,6 +49,15 @@ class Account:
         return self.can_pass(path.parent) and bool(path.stat().st_mode & stat.S_IROTH)
 
 
+def has_a_name(account: Account | None) -> bool:
+    """Whether the servers' user is in the list of users, as PostgreSQL's initdb wants it to be."""
+    try:
+        pwd.getpwuid(account.uid if account else os.geteuid())
+    except KeyError:
+        return False
+    return True
+
+
 def servers_account() -> Account | None:
     """The account that servers have to become; None where this process is an ordinary user already."""
     if os.geteuid() != 0:

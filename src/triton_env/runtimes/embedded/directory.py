@@ -104,10 +104,14 @@ class PrivateDirectory:
             os.chown(path, self._account.uid, self._account.gid, follow_symlinks=False)
 
 
-def sweep(bases: Iterable[Path]) -> list[Path]:
-    """Remove the directories of dead owners; returns them. Those of the living and of other users stay."""
+def sweep(bases: Iterable[Path] = ()) -> list[Path]:
+    """Remove the directories of dead owners; returns them. Those of the living and of other users stay.
+
+    Args:
+        bases: the folders to look in; by default all that environments of this user may use.
+    """
     removed: list[Path] = []
-    for base in bases:
+    for base in bases or (Path(tempfile.gettempdir()), _SHARED_MEMORY):
         with suppress(OSError), os.scandir(base) as entries:
             for entry in entries:
                 with suppress(OSError):  # somebody else was quicker, or it cannot be removed

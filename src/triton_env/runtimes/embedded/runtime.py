@@ -28,7 +28,7 @@ from triton_env.redaction import redacted
 from triton_env.runtimes import failures
 from triton_env.runtimes.base import Report
 from triton_env.runtimes.embedded import packages
-from triton_env.runtimes.embedded.account import servers_account
+from triton_env.runtimes.embedded.account import has_a_name, servers_account
 from triton_env.runtimes.embedded.directory import (
     PrivateDirectory,
     disk_base,
@@ -52,8 +52,12 @@ _LOG_BYTES = 1 << 18
 """How much of the end of a log is looked at for its last lines."""
 _LOOPBACK = "127.0.0.1"
 _PLACEHOLDER = re.compile(r"\{(python|data|sockets|host)\}|\{(binary|port|file):([^{}]+)\}")
-_PASSED_ON = ("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "PYTHONPATH", "PYTHONHOME")
-"""What this interpreter may need to run again. Everything else of the user's, such as PGDATA, would only disturb."""
+_PASSED_ON = (
+    *("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "PYTHONPATH", "PYTHONHOME"),
+    # Gives a name to a user who has none, in containers that run as any user.
+    *("LD_PRELOAD", "NSS_WRAPPER_PASSWD", "NSS_WRAPPER_GROUP"),
+)
+"""What programs of this user may need to run. Everything else, such as PGDATA, would only disturb."""
 
 
 class EmbeddedRuntime:
@@ -78,7 +82,9 @@ class EmbeddedRuntime:
         self._host = _loopback(settings.triton_bind_address)
         self._account = servers_account()
         self._directories: list[PrivateDirectory] = []
-        bases = [base for base in (disk_base(), memory_base()) if base]
+        bases = [disk_base()]
+        if settings.triton_storage is Storage.MEMORY and (memory := memory_base()):
+            bases.append(memory)
         try:
             for base in bases:
                 self._directories.append(PrivateDirectory(environment, self._account, base))
@@ -97,14 +103,13 @@ class EmbeddedRuntime:
         self._cancelled = threading.Event()
         self._idle = threading.Condition()
         self._starting = 0
-        self._sweeper = threading.Thread(target=sweep, args=(bases,), name="triton-sweep", daemon=True)
+        self._sweeper = threading.Thread(target=sweep, name="triton-sweep", daemon=True)
         self._sweeper.start()
 
     def start(self, recipe: ServiceRecipe, probe: Probe, report: Report) -> Placement:
         with self._in_flight(recipe):
             self._secrets |= recipe.secrets
             report(Phase.CREATE, "")
-            packages.check((recipe,))
             server = self._server(recipe)
             template = self._make_data(server, report)
             for tries_left in reversed(range(_PORT_TRIES)):
@@ -250,7 +255,9 @@ class EmbeddedRuntime:
                 where=f"{Path(resolved[0]).name}, which makes {server.data}",
                 cause=_ended(status),
                 log=_tail(server.log, failures.LOG_LINES),
-                hint=f"df -h {server.data} {self._cache.folder} tells whether there is room",
+                hint=f"df -h {server.data} {self._cache.folder} tells whether there is room"
+                if has_a_name(self._account)
+                else 'give this user a name: echo "me:x:$(id -u):0::/:" >> /etc/passwd (as root)',
             )
 
     def _program(self, server: "_Server", resolved: tuple[str, ...], **options: Any) -> Program:

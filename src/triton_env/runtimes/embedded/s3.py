@@ -19,9 +19,12 @@ def main() -> None:
 
     # Otherwise the first request would load it, and wait for that.
     import moto.s3.responses  # noqa: F401
+    import werkzeug.serving
     from moto.moto_server.werkzeug_app import MotoRequestHandler
     from moto.server import main as serve
 
+    # It colours its log, whether or not a terminal shows it.
+    werkzeug.serving._log_add_style = False
     MotoRequestHandler.server_version = f"moto/{version('moto')}"  # type: ignore[assignment]
     serve(["--host", options.host, "--port", str(options.port)])
 

