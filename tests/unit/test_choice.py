@@ -36,7 +36,7 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> None:
     """Runtimes are noted instead of opened, and nothing has been said yet."""
     monkeypatch.setattr(choice, "_docker", lambda settings, environment, reason: Opened("docker", reason))
     monkeypatch.setattr(choice, "_embedded", lambda settings, environment, recipes, reason: Opened("embedded", reason))
-    monkeypatch.setattr(choice, "_said", set())
+    monkeypatch.setattr(choice, "_said", threading.Event())
 
 
 @pytest.fixture
@@ -91,13 +91,6 @@ class TestAuto:
             runtime = choice.open_runtime("auto", Settings(), "id", recipes(), said.append)
             assert (runtime.name, runtime.reason) == ("embedded", "Docker cannot be used: no engine answers")
         assert said == ["the services run embedded, without Docker, since Docker cannot be used: no engine answers"]
-
-    def test_another_reason_is_said_too(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        said: list[str] = []
-        for reason in ("no engine answers", "it lacks an image"):
-            monkeypatch.setattr(choice, "docker_problem", lambda settings, recipes, reason=reason: reason)
-            choice.open_runtime("auto", Settings(), "id", recipes(), said.append)
-        assert len(said) == 2
 
     def test_else_an_error_that_names_both_ways(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(choice, "docker_problem", lambda settings, recipes: "no engine answers")

@@ -28,8 +28,8 @@ _SOCKET_TIMEOUT = 2
 _DEFAULT_SOCKET = "unix:///var/run/docker.sock"
 _NO_IMAGE = "it lacks {}, which cannot be pulled: {}"
 
-_said: set[str] = set()
-"""What this process was told already: once is enough, however many environments it starts."""
+_said = threading.Event()
+"""Set when this process was told that `auto` means embedded: once is enough, however many environments it starts."""
 
 
 def open_runtime(
@@ -68,10 +68,9 @@ def open_runtime(
     if other := packages.problem_of(recipes):
         raise _neither(problem, other)
     runtime = _embedded(settings, environment, recipes, f"Docker cannot be used: {problem}")
-    words = f"the services run embedded, without Docker, since {runtime.reason}"
-    if words not in _said:
-        _said.add(words)
-        say(words)
+    if not _said.is_set():
+        _said.set()
+        say(f"the services run embedded, without Docker, since {runtime.reason}")
     return runtime
 
 

@@ -2,7 +2,6 @@
 
 import logging
 import os
-import re
 import shutil
 import sys
 import threading
@@ -12,8 +11,6 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, ClassVar
 
-import psutil
-
 from triton_env.errors import (
     CleanupFailed,
     InvalidSetting,
@@ -22,7 +19,7 @@ from triton_env.errors import (
     StartCancelled,
     StartFailed,
 )
-from triton_env.model import Endpoint, Placement, Probe, ServiceRecipe, Storage
+from triton_env.model import Placement, Probe, ServiceRecipe, Storage
 from triton_env.readiness import DeadlineExceeded, wait_until_ready
 from triton_env.redaction import redacted
 from triton_env.runtimes import failures
@@ -36,7 +33,8 @@ from triton_env.runtimes.embedded.directory import (
     sweep,
     write_private,
 )
-from triton_env.runtimes.embedded.spawner import CannotRun, Child, Guard, GuardGone, Program
+from triton_env.runtimes.embedded.server import PortConflict, Server, ended, log_tail
+from triton_env.runtimes.embedded.spawner import CannotRun, Guard, GuardGone, Program
 from triton_env.runtimes.embedded.templates import TemplateCache
 from triton_env.runtimes.ports import free_port, listener_on
 from triton_env.settings import Settings, process_environment
@@ -48,10 +46,7 @@ _PORT_TRIES = 10
 """How often to pick other ports when somebody else was quicker."""
 _IN_FLIGHT_TIMEOUT = 30
 """Seconds that `stop` waits for starts that it has called off."""
-_LOG_BYTES = 1 << 18
-"""How much of the end of a log is looked at for its last lines."""
 _LOOPBACK = "127.0.0.1"
-_PLACEHOLDER = re.compile(r"\{(python|data|sockets|host)\}|\{(binary|port|file):([^{}]+)\}")
 _PASSED_ON = (
     *("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "PYTHONPATH", "PYTHONHOME"),
     # Gives a name to a user who has none, in containers that run as any user.
@@ -122,7 +117,7 @@ class EmbeddedRuntime:
                 server.child = self._guard.start(program)
                 try:
                     self._wait(server, probe)
-                except _PortConflict as conflict:
+                except PortConflict as conflict:
                     if self._settings.triton_ports == "fixed":
                         holders = {number: listener_on(number) for number in server.ports.values()}
                         raise failures.port_taken(recipe, self._host, holders) from conflict
@@ -139,7 +134,7 @@ class EmbeddedRuntime:
         raise AssertionError("unreachable: the last try returns or raises")
 
     def logs(self, service: str, lines: int) -> str:
-        return redacted(_tail(self._logs / f"{service}.log", lines), self._secrets)
+        return redacted(log_tail(self._logs / f"{service}.log", lines), self._secrets)
 
     def stop(self) -> None:
         self._cancelled.set()
@@ -166,12 +161,12 @@ class EmbeddedRuntime:
                 problems.append(str(error))
         return problems
 
-    def _server(self, recipe: ServiceRecipe) -> "_Server":
+    def _server(self, recipe: ServiceRecipe) -> Server:
         process = recipe.process
         folder = self._disk.servers_folder(recipe.name, process.files)
         storage = self._memory if process.storage is Storage.MEMORY else self._disk
         data = storage.servers_folder(f"{recipe.name}-data")
-        return _Server(recipe, folder, data, self._sockets, self._logs / f"{recipe.name}.log", self._host)
+        return Server(recipe, folder, data, self._sockets, self._logs / f"{recipe.name}.log", self._host)
 
     @contextmanager
     def _in_flight(self, recipe: ServiceRecipe) -> Iterator[None]:
@@ -211,7 +206,7 @@ class EmbeddedRuntime:
             if f"{{port:{port.name}}}" in asked
         }
 
-    def _make_data(self, server: "_Server", report: Report) -> Path | None:
+    def _make_data(self, server: Server, report: Report) -> Path | None:
         """Fill the server's data directory; returns the template that it is a copy of, if it is one."""
         template = server.recipe.process.template
         if template is None:
@@ -246,21 +241,21 @@ class EmbeddedRuntime:
             raise
         return cached
 
-    def _run_to_end(self, server: "_Server", argv: tuple[str, ...], **files: Path) -> None:
+    def _run_to_end(self, server: Server, argv: tuple[str, ...], **files: Path) -> None:
         resolved = server.resolved(argv)
         status = self._guard.wait(self._guard.start(self._program(server, resolved, **files)))
         if status != 0:
             raise failures.service_exited(
                 server.recipe,
                 where=f"{Path(resolved[0]).name}, which makes {server.data}",
-                cause=_ended(status),
-                log=_tail(server.log, failures.LOG_LINES),
+                cause=ended(status),
+                log=log_tail(server.log, failures.LOG_LINES),
                 hint=f"df -h {server.data} {self._cache.folder} tells whether there is room"
                 if has_a_name(self._account)
                 else 'give this user a name: echo "me:x:$(id -u):0::/:" >> /etc/passwd (as root)',
             )
 
-    def _program(self, server: "_Server", resolved: tuple[str, ...], **options: Any) -> Program:
+    def _program(self, server: Server, resolved: tuple[str, ...], **options: Any) -> Program:
         return Program(
             argv=resolved,
             environment=self._environment_of_servers(),
@@ -291,7 +286,7 @@ class EmbeddedRuntime:
             **{name: ours[name] for name in _PASSED_ON if name in ours},
         }
 
-    def _wait(self, server: "_Server", probe: Probe) -> None:
+    def _wait(self, server: Server, probe: Probe) -> None:
         placement = server.placement
         child = server.child
         assert child is not None
@@ -301,10 +296,7 @@ class EmbeddedRuntime:
                 raise StartCancelled("The start was called off.")
             if self._guard.is_gone:
                 raise GuardGone
-            if child.status is not None:
-                exited = self._exited(server, child.status)
-                taken = "address already in use" in exited.log_tail.lower()
-                raise _PortConflict(exited) if taken else exited
+            server.check_alive()
 
         try:
             wait_until_ready(
@@ -316,75 +308,13 @@ class EmbeddedRuntime:
             )
         except DeadlineExceeded as error:
             raise failures.service_not_ready(
-                server.recipe, error, where=server.where, log=_tail(server.log, failures.LOG_LINES)
+                server.recipe, error, where=server.where, log=log_tail(server.log, failures.LOG_LINES)
             ) from error.last_error
         check_alive()
-        if not _listens(child.pid, placement):
+        if not server.listens():
             # Somebody else answered. Ours would find the port taken as soon as it got there.
             self._guard.kill(child)
-            raise _PortConflict(self._exited(server, child.status or 0))
-
-    def _exited(self, server: "_Server", status: int) -> ServiceExited:
-        log = _tail(server.log, failures.LOG_LINES, server.log_start)
-        return failures.service_exited(
-            server.recipe,
-            where=server.where,
-            cause=_ended(status),
-            log=log,
-            hint=f"check the settings of {server.recipe.title}, or set TRITON_RUNTIME=docker",
-        )
-
-
-class _PortConflict(Exception):
-    """Somebody else has a port that was picked. `exited` is the error where no other can be tried."""
-
-    def __init__(self, exited: ServiceExited) -> None:
-        super().__init__(str(exited))
-        self.exited = exited
-
-
-class _Server:
-    """One service: its files, and its process once there is one."""
-
-    def __init__(self, recipe: ServiceRecipe, folder: Path, data: Path, sockets: Path, log: Path, host: str) -> None:
-        self.recipe = recipe
-        self.data = data
-        self.log = log
-        self.log_start = 0
-        """Where in the log the words of this try begin."""
-        self.ports: dict[str, int] = {}
-        self.child: Child | None = None
-        self._host = host
-        self._folder = folder
-        self._sockets = sockets
-
-    @property
-    def where(self) -> str:
-        """For error messages."""
-        return (
-            f"process {self.child.pid if self.child else '?'}, {Path(self.resolved(self.recipe.process.argv)[0]).name}"
-        )
-
-    @property
-    def placement(self) -> Placement:
-        uses_sockets = any("{sockets}" in word for word in self.recipe.process.argv)
-        return Placement(
-            endpoints={name: Endpoint(self._host, number) for name, number in self.ports.items()},
-            sockets=self._sockets if uses_sockets else None,
-        )
-
-    def resolved(self, argv: tuple[str, ...]) -> tuple[str, ...]:
-        """A command line with its placeholders filled in."""
-        return tuple(_PLACEHOLDER.sub(self._value, word) for word in argv)
-
-    def _value(self, match: re.Match[str]) -> str:
-        plain, kind, name = match.groups()
-        if plain:
-            values = {"python": sys.executable, "data": self.data, "sockets": self._sockets, "host": self._host}
-            return str(values[plain])
-        if kind == "port":
-            return str(self.ports[name])
-        return str(self._folder / name if kind == "file" else packages.program(name))
+            raise PortConflict(server.exited())
 
 
 def _loopback(address: str) -> str:
@@ -399,35 +329,5 @@ def _loopback(address: str) -> str:
     return address
 
 
-def _listens(pid: int, placement: Placement) -> bool:
-    """Whether the process `pid`, or one that it started, listens on all these ports; yes where it cannot be told."""
-    try:
-        process = psutil.Process(pid)
-        connections = [
-            connection for each in (process, *process.children()) for connection in each.net_connections("tcp")
-        ]
-    except (psutil.AccessDenied, OSError):
-        return True
-    except psutil.NoSuchProcess:
-        return False
-    ports = {connection.laddr[1] for connection in connections if connection.status == psutil.CONN_LISTEN}
-    return ports >= {endpoint.port for endpoint in placement.endpoints.values()}
-
-
 def _tar() -> str:
     return shutil.which("tar") or "/bin/tar"
-
-
-def _ended(status: int) -> str:
-    return f"exit code {status}" if status >= 0 else f"ended by signal {-status}"
-
-
-def _tail(path: Path, lines: int, start: int = 0) -> str:
-    """The last lines of a file, from byte `start` on; empty where there is none."""
-    try:
-        with path.open("rb") as file:
-            file.seek(max(start, path.stat().st_size - _LOG_BYTES))
-            text = file.read().decode(errors="replace")
-    except OSError:
-        return ""
-    return "".join(text.splitlines(keepends=True)[-lines:]) if lines > 0 else ""

@@ -97,7 +97,7 @@ class Guard:
                         *(str(theirs.fileno()), str(os.getpid()), LOCK_NAME),
                         *(str(directory.path) for directory in directories),
                     ],
-                    # The locks live as long as either of us.
+                    # The locks live as long as either of us, or one of the servers.
                     pass_fds=(theirs.fileno(), *(directory.lock for directory in directories)),
                     stdin=subprocess.DEVNULL,
                     stdout=output,

@@ -1,0 +1,124 @@
+"""One service as a process: its files, its command line, and whether it lives."""
+
+import re
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+
+from triton_env.errors import ServiceExited
+from triton_env.model import Endpoint, Placement, ServiceRecipe
+from triton_env.runtimes import failures
+from triton_env.runtimes.embedded import packages
+from triton_env.runtimes.embedded.spawner import Child
+
+_LOG_BYTES = 1 << 18
+"""How much of the end of a log is looked at for its last lines."""
+_PLACEHOLDER = re.compile(r"\{(python|data|sockets|host)\}|\{(binary|port|file):([^{}]+)\}")
+"""See `ProcessRecipe`."""
+
+
+class PortConflict(Exception):
+    """Somebody else has a port that was picked. `exited` is the error where no other can be tried."""
+
+    def __init__(self, exited: ServiceExited) -> None:
+        super().__init__(str(exited))
+        self.exited = exited
+
+
+class Server:
+    """One service: its files, and its process once there is one."""
+
+    def __init__(self, recipe: ServiceRecipe, folder: Path, data: Path, sockets: Path, log: Path, host: str) -> None:
+        self.recipe = recipe
+        self.data = data
+        self.log = log
+        self.log_start = 0
+        """Where in the log the words of this try begin."""
+        self.ports: dict[str, int] = {}
+        self.child: Child | None = None
+        self._host = host
+        self._folder = folder
+        self._sockets = sockets
+
+    @property
+    def where(self) -> str:
+        """For error messages."""
+        return (
+            f"process {self.child.pid if self.child else '?'}, {Path(self.resolved(self.recipe.process.argv)[0]).name}"
+        )
+
+    @property
+    def placement(self) -> Placement:
+        uses_sockets = any("{sockets}" in word for word in self.recipe.process.argv)
+        return Placement(
+            endpoints={name: Endpoint(self._host, number) for name, number in self.ports.items()},
+            sockets=self._sockets if uses_sockets else None,
+        )
+
+    def resolved(self, argv: tuple[str, ...]) -> tuple[str, ...]:
+        """A command line with its placeholders filled in."""
+        return tuple(_PLACEHOLDER.sub(self._value, word) for word in argv)
+
+    def _value(self, match: re.Match[str]) -> str:
+        plain, kind, name = match.groups()
+        if plain:
+            values = {"python": sys.executable, "data": self.data, "sockets": self._sockets, "host": self._host}
+            return str(values[plain])
+        if kind == "port":
+            return str(self.ports[name])
+        return str(self._folder / name if kind == "file" else packages.program(name))
+
+    def check_alive(self) -> None:
+        """Raise `ServiceExited` if the process has ended, or `PortConflict` if it did since a port is taken."""
+        if self.child is not None and self.child.status is not None:
+            exited = self.exited()
+            taken = "address already in use" in exited.log_tail.lower()
+            raise PortConflict(exited) if taken else exited
+
+    def exited(self) -> ServiceExited:
+        """The error that tells of the end of the process."""
+        status = self.child.status if self.child else None
+        return failures.service_exited(
+            self.recipe,
+            where=self.where,
+            cause=ended(status or 0),
+            log=log_tail(self.log, failures.LOG_LINES, self.log_start),
+            hint=f"check the settings of {self.recipe.title}, or set TRITON_RUNTIME=docker",
+        )
+
+    def listens(self) -> bool:
+        """Whether the process, or one that it started, has all its ports; yes where that cannot be told."""
+        assert self.child is not None
+        found: set[int] = set()
+        try:
+            process = psutil.Process(self.child.pid)
+            for each in (process, *process.children()):
+                with suppress(psutil.NoSuchProcess):  # a worker that came and went
+                    found |= {
+                        connection.laddr[1]
+                        for connection in each.net_connections("tcp")
+                        if connection.status == psutil.CONN_LISTEN
+                    }
+        except psutil.NoSuchProcess:
+            return False
+        except (psutil.AccessDenied, OSError):
+            return True
+        return found >= set(self.ports.values())
+
+
+def ended(status: int) -> str:
+    """An exit status, negative for a signal, in words."""
+    return f"exit code {status}" if status >= 0 else f"ended by signal {-status}"
+
+
+def log_tail(path: Path, lines: int, start: int = 0) -> str:
+    """The last lines of a file, from byte `start` on; empty where there is none."""
+    try:
+        with path.open("rb") as file:
+            file.seek(max(start, path.stat().st_size - _LOG_BYTES))
+            text = file.read().decode(errors="replace")
+    except OSError:
+        return ""
+    return "".join(text.splitlines(keepends=True)[-lines:]) if lines > 0 else ""
