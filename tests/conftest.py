@@ -1,4 +1,7 @@
-"""What every test gets: a clean environment, an empty working folder, and `docker` tests that do not skip silently."""
+"""What every test gets: a clean environment, an empty working folder, and `docker` tests that do not skip silently.
+
+And `env`, for "the same on every runtime": one running environment per runtime, shared by the tests of a module.
+"""
 
 import functools
 import os
@@ -7,11 +10,26 @@ from unittest.mock import patch
 
 import pytest
 
+from triton_env import TritonEnvironment
+from triton_env.runtimes.embedded import packages
+from triton_env.services import SERVICES
 from triton_env.settings import Settings
 
 VARIABLES = frozenset(name.upper() for name in Settings.model_fields)
 CALLERS = (*sorted(name for name in VARIABLES if name.endswith("_IMAGE")), "LOCALSTACK_AUTH_TOKEN")
 """What whoever calls the tests chooses: the images to test on, and the token that one of them may need."""
+
+
+def in_ci() -> bool:
+    """Whether nothing may be skipped for want of something that can be installed."""
+    return os.environ.get("CI", "").lower() in ("1", "true")
+
+
+def pytest_report_header() -> list[str]:
+    problem = engine_problem()
+    docker = f"not available: {problem}" if problem else "an engine answers, so its tests are mandatory"
+    lacking = packages.problem_of(service.recipe(Settings.model_construct()) for service in SERVICES.values())
+    return [f"runtime docker: {docker}", f"runtime embedded: {lacking or 'its packages are installed'}"]
 
 
 def forget_variables() -> None:
@@ -54,7 +72,7 @@ def clean_environment(
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
     if item.get_closest_marker("docker") and (problem := engine_problem()):
-        if os.environ.get("CI", "").lower() in ("1", "true"):
+        if in_ci():
             pytest.fail(f"CI has to run the docker tests, but {problem}", pytrace=False)
         pytest.skip(problem)
 
@@ -79,3 +97,24 @@ def engine_problem() -> str:
     except Exception as error:
         return f"no Docker engine answers at {host or 'the default socket'}: {error}"
     return ""
+
+
+RUNTIMES = [pytest.param("docker", marks=pytest.mark.docker), "embedded"]
+
+
+@pytest.fixture(scope="session")
+def embedded_packages() -> None:
+    """Skip where the embedded runtime is not installed; CI has to have it."""
+    problem = packages.problem_of(service.recipe(Settings()) for service in SERVICES.values())
+    if problem and in_ci():
+        pytest.fail(f"CI has to run the embedded tests, but {problem}", pytrace=False)
+    if problem:
+        pytest.skip(f"{problem} ({packages.INSTALL})")
+
+
+@pytest.fixture(scope="module", params=RUNTIMES)
+def env(request: pytest.FixtureRequest) -> Iterator[TritonEnvironment]:
+    if request.param == "embedded":
+        request.getfixturevalue("embedded_packages")
+    with TritonEnvironment(runtime=request.param) as environment:
+        yield environment

@@ -3,6 +3,7 @@
 import os
 import resource
 import sys
+from contextlib import suppress
 from decimal import Decimal
 from pathlib import Path
 
@@ -114,5 +115,13 @@ def _cells(store: Store) -> tuple[str, str, str, str, str]:
 
 
 def _peak_megabytes() -> float:
+    """The most memory that this process had at once.
+
+    Linux counts into `ru_maxrss` what the parent had when it forked this process; VmHWM is this program's alone.
+    """
+    with suppress(OSError), open("/proc/self/status", encoding="ascii") as status:
+        for line in status:
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) / 1e3
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / 1e6 if sys.platform == "darwin" else peak / 1e3

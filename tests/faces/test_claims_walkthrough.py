@@ -9,7 +9,7 @@ import struct
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import date
 from decimal import Decimal
@@ -256,12 +256,6 @@ class TestWrongUse:
         assert "topsecret" not in done.stdout + done.stderr
 
 
-@pytest.fixture(scope="module")
-def env() -> Iterator[TritonEnvironment]:
-    with TritonEnvironment() as environment:
-        yield environment
-
-
 def csv_rows(env: TritonEnvironment) -> list[dict[str, str]]:
     return list(csv.DictReader(io.StringIO(stored(env, documents.CSV_NAME).decode())))
 
@@ -271,7 +265,6 @@ def stored(env: TritonEnvironment, name: str) -> bytes:
     return found
 
 
-@pytest.mark.docker
 class TestWalkthrough:
     ROWS = 130_000
 
@@ -439,7 +432,6 @@ def shorten_the_csv(env: TritonEnvironment) -> None:
     env.s3.client().put_object(Bucket=env.s3.bucket, Key=documents.PREFIX + documents.CSV_NAME, Body=body)
 
 
-@pytest.mark.docker
 class TestTampering:
     ROWS = 20_000
 

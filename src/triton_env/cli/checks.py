@@ -20,6 +20,8 @@ from triton_env._version import __version__
 from triton_env.cli.support import MOVE_ON, postgres_end_of_life
 from triton_env.errors import InvalidSetting, TritonError
 from triton_env.runtimes.address import EVERYWHERE, LOOPBACK, AddressPlan
+from triton_env.runtimes.choice import docker_problem
+from triton_env.runtimes.embedded import packages
 from triton_env.runtimes.ports import listener_on
 from triton_env.services import SERVICES
 from triton_env.services.s3 import LAST_FREE_VERSION, needs_token
@@ -82,6 +84,8 @@ def examine() -> Iterator[Finding]:
         yield from _resources(engine, plan)
     yield from _images(engine, settings)
     yield _token(settings)
+    yield _embedded()
+    yield _runtime(settings)
     yield from _ports(engine, plan, settings)
     if engine is not None:
         engine.close()
@@ -134,7 +138,7 @@ def _engine(settings: Settings) -> "tuple[Engine | None, Finding]":
     # Loads the Docker SDK.
     from triton_env.runtimes.engine import Engine
 
-    needed = settings.triton_runtime in ("auto", "docker")
+    needed = settings.triton_runtime == "docker" or (settings.triton_runtime == "auto" and bool(_embedded_problem()))
     verdict = Verdict.BAD if needed else Verdict.WARNING
     try:
         engine = _within(_ENGINE_TIMEOUT, Engine)
@@ -258,6 +262,39 @@ def _token(settings: Settings) -> Finding:
         f"{image} does not start without LOCALSTACK_AUTH_TOKEN",
         f"export LOCALSTACK_IMAGE=localstack/localstack:{last}, or set LOCALSTACK_AUTH_TOKEN",
     )
+
+
+def _embedded_problem() -> str:
+    # The defaults will do: which programs are needed does not depend on settings.
+    return packages.problem_of(service.recipe(Settings.model_construct()) for service in SERVICES.values())
+
+
+def _embedded() -> Finding:
+    if problem := _embedded_problem():
+        words = f"servers that need no Docker: {problem}; they are only needed where Docker cannot be used"
+        return Finding("embedded", Verdict.GOOD, words)
+    recipes = [service.recipe(Settings.model_construct()) for service in SERVICES.values()]
+    names = dict.fromkeys(recipe.process.requires[0] for recipe in recipes)
+    found = ", ".join(f"{name} {packages.version(name)}" for name in names)
+    return Finding("embedded", Verdict.GOOD, f"servers that need no Docker: {found}")
+
+
+def _runtime(settings: Settings) -> Finding:
+    """What a start would do."""
+    if settings.triton_runtime != "auto":
+        return Finding("runtime", Verdict.GOOD, f"TRITON_RUNTIME is {settings.triton_runtime}")
+    try:
+        recipes = [service.recipe(settings) for service in SERVICES.values()]
+    except TritonError as error:
+        return Finding("runtime", Verdict.BAD, error.what, error.hint)
+    docker = docker_problem(settings, recipes)
+    if not docker:
+        return Finding("runtime", Verdict.GOOD, "docker, since an engine answers and has the images or can pull them")
+    embedded = packages.problem_of(recipes)
+    if not embedded:
+        return Finding("runtime", Verdict.GOOD, f"embedded, since Docker cannot be used: {docker}")
+    words = f"neither can be used. Docker: {docker}. Embedded: {embedded}"
+    return Finding("runtime", Verdict.BAD, words, packages.INSTALL)
 
 
 def _ports(engine: "Engine | None", plan: AddressPlan | None, settings: Settings) -> Iterator[Finding]:

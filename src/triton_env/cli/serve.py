@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from triton_env.environment import TritonEnvironment
     from triton_env.registry import Record
     from triton_env.services import Service
-    from triton_env.settings import Settings
 
 _WATCH_INTERVAL = 2
 """Seconds between two looks at whether the services still answer."""
@@ -52,7 +51,6 @@ def command(services: tuple[str, ...] | None, runtime: str | None, as_json: bool
 def _serve(services: tuple[str, ...], runtime: str | None, as_json: bool, env_file: Path | None) -> None:
     from triton_env.cli.connections import as_data, print_table
     from triton_env.cli.envfile import EnvFile
-    from triton_env.cli.support import MOVE_ON, postgres_end_of_life
     from triton_env.cli.versions import server_versions
     from triton_env.environment import TritonEnvironment
     from triton_env.registry import Registry
@@ -63,8 +61,6 @@ def _serve(services: tuple[str, ...], runtime: str | None, as_json: bool, env_fi
     # Before the start: what cannot work should not take seconds to say so.
     alive = frozenset(record.id for record in registry.running())
     file = EnvFile(env_file, alive) if env_file else None
-    if "postgres" in services and (ended := postgres_end_of_life(settings.postgres_image)):
-        say_notice(f"{ended}; {MOVE_ON}.")
     with TritonEnvironment(settings, services=services, runtime=runtime) as environment:
         try:
             with ExitStack() as announced:
@@ -72,7 +68,11 @@ def _serve(services: tuple[str, ...], runtime: str | None, as_json: bool, env_fi
                 if file:
                     announced.enter_context(file.written(environment.id, environment.environ()))
                 versions = server_versions(environment)
-                say(f"Ready in {environment.timeline.total:.1f} s {_where(environment, runtime, settings)}", fg="green")
+                where = f"on the {environment.runtime} runtime, since {environment.runtime_reason}."
+                say(f"Ready in {environment.timeline.total:.1f} s {where}", fg="green")
+                # Embedded servers are not those of the images.
+                if environment.runtime == "docker" and "postgres" in services:
+                    _say_end_of_life(settings.postgres_image)
                 if as_json:
                     click.echo(json.dumps(as_data(environment, versions)))
                 else:
@@ -102,15 +102,11 @@ def _record(environment: "TritonEnvironment") -> "Record":
     )
 
 
-def _where(environment: "TritonEnvironment", asked: str | None, settings: "Settings") -> str:
-    """Which runtime, and why that one."""
-    if asked and asked != "auto":
-        why = "as --runtime says"
-    elif not asked and settings.triton_runtime != "auto":
-        why = "as TRITON_RUNTIME says"
-    else:
-        why = "since a Docker engine answers"
-    return f"on the {environment.runtime} runtime, {why}."
+def _say_end_of_life(postgres_image: str) -> None:
+    from triton_env.cli.support import MOVE_ON, postgres_end_of_life
+
+    if ended := postgres_end_of_life(postgres_image):
+        say_notice(f"{ended}; {MOVE_ON}.")
 
 
 def _ways(env_file: Path | None) -> str:
