@@ -35,7 +35,7 @@ make_venv() {
         uv=".venv/bin/python -m uv"
     fi
     # --inexact: leave what somebody added by hand, and uv itself where it lives in .venv.
-    UV_PYTHON_DOWNLOADS=never $uv sync --quiet --frozen --inexact --python "$python" "$@"
+    UV_PYTHON_DOWNLOADS=never $uv sync --quiet --frozen --inexact --compile-bytecode --python "$python" "$@"
 }
 
 # Whether a Docker engine answers; if not, the reason is shown.

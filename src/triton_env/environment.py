@@ -3,9 +3,10 @@
 import asyncio
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, InvalidStateError, wait
 from contextlib import suppress
+from functools import partial
 from secrets import token_hex
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar, cast, overload
@@ -23,6 +24,7 @@ from triton_env.errors import (
 )
 from triton_env.model import Placement
 from triton_env.progress import open_display
+from triton_env.readiness import check_listening
 from triton_env.runtimes.base import Runtime
 from triton_env.runtimes.choice import open_runtime
 from triton_env.services import (
@@ -367,23 +369,10 @@ class _Run:
 
     def _start_service(self, name: str) -> None:
         kind = SERVICES[name]
-        service: Service | None = None
-        prepared = False
-
-        def probe(placement: Placement) -> None:
-            nonlocal service, prepared
-            # Another placement means another try on other ports.
-            if service is None or service.placement != placement:
-                service, prepared = kind(self.settings, placement), False
-            if not prepared:
-                service.prepare()
-                prepared = True
-            service.ensure_ready()
-
         try:
             placement = self.runtime.result().start(
                 self._recipes[name],
-                probe,
+                _Probe(kind, self.settings),
                 lambda phase, words: self.recorder.report(name, phase, words),
             )
         except BaseException as error:
@@ -397,6 +386,27 @@ class _Run:
     def _close_display_with_the_last(self, _: "Future[Service]") -> None:
         if all(future.done() for future in self.services.values()):
             self._display.close()
+
+
+class _Probe:
+    """A service's readiness probe, which remembers how far it has come at a placement."""
+
+    def __init__(self, kind: type[Service], settings: Settings) -> None:
+        self._kind = kind
+        self._settings = settings
+        self._service: Service | None = None
+        self._steps: list[Callable[[], None]] = []
+
+    def __call__(self, placement: Placement) -> None:
+        # Another placement means another try on other ports.
+        if self._service is None or self._service.placement != placement:
+            self._service = self._kind(self._settings, placement)
+            self._steps = [partial(check_listening, self._service.host, self._service.port), self._service.prepare]
+        # Each of these has to succeed once.
+        while self._steps:
+            self._steps[0]()
+            del self._steps[0]
+        self._service.ensure_ready()
 
 
 def _checked_services(services: Sequence[str]) -> tuple[str, ...]:

@@ -1,5 +1,6 @@
 """The one poll loop: deadline, liveness, cancellation and the last error."""
 
+import socket
 import threading
 import time
 from collections.abc import Callable
@@ -8,6 +9,11 @@ from triton_env.errors import StartCancelled
 
 _LIVENESS_INTERVAL = 0.2
 """Seconds between liveness checks: they cost a request to the engine, a refused probe costs next to nothing."""
+
+
+_CONNECT_TIMEOUT = 2
+_CLOSED_WITHIN = 0.01
+"""Seconds within which a proxy without a server behind it has closed the connection again."""
 
 
 class DeadlineExceeded(Exception):
@@ -64,3 +70,21 @@ def wait_until_ready(
         if now - start >= timeout:
             raise DeadlineExceeded(timeout, last_error) from last_error
         cancelled.wait(interval)
+
+
+def check_listening(host: str, port: int) -> None:
+    """See whether a server listens, before a client is sent there, which costs many times as much.
+
+    Docker's proxy accepts connections from the start, and closes them at once while nobody listens in the container.
+    A server keeps quiet until it is spoken to (or, with other protocols than those here, speaks first).
+
+    Raises:
+        OSError: nobody listens.
+    """
+    with socket.create_connection((host, port), timeout=_CONNECT_TIMEOUT) as connection:
+        connection.settimeout(_CLOSED_WITHIN)
+        try:
+            if connection.recv(1) == b"":
+                raise ConnectionError(f"nobody listens at {host}:{port} yet")
+        except TimeoutError:
+            return
