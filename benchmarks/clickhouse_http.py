@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from chdb import _chdb
 
@@ -157,6 +158,40 @@ def in_process_insert(connection: object, data: bytes) -> None:
     connection.insert_done(handle)  # type: ignore[attr-defined]
 
 
+@contextmanager
+def loopback(data: bytes) -> Iterator[Callable[[], object]]:
+    """Yields what carries `data` over a TCP connection of this machine and nothing else: no server is quicker."""
+
+    def serve() -> None:
+        connection, _ = listener.accept()
+        with connection:
+            while connection.recv(1):
+                connection.sendall(data)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=serve)
+        thread.start()
+        with socket.create_connection(listener.getsockname()) as client, client.makefile("rb", 1 << 16) as file:
+
+            def carry() -> None:
+                client.sendall(b"?")
+                piece = bytearray(len(data))
+                assert file.readinto(piece) == len(data)
+
+            yield carry
+        thread.join()
+
+
+def with_loopback(repeat: int, name: str, data: bytes, *calls: Callable[[], object], **options: Any) -> list[Line]:
+    """In process and over HTTP, and beside them what carrying the bytes costs by itself."""
+    with loopback(data) as carry:
+        inside, http, bytes_alone = take_turns(repeat, *calls, carry, **options)
+    return [
+        at_most(1.3, name, [inside, http]),
+        Line("  in process, and then its bytes", min(inside), min(inside) + min(bytes_alone), "s", "-", True),
+    ]
+
+
 def measure(repeat: int) -> list[Line]:
     lines = []
     with tempfile.TemporaryDirectory() as name, server(Path(name)) as port:
@@ -174,21 +209,27 @@ def measure(repeat: int) -> list[Line]:
             inside.query("TRUNCATE TABLE t")
             client.query("TRUNCATE TABLE t")
 
-        insert = take_turns(
+        lines += with_loopback(
             repeat,
+            f"insert {ROWS} rows, Native",
+            data,
             lambda: in_process_insert(inside, data),
             lambda: client.query("INSERT INTO t FORMAT Native", data),
             before=truncate,
         )
-        lines.append(at_most(1.3, f"insert {ROWS} rows, Native", insert))
         truncate()
         in_process_insert(inside, data)
         client.query("INSERT INTO t FORMAT Native", data)
         for output_format in ("Native", "CSV"):
             query = f"SELECT * FROM t FORMAT {output_format}"
             assert sum(map(len, client.query(query))) == len(inside.query(query, "TSV").bytes())
-            result = take_turns(repeat, lambda q=query: inside.query(q).bytes(), lambda q=query: client.query(q))
-            lines.append(at_most(1.3, f"result of {ROWS} rows, {output_format}", result))
+            lines += with_loopback(
+                repeat,
+                f"result of {ROWS} rows, {output_format}",
+                inside.query(query, "TSV").bytes(),
+                lambda q=query: inside.query(q).bytes(),
+                lambda q=query: client.query(q),
+            )
 
         for label, statement in (("small query", SMALL), ("query of 3 ms", WORK)):
             windows = [(throughput(port, 1, statement), throughput(port, 8, statement)) for _ in range(repeat)]
