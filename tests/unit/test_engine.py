@@ -259,7 +259,7 @@ def test_a_pull_tells_its_progress(engine: Engine, fake: FakeEngine) -> None:
     assert asked == ["tag=14-alpine&fromImage=postgres"]
 
 
-REFUSED = 'Get "https://registry-1.docker.io/v2/": dial tcp: lookup registry-1.docker.io: no such host'
+REFUSED = 'Get "https://registry.example/v2/": dial tcp: lookup registry.example: no such host'
 
 
 def fails_at_once(query: str) -> Iterator[Message]:

@@ -1,6 +1,7 @@
 """The poll loop. Where a test would hang if the loop were wrong, its own short timeout says so."""
 
 import itertools
+import socket
 import threading
 from collections.abc import Callable
 
@@ -8,7 +9,7 @@ import pytest
 
 from triton_env import readiness
 from triton_env.errors import StartCancelled
-from triton_env.readiness import DeadlineExceeded, wait_until_ready
+from triton_env.readiness import DeadlineExceeded, check_listening, wait_until_ready
 
 
 class Died(Exception):
@@ -124,3 +125,35 @@ def test_ctrl_c_in_a_probe_is_no_failed_try() -> None:
 
     with pytest.raises(KeyboardInterrupt):
         wait(probe)
+
+
+class TestCheckListening:
+    def test_nobody_there(self) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            port = server.getsockname()[1]
+        with pytest.raises(ConnectionRefusedError):
+            check_listening("127.0.0.1", port)
+
+    def test_a_proxy_without_a_server_behind_it(self) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as proxy:
+            closing = threading.Thread(target=lambda: proxy.accept()[0].close())
+            closing.start()
+            with pytest.raises(ConnectionError):
+                check_listening("127.0.0.1", proxy.getsockname()[1])
+            closing.join()
+
+    def test_a_server_that_waits_for_its_client(self) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            check_listening("127.0.0.1", server.getsockname()[1])
+
+    def test_a_server_that_speaks_first(self) -> None:
+        def greet() -> None:
+            connection, _ = server.accept()
+            with connection:
+                connection.sendall(b"hello")
+
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            greeting = threading.Thread(target=greet)
+            greeting.start()
+            check_listening("127.0.0.1", server.getsockname()[1])
+            greeting.join()
