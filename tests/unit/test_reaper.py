@@ -2,7 +2,6 @@
 
 import threading
 import time
-from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
@@ -45,13 +44,13 @@ def engine(*, has_image: bool = True) -> Any:
 
 
 @pytest.fixture
-def reaper(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[FakeReaper]]:
+def reaper(monkeypatch: pytest.MonkeyPatch) -> type[FakeReaper]:
     class Reaper(FakeReaper):
         pass
 
     monkeypatch.setattr(containers, "Reaper", Reaper)
     monkeypatch.setattr(testcontainers_config, "_ryuk_disabled", False)
-    yield Reaper
+    return Reaper
 
 
 def test_many_environments_start_one(reaper: type[FakeReaper]) -> None:
