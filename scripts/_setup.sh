@@ -32,7 +32,9 @@ make_venv() {
             "$python" -m venv --clear .venv
         fi
         .venv/bin/python -m uv --version >/dev/null 2>&1 || .venv/bin/python -m pip install --quiet uv
-        uv=".venv/bin/python -m uv"
+        # With its own interpreter, or uv would replace the environment in which it runs.
+        python=.venv/bin/python
+        uv="$python -m uv"
     fi
     # --inexact: leave what somebody added by hand, and uv itself where it lives in .venv.
     UV_PYTHON_DOWNLOADS=never $uv sync --quiet --frozen --inexact --compile-bytecode --python "$python" "$@"
