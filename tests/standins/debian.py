@@ -9,6 +9,7 @@ import shlex
 import shutil
 import subprocess
 import tempfile
+import threading
 import tomllib
 from pathlib import Path
 
@@ -38,6 +39,10 @@ LEFT_OUT = (
 )
 LOCALES = "/usr/share/locale/*"
 INSIDE = "/standin-build"
+# Seconds to wait for somebody else's apt-get, such as unattended upgrades.
+APT_WAITS = "DPkg::Lock::Timeout=120"
+
+_installing = threading.Lock()
 
 
 def require_mmdebstrap() -> None:
@@ -46,6 +51,12 @@ def require_mmdebstrap() -> None:
     Raises:
         BuildError: it is missing and cannot be installed from here.
     """
+    # Images are built in several threads, and apt-get is for one at a time.
+    with _installing:
+        _install_mmdebstrap()
+
+
+def _install_mmdebstrap() -> None:
     if shutil.which("mmdebstrap"):
         return
     hint = "hint: on Debian or Ubuntu, as root: apt-get install mmdebstrap debian-archive-keyring"
@@ -53,8 +64,17 @@ def require_mmdebstrap() -> None:
         raise BuildError(f"mmdebstrap is missing, which the stand-in images are built with.\n{hint}")
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     for command in (
-        ["apt-get", "update"],
-        ["apt-get", "install", "--yes", "--no-install-recommends", "mmdebstrap", "debian-archive-keyring"],
+        ["apt-get", "-o", APT_WAITS, "update"],
+        [
+            "apt-get",
+            "-o",
+            APT_WAITS,
+            "install",
+            "--yes",
+            "--no-install-recommends",
+            "mmdebstrap",
+            "debian-archive-keyring",
+        ],
     ):
         done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     if shutil.which("mmdebstrap") is None:
