@@ -78,7 +78,6 @@ class DockerRuntime:
         self._reaper.start()
 
     def start(self, recipe: ServiceRecipe, probe: Probe, report: Report) -> Placement:
-        self._secrets |= recipe.secrets
         report(Phase.PULL, "")
         volumes = self._engine.ensure_image(
             recipe.container.image,
@@ -88,7 +87,7 @@ class DockerRuntime:
             self._cancelled,
         )
         # From here on there is something to remove. A pull is not waited for by `stop`.
-        with self._in_flight():
+        with self._in_flight(recipe):
             for tries_left in reversed(range(_PORT_TRIES)):
                 report(Phase.CREATE, "")
                 ports = self._host_ports(recipe)
@@ -161,11 +160,13 @@ class DockerRuntime:
         return problems
 
     @contextmanager
-    def _in_flight(self) -> Iterator[None]:
+    def _in_flight(self, recipe: ServiceRecipe) -> Iterator[None]:
         with self._idle:
             if self._cancelled.is_set():
                 raise StartCancelled("The start was called off.")
             self._starting += 1
+            # Here, since services start in several threads: an update may not be lost.
+            self._secrets |= recipe.secrets
         try:
             yield
         finally:

@@ -103,7 +103,6 @@ class EmbeddedRuntime:
 
     def start(self, recipe: ServiceRecipe, probe: Probe, report: Report) -> Placement:
         with self._in_flight(recipe):
-            self._secrets |= recipe.secrets
             report(Phase.CREATE, "")
             server = self._server(recipe)
             template = self._make_data(server, report)
@@ -175,6 +174,8 @@ class EmbeddedRuntime:
             if self._cancelled.is_set():
                 raise StartCancelled("The start was called off.")
             self._starting += 1
+            # Here, since services start in several threads: an update may not be lost.
+            self._secrets |= recipe.secrets
         try:
             yield
         except (GuardGone, CannotRun, OSError) as error:
