@@ -157,7 +157,7 @@ def test_no_engine() -> None:
 @pytest.fixture(autouse=True)
 def _built_images(engine: docker.DockerClient) -> Iterator[None]:
     yield
-    for image in engine.images.list(filters={"label": "org.triton-env.test-image=true"}):
+    for image in engine.images.list(filters={"label": f"org.triton-env.test-image={os.getpid()}"}):
         engine.images.remove(image.id, force=True)
 
 
@@ -167,7 +167,7 @@ def image_that_runs(engine: docker.DockerClient, folder: Path, script: str) -> s
     (folder / "server.sh").chmod(0o755)
     (folder / "Dockerfile").write_text(
         f"FROM {Settings().redis_image}\n"
-        "LABEL org.triton-env.test-image=true\n"
+        f"LABEL org.triton-env.test-image={os.getpid()}\n"
         "COPY server.sh /server.sh\n"
         'ENTRYPOINT ["/server.sh"]\n'
     )
