@@ -40,6 +40,15 @@ make_venv() {
     UV_PYTHON_DOWNLOADS=never $uv sync --quiet --frozen --inexact --compile-bytecode --python "$python" "$@"
 }
 
+# .venv for the persistent services: with Docker Compose where this machine has none that is new enough.
+make_venv_for_compose() {
+    make_venv --no-dev
+    if ! .venv/bin/python -c 'from triton_env.runtimes.compose import compose_program; compose_program()' 2>/dev/null; then
+        say "There is no Docker Compose that is new enough: getting one into .venv ..."
+        make_venv --no-dev --extra compose
+    fi
+}
+
 # Whether a Docker engine answers; if not, the reason is shown.
 engine_answers() {
     .venv/bin/python - <<'END'

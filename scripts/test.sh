@@ -13,4 +13,5 @@ say "ruff ..."
 .venv/bin/ruff format --quiet --check
 say "mypy ..."
 .venv/bin/mypy
-exec .venv/bin/python -m pytest "$@"
+# The tests of a module share environments, so they stay in one process. `-n 0` runs all one by one.
+exec .venv/bin/python -m pytest -n logical --maxprocesses 4 --dist loadfile "$@"

@@ -12,6 +12,7 @@ from unittest.mock import patch
 
 import pytest
 
+from projects import project
 from triton_env import TritonEnvironment
 from triton_env.runtimes.embedded import packages
 from triton_env.services import SERVICES
@@ -57,11 +58,11 @@ def clean_environment(
     request: pytest.FixtureRequest,
     callers_choice: Mapping[str, str],
     tmp_path_factory: pytest.TempPathFactory,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[None]:
     """No setting from outside but, for `docker` tests, the images. Afterwards the environment is what it was."""
-    # The whole of it is put back: Testcontainers writes DOCKER_HOST.
-    with patch.dict(os.environ):
+    # The whole of it is put back: Testcontainers writes DOCKER_HOST. Not by the `monkeypatch` of the test, which would
+    # end after this one then, and delete what the test had set from the variables that were put back.
+    with patch.dict(os.environ), pytest.MonkeyPatch.context() as monkeypatch:
         forget_variables()
         if request.node.get_closest_marker("docker"):
             os.environ.update(callers_choice)
@@ -108,7 +109,11 @@ def _ask_the_engine() -> str:
     return ""
 
 
-RUNTIMES = [pytest.param("docker", marks=pytest.mark.docker), "embedded"]
+RUNTIMES = [
+    pytest.param("docker", marks=pytest.mark.docker),
+    pytest.param("persistent", marks=pytest.mark.docker),
+    "embedded",
+]
 
 
 @pytest.fixture(scope="session")
@@ -123,6 +128,12 @@ def embedded_packages() -> None:
 
 @pytest.fixture(scope="module", params=RUNTIMES)
 def env(request: pytest.FixtureRequest) -> Iterator[TritonEnvironment]:
+    if request.param == "persistent":
+        # Credentials of its own, since some tests look for them where they should not be.
+        values = {name: value for each in SERVICES.values() for name, value in each.fresh_credentials().items()}
+        with project(**values) as settings, TritonEnvironment(settings, persistent=True) as environment:
+            yield environment
+        return
     if request.param == "embedded":
         request.getfixturevalue("embedded_packages")
     with TritonEnvironment(runtime=request.param) as environment:

@@ -16,6 +16,8 @@ from triton_env._version import __version__
 if TYPE_CHECKING:
     from triton_env.environment import TritonEnvironment
     from triton_env.errors import TritonError
+    from triton_env.isolation.namespace import Namespace
+    from triton_env.isolation.template import Template
     from triton_env.services.clickhouse import ClickHouse
     from triton_env.services.postgres import Postgres
     from triton_env.services.redis import Redis
@@ -26,11 +28,13 @@ if TYPE_CHECKING:
 __all__ = [
     "S3",
     "ClickHouse",
+    "Namespace",
     "Phase",
     "Postgres",
     "Redis",
     "Settings",
     "Span",
+    "Template",
     "Timeline",
     "TritonEnvironment",
     "TritonError",
@@ -40,11 +44,13 @@ __all__ = [
 _HOME = {
     "S3": "services.s3",
     "ClickHouse": "services.clickhouse",
+    "Namespace": "isolation.namespace",
     "Phase": "timeline",
     "Postgres": "services.postgres",
     "Redis": "services.redis",
     "Settings": "settings",
     "Span": "timeline",
+    "Template": "isolation.template",
     "Timeline": "timeline",
     "TritonEnvironment": "environment",
     "TritonError": "errors",
@@ -59,3 +65,10 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted(__all__)
+
+
+def load_ipython_extension(ipython: Any) -> None:
+    """`%load_ext triton_env`: cells that begin with `%%sql postgres` or `%%sql clickhouse` are SQL."""
+    from triton_env.notebook.magic import load
+
+    load(ipython)

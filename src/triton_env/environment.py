@@ -2,45 +2,41 @@
 
 import asyncio
 import os
-import threading
-from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_EXCEPTION, Future, InvalidStateError, wait
-from contextlib import suppress
-from functools import partial
-from secrets import token_hex
+from collections.abc import Mapping, Sequence
 from types import TracebackType
-from typing import Any, Generic, Self, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Generic, Self, TypeVar, cast, overload
 
 from triton_env import interrupts
 from triton_env.errors import (
     CleanupFailed,
-    InvalidSetting,
+    KeeperEnded,
     NotStarted,
-    RuntimeUnavailable,
     ServiceNotSelected,
-    StartCancelled,
     UnknownRuntime,
     UnknownService,
+    UsageError,
 )
-from triton_env.model import Placement
-from triton_env.progress import open_display
-from triton_env.readiness import check_listening
-from triton_env.runtimes.base import Runtime
-from triton_env.runtimes.choice import open_runtime
+from triton_env.model import Program
+from triton_env.run import Persistent, Run
 from triton_env.services import (
     S3,
     SERVICES,
-    START_ORDER,
     ClickHouse,
     Postgres,
     Redis,
     Service,
 )
+from triton_env.services.selection import selected
 from triton_env.settings import RUNTIME_NAMES, Settings
-from triton_env.timeline import Phase, Recorder, Timeline
+from triton_env.sharing.reuse import Reuse
+from triton_env.timeline import Recorder, Timeline
 
-_THREADS_TIMEOUT = 10
-"""Seconds that `stop` waits for start threads to notice that they were called off."""
+if TYPE_CHECKING:
+    from triton_env.isolation.isolator import Isolator, TemplateLike
+    from triton_env.isolation.namespace import Namespace
+
+_TRIES = 3
+"""How often to start where the keeper of a shared environment is killed while it starts."""
 
 _ServiceT = TypeVar("_ServiceT", bound=Service)
 
@@ -74,8 +70,12 @@ class TritonEnvironment:
         services: which of `postgres`, `clickhouse`, `redis`, `s3` to start; all by default.
         runtime: `auto`, `docker`, `embedded` or `external`; None takes TRITON_RUNTIME. A runtime that was named and
             cannot run is an error, never a fallback.
-        persistent: the services of daily development instead of a session of its own.
-        reuse: share a warm environment with other processes.
+        persistent: the services of daily development (`docker-compose.yml`) instead of a session of its own: those
+            that run are attached to and left running, the others are started, and stopped at the end. Data stays.
+            `Persistent.APPLY` (of `triton_env.run`) also replaces those that differ from the settings.
+        reuse: share a warm environment with other processes that ask for the same: the first one in starts it, and it
+            ends TRITON_LINGER seconds after the last one has stopped. What others write is seen. A `Reuse` (of
+            `triton_env.sharing`) shares it among those alone who name the same word.
         lazy: `start` returns at once, and each service is waited for where it is first used.
 
     Raises:
@@ -93,22 +93,19 @@ class TritonEnvironment:
         *,
         services: Sequence[str] = tuple(SERVICES),
         runtime: str | None = None,
-        persistent: bool = False,
-        reuse: bool = False,
+        persistent: bool | Persistent = False,
+        reuse: bool | Reuse = False,
         lazy: bool = False,
     ) -> None:
         self._settings = settings or Settings()
-        self._services = _checked_services(services)
+        self._services = selected(services)
         self._runtime_name = _checked_runtime(runtime or self._settings.triton_runtime)
-        if persistent or reuse:
-            asked = "persistent=True" if persistent else "reuse=True"
-            raise RuntimeUnavailable(
-                f"{asked} is not available in this version.",
-                hint="leave it out to get a session of its own",
-            )
+        self._persistent = Persistent.ATTACH if persistent is True else persistent or None
+        self._reuse = _checked_reuse(reuse, self._persistent, self._runtime_name)
         self._lazy = lazy
-        self._run: _Run | None = None
+        self._run: Run | None = None
         self._recorder: Recorder | None = None
+        self._isolators: dict[int, Isolator] = {}
         self._state = "not started"
 
     @property
@@ -155,13 +152,16 @@ class TritonEnvironment:
         """
         if self._run is not None:
             return self
-        try:
-            run = self._begin()
-            if not self._lazy:
-                run.wait()
-        except BaseException as error:
-            self._stop_after(error)
-            raise
+        for tries_left in reversed(range(_TRIES)):
+            try:
+                run = self._begin()
+                if not self._lazy:
+                    run.wait()
+                break
+            except BaseException as error:
+                self._stop_after(error)
+                if not (tries_left and isinstance(error, KeeperEnded)):
+                    raise
         return self
 
     def stop(self) -> None:
@@ -177,11 +177,32 @@ class TritonEnvironment:
                 if run is None:
                     return
                 self._state = "stopped"
-                # Otherwise a forked child ends, and its parent still uses the services.
-                if run.process == os.getpid():
-                    run.end()
+                try:
+                    self._end_isolation()
+                finally:
+                    # Otherwise a forked child ends, and its parent still uses the services.
+                    if run.process == os.getpid():
+                        run.end()
         finally:
             interrupts.forget(self)
+
+    def detach(self) -> None:
+        """Leave persistent services running, and forget them. Does nothing where nothing runs.
+
+        Raises:
+            UsageError: this is a session, which would be left behind.
+        """
+        if self._persistent is None:
+            raise UsageError(
+                "A session cannot be left running: nobody would remove it.",
+                hint="TritonEnvironment(persistent=True) can, and so can: python -m triton_env up",
+            )
+        run, self._run = self._run, None
+        if run is not None:
+            self._state = "detached"
+            self._end_isolation()
+            run.leave()
+        interrupts.forget(self)
 
     def service(self, name: str) -> Service:
         """The running service of that name, waited for where it is still starting.
@@ -204,10 +225,108 @@ class TritonEnvironment:
             variables |= self.service(name).environ(internal=internal)
         return variables
 
-    def logs(self, service: str, lines: int = 100) -> str:
-        """The last `lines` lines that a service wrote, without secrets."""
+    def logs(self, service: str, lines: int = 100, *, since: float | None = None) -> str:
+        """The last `lines` lines that a service wrote, without secrets.
+
+        Args:
+            service: the service's name.
+            lines: how many at most.
+            since: what `log_position` returned, for those that were written afterwards.
+        """
         self._check_selected(service)
-        return self._running().runtime.result().logs(service, lines)
+        return self._running().runtime.result().logs(service, lines, since)
+
+    def log_position(self, service: str) -> float:
+        """Where a service's log ends now, for `logs`. It costs next to nothing."""
+        self._check_selected(service)
+        return self._running().runtime.result().log_position(service)
+
+    def program(self, service: str, argv: Sequence[str], environment: Mapping[str, str] | None = None) -> Program:
+        """How to run a program that comes with a service, such as pg_dump, next to its server.
+
+        Args:
+            service: the service's name.
+            argv: the program's name and its arguments, in which {host} and {port:NAME} stand for where the server
+                listens, seen from where the program runs.
+            environment: variables to add to its environment; these may be secret.
+
+        Raises:
+            TritonError: it cannot be run from here.
+        """
+        self._check_selected(service)
+        return self._running().runtime.result().program(service, argv, environment or {})
+
+    def namespace(
+        self,
+        name: str | None = None,
+        template: "TemplateLike | None" = None,
+        *,
+        services: Sequence[str] | None = None,
+        keep_on_error: bool = False,
+    ) -> "Namespace":
+        """A part of the environment that shares nothing with others: databases and buckets of its own.
+
+        Args:
+            name: 1 to 24 of a to z, 0 to 9 and, between these, _; made up where it is None. One that a living process
+                uses is an error.
+            template: what it begins with: a `Template`, a function that is called with a namespace to fill, a folder,
+                or the name of a snapshot; it is built once. None: empty, as the environment is after its start.
+            services: those that it is to have; all by default.
+            keep_on_error: keep it, and print how to get in, where its block ends by an exception.
+
+        Raises:
+            UsageError: the name is taken, or there is no such template.
+            InvalidSetting: the servers hold your data, and TRITON_NAMESPACES does not allow it.
+            TemplateFailed: the template could not be built.
+            IsolationFailed: a server refused.
+        """
+        return self._isolation().namespace(name, template, services=services, keep_on_error=keep_on_error)
+
+    def reset(self) -> None:
+        """Bring all services back to the state after the start. Namespaces, templates and snapshots stay.
+
+        Raises:
+            UsageError: the servers hold your data, or other processes use the environment.
+            IsolationFailed: a server refused.
+        """
+        self._isolation().reset()
+
+    def snapshot(self, name: str) -> None:
+        """Remember what all services hold, under a name. One of the same name is replaced.
+
+        It is consistent where nobody writes meanwhile. Idle connections to the PostgreSQL database are ended.
+
+        Raises:
+            SnapshotFailed: a client is in a transaction, and stays in it.
+            IsolationFailed: a server refused.
+        """
+        self._isolation().snapshot(name)
+
+    def restore(self, name: str) -> None:
+        """Have all services hold what they held at a snapshot. Clients may have to connect again.
+
+        Raises:
+            UsageError: there is no such snapshot, the servers hold your data, or other processes use the environment.
+            IsolationFailed: a server refused.
+        """
+        self._isolation().restore(name)
+
+    def snapshots(self) -> tuple[str, ...]:
+        """The names of the snapshots, in alphabetical order.
+
+        Raises:
+            InvalidSetting: the servers hold your data, and TRITON_NAMESPACES does not allow any.
+        """
+        return self._isolation().snapshots()
+
+    def delete_snapshot(self, name: str) -> None:
+        """Remove a snapshot from the servers. Namespaces that were made from it stay.
+
+        Raises:
+            UsageError: there is no such snapshot.
+            IsolationFailed: a server refused.
+        """
+        self._isolation().delete_snapshot(name)
 
     def __enter__(self) -> Self:
         return self.start()
@@ -223,15 +342,18 @@ class TritonEnvironment:
     async def __aenter__(self) -> Self:
         if self._run is not None:
             return self
-        try:
-            # Begun here, not in a thread: Python lets the main thread alone handle signals.
-            run = self._begin()
-            if not self._lazy:
-                await asyncio.to_thread(run.wait)
-        except BaseException as error:
-            await asyncio.to_thread(self._stop_after, error)
-            interrupts.forget(self)
-            raise
+        for tries_left in reversed(range(_TRIES)):
+            try:
+                # Begun here, not in a thread: Python lets the main thread alone handle signals.
+                run = self._begin()
+                if not self._lazy:
+                    await asyncio.to_thread(run.wait)
+                break
+            except BaseException as error:
+                await asyncio.to_thread(self._stop_after, error)
+                interrupts.forget(self)
+                if not (tries_left and isinstance(error, KeeperEnded)):
+                    raise
         return self
 
     async def __aexit__(
@@ -249,14 +371,45 @@ class TritonEnvironment:
         state = f"{self._run.id} running" if self._run else self._state
         return f"<TritonEnvironment {state}: {', '.join(self._services)}>"
 
-    def _begin(self) -> "_Run":
-        run = _Run(self._settings, self._services, self._runtime_name, lazy=self._lazy)
+    def _repr_html_(self) -> str:
+        """What a notebook shows: state, runtime, services and how the start went."""
+        from triton_env.notebook.page import page
+
+        return page(self._services, self._state, self._run, self._recorder.timeline() if self._recorder else None)
+
+    def _new_run(self) -> Run:
+        return Run(
+            self._settings,
+            self._services,
+            self._runtime_name,
+            lazy=self._lazy,
+            persistent=self._persistent,
+            reuse=self._reuse,
+        )
+
+    def _begin(self) -> Run:
+        run = self._new_run()
         self._recorder = run.recorder
         self._run = run
         self._state = "running"
         interrupts.stop_at_exit(self)
         run.begin()
         return run
+
+    def _isolation(self) -> "Isolator":
+        # In a forked child it is another one: the connections of its parent's are the parent's.
+        isolator = self._isolators.get(os.getpid())
+        if isolator is None:
+            from triton_env.isolation.isolator import isolator_of
+
+            run = self._running()
+            made = isolator_of(run, self._services, self.runtime, shared=self._reuse is not None)
+            isolator = self._isolators.setdefault(os.getpid(), made)
+        return isolator
+
+    def _end_isolation(self) -> None:
+        if isolator := self._isolators.pop(os.getpid(), None):
+            isolator.close()
 
     def _stop_after(self, error: BaseException) -> None:
         try:
@@ -270,157 +423,22 @@ class TritonEnvironment:
         if service not in self._services:
             raise ServiceNotSelected(service, self._services)
 
-    def _running(self) -> "_Run":
+    def _running(self) -> Run:
         if self._run is None:
             raise NotStarted(self._state)
         return self._run
 
 
-class _Run:
-    """One start of an environment: its id, credentials and runtime, and the services on their way."""
-
-    def __init__(self, settings: Settings, names: Sequence[str], runtime_name: str, *, lazy: bool) -> None:
-        self.id = token_hex(4)
-        self.process = os.getpid()
-        fresh: dict[str, Any] = {"triton_runtime": runtime_name}
-        for name in names:
-            fresh |= SERVICES[name].fresh_credentials()
-        self.settings = settings.updated(**fresh)
-        self._runtime_name = runtime_name
-        self._recipes = {name: SERVICES[name].recipe(self.settings) for name in START_ORDER if name in names}
-        progress = settings.triton_progress
-        # The user's code runs and prints during a lazy start, which a display that redraws would garble.
-        self._display = open_display("plain" if lazy and progress == "auto" else progress, tuple(names))
-        self.recorder = Recorder(self._display.show)
-        self.runtime: Future[Runtime] = Future()
-        self.services: dict[str, Future[Service]] = {name: Future() for name in self._recipes}
-
-    def begin(self) -> None:
-        """Open the runtime and start all services, without waiting for either."""
-        self._display.open()
-        for future in self.services.values():
-            future.add_done_callback(self._close_display_with_the_last)
-        # Daemons: a start that hangs may not keep the interpreter from ending.
-        thread = threading.Thread(target=self._start, name=f"triton-{self.id}", daemon=True)
-        try:
-            thread.start()
-        except RuntimeError as error:  # no thread to be had: a limit, or the interpreter is on its way out
-            self._give_up(error)
-
-    def wait(self) -> None:
-        """Wait until all services are ready, or raise what the first to fail raised."""
-        try:
-            done, _ = wait(self.services.values(), return_when=FIRST_EXCEPTION)
-        finally:
-            # Here and not only with the last service: what the caller prints next comes after the display's last line.
-            self._display.close()
-        errors = [error for future in done if (error := future.exception())]
-        # A service that was called off failed because of another; that one is to blame.
-        errors.sort(key=lambda error: isinstance(error, StartCancelled))
-        if errors:
-            raise errors[0]
-
-    def end(self) -> None:
-        """Stop the services, also those that are still starting."""
-        try:
-            if self.runtime.cancel():
-                # Still being opened: an engine that does not answer is not waited for. `_start` closes it.
-                self._fail_services(StartCancelled("The start was called off."))
-            # Where it could not be opened, `wait` or the first use has said so.
-            elif self.runtime.exception() is None:
-                self.runtime.result().stop()
-        finally:
-            wait(self.services.values(), timeout=_THREADS_TIMEOUT)
-            self._display.close()
-
-    def _start(self) -> None:
-        try:
-            runtime = open_runtime(
-                self._runtime_name, self.settings, self.id, tuple(self._recipes.values()), self._display.say
-            )
-        except BaseException as error:
-            self._give_up(error)
-            return
-        try:
-            self.runtime.set_result(runtime)
-        except InvalidStateError:  # called off meanwhile
-            runtime.stop()
-            return
-        for name, future in self.services.items():
-            thread = threading.Thread(
-                target=self._start_service,
-                args=(name,),
-                name=f"triton-{self.id}-{name}",
-                daemon=True,
-            )
-            try:
-                thread.start()
-            except RuntimeError as error:
-                future.set_exception(error)
-
-    def _give_up(self, error: BaseException) -> None:
-        with suppress(InvalidStateError):  # called off meanwhile
-            self.runtime.set_exception(error)
-            self._fail_services(error)
-
-    def _fail_services(self, error: BaseException) -> None:
-        for future in self.services.values():
-            future.set_exception(error)
-
-    def _start_service(self, name: str) -> None:
-        kind = SERVICES[name]
-        try:
-            placement = self.runtime.result().start(
-                self._recipes[name],
-                _Probe(kind, self.settings),
-                lambda phase, words: self.recorder.report(name, phase, words),
-            )
-        except BaseException as error:
-            try:
-                self.recorder.report(name, Phase.FAILED, "called off" if isinstance(error, StartCancelled) else "")
-            finally:
-                self.services[name].set_exception(error)
-        else:
-            self.services[name].set_result(kind(self.settings, placement))
-
-    def _close_display_with_the_last(self, _: "Future[Service]") -> None:
-        if all(future.done() for future in self.services.values()):
-            self._display.close()
-
-
-class _Probe:
-    """A service's readiness probe, which remembers how far it has come at a placement."""
-
-    def __init__(self, kind: type[Service], settings: Settings) -> None:
-        self._kind = kind
-        self._settings = settings
-        self._service: Service | None = None
-        self._steps: list[Callable[[], None]] = []
-
-    def __call__(self, placement: Placement) -> None:
-        # Another placement means another try on other ports.
-        if self._service is None or self._service.placement != placement:
-            self._service = self._kind(self._settings, placement)
-            self._steps = [partial(check_listening, self._service.host, self._service.port), self._service.prepare]
-        # Each of these has to succeed once.
-        while self._steps:
-            self._steps[0]()
-            del self._steps[0]
-        self._service.ensure_ready()
-
-
-def _checked_services(services: Sequence[str]) -> tuple[str, ...]:
-    names = [name.strip() for name in services.split(",")] if isinstance(services, str) else list(services)
-    for name in names:
-        if name not in SERVICES:
-            raise UnknownService(name, tuple(SERVICES))
-    if not names:
-        raise InvalidSetting(
-            "An environment needs at least one service.",
-            hint=f"services={tuple(SERVICES)!r}",
+def _checked_reuse(reuse: bool | Reuse, persistent: Persistent | None, runtime: str) -> Reuse | None:
+    if reuse and persistent:
+        raise UsageError(
+            "Persistent services are shared anyway, so reuse=True has nothing to do with persistent=True.",
+            hint="leave out one of them",
         )
-    # In the order in which people read them, whatever the order in the call.
-    return tuple(name for name in SERVICES if name in names)
+    # Servers of somebody else are everybody's.
+    if not reuse or runtime == "external":
+        return None
+    return Reuse() if reuse is True else reuse
 
 
 def _checked_runtime(name: str) -> str:

@@ -12,14 +12,26 @@ TritonError
 ├── RuntimeUnavailable          the runtime that was asked for cannot run here
 │   ├── EngineUnreachable       no Docker engine answers
 │   ├── EnginePermissionDenied  the engine's socket may not be used by this user
-│   └── EngineTooOld            the engine lacks what is needed
+│   ├── EngineTooOld            the engine lacks what is needed
+│   └── ComposeUnavailable      persistent services need Docker Compose, which is not here or too old
 ├── ImageUnavailable            an image is neither on the engine nor to be pulled
+├── VolumeMismatch              data of an earlier start was made with other settings or another version
 ├── PortTaken                   a port that was asked for belongs to somebody else
+├── ProjectTaken                persistent services of that name belong to another checkout or program
 ├── EngineFailed                the engine refused or broke off a request
+├── ComposeFailed               Docker Compose could not do what it was asked to
 ├── StartFailed                 a service did not come up
 │   ├── ServiceExited           its container or process ended during the start
 │   ├── ServiceNotReady         it never answered a client within its timeout
-│   └── StartCancelled          the start was called off (Ctrl-C, stop(), another service failed)
+│   ├── ServiceUnusable         a server of somebody else does not answer, or turned the client down
+│   ├── StartCancelled          the start was called off (Ctrl-C, stop(), another service failed)
+│   └── KeeperEnded             the process that keeps a shared environment ended while it started
+├── IsolationFailed             a namespace could not be made, reset or removed
+│   ├── SnapshotFailed          a snapshot was not taken or not restored
+│   └── TemplateFailed          a template could not be built; nothing of it is left
+├── BackupFailed                a backup was not made; nothing of it is left
+├── RestoreFailed               a backup cannot be used, or was not restored; the message says what was changed
+├── QueryFailed                 a server did not do what a cell of a notebook asked of it
 └── CleanupFailed               something of ours may be left behind
 
 A message says what went wrong, where, the last cause and the last log lines, then a hint with a command
@@ -175,8 +187,20 @@ class EngineTooOld(RuntimeUnavailable):
     """The engine lacks what is needed."""
 
 
+class ComposeUnavailable(RuntimeUnavailable):
+    """Persistent services need Docker Compose, which is not here or too old."""
+
+
+class ProjectTaken(TritonError):
+    """Persistent services of that name belong to another checkout or to another program."""
+
+
 class ImageUnavailable(TritonError):
     """An image is neither on the engine nor to be pulled."""
+
+
+class VolumeMismatch(TritonError):
+    """Data of an earlier start was made with other settings or another version; nothing has touched it."""
 
 
 class LocalStackTokenRequired(UsageError):
@@ -191,6 +215,10 @@ class EngineFailed(TritonError):
     """The engine refused or broke off a request."""
 
 
+class ComposeFailed(TritonError):
+    """Docker Compose could not do what it was asked to."""
+
+
 class StartFailed(TritonError):
     """A service did not come up."""
 
@@ -203,8 +231,40 @@ class ServiceNotReady(StartFailed):
     """The service never answered a client within its timeout."""
 
 
+class ServiceUnusable(StartFailed):
+    """A server that somebody else runs does not answer, or turned the client down."""
+
+
 class StartCancelled(StartFailed):
     """The start was called off: by Ctrl-C, by stop(), or because another service failed."""
+
+
+class KeeperEnded(StartFailed):
+    """The process that keeps a shared environment ended while it started it."""
+
+
+class IsolationFailed(TritonError):
+    """A namespace could not be made, reset or removed."""
+
+
+class SnapshotFailed(IsolationFailed):
+    """A snapshot was not taken or not restored."""
+
+
+class TemplateFailed(IsolationFailed):
+    """A template could not be built; nothing of it is left."""
+
+
+class BackupFailed(TritonError):
+    """A backup was not made; nothing of it is left."""
+
+
+class RestoreFailed(TritonError):
+    """A backup cannot be used, or was not restored; the message says what was changed, if anything was."""
+
+
+class QueryFailed(TritonError):
+    """A server did not do what a cell of a notebook asked of it."""
 
 
 class CleanupFailed(TritonError):

@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Protocol
 
+from triton_env.notebook.kernel import after_cell
+
 _FATAL = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
 
 
@@ -21,6 +23,11 @@ class Stoppable(Protocol):
 
 _living: set[Stoppable] = set()
 """Strong references: an environment that nobody refers to any more still has containers to remove."""
+
+
+def living() -> tuple[Stoppable, ...]:
+    """What would be stopped if the interpreter exited now."""
+    return tuple(_living)
 
 
 def stop_at_exit(stoppable: Stoppable) -> None:
@@ -65,7 +72,15 @@ def shielded() -> Iterator[None]:
 
 
 def _exit_on_signal(number: int, frame: FrameType | None) -> None:
+    # In a notebook's cell, SystemExit is taken for a call of exit() and ends nothing.
+    after_cell(lambda: _end_by(number))
     raise SystemExit(128 + number)
+
+
+def _end_by(number: int) -> None:
+    _stop_all()
+    signal.signal(number, signal.SIG_DFL)
+    os.kill(os.getpid(), number)
 
 
 def _stop_all() -> None:

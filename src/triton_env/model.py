@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
+from typing import Protocol
 
 
 class Storage(StrEnum):
@@ -37,11 +38,13 @@ class Port:
         name: the protocol spoken there, by which endpoints are looked up ("http", "native", ...).
         number: the port inside the container and on the shared network.
         fixed: the host port to use where fixed ports were asked for.
+        variable: the setting of that host port, for error messages.
     """
 
     name: str
     number: int
     fixed: int
+    variable: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +59,7 @@ class ContainerRecipe:
         command: arguments after the image; empty for the image's own.
         data_paths: paths to keep on `storage`, besides those that the image declares as volumes.
         storage: what is mounted on these paths.
+        mounts: files or folders of this machine by the absolute path that they have in the container, read-only.
         cpu_shares: relative weight when CPU is short; 1024 is everybody's default. A service that takes long
             to boot gets more, since it decides when all are ready.
     """
@@ -67,6 +71,7 @@ class ContainerRecipe:
     command: tuple[str, ...] = field(default=(), repr=False)
     data_paths: tuple[str, ...] = ()
     storage: Storage = Storage.MEMORY
+    mounts: Mapping[str, Path] = field(default_factory=dict)
     cpu_shares: int = 1024
 
 
@@ -124,6 +129,85 @@ class ProcessRecipe:
     stop_signal: str = "SIGKILL"
 
 
+class Reads(StrEnum):
+    """Which data a server can read, by the version that wrote it."""
+
+    ITS_MAJOR = "its major version"
+    NOT_NEWER = "its own and older versions"
+    ITS_OWN = "its own version"
+
+
+class VolumeFiles(Protocol):
+    """The files of a volume, read without a server."""
+
+    def files(self, path: str) -> Mapping[str, bytes]:
+        """The regular files at a path below the volume's root, by their path there; empty where there is nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Witness:
+    """What data says about itself, read without a server.
+
+    Attributes:
+        version: the version that wrote it, as far as it tells.
+        elsewhere: its path below the volume's root where no server would look for it; empty where it is in its place.
+        certain: whether the files are all; after a crash the last changes may be in a log that the next start replays.
+        values: by variable, the values that the data knows, that of its initialisation first. A variable that it says
+            nothing of is absent.
+        accepts: by variable, whether it would accept the recipe's secret. One that it says nothing of is absent.
+    """
+
+    version: str
+    elsewhere: str = ""
+    certain: bool = False
+    values: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    accepts: Mapping[str, bool] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class DataRecipe:
+    """A service's data in a named volume, and what has to agree with it before a server is started on it.
+
+    Attributes:
+        volume: the volume's name in the compose file.
+        path: where it is mounted in the container.
+        version_command: a program of the image that prints its version without starting a server.
+        reads: which data the server can read.
+        facts: by variable, values that only the initialisation of an empty volume takes.
+        secrets: by variable, secrets of that kind.
+        inspect: reads from the data itself what it was made with; None where it tells nothing.
+        flush_command: a program of the image that has a running server write everything to its files. Variables in
+            braces stand for the first of the values that the data knows.
+        ways_out: by variable, what to do where it disagrees. {old} and {new} stand for the data's value and the
+            setting's, {mount} for the place of data that was found elsewhere.
+        refusals: by variable, a regular expression for the words with which a server turns its value down.
+    """
+
+    volume: str
+    path: str
+    version_command: tuple[str, ...]
+    reads: Reads
+    facts: Mapping[str, str] = field(default_factory=dict)
+    secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
+    inspect: "Callable[[VolumeFiles, DataRecipe], Witness | None] | None" = None
+    flush_command: tuple[str, ...] = ()
+    ways_out: Mapping[str, str] = field(default_factory=dict)
+    refusals: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class ExternalRecipe:
+    """Where somebody else runs a service, as the settings say; the ports are the fixed ones.
+
+    Attributes:
+        host: of the server.
+        variables: the settings that lead there and in, for error messages.
+    """
+
+    host: str
+    variables: tuple[str, ...]
+
+
 @dataclass(frozen=True, slots=True)
 class ServiceRecipe:
     """All that a runtime needs to know to run one service.
@@ -135,7 +219,9 @@ class ServiceRecipe:
         timeout: seconds from its start until it has to be ready.
         container: how it runs as a container.
         process: how it runs as a process of this machine.
+        external: where somebody else runs it.
         secrets: strings that may not appear in messages and logs.
+        data: its data where it is kept in a named volume.
     """
 
     name: str
@@ -144,7 +230,9 @@ class ServiceRecipe:
     timeout: float
     container: ContainerRecipe
     process: ProcessRecipe
+    external: ExternalRecipe
     secrets: frozenset[str] = field(default=frozenset(), repr=False)
+    data: DataRecipe | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +249,21 @@ class Placement:
     endpoints: Mapping[str, Endpoint]
     internal: Mapping[str, Endpoint] | None = None
     sockets: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """How to run a program of a service's distribution, such as pg_dump, as a subprocess of this process.
+
+    Its standard input and output are the program's own.
+
+    Attributes:
+        argv: the command line. Every user of the machine can read it, so it holds no secret.
+        environment: all of its environment variables, which may hold secrets.
+    """
+
+    argv: tuple[str, ...]
+    environment: Mapping[str, str] = field(repr=False)
 
 
 Probe = Callable[[Placement], None]

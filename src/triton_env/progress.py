@@ -1,4 +1,4 @@
-"""Shows a start as it happens, on standard error: live on a terminal, a few plain lines elsewhere."""
+"""Shows a start as it happens: live on a terminal or in a notebook, a few plain lines on standard error elsewhere."""
 
 import sys
 import threading
@@ -7,6 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
+from triton_env.notebook.kernel import in_kernel
 from triton_env.timeline import Event, Phase
 
 if TYPE_CHECKING:
@@ -28,17 +29,24 @@ class Display(Protocol):
     def close(self) -> None: ...
 
 
-def open_display(mode: str, services: tuple[str, ...]) -> Display:
+def open_display(mode: str, services: tuple[str, ...], *, lazy: bool = False) -> Display:
     """A display for a start, not opened yet.
 
     Args:
-        mode: `live`, `plain`, `off`, or `auto`: live where standard error is a terminal that can draw.
+        mode: `live`, `plain`, `off`, or `auto`: live in a notebook, and where standard error is a terminal that can
+            draw.
         services: the names of the services, in the order in which people read them.
+        lazy: whether the user's code runs and prints meanwhile, which would garble what is drawn on a terminal.
     """
     if mode == "off":
         return _Off()
     titles = _titles(services)
-    if mode == "live" or (mode == "auto" and _can_draw()):
+    if mode != "plain" and in_kernel():
+        from triton_env.notebook.display import NotebookDisplay
+
+        # Below its cell, where nothing else is printed in between.
+        return NotebookDisplay(titles)
+    if mode == "live" or (mode == "auto" and not lazy and _can_draw()):
         return _Live(titles)
     return _Plain(titles)
 
@@ -66,7 +74,7 @@ class _Off:
 
 
 @dataclass(frozen=True, slots=True)
-class _Row:
+class Row:
     """What is known about one service."""
 
     phase: Phase | None = None
@@ -75,9 +83,9 @@ class _Row:
     detail: str = ""
     pull: bool = False
 
-    def after(self, event: Event) -> "_Row":
+    def after(self, event: Event) -> "Row":
         same = event.phase is self.phase
-        return _Row(
+        return Row(
             phase=event.phase,
             entered=self.entered if same else event.at,
             at=event.at,
@@ -86,13 +94,36 @@ class _Row:
             pull=event.phase is Phase.PULL and (bool(event.detail) or (same and self.pull)),
         )
 
+    @property
+    def is_over(self) -> bool:
+        """Whether this service's start has come to an end, good or bad."""
+        return self.phase in (Phase.READY, Phase.FAILED)
+
+    @property
+    def doing(self) -> str:
+        """What it does now, in words."""
+        if self.phase is None:
+            return "waiting"
+        if self.phase is Phase.READY:
+            return "ready"
+        if self.phase is Phase.FAILED:
+            return self.detail or "failed"
+        return self.detail or _WORDS[self.phase]
+
+    @property
+    def outcome(self) -> str:
+        """What came of it, in words, when the display has ended."""
+        if self.phase is Phase.READY:
+            return seconds_words(self.at)
+        return self.detail or "failed" if self.phase is Phase.FAILED else _CALLED_OFF
+
 
 class _Plain:
     """One line when an image was pulled, when a service is ready, and when it failed."""
 
     def __init__(self, titles: dict[str, str]) -> None:
         self._titles = titles
-        self._rows = dict.fromkeys(titles, _Row())
+        self._rows = dict.fromkeys(titles, Row())
         self._closed = False
 
     def open(self) -> None: ...
@@ -109,11 +140,11 @@ class _Plain:
         self._rows[event.service] = before.after(event)
         title = self._titles[event.service]
         if event.phase is not before.phase and before.pull and event.phase is not Phase.FAILED:
-            self._print(f"image of {title} pulled in {_seconds(event.at - before.entered)}")
+            self._print(f"image of {title} pulled in {seconds_words(event.at - before.entered)}")
         if event.phase is Phase.READY:
-            self._print(f"{title} ready after {_seconds(event.at)}")
+            self._print(f"{title} ready after {seconds_words(event.at)}")
         elif event.phase is Phase.FAILED and not event.detail:
-            self._print(f"{title} failed after {_seconds(event.at)}")
+            self._print(f"{title} failed after {seconds_words(event.at)}")
 
     def close(self) -> None:
         self._closed = True
@@ -134,7 +165,7 @@ class _Live:
         from rich.spinner import Spinner
 
         self._titles = titles
-        self._rows = dict.fromkeys(titles, _Row())
+        self._rows = dict.fromkeys(titles, Row())
         self._console = Console(stderr=True, force_terminal=True, force_jupyter=False, highlight=False)
         self._ascii = self._console.options.ascii_only
         self._spinners = {name: Spinner("line" if self._ascii else "dots", style="cyan") for name in titles}
@@ -209,8 +240,8 @@ class _Live:
         for name, title in self._titles.items():
             row = self._rows[name]
             sign: Any = self._sign(row) or self._spinners[name]
-            at = row.at if row.phase in (Phase.READY, Phase.FAILED) else time.monotonic() - self._opened
-            table.add_row(sign, Text(title, style="bold"), _doing(row), Text(_seconds(at), style="dim"))
+            at = row.at if row.is_over else time.monotonic() - self._opened
+            table.add_row(sign, Text(title, style="bold"), _doing(row), Text(seconds_words(at), style="dim"))
         return table
 
     def _summary(self) -> "RenderableType":
@@ -220,11 +251,10 @@ class _Live:
         for name, title in self._titles.items():
             row = self._rows[name]
             sign = self._sign(row) or Text("-", style="dim")
-            words = {Phase.READY: _seconds(row.at), Phase.FAILED: row.detail or "failed"}
-            parts.append(Text.assemble(sign, " ", (title, "bold"), " ", (_word(words, row), "dim")))
+            parts.append(Text.assemble(sign, " ", (title, "bold"), " ", (row.outcome, "dim")))
         return Text("   ").join(parts)
 
-    def _sign(self, row: _Row) -> Any:
+    def _sign(self, row: Row) -> Any:
         from rich.text import Text
 
         if row.phase is Phase.READY:
@@ -234,21 +264,14 @@ class _Live:
         return None
 
 
-def _word(words: dict[Phase, str], row: _Row) -> str:
-    return _CALLED_OFF if row.phase is None else words.get(row.phase, _CALLED_OFF)
-
-
-def _doing(row: _Row) -> Any:
+def _doing(row: Row) -> Any:
     from rich.text import Text
 
-    if row.phase is None:
-        return Text("waiting", style="dim")
-    if row.phase is Phase.READY:
-        return Text("ready", style="green")
     if row.phase is Phase.FAILED:
-        return Text(row.detail or "failed", style="dim" if row.detail else "red")
-    return Text(row.detail or _WORDS[row.phase])
+        return Text(row.doing, style="dim" if row.detail else "red")
+    return Text(row.doing, style={None: "dim", Phase.READY: "green"}.get(row.phase, ""))
 
 
-def _seconds(seconds: float) -> str:
+def seconds_words(seconds: float) -> str:
+    """A duration for people."""
     return f"{seconds:.1f} s"

@@ -67,23 +67,12 @@ class Registry:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        _make_private(folder)
+        make_private(folder)
 
     @classmethod
     def of(cls, settings: Settings) -> "Registry":
         """The registry that these settings name (TRITON_STATE_DIR), by default in the user's runtime folder."""
-        if settings.triton_state_dir:
-            base = Path(settings.triton_state_dir).expanduser()
-        else:
-            try:
-                with warnings.catch_warnings():
-                    # That there is no runtime folder of the system's, so that one in /tmp is used, is as good.
-                    warnings.simplefilter("ignore")
-                    base = user_runtime_path("triton-env", appauthor=False)
-            except OSError as error:
-                raise _unusable(Path("the user's runtime folder"), str(error)) from error
-        # Below the folder, not in it: a folder that the user names keeps its own permissions.
-        return cls(base / "environments")
+        return cls(private_folder(settings, "environments"))
 
     @contextmanager
     def published(self, record: Record) -> Iterator[None]:
@@ -112,6 +101,12 @@ class Registry:
                     records.append(record)
         return tuple(sorted(records, key=lambda record: record.started))
 
+    def dead(self) -> tuple[tuple[str, Record | None], ...]:
+        """The ids and, where they can be read, the records of dead owners, which `running` removes."""
+        with FileLock(self._folder / "sweep.lock", timeout=_SWEEP_TIMEOUT, mode=0o600):
+            paths = [path for path in sorted(self._folder.glob("*.json")) if not self._owner_lives(path.stem)]
+            return tuple((path.stem, _read(path)) for path in paths)
+
     def _owner_lives(self, environment: str) -> bool:
         if not self._lock_path(environment).exists():
             return False
@@ -126,6 +121,26 @@ class Registry:
 
     def _lock_path(self, environment: str) -> Path:
         return self._folder / f"{environment}.lock"
+
+
+def private_folder(settings: Settings, name: str) -> Path:
+    """The path of a folder for this user's state: below TRITON_STATE_DIR, by default in the user's runtime folder.
+
+    Raises:
+        InvalidSetting: there is no such place.
+    """
+    if settings.triton_state_dir:
+        base = Path(settings.triton_state_dir).expanduser()
+    else:
+        try:
+            with warnings.catch_warnings():
+                # That there is no runtime folder of the system's, so that one in /tmp is used, is as good.
+                warnings.simplefilter("ignore")
+                base = user_runtime_path("triton-env", appauthor=False)
+        except OSError as error:
+            raise _unusable(Path("the user's runtime folder"), str(error)) from error
+    # Below the folder, not in it: a folder that the user names keeps its own permissions.
+    return base / name
 
 
 def choose(records: tuple[Record, ...], folder: Path, environment: str = "") -> Record:
@@ -181,7 +196,7 @@ def _write_atomically(path: Path, text: str) -> None:
     temporary.replace(path)
 
 
-def _make_private(folder: Path) -> None:
+def make_private(folder: Path) -> None:
     """Make `folder` with mode 0700; refuse one that others could have prepared."""
     try:
         folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)

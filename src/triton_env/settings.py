@@ -50,6 +50,8 @@ IpAddress = Annotated[str, AfterValidator(_is_address_or_empty)]
 HttpUrl = Annotated[str, AfterValidator(_is_http_url)]
 LogLevel = Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"], BeforeValidator(_upper)]
 """In upper or lower case: the variable LOG_LEVEL is shared with many programs."""
+ProjectName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$", min_length=2, max_length=40)]
+"""What Compose takes as a project name. Of one letter it would make volume names that are drives on Windows."""
 BucketName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$")]
 
 RuntimeName = Literal["auto", "docker", "embedded", "external"]
@@ -95,6 +97,7 @@ class Settings(BaseSettings):
     clickhouse_user: Identifier = "default"
     clickhouse_password: SecretStr = SecretStr("development_password_change_in_prod")
     clickhouse_db: Identifier = "triton"
+    clickhouse_nofile: Annotated[int, Field(ge=1024)] = 20_000
 
     # Redis
     redis_url: SecretStr = SecretStr("redis://localhost:6379/0")
@@ -104,6 +107,7 @@ class Settings(BaseSettings):
 
     # S3 (LocalStack)
     aws_endpoint_url: HttpUrl = "http://localhost:4566"
+    localstack_port: PortNumber = 4566
     aws_access_key_id: Name = "test"
     aws_secret_access_key: SecretStr = SecretStr("test")
     aws_default_region: Name = "us-east-1"
@@ -118,6 +122,7 @@ class Settings(BaseSettings):
 
     # triton-env
     triton_runtime: RuntimeName = "auto"
+    triton_project: ProjectName = "triton"
     triton_bind_address: IpAddress = ""
     triton_ports: Literal["random", "fixed"] = "random"
     triton_storage: Storage = Storage.MEMORY
@@ -130,6 +135,9 @@ class Settings(BaseSettings):
     triton_s3_timeout: Seconds = 90
     triton_progress: Literal["auto", "live", "plain", "off"] = "auto"
     triton_state_dir: str = ""
+    triton_linger: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 10
+    triton_namespaces: Literal["session", "everywhere"] = "session"
+    triton_pool_size: Annotated[int, Field(ge=0, le=64)] = 4
 
     # The application
     environment: Name = "development"

@@ -15,17 +15,46 @@ import docker
 import pytest
 
 from triton_env import Settings, TritonEnvironment
+from triton_env.runtimes.address import possible_own_container_ids
 from triton_env.runtimes.owner import LABEL
 
 pytestmark = pytest.mark.docker
 
-SCRIPT = """
+OF_REDIS = """
+from triton_env import TritonEnvironment
+with TritonEnvironment(services=("redis",)) as env:
+    env.redis.client().ping()
+    print("answered at", env.redis.host, env.redis.port)
+"""
+OF_REDIS_AND_S3 = """
 from triton_env import TritonEnvironment
 with TritonEnvironment(services=("redis", "s3")) as env:
     env.redis.client().ping()
     env.s3.client().head_bucket(Bucket=env.s3.bucket)
     print("answered at", env.redis.host, env.redis.port)
 """
+"""Where the address is not this machine's loopback: S3 is asked by its name too, which is in its URLs."""
+
+
+def test_a_container_that_somebody_copies_from_is_not_taken_for_ones_own(engine: docker.DockerClient) -> None:
+    before = possible_own_container_ids()
+    copied = threading.Event()
+    with TritonEnvironment(services=("redis",)) as env:
+        container = engine.containers.get(f"triton-{env.id}-redis")
+
+        def copy() -> None:
+            for _ in range(10):
+                for _ in container.get_archive("/etc/os-release")[0]:
+                    pass
+            copied.set()
+
+        thread = threading.Thread(target=copy)
+        thread.start()
+        found = set()
+        while not copied.is_set():
+            found.add(possible_own_container_ids())
+        thread.join()
+    assert found == {before}
 
 
 @pytest.fixture
@@ -91,9 +120,9 @@ def bridge_address(engine: docker.DockerClient) -> Iterator[str]:
         network.remove()
 
 
-def run(**variables: str) -> str:
+def run(script: str, **variables: str) -> str:
     done = subprocess.run(
-        [sys.executable, "-c", SCRIPT],
+        [sys.executable, "-c", script],
         env=dict(os.environ) | variables,
         capture_output=True,
         text=True,
@@ -105,18 +134,19 @@ def run(**variables: str) -> str:
 
 
 def test_local_engine_answers_on_loopback() -> None:
-    assert run().startswith("answered at 127.0.0.1 ")
+    assert run(OF_REDIS).startswith("answered at 127.0.0.1 ")
 
 
 def test_engine_over_tcp_on_loopback_answers_on_loopback() -> None:
     with engine_over_tcp("127.0.0.1") as port:
-        assert run(DOCKER_HOST=f"tcp://127.0.0.1:{port}").startswith("answered at 127.0.0.1 ")
+        assert run(OF_REDIS, DOCKER_HOST=f"tcp://127.0.0.1:{port}").startswith("answered at 127.0.0.1 ")
 
 
 def test_remote_engine_answers_at_its_own_address(bridge_address: str) -> None:
     # As remote as an engine can be made on one machine. The bind address keeps the ports from the outside meanwhile.
     with engine_over_tcp(bridge_address) as port:
-        output = run(DOCKER_HOST=f"tcp://{bridge_address}:{port}", TRITON_BIND_ADDRESS=bridge_address)
+        remote = {"DOCKER_HOST": f"tcp://{bridge_address}:{port}", "TRITON_BIND_ADDRESS": bridge_address}
+        output = run(OF_REDIS_AND_S3, **remote)
     assert output.startswith(f"answered at {bridge_address} ")
 
 
@@ -135,7 +165,7 @@ def test_from_inside_a_container_beside_the_services(engine: docker.DockerClient
     The container sees this machine's files, so that it has the same Python, but has its own network.
     """
     path = engine_socket()
-    command = ["chroot", "/machine", "env", "HOME=/tmp", *image_variables(), sys.executable, "-c", SCRIPT]
+    command = ["chroot", "/machine", "env", "HOME=/tmp", *image_variables(), sys.executable, "-c", OF_REDIS_AND_S3]
     container = engine.containers.create(
         Settings().postgres_image,
         entrypoint=command,

@@ -19,6 +19,7 @@ import redis
 from triton_env import Settings, TritonEnvironment
 from triton_env.errors import ServiceNotSelected
 from triton_env.runtimes.owner import ENVIRONMENT_LABEL, LABEL, SERVICE_LABEL
+from triton_env.services import SERVICES
 
 pytestmark = pytest.mark.docker
 
@@ -33,6 +34,13 @@ def engine() -> Iterator[docker.DockerClient]:
 @pytest.fixture(scope="module")
 def env() -> Iterator[TritonEnvironment]:
     with TritonEnvironment(runtime="docker") as environment:
+        yield environment
+
+
+@pytest.fixture(scope="module")
+def other() -> Iterator[TritonEnvironment]:
+    """A second environment beside `env`, with two of the services."""
+    with TritonEnvironment(runtime="docker", services=("postgres", "redis")) as environment:
         yield environment
 
 
@@ -142,43 +150,85 @@ class TestStorage:
         with env.postgres.connect() as connection:
             assert connection.execute("show fsync").fetchone() == ("off",)
 
-    def test_disk_means_durable(self, engine: docker.DockerClient) -> None:
+    def test_s3_in_memory_does_not_survive_a_kill_of_the_container(
+        self, engine: docker.DockerClient, env: TritonEnvironment
+    ) -> None:
+        env.s3.client().put_object(Bucket=env.s3.bucket, Key="before", Body=b"1")
+        assert "before" in keys(env)
+        kill_s3(engine, env)
+        assert keys(env) == set()
+
+
+class TestDisk:
+    """One environment for all of them, which the last one stops."""
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def on_disk(cls) -> Iterator[TritonEnvironment]:
         settings = Settings(triton_storage="disk")
-        with TritonEnvironment(settings, services=("postgres", "redis")) as env:
-            environment_id = env.id
-            with env.postgres.connect() as connection:
-                assert connection.execute("show fsync").fetchone() == ("on",)
-            assert env.redis.client().config_get("appendonly") == {"appendonly": "yes"}
-            mounts = container(engine, env, "postgres").attrs["Mounts"]
-            assert [mount["Type"] for mount in mounts] == ["volume"]
-            volumes = [mount["Name"] for mount in mounts]
-        assert belongings(engine, of_environment(environment_id)) == []
-        with pytest.raises(docker.errors.NotFound):
-            engine.volumes.get(volumes[0])
+        with TritonEnvironment(settings, runtime="docker", services=("postgres", "redis", "s3")) as environment:
+            yield environment
 
+    def test_it_means_durable(self, engine: docker.DockerClient, on_disk: TritonEnvironment) -> None:
+        with on_disk.postgres.connect() as connection:
+            assert connection.execute("show fsync").fetchone() == ("on",)
+        assert on_disk.redis.client().config_get("appendonly") == {"appendonly": "yes"}
+        mounts = container(engine, on_disk, "postgres").attrs["Mounts"]
+        assert [mount["Type"] for mount in mounts] == ["volume"]
 
-def test_port_and_data_survive_a_restart_of_the_container(engine: docker.DockerClient) -> None:
-    settings = Settings(triton_storage="disk")
-    with TritonEnvironment(settings, services=("redis",)) as env:
-        client = env.redis.client(retry=redis.retry.Retry(redis.backoff.ConstantBackoff(0.1), 100))
+    def test_port_and_data_survive_a_restart_of_the_container(
+        self, engine: docker.DockerClient, on_disk: TritonEnvironment
+    ) -> None:
+        client = on_disk.redis.client(retry=redis.retry.Retry(redis.backoff.ConstantBackoff(0.1), 100))
         client.set("before", "1")
-        port = env.redis.port
-        container(engine, env, "redis").restart()
+        port = on_disk.redis.port
+        container(engine, on_disk, "redis").restart()
         assert client.get("before") == b"1"
-        assert env.redis.port == port
+        assert on_disk.redis.port == port
+
+    def test_s3_survives_a_kill_of_the_container(self, engine: docker.DockerClient, on_disk: TritonEnvironment) -> None:
+        on_disk.s3.client().put_object(Bucket=on_disk.s3.bucket, Key="before", Body=b"1")
+        kill_s3(engine, on_disk)
+        assert keys(on_disk) == {"before"}
+
+    def test_volumes_go_with_the_environment(self, engine: docker.DockerClient, on_disk: TritonEnvironment) -> None:
+        environment_id = on_disk.id
+        mounts = [mount for name in on_disk.services for mount in container(engine, on_disk, name).attrs["Mounts"]]
+        volumes = [mount["Name"] for mount in mounts if mount["Type"] == "volume"]
+        assert len(volumes) >= len(on_disk.services)
+        on_disk.stop()
+        assert belongings(engine, of_environment(environment_id)) == []
+        for volume in volumes:
+            with pytest.raises(docker.errors.NotFound):
+                engine.volumes.get(volume)
+
+
+def kill_s3(engine: docker.DockerClient, env: TritonEnvironment) -> None:
+    """Kill its container, start it again and wait until it works."""
+    localstack = container(engine, env, "s3")
+    localstack.kill()
+    localstack.start()
+    deadline = time.monotonic() + 30
+    while True:
+        try:
+            env.s3.ensure_ready()
+            break
+        except Exception:
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+
+
+def keys(env: TritonEnvironment) -> set[str]:
+    return {each["Key"] for each in env.s3.client().list_objects_v2(Bucket=env.s3.bucket).get("Contents", [])}
 
 
 class TestSeveral:
-    def test_two_environments_do_not_see_each_other(self) -> None:
-        with (
-            TritonEnvironment(services=("redis", "postgres")) as one,
-            TritonEnvironment(services=("redis", "postgres")) as other,
-        ):
-            one.redis.client().set("mine", "1")
-            assert other.redis.client().get("mine") is None
-            assert one.postgres.password != other.postgres.password
-            with pytest.raises(redis.AuthenticationError):
-                other.redis.client(password=one.redis.password).ping()
+    def test_two_environments_do_not_see_each_other(self, env: TritonEnvironment, other: TritonEnvironment) -> None:
+        env.redis.client().set("mine", "1")
+        assert other.redis.client().get("mine") is None
+        assert env.postgres.password != other.postgres.password
+        with pytest.raises(redis.AuthenticationError):
+            other.redis.client(password=env.redis.password, retry=None).ping()
 
     def test_ten_at_once(self, engine: docker.DockerClient) -> None:
         def use(number: int) -> tuple[str, int, bytes | None]:
@@ -227,27 +277,26 @@ class TestSeveral:
         assert projects == {str(tmp_path / "one"), str(tmp_path / "two")}
         assert answers == ["one", "two"]
 
-    def test_thirty_in_a_row_leave_nothing(self, engine: docker.DockerClient) -> None:
+    def test_several_in_a_row_leave_nothing(self, engine: docker.DockerClient) -> None:
         ours = f"{LABEL}.owner.pid={os.getpid()}"
         before = set(belongings(engine, ours))
         identifiers = set()
-        for _ in range(30):
+        for _ in range(4):
             with TritonEnvironment(services=("redis",)) as env:
                 identifiers.add(env.id)
-        assert len(identifiers) == 30
+        assert len(identifiers) == 4
         assert set(belongings(engine, ours)) == before
 
 
 class TestSubsetAndLazy:
-    def test_only_the_named_services_run(self, engine: docker.DockerClient) -> None:
-        with TritonEnvironment(services=("postgres", "redis")) as env:
-            running = [name for name in belongings(engine, of_environment(env.id)) if name.startswith("/")]
-            assert sorted(running) == sorted([f"/triton-{env.id}-postgres", f"/triton-{env.id}-redis"])
-            with pytest.raises(ServiceNotSelected):
-                _ = env.s3
+    def test_only_the_named_services_run(self, engine: docker.DockerClient, other: TritonEnvironment) -> None:
+        running = [name for name in belongings(engine, of_environment(other.id)) if name.startswith("/")]
+        assert sorted(running) == sorted([f"/triton-{other.id}-postgres", f"/triton-{other.id}-redis"])
+        with pytest.raises(ServiceNotSelected):
+            _ = other.s3
 
     def test_lazy_waits_on_first_use(self) -> None:
-        with TritonEnvironment(lazy=True) as env:
+        with TritonEnvironment(services=("redis", "s3"), lazy=True) as env:
             assert env.timeline.ready_at("s3") is None
             assert env.redis.client().ping() is True
             assert env.s3.client().head_bucket(Bucket=env.s3.bucket)
@@ -269,33 +318,45 @@ SCRIPTS = {
 }
 
 
-@pytest.mark.parametrize("with_block", [True, False], ids=["with", "start"])
+STARTS = {
+    "with": "with TritonEnvironment(services=('redis',)) as env:",
+    "start": "env = TritonEnvironment(services=('redis',)).start()\nif True:",
+}
+
+
 @pytest.mark.parametrize("end", SCRIPTS)
-def test_nothing_is_left_however_the_process_ends(engine: docker.DockerClient, end: str, with_block: bool) -> None:
-    lines = ["import os, signal, sys, time", "from triton_env import TritonEnvironment"]
-    if with_block:
-        lines += ["with TritonEnvironment(services=('redis',)) as env:"]
-    else:
-        lines += ["env = TritonEnvironment(services=('redis',)).start()", "if True:"]
-    lines += ["    print(env.id, flush=True)", f"    {SCRIPTS[end]}"]
-    done = subprocess.run(
-        [sys.executable, "-c", "\n".join(lines)], capture_output=True, text=True, timeout=60, check=False
-    )
-    identifier = done.stdout.strip()
-    assert len(identifier) == 8, done.stderr
-    assert belongings(engine, of_environment(identifier)) == []
+def test_nothing_is_left_however_the_process_ends(engine: docker.DockerClient, end: str) -> None:
+    """With a `with` block and without one, in two processes at once."""
+
+    def run(start: str) -> "subprocess.CompletedProcess[str]":
+        lines = ["import os, signal, sys, time", "from triton_env import TritonEnvironment", start]
+        lines += ["    print(env.id, flush=True)", f"    {SCRIPTS[end]}"]
+        return subprocess.run(
+            [sys.executable, "-c", "\n".join(lines)], capture_output=True, text=True, timeout=60, check=False
+        )
+
+    with ThreadPoolExecutor(len(STARTS)) as pool:
+        ended = dict(zip(STARTS, pool.map(run, STARTS.values()), strict=True))
+    for start, done in ended.items():
+        identifier = done.stdout.strip()
+        assert len(identifier) == 8, f"{start}: {done.stderr}"
+        assert belongings(engine, of_environment(identifier)) == [], start
 
 
 @pytest.mark.parametrize("delay", [0.2, 0.5, 0.8, 1.2, 2.0])
-@pytest.mark.parametrize("signal_name", ["SIGINT", "SIGTERM"])
+@pytest.mark.parametrize(
+    ("signal_name", "services"),
+    [("SIGINT", tuple(SERVICES)), ("SIGTERM", ("postgres", "redis"))],
+    ids=["SIGINT", "SIGTERM"],
+)
 def test_a_signal_at_any_moment_of_the_start_leaves_nothing(
-    engine: docker.DockerClient, signal_name: str, delay: float
+    engine: docker.DockerClient, signal_name: str, services: tuple[str, ...], delay: float
 ) -> None:
     script = textwrap.dedent(f"""
         import os, signal, threading, time
         from triton_env import TritonEnvironment
         import triton_env.runtimes.containers
-        env = TritonEnvironment()
+        env = TritonEnvironment(services={services})
         kill = lambda: (print(env.id, flush=True), os.kill(os.getpid(), signal.{signal_name}))
         threading.Timer({delay}, kill).start()
         env.start()
@@ -311,9 +372,11 @@ def test_a_signal_at_any_moment_of_the_start_leaves_nothing(
 @pytest.mark.parametrize("disabled", ["true", "false"])
 def test_works_without_ryuk(engine: docker.DockerClient, disabled: str) -> None:
     """Disabled, and asked for: where its image is absent the environment starts all the same."""
-    script = textwrap.dedent("""
+    # Two, which ask for Ryuk at the same time.
+    services = ("redis",) if disabled == "true" else ("redis", "postgres")
+    script = textwrap.dedent(f"""
         from triton_env import TritonEnvironment
-        with TritonEnvironment(services=("redis", "postgres")) as env:
+        with TritonEnvironment(services={services}) as env:
             print(env.redis.client().ping(), env.id)
     """)
     variables = dict(os.environ) | {

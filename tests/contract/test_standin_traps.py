@@ -12,7 +12,7 @@ import time
 import urllib.error
 import urllib.request
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,7 +53,7 @@ def image_of(service: str) -> str:
 
 @dataclass(frozen=True)
 class Container:
-    """A container of one test."""
+    """A container of these tests."""
 
     name: str
 
@@ -134,16 +134,15 @@ def get(url: str, data: bytes | None = None) -> str:
         return answer.read().decode()
 
 
-def programs(image: str, *names: str) -> set[str]:
+def programs(box: Container, *names: str) -> set[str]:
     """Which of the programs the image has."""
     script = "for name in " + " ".join(names) + '; do command -v "$name" > /dev/null && echo "$name"; done; true'
-    options = ("--rm", "--label", LABEL, "--entrypoint", "sh")
-    return set(docker("run", *options, image, "-c", script).stdout.split())
+    return set(box.run("sh", "-c", script).stdout.split())
 
 
-@pytest.fixture
-def hold(tmp_path: Path) -> Path:
-    script = tmp_path / "hold.sh"
+@pytest.fixture(scope="module")
+def hold(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    script = tmp_path_factory.mktemp("init") / "hold.sh"
     script.write_text(HOLD)
     script.chmod(0o644)
     return script
@@ -158,19 +157,32 @@ def volume() -> Iterator[str]:
 
 
 class TestPostgres:
-    def test_first_server_answers_on_the_socket_while_tcp_refuses(self, hold: Path) -> None:
+    @pytest.fixture(scope="class")
+    @classmethod
+    def held(cls, callers_choice: Mapping[str, str], hold: Path) -> Iterator[Container]:
+        """In its first start, where it stays until it is released."""
         files = {"/docker-entrypoint-initdb.d/hold.sh": hold}
-        with container(image_of("postgres"), environment=("POSTGRES_PASSWORD=secret",), files=files) as box:
-            eventually(box, "the temporary server", lambda: box.succeeds("pg_isready"))
-            assert not box.succeeds("pg_isready", "-h", "127.0.0.1")
-            box.run("touch", "/tmp/go")
-            eventually(box, "the real server", lambda: box.succeeds("pg_isready", "-h", "127.0.0.1"))
-            assert box.logs().count("database system is ready to accept connections") == 2
+        environment = ("POSTGRES_PASSWORD=secret",)
+        with container(image_of("postgres"), "-c", "fsync=off", environment=environment, files=files) as box:
+            yield box
 
-    def test_pg_isready_checks_neither_user_nor_database(self) -> None:
-        with container(image_of("postgres"), environment=("POSTGRES_PASSWORD=secret",)) as box:
-            probe = ("pg_isready", "-h", "127.0.0.1", "-U", "nobody", "-d", "nothing")
-            eventually(box, "readiness", lambda: box.succeeds(*probe))
+    @pytest.fixture(scope="class")
+    @classmethod
+    def box(cls, held: Container) -> Container:
+        """The same, past its first start."""
+        held.run("touch", "/tmp/go")
+        return held
+
+    def test_first_server_answers_on_the_socket_while_tcp_refuses(self, held: Container) -> None:
+        eventually(held, "the temporary server", lambda: held.succeeds("pg_isready"))
+        assert not held.succeeds("pg_isready", "-h", "127.0.0.1")
+        held.run("touch", "/tmp/go")
+        eventually(held, "the real server", lambda: held.succeeds("pg_isready", "-h", "127.0.0.1"))
+        assert held.logs().count("database system is ready to accept connections") == 2
+
+    def test_pg_isready_checks_neither_user_nor_database(self, box: Container) -> None:
+        probe = ("pg_isready", "-h", "127.0.0.1", "-U", "nobody", "-d", "nothing")
+        eventually(box, "readiness", lambda: box.succeeds(*probe))
 
     def test_empty_password_exits_1(self) -> None:
         with container(image_of("postgres"), environment=("POSTGRES_PASSWORD=",)) as box:
@@ -202,23 +214,24 @@ class TestPostgres:
             with pytest.raises(psycopg.OperationalError, match='database "two" does not exist'):
                 connect(box, "first", "two")
 
-    def test_arguments_reach_the_server(self) -> None:
-        environment = ("POSTGRES_PASSWORD=secret",)
-        with container(image_of("postgres"), "-c", "fsync=off", environment=environment) as box:
-            ask = ("psql", "-h", "127.0.0.1", "-U", "postgres", "-Atc", "SHOW fsync")
-            assert eventually(box, "an answer", lambda: box.run(*ask).stdout.strip()) == "off"
+    def test_arguments_reach_the_server(self, box: Container) -> None:
+        ask = ("psql", "-h", "127.0.0.1", "-U", "postgres", "-Atc", "SHOW fsync")
+        assert eventually(box, "an answer", lambda: box.run(*ask).stdout.strip()) == "off"
 
-    def test_programs(self) -> None:
+    def test_programs(self, box: Container) -> None:
         asked = ("bash", "sh", "wget", "psql", "pg_isready", "curl")
-        assert programs(image_of("postgres"), *asked) == {"bash", "sh", "wget", "psql", "pg_isready"}
+        assert programs(box, *asked) == {"bash", "sh", "wget", "psql", "pg_isready"}
 
 
 class TestRedis:
-    def test_open_without_a_password(self) -> None:
-        with (
-            container(image_of("redis"), ports=(6379,)) as box,
-            redis.Redis(host="127.0.0.1", port=box.port(6379), decode_responses=True) as client,
-        ):
+    @pytest.fixture(scope="class")
+    @classmethod
+    def box(cls, callers_choice: Mapping[str, str]) -> Iterator[Container]:
+        with container(image_of("redis"), ports=(6379,)) as box:
+            yield box
+
+    def test_open_without_a_password(self, box: Container) -> None:
+        with redis.Redis(host="127.0.0.1", port=box.port(6379), decode_responses=True) as client:
             assert eventually(box, "readiness", client.ping) is True
             assert client.config_get("protected-mode") == {"protected-mode": "no"}
 
@@ -238,30 +251,28 @@ class TestRedis:
         with container(image_of("redis"), options=options) as box:
             assert eventually(box, "an answer", lambda: box.run("redis-cli", "get", "key").stdout.strip()) == "value"
 
-    def test_programs(self) -> None:
-        assert programs(image_of("redis"), "sh", "wget", "redis-cli", "bash", "curl") == {"sh", "wget", "redis-cli"}
+    def test_programs(self, box: Container) -> None:
+        assert programs(box, "sh", "wget", "redis-cli", "bash", "curl") == {"sh", "wget", "redis-cli"}
 
 
 class TestClickHouse:
-    def test_default_user_is_locked_to_the_container_while_ping_is_fine(self) -> None:
+    @pytest.fixture(scope="class")
+    @classmethod
+    def box(cls, callers_choice: Mapping[str, str]) -> Iterator[Container]:
         with container(image_of("clickhouse"), ports=(8123,)) as box:
-            url = f"http://127.0.0.1:{box.port(8123)}"
-            assert eventually(box, "a ping", lambda: get(f"{url}/ping")) == "Ok.\n"
-            with pytest.raises(urllib.error.HTTPError) as caught:
-                get(url, b"SELECT 42")
-            assert "Authentication failed" in caught.value.read().decode()
-            inside = box.run("wget", "-qO-", "--post-data=SELECT 42", "http://127.0.0.1:8123/")
-            assert inside.stdout.strip() == "42"
+            yield box
 
-    def test_a_password_opens_the_user_to_the_host(self) -> None:
-        environment = ("CLICKHOUSE_USER=somebody", "CLICKHOUSE_PASSWORD=secret")
-        with container(image_of("clickhouse"), ports=(8123,), environment=environment) as box:
-            url = f"http://127.0.0.1:{box.port(8123)}/"
-            login = f"{url}?user=somebody&password=secret"
-            assert eventually(box, "an answer", lambda: get(login, b"SELECT 42")) == "42\n"
-            for refused in (url, f"{url}?user=somebody&password=wrong"):
-                with pytest.raises(urllib.error.HTTPError):
-                    get(refused, b"SELECT 42")
+    def test_default_user_is_locked_to_the_container_while_ping_is_fine(self, box: Container) -> None:
+        url = f"http://127.0.0.1:{box.port(8123)}"
+        assert eventually(box, "a ping", lambda: get(f"{url}/ping")) == "Ok.\n"
+        with pytest.raises(urllib.error.HTTPError) as caught:
+            get(url, b"SELECT 42")
+        assert "Authentication failed" in caught.value.read().decode()
+        inside = box.run("wget", "-qO-", "--post-data=SELECT 42", "http://127.0.0.1:8123/")
+        assert inside.stdout.strip() == "42"
+
+    def test_programs(self, box: Container) -> None:
+        assert programs(box, "bash", "wget", "curl") == {"bash", "wget"}
 
     def test_setup_can_be_skipped_which_leaves_default_open(self) -> None:
         environment = ("CLICKHOUSE_SKIP_USER_SETUP=1",)
@@ -269,84 +280,118 @@ class TestClickHouse:
             url = f"http://127.0.0.1:{box.port(8123)}/"
             assert eventually(box, "an answer", lambda: get(url, b"SELECT 42")) == "42\n"
 
-    def test_first_server_answers_localhost_while_the_own_address_refuses(self, hold: Path) -> None:
-        files = {"/docker-entrypoint-initdb.d/hold.sh": hold}
-        environment = ("CLICKHOUSE_DB=triton", "CLICKHOUSE_PASSWORD=secret")
-        local = ("wget", "-qO-", "-T", "2", "-t", "1", "http://127.0.0.1:8123/ping")
-        outside = ("sh", "-c", "wget -qO- -T 2 -t 1 http://$(hostname):8123/ping")
-        with container(image_of("clickhouse"), ports=(8123,), environment=environment, files=files) as box:
-            url = f"http://127.0.0.1:{box.port(8123)}/"
-            eventually(box, "the temporary server", lambda: box.succeeds(*local))
-            assert not box.succeeds(*outside)
-            with pytest.raises(OSError):  # noqa: PT011 - refused, reset or closed, as the proxy of the engine has it
-                get(f"{url}ping")
-            box.run("touch", "/tmp/go")
-            eventually(box, "the real server", lambda: box.succeeds(*outside))
-            databases = get(f"{url}?user=default&password=secret", b"SHOW DATABASES")
-            assert "triton" in databases.splitlines()
-
-    def test_init_files_run_once_and_only_on_the_first_start(self, tmp_path: Path) -> None:
-        script = tmp_path / "tables.sql"
-        script.write_text(
-            "CREATE TABLE t (n Int64, s String) ENGINE = MergeTree ORDER BY n; INSERT INTO t VALUES (1, ';')"
-        )
-        script.chmod(0o644)
-        files = {"/docker-entrypoint-initdb.d/tables.sql": script}
-        environment = ("CLICKHOUSE_PASSWORD=secret",)
-        with container(image_of("clickhouse"), ports=(8123,), environment=environment, files=files) as box:
-
-            def rows() -> str:
-                # The engine may give another host port at each start.
-                return get(f"http://127.0.0.1:{box.port(8123)}/?user=default&password=secret", b"SELECT * FROM t")
-
-            assert eventually(box, "the first start", rows) == "1\t;\n"
-            docker("restart", box.name)
-            # A second run of the file would fail, since the table is there, and end the container.
-            assert eventually(box, "the second start", rows) == "1\t;\n"
-
     def test_a_read_only_users_folder_breaks_the_user_setup(self) -> None:
         options = ("--tmpfs", "/etc/clickhouse-server/users.d:ro")
         environment = ("CLICKHOUSE_PASSWORD=secret",)
         with container(image_of("clickhouse"), environment=environment, options=options) as box:
             assert box.exit_code() != 0
 
-    def test_programs(self) -> None:
-        assert programs(image_of("clickhouse"), "bash", "wget", "curl") == {"bash", "wget"}
+
+class TestFirstStartOfClickHouse:
+    """One first start, with a user, a database and files to run."""
+
+    LOGIN = "user=somebody&password=secret"
+    OUTSIDE = ("sh", "-c", "wget -qO- -T 2 -t 1 http://$(hostname):8123/ping")
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def held(
+        cls, callers_choice: Mapping[str, str], hold: Path, tmp_path_factory: pytest.TempPathFactory
+    ) -> Iterator[Container]:
+        script = tmp_path_factory.mktemp("init") / "tables.sql"
+        script.write_text(
+            "CREATE TABLE default.t (n Int64, s String) ENGINE = MergeTree ORDER BY n;"
+            " INSERT INTO default.t VALUES (1, ';')"
+        )
+        script.chmod(0o644)
+        folder = "/docker-entrypoint-initdb.d"
+        # In this order: what is held is held before there is a table.
+        files = {f"{folder}/1-hold.sh": hold, f"{folder}/2-tables.sql": script}
+        environment = ("CLICKHOUSE_DB=triton", "CLICKHOUSE_USER=somebody", "CLICKHOUSE_PASSWORD=secret")
+        with container(image_of("clickhouse"), ports=(8123,), environment=environment, files=files) as box:
+            yield box
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def box(cls, held: Container) -> Container:
+        """The same, past its first start."""
+        held.run("touch", "/tmp/go")
+        eventually(held, "the real server", lambda: held.succeeds(*cls.OUTSIDE))
+        return held
+
+    @staticmethod
+    def url(box: Container) -> str:
+        # The engine may give another host port at each start.
+        return f"http://127.0.0.1:{box.port(8123)}/"
+
+    def rows(self, box: Container) -> str:
+        return get(f"{self.url(box)}?{self.LOGIN}", b"SELECT * FROM default.t")
+
+    def test_first_server_answers_localhost_while_the_own_address_refuses(self, held: Container) -> None:
+        local = ("wget", "-qO-", "-T", "2", "-t", "1", "http://127.0.0.1:8123/ping")
+        eventually(held, "the temporary server", lambda: held.succeeds(*local))
+        assert not held.succeeds(*self.OUTSIDE)
+        with pytest.raises(OSError):  # noqa: PT011 - refused, reset or closed, as the proxy of the engine has it
+            get(f"{self.url(held)}ping")
+        held.run("touch", "/tmp/go")
+        eventually(held, "the real server", lambda: held.succeeds(*self.OUTSIDE))
+        databases = get(f"{self.url(held)}?{self.LOGIN}", b"SHOW DATABASES")
+        assert "triton" in databases.splitlines()
+
+    def test_a_password_opens_the_user_to_the_host(self, box: Container) -> None:
+        assert get(f"{self.url(box)}?{self.LOGIN}", b"SELECT 42") == "42\n"
+        for refused in (self.url(box), f"{self.url(box)}?user=somebody&password=wrong"):
+            with pytest.raises(urllib.error.HTTPError):
+                get(refused, b"SELECT 42")
+
+    def test_init_files_run_once_and_only_on_the_first_start(self, box: Container) -> None:
+        assert self.rows(box) == "1\t;\n"
+        docker("restart", box.name)
+        # A second run of the file would fail, since the table is there, and end the container.
+        assert eventually(box, "the second start", lambda: self.rows(box)) == "1\t;\n"
 
 
 class TestLocalStack:
-    def test_health_is_good_before_s3_is_loaded(self) -> None:
-        with container(image_of("localstack"), ports=(4566,), environment=LOCALSTACK_OFFLINE) as box:
-            url = f"http://127.0.0.1:{box.port(4566)}"
+    """One container for those that look, which is stopped by the last of them."""
 
-            def state() -> str:
-                return json.loads(get(f"{url}/_localstack/health"))["services"]["s3"]
-
-            assert eventually(box, "health", state) == "available"
-            with suppress(urllib.error.HTTPError):
-                # Any S3 request loads the provider, whatever it answers.
-                get(f"{url}/some-bucket")
-            assert state() == "running"
-
-    def test_boot_hook_runs_before_the_server(self, tmp_path: Path) -> None:
-        folder = tmp_path / "boot.d"
+    @pytest.fixture(scope="class")
+    @classmethod
+    def box(cls, callers_choice: Mapping[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Container]:
+        folder = tmp_path_factory.mktemp("init") / "boot.d"
         folder.mkdir()
         hook = folder / "mark.sh"
         hook.write_text("#!/bin/sh\ntouch /var/lib/localstack/booted\n")
         hook.chmod(0o755)
         files = {"/etc/localstack/init/": folder}
         with container(image_of("localstack"), ports=(4566,), environment=LOCALSTACK_OFFLINE, files=files) as box:
-            url = f"http://127.0.0.1:{box.port(4566)}/_localstack/init"
-            stages = eventually(box, "health", lambda: json.loads(get(url)))
-            assert stages["completed"]["BOOT"] is True
-            assert box.succeeds("test", "-e", "/var/lib/localstack/booted")
+            yield box
 
-    def test_stops_on_sigterm(self) -> None:
-        with container(image_of("localstack"), ports=(4566,), environment=LOCALSTACK_OFFLINE) as box:
-            url = f"http://127.0.0.1:{box.port(4566)}/_localstack/health"
-            eventually(box, "health", lambda: get(url))
-            docker("stop", "--time", "30", box.name)
-            assert box.exit_code() == 0
+    def test_boot_hook_runs_before_the_server(self, box: Container) -> None:
+        url = f"http://127.0.0.1:{box.port(4566)}/_localstack/init"
+        stages = eventually(box, "health", lambda: json.loads(get(url)))
+        assert stages["completed"]["BOOT"] is True
+        assert box.succeeds("test", "-e", "/var/lib/localstack/booted")
+
+    def test_health_is_good_before_s3_is_loaded(self, box: Container) -> None:
+        url = f"http://127.0.0.1:{box.port(4566)}"
+
+        def state() -> str:
+            return json.loads(get(f"{url}/_localstack/health"))["services"]["s3"]
+
+        assert eventually(box, "health", state) == "available"
+        with suppress(urllib.error.HTTPError):
+            # Any S3 request loads the provider, whatever it answers.
+            get(f"{url}/some-bucket")
+        assert state() == "running"
+
+    def test_programs(self, box: Container) -> None:
+        assert programs(box, "bash", "curl", "wget") == {"bash", "curl"}
+
+    def test_stops_on_sigterm(self, box: Container) -> None:
+        url = f"http://127.0.0.1:{box.port(4566)}/_localstack/health"
+        eventually(box, "health", lambda: get(url))
+        docker("stop", "--time", "30", box.name)
+        assert box.exit_code() == 0
 
     def test_a_mount_on_its_temporary_folder_breaks_the_start(self) -> None:
         options = ("--volume", "/tmp/localstack")
@@ -361,6 +406,3 @@ class TestLocalStack:
             pytest.skip(f"{newer} is not on this engine")
         with container(newer, environment=(*LOCALSTACK_OFFLINE, "LOCALSTACK_AUTH_TOKEN=")) as box:
             assert box.exit_code() == 55
-
-    def test_programs(self) -> None:
-        assert programs(image_of("localstack"), "bash", "curl", "wget") == {"bash", "curl"}

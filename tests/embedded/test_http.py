@@ -274,3 +274,23 @@ def test_two_requests_cannot_have_the_same_query_id(server: Server) -> None:
         next(first.iter_bytes())
         second = server.post("SELECT 1", query_id="twin")
         assert second.headers["x-clickhouse-exception-code"] == "216"
+
+
+def test_the_last_queries_are_remembered_for_who_may_ask(server: Server) -> None:
+    stranger = {"X-ClickHouse-User": USER, "X-ClickHouse-Key": "wrong"}
+    assert httpx.get(server.url + "/recent_queries", headers=stranger).status_code == 403
+    server.post("SELECT 'remembered'", database="default")
+    server.post("SELECT * FROM nowhere_at_all")
+    server.post("CREATE TABLE IF NOT EXISTS remembered (a UInt8) ENGINE = Memory")
+    server.http.post("/", params={"query": "INSERT INTO remembered FORMAT TSV"}, content="1\n" * 5)
+    lines = server.http.get("/recent_queries").text.splitlines()
+    selected, failed, _, inserted = map(json.loads, lines[-4:])
+    assert (selected["database"], selected["text"], selected["error"]) == ("default", "SELECT 'remembered'", "")
+    assert "nowhere_at_all" in failed["error"]
+    assert inserted["text"].startswith("INSERT INTO remembered FORMAT TSV")
+    assert selected["milliseconds"] > 0
+    assert selected["at"] <= failed["at"] <= inserted["at"]
+    server.post("DROP TABLE remembered")
+    for number in range(300):
+        server.post(f"SELECT {number}")
+    assert len(server.http.get("/recent_queries").text.splitlines()) == 256

@@ -91,6 +91,6 @@ def test_lists_of_types() -> None:
 @pytest.mark.parametrize("text", ["a'b", "\\", "`", "'; DROP", "\\'"])
 def test_quoting(text: str) -> None:
     literal = sql.quote(text).encode()
-    assert [token.lastgroup for token in sql._tokens(literal)] == ["string"]
+    assert [token.lastgroup for token in sql.tokens_of(literal)] == ["string"]
     name = sql.identifier(text).encode()
-    assert [token.lastgroup for token in sql._tokens(name)] == ["quoted"]
+    assert [token.lastgroup for token in sql.tokens_of(name)] == ["quoted"]

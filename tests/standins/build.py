@@ -20,7 +20,7 @@ from pathlib import Path
 import engine
 import images
 from images import say
-from recipes import REPOSITORY, STANDINS, Standin
+from recipes import FURTHER, REPOSITORY, STANDINS, TOOLS, Standin
 
 # Making a Debian system and importing it are busy on one processor each.
 PARALLEL_BUILDS = 2
@@ -35,6 +35,10 @@ def main() -> int:
         engine.require_engine()
         answers = _official_images(chosen, arguments.pull_timeout) if arguments.missing else {}
         wanted = [standin for standin in chosen if standin.variable not in answers]
+        services = {standin.service for standin in wanted}
+        wanted += [standin for standin in FURTHER if standin.service in services]
+        # Not by themselves: where the official images can be had, nothing has to be built at all.
+        wanted += TOOLS if wanted and not arguments.only else ()
         if wanted:
             with _only_one_at_a_time():
                 _build_all(wanted)
@@ -101,8 +105,8 @@ def _configured_images() -> dict[str, str]:
 
 def _build_all(wanted: list[Standin]) -> None:
     with ThreadPoolExecutor(PARALLEL_BUILDS) as pool:
-        futures = {standin.service: pool.submit(images.build, standin) for standin in wanted}
-    problems = [f"{service}: {future.exception()}" for service, future in futures.items() if future.exception()]
+        futures = {standin.tag: pool.submit(images.build, standin) for standin in wanted}
+    problems = [f"{tag}: {future.exception()}" for tag, future in futures.items() if future.exception()]
     if problems:
         raise engine.BuildError("\n".join(problems))
 

@@ -53,36 +53,44 @@ def _programs(service: str, *names: str) -> tuple[tuple[str, Path], ...]:
     return tuple((f"/usr/local/bin/{name}", HERE / service / name) for name in names)
 
 
-POSTGRES = Standin(
-    service="postgres",
-    variable="POSTGRES_IMAGE",
-    tag="triton-env/standin-postgres:15",
-    suite="bookworm",
-    packages=("busybox", "gosu", "locales", "postgresql-15", "tzdata", "xz-utils", "zstd"),
-    before_packages=HERE / "postgres" / "before-packages.sh",
-    after_packages=HERE / "postgres" / "after-packages.sh",
-    # The just-in-time compiler is two thirds of the image. Without it queries run as they do with `jit=off`.
-    left_out=("/usr/lib/*/libLLVM*", "/usr/lib/llvm*", "/usr/lib/postgresql/15/lib/llvmjit*", "*/bitcode/*"),
-    images=(
-        Image(
-            tag="triton-env/standin-postgres:15",
-            files=_programs("postgres", "docker-entrypoint.sh"),
-            environment=(
-                "PATH=/usr/local/sbin:/usr/local/bin:/usr/lib/postgresql/15/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-                "LANG=en_US.utf8",
-                "PG_MAJOR=15",
-                "PGDATA=/var/lib/postgresql/data",
+def _postgres(major: int, suite: str) -> Standin:
+    """Two majors, so that moving data from one to another can be tried."""
+    tag = f"triton-env/standin-postgres:{major}"
+    return Standin(
+        service="postgres",
+        variable="POSTGRES_IMAGE",
+        tag=tag,
+        suite=suite,
+        packages=("busybox", "gosu", "locales", f"postgresql-{major}", "tzdata", "xz-utils", "zstd"),
+        before_packages=HERE / "postgres" / "before-packages.sh",
+        after_packages=HERE / "postgres" / "after-packages.sh",
+        # The just-in-time compiler is two thirds of the image. Without it queries run as they do with `jit=off`.
+        left_out=("/usr/lib/*/libLLVM*", "/usr/lib/llvm*", f"/usr/lib/postgresql/{major}/lib/llvmjit*", "*/bitcode/*"),
+        images=(
+            Image(
+                tag=tag,
+                files=_programs("postgres", "docker-entrypoint.sh"),
+                environment=(
+                    f"PATH=/usr/local/sbin:/usr/local/bin:/usr/lib/postgresql/{major}/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+                    "LANG=en_US.utf8",
+                    f"PG_MAJOR={major}",
+                    "PGDATA=/var/lib/postgresql/data",
+                ),
+                config={
+                    "Entrypoint": ["docker-entrypoint.sh"],
+                    "Cmd": ["postgres"],
+                    "Volumes": {"/var/lib/postgresql/data": {}},
+                    "ExposedPorts": {"5432/tcp": {}},
+                    "StopSignal": "SIGINT",
+                },
             ),
-            config={
-                "Entrypoint": ["docker-entrypoint.sh"],
-                "Cmd": ["postgres"],
-                "Volumes": {"/var/lib/postgresql/data": {}},
-                "ExposedPorts": {"5432/tcp": {}},
-                "StopSignal": "SIGINT",
-            },
         ),
-    ),
-)
+    )
+
+
+POSTGRES = _postgres(15, "bookworm")
+# Built together with the one that takes the official image's place.
+POSTGRES_NEWER = _postgres(17, "trixie")
 
 REDIS = Standin(
     service="redis",
@@ -182,7 +190,7 @@ CLICKHOUSE = Standin(
             tag="triton-env/standin-clickhouse:26.9",
             files=(
                 ("/entrypoint.sh", HERE / "clickhouse" / "entrypoint.sh"),
-                *_programs("clickhouse", "run-sql"),
+                *_programs("clickhouse", "run-sql", "clickhouse-server"),
                 *((f"{SERVER_INSIDE}/{path.name}", path) for path in sorted(SERVER.glob("*.py"))),
             ),
             config=CLICKHOUSE_CONFIG,
@@ -192,11 +200,34 @@ CLICKHOUSE = Standin(
                 "sh",
                 "-euc",
                 "cd /opt/clickhouse/lib; python3 -m compileall -q --invalidation-mode unchecked-hash .;"
-                " ../.venv/bin/python -c 'import triton_env.runtimes.embedded.clickhouse.server'",
+                " ../.venv/bin/python -c 'import triton_env.runtimes.embedded.clickhouse.server, chdb;"
+                " print(chdb.engine_version)' > /opt/clickhouse/version",
             ),
+        ),
+    ),
+)
+
+# For tests of the cleanup alone. No variable of it is printed: Ryuk would then run beside everything that uses these
+# images.
+RYUK = Standin(
+    service="ryuk",
+    variable="RYUK_CONTAINER_IMAGE",
+    tag="triton-env/standin-ryuk:0.8.1",
+    suite="bookworm",
+    packages=("python3",),
+    images=(
+        Image(
+            tag="triton-env/standin-ryuk:0.8.1",
+            files=(("/bin/ryuk", HERE / "ryuk" / "ryuk"),),
+            environment=("PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",),
+            config={"Entrypoint": ["/bin/ryuk"], "ExposedPorts": {"8080/tcp": {}}},
         ),
     ),
 )
 
 # The longest to build first.
 STANDINS = {standin.service: standin for standin in (CLICKHOUSE, LOCALSTACK, POSTGRES, REDIS)}
+FURTHER = (POSTGRES_NEWER,)
+"""Other versions of a service, which no variable names: built whenever the service's own stand-in is."""
+TOOLS = (RYUK,)
+"""Of no service: built together with the stand-ins of services."""

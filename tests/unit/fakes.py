@@ -1,13 +1,13 @@
 """A runtime that runs nothing: the boundary behind which an environment can be tested in milliseconds."""
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import ClassVar
 from unittest.mock import patch
 
 from triton_env.errors import StartCancelled
-from triton_env.model import Endpoint, Placement, Probe, ServiceRecipe
+from triton_env.model import Endpoint, Placement, Probe, Program, ServiceRecipe
 from triton_env.runtimes.base import Report
 from triton_env.settings import Settings
 from triton_env.timeline import Phase
@@ -72,8 +72,14 @@ class FakeRuntime:
             internal={port.name: Endpoint(recipe.container.alias, port.number) for port in recipe.ports},
         )
 
-    def logs(self, service: str, lines: int) -> str:
+    def log_position(self, service: str) -> float:
+        return 0
+
+    def logs(self, service: str, lines: int, since: float | None = None) -> str:
         return "\n".join(f"{service} line {number}" for number in range(lines))
+
+    def program(self, service: str, argv: Sequence[str], environment: Mapping[str, str]) -> Program:
+        return Program(tuple(argv), environment)
 
     def stop(self) -> None:
         self.cancelled.set()
@@ -125,5 +131,5 @@ class FakeRuntimes:
 def installed() -> Iterator[FakeRuntimes]:
     """Every environment that is started meanwhile runs on a fake runtime."""
     runtimes = FakeRuntimes()
-    with patch("triton_env.environment.open_runtime", runtimes.open):
+    with patch("triton_env.run.open_runtime", runtimes.open):
         yield runtimes

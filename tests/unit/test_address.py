@@ -111,6 +111,13 @@ def test_on_a_plain_machine_there_is_none(tmp_path: Path, named_machine: None) -
     assert possible_own_container_ids(mountinfo(tmp_path, "/var/lib/containers/short/x /x")) == ()
 
 
+def test_containers_that_others_copy_from_are_not_ones_own(tmp_path: Path, named_machine: None) -> None:
+    merged = "/var/lib/docker/overlay2/cb1f922b/merged"
+    roots = [f"/var/lib/docker/containers/{ID}/{file} {merged}/etc/{file}" for file in ("resolv.conf", "hostname")]
+    roots.append(f"/ /var/lib/docker/containers/{ID}/mounts/shm")
+    assert possible_own_container_ids(mountinfo(tmp_path, *roots)) == ()
+
+
 def test_without_proc_the_host_name_remains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(socket, "gethostname", lambda: ID[:12])
     assert possible_own_container_ids(tmp_path / "missing") == (ID[:12],)

@@ -131,9 +131,9 @@ class TestNamed:
         with pytest.raises(EngineUnreachable):
             choice.open_runtime(name, Settings(), "id", recipes())
 
-    def test_external_is_not_there_yet(self) -> None:
-        with pytest.raises(RuntimeUnavailable, match="'external' is not available"):
-            choice.open_runtime("external", Settings(), "id", recipes())
+    def test_external_asks_nobody(self) -> None:
+        runtime = choice.open_runtime("external", Settings(), "id", recipes())
+        assert (runtime.name, runtime.reason) == ("external", "it was asked for")
 
 
 def test_embedded_says_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -164,17 +164,17 @@ class TestWithoutTheSdk:
 
     def test_docker_host(self, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("DOCKER_HOST", "unix:///nowhere/docker.sock")
-        assert "/nowhere/docker.sock" in choice._quick_problem()
+        assert "/nowhere/docker.sock" in choice.quick_problem()
 
     @pytest.mark.parametrize("host", ["tcp://engine:2375", "ssh://somebody@engine"])
     def test_an_engine_elsewhere_has_to_be_asked(self, home: Path, monkeypatch: pytest.MonkeyPatch, host: str) -> None:
         monkeypatch.setenv("DOCKER_HOST", host)
-        assert choice._quick_problem() == ""
+        assert choice.quick_problem() == ""
 
     @pytest.mark.parametrize("name", [".docker", ".testcontainers.properties"])
     def test_files_that_may_name_an_engine_have_to_be_read(self, home: Path, name: str) -> None:
         (home / name).mkdir()
-        assert choice._quick_problem() == ""
+        assert choice.quick_problem() == ""
 
     def test_one_that_does_not_answer_is_explained_by_the_engine_module(
         self, home: Path, monkeypatch: pytest.MonkeyPatch

@@ -25,9 +25,10 @@ def test_unit():
 
 def outcome(folder: Path, **variables: str) -> tuple[int, str]:
     """Run a marked and an unmarked test in a process of their own, with this project's conftest."""
-    (folder / "conftest.py").write_bytes((TESTS / "conftest.py").read_bytes())
+    for name in ("conftest.py", "projects.py"):
+        (folder / name).write_bytes((TESTS / name).read_bytes())
     (folder / "test_it.py").write_text(MODULE)
-    (folder / "pytest.ini").write_text("[pytest]\nmarkers =\n    docker: needs an engine\n")
+    (folder / "pytest.ini").write_text("[pytest]\npythonpath = .\nmarkers =\n    docker: needs an engine\n")
     without = {name: value for name, value in os.environ.items() if name != "CI"}
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-rA", "-p", "no:cacheprovider", "-p", "no:hypothesispytest", str(folder)],

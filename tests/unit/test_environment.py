@@ -15,6 +15,7 @@ from triton_env.errors import (
     ServiceNotSelected,
     UnknownRuntime,
     UnknownService,
+    UsageError,
 )
 from triton_env.services import S3, SERVICES
 from unit.fakes import FakeRuntimes, after, until_cancelled
@@ -144,10 +145,20 @@ def test_the_runtime_is_the_argument_or_the_setting(runtimes: FakeRuntimes) -> N
     assert runtimes.names == ["embedded", "docker", "auto"]
 
 
-@pytest.mark.parametrize("option", ["persistent", "reuse"])
-def test_options_are_never_accepted_and_ignored(option: str) -> None:
-    with pytest.raises(RuntimeUnavailable, match=f"{option}=True"):
-        TritonEnvironment(**{option: True})  # type: ignore[arg-type]
+def test_what_is_persistent_is_not_also_shared_by_reuse() -> None:
+    with pytest.raises(UsageError, match="reuse=True"):
+        TritonEnvironment(reuse=True, persistent=True)
+
+
+@pytest.mark.parametrize("runtime", ["embedded", "external"])
+def test_persistent_services_run_on_docker_alone(runtime: str) -> None:
+    with pytest.raises(RuntimeUnavailable, match="Docker alone"):
+        TritonEnvironment(persistent=True, runtime=runtime).start()
+
+
+def test_a_session_cannot_be_left_running(runtimes: FakeRuntimes) -> None:
+    with TritonEnvironment(services=("redis",)) as env, pytest.raises(UsageError, match="left running"):
+        env.detach()
 
 
 def test_nothing_can_be_used_before_the_start_or_after_the_end(runtimes: FakeRuntimes) -> None:

@@ -47,12 +47,14 @@ def test_this_test_would_see_them(module: str) -> None:
 def test_public_names_are_pinned() -> None:
     assert sorted(triton_env.__all__) == [
         "ClickHouse",
+        "Namespace",
         "Phase",
         "Postgres",
         "Redis",
         "S3",
         "Settings",
         "Span",
+        "Template",
         "Timeline",
         "TritonEnvironment",
         "TritonError",
@@ -97,3 +99,17 @@ def test_the_wheel_contains_the_package_and_nothing_else(wheel: Path) -> None:
         "triton_env",
         f"triton_env-{triton_env.__version__}.dist-info",
     }
+
+
+def test_the_wheel_brings_the_compose_file_and_all_that_it_mounts(wheel: Path) -> None:
+    files = [ROOT / "docker-compose.yml", *(path for path in (ROOT / "docker").rglob("*") if path.is_file())]
+    expected = {
+        f"triton_env/compose/{path.relative_to(ROOT)}": path for path in files if "__pycache__" not in path.parts
+    }
+    with zipfile.ZipFile(wheel) as archive:
+        packed = {name for name in archive.namelist() if name.startswith("triton_env/compose/")}
+        assert packed == set(expected)
+        for name, path in expected.items():
+            assert archive.read(name) == path.read_bytes()
+            executable = archive.getinfo(name).external_attr >> 16 & 0o111
+            assert bool(executable) == bool(path.stat().st_mode & 0o111), name

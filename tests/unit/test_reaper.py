@@ -1,82 +1,347 @@
-"""Ryuk is asked for once in a process, without a race, and an environment works without it."""
+"""The reaper acts when its owner is gone, and never while that lives. What it then removes, on an engine of our own."""
 
+import json
+import os
+import signal
+import socketserver
+import subprocess
+import sys
+import textwrap
 import threading
 import time
-from types import SimpleNamespace
-from typing import Any
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from http.server import BaseHTTPRequestHandler
+from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 
+import psutil
 import pytest
-from docker.errors import ImageNotFound
-from testcontainers.core.config import testcontainers_config
 
-from triton_env.runtimes import containers
+from triton_env.runtimes import reaper, removal
+from triton_env.runtimes.lifeline import Lifeline
 
-
-class FakeReaper:
-    """Like Testcontainers' own: no lock, and slow to start."""
-
-    _instance: "FakeReaper | None" = None
-    created = 0
-    deleted = 0
-    error: Exception | None = None
-
-    @classmethod
-    def get_instance(cls) -> "FakeReaper":
-        if cls._instance is None:
-            time.sleep(0.02)
-            cls.created += 1
-            if cls.error:
-                raise cls.error
-            cls._instance = cls()
-        return cls._instance
-
-    @classmethod
-    def delete_instance(cls) -> None:
-        cls.deleted += 1
+LABEL = "org.triton-env.environment=1a2b3c4d"
 
 
-def engine(*, has_image: bool = True) -> Any:
-    def get(image: str) -> None:
-        if not has_image:
-            raise ImageNotFound(image)
+def wait_for(condition: Callable[[], object], what: str) -> None:
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.01)
 
-    return SimpleNamespace(client=SimpleNamespace(images=SimpleNamespace(get=get)))
+
+def has_ended(process: psutil.Process) -> bool:
+    """Also where whoever has inherited it takes its time to take note."""
+    with suppress(psutil.NoSuchProcess):
+        return process.status() == psutil.STATUS_ZOMBIE
+    return True
+
+
+class Owner:
+    """A process with a reaper whose command makes a file, and which does what it reads."""
+
+    SCRIPT = textwrap.dedent("""
+        import os, socket, subprocess, sys, time
+        ours, theirs = socket.socketpair()
+        touch = [sys.executable, "-S", "-c", f"open({sys.argv[2]!r}, 'w')"]
+        reaper = subprocess.Popen(
+            [sys.executable, "-I", "-S", sys.argv[1], str(theirs.fileno()), str(os.getpid()), *touch],
+            pass_fds=[theirs.fileno()],
+        )
+        theirs.close()
+        print(reaper.pid, flush=True)
+        for line in sys.stdin:
+            exec(line)
+            print("did it", flush=True)
+    """)
+
+    def __init__(self, folder: Path) -> None:
+        self.marker = folder / "reaped"
+        self.process = subprocess.Popen(
+            [sys.executable, "-S", "-c", self.SCRIPT, reaper.__file__, str(self.marker)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        self.reaper = psutil.Process(int(self.read()))
+        self.forks: list[int] = []
+
+    def read(self) -> str:
+        assert self.process.stdout is not None
+        return self.process.stdout.readline().strip()
+
+    def do(self, statement: str) -> str:
+        assert self.process.stdin is not None
+        self.process.stdin.write(f"{statement}\n")
+        self.process.stdin.flush()
+        said = self.read()
+        if said != "did it":
+            assert self.read() == "did it"
+        return said
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+    def close(self) -> None:
+        self.kill()
+        for stream in (self.process.stdin, self.process.stdout):
+            assert stream is not None
+            stream.close()
+        for pid in self.forks:
+            os.kill(pid, signal.SIGKILL)
+        wait_for(lambda: has_ended(self.reaper), "the reaper runs on")
 
 
 @pytest.fixture
-def reaper(monkeypatch: pytest.MonkeyPatch) -> type[FakeReaper]:
-    class Reaper(FakeReaper):
-        pass
-
-    monkeypatch.setattr(containers, "Reaper", Reaper)
-    monkeypatch.setattr(testcontainers_config, "_ryuk_disabled", False)
-    return Reaper
+def owner(tmp_path: Path) -> Iterator[Owner]:
+    owner = Owner(tmp_path)
+    yield owner
+    owner.close()
 
 
-def test_many_environments_start_one(reaper: type[FakeReaper]) -> None:
-    threads = [threading.Thread(target=containers._ensure_reaper, args=(engine(),)) for _ in range(10)]
-    for thread in threads:
+class TestReaper:
+    def test_it_acts_when_its_owner_is_killed(self, owner: Owner) -> None:
+        assert not owner.marker.exists()
+        owner.kill()
+        wait_for(owner.marker.exists, "nothing was removed")
+
+    def test_it_ends_without_a_deed_when_everything_is_done(self, owner: Owner) -> None:
+        owner.do(f"ours.sendall({reaper.DONE!r})")
+        owner.do("reaper.wait()")
+        owner.kill()
+        assert not owner.marker.exists()
+
+    def test_a_socket_that_is_closed_is_no_death(self, owner: Owner) -> None:
+        owner.do("ours.close()")
+        # Longer than it takes to notice and to start the command.
+        assert owner.do("time.sleep(0.3); print(reaper.poll())") == "None"
+        assert not owner.marker.exists()
+        owner.kill()
+        wait_for(owner.marker.exists, "nothing was removed")
+
+    def test_a_fork_that_keeps_the_socket_open_hides_no_death(self, owner: Owner) -> None:
+        # The file is read by nobody else: not even the fork's end of standard output is left open.
+        fork = "pid = os.fork(); pid or (os.close(0), os.close(1), time.sleep(60)); print(pid)"
+        owner.forks.append(int(owner.do(fork)))
+        owner.kill()
+        wait_for(owner.marker.exists, "nothing was removed")
+
+    def test_signals_do_not_end_it(self, owner: Owner) -> None:
+        def ignores() -> int:
+            status = Path(f"/proc/{owner.reaper.pid}/status").read_text()
+            return int(status.partition("SigIgn:")[2].split()[0], 16)
+
+        wanted = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
+        wait_for(lambda: all(ignores() & 1 << (number - 1) for number in wanted), "it ignores no signals")
+        for number in wanted:
+            owner.reaper.send_signal(number)
+        owner.kill()
+        wait_for(owner.marker.exists, "nothing was removed")
+
+
+class FakeEngine:
+    """Containers, networks and volumes with labels, and the requests to list and remove them.
+
+    Attributes:
+        there: paths of what is there, by kind.
+        down: how many more requests are broken off.
+        stubborn: paths that cannot be removed.
+        late: what turns up after so many listings.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.there = {"containers": {"c1", "c2"}, "networks": {"n1"}, "volumes": {"v/1"}}
+        self.down = 0
+        self.stubborn: set[str] = set()
+        self.late: dict[int, str] = {}
+        self.listings = 0
+        self.deleted: list[str] = []
+
+    def get(self, kind: str, query: str) -> tuple[int, object]:
+        filters = json.loads(parse_qs(query)["filters"][0])
+        if kind == "containers":
+            assert parse_qs(query)["all"] == ["1"]
+            self.listings += 1
+            if name := self.late.pop(self.listings, ""):
+                self.there["containers"].add(name)
+        found = sorted(self.there[kind]) if filters == {"label": [LABEL]} else []
+        if kind == "volumes":
+            return 200, {"Volumes": [{"Name": name} for name in found] or None}
+        return 200, [{"Id": name} for name in found]
+
+    def delete(self, kind: str, name: str, query: str) -> tuple[int, object]:
+        self.deleted.append(f"{name}?{query}")
+        if name in self.stubborn:
+            return 409, {"message": "no"}
+        self.there[kind].discard(name)
+        return 204, None
+
+    @property
+    def is_empty(self) -> bool:
+        return not any(self.there.values())
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> Iterator[FakeEngine]:
+    from urllib.parse import unquote
+
+    engine = FakeEngine(tmp_path / "engine.sock")
+
+    class Handler(BaseHTTPRequestHandler):
+        def log_message(self, format: str, *args: object) -> None: ...  # noqa: A002
+
+        def do_GET(self) -> None:
+            if engine.down:
+                engine.down -= 1
+                self.close_connection = True
+                return
+            url = urlsplit(self.path)
+            _, version, kind, *rest = url.path.split("/")
+            assert version == "v1.41"
+            if self.command == "GET":
+                status, answer = engine.get(kind, url.query)
+            else:
+                status, answer = engine.delete(kind, unquote(rest[0]), url.query)
+            body = json.dumps(answer).encode() if answer is not None else b""
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        do_DELETE = do_GET  # noqa: N815 - the name is http.server's
+
+    class Server(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
+        daemon_threads = True
+
+    with Server(str(engine.path), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
-    for thread in threads:
+        yield engine
+        server.shutdown()
         thread.join()
-    assert reaper.created == 1
 
 
-def test_it_is_not_started_where_its_image_is_absent(reaper: type[FakeReaper]) -> None:
-    containers._ensure_reaper(engine(has_image=False))
-    assert reaper.created == 0
+@pytest.fixture
+def quickly(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(removal, "QUIET", 0.2)
+    monkeypatch.setattr(removal, "_FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(removal, "_LONGEST_PAUSE", 0.02)
 
 
-def test_it_is_not_started_where_it_is_disabled(reaper: type[FakeReaper], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(testcontainers_config, "_ryuk_disabled", True)
-    containers._ensure_reaper(engine())
-    assert reaper.created == 0
+def remove(engine: FakeEngine, monkeypatch: pytest.MonkeyPatch, label: str = LABEL) -> None:
+    """As the script does, but for the signals, which are this process's."""
+    monkeypatch.setattr(sys, "argv", ["removal.py", str(engine.path), "1.41", label])
+    monkeypatch.setattr(removal, "hurry_when_told", lambda: None)
+    removal.main()
 
 
-def test_one_that_does_not_start_is_removed_and_no_error(
-    reaper: type[FakeReaper], caplog: pytest.LogCaptureFixture
-) -> None:
-    reaper.error = OSError("no route to Ryuk")
-    containers._ensure_reaper(engine())
-    assert reaper.deleted == 1
-    assert "no route to Ryuk" in caplog.text
+@pytest.mark.usefixtures("quickly")
+class TestRemoval:
+    def test_everything_with_the_label_goes(self, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+        remove(engine, monkeypatch)
+        assert engine.is_empty
+        # Containers first, since they hold networks and volumes; with the volumes that only they have.
+        assert sorted(engine.deleted[:2]) == ["c1?force=1&v=1", "c2?force=1&v=1"]
+        assert engine.deleted[2:] == ["n1?", "v/1?force=1"]
+
+    def test_nothing_else_goes(self, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+        remove(engine, monkeypatch, "org.triton-env.environment=another")
+        assert engine.deleted == []
+
+    def test_what_the_engine_was_still_creating_goes(self, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+        engine.late = {3: "c3", 4: "c4"}
+        remove(engine, monkeypatch)
+        assert engine.late == {}
+        assert engine.is_empty
+
+    def test_an_engine_that_restarts_is_waited_for(self, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+        engine.down = 7
+        remove(engine, monkeypatch)
+        assert engine.is_empty
+
+    def test_an_engine_that_is_not_there_ends_its_patience(
+        self, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(removal, "PATIENCE", 0.1)
+        engine.path = engine.path.with_name("no.sock")
+        remove(engine, monkeypatch)
+        assert not engine.is_empty
+
+    def test_what_cannot_be_removed_is_tried_again(self, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(removal, "PATIENCE", 0.3)
+        engine.stubborn = {"n1"}
+        remove(engine, monkeypatch)
+        assert engine.there == {"containers": set(), "networks": {"n1"}, "volumes": set()}
+        assert engine.deleted.count("n1?") > 1
+
+    def test_who_is_told_to_hurry_looks_once(self, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(removal, "_hurried", threading.Event())
+        removal._hurried.set()
+        monkeypatch.setattr(removal, "QUIET", 60)
+        remove(engine, monkeypatch)
+        assert engine.is_empty
+        engine.down = 1 << 20
+        remove(engine, monkeypatch)
+
+
+class TestLifeline:
+    """The owner is this process, which lives on."""
+
+    def test_the_reaper_is_there_at_once_in_a_session_of_its_own_and_ends(self, engine: FakeEngine) -> None:
+        lifeline = Lifeline(f"unix://{engine.path}", "1.41", "1a2b3c4d")
+        process = lifeline._process
+        assert process is not None
+        assert os.getsid(process.pid) == process.pid
+        assert LABEL in psutil.Process(process.pid).cmdline()
+        lifeline.end()
+        assert process.returncode == 0
+        lifeline.end()
+        assert engine.deleted == []
+
+    def test_one_that_was_killed_is_no_error(self, engine: FakeEngine) -> None:
+        lifeline = Lifeline(f"unix://{engine.path}", "1.41", "1a2b3c4d")
+        assert lifeline._process is not None
+        lifeline._process.kill()
+        lifeline.end()
+
+    def test_it_stays_where_something_is_left(self, engine: FakeEngine) -> None:
+        lifeline = Lifeline(f"unix://{engine.path}", "1.41", "1a2b3c4d")
+        assert lifeline._process is not None
+        process = psutil.Process(lifeline._process.pid)
+        lifeline.leave()
+        try:
+            assert process.is_running()
+            assert process.status() != psutil.STATUS_ZOMBIE
+        finally:
+            process.kill()
+            process.wait()
+        lifeline.end()
+
+    def test_an_environment_starts_without_one(
+        self, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        monkeypatch.setattr(sys, "executable", "/nowhere/python")
+        lifeline = Lifeline(f"unix://{engine.path}", "1.41", "1a2b3c4d")
+        assert "No process will clean up" in caplog.text
+        lifeline.end()
+        lifeline.leave()
+
+    def test_an_environment_that_is_killed_is_removed(self, engine: FakeEngine, tmp_path: Path) -> None:
+        script = (
+            "import sys, time; from triton_env.runtimes.lifeline import Lifeline; "
+            f"Lifeline('unix://{engine.path}', '1.41', '1a2b3c4d'); print(flush=True); time.sleep(60)"
+        )
+        with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE) as process:
+            assert process.stdout is not None
+            process.stdout.readline()
+            assert not engine.is_empty
+            process.kill()
+        wait_for(lambda: engine.is_empty, "not everything was removed")
+        # It goes on looking for a while, which nobody has to wait for here.
+        for each in psutil.process_iter(["cmdline"]):
+            if str(engine.path) in (each.info["cmdline"] or ()):
+                each.terminate()
+                wait_for(lambda each=each: has_ended(each), "the reaper runs on")

@@ -142,8 +142,13 @@ def test_s3_is_loaded_early_and_asks_nobody_outside() -> None:
 
 
 def test_s3_storage_follows_the_settings() -> None:
-    assert recipe("s3").container.storage is Storage.MEMORY
-    assert recipe("s3", triton_storage="disk").container.storage is Storage.DISK
+    memory, disk = recipe("s3").container, recipe("s3", triton_storage="disk").container
+    assert memory.storage is Storage.MEMORY
+    assert not memory.mounts
+    assert disk.storage is Storage.DISK
+    assert disk.environment["PROVIDER_OVERRIDE_S3"] == "persisted"
+    (source,) = disk.mounts.values()
+    assert (source / "triton_persistence" / "__init__.py").is_file()
 
 
 def test_a_token_goes_through_to_localstack_and_lets_any_version_start() -> None:

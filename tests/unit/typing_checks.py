@@ -3,6 +3,7 @@
 A `type: ignore` without an error is an error too, so the wrong uses at the end are checked as well.
 """
 
+from pathlib import Path
 from typing import Any, assert_type
 
 import clickhouse_connect.driver.asyncclient
@@ -12,7 +13,19 @@ import redis
 import redis.asyncio
 from mypy_boto3_s3 import S3Client, S3ServiceResource
 
-from triton_env import S3, ClickHouse, Phase, Postgres, Redis, Settings, Span, Timeline, TritonEnvironment
+from triton_env import (
+    S3,
+    ClickHouse,
+    Namespace,
+    Phase,
+    Postgres,
+    Redis,
+    Settings,
+    Span,
+    Template,
+    Timeline,
+    TritonEnvironment,
+)
 from triton_env.services import Service
 
 
@@ -56,6 +69,21 @@ def services(env: TritonEnvironment) -> None:
     assert_type(env.s3.endpoint_url, str)
     assert_type(env.s3.client(), S3Client)
     assert_type(env.s3.resource(), S3ServiceResource)
+
+
+def namespaces(env: TritonEnvironment) -> None:
+    def build(namespace: Namespace) -> None:
+        assert_type(namespace.redis, Redis)
+
+    assert_type(env.namespace("name", Template(build, inputs=["seeds"]), services=("redis",)), Namespace)
+    with env.namespace(template=build) as namespace, env.namespace(template="snapshot"), env.namespace(template=Path()):
+        assert_type(namespace, Namespace)
+        assert_type(namespace.postgres, Postgres)
+        assert_type(namespace.clickhouse, ClickHouse)
+        assert_type(namespace.s3, S3)
+        assert_type(namespace.environ(), dict[str, str])
+    env.namespace(5)  # type: ignore[arg-type]
+    env.namespace("a", services=5)  # type: ignore[arg-type]
 
 
 def timelines(timeline: Timeline) -> None:

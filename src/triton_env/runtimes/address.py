@@ -89,17 +89,25 @@ def _is_address(text: str) -> bool:
     return True
 
 
+_MOUNTED = re.compile(r"/containers/([0-9a-f]{64})/\S+ /etc/(?:hostname|hosts|resolv\.conf) ")
+"""The root of a mount within its file system, and where it is mounted: columns four and five.
+
+https://man7.org/linux/man-pages/man5/proc_pid_mountinfo.5.html
+"""
+
+
 def possible_own_container_ids(
     mountinfo: Path = Path("/proc/self/mountinfo"),
 ) -> tuple[str, ...]:
     """Ids under which an engine may know the container in which this process runs, the surest first.
 
     Docker mounts /etc/hostname and others from a folder named by the container's id, and uses its first 12
-    digits as the default host name.
+    digits as the default host name. Elsewhere the same folders may be those of other containers: while `docker cp`
+    works, the engine mounts them below its data on the machine itself.
     """
     ids: list[str] = []
     with suppress(OSError):
-        ids += re.findall(r"/containers/([0-9a-f]{64})/", mountinfo.read_text())
+        ids += _MOUNTED.findall(mountinfo.read_text())
     hostname = socket.gethostname()
     if re.fullmatch(r"[0-9a-f]{12}", hostname):
         ids.append(hostname)

@@ -1,9 +1,9 @@
 """The seam between an environment and whatever runs its services."""
 
-from collections.abc import Callable
-from typing import ClassVar, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
 
-from triton_env.model import Placement, Probe, ServiceRecipe
+from triton_env.model import Placement, Probe, Program, ServiceRecipe
 from triton_env.timeline import Phase
 
 Report = Callable[[Phase, str], None]
@@ -17,7 +17,10 @@ class Runtime(Protocol):
     services are starting: it ends these starts.
     """
 
-    name: ClassVar[str]
+    @property
+    def name(self) -> str:
+        """Where the services run: "docker", "embedded" or "external"."""
+
     reason: str
     """Why it is this one, in words that go on after "since"."""
 
@@ -28,8 +31,30 @@ class Runtime(Protocol):
             TritonError: it cannot be run or does not become ready. What was begun is removed by `stop`.
         """
 
-    def logs(self, service: str, lines: int) -> str:
-        """The last lines that a service wrote, without secrets; empty where there are none."""
+    def logs(self, service: str, lines: int, since: float | None = None) -> str:
+        """The last lines that a service wrote, without secrets; empty where there are none.
+
+        Args:
+            service: the service's name.
+            lines: how many at most.
+            since: a position in the log, from which on they are; None for its beginning.
+        """
+
+    def log_position(self, service: str) -> float:
+        """Where a service's log ends now, for `logs`. Asks neither a server nor an engine."""
+
+    def program(self, service: str, argv: Sequence[str], environment: Mapping[str, str]) -> Program:
+        """How to run a program that comes with a running service, such as pg_dump, next to its server.
+
+        Args:
+            service: the service's name.
+            argv: the program's name and its arguments, in which {host} and {port:NAME} stand for where the server
+                listens, seen from where the program runs.
+            environment: variables to add to its environment; these may be secret.
+
+        Raises:
+            TritonError: it cannot be run from here.
+        """
 
     def stop(self) -> None:
         """Remove everything that was started. May be called again.

@@ -18,6 +18,7 @@ from triton_env.settings import Settings, docker_host, process_environment
 
 if TYPE_CHECKING:
     from triton_env.runtimes.engine import Engine
+    from triton_env.sharing.joining import Joined
 
 IMAGES_TIMEOUT = 3.0
 """Seconds that a registry gets, for all images together, to say that it has what the engine lacks. The pull itself
@@ -42,8 +43,8 @@ def open_runtime(
     """The runtime of that name, ready to start services.
 
     Args:
-        name: `docker`, `embedded`, or `auto`: Docker where an engine answers and has the images or can pull them, else
-            embedded where its packages are installed.
+        name: `docker`, `embedded`, `external`, or `auto`: Docker where an engine answers and has the images or can
+            pull them, else embedded where its packages are installed.
         settings: the environment's settings.
         environment: the environment's id.
         recipes: the services that it will run.
@@ -56,12 +57,11 @@ def open_runtime(
         return _docker(settings, environment, "it was asked for")
     if name == "embedded":
         return _embedded(settings, environment, recipes, "it was asked for")
-    if name != "auto":
-        raise RuntimeUnavailable(
-            f"The runtime {name!r} is not available in this version.",
-            where="TRITON_RUNTIME",
-            hint="TRITON_RUNTIME=docker, or TRITON_RUNTIME=embedded",
-        )
+    if name == "external":
+        from triton_env.runtimes.external import ExternalRuntime
+
+        return ExternalRuntime(settings)
+    assert name == "auto", name
     problem = docker_problem(settings, recipes)
     if not problem:
         return _docker(settings, environment, "a Docker engine answers and the images are there or can be pulled")
@@ -74,13 +74,61 @@ def open_runtime(
     return runtime
 
 
+def open_persistent(
+    name: str,
+    settings: Settings,
+    recipes: Sequence[ServiceRecipe],
+    *,
+    apply: bool = False,
+    say: Callable[[str], None] = lambda words: None,
+) -> Runtime:
+    """The runtime of persistent services.
+
+    Args:
+        name: `docker` or `auto`; there is no other runtime that has them.
+        settings: of the persistent mode.
+        recipes: the services that it will run.
+        apply: whether running services that differ from the settings are replaced.
+        say: is told what a person should know.
+
+    Raises:
+        RuntimeUnavailable: it cannot run here.
+        ProjectTaken: the project is that of another checkout or program.
+    """
+    if name not in ("auto", "docker"):
+        raise RuntimeUnavailable(
+            f"Persistent services run on Docker alone, not on the runtime {name!r}.",
+            where="TRITON_RUNTIME",
+            hint="TRITON_RUNTIME=docker, or leave out persistent=True to get a session",
+        )
+    from triton_env.runtimes.persistent import PersistentRuntime
+
+    return PersistentRuntime(settings, recipes, apply=apply, say=say)
+
+
+def open_shared(joined: "Joined", recipes: Sequence[ServiceRecipe], say: Callable[[str], None]) -> Runtime:
+    """The runtime of a shared environment, as soon as its keeper has chosen it.
+
+    Args:
+        joined: this process's part in it.
+        recipes: the services that it runs.
+        say: is told what a person should know.
+
+    Raises:
+        TritonError: the keeper failed, or ended.
+    """
+    from triton_env.runtimes.attached import AttachedRuntime
+
+    return AttachedRuntime(joined, recipes, say)
+
+
 def docker_problem(settings: Settings, recipes: Iterable[ServiceRecipe]) -> str:
     """Why the Docker runtime cannot run these services, in one line; empty where it can.
 
     Takes `IMAGES_TIMEOUT` seconds at most where the engine answers, `ENGINE_TIMEOUT` where it hangs, and next to
     nothing where there is none.
     """
-    if problem := _quick_problem():
+    if problem := quick_problem():
         return problem
     answer: Future[str] = Future()
 
@@ -127,7 +175,7 @@ def _embedded(settings: Settings, environment: str, recipes: Sequence[ServiceRec
     return EmbeddedRuntime(settings, environment, reason)
 
 
-def _quick_problem() -> str:
+def quick_problem() -> str:
     """Why no engine can be there, told without the SDK; empty where the SDK has to be asked.
 
     Without DOCKER_HOST, a Docker context or a Testcontainers file there is the default socket alone to look at.

@@ -3,15 +3,14 @@
 import functools
 import logging
 import threading
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import docker.errors
 from docker import version as docker_sdk_version
 from docker.types import EndpointConfig, Mount
-from testcontainers.core.config import testcontainers_config
-from testcontainers.core.container import DockerContainer, Reaper
+from testcontainers.core.container import DockerContainer
 from testcontainers.core.network import Network
 from testcontainers.core.wait_strategies import ContainerStatusWaitStrategy
 from testcontainers.core.waiting_utils import WaitStrategy, WaitStrategyTarget
@@ -20,17 +19,21 @@ from triton_env.errors import (
     CleanupFailed,
     PortTaken,
     ServiceExited,
-    StartCancelled,
     TritonError,
 )
-from triton_env.model import Endpoint, Placement, Port, Probe, ServiceRecipe, Storage
+from triton_env.model import Endpoint, Placement, Port, Probe, Program, ServiceRecipe, Storage
 from triton_env.readiness import DeadlineExceeded, wait_until_ready
 from triton_env.redaction import redacted
 from triton_env.runtimes import failures
 from triton_env.runtimes.base import Report
 from triton_env.runtimes.engine import Engine, explanation
+from triton_env.runtimes.execution import in_container
+from triton_env.runtimes.lifeline import Lifeline
 from triton_env.runtimes.owner import ENVIRONMENT_LABEL, Owner
 from triton_env.runtimes.ports import free_port, listener_on
+from triton_env.runtimes.remains import FAILURES, remove_all, sweep
+from triton_env.runtimes.ryuk import ensure_ryuk, with_session_label
+from triton_env.runtimes.starts import Starts
 from triton_env.settings import Settings
 from triton_env.timeline import Phase
 
@@ -40,8 +43,10 @@ _PORT_TRIES = 10
 """How often to pick other ports when somebody else was quicker."""
 _IN_FLIGHT_TIMEOUT = 60
 """Seconds that `stop` waits for requests that are on their way to the engine."""
-
-_reaper_lock = threading.Lock()
+_RYUK_TIMEOUT = 20
+"""Seconds that a start waits for Ryuk, where it is used; it takes one or two."""
+_SWEEP_TIMEOUT = 10
+"""Seconds that `stop` waits for the removal of what others left; the next start goes on with it."""
 
 
 class DockerRuntime:
@@ -67,15 +72,18 @@ class DockerRuntime:
             self.addresses = self._engine.addresses(settings)
         self._owner = Owner.this_process(environment)
         self._containers: dict[str, ServiceContainer] = {}
-        self._secrets: frozenset[str] = frozenset()
         self._network: Network | None = None
         self._network_lock = threading.Lock()
-        self._cancelled = threading.Event()
-        self._idle = threading.Condition()
-        self._starting = 0
+        self._starts = Starts()
+        # Before there is anything to remove. Starting it takes some milliseconds; it gets ready beside the services.
+        self._lifeline = Lifeline(self._engine.url, self._engine.client.api.api_version, environment)
         # Beside the services, not before them: Ryuk takes a second to start.
-        self._reaper = threading.Thread(target=_ensure_reaper, args=(self._engine,), daemon=True)
-        self._reaper.start()
+        self._ryuk = threading.Thread(target=ensure_ryuk, args=(self._engine,), daemon=True)
+        self._ryuk.start()
+        self._sweeper = threading.Thread(
+            target=sweep, args=(self._engine, self._starts.cancelled.is_set), name="triton-sweep", daemon=True
+        )
+        self._sweeper.start()
 
     def start(self, recipe: ServiceRecipe, probe: Probe, report: Report) -> Placement:
         report(Phase.PULL, "")
@@ -84,10 +92,10 @@ class DockerRuntime:
             recipe.container.image_variable,
             self._settings,
             lambda words: report(Phase.PULL, words),
-            self._cancelled,
+            self._starts.cancelled,
         )
         # From here on there is something to remove. A pull is not waited for by `stop`.
-        with self._in_flight(recipe):
+        with self._starts.one(recipe):
             for tries_left in reversed(range(_PORT_TRIES)):
                 report(Phase.CREATE, "")
                 ports = self._host_ports(recipe)
@@ -97,7 +105,7 @@ class DockerRuntime:
                     with self._engine.translated(f"start the container for {recipe.title}", container.name):
                         container.start(lambda: report(Phase.BOOT, ""))
                 except TritonError as error:
-                    taken = _is_port_conflict(error)
+                    taken = failures.is_port_conflict(error.cause)
                     if taken and self._settings.triton_ports == "fixed":
                         raise self._port_taken(recipe, ports) from error
                     if not taken or tries_left == 0:
@@ -110,69 +118,56 @@ class DockerRuntime:
                     )
                     container.stop()
                 else:
+                    # Whoever has the environment may start containers by Testcontainers, which asks for Ryuk without a
+                    # lock: a second one of its name would be refused. Most often it is there long before the service.
+                    self._ryuk.join(_RYUK_TIMEOUT)
                     report(Phase.READY, "")
                     return placement
         raise AssertionError("unreachable: the last try returns or raises")
 
-    def logs(self, service: str, lines: int) -> str:
+    def logs(self, service: str, lines: int, since: float | None = None) -> str:
         container = self._containers.get(service)
-        return redacted(container.log_tail(lines), self._secrets) if container else ""
+        return redacted(container.log_tail(lines, since), self._starts.secrets) if container else ""
+
+    def log_position(self, service: str) -> float:
+        return time.time()
+
+    def program(self, service: str, argv: Sequence[str], environment: Mapping[str, str]) -> Program:
+        container = self._containers[service]
+        return in_container(self._engine.url, container.name, container.recipe, argv, environment)
 
     def stop(self) -> None:
-        self._cancelled.set()
+        still_starting = self._starts.call_off()
         try:
-            self._reaper.join(_IN_FLIGHT_TIMEOUT)
-            with self._idle:
-                still_starting = self._starting > 0
+            self._ryuk.join(_IN_FLIGHT_TIMEOUT)
             # Twice, where services are still starting: what goes in the first round ends the requests that their
             # starts wait for; what these had created by then goes in the second.
             problems = self._remove_everything()
-            with self._idle:
-                self._idle.wait_for(lambda: self._starting == 0, timeout=_IN_FLIGHT_TIMEOUT)
+            self._starts.wait(_IN_FLIGHT_TIMEOUT)
             if still_starting or problems:
                 problems = self._remove_everything()
+            self._sweeper.join(_SWEEP_TIMEOUT)
         finally:
             for container in self._containers.values():
                 container.get_docker_client().client.close()
             self._engine.close()
         if problems:
+            self._lifeline.leave()
             raise CleanupFailed(
                 f"Containers or networks of the environment {self._environment} may be left behind.",
                 where=self._engine.url,
                 cause="; ".join(problems),
                 hint=f"docker rm -fv $(docker ps -aq --filter label={ENVIRONMENT_LABEL}={self._environment})",
             )
+        self._lifeline.end()
 
     def _remove_everything(self) -> list[str]:
         """Remove what the engine has with our label (not what we remember); return what went wrong."""
-        api = self._engine.client.api
-        ours = {"label": f"{ENVIRONMENT_LABEL}={self._environment}"}
-        problems: list[str] = []
         try:
-            _in_threads(
-                lambda container: api.remove_container(container["Id"], v=True, force=True),
-                api.containers(all=True, filters=ours),
-                problems,
-            )
-            _in_threads(lambda network: api.remove_network(network["Id"]), api.networks(filters=ours), problems)
-        except (docker.errors.DockerException, OSError) as error:
-            problems.append(explanation(error))
+            _, problems = remove_all(self._engine.client.api, f"{ENVIRONMENT_LABEL}={self._environment}")
+        except FAILURES as error:
+            return [explanation(error)]
         return problems
-
-    @contextmanager
-    def _in_flight(self, recipe: ServiceRecipe) -> Iterator[None]:
-        with self._idle:
-            if self._cancelled.is_set():
-                raise StartCancelled("The start was called off.")
-            self._starting += 1
-            # Here, since services start in several threads: an update may not be lost.
-            self._secrets |= recipe.secrets
-        try:
-            yield
-        finally:
-            with self._idle:
-                self._starting -= 1
-                self._idle.notify_all()
 
     def _host_ports(self, recipe: ServiceRecipe) -> dict[Port, int]:
         if self._settings.triton_ports == "fixed":
@@ -200,7 +195,9 @@ class DockerRuntime:
             network=self._ensure_network(),
             labels=self._owner.labels(recipe.name),
         )
-        container.waiting_for(ReadinessProbe(probe, recipe, self._settings.triton_poll_interval, self._cancelled))
+        container.waiting_for(
+            ReadinessProbe(probe, recipe, self._settings.triton_poll_interval, self._starts.cancelled)
+        )
         self._containers[recipe.name] = container
         return container
 
@@ -215,7 +212,7 @@ class DockerRuntime:
 
     def _port_taken(self, recipe: ServiceRecipe, ports: Mapping[Port, int]) -> PortTaken:
         holders = {number: self._engine.publisher_of(number) or listener_on(number) for number in ports.values()}
-        return failures.port_taken(recipe, self.addresses.bind, holders)
+        return failures.port_taken(recipe, self.addresses.bind, holders, instead=failures.RANDOM_PORTS)
 
 
 class ServiceContainer(DockerContainer):
@@ -244,7 +241,7 @@ class ServiceContainer(DockerContainer):
             network_aliases=[container.alias],
         )
         self.name = name
-        self._recipe = recipe
+        self.recipe = recipe
         self._published = dict(published)
         self._labels = labels
         self._paths = tuple(dict.fromkeys((*volumes, *container.data_paths)))
@@ -260,7 +257,7 @@ class ServiceContainer(DockerContainer):
         return self
 
     def _options(self) -> dict[str, Any]:
-        container = self._recipe.container
+        container = self.recipe.container
         assert self._network is not None
         options: dict[str, Any] = {
             "name": self.name,
@@ -274,19 +271,23 @@ class ServiceContainer(DockerContainer):
                 self._network.name: EndpointConfig(docker_sdk_version.__version__, aliases=self._network_aliases)
             },
         }
+        options["mounts"] = [
+            Mount(path, str(source), type="bind", read_only=True) for path, source in container.mounts.items()
+        ]
         if container.storage is Storage.MEMORY:
             options["tmpfs"] = dict.fromkeys(self._paths, "")
         else:
             # No source: a volume of this container alone, removed with it.
-            options["mounts"] = [Mount(path, None, type="volume", labels=self._labels) for path in self._paths]
+            labels = with_session_label(self._labels)
+            options["mounts"] += [Mount(path, None, type="volume", labels=labels) for path in self._paths]
         return options
 
-    def log_tail(self, lines: int) -> str:
-        """The last lines of both streams; empty if there is no container any more."""
+    def log_tail(self, lines: int, since: float | None = None) -> str:
+        """The last lines of both streams, from a time on; empty if there is no container any more."""
         if self._container is None:
             return ""
         try:
-            return self._container.logs(tail=lines).decode(errors="replace")
+            return self._container.logs(tail=lines, since=since).decode(errors="replace")
         except docker.errors.DockerException:
             return ""
 
@@ -297,7 +298,7 @@ class ServiceContainer(DockerContainer):
             self._container.reload()
         except docker.errors.NotFound as error:
             raise ServiceExited(
-                f"The container of {self._recipe.title} was removed by somebody while it started.",
+                f"The container of {self.recipe.title} was removed by somebody while it started.",
                 where=self.name,
             ) from error
         state = self._container.attrs["State"]
@@ -305,11 +306,11 @@ class ServiceContainer(DockerContainer):
             return
         cause = "it ran out of memory" if state.get("OOMKilled") else f"exit code {state['ExitCode']}"
         raise failures.service_exited(
-            self._recipe,
+            self.recipe,
             where=f"container {self.name}, image {self.image}",
             cause=f"{cause} {state.get('Error') or ''}".strip(),
             log=self.log_tail(failures.LOG_LINES),
-            hint=f"check {self._recipe.container.image_variable} and the settings of {self._recipe.title}",
+            hint=f"check {self.recipe.container.image_variable} and the settings of {self.recipe.title}",
         )
 
 
@@ -358,54 +359,3 @@ class ReadinessProbe(WaitStrategy):
                 where=f"container {container.name}, image {container.image}, status {container.status}",
                 log=container.log_tail(failures.LOG_LINES),
             ) from error.last_error
-
-
-def _is_port_conflict(error: TritonError) -> bool:
-    return any(words in error.cause for words in ("port is already allocated", "address already in use"))
-
-
-def _in_threads(action: Callable[[Any], object], items: list[Any], problems: list[str]) -> None:
-    """Do `action` to all items at once. What goes wrong is added to `problems`; what is gone already is no problem."""
-
-    def run(item: Any) -> None:
-        try:
-            action(item)
-        except docker.errors.NotFound:
-            pass
-        except (docker.errors.DockerException, OSError) as error:
-            if "already in progress" not in explanation(error):
-                problems.append(explanation(error))
-
-    threads = [threading.Thread(target=run, args=(item,), daemon=True) for item in items]
-    for thread, item in zip(threads, items, strict=True):
-        try:
-            thread.start()
-        except RuntimeError:  # the interpreter is on its way out and starts no more threads
-            run(item)
-    for thread in threads:
-        if thread.ident is not None:
-            thread.join()
-
-
-def _ensure_reaper(engine: Engine) -> None:
-    """Have Testcontainers' Ryuk run where it is configured and its image is there.
-
-    Testcontainers itself asks for it in every start, without a lock, and fails where the image cannot be pulled.
-    """
-    if testcontainers_config.ryuk_disabled:
-        return
-    with _reaper_lock:
-        if Reaper._instance is not None:
-            return
-        try:
-            engine.client.images.get(testcontainers_config.ryuk_image)
-        except docker.errors.DockerException:
-            return
-        try:
-            Reaper.get_instance()
-        except Exception as error:
-            _log.warning(
-                "Ryuk does not start, so it will not clean up after a killed process: %s",
-                error,
-            )
-            Reaper.delete_instance()

@@ -81,6 +81,11 @@ class Engine:
                 hint="upgrade the engine: https://docs.docker.com/engine/install/",
             )
 
+    @property
+    def is_local(self) -> bool:
+        """Whether it runs on this machine, as far as its address tells."""
+        return self.url.startswith(("unix://", "npipe://"))
+
     def close(self) -> None:
         """Close the connections to the engine."""
         self.client.close()

@@ -5,6 +5,9 @@ from triton_env.model import ServiceRecipe
 from triton_env.readiness import DeadlineExceeded
 from triton_env.redaction import redacted
 
+RANDOM_PORTS = "set TRITON_PORTS=random"
+"""What else a session may do about a port that is taken."""
+
 LOG_LINES = 40
 """How much of a server's log an error gets; it shows what fits a screen."""
 
@@ -31,24 +34,32 @@ def service_not_ready(recipe: ServiceRecipe, error: DeadlineExceeded, *, where: 
     )
 
 
-def port_taken(recipe: ServiceRecipe, address: str, holders: dict[int, str]) -> PortTaken:
+def is_port_conflict(cause: str) -> bool:
+    """Whether the engine said that somebody else has a port."""
+    return "port is already allocated" in cause or "address already in use" in cause
+
+
+def port_taken(recipe: ServiceRecipe, address: str, holders: dict[int, str], *, instead: str) -> PortTaken:
     """A port that was asked for is in use.
 
     Args:
         recipe: of the service that should listen there.
         address: the address at which it should.
         holders: who has each of its ports, in words; empty where that cannot be told.
+        instead: what else one may do, to end the hint.
     """
+    variables = {port.fixed: port.variable for port in recipe.ports}
     for number, holder in holders.items():
         if holder:
             return PortTaken(
                 f"Port {number}, on which {recipe.title} should be published, is taken by {holder}.",
                 where=f"{address}:{number}",
-                hint="stop that one, set another port in .env, or set TRITON_PORTS=random",
+                hint=f"stop that one, set {variables[number]} to another port in .env, or {instead}",
             )
     taken = " or ".join(map(str, holders))
+    names = " or ".join(variables[number] for number in holders)
     return PortTaken(
         f"Port {taken}, on which {recipe.title} should be published, is taken; by whom cannot be told.",
         where=address,
-        hint="sudo ss -ltnp lists who listens; or set TRITON_PORTS=random",
+        hint=f"sudo ss -ltnp lists who listens; or set {names} to another port in .env, or {instead}",
     )

@@ -1,8 +1,14 @@
 """Whose container, network or volume is this? Labels that tell, so that nobody removes what is not theirs."""
 
+import hashlib
+import hmac
 import os
 import socket
+import sys
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
 
 import psutil
@@ -12,6 +18,29 @@ LABEL = "org.triton-env"
 ENVIRONMENT_LABEL = f"{LABEL}.environment"
 SERVICE_LABEL = f"{LABEL}.service"
 
+_PROC = Path("/proc")
+_MACHINE_ID = Path("/etc/machine-id")
+
+
+class State(Enum):
+    """What can be said of an owner."""
+
+    LIVES = "lives"
+    DEAD = "dead"
+    """For certain: what it left may be removed unasked."""
+    PROBABLY_DEAD = "probably dead"
+    """Enough where somebody asks for the removal."""
+    UNKNOWN = "unknown"
+    """Of another machine, user or process namespace: not to be told from here."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fate:
+    """What became of an owner, and how that is known, for people."""
+
+    state: State
+    why: str
+
 
 @dataclass(frozen=True, slots=True)
 class Owner:
@@ -20,9 +49,15 @@ class Owner:
     Attributes:
         environment: the environment's id.
         pid: the process id.
-        process_started: when that process started, in seconds since the epoch: process ids are used again.
+        process_started: when that process started, in seconds since the epoch, for people: the clock may be set.
         host: the machine's name.
         project: the folder in which the process works.
+        uid: its user's id.
+        ticks: when the process started, in clock ticks since the machine did (Linux), which no change of the clock
+            touches: process ids are used again. Empty elsewhere.
+        boot: the kernel's id of its present run. Two kernels never have the same.
+        machine: tells machines of the same name apart; made from the system's machine id, which it does not reveal.
+        namespace: the process namespace that the process id belongs to: containers have their own.
     """
 
     environment: str
@@ -30,6 +65,11 @@ class Owner:
     process_started: float
     host: str
     project: str
+    uid: int = -1
+    ticks: str = ""
+    boot: str = ""
+    machine: str = ""
+    namespace: str = ""
 
     @classmethod
     def this_process(cls, environment: str) -> "Owner":
@@ -40,7 +80,35 @@ class Owner:
             process_started=psutil.Process().create_time(),
             host=socket.gethostname(),
             project=str(Path.cwd()),
+            uid=os.getuid(),
+            ticks=_process(os.getpid())[1],
+            boot=_boot(),
+            machine=_machine(),
+            namespace=_namespace(),
         )
+
+    @classmethod
+    def of_labels(cls, labels: Mapping[str, str]) -> "Owner | None":
+        """The owner that labels name; None where they name none."""
+
+        def label(name: str) -> str:
+            return labels.get(f"{LABEL}.owner.{name}", "")
+
+        try:
+            return cls(
+                environment=labels[ENVIRONMENT_LABEL],
+                pid=int(label("pid")),
+                process_started=float(label("started")),
+                host=label("host"),
+                project=label("project"),
+                uid=int(label("uid") or -1),
+                ticks=label("ticks"),
+                boot=label("boot"),
+                machine=label("machine"),
+                namespace=label("namespace"),
+            )
+        except (KeyError, ValueError):
+            return None
 
     def labels(self, service: str = "") -> dict[str, str]:
         """The labels for something of this owner's, which belongs to a service or (network) to all."""
@@ -51,7 +119,116 @@ class Owner:
             f"{LABEL}.owner.started": f"{self.process_started:.2f}",
             f"{LABEL}.owner.host": self.host,
             f"{LABEL}.owner.project": self.project,
+            f"{LABEL}.owner.uid": str(self.uid),
+            f"{LABEL}.owner.ticks": self.ticks,
+            f"{LABEL}.owner.boot": self.boot,
+            f"{LABEL}.owner.machine": self.machine,
+            f"{LABEL}.owner.namespace": self.namespace,
         }
         if service:
             labels[SERVICE_LABEL] = service
         return labels
+
+    def fate(self, here: "Owner") -> Fate:
+        """What became of this owner, as far as a process can tell.
+
+        Several machines may use one engine, machines may have the same name, and processes in containers have ids of
+        their own. So an owner counts as dead only where its process id means something to the process that looks.
+
+        Args:
+            here: the process that looks.
+        """
+        if self.host != here.host:
+            return Fate(State.UNKNOWN, f"owned by the machine {self.host}")
+        if self.uid < 0:
+            # Labels of versions up to 1.0, which say no more.
+            if psutil.pid_exists(self.pid):
+                return Fate(State.UNKNOWN, f"a process {self.pid} runs; an older version's labels do not tell which")
+            return Fate(
+                State.PROBABLY_DEAD, f"there is no process {self.pid}, as far as an older version's labels tell"
+            )
+        if self.uid != here.uid:
+            return Fate(State.UNKNOWN, f"owned by the user with the id {self.uid}")
+        if self.boot != here.boot:
+            if self.boot and here.boot and self.machine and self.machine == here.machine:
+                return Fate(State.DEAD, "this machine was started anew since")
+            return Fate(State.UNKNOWN, "from before this machine's start, or of another machine of that name")
+        if self.namespace != here.namespace:
+            return Fate(State.UNKNOWN, "its process is in another container of this machine")
+        if self._runs():
+            return Fate(State.LIVES, f"process {self.pid} runs")
+        return Fate(State.DEAD if self.boot else State.PROBABLY_DEAD, f"process {self.pid} is gone")
+
+    def _runs(self) -> bool:
+        try:
+            os.kill(self.pid, 0)
+        except ProcessLookupError:
+            return False
+        except OSError:
+            return True
+        if self.ticks:
+            state, ticks = _process(self.pid)
+            # What cannot be read may be hidden; it is there.
+            return not state or (state not in "ZX" and ticks == self.ticks)
+        with suppress(psutil.NoSuchProcess, psutil.AccessDenied):
+            process = psutil.Process(self.pid)
+            return process.status() != psutil.STATUS_ZOMBIE and abs(process.create_time() - self.process_started) < 1
+        return psutil.pid_exists(self.pid)
+
+
+def _process(pid: int) -> tuple[str, str]:
+    """A process's state, and when it started in clock ticks since the machine did; empty where it cannot be told.
+
+    https://man7.org/linux/man-pages/man5/proc_pid_stat.5.html, fields 3 and 22.
+    """
+    try:
+        text = (_PROC / str(pid) / "stat").read_text("ascii", errors="replace")
+        fields = text.rpartition(")")[2].split()
+        state, ticks = fields[0], fields[19]
+        # The first thread of a process may have ended before the others.
+        if state == "Z" and len(os.listdir(_PROC / str(pid) / "task")) > 1:
+            state = "S"
+        return state, ticks
+    except (OSError, IndexError):
+        return "", ""
+
+
+def _boot() -> str:
+    if sys.platform == "darwin":
+        import ctypes
+
+        size = ctypes.c_size_t(128)
+        value = ctypes.create_string_buffer(size.value)
+        libc = ctypes.CDLL(None)
+        failed = libc.sysctlbyname(b"kern.bootsessionuuid", value, ctypes.byref(size), None, ctypes.c_size_t(0))
+        return "" if failed else value.value.decode()
+    return _read(_PROC / "sys/kernel/random/boot_id")
+
+
+def _machine() -> str:
+    """A name that other machines do not have; empty where this system has none.
+
+    The id itself should not be shown to others: https://man7.org/linux/man-pages/man5/machine-id.5.html
+    """
+    if sys.platform == "darwin":
+        import ctypes
+
+        value = ctypes.create_string_buffer(16)
+        failed = ctypes.CDLL(None).gethostuuid(value, (ctypes.c_long * 2)(1, 0))
+        secret = "" if failed else value.raw.hex()
+    else:
+        secret = _read(_MACHINE_ID)
+    return hmac.new(secret.encode(), LABEL.encode(), hashlib.sha256).hexdigest()[:16] if secret else ""
+
+
+def _namespace() -> str:
+    with suppress(OSError):
+        return os.readlink(_PROC / "self/ns/pid").partition("[")[2].rstrip("]")
+    return ""
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text("ascii", errors="replace").strip()
+    except OSError:
+        return ""

@@ -46,15 +46,23 @@ def _is_free(bind: str, port: int) -> bool:
     return True
 
 
-def listener_on(port: int) -> str:
-    """The process on this machine that listens on `port`, in words; empty where it cannot be told."""
+def listener_on(port: int, address: str = "") -> str:
+    """The process on this machine that listens on `port`, in words; empty where it cannot be told.
+
+    Args:
+        port: the port.
+        address: who listens at others than this one is passed over; empty for any.
+    """
+    everywhere = ("0.0.0.0", "::")  # noqa: S104 - compared, not bound
     try:
         connections = psutil.net_connections("tcp")
     except (psutil.AccessDenied, OSError):
         return ""
     for connection in connections:
-        listens = connection.status == psutil.CONN_LISTEN and connection.laddr and connection.laddr[1] == port
-        if listens and connection.pid:
+        if connection.status != psutil.CONN_LISTEN or not connection.laddr:
+            continue
+        elsewhere = address and address not in everywhere and connection.laddr.ip not in (address, *everywhere)
+        if connection.laddr.port == port and not elsewhere and connection.pid:
             try:
                 return f"process {connection.pid} ({psutil.Process(connection.pid).name()})"
             except psutil.Error:

@@ -62,6 +62,13 @@ class Service(ABC):
         This is the readiness probe: it raises whatever the client raises while the service is not ready.
         """
 
+    def check_ready(self) -> None:
+        """Do real work as a client, creating nothing: the readiness probe for servers that somebody else runs.
+
+        It raises whatever the client raises while the service is not ready, or lacks the database or bucket.
+        """
+        self.ensure_ready()
+
     @abstractmethod
     def _url(self, endpoint: Endpoint) -> str: ...
 

@@ -6,7 +6,17 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import SecretStr
 
-from triton_env.model import ContainerRecipe, Endpoint, Port, ProcessRecipe, ServiceRecipe, Storage
+from triton_env.model import (
+    ContainerRecipe,
+    DataRecipe,
+    Endpoint,
+    ExternalRecipe,
+    Port,
+    ProcessRecipe,
+    Reads,
+    ServiceRecipe,
+    Storage,
+)
 from triton_env.services.base import (
     CONNECT_TIMEOUT,
     Service,
@@ -41,11 +51,22 @@ class ClickHouse(Service):
             name=ClickHouse.name,
             title=ClickHouse.title,
             ports=(
-                Port("http", 8123, fixed=settings.clickhouse_http_port),
-                Port("native", 9000, fixed=settings.clickhouse_port),
+                Port("http", 8123, fixed=settings.clickhouse_http_port, variable="CLICKHOUSE_HTTP_PORT"),
+                Port("native", 9000, fixed=settings.clickhouse_port, variable="CLICKHOUSE_PORT"),
             ),
             timeout=settings.triton_clickhouse_timeout,
+            external=ExternalRecipe(
+                settings.clickhouse_host,
+                ("CLICKHOUSE_HOST", "CLICKHOUSE_HTTP_PORT", "CLICKHOUSE_USER", "CLICKHOUSE_PASSWORD", "CLICKHOUSE_DB"),
+            ),
             secrets=frozenset({password}),
+            # The image sets up its user at every start, and `ensure_ready` makes the database: these may change.
+            data=DataRecipe(
+                volume="clickhouse_data",
+                path="/var/lib/clickhouse",
+                version_command=("clickhouse-server", "--version"),
+                reads=Reads.NOT_NEWER,
+            ),
             container=ContainerRecipe(
                 image=settings.clickhouse_image,
                 image_variable="CLICKHOUSE_IMAGE",
@@ -135,6 +156,9 @@ class ClickHouse(Service):
 
     def ensure_ready(self) -> None:
         self._ask({"default": f"CREATE DATABASE IF NOT EXISTS `{self.database}`", self.database: "SELECT 1"})
+
+    def check_ready(self) -> None:
+        self._ask({self.database: "SELECT 1"})
 
     def _ask(self, queries: Mapping[str, str]) -> str:
         """Send queries, each to its database, and return the last answer.

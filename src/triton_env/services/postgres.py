@@ -10,6 +10,7 @@ from triton_env.model import (
     ContainerRecipe,
     DataTemplate,
     Endpoint,
+    ExternalRecipe,
     Port,
     ProcessRecipe,
     ServiceRecipe,
@@ -21,6 +22,7 @@ from triton_env.services.base import (
     random_password,
     url_quoted,
 )
+from triton_env.services.postgres_data import data_recipe
 from triton_env.settings import Settings
 
 if TYPE_CHECKING:
@@ -66,9 +68,14 @@ class Postgres(Service):
         return ServiceRecipe(
             name=Postgres.name,
             title=Postgres.title,
-            ports=(Port("postgres", 5432, fixed=settings.postgres_port),),
+            ports=(Port("postgres", 5432, fixed=settings.postgres_port, variable="POSTGRES_PORT"),),
             timeout=settings.triton_postgres_timeout,
+            external=ExternalRecipe(
+                settings.postgres_host,
+                ("DATABASE_URL", "POSTGRES_HOST", "POSTGRES_PORT", "POSTGRES_USER", "POSTGRES_PASSWORD", "POSTGRES_DB"),
+            ),
             secrets=frozenset({password}),
+            data=data_recipe(settings.postgres_user, password, settings.postgres_db),
             container=ContainerRecipe(
                 image=settings.postgres_image,
                 image_variable="POSTGRES_IMAGE",

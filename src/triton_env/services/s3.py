@@ -3,7 +3,9 @@
 import asyncio
 import functools
 import re
+import threading
 from collections.abc import Mapping
+from pathlib import Path
 from secrets import token_hex
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -11,12 +13,28 @@ from urllib.parse import urlsplit
 from pydantic import SecretStr
 
 from triton_env.errors import LocalStackTokenRequired
-from triton_env.model import ContainerRecipe, Endpoint, Port, ProcessRecipe, ServiceRecipe
+from triton_env.model import (
+    ContainerRecipe,
+    DataRecipe,
+    Endpoint,
+    ExternalRecipe,
+    Placement,
+    Port,
+    ProcessRecipe,
+    Reads,
+    ServiceRecipe,
+    Storage,
+)
+from triton_env.provided import provided
 from triton_env.services.base import CONNECT_TIMEOUT, Service, random_password
+from triton_env.services.s3_names import BucketNames
 from triton_env.settings import Settings
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client, S3ServiceResource
+
+_PERSISTENCE = "/opt/triton-env/localstack"
+"""Where containers find the provider that writes through, as in the compose file."""
 
 LAST_FREE_VERSION = (4, 14, 0)
 """The newest LocalStack that starts without a token; later ones exit with code 55 (since 2026-03-23)."""
@@ -49,10 +67,19 @@ class S3(Service):
 
     >>> env.s3.client().list_objects_v2(Bucket=env.s3.bucket, Prefix="nothing/")["KeyCount"]
     0
+
+    Args:
+        settings: names and credentials that the running server was given.
+        placement: where it answers.
+        names: under which real names clients find the buckets that they name.
     """
 
     name = "s3"
     title = "S3"
+
+    def __init__(self, settings: Settings, placement: Placement, names: BucketNames | None = None) -> None:
+        super().__init__(settings, placement)
+        self._names = names or BucketNames()
 
     @staticmethod
     def fresh_credentials() -> Mapping[str, Any]:
@@ -65,7 +92,11 @@ class S3(Service):
     @staticmethod
     def recipe(settings: Settings) -> ServiceRecipe:
         token = settings.localstack_auth_token.get_secret_value()
-        if not token and settings.triton_runtime != "embedded" and needs_token(settings.localstack_image):
+        if (
+            not token
+            and settings.triton_runtime not in ("embedded", "external")
+            and needs_token(settings.localstack_image)
+        ):
             raise LocalStackTokenRequired(
                 f"The image {settings.localstack_image} does not start without LOCALSTACK_AUTH_TOKEN.",
                 where="LOCALSTACK_IMAGE",
@@ -82,20 +113,41 @@ class S3(Service):
             "DNS_ADDRESS": "0",
             "AWS_DEFAULT_REGION": settings.aws_default_region,
         }
+        mounts: dict[str, Path] = {}
+        if settings.triton_storage is Storage.DISK:
+            # LocalStack itself keeps nothing over a restart, whatever is mounted.
+            mounts[_PERSISTENCE] = provided("docker/localstack")
+            environment |= {"PROVIDER_OVERRIDE_S3": "persisted", "PYTHONPATH": _PERSISTENCE}
         if token:
             environment["LOCALSTACK_AUTH_TOKEN"] = token
         return ServiceRecipe(
             name=S3.name,
             title=S3.title,
-            ports=(Port("s3", 4566, fixed=urlsplit(settings.aws_endpoint_url).port or 4566),),
+            ports=(Port("s3", 4566, fixed=_fixed_port(settings), variable="LOCALSTACK_PORT"),),
             timeout=settings.triton_s3_timeout,
+            external=ExternalRecipe(
+                urlsplit(settings.aws_endpoint_url).hostname or "",
+                ("AWS_ENDPOINT_URL", "LOCALSTACK_PORT", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "S3_BUCKET"),
+            ),
             secrets=frozenset({settings.aws_secret_access_key.get_secret_value(), token} - {""}),
+            # Keys are not checked. What is kept depends on LocalStack's own classes.
+            data=DataRecipe(
+                volume="localstack_data",
+                path="/var/lib/localstack",
+                version_command=(
+                    "/opt/code/localstack/.venv/bin/python",
+                    "-c",
+                    "from localstack.constants import VERSION; print(VERSION)",
+                ),
+                reads=Reads.ITS_OWN,
+            ),
             container=ContainerRecipe(
                 image=settings.localstack_image,
                 image_variable="LOCALSTACK_IMAGE",
                 alias="localstack",
                 environment=environment,
                 storage=settings.triton_storage,
+                mounts=mounts,
                 # It boots slowest of all, so what it waits for is what everybody waits for.
                 cpu_shares=4096,
             ),
@@ -112,7 +164,7 @@ class S3(Service):
 
     @property
     def bucket(self) -> str:
-        """The bucket, which exists."""
+        """The bucket, which exists: in a namespace its real name, which clients take as they take the expected one."""
         return self._settings.s3_bucket
 
     @property
@@ -136,11 +188,17 @@ class S3(Service):
         Args:
             **options: keyword arguments of `boto3.session.Session.client`; they win over those worked out here.
         """
-        return self._session().client("s3", **(self._connection() | options))  # type: ignore[no-any-return]
+        with _SESSION_LOCK:
+            client: S3Client = _session().client("s3", **(self._connection() | options))
+        self._names.attach(client)
+        return client
 
     def resource(self, **options: Any) -> "S3ServiceResource":
         """A new boto3 resource; see `client`."""
-        return self._session().resource("s3", **(self._connection() | options))  # type: ignore[no-any-return]
+        with _SESSION_LOCK:
+            resource: S3ServiceResource = _session().resource("s3", **(self._connection() | options))
+        self._names.attach(resource.meta.client)
+        return resource
 
     def aclient(self, **options: Any) -> AsyncS3:
         """The methods of a boto3 client as coroutines; see `client`."""
@@ -159,13 +217,16 @@ class S3(Service):
     def ensure_ready(self) -> None:
         client = self._probe_client
         buckets = {bucket["Name"] for bucket in client.list_buckets()["Buckets"]}
-        if self.bucket not in buckets:
+        if self._names.expected(self.bucket) not in buckets:
             region = {} if self.region == "us-east-1" else {"LocationConstraint": self.region}
             client.create_bucket(
                 Bucket=self.bucket,
                 **({"CreateBucketConfiguration": region} if region else {}),  # type: ignore[arg-type]
             )
         client.list_objects_v2(Bucket=self.bucket, MaxKeys=1)
+
+    def check_ready(self) -> None:
+        self._probe_client.list_objects_v2(Bucket=self.bucket, MaxKeys=1)
 
     @functools.cached_property
     def _probe_client(self) -> "S3Client":
@@ -183,22 +244,18 @@ class S3(Service):
         )
         return self.client(config=once)
 
-    def _session(self) -> Any:
-        # A session of its own: boto3's default session is shared by the process and not thread-safe.
-        import boto3
-
-        return boto3.session.Session(
-            aws_access_key_id=self.access_key,
-            aws_secret_access_key=self.secret_key,
-            region_name=self.region,
-        )
-
     def _connection(self) -> dict[str, Any]:
         from botocore.config import Config
 
         # Virtual-host addresses (BUCKET.127.0.0.1) do not exist here, and no proxy leads here.
         config = Config(signature_version="s3v4", s3={"addressing_style": "path"}, proxies={})
-        return {"endpoint_url": self.endpoint_url, "config": config}
+        return {
+            "endpoint_url": self.endpoint_url,
+            "config": config,
+            "aws_access_key_id": self.access_key,
+            "aws_secret_access_key": self.secret_key,
+            "region_name": self.region,
+        }
 
     def _url(self, endpoint: Endpoint) -> str:
         return f"http://{endpoint}"
@@ -206,11 +263,37 @@ class S3(Service):
     def _variables(self, endpoints: Mapping[str, Endpoint], url: str) -> dict[str, str]:
         return {
             "AWS_ENDPOINT_URL": url,
+            "LOCALSTACK_PORT": str(endpoints["s3"].port),
             "AWS_ACCESS_KEY_ID": self.access_key,
             "AWS_SECRET_ACCESS_KEY": self.secret_key,
             "AWS_DEFAULT_REGION": self.region,
             "S3_BUCKET": self.bucket,
         }
+
+
+_SESSION_LOCK = threading.Lock()
+"""Sessions are not thread-safe, clients are:
+https://boto3.amazonaws.com/v1/documentation/api/latest/guide/session.html#multithreading-or-multiprocessing-with-sessions
+"""
+
+
+@functools.cache
+def _session() -> Any:
+    """The session of all clients, to be used under the lock.
+
+    It holds boto3's description of S3, which takes many times longer to read than a client takes to build. It is not
+    boto3's default session, which others may change.
+    """
+    import boto3
+
+    return boto3.session.Session()
+
+
+def _fixed_port(settings: Settings) -> int:
+    """LOCALSTACK_PORT where it was set, else the port of AWS_ENDPOINT_URL."""
+    if "localstack_port" in settings.model_fields_set:
+        return settings.localstack_port
+    return urlsplit(settings.aws_endpoint_url).port or settings.localstack_port
 
 
 def needs_token(image: str) -> bool:

@@ -7,8 +7,8 @@ import re
 import stat
 import tempfile
 import time
-from collections.abc import Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from triton_env.errors import RuntimeUnavailable
@@ -111,13 +111,26 @@ def sweep(bases: Iterable[Path] = ()) -> list[Path]:
         bases: the folders to look in; by default all that environments of this user may use.
     """
     removed: list[Path] = []
-    for base in bases or (Path(tempfile.gettempdir()), _SHARED_MEMORY):
-        with suppress(OSError), os.scandir(base) as entries:
-            for entry in entries:
-                with suppress(OSError):  # somebody else was quicker, or it cannot be removed
-                    if _NAME.fullmatch(entry.name) and _is_our_folder(entry) and _removed_if_stale(Path(entry.path)):
-                        removed.append(Path(entry.path))
+    for directory in _directories(bases):
+        with suppress(OSError):  # somebody else was quicker, or it cannot be removed
+            if removed_if_abandoned(directory):
+                removed.append(directory)
     return removed
+
+
+def abandoned(bases: Iterable[Path] = ()) -> list[Path]:
+    """The directories that `sweep` would remove."""
+    found: list[Path] = []
+    for directory in _directories(bases):
+        with suppress(OSError), _abandoned(directory) as is_abandoned:
+            if is_abandoned:
+                found.append(directory)
+    return found
+
+
+def environment_of(directory: Path) -> str:
+    """The id of the environment that has a directory."""
+    return directory.name.rpartition("-")[2]
 
 
 def disk_base() -> Path:
@@ -159,28 +172,55 @@ def write_private(path: Path, content: str) -> Path:
     return path
 
 
+def removed_if_abandoned(directory: Path) -> bool:
+    """Remove a directory if its owner is dead; whether that was so.
+
+    Raises:
+        OSError: it cannot be removed.
+    """
+    with _abandoned(directory) as is_abandoned:
+        if is_abandoned:
+            remove(str(directory), LOCK_NAME)
+    return is_abandoned
+
+
+def _directories(bases: Iterable[Path]) -> list[Path]:
+    """All directories of this user's environments, of the living and the dead."""
+    found: list[Path] = []
+    for base in bases or (Path(tempfile.gettempdir()), _SHARED_MEMORY):
+        with suppress(OSError), os.scandir(base) as entries:
+            for entry in entries:
+                with suppress(OSError):
+                    if _NAME.fullmatch(entry.name) and _is_our_folder(entry):
+                        found.append(Path(entry.path))
+    return found
+
+
 def _is_our_folder(entry: "os.DirEntry[str]") -> bool:
     return entry.is_dir(follow_symlinks=False) and entry.stat(follow_symlinks=False).st_uid == os.geteuid()
 
 
-def _removed_if_stale(directory: Path) -> bool:
+@contextmanager
+def _abandoned(directory: Path) -> Iterator[bool]:
+    """Whether a directory's owner is dead. It is nobody's but ours until the block ends."""
     try:
         lock = os.open(directory / LOCK_NAME, os.O_RDWR | os.O_NOFOLLOW)
     except FileNotFoundError:
         # Being made, or its removal was broken off at the very end. One with content is not ours.
-        if time.time() - directory.stat().st_mtime < _FRESH_FOR:
-            return False
-        directory.rmdir()
-        return True
+        is_old = time.time() - directory.stat().st_mtime >= _FRESH_FOR
+        yield is_old and not any(directory.iterdir())
+        return
     try:
-        if not stat.S_ISREG(os.fstat(lock).st_mode):
-            return False
+        yield stat.S_ISREG(os.fstat(lock).st_mode) and _is_free(lock)
+    finally:
+        os.close(lock)
+
+
+def _is_free(lock: int) -> bool:
+    try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        remove(str(directory), LOCK_NAME)
-        return True
     except OSError as error:
         if error.errno in (errno.EWOULDBLOCK, errno.EAGAIN):
             return False
         raise
-    finally:
-        os.close(lock)
+    return True

@@ -5,12 +5,13 @@ import os
 import shutil
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, ClassVar
 
+from triton_env import model
 from triton_env.errors import (
     CleanupFailed,
     InvalidSetting,
@@ -33,10 +34,11 @@ from triton_env.runtimes.embedded.directory import (
     sweep,
     write_private,
 )
-from triton_env.runtimes.embedded.server import PortConflict, Server, ended, log_tail
+from triton_env.runtimes.embedded.server import PortConflict, Server, ended, log_size, log_tail
 from triton_env.runtimes.embedded.spawner import CannotRun, Guard, GuardGone, Program
 from triton_env.runtimes.embedded.templates import TemplateCache
 from triton_env.runtimes.ports import free_port, listener_on
+from triton_env.runtimes.starts import Starts
 from triton_env.settings import Settings, process_environment
 from triton_env.timeline import Phase
 
@@ -47,6 +49,7 @@ _PORT_TRIES = 10
 _IN_FLIGHT_TIMEOUT = 30
 """Seconds that `stop` waits for starts that it has called off."""
 _LOOPBACK = "127.0.0.1"
+_TEMPORARY = "tmp"
 _PASSED_ON = (
     *("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "PYTHONPATH", "PYTHONHOME"),
     # Gives a name to a user who has none, in containers that run as any user.
@@ -87,22 +90,20 @@ class EmbeddedRuntime:
             self._logs = self._disk.own_folder("logs")
             self._inputs = self._disk.own_folder("input")
             self._sockets = self._disk.servers_folder("run")
-            self._temporary = self._disk.servers_folder("tmp")
+            self._temporary = self._disk.servers_folder(_TEMPORARY)
             self._guard = Guard(self._directories, self._account, self._logs / "guard.log")
         except RuntimeUnavailable:
             self._remove_directories()
             raise
         self._cache = TemplateCache()
         self._python_is_readable = self._account is None or self._account.can_run_python()
-        self._secrets: frozenset[str] = frozenset()
-        self._cancelled = threading.Event()
-        self._idle = threading.Condition()
-        self._starting = 0
+        self._starts = Starts()
+        self._servers: dict[str, Server] = {}
         self._sweeper = threading.Thread(target=sweep, name="triton-sweep", daemon=True)
         self._sweeper.start()
 
     def start(self, recipe: ServiceRecipe, probe: Probe, report: Report) -> Placement:
-        with self._in_flight(recipe):
+        with self._starts.one(recipe), self._explained_failures(recipe):
             report(Phase.CREATE, "")
             server = self._server(recipe)
             template = self._make_data(server, report)
@@ -119,7 +120,9 @@ class EmbeddedRuntime:
                 except PortConflict as conflict:
                     if self._settings.triton_ports == "fixed":
                         holders = {number: listener_on(number) for number in server.ports.values()}
-                        raise failures.port_taken(recipe, self._host, holders) from conflict
+                        raise failures.port_taken(
+                            recipe, self._host, holders, instead=failures.RANDOM_PORTS
+                        ) from conflict
                     if tries_left == 0:
                         raise conflict.exited from conflict
                     _log.debug("the ports %s of %s are taken", server.ports, recipe.name)
@@ -128,18 +131,30 @@ class EmbeddedRuntime:
                         self._cache.discard(template)
                     raise
                 else:
+                    self._servers[recipe.name] = server
                     report(Phase.READY, "")
                     return server.placement
         raise AssertionError("unreachable: the last try returns or raises")
 
-    def logs(self, service: str, lines: int) -> str:
-        return redacted(log_tail(self._logs / f"{service}.log", lines), self._secrets)
+    def logs(self, service: str, lines: int, since: float | None = None) -> str:
+        return redacted(log_tail(self._logs / f"{service}.log", lines, int(since or 0)), self._starts.secrets)
+
+    def log_position(self, service: str) -> float:
+        return log_size(self._logs / f"{service}.log")
+
+    def program(self, service: str, argv: Sequence[str], environment: Mapping[str, str]) -> model.Program:
+        server = self._servers[service]
+        return program_beside(server.recipe, server.placement, self.folder, argv, environment)
+
+    @property
+    def folder(self) -> Path:
+        """The private directory of this environment, with its logs."""
+        return self._disk.path
 
     def stop(self) -> None:
-        self._cancelled.set()
+        self._starts.call_off()
         self._guard.end()
-        with self._idle:
-            self._idle.wait_for(lambda: self._starting == 0, timeout=_IN_FLIGHT_TIMEOUT)
+        self._starts.wait(_IN_FLIGHT_TIMEOUT)
         self._sweeper.join(_IN_FLIGHT_TIMEOUT)
         # The guard did, unless it was killed, or a start that was called off wrote one more file.
         if problems := self._remove_directories():
@@ -168,18 +183,12 @@ class EmbeddedRuntime:
         return Server(recipe, folder, data, self._sockets, self._logs / f"{recipe.name}.log", self._host)
 
     @contextmanager
-    def _in_flight(self, recipe: ServiceRecipe) -> Iterator[None]:
-        """Count a start, and turn what it meets when everything is taken away from it into `StartCancelled`."""
-        with self._idle:
-            if self._cancelled.is_set():
-                raise StartCancelled("The start was called off.")
-            self._starting += 1
-            # Here, since services start in several threads: an update may not be lost.
-            self._secrets |= recipe.secrets
+    def _explained_failures(self, recipe: ServiceRecipe) -> Iterator[None]:
+        """Turn what a start meets when everything is taken away from it into `StartCancelled`."""
         try:
             yield
         except (GuardGone, CannotRun, OSError) as error:
-            if self._cancelled.is_set():
+            if self._starts.cancelled.is_set():
                 raise StartCancelled("The start was called off.") from error
             raise StartFailed(
                 f"{recipe.title} could not be started.",
@@ -187,10 +196,6 @@ class EmbeddedRuntime:
                 cause=self._explained(error),
                 hint=f"{packages.INSTALL} --force-reinstall, or set TRITON_RUNTIME=docker",
             ) from error
-        finally:
-            with self._idle:
-                self._starting -= 1
-                self._idle.notify_all()
 
     def _explained(self, error: BaseException) -> str:
         if isinstance(error, GuardGone):
@@ -228,7 +233,7 @@ class EmbeddedRuntime:
             self._run_to_end(server, (_tar(), "-cf", "-", "-C", str(server.data), "."), output=path)
 
         try:
-            self._cache.get(cached, make, self._cancelled)
+            self._cache.get(cached, make, self._starts.cancelled)
         except OSError as error:
             _log.debug("no template cache in %s: %s", self._cache.folder, error)
             if not initialised:
@@ -259,7 +264,7 @@ class EmbeddedRuntime:
     def _program(self, server: Server, resolved: tuple[str, ...], **options: Any) -> Program:
         return Program(
             argv=resolved,
-            environment=self._environment_of_servers(),
+            environment=_environment_of_servers(self._temporary),
             log=server.log,
             folder=self._temporary,
             read_all=self._has_to_read_all(resolved),
@@ -274,26 +279,13 @@ class EmbeddedRuntime:
             return not self._python_is_readable
         return not self._account.can_read(Path(argv[0]))
 
-    def _environment_of_servers(self) -> dict[str, str]:
-        ours = process_environment()
-        return {
-            "PATH": ours.get("PATH", os.defpath),
-            "HOME": str(self._temporary),
-            "TMPDIR": str(self._temporary),
-            "LC_ALL": "C.UTF-8" if sys.platform != "darwin" else "en_US.UTF-8",
-            # As in the images, whatever this machine's own is.
-            "TZ": "UTC",
-            "PYTHONUNBUFFERED": "1",
-            **{name: ours[name] for name in _PASSED_ON if name in ours},
-        }
-
     def _wait(self, server: Server, probe: Probe) -> None:
         placement = server.placement
         child = server.child
         assert child is not None
 
         def check_alive() -> None:
-            if self._cancelled.is_set():
+            if self._starts.cancelled.is_set():
                 raise StartCancelled("The start was called off.")
             if self._guard.is_gone:
                 raise GuardGone
@@ -305,7 +297,7 @@ class EmbeddedRuntime:
                 timeout=server.recipe.timeout,
                 interval=self._settings.triton_poll_interval,
                 check_alive=check_alive,
-                cancelled=self._cancelled,
+                cancelled=self._starts.cancelled,
             )
         except DeadlineExceeded as error:
             raise failures.service_not_ready(
@@ -316,6 +308,42 @@ class EmbeddedRuntime:
             # Somebody else answered. Ours would find the port taken as soon as it got there.
             self._guard.kill(child)
             raise PortConflict(server.exited())
+
+
+def program_beside(
+    recipe: ServiceRecipe, placement: Placement, folder: Path, argv: Sequence[str], environment: Mapping[str, str]
+) -> model.Program:
+    """How to run a program that comes with a server; see `Runtime.program`.
+
+    Args:
+        recipe: the server's.
+        placement: where it listens.
+        folder: the private directory of its environment.
+        argv: the program's name and its arguments, with placeholders.
+        environment: variables for it.
+    """
+    main = next(iter(placement.endpoints.values()))
+    # Of its files nothing is asked for: what is looked up are programs and where it listens.
+    server = Server(recipe, folder, folder, placement.sockets or folder, folder, main.host)
+    server.ports = {name: endpoint.port for name, endpoint in placement.endpoints.items()}
+    name, *arguments = server.resolved(tuple(argv))
+    # They come in one folder with the server's own.
+    path = Path(server.resolved(recipe.process.argv[:1])[0]).with_name(name)
+    return model.Program((str(path), *arguments), _environment_of_servers(folder / _TEMPORARY) | dict(environment))
+
+
+def _environment_of_servers(temporary: Path) -> dict[str, str]:
+    ours = process_environment()
+    return {
+        "PATH": ours.get("PATH", os.defpath),
+        "HOME": str(temporary),
+        "TMPDIR": str(temporary),
+        "LC_ALL": "C.UTF-8" if sys.platform != "darwin" else "en_US.UTF-8",
+        # As in the images, whatever this machine's own is.
+        "TZ": "UTC",
+        "PYTHONUNBUFFERED": "1",
+        **{name: ours[name] for name in _PASSED_ON if name in ours},
+    }
 
 
 def _loopback(address: str) -> str:

@@ -113,6 +113,14 @@ def ended(status: int) -> str:
     return f"exit code {status}" if status >= 0 else f"ended by signal {-status}"
 
 
+def log_size(path: Path) -> int:
+    """Bytes of a file; 0 where there is none."""
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
+
+
 def log_tail(path: Path, lines: int, start: int = 0) -> str:
     """The last lines of a file, from byte `start` on; empty where there is none."""
     try:

@@ -13,7 +13,7 @@ from .config import ServerConfig
 from .engine import Engine
 from .errors import UNKNOWN_EXCEPTION, BrokenStreamError, ClientGoneError, ServerError
 from .query import QueryHandler
-from .request import headers_of, parse
+from .request import QueryRequest, headers_of, parse
 from .respond import Responder
 from .response import PLAIN_TEXT
 from .sessions import SessionManager
@@ -83,6 +83,8 @@ class Application:
                 await _answer(send, 200, _OK)
             else:
                 await self._query(scope, receive, send)
+        elif path == "/recent_queries" and reading:
+            await self._recent(scope, send)
         elif path in ("/ping", "/replicas_status") and reading:
             await _answer(send, 200, _OK)
         elif method == "OPTIONS":
@@ -90,15 +92,28 @@ class Application:
         else:
             await _answer(send, 404, _NOT_FOUND.format(path=path).encode("utf-8", "replace"))
 
+    async def _recent(self, scope: Mapping[str, Any], send: Send) -> None:
+        """Answer with the last queries, one JSON object in each line."""
+        try:
+            request = parse(scope["method"], scope["query_string"], headers_of(scope["headers"]))
+            self._authenticate(scope, request)
+        except ServerError as error:
+            await self._responder.refuse(error, "", send)
+        else:
+            await _answer(send, 200, self._queries.recent.as_lines())
+
+    def _authenticate(self, scope: Mapping[str, Any], request: QueryRequest) -> str:
+        credentials = credentials_of(request.headers, request.parameters)
+        client = scope.get("client")
+        self._authenticator.check(credentials, client[0] if client else None)
+        return credentials.user
+
     async def _query(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
         query_id = ""
         try:
             request = parse(scope["method"], scope["query_string"], headers_of(scope["headers"]))
             query_id = request.query_id
-            credentials = credentials_of(request.headers, request.parameters)
-            client = scope.get("client")
-            self._authenticator.check(credentials, client[0] if client else None)
-            await self._queries.answer(request, credentials.user, receive, send)
+            await self._queries.answer(request, self._authenticate(scope, request), receive, send)
         except ClientGoneError:
             log.info("query %s: the client closed its connection", query_id)
         except ServerError as error:

@@ -16,6 +16,7 @@ from .errors import QUERY_WITH_SAME_ID_IS_ALREADY_RUNNING, SYNTAX_ERROR, ServerE
 from .execution import DEFAULT_FORMAT, Answer, Execution
 from .external import MultipartReader, is_form
 from .pool import ConnectionPool
+from .recent import RecentQueries
 from .request import QueryRequest, form_pairs
 from .respond import Responder
 from .response import formatted_exception
@@ -50,6 +51,7 @@ class QueryHandler:
         self._pool = ConnectionPool(engine, config.workers)
         self._responder = Responder(engine, workers)
         self._running: dict[str, Lease] = {}
+        self.recent = RecentQueries()
 
     def close(self) -> None:
         """Close what idles; nothing may be running any more."""
@@ -128,16 +130,17 @@ class QueryHandler:
 
     async def _run(self, query: _Query, turn: Turn, body: Body, send: Send, started: float) -> None:
         execution = self._execution(query.request, turn.lease)
-        if query.statement.insert is not None:
-            counters = await self._insert(execution, query, query.statement.insert, turn, body)
-            answer = Answer(None, counters=counters)
-        else:
-            turn.watch(body)
-            try:
-                answer = await turn.run(functools.partial(self._execute, execution, query))
-            except ServerError as error:
-                self._format_error(query, error)
-                raise
+        with self.recent.noting(query.request.database or self._config.database, query.text):
+            if query.statement.insert is not None:
+                counters = await self._insert(execution, query, query.statement.insert, turn, body)
+                answer = Answer(None, counters=counters)
+            else:
+                turn.watch(body)
+                try:
+                    answer = await turn.run(functools.partial(self._execute, execution, query))
+                except ServerError as error:
+                    self._format_error(query, error)
+                    raise
         await self._responder.send(query.request, answer, turn, started, send)
 
     def _execute(self, execution: Execution, query: _Query) -> Answer:

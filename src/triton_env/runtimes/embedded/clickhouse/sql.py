@@ -70,14 +70,15 @@ class Statement:
 Token = re.Match[bytes]
 
 
-def _tokens(sql: bytes, start: int = 0) -> Iterator[Token]:
+def tokens_of(sql: bytes, start: int = 0) -> Iterator[Token]:
+    """The tokens from `start` on, without blanks and comments."""
     return (token for token in _TOKEN.finditer(sql, start) if token.lastgroup != "blank")
 
 
 def keywords(sql: bytes, count: int) -> list[str]:
     """The first `count` words in upper case, up to the first token that is none."""
     found: list[str] = []
-    for token in _tokens(sql):
+    for token in tokens_of(sql):
         if token.lastgroup != "word" or len(found) == count:
             break
         found.append(token.group().decode().upper())
@@ -86,7 +87,7 @@ def keywords(sql: bytes, count: int) -> list[str]:
 
 def verb_of(sql: bytes) -> str:
     """The first keyword in upper case, empty if there is none (yet)."""
-    for token in _tokens(sql):
+    for token in tokens_of(sql):
         if token.lastgroup == "word":
             return token.group().decode().upper()
         if token.group() != b"(":
@@ -122,7 +123,7 @@ class _Walk:
 
 
 def _examine_insert(sql: bytes) -> Statement:
-    walk = _Walk(_tokens(sql))
+    walk = _Walk(tokens_of(sql))
     named = False
     for token, keyword in walk:
         if not named:
@@ -148,7 +149,7 @@ def _examine_insert_select(sql: bytes, start: int) -> Statement:
     call = _find_input(sql, start)
     if call is None:
         return Statement("INSERT")
-    walk = _Walk(_tokens(sql, call[0].end))
+    walk = _Walk(tokens_of(sql, call[0].end))
     for token, keyword in walk:
         if keyword == b"FORMAT" and walk.depth <= 0:
             found = _data_after_format(sql, token.start())
@@ -160,7 +161,7 @@ def _examine_insert_select(sql: bytes, start: int) -> Statement:
 
 def _find_input(sql: bytes, start: int) -> tuple[Span, Span] | None:
     window: list[Token] = []
-    for token in _tokens(sql, start):
+    for token in tokens_of(sql, start):
         window = [*window[-3:], token]
         if len(window) == 4:
             name, opening, literal, closing = window
@@ -171,7 +172,7 @@ def _find_input(sql: bytes, start: int) -> tuple[Span, Span] | None:
 
 
 def _data_after_format(sql: bytes, head_end: int) -> InsertData | None:
-    tokens = _tokens(sql, head_end)
+    tokens = tokens_of(sql, head_end)
     next(tokens)
     name = next(tokens, None)
     if name is None or name.lastgroup != "word":
@@ -188,7 +189,7 @@ def _trailing_format(sql: bytes) -> str | None:
     """The name in the last FORMAT clause outside of parentheses."""
     if b"format" not in sql.lower():
         return None
-    walk, name = _Walk(_tokens(sql)), None
+    walk, name = _Walk(tokens_of(sql)), None
     for token, keyword in walk:
         if keyword and walk.depth == 0 and walk.previous_keyword == b"FORMAT":
             name = token.group().decode()
@@ -200,7 +201,7 @@ def calls_function(sql: bytes, name: bytes) -> bool:
     if name not in sql.lower():
         return False
     previous = b""
-    for token in _tokens(sql):
+    for token in tokens_of(sql):
         if token.group() == b"(" and previous.strip(b'`"').lower() == name:
             return True
         previous = token.group()
@@ -210,7 +211,7 @@ def calls_function(sql: bytes, name: bytes) -> bool:
 def replace_strings(sql: bytes, replacement: Callable[[bytes], bytes]) -> bytes:
     """The text with what `replacement` makes of the inside of each string literal."""
     parts, end = [], 0
-    for token in _tokens(sql):
+    for token in tokens_of(sql):
         if token.lastgroup == "string":
             parts += [sql[end : token.start() + 1], replacement(token.group()[1:-1])]
             end = token.end() - 1
@@ -220,7 +221,7 @@ def replace_strings(sql: bytes, replacement: Callable[[bytes], bytes]) -> bytes:
 def split_list(text: str) -> list[str]:
     """The items of a list with commas, which may have parentheses of their own (types do)."""
     encoded = text.encode()
-    walk, items, start = _Walk(_tokens(encoded)), [], 0
+    walk, items, start = _Walk(tokens_of(encoded)), [], 0
     for token, _ in walk:
         if token.group() == b"," and walk.depth == 0:
             items.append(encoded[start : token.start()])

@@ -1,4 +1,4 @@
-"""Host ports that are really free, who holds those that are not, and labels that say whose things are."""
+"""Host ports that are really free, and who holds those that are not."""
 
 import os
 import random
@@ -10,7 +10,6 @@ import psutil
 import pytest
 
 from triton_env.runtimes import ports
-from triton_env.runtimes.owner import ENVIRONMENT_LABEL, LABEL, SERVICE_LABEL, Owner
 from triton_env.runtimes.ports import free_port, listener_on
 
 LOOPBACK = "127.0.0.1"
@@ -88,28 +87,3 @@ def test_of_a_free_port_nothing_is_said() -> None:
 def test_a_connection_is_no_listener(listener: socket.socket) -> None:
     with socket.create_connection(listener.getsockname()[:2]) as client:
         assert listener_on(client.getsockname()[1]) == ""
-
-
-def test_labels_tell_environment_service_and_owner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    labels = Owner.this_process("abc123").labels("redis")
-    started = f"{psutil.Process().create_time():.2f}"
-    assert labels == {
-        "org.triton-env": "true",
-        "org.triton-env.environment": "abc123",
-        "org.triton-env.service": "redis",
-        "org.triton-env.owner.pid": str(os.getpid()),
-        "org.triton-env.owner.started": started,
-        "org.triton-env.owner.host": socket.gethostname(),
-        "org.triton-env.owner.project": str(tmp_path),
-    }
-    assert {LABEL, ENVIRONMENT_LABEL, SERVICE_LABEL} <= set(labels)
-
-
-def test_what_belongs_to_all_services_has_no_service_label() -> None:
-    assert SERVICE_LABEL not in Owner.this_process("abc123").labels()
-
-
-def test_the_process_is_told_from_a_later_one_of_the_same_number() -> None:
-    owner = Owner.this_process("abc123")
-    assert owner.process_started == psutil.Process(owner.pid).create_time()

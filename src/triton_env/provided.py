@@ -1,0 +1,12 @@
+"""Files that come with triton-env beside its code: the compose file and what containers mount."""
+
+from pathlib import Path
+
+_PACKAGE = Path(__file__).parent
+
+
+def provided(path: str) -> Path:
+    """The file or folder of that path, as it stands in the repository: `docker-compose.yml`, `docker/localstack`."""
+    packaged = _PACKAGE / "compose" / path
+    # In a checkout nothing is copied: they are used where they are.
+    return packaged if packaged.exists() else _PACKAGE.parents[1] / path

@@ -1,0 +1,182 @@
+"""What dead owners left, on the engine and on this machine: found, and removed when somebody asks for it."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from triton_env.errors import RuntimeUnavailable
+from triton_env.isolation import state
+from triton_env.registry import Registry, private_folder
+from triton_env.runtimes.choice import quick_problem
+from triton_env.runtimes.embedded import directory
+from triton_env.settings import Settings
+
+if TYPE_CHECKING:
+    from triton_env.runtimes.engine import Engine
+    from triton_env.runtimes.owner import Owner
+    from triton_env.runtimes.remains import Remains
+
+_OWNER_GONE = "nobody holds its lock"
+
+
+@dataclass(frozen=True, slots=True)
+class Leftover:
+    """Something that a dead owner left, or perhaps did.
+
+    Attributes:
+        what: container, network, volume, directory, record, shared environment, namespace or namespaces.
+        name: its name or path.
+        environment: the environment's id.
+        pid: of its owner; None where that is not known.
+        host: the name of the owner's machine; empty where that is not known.
+        project: the folder in which the owner worked; empty where that is not known.
+        why: why its owner counts as dead, or why it stays.
+        stays: whether it is left alone.
+    """
+
+    what: str
+    name: str
+    environment: str
+    why: str
+    stays: bool
+    pid: int | None = None
+    host: str = ""
+    project: str = ""
+    _remove: Callable[[], str] = field(default=lambda: "", repr=False, compare=False)
+
+    def remove(self) -> str:
+        """Remove it, unless it stays; returns why that failed, which is empty where it did not."""
+        return "" if self.stays else self._remove()
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """What was found.
+
+    Attributes:
+        leftovers: in the order in which they can be removed.
+        engine_problem: why no Docker engine was looked at; empty where one was.
+    """
+
+    leftovers: tuple[Leftover, ...]
+    engine_problem: str
+
+
+@contextmanager
+def look(settings: Settings, *, kept: bool = False) -> Iterator[Findings]:
+    """Look for what dead owners left. What is found can be removed until the block ends.
+
+    Args:
+        settings: where this user's state is kept.
+        kept: whether namespaces that were kept on purpose go too.
+
+    Raises:
+        InvalidSetting: the state folder cannot be used.
+    """
+    here = (*_directories(), *_records(settings), *_shared(settings), *_namespaces(settings, kept))
+    if problem := quick_problem():
+        yield Findings(here, problem)
+        return
+    # Loads the Docker SDK, which nothing above needs.
+    from triton_env.runtimes.engine import Engine
+
+    try:
+        engine = Engine()
+    except RuntimeUnavailable as error:
+        words = f"{error.what.rstrip('.')} ({error.cause})" if error.cause else error.what.rstrip(".")
+        yield Findings(here, " ".join(words.split()))
+        return
+    try:
+        with engine.translated("list what environments left"):
+            on_engine = tuple(_on_engine(engine))
+        yield Findings((*on_engine, *here), "")
+    finally:
+        engine.close()
+
+
+def _on_engine(engine: "Engine") -> Iterator[Leftover]:
+    from triton_env.runtimes.owner import State
+    from triton_env.runtimes.remains import remains, remove
+
+    for each in remains(engine):
+        if each.fate.state is not State.LIVES:
+            goes = each.fate.state in (State.DEAD, State.PROBABLY_DEAD)
+            yield _of_engine(each, each.owner, not goes, partial(remove, engine.client.api, each.belonging))
+
+
+def _of_engine(each: "Remains", owner: "Owner | None", stays: bool, remove: Callable[[], str]) -> Leftover:
+    return Leftover(
+        each.belonging.kind,
+        each.belonging.name,
+        owner.environment if owner else "",
+        each.fate.why,
+        stays,
+        owner.pid if owner else None,
+        owner.host if owner else "",
+        owner.project if owner else "",
+        remove,
+    )
+
+
+def _directories() -> Iterator[Leftover]:
+    for path in directory.abandoned():
+        environment = directory.environment_of(path)
+        remove = partial(_problem_of, directory.removed_if_abandoned, path)
+        yield Leftover("directory", str(path), environment, _OWNER_GONE, stays=False, _remove=remove)
+
+
+def _records(settings: Settings) -> Iterator[Leftover]:
+    if not private_folder(settings, "environments").is_dir():
+        return
+    registry = Registry.of(settings)
+    for identifier, record in registry.dead():
+        yield Leftover(
+            "record",
+            f"{identifier}.json",
+            identifier,
+            _OWNER_GONE,
+            stays=False,
+            pid=record.pid if record else None,
+            project=record.project if record else "",
+            _remove=partial(_problem_of, registry.running),
+        )
+
+
+def _shared(settings: Settings) -> Iterator[Leftover]:
+    if not private_folder(settings, "shared").is_dir():
+        return
+    from triton_env.sharing.place import Place
+
+    place = Place(settings)
+    for instance in place.dead():
+        remove = partial(_problem_of, place.sweep)
+        why = "the process that kept it is gone"
+        yield Leftover("shared environment", str(instance.folder), instance.id, why, stays=False, _remove=remove)
+
+
+def _namespaces(settings: Settings, kept: bool) -> Iterator[Leftover]:
+    for left in state.left_over(settings):
+        has_kept = not left.space and state.has_kept(left.path)
+        if (left.is_kept or has_kept) and not kept:
+            why, stays = "kept on purpose; --kept removes it", True
+        elif left.is_kept:
+            why, stays = "kept, and given up now", False
+        elif left.space:
+            why, stays = "the next process that makes namespaces there removes it", True
+        else:
+            why, stays = _OWNER_GONE, False
+        name = left.space or str(left.path)
+        what = "namespace" if left.space else "namespaces"
+        remove = partial(_problem_of, partial(state.remove, left, kept=kept))
+        yield Leftover(what, name, left.environment, why, stays, _remove=remove)
+
+
+def _problem_of(action: Callable[..., object], *arguments: Path) -> str:
+    try:
+        action(*arguments)
+    except OSError as error:
+        return str(error)
+    return ""

@@ -1,0 +1,261 @@
+"""One start of an environment: the services on their way, each in a thread of its own."""
+
+import os
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import FIRST_EXCEPTION, Future, InvalidStateError, wait
+from contextlib import suppress
+from enum import Enum
+from functools import partial
+from secrets import token_hex
+from typing import TYPE_CHECKING, Any, cast
+
+from triton_env.errors import StartCancelled
+from triton_env.external import external_id, external_settings
+from triton_env.model import Placement
+from triton_env.progress import Display, open_display
+from triton_env.project import persistent_settings
+from triton_env.readiness import check_listening
+from triton_env.runtimes.base import Runtime
+from triton_env.runtimes.choice import open_persistent, open_runtime, open_shared
+from triton_env.services import SERVICES, START_ORDER, Service
+from triton_env.settings import Settings
+from triton_env.sharing.reuse import Reuse
+from triton_env.timeline import Phase, Recorder
+
+if TYPE_CHECKING:
+    from triton_env.runtimes.persistent import PersistentRuntime
+    from triton_env.sharing.joining import Joined
+
+_THREADS_TIMEOUT = 10
+"""Seconds that `end` waits for start threads to notice that they were called off."""
+
+
+class Persistent(Enum):
+    """What becomes of persistent services that run already."""
+
+    ATTACH = "attach"
+    """They are taken as they are."""
+    APPLY = "apply"
+    """Those that differ from the settings are replaced; their data stays."""
+
+
+class Run:
+    """One start of an environment: its id, credentials and runtime, and the services on their way.
+
+    Args:
+        settings: the environment's.
+        names: of its services.
+        runtime_name: `auto` or the runtime that it was asked for.
+        lazy: whether the user's code runs meanwhile.
+        persistent: how persistent services are taken; None for a session.
+        reuse: how the environment is shared; None for one of its own.
+        identity: the id, which others have chosen with the credentials in `settings`; empty for fresh ones.
+        display: shows the start; None for that of the settings.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        names: Sequence[str],
+        runtime_name: str,
+        *,
+        lazy: bool = False,
+        persistent: "Persistent | None" = None,
+        reuse: Reuse | None = None,
+        identity: str = "",
+        display: Display | None = None,
+    ) -> None:
+        self.process = os.getpid()
+        self.persistent = persistent
+        self._joined: Joined | None = None
+        if reuse:
+            from triton_env.sharing.joining import join
+
+            # Here, since the id and the credentials are those of who started it.
+            self._joined = join(settings, names, runtime_name, reuse)
+            self.settings = self._joined.settings
+            self.id = self._joined.id
+        elif identity:
+            self.settings = settings.updated(triton_runtime=runtime_name)
+            self.id = identity
+        elif persistent:
+            self.settings = persistent_settings(settings).updated(triton_runtime=runtime_name)
+            self.id = self.settings.triton_project
+        elif runtime_name == "external":
+            # Servers of somebody else have credentials already.
+            self.settings = external_settings(settings, names).updated(triton_runtime=runtime_name)
+            self.id = external_id(self.settings)
+        else:
+            self.settings = _with_fresh_credentials(settings, names).updated(triton_runtime=runtime_name)
+            self.id = token_hex(4)
+        self._runtime_name = runtime_name
+        self._recipes = {name: SERVICES[name].recipe(self.settings) for name in START_ORDER if name in names}
+        self._display = display or open_display(settings.triton_progress, tuple(names), lazy=lazy)
+        self.recorder = Recorder(self._display.show)
+        self.runtime: Future[Runtime] = Future()
+        self.services: dict[str, Future[Service]] = {name: Future() for name in self._recipes}
+
+    def begin(self) -> None:
+        """Open the runtime and start all services, without waiting for either."""
+        self._display.open()
+        for future in self.services.values():
+            future.add_done_callback(self._close_display_with_the_last)
+        # Daemons: a start that hangs may not keep the interpreter from ending.
+        thread = threading.Thread(target=self._start, name=f"triton-{self.id}", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as error:  # no thread to be had: a limit, or the interpreter is on its way out
+            self._give_up(error)
+
+    def wait(self) -> None:
+        """Wait until all services are ready, or raise what the first to fail raised."""
+        try:
+            done, _ = wait(self.services.values(), return_when=FIRST_EXCEPTION)
+            errors = _errors(done)
+            if errors and all(isinstance(error, StartCancelled) for error in errors):
+                # A service that was called off failed because of another; that one is to blame.
+                done, _ = wait(self.services.values(), timeout=_THREADS_TIMEOUT)
+                errors = _errors(done)
+        finally:
+            # Here and not only with the last service: what the caller prints next comes after the display's last line.
+            self._display.close()
+        errors.sort(key=lambda error: isinstance(error, StartCancelled))
+        if errors:
+            raise errors[0]
+        if self._joined:
+            self._joined.wait_until_listed()
+
+    def leave(self) -> None:
+        """Forget the persistent services and have them go on."""
+        self._persistent_runtime().keep()
+        self.end()
+
+    def is_shared_with_others(self) -> bool:
+        """Whether somebody else uses these services right now: what changes all of them would hit others."""
+        return self._joined is not None and self._joined.has_others()
+
+    def end(self) -> None:
+        """Stop the services, also those that are still starting. Shared ones are given back."""
+        try:
+            if self.runtime.cancel():
+                # Still being opened: an engine that does not answer is not waited for. `_start` closes it.
+                self._fail_services(StartCancelled("The start was called off."))
+            # Where it could not be opened, `wait` or the first use has said so.
+            elif self.runtime.exception() is None:
+                self.runtime.result().stop()
+        finally:
+            if self._joined:
+                # Also where no runtime came of it.
+                self._joined.leave()
+            wait(self.services.values(), timeout=_THREADS_TIMEOUT)
+            self._display.close()
+
+    def _start(self) -> None:
+        try:
+            runtime = self._open_runtime()
+        except BaseException as error:
+            self._give_up(error)
+            return
+        try:
+            self.runtime.set_result(runtime)
+        except InvalidStateError:  # called off meanwhile
+            runtime.stop()
+            return
+        for name, future in self.services.items():
+            thread = threading.Thread(
+                target=self._start_service,
+                args=(name,),
+                name=f"triton-{self.id}-{name}",
+                daemon=True,
+            )
+            try:
+                thread.start()
+            except RuntimeError as error:
+                future.set_exception(error)
+
+    def _open_runtime(self) -> Runtime:
+        recipes = tuple(self._recipes.values())
+        if self._joined:
+            return open_shared(self._joined, recipes, self._display.say)
+        if self.persistent:
+            apply = self.persistent is Persistent.APPLY
+            return open_persistent(self._runtime_name, self.settings, recipes, apply=apply, say=self._display.say)
+        return open_runtime(self._runtime_name, self.settings, self.id, recipes, self._display.say)
+
+    def _persistent_runtime(self) -> "PersistentRuntime":
+        return cast("PersistentRuntime", self.runtime.result())
+
+    def _give_up(self, error: BaseException) -> None:
+        with suppress(InvalidStateError):  # called off meanwhile
+            self.runtime.set_exception(error)
+            self._fail_services(error)
+
+    def _fail_services(self, error: BaseException) -> None:
+        for future in self.services.values():
+            future.set_exception(error)
+
+    def _start_service(self, name: str) -> None:
+        kind = SERVICES[name]
+        try:
+            placement = self.runtime.result().start(
+                self._recipes[name],
+                _Probe(kind, self.settings, creates=self._runtime_name != "external"),
+                lambda phase, words: self.recorder.report(name, phase, words),
+            )
+            service = kind(self.settings, placement)
+            if self.persistent:
+                self._persistent_runtime().note(name, service.server_version())
+        except BaseException as error:
+            try:
+                self.recorder.report(name, Phase.FAILED, "called off" if isinstance(error, StartCancelled) else "")
+            finally:
+                self.services[name].set_exception(error)
+        else:
+            self.services[name].set_result(service)
+
+    def _close_display_with_the_last(self, _: "Future[Service]") -> None:
+        if all(future.done() for future in self.services.values()):
+            self._display.close()
+
+
+class _Probe:
+    """A service's readiness probe, which remembers how far it has come at a placement.
+
+    Args:
+        kind: the service.
+        settings: its settings.
+        creates: whether the database or bucket is made where it is missing.
+    """
+
+    def __init__(self, kind: type[Service], settings: Settings, *, creates: bool = True) -> None:
+        self._kind = kind
+        self._settings = settings
+        self._creates = creates
+        self._service: Service | None = None
+        self._steps: list[Callable[[], None]] = []
+
+    def __call__(self, placement: Placement) -> None:
+        # Another placement means another try on other ports.
+        if self._service is None or self._service.placement != placement:
+            self._service = self._kind(self._settings, placement)
+            self._steps = [partial(check_listening, self._service.host, self._service.port), self._service.prepare]
+        # Each of these has to succeed once.
+        while self._steps:
+            self._steps[0]()
+            del self._steps[0]
+        if self._creates:
+            self._service.ensure_ready()
+        else:
+            self._service.check_ready()
+
+
+def _errors(done: "Iterable[Future[Service]]") -> list[BaseException]:
+    return [error for future in done if (error := future.exception())]
+
+
+def _with_fresh_credentials(settings: Settings, names: Sequence[str]) -> Settings:
+    fresh: dict[str, Any] = {}
+    for name in names:
+        fresh |= SERVICES[name].fresh_credentials()
+    return settings.updated(**fresh)

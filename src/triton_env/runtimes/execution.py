@@ -1,0 +1,54 @@
+"""Programs in containers, run by the docker command line."""
+
+import re
+import shutil
+from collections.abc import Mapping, Sequence
+
+from triton_env.errors import RuntimeUnavailable
+from triton_env.model import Program, ServiceRecipe
+from triton_env.settings import process_environment
+
+_PLACEHOLDER = re.compile(r"\{(host|port:([^{}]+))\}")
+
+
+def in_container(
+    engine_url: str,
+    container: str,
+    recipe: ServiceRecipe,
+    argv: Sequence[str],
+    environment: Mapping[str, str],
+    *,
+    terminal: bool = False,
+) -> Program:
+    """How to run a program in a running container; see `Runtime.program`.
+
+    Args:
+        engine_url: the engine that has the container.
+        container: its name or id.
+        recipe: the service that runs in it.
+        argv: the program and its arguments, with placeholders.
+        environment: variables for it.
+        terminal: whether it gets a terminal, which is this process's.
+
+    Raises:
+        RuntimeUnavailable: there is no docker command line here.
+    """
+    docker = shutil.which("docker")
+    if docker is None:
+        raise RuntimeUnavailable(
+            f"The docker command line is needed to run {argv[0]} in a container, and is not on PATH.",
+            where=container,
+            hint="install it: https://docs.docker.com/engine/install/ (Debian and Ubuntu: apt-get install docker.io)",
+        )
+    ports = {port.name: port.number for port in recipe.ports}
+
+    def value(match: re.Match[str]) -> str:
+        return "127.0.0.1" if match[2] is None else str(ports[match[2]])
+
+    # By name alone: the values are in the environment, which only this user can read.
+    names = tuple(word for name in environment for word in ("-e", name))
+    inside = tuple(_PLACEHOLDER.sub(value, word) for word in argv)
+    # The engine that was found, whatever context the command line would choose.
+    ours = process_environment() | {"DOCKER_HOST": engine_url}
+    how = ("-i", "-t") if terminal else ("-i",)
+    return Program((docker, "exec", *how, *names, container, *inside), ours | dict(environment))

@@ -1,0 +1,89 @@
+"""The line between an owner and the reaper of its environment, as the owner sees it. The reaper is in `reaper`."""
+
+import logging
+import os
+import socket
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+from triton_env.runtimes import reaper, removal
+from triton_env.runtimes.owner import ENVIRONMENT_LABEL
+from triton_env.settings import process_environment
+
+_log = logging.getLogger(__name__)
+
+_END_TIMEOUT = 10
+"""Seconds until a reaper that was told to end has to be gone; it needs none."""
+
+
+class Lifeline:
+    """Has everything of an environment removed from the engine when this process ends without having done so.
+
+    That the reaper cannot be started is no reason not to go on; the next start removes what a killed process left.
+
+    Args:
+        engine_url: how the engine is reached.
+        api_version: of its API, such as 1.41.
+        environment: the environment's id.
+    """
+
+    def __init__(self, engine_url: str, api_version: str, environment: str) -> None:
+        self._process: subprocess.Popen[bytes] | None = None
+        label = f"{ENVIRONMENT_LABEL}={environment}"
+        self._socket, theirs = socket.socketpair()
+        variables = process_environment()
+        scheme, _, path = engine_url.partition("://")
+        if scheme == "unix":
+            command = [*_python(removal.__file__), path, api_version, label]
+        else:
+            # The Docker SDK reaches it, from wherever this process has imported it.
+            command = [sys.executable, "-m", "triton_env.runtimes.remains", label]
+            variables["PYTHONPATH"] = os.pathsep.join(str(Path(each).absolute()) for each in sys.path)
+        try:
+            with theirs:
+                self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and scripts
+                    [*_python(reaper.__file__), str(theirs.fileno()), str(os.getpid()), *command],
+                    pass_fds=(theirs.fileno(),),
+                    env=variables,
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.DEVNULL,
+                    # Ctrl-C in a terminal reaches all of its processes, and a terminal that closes ends them.
+                    start_new_session=True,
+                    # No folder is kept from being removed or unmounted.
+                    cwd="/",
+                )
+        except OSError as error:
+            self._socket.close()
+            _log.warning("No process will clean up if this one is killed: %s cannot be run: %s", sys.executable, error)
+
+    def end(self) -> None:
+        """There is nothing left to remove: the reaper ends. May be called again."""
+        if self._process is None:
+            return
+        with suppress(OSError):  # it was killed
+            self._socket.sendall(reaper.DONE)
+        try:
+            self._process.wait(_END_TIMEOUT)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._socket.close()
+        self._process = None
+
+    def leave(self) -> None:
+        """Something is left that could not be removed: the reaper stays, and tries again when this process ends."""
+        if self._process is None:
+            return
+        self._socket.close()
+        # Not waited for, and that is meant: without this, Python would warn of a process that was forgotten.
+        self._process.returncode = 0
+        self._process = None
+
+
+def _python(script: str) -> tuple[str, ...]:
+    """The command for a script that has the standard library alone."""
+    # An interpreter may not know where it is; that there is no such program is found out then.
+    return (sys.executable or "", "-I", "-S", script)

@@ -1,0 +1,66 @@
+"""The reaper of one environment on Docker: waits for the end of its owner, to have removed what that has left.
+
+Run as a script in a process of its own, with the standard library alone, so that it is there within some 20 ms and
+needs no image:
+
+    python -I -S reaper.py SOCKET_FD OWNER_PID COMMAND...
+
+The owner sends `done` through the socket once everything is removed, and the reaper ends. It ends no other way while
+the owner lives: a socket that is closed without that word, by a program that closes all it has, is no death. Whether
+the owner lives is told by who the parent is. So a fork of the owner that keeps the socket open does no harm either.
+
+Once the owner is gone, COMMAND takes the reaper's place, which removes things: what that needs to load would be held
+in memory by every environment.
+"""
+
+import os
+import signal
+import socket
+import sys
+import time
+
+DONE = b"done"
+OWNER_INTERVAL = 0.5
+"""Seconds between two looks at who the parent is."""
+
+_FIRST_INTERVAL = 0.01
+"""The socket of a process that was killed is closed a moment before its children get another parent."""
+
+
+def owner_is_gone(connection: socket.socket, owner: int) -> bool:
+    """Wait until the owner is gone or has nothing left to remove; returns whether it is gone."""
+    received = b""
+    open_ended = False
+    pause = _FIRST_INTERVAL
+    connection.settimeout(OWNER_INTERVAL)
+    while os.getppid() == owner:
+        if open_ended:
+            time.sleep(pause)
+            pause = min(pause * 2, OWNER_INTERVAL)
+            continue
+        try:
+            data = connection.recv(64)
+        except TimeoutError:
+            continue
+        except OSError:
+            data = b""
+        received += data
+        if DONE in received:
+            return False
+        open_ended = not data
+    return True
+
+
+def main() -> None:
+    """Wait for the owner's end."""
+    connection = socket.socket(fileno=int(sys.argv[1]))
+    connection.set_inheritable(False)
+    # The owner alone decides: whoever signals everything (a terminal, a shutdown) signals the owner too.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
+        signal.signal(number, signal.SIG_IGN)
+    if owner_is_gone(connection, owner=int(sys.argv[2])):
+        os.execv(sys.argv[3], sys.argv[3:])  # noqa: S606 - no shell is what is wanted
+
+
+if __name__ == "__main__":
+    main()

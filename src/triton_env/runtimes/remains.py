@@ -1,0 +1,189 @@
+"""What environments have on a Docker engine: found by its labels, and removed with its owner or after that one's death.
+
+Run as a module by the reaper of an environment whose engine is not reached over a Unix socket:
+
+    python -m triton_env.runtimes.remains LABEL
+"""
+
+import logging
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import docker
+import docker.errors
+import urllib3
+
+from triton_env.errors import RuntimeUnavailable
+from triton_env.runtimes.engine import Engine, explanation
+from triton_env.runtimes.owner import LABEL, Fate, Owner, State
+from triton_env.runtimes.removal import hurry_when_told, until_quiet
+
+_log = logging.getLogger(__name__)
+
+CONTAINER, NETWORK, VOLUME = KINDS = ("container", "network", "volume")
+"""In the order in which they can be removed."""
+
+FAILURES = (docker.errors.DockerException, urllib3.exceptions.HTTPError, OSError)
+"""What the SDK raises. Exceptions of requests are OSErrors."""
+
+
+@dataclass(frozen=True, slots=True)
+class Belonging:
+    """A container, network or volume of ours.
+
+    Attributes:
+        kind: one of `KINDS`.
+        id: by which the engine knows it.
+        name: for people.
+        labels: all that it has.
+    """
+
+    kind: str
+    id: str
+    name: str
+    labels: Mapping[str, str] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Remains:
+    """A belonging with its owner, None where the labels name none, and what became of that one."""
+
+    belonging: Belonging
+    owner: Owner | None
+    fate: Fate
+
+
+def belongings(api: docker.APIClient, label: str) -> Iterator[Belonging]:
+    """What carries a label: `key`, or `key=value`.
+
+    The engine is asked for each kind when it is its turn. So what goes with a container is not found any more once
+    that has been removed.
+
+    Raises:
+        docker.errors.DockerException, OSError: the engine does not answer.
+    """
+    filters = {"label": label}
+    for container in api.containers(all=True, filters=filters):
+        name = (container.get("Names") or [container["Id"][:12]])[0].lstrip("/")
+        yield Belonging(CONTAINER, container["Id"], name, container.get("Labels") or {})
+    for network in api.networks(filters=filters):
+        yield Belonging(NETWORK, network["Id"], network["Name"], network.get("Labels") or {})
+    for volume in api.volumes(filters=filters).get("Volumes") or []:
+        yield Belonging(VOLUME, volume["Name"], volume["Name"], volume.get("Labels") or {})
+
+
+def remove(api: docker.APIClient, belonging: Belonging) -> str:
+    """Remove it; returns why that failed, and nothing where it is gone or about to be."""
+    try:
+        match belonging.kind:
+            case "container":
+                # With the volumes that belong to it alone; those with a name of somebody's choice stay.
+                api.remove_container(belonging.id, v=True, force=True)
+            case "network":
+                api.remove_network(belonging.id)
+            case _:
+                api.remove_volume(belonging.id, force=True)
+    except docker.errors.NotFound:
+        return ""
+    except FAILURES as error:
+        words = explanation(error)
+        return "" if "already in progress" in words else words
+    return ""
+
+
+def remove_all(api: docker.APIClient, label: str) -> tuple[bool, list[str]]:
+    """Remove all that carries a label; returns whether there was anything, and what went wrong.
+
+    Raises:
+        docker.errors.DockerException, OSError: the engine does not answer.
+    """
+    problems: list[str] = []
+    found = False
+    waiting: list[Belonging] = []
+    for belonging in belongings(api, label):
+        # All of one kind at once.
+        if waiting and waiting[-1].kind != belonging.kind:
+            problems += _removed_together(api, waiting)
+            waiting = []
+        waiting.append(belonging)
+        found = True
+    problems += _removed_together(api, waiting)
+    return found, problems
+
+
+def remains(engine: Engine) -> list[Remains]:
+    """All that environments have on an engine, of the living and the dead, in the order in which it can be removed.
+
+    Raises:
+        docker.errors.DockerException, OSError: the engine does not answer.
+    """
+    here = Owner.this_process("")
+    found = []
+    for belonging in belongings(engine.client.api, LABEL):
+        owner = Owner.of_labels(belonging.labels)
+        fate = owner.fate(here) if owner else Fate(State.UNKNOWN, "its labels name no owner")
+        found.append(Remains(belonging, owner, fate))
+    return found
+
+
+def sweep(engine: Engine, cancelled: Callable[[], bool] = lambda: False) -> None:
+    """Remove what is left of owners that are dead for certain. Failures are left to the next one who looks.
+
+    Args:
+        engine: to look at.
+        cancelled: asked before each removal whether to leave the rest.
+    """
+    try:
+        dead = [each for each in remains(engine) if each.fate.state is State.DEAD]
+    except FAILURES as error:
+        _log.debug("no look at what dead owners left: %s", error)
+        return
+    for each in dead:
+        if cancelled():
+            return
+        problem = remove(engine.client.api, each.belonging)
+        _log.debug("%s %s, since %s: %s", each.belonging.kind, each.belonging.name, each.fate.why, problem or "removed")
+
+
+def _removed_together(api: docker.APIClient, items: Sequence[Belonging]) -> list[str]:
+    """Remove these at once; returns what went wrong."""
+    problems: list[str] = []
+
+    def run(item: Belonging) -> None:
+        if problem := remove(api, item):
+            problems.append(problem)
+
+    threads = []
+    for item in items:
+        thread = threading.Thread(target=run, args=(item,), daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:  # the interpreter is on its way out and starts no more threads
+            run(item)
+        else:
+            threads.append(thread)
+    for thread in threads:
+        thread.join()
+    return problems
+
+
+def _remove_once(label: str) -> bool:
+    engine = Engine()
+    try:
+        found, problems = remove_all(engine.client.api, label)
+        return found or bool(problems)
+    finally:
+        engine.close()
+
+
+def main() -> None:
+    """Remove what carries the label, as a dead owner would have."""
+    label = sys.argv[1]
+    hurry_when_told()
+    until_quiet(lambda: _remove_once(label), (RuntimeUnavailable, *FAILURES))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,211 @@
+"""Stamps: a small file in each data volume that says what the data was made with."""
+
+import hashlib
+import hmac
+import io
+import json
+import os
+import tarfile
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from docker.errors import NotFound
+
+from triton_env.model import DataRecipe, ServiceRecipe
+from triton_env.runtimes.engine import Engine
+
+FILE = "triton-env.json"
+"""In the volume's root. For PostgreSQL that is the data directory, where unknown files are left alone."""
+_FORMAT = 1
+"""Stands for the parameters of the hashes too: a file in a volume must not be able to ask for more memory."""
+_SCRYPT = {"n": 2**14, "r": 8, "p": 1, "dklen": 32}
+"""16 MB and about 50 ms. https://cheatsheetseries.owasp.org/cheatsheets/Password_Storage_Cheat_Sheet.html"""
+
+
+@dataclass(frozen=True, slots=True)
+class Stamp:
+    """What a service's data was made with when the service was ready last.
+
+    Attributes:
+        service: the service's name.
+        version: what the server said of its version.
+        image: the image reference.
+        image_id: the engine's id of that image.
+        checkout: the folder of the compose file.
+        facts: by variable, what the server was initialised with.
+        secrets: by variable, salt and hash of what it was initialised with.
+        written: when, in ISO 8601.
+    """
+
+    service: str
+    version: str
+    image: str
+    image_id: str
+    checkout: str
+    facts: Mapping[str, str] = field(default_factory=dict)
+    secrets: Mapping[str, tuple[str, str]] = field(default_factory=dict, repr=False)
+    written: str = ""
+
+    def fact_agrees(self, variable: str, value: str) -> bool | None:
+        """Whether it has this value; None where it does not know the variable."""
+        return self.facts[variable] == value if variable in self.facts else None
+
+    def secret_agrees(self, variable: str, secret: str) -> bool | None:
+        """Whether it was made with this secret; None where it does not know the variable."""
+        if variable not in self.secrets:
+            return None
+        salt, expected = self.secrets[variable]
+        return hmac.compare_digest(_hash(secret, bytes.fromhex(salt)), expected)
+
+    def agrees(self, data: DataRecipe) -> bool:
+        """Whether it knows and confirms all that has to agree."""
+        return all(self.fact_agrees(name, value) for name, value in data.facts.items()) and all(
+            self.secret_agrees(name, secret) for name, secret in data.secrets.items()
+        )
+
+    def to_json(self) -> bytes:
+        """The content of the file."""
+        return (
+            json.dumps(
+                {
+                    "format": _FORMAT,
+                    "service": self.service,
+                    "version": self.version,
+                    "image": self.image,
+                    "image_id": self.image_id,
+                    "facts": dict(self.facts),
+                    "secrets": {name: {"salt": salt, "scrypt": kept} for name, (salt, kept) in self.secrets.items()},
+                    "checkout": self.checkout,
+                    "written": self.written,
+                },
+                indent=2,
+            )
+            + "\n"
+        ).encode()
+
+    @classmethod
+    def from_json(cls, content: bytes) -> "Stamp | None":
+        """The stamp of a file's content; None for one that was cut off, or of a format that is not known here."""
+        try:
+            read: Any = json.loads(content)
+            if read["format"] != _FORMAT:
+                return None
+            secrets = {str(name): (str(kept["salt"]), str(kept["scrypt"])) for name, kept in read["secrets"].items()}
+            for salt, _ in secrets.values():
+                bytes.fromhex(salt)
+            return cls(
+                **{
+                    name: str(read[name]) for name in ("service", "version", "image", "image_id", "checkout", "written")
+                },
+                facts={str(name): str(value) for name, value in read["facts"].items()},
+                secrets=secrets,
+            )
+        except (ValueError, LookupError, TypeError, AttributeError):
+            return None
+
+
+def stamp_volume(
+    engine: Engine, project: str, container_id: str, recipe: ServiceRecipe, version: str, checkout: str
+) -> None:
+    """Note in a service's volume what its data was made with. To be called when a client got in with the settings.
+
+    Nothing is written where the volume says so already.
+
+    Args:
+        engine: the engine that has the container.
+        project: the project's name.
+        container_id: the service's running container.
+        recipe: the service, with the settings that it answered to.
+        version: what the server said of its version.
+        checkout: the folder of the compose file.
+
+    Raises:
+        EngineFailed, EngineUnreachable: the engine did not do it.
+    """
+    data = recipe.data
+    if data is None:
+        return
+    api = engine.client.api
+    with engine.translated("note in a volume what its data was made with", f"volume {project}_{data.volume}"):
+        image = api.inspect_container(container_id)
+        old = Stamp.from_json(_content(engine, container_id, f"{data.path}/{FILE}"))
+        new = Stamp(recipe.name, version, image["Config"]["Image"], image["Image"], checkout)
+        if old and _same(old, new) and old.facts == data.facts and old.agrees(data):
+            return
+        stamp = Stamp(
+            *(new.service, new.version, new.image, new.image_id, new.checkout),
+            facts=dict(data.facts),
+            secrets={name: _hashed(secret) for name, secret in data.secrets.items()},
+            written=datetime.now(UTC).isoformat(timespec="seconds"),
+        )
+        # The server's user owns the volume's root. The server must be able to read this too: pg_basebackup copies it.
+        uid, gid = _owner(engine, container_id, data.path)
+        api.put_archive(container_id, data.path, _archive(stamp.to_json(), uid, gid))
+
+
+def last_checkout(stamps: Iterable[Stamp], checkout: str) -> str:
+    """The folder which used the data last, if it is another one; else empty.
+
+    Args:
+        stamps: what `check_volumes` found.
+        checkout: the folder of the compose file.
+    """
+    last = max(stamps, key=lambda stamp: stamp.written, default=None)
+    return last.checkout if last and last.checkout != checkout else ""
+
+
+def _same(one: Stamp, other: Stamp) -> bool:
+    return all(
+        getattr(one, name) == getattr(other, name) for name in ("service", "version", "image", "image_id", "checkout")
+    )
+
+
+def _hashed(secret: str) -> tuple[str, str]:
+    salt = os.urandom(16)
+    return salt.hex(), _hash(secret, salt)
+
+
+def _hash(secret: str, salt: bytes) -> str:
+    return hashlib.scrypt(secret.encode(), salt=salt, **_SCRYPT).hex()
+
+
+def _content(engine: Engine, container_id: str, path: str) -> bytes:
+    """A file of a container; empty where there is none."""
+    try:
+        stream, _ = engine.client.api.get_archive(container_id, path)
+    except NotFound:
+        return b""
+    return b"".join(unpacked(b"".join(stream)).values())
+
+
+def _owner(engine: Engine, container_id: str, folder: str) -> tuple[int, int]:
+    """User and group number of a folder in a container.
+
+    They are in the first block of its archive. The SDK's own method can only read all of it, which may be much.
+    """
+    api = engine.client.api
+    url = f"{api.base_url}/v{api.api_version}/containers/{container_id}/archive"
+    plain = {"Accept-Encoding": "identity"}
+    with api.get(url, params={"path": folder}, headers=plain, stream=True, timeout=api.timeout) as response:
+        response.raise_for_status()
+        block = response.raw.read(tarfile.BLOCKSIZE)
+    entry = tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
+    return entry.uid, entry.gid
+
+
+def unpacked(archive: bytes) -> dict[str, bytes]:
+    """The regular files of a tar archive by name."""
+    with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
+        return {entry.name: tar.extractfile(entry).read() for entry in tar if entry.isfile()}  # type: ignore[union-attr]
+
+
+def _archive(content: bytes, uid: int, gid: int) -> bytes:
+    entry = tarfile.TarInfo(FILE)
+    entry.size, entry.mode, entry.uid, entry.gid, entry.mtime = len(content), 0o600, uid, gid, int(time.time())
+    target = io.BytesIO()
+    with tarfile.open(fileobj=target, mode="w") as tar:
+        tar.addfile(entry, io.BytesIO(content))
+    return target.getvalue()

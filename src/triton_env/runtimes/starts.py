@@ -1,0 +1,54 @@
+"""The starts that are under way in a runtime: called off together, and waited for by its stop."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from triton_env.errors import StartCancelled
+from triton_env.model import ServiceRecipe
+
+
+class Starts:
+    """Counts starts in several threads.
+
+    Attributes:
+        cancelled: set once they are called off.
+        secrets: what may not appear in logs, of all services that were started.
+    """
+
+    def __init__(self) -> None:
+        self.cancelled = threading.Event()
+        self.secrets: frozenset[str] = frozenset()
+        self._idle = threading.Condition()
+        self._under_way = 0
+
+    @contextmanager
+    def one(self, recipe: ServiceRecipe) -> Iterator[None]:
+        """Count the block as one start.
+
+        Raises:
+            StartCancelled: starts were called off before.
+        """
+        with self._idle:
+            if self.cancelled.is_set():
+                raise StartCancelled("The start was called off.")
+            self._under_way += 1
+            # Here, since services start in several threads: an update may not be lost.
+            self.secrets |= recipe.secrets
+        try:
+            yield
+        finally:
+            with self._idle:
+                self._under_way -= 1
+                self._idle.notify_all()
+
+    def call_off(self) -> bool:
+        """End starts early, and let no other begin; whether one was under way."""
+        self.cancelled.set()
+        with self._idle:
+            return self._under_way > 0
+
+    def wait(self, timeout: float) -> None:
+        """Wait up to `timeout` seconds until none is under way."""
+        with self._idle:
+            self._idle.wait_for(lambda: self._under_way == 0, timeout=timeout)

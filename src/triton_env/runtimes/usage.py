@@ -1,0 +1,62 @@
+"""How much processor and memory a container uses."""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from docker.errors import NotFound
+
+from triton_env.runtimes.engine import Engine
+
+_SPAN = 0.5
+"""Seconds between two looks at the processor's counters. The engine itself would take between one and two."""
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What a container uses at present.
+
+    Attributes:
+        cpu_percent: 100 is one processor.
+        memory: in bytes, without what the kernel could give back at once.
+        memory_limit: in bytes.
+    """
+
+    cpu_percent: float
+    memory: int
+    memory_limit: int
+
+
+def usage_of(engine: Engine, container_id: str) -> Usage | None:
+    """What a container uses; None where it does not run, or where the engine does not tell. Takes about `_SPAN`.
+
+    Raises:
+        TritonError: the engine failed.
+    """
+    with engine.translated("tell what a container uses"):
+        try:
+            # A sample without the one before it, for which the engine would have to wait.
+            first = engine.client.api.stats(container_id, stream=False, one_shot=True)
+            time.sleep(_SPAN)
+            second = engine.client.api.stats(container_id, stream=False, one_shot=True)
+        except NotFound:
+            return None
+    memory = second.get("memory_stats") or {}
+    if "usage" not in memory:
+        return None
+    return Usage(_cpu_percent(first, second), memory["usage"] - _cache(memory), memory.get("limit", 0))
+
+
+def _cpu_percent(first: Mapping[str, Any], second: Mapping[str, Any]) -> float:
+    before, now = first["cpu_stats"], second["cpu_stats"]
+    used = now["cpu_usage"]["total_usage"] - before["cpu_usage"]["total_usage"]
+    passed = now.get("system_cpu_usage", 0) - before.get("system_cpu_usage", 0)
+    return float(used / passed * now.get("online_cpus", 1) * 100) if passed > 0 and used > 0 else 0.0
+
+
+def _cache(memory: Mapping[str, Any]) -> int:
+    """Pages of files that nobody has used lately, which `docker stats` leaves out too: of cgroup v2, then v1."""
+    details = memory.get("stats") or {}
+    cache = int(details.get("inactive_file", details.get("total_inactive_file", 0)))
+    return cache if cache < memory["usage"] else 0

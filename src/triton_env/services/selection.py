@@ -1,0 +1,30 @@
+"""Which of the services somebody names."""
+
+from collections.abc import Sequence
+
+from triton_env.errors import InvalidSetting, ServiceNotSelected, UnknownService
+from triton_env.services import SERVICES
+
+
+def selected(services: Sequence[str] | None, available: Sequence[str] = tuple(SERVICES)) -> tuple[str, ...]:
+    """Some of the services that there are, in the order in which people read them.
+
+    Args:
+        services: their names, also as one string with commas; None means all.
+        available: those to choose from.
+
+    Raises:
+        UnknownService, ServiceNotSelected: one of them does not exist, or is not available.
+        InvalidSetting: none is named.
+    """
+    if services is None:
+        return tuple(available)
+    names = [name.strip() for name in services.split(",")] if isinstance(services, str) else list(services)
+    for name in names:
+        if name not in SERVICES:
+            raise UnknownService(name, tuple(SERVICES))
+        if name not in available:
+            raise ServiceNotSelected(name, tuple(available))
+    if not names:
+        raise InvalidSetting("There has to be at least one service.", hint=f"services={tuple(available)!r}")
+    return tuple(name for name in available if name in names)

@@ -1,0 +1,44 @@
+"""Work in threads: that may hang, or that is done several at once."""
+
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from typing import Any, TypeVar
+
+_Answer = TypeVar("_Answer")
+_Item = TypeVar("_Item")
+
+
+def in_thread(action: Callable[..., _Answer], *arguments: Any) -> "Future[_Answer]":
+    """Do it in a daemon thread: one that hangs may not keep this process from ending."""
+    future: Future[_Answer] = Future()
+
+    def work() -> None:
+        try:
+            future.set_result(action(*arguments))
+        except BaseException as error:
+            future.set_exception(error)
+
+    threading.Thread(target=work, daemon=True).start()
+    return future
+
+
+def for_each(items: Sequence[_Item], action: Callable[[_Item], _Answer], threads: int) -> list[_Answer]:
+    """What `action` makes of each item, several at once.
+
+    The first error is raised when all that had begun is at its end; what had not begun is not done.
+    """
+    if len(items) < 2:
+        return [action(item) for item in items]
+    with ThreadPoolExecutor(min(threads, len(items)), thread_name_prefix="triton") as pool:
+        futures = [pool.submit(action, item) for item in items]
+        waiting = set(futures)
+        try:
+            while waiting:
+                done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
+                for future in done:
+                    future.result()
+        finally:
+            for future in waiting:
+                future.cancel()
+        return [future.result() for future in futures]

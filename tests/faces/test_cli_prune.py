@@ -1,0 +1,186 @@
+"""`prune`: shows and removes what dead owners left, on the engine and on this machine, and nothing else."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import docker
+import pytest
+from click.testing import CliRunner, Result
+
+from belongings import are_there, belonging_to, gone_owner, of_version_0_1
+from triton_env import TritonEnvironment
+from triton_env.cli import command_line
+from triton_env.runtimes.embedded import directory
+from triton_env.runtimes.owner import LABEL, Owner
+
+
+def prune(*arguments: str) -> Result:
+    return CliRunner().invoke(command_line, ["prune", *arguments])
+
+
+def as_data(*arguments: str) -> dict[str, Any]:
+    result = prune("--json", *arguments)
+    assert result.exit_code == 0, result.stderr
+    data: dict[str, Any] = json.loads(result.stdout)
+    return data
+
+
+@pytest.fixture
+def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Folders of its own for all that environments keep outside of an engine, and no engine."""
+    for folder in ("tmp", "shm", "state"):
+        (tmp_path / folder).mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "tmp"))
+    monkeypatch.setattr(directory, "_SHARED_MEMORY", tmp_path / "shm")
+    monkeypatch.setenv("TRITON_STATE_DIR", str(tmp_path / "state"))
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/no.sock")
+    return tmp_path
+
+
+def dead_directory(base: Path, environment: str) -> Path:
+    path = base / f"triton-env-{environment}"
+    (path / "data").mkdir(parents=True)
+    (path / "lock").touch()
+    (path / "data" / "file").touch()
+    return path
+
+
+class TestThisMachine:
+    def test_without_anything_and_without_an_engine(self, machine: Path) -> None:
+        result = prune()
+        assert result.exit_code == 0
+        assert result.stdout == ""
+        assert "no Docker engine was looked at: no engine answers at " in result.stderr
+        assert "Nothing is left of dead owners." in result.stderr
+
+    def test_directories(self, machine: Path) -> None:
+        dead = [dead_directory(machine / "tmp", "0123abcd"), dead_directory(machine / "shm", "0123abcd")]
+        living = directory.PrivateDirectory("4567cdef", None, machine / "tmp")
+        others = machine / "tmp" / "triton-env-notes"
+        others.mkdir()
+        shown = as_data("--dry-run")
+        assert shown["dry_run"] is True
+        assert {row["name"]: row["result"] for row in shown["leftovers"]} == {str(path): "would go" for path in dead}
+        assert all(path.exists() for path in dead)
+        removed = as_data()
+        assert [(row["what"], row["environment"], row["result"]) for row in removed["leftovers"]] == [
+            ("directory", "0123abcd", "removed")
+        ] * 2
+        assert not any(path.exists() for path in dead)
+        assert living.path.exists()
+        assert others.exists()
+        living.remove()
+
+    def test_a_failure_is_told_and_the_rest_goes(self, machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        bad, good = dead_directory(machine / "tmp", "0123abcd"), dead_directory(machine / "shm", "0123abcd")
+        removed_if_abandoned = directory.removed_if_abandoned
+
+        def remove(path: Path) -> bool:
+            if path == bad:
+                raise PermissionError(13, "Permission denied", str(path / "data"))
+            return removed_if_abandoned(path)
+
+        monkeypatch.setattr(directory, "removed_if_abandoned", remove)
+        result = prune()
+        assert result.exit_code == 1
+        assert "Permission denied" in result.stdout
+        assert "1 removed, 1 failed" in result.stderr
+        assert bad.exists()
+        assert not good.exists()
+
+    def test_records(self, machine: Path) -> None:
+        script = (
+            "import os, signal, time; from triton_env.registry import Record, Registry\n"
+            "from triton_env.settings import Settings\n"
+            "record = Record('0123abcd', 'embedded', os.getpid(), '/somewhere', time.time(), ('redis',), {})\n"
+            "with Registry.of(Settings()).published(record): os.kill(os.getpid(), signal.SIGKILL)\n"
+        )
+        process = subprocess.Popen([sys.executable, "-c", script])
+        process.wait()
+        folder = machine / "state" / "environments"
+        (row,) = as_data("--dry-run")["leftovers"]
+        assert (row["what"], row["environment"], row["project"]) == ("record", "0123abcd", "/somewhere")
+        assert row["pid"] == process.pid
+        assert (folder / "0123abcd.json").exists()
+        assert [row["result"] for row in as_data()["leftovers"]] == ["removed"]
+        assert list(folder.glob("0123abcd.*")) == []
+
+    def test_namespaces_that_were_kept_stay_until_they_are_asked_for(self, machine: Path) -> None:
+        folder = machine / "state" / "spaces" / "0123abcd"
+        folder.mkdir(parents=True)
+        (folder / "lock").write_text(json.dumps({"format": 1, "lasting": False}))
+        (folder / "triton_ns_1.kept").write_text(json.dumps({"format": 1, "services": ["redis"], "pid": 1}))
+        rows = as_data()["leftovers"]
+        assert {row["result"] for row in rows} == {"stays"}
+        assert "triton_ns_1" in [row["name"] for row in rows]
+        assert all("--kept" in row["why"] for row in rows)
+        assert {row["result"] for row in as_data("--kept", "--dry-run")["leftovers"]} == {"would go"}
+        assert folder.exists()
+        assert {row["result"] for row in as_data("--kept")["leftovers"]} == {"removed"}
+        assert not folder.exists()
+        assert as_data("--kept")["leftovers"] == []
+
+    def test_folders_of_dead_sessions_go_and_those_of_lasting_servers_stay(self, machine: Path) -> None:
+        for name, lasting in (("0123abcd", False), ("triton", True)):
+            (machine / "state" / "spaces" / name).mkdir(parents=True)
+            (machine / "state" / "spaces" / name / "lock").write_text(json.dumps({"format": 1, "lasting": lasting}))
+        assert [row["environment"] for row in as_data()["leftovers"]] == ["0123abcd"]
+        assert [path.name for path in (machine / "state" / "spaces").iterdir()] == ["triton"]
+
+
+@pytest.fixture
+def engine() -> Iterator[docker.DockerClient]:
+    client = docker.from_env()
+    yield client
+    client.close()
+
+
+@pytest.mark.docker
+class TestEngine:
+    def test_what_dead_owners_left_goes_and_the_rest_stays(self, engine: docker.DockerClient) -> None:
+        gone = gone_owner("0123abcd")
+        with (
+            belonging_to(engine, gone.labels()) as of_the_dead,
+            belonging_to(engine, of_version_0_1(gone)) as of_an_older_version,
+            belonging_to(engine, of_version_0_1(Owner.this_process("0123abcd"))) as of_an_older_version_that_lives,
+            belonging_to(engine, replace(gone, host="elsewhere").labels()) as of_another_host,
+            belonging_to(engine, replace(gone, uid=gone.uid + 1).labels()) as of_another_user,
+            belonging_to(engine, Owner.this_process("0123abcd").labels()) as of_the_living,
+            belonging_to(engine, {f"{LABEL}.project": "triton"}) as persistent,
+            TritonEnvironment(services=("redis",)) as env,
+        ):
+            go = (of_the_dead, of_an_older_version)
+            stay = (of_an_older_version_that_lives, of_another_host, of_another_user)
+            hidden = (of_the_living, persistent)
+            # What the environment removes in its first moments is certain; an older version's is left to this command.
+            deadline = time.monotonic() + 15
+            while any(are_there(of_the_dead)):
+                assert time.monotonic() < deadline
+                time.sleep(0.2)
+            assert all(are_there(of_an_older_version))
+            with belonging_to(engine, gone.labels()) as of_the_dead:
+                go = (of_the_dead, of_an_older_version)
+                shown = {row["name"]: row for row in as_data("--dry-run")["leftovers"]}
+                for expected, sets in (("would go", go), ("stays", stay)):
+                    for created in sets:
+                        row = shown[created[0].name]
+                        assert row["result"] == expected
+                        assert row["environment"] == "0123abcd"
+                        assert row["pid"] in (gone.pid, os.getpid())
+                        assert row["why"]
+                assert not {created[0].name for created in hidden} & set(shown)
+                assert not [row for row in shown.values() if row["environment"] == env.id]
+                assert all(all(are_there(created)) for created in (*go, *stay, *hidden))
+                result = prune()
+                assert result.exit_code == 0, result.stdout
+                assert f"process {gone.pid} is gone" in result.stdout
+                assert not any(any(are_there(created)) for created in go)
+                assert all(all(are_there(created)) for created in (*stay, *hidden))
+                assert env.redis.client().ping()

@@ -1,0 +1,110 @@
+"""Parts of the pytest plugin that need no server: what is shown of services, and how much of it."""
+
+import ast
+import threading
+from pathlib import Path
+from unittest.mock import patch
+
+import pytest
+
+from triton_env import pytest_plugin, pytesting
+from triton_env.model import Endpoint, Placement
+from triton_env.pytesting import access, evidence
+from triton_env.pytesting.evidence import Question
+from triton_env.services import S3, ClickHouse, Postgres, Redis, Service
+from triton_env.settings import Settings
+
+
+@pytest.fixture
+def services() -> list[Service]:
+    settings = Settings(
+        postgres_password="p0stgres'secret",
+        clickhouse_password="clickh0use-secret",
+        redis_password="red1s-secret",
+        aws_secret_access_key="amaz0n-secret",
+    )
+    kinds: dict[type[Service], dict[str, int]] = {
+        Postgres: {"postgres": 5432},
+        ClickHouse: {"http": 8123, "native": 9000},
+        Redis: {"redis": 6379},
+        S3: {"s3": 4566},
+    }
+    return [
+        kind(settings, Placement({name: Endpoint("127.0.0.1", port) for name, port in ports.items()}))
+        for kind, ports in kinds.items()
+    ]
+
+
+def test_commands_can_be_pasted_into_a_shell(services: list[Service]) -> None:
+    postgres, clickhouse, redis, s3 = access.commands(services)
+    assert postgres == "psql postgresql://triton_user:p0stgres%27secret@127.0.0.1:5432/triton"
+    assert clickhouse == (
+        "clickhouse client --host 127.0.0.1 --port 9000 --database triton --user default --password clickh0use-secret"
+    )
+    assert redis == "redis-cli -u redis://:red1s-secret@127.0.0.1:6379/0"
+    assert s3.endswith("aws --endpoint-url http://127.0.0.1:4566 s3 ls s3://triton-documents")
+    assert "AWS_SECRET_ACCESS_KEY=amaz0n-secret " in s3
+
+
+def test_a_server_without_the_native_protocol_is_reached_by_http() -> None:
+    placement = Placement({"http": Endpoint("127.0.0.1", 8123)})
+    (command,) = access.commands([ClickHouse(Settings(clickhouse_password="secret"), placement)])
+    assert command == "curl -u default:secret 'http://127.0.0.1:8123/?database=triton' -d 'show tables'"
+
+
+def test_passwords_of_servers_of_somebody_else_are_hidden(services: list[Service]) -> None:
+    secrets = access.secrets(services)
+    assert len(secrets) >= 4
+    shown = access.urls(services, secrets)
+    assert "secret" not in shown
+    assert shown.count("***@") == 3
+    assert "bucket triton-documents" in shown
+    assert "red1s-secret" in access.urls(services, frozenset())
+    (answer,) = evidence.answers([Question("log", lambda: "it said p0stgres'secret")], secrets)
+    assert answer == ("log", "it said ***")
+
+
+def test_a_text_is_cut_to_what_a_report_can_bear() -> None:
+    assert evidence.bounded("one\n\n  \ntwo\n") == "one\ntwo"
+    lines = evidence.bounded("\n".join(f"line {number}" for number in range(100))).splitlines()
+    assert lines[0] == "(61 lines before)"
+    assert lines[1:] == [f"line {number}" for number in range(61, 100)]
+    wide = evidence.bounded("\n".join("é" * 1000 for _ in range(40)))
+    assert len(wide.encode()) <= 8 << 10
+    assert all(len(line) <= 200 for line in wide.splitlines())
+
+
+def test_questions_that_fail_or_hang_are_answered_by_a_line() -> None:
+    end = threading.Event()
+
+    def fails() -> str:
+        raise ConnectionError("refused\nby the server")
+
+    def hangs() -> str:
+        end.wait(30)
+        return "too late"
+
+    try:
+        with patch.object(evidence, "TIMEOUT", 0.1):
+            answers = evidence.answers(
+                [Question("a", lambda: ""), Question("b", fails), Question("c", hangs), Question("d", lambda: "fine")]
+            )
+    finally:
+        end.set()
+    assert answers == [("b", "(cannot be told: refused)"), ("c", "(no answer within 0.1 s)"), ("d", "fine")]
+
+
+def test_the_plugin_can_be_imported_by_older_versions_of_pytest() -> None:
+    """It is loaded in every project, so a name that pytest lacks would break the runs of all of them."""
+    parts = [*Path(pytesting.__file__).parent.glob("*.py"), Path(pytest_plugin.__file__)]
+    nodes = [node for part in parts for node in ast.walk(ast.parse(part.read_text("utf-8")))]
+    used = {
+        node.attr
+        for node in nodes
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "pytest"
+    }
+    # Each of these is in pytest 8.3. Others belong into quotes.
+    assert used <= {
+        *("CallInfo", "Config", "ExitCode", "FixtureRequest", "Item", "MonkeyPatch", "Parser"),
+        *("PytestPluginManager", "Session", "StashKey", "TestReport", "UsageError", "fail", "fixture", "hookimpl"),
+    }
