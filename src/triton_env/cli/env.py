@@ -1,31 +1,86 @@
 """`env`: the variables of a running environment."""
 
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
 import click
 
+from triton_env.cli.options import project_option
+from triton_env.cli.persistent import infrastructure, not_running, titles
 from triton_env.cli.variables import FORMATS, as_text
+from triton_env.cli.words import say, say_notice
+from triton_env.errors import ProjectTaken, TritonError, UsageError
+
+if TYPE_CHECKING:
+    from triton_env.settings import Settings
 
 
 @click.command(short_help="Print the variables of the running environment.")
 @click.option("--format", "form", type=click.Choice(FORMATS), default="dotenv", show_default=True)
 @click.option("--id", "environment", default="", metavar="ID", help="Which environment, if several are running.")
-def command(form: str, environment: str) -> None:
+@click.option("--persistent", is_flag=True, help="Those of the persistent services, also while others are running.")
+@project_option
+def command(form: str, environment: str, persistent: bool, project: str | None) -> None:
     """Print the variables of the running environment.
 
-    It is the one that `serve` started in this folder or in one above it, or else the only one that is running.
-    The output holds passwords.
+    It is the one that `serve` started in this folder or in one above it, or else the only one that is running. Where
+    none is, it is the persistent services that are running. The output holds passwords.
 
     \b
     in this shell:        eval "$(python -m triton_env env --format shell)"
     for dotenv readers:   python -m triton_env serve --env-file FILE
+    of `up`:              python -m triton_env env --persistent
     """
-    from pathlib import Path
+    if environment and (persistent or project):
+        raise UsageError("--id is for what `serve` started, not for persistent services.")
+    variables = _of_persistent(project) if persistent or project else _of_session(environment)
+    click.echo(as_text(variables, form), nl=False)
 
-    from triton_env.cli.words import say
+
+def _of_session(environment: str) -> Mapping[str, str]:
     from triton_env.registry import Registry, choose
     from triton_env.settings import Settings
 
     folder = Path.cwd()
-    record = choose(Registry.of(Settings()).running(), folder, environment)
+    settings = Settings()
+    records = Registry.of(settings).running()
+    if not records and not environment:
+        return _of_persistent_if_any(settings)
+    record = choose(records, folder, environment)
     if not environment and not folder.is_relative_to(record.project):
         say(f"These are of the only environment that is running, started in {record.project}.", dim=True)
-    click.echo(as_text(record.environ, form), nl=False)
+    return record.environ
+
+
+def _of_persistent_if_any(settings: "Settings") -> Mapping[str, str]:
+    from triton_env.runtimes.choice import docker_problem
+
+    problem: TritonError | None = None
+    # An engine that is not there, or hangs, is not what was asked about.
+    if not docker_problem(settings, ()):
+        try:
+            return _of_persistent(None)
+        except TritonError as error:
+            problem = error
+    raise TritonError(
+        "No environment is running.",
+        cause=problem.what if isinstance(problem, ProjectTaken) else "",
+        hint="start one with: python -m triton_env serve, or python -m triton_env up",
+    ) from problem
+
+
+def _of_persistent(project: str | None) -> Mapping[str, str]:
+    from triton_env.services import SERVICES
+
+    with infrastructure(project) as services:
+        running = services.running()
+        if not running:
+            raise not_running(tuple(SERVICES), services, project)
+        if absent := [name for name in SERVICES if name not in running]:
+            say_notice(f"without {titles(absent)}, which {'does' if len(absent) == 1 else 'do'} not run.")
+        say(f"These are of the persistent services, project {services.project}.", dim=True)
+        variables: dict[str, str] = {}
+        for service in running.values():
+            variables |= service.environ()
+        return variables

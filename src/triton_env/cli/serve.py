@@ -6,13 +6,14 @@ import socket
 import time
 from contextlib import ExitStack
 from pathlib import Path
+from secrets import token_hex
 from typing import TYPE_CHECKING, NoReturn
 
 import click
 
 from triton_env.cli.options import runtime_option, selected, services_option
 from triton_env.cli.signals import Interrupted, interruptible
-from triton_env.cli.words import say, say_notice, styled
+from triton_env.cli.words import say, say_end_of_life, say_notice, styled
 
 if TYPE_CHECKING:
     from triton_env.environment import TritonEnvironment
@@ -23,6 +24,12 @@ _WATCH_INTERVAL = 2
 """Seconds between two looks at whether the services still answer."""
 _WATCH_TIMEOUT = 1
 _LOG_LINES = 5
+_END = {
+    False: "Ctrl-C stops and removes everything.",
+    True: "Ctrl-C leaves them to others who use them; without any, they are stopped and removed.",
+    None: "Ctrl-C ends this command. The servers are somebody else's, and run on.",
+}
+"""What Ctrl-C does, by whether the services are shared; None where they are not ours."""
 
 
 @click.command(short_help="Start the services and hold them until Ctrl-C.")
@@ -34,10 +41,16 @@ _LOG_LINES = 5
     type=click.Path(path_type=Path, dir_okay=False),
     help="Keep the variables in this dotenv file (mode 0600) while they are valid.",
 )
-def command(services: tuple[str, ...] | None, runtime: str | None, as_json: bool, env_file: Path | None) -> None:
+@click.option("--reuse", is_flag=True, help="Share them with others who ask for the same.")
+def command(
+    services: tuple[str, ...] | None, runtime: str | None, as_json: bool, env_file: Path | None, reuse: bool
+) -> None:
     """Start the services, print how to reach them, and hold them until Ctrl-C or SIGTERM.
 
-    Everything is fresh, and gone in the end. Progress and words go to standard error; the table, or with --json one
+    Everything is fresh, and gone in the end. With --reuse those that run for others are held too, such as for tests,
+    notebooks and programs with reuse=True, and they end TRITON_LINGER seconds after the last one that uses them.
+
+    Progress and words go to standard error; the table, or with --json one
     line {"id", "runtime", "services", "environ"}, goes to standard output when all services are ready. Both hold
     passwords.
 
@@ -45,10 +58,10 @@ def command(services: tuple[str, ...] | None, runtime: str | None, as_json: bool
     service does not come up; 2 for wrong use.
     """
     with interruptible():
-        _serve(selected(services), runtime, as_json, env_file)
+        _serve(selected(services), runtime, as_json, env_file, reuse)
 
 
-def _serve(services: tuple[str, ...], runtime: str | None, as_json: bool, env_file: Path | None) -> None:
+def _serve(services: tuple[str, ...], runtime: str | None, as_json: bool, env_file: Path | None, reuse: bool) -> None:
     from triton_env.cli.connections import as_data, print_table
     from triton_env.cli.envfile import EnvFile
     from triton_env.cli.versions import server_versions
@@ -61,38 +74,47 @@ def _serve(services: tuple[str, ...], runtime: str | None, as_json: bool, env_fi
     # Before the start: what cannot work should not take seconds to say so.
     alive = frozenset(record.id for record in registry.running())
     file = EnvFile(env_file, alive) if env_file else None
-    with TritonEnvironment(settings, services=services, runtime=runtime) as environment:
+    with TritonEnvironment(settings, services=services, runtime=runtime, reuse=reuse) as environment:
+        shared = None if environment.runtime == "external" else reuse
         try:
             with ExitStack() as announced:
-                announced.enter_context(registry.published(_record(environment)))
+                record = _record(environment)
+                if not shared:  # a shared one is listed by its keeper
+                    announced.enter_context(registry.published(record))
                 if file:
-                    announced.enter_context(file.written(environment.id, environment.environ()))
+                    announced.enter_context(file.written(record.id, environment.environ()))
                 versions = server_versions(environment)
                 where = f"on the {environment.runtime} runtime, since {environment.runtime_reason}."
                 say(f"Ready in {environment.timeline.total:.1f} s {where}", fg="green")
                 # Embedded servers are not those of the images.
                 if environment.runtime == "docker" and "postgres" in services:
-                    _say_end_of_life(settings.postgres_image)
+                    say_end_of_life(settings.postgres_image)
                 if as_json:
-                    click.echo(json.dumps(as_data(environment, versions)))
+                    click.echo(json.dumps(as_data(environment, versions) | {"id": record.id}))
                 else:
                     say("")
-                    print_table(environment, versions)
+                    print_table([environment.service(name) for name in environment.services], versions)
                     say("")
-                say(f"{_ways(env_file)}\n{styled('Ctrl-C stops and removes everything.', bold=True)}")
+                say(f"{_ways(env_file)}\n{styled(_END[shared], bold=True)}")
                 _hold(environment)
         except Interrupted as interrupted:
             # Also one that came before `_hold`: whoever saw the file or the record may take it from there.
             began = time.monotonic()
             say(f"\nStopping ({interrupted.signal_name}) ...")
-    say(f"Stopped in {time.monotonic() - began:.1f} s. Nothing is left.")
+    if shared is None:
+        say("Ended. The servers run on.")
+    elif shared:
+        say(f"Left. The services end {settings.triton_linger:g} s after the last one that uses them.")
+    else:
+        say(f"Stopped in {time.monotonic() - began:.1f} s. Nothing is left.")
 
 
 def _record(environment: "TritonEnvironment") -> "Record":
     from triton_env.registry import Record
 
     return Record(
-        id=environment.id,
+        # Several commands may hold the same servers of somebody else.
+        id=environment.id if environment.runtime != "external" else token_hex(4),
         runtime=environment.runtime,
         pid=os.getpid(),
         project=str(Path.cwd()),
@@ -100,13 +122,6 @@ def _record(environment: "TritonEnvironment") -> "Record":
         services=environment.services,
         environ=environment.environ(),
     )
-
-
-def _say_end_of_life(postgres_image: str) -> None:
-    from triton_env.cli.support import MOVE_ON, postgres_end_of_life
-
-    if ended := postgres_end_of_life(postgres_image):
-        say_notice(f"{ended}; {MOVE_ON}.")
 
 
 def _ways(env_file: Path | None) -> str:

@@ -1,5 +1,6 @@
 """Words for people, on standard error."""
 
+import os
 import sys
 import traceback
 from typing import Any
@@ -19,7 +20,7 @@ def say(text: str, **style: Any) -> None:
     something may be about to remove containers.
     """
     try:
-        click.echo(styled(text, **style), err=True, color=None if _colored() else False)
+        click.echo(styled(text, **style), err=True, color=None if colors_on(sys.stderr) else False)
     except (OSError, ValueError):
         return
 
@@ -27,6 +28,14 @@ def say(text: str, **style: Any) -> None:
 def say_notice(text: str) -> None:
     """Print a warning, which is one line."""
     say(f"{styled('warning:', fg='yellow', bold=True)} {text}")
+
+
+def say_end_of_life(postgres_image: str) -> None:
+    """Warn about a PostgreSQL image that gets no fixes any more."""
+    from triton_env.cli.support import MOVE_ON, postgres_end_of_life
+
+    if ended := postgres_end_of_life(postgres_image):
+        say_notice(f"{ended}; {MOVE_ON}.")
 
 
 def say_error(error: TritonError) -> None:
@@ -48,11 +57,19 @@ def say_unexpected(error: Exception) -> None:
     _say_with_hint(f"This should not have happened: {short}\n\nhint: DEBUG_MODE=true shows the traceback")
 
 
-def say_interrupted(by: str, interruption: BaseException) -> None:
-    """Print that a command was broken off, and what was added to that (a failed cleanup)."""
+def say_interrupted(by: str, interruption: BaseException, words: str = "What was started is removed.") -> None:
+    """Print that a command was broken off, with words about what is the case now or what went wrong in the cleanup."""
     clean = not getattr(interruption, "__notes__", ())
-    say(f"\nInterrupted by {by}.{' What was started is removed.' if clean else ''}")
+    say(f"\nInterrupted by {by}.{f' {words}' if clean and words else ''}")
     _say_notes(interruption)
+
+
+def stop_printing() -> None:
+    """Have standard output go nowhere, since nobody reads it any more (`| head`): who read has seen enough.
+
+    What is still in its buffer would fail once more at the end of the interpreter.
+    """
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def styled(text: str, **style: Any) -> str:
@@ -65,6 +82,15 @@ def marks(stream: Any) -> dict[str, str]:
     unicode = "utf" in str(getattr(stream, "encoding", "") or "").lower()
     signs = "✓!✗→" if unicode else "+!x>"
     return dict(zip(("good", "warning", "bad", "mend"), signs, strict=True))
+
+
+def colors_on(stream: Any) -> bool:
+    """Whether styles may stay in what goes to `stream`; https://no-color.org asks to leave them out."""
+    if not stream.isatty():
+        return False
+    from triton_env.settings import process_environment
+
+    return not process_environment().get("NO_COLOR")
 
 
 def debug_mode() -> bool:
@@ -87,12 +113,3 @@ def _say_with_hint(text: str) -> None:
     say(f"{styled('error:', fg='red', bold=True)} {body}")
     if separator:
         say(f"{styled('hint:', fg='cyan', bold=True)} {hint}")
-
-
-def _colored() -> bool:
-    """Whether styles may stay; https://no-color.org asks to leave them out."""
-    if not sys.stderr.isatty():
-        return False
-    from triton_env.settings import process_environment
-
-    return not process_environment().get("NO_COLOR")

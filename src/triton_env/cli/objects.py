@@ -1,0 +1,202 @@
+"""Buckets and objects, without the AWS command line: ls, cp, rm, mb and cat, written as `aws s3` has them."""
+
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+import click
+
+from triton_env.cli.words import stop_printing
+from triton_env.errors import TritonError, UsageError
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+_SCHEME = "s3://"
+_STREAM = "-"
+_HINT = "install the AWS command line for more: pip install awscli"
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """A bucket, and a key in it or the beginning of some."""
+
+    bucket: str
+    key: str
+
+    def __str__(self) -> str:
+        return f"{_SCHEME}{self.bucket}/{self.key}"
+
+
+def run(client: "S3Client", arguments: Sequence[str]) -> int:
+    """Run one of the commands and return its exit status.
+
+    Raises:
+        UsageError: there is no such command or option.
+        TritonError: the server refuses.
+    """
+    from boto3.exceptions import Boto3Error
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    name, *words = arguments
+    if name not in _COMMANDS:
+        raise UsageError(f"There is no command {name!r}; there are {', '.join(_COMMANDS)}.", hint=_HINT)
+    recursive = "--recursive" in words
+    places = [word for word in words if word != "--recursive"]
+    for word in places:
+        if word.startswith("-") and word != _STREAM:
+            raise UsageError(f"There is no option {word!r}; there is --recursive.", hint=_HINT)
+    try:
+        return _COMMANDS[name](client, places, recursive)
+    except BrokenPipeError:
+        stop_printing()
+        return 0
+    except (Boto3Error, BotoCoreError, ClientError, OSError) as error:
+        raise TritonError(f"s3 {name} failed.", where=" ".join(places), cause=str(error)) from error
+
+
+def _ls(client: "S3Client", words: list[str], recursive: bool) -> int:
+    if not words:
+        for bucket in client.list_buckets()["Buckets"]:
+            click.echo(f"{bucket['CreationDate']:%Y-%m-%d %H:%M:%S} {bucket['Name']}")
+        return 0
+    (place,) = _places(words, 1, "ls [S3URI]")
+    found = False
+    delimiter: dict[str, Any] = {} if recursive else {"Delimiter": "/"}
+    paginator = client.get_paginator("list_objects_v2")
+    for page in paginator.paginate(Bucket=place.bucket, Prefix=place.key, **delimiter):
+        for folder in page.get("CommonPrefixes", ()):
+            found = True
+            click.echo(f"{'PRE':>30} {_shown(folder['Prefix'], place.key, recursive)}")
+        for item in page.get("Contents", ()):
+            found = True
+            name = _shown(item["Key"], place.key, recursive)
+            click.echo(f"{item['LastModified']:%Y-%m-%d %H:%M:%S} {item['Size']:>10} {name}")
+    # As `aws s3 ls` has it: a prefix without objects is not there.
+    return 0 if found or not place.key else 1
+
+
+def _shown(key: str, prefix: str, recursive: bool) -> str:
+    return key if recursive else key[prefix.rfind("/") + 1 :]
+
+
+def _cp(client: "S3Client", words: list[str], recursive: bool) -> int:
+    if len(words) != 2:
+        raise UsageError("Wrong arguments.", hint="python -m triton_env s3 cp SOURCE TARGET")
+    for source, target in _pairs(client, *words, recursive=recursive):
+        if isinstance(source, _Place) and isinstance(target, _Place):
+            client.copy({"Bucket": source.bucket, "Key": source.key}, target.bucket, target.key)
+        elif isinstance(source, _Place):
+            _download(client, source, str(target))
+        elif isinstance(target, _Place):
+            with _opened(str(source)) as file:
+                client.upload_fileobj(file, target.bucket, target.key)
+        if _STREAM not in words:
+            click.echo(f"copied: {source} to {target}")
+    return 0
+
+
+def _pairs(
+    client: "S3Client", source: str, target: str, *, recursive: bool
+) -> Iterator[tuple[_Place | str, _Place | str]]:
+    """What is to be copied to where; at least one of both is a place."""
+    if not source.startswith(_SCHEME) and not target.startswith(_SCHEME):
+        raise UsageError("One of both has to begin with s3://.", hint="python -m triton_env s3 cp FILE s3://BUCKET/")
+    if not recursive:
+        name = Path(source).name if source != _STREAM else ""
+        whole = target.startswith(_SCHEME) and (target.endswith("/") or "/" not in target.removeprefix(_SCHEME))
+        if whole and not name:
+            raise UsageError("Standard input has no name.", hint="name the object: s3://BUCKET/KEY")
+        if target != _STREAM and not target.startswith(_SCHEME) and (target.endswith("/") or Path(target).is_dir()):
+            target = str(Path(target) / name)
+        elif whole:
+            target = f"{target.rstrip('/')}/{name}"
+        yield _place_or_path(source), _place_or_path(target)
+        return
+    base = _place_or_path(source)
+    if isinstance(base, _Place):
+        prefix = base.key if not base.key or base.key.endswith("/") else f"{base.key}/"
+        names = [(_Place(base.bucket, key), key.removeprefix(prefix)) for key in _keys(client, base.bucket, prefix)]
+        pairs: list[tuple[_Place | str, str]] = [*names]
+    else:
+        files = (path for path in Path(base).rglob("*") if path.is_file())
+        pairs = [(str(path), path.relative_to(base).as_posix()) for path in sorted(files)]
+    for each, name in pairs:
+        yield each, _place_or_path(f"{target.rstrip('/')}/{name}")
+
+
+def _download(client: "S3Client", source: _Place, target: str) -> None:
+    if target == _STREAM:
+        output = sys.stdout.buffer
+        for chunk in client.get_object(Bucket=source.bucket, Key=source.key)["Body"].iter_chunks(1 << 20):
+            output.write(chunk)
+        output.flush()
+        return
+    Path(target).parent.mkdir(parents=True, exist_ok=True)
+    client.download_file(source.bucket, source.key, target)
+
+
+def _opened(path: str) -> BinaryIO:
+    return sys.stdin.buffer if path == _STREAM else Path(path).open("rb")
+
+
+def _cat(client: "S3Client", words: list[str], recursive: bool) -> int:
+    (place,) = _places(words, 1, "cat S3URI")
+    _download(client, place, _STREAM)
+    return 0
+
+
+def _rm(client: "S3Client", words: list[str], recursive: bool) -> int:
+    (place,) = _places(words, 1, "rm S3URI [--recursive]")
+    if not place.key and not recursive:
+        raise UsageError(f"{place} is a bucket.", hint=f"python -m triton_env s3 rm {place} --recursive")
+    for key in _keys(client, place.bucket, place.key) if recursive else (place.key,):
+        client.delete_object(Bucket=place.bucket, Key=key)
+        click.echo(f"deleted: {_Place(place.bucket, key)}")
+    return 0
+
+
+def _mb(client: "S3Client", words: list[str], recursive: bool) -> int:
+    (place,) = _places(words, 1, "mb s3://BUCKET")
+    region = client.meta.region_name
+    if region == "us-east-1":
+        client.create_bucket(Bucket=place.bucket)
+    else:
+        client.create_bucket(
+            Bucket=place.bucket,
+            CreateBucketConfiguration={"LocationConstraint": region},  # type: ignore[typeddict-item]
+        )
+    click.echo(f"made: {place.bucket}")
+    return 0
+
+
+def _keys(client: "S3Client", bucket: str, prefix: str) -> Iterator[str]:
+    for page in client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):
+        for item in page.get("Contents", ()):
+            yield item["Key"]
+
+
+def _places(words: list[str], count: int, usage: str) -> list[_Place]:
+    places = [_place_or_path(word) for word in words]
+    found = [place for place in places if isinstance(place, _Place)]
+    if len(found) != count or len(places) != count:
+        raise UsageError("Wrong arguments.", hint=f"python -m triton_env s3 {usage}, where S3URI is s3://BUCKET/KEY")
+    return found
+
+
+def _place_or_path(word: str) -> _Place | str:
+    if not word.startswith(_SCHEME):
+        return word
+    bucket, _, key = word.removeprefix(_SCHEME).partition("/")
+    return _Place(bucket, key)
+
+
+_COMMANDS: dict[str, Callable[["S3Client", list[str], bool], int]] = {
+    "ls": _ls,
+    "cp": _cp,
+    "rm": _rm,
+    "mb": _mb,
+    "cat": _cat,
+}

@@ -1,0 +1,136 @@
+"""`reset`: destroy the persistent services with their data."""
+
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from triton_env.cli.options import project_option, services_option
+from triton_env.cli.persistent import ended_by_signals, infrastructure, option_of, settings_for, titles
+from triton_env.cli.words import say, say_notice
+from triton_env.errors import UsageError
+
+if TYPE_CHECKING:
+    from triton_env.infrastructure import Belongings, Infrastructure
+
+
+@click.command(short_help="Destroy the persistent services with their data.")
+@services_option
+@project_option
+@click.option("-y", "--yes", is_flag=True, help="Do not ask.")
+@click.option(
+    "--backup",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Write a backup to FILE first; it must not exist.",
+)
+@click.option("--no-backup", is_flag=True, help="Do not offer a backup.")
+def command(
+    services: tuple[str, ...] | None, project: str | None, yes: bool, backup: Path | None, no_backup: bool
+) -> int:
+    """Destroy the containers, the network and the volumes of the persistent services, with all data in them.
+
+    \b
+    python -m triton_env reset
+    python -m triton_env reset --yes --backup before.backup
+    python -m triton_env reset --services redis
+
+    On a terminal it lists what will be gone, offers a backup, and asks; elsewhere it needs --yes. It removes what
+    docker-compose.yml made for this project, and nothing else.
+
+    Exit status: 0, also where there is nothing; 1 if the answer was no, if the backup failed, or if something is left;
+    2 for wrong use; 130 after Ctrl-C.
+    """
+    if backup and no_backup:
+        raise UsageError("--backup and --no-backup exclude each other.")
+    names = services or ()
+    with infrastructure(project) as persistent:
+        with ended_by_signals("Nothing was destroyed."):
+            agreed = _agreed(persistent, names, project, yes=yes, backup=backup, offer=not no_backup)
+        if not agreed:
+            return 1
+        with ended_by_signals(f"Some of it may be left: python -m triton_env reset{option_of(project)}"):
+            began = time.monotonic()
+            gone = persistent.remove(names)
+        if not gone:
+            say(f"There is nothing of the project {persistent.project}.")
+            return 0
+        counts = {"containers": len(gone.containers), "networks": len(gone.networks), "volumes": len(gone.volumes)}
+        parts = ", ".join(f"{count} {kind if count != 1 else kind[:-1]}" for kind, count in counts.items() if count)
+        say(f"Removed {parts} in {time.monotonic() - began:.1f} s.", fg="green")
+        say(f"Start afresh with: python -m triton_env up{option_of(project)}")
+    return 0
+
+
+def _agreed(
+    persistent: "Infrastructure",
+    names: tuple[str, ...],
+    project: str | None,
+    *,
+    yes: bool,
+    backup: Path | None,
+    offer: bool,
+) -> bool:
+    """Say what will be gone, ask, and make a backup if one is wanted; whether it may all go now."""
+    belongings = persistent.belongings(names)
+    if not belongings:
+        return True
+    if not yes and not sys.stdin.isatty():
+        raise UsageError(
+            "This destroys data, so it asks before, and there is no terminal to ask on.",
+            where=f"project {persistent.project}",
+            hint="python -m triton_env reset --yes --backup FILE, or without --backup if the data may go",
+        )
+    say(f"This will be gone from the project {persistent.project}:\n{_listed(persistent, belongings)}")
+    if persistent.in_use():
+        say_notice("other processes of triton-env use these services at present; they will fail.")
+    with_data = persistent.with_data(names)
+    if with_data and not yes and offer and backup is None:
+        backup = _offered(persistent.project)
+    if backup:
+        _back_up(backup, with_data, project)
+    if yes or click.confirm("Destroy all of this?", default=False, err=True):
+        return True
+    say("Nothing was changed.")
+    return False
+
+
+def _listed(persistent: "Infrastructure", belongings: "Belongings") -> str:
+    sizes = persistent.sizes(belongings.volumes)
+    lines = [f"container {name}" for name in sorted(belongings.containers.values())]
+    lines += [f"network {name}" for name in belongings.networks.values()]
+    lines += [
+        f"volume {name}{f' ({sizes[name] / 1e6:.1f} MB)' if name in sizes else ''}, with all its data"
+        for name in belongings.volumes
+    ]
+    return "\n".join(f"  {line}" for line in lines)
+
+
+def _offered(project: str) -> Path | None:
+    """Where the backup shall be, if one is wanted."""
+    path = Path(f"{project}-{time.strftime('%Y%m%d-%H%M%S')}.backup")
+    return path if click.confirm(f"Write a backup to {path} first?", default=True, err=True) else None
+
+
+def _back_up(path: Path, names: tuple[str, ...], project: str | None) -> None:
+    """Write a backup of these services, which are started where they do not run."""
+    if not names:
+        say_notice("there is no data to back up.")
+        return
+    from triton_env.backup import create
+    from triton_env.backup.archive import check_free
+    from triton_env.backup.display import shown
+    from triton_env.environment import TritonEnvironment
+
+    # Before services are started for it.
+    check_free(path, force=False)
+    settings = settings_for(project)
+    say(f"Backing up {titles(names)} ...")
+    with (
+        TritonEnvironment(settings, services=names, persistent=True) as environment,
+        shown(settings.triton_progress) as report,
+    ):
+        create(environment, path, services=names, report=report)
+    say(f"The backup is in {path}. Bring it back with: python -m triton_env restore {path}{option_of(project)}")

@@ -1,0 +1,165 @@
+"""`status`: how the persistent services are."""
+
+import json
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import click
+
+from triton_env.cli.options import project_option
+from triton_env.cli.persistent import infrastructure
+from triton_env.cli.signals import Interrupted, interruptible
+from triton_env.cli.words import colors_on, stop_printing
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from triton_env.infrastructure import Infrastructure
+    from triton_env.status import ServiceStatus
+
+_INTERVAL = 2
+"""Seconds between the end of a look and the next."""
+_PLAIN_WIDTH = 200
+"""Of a table that does not go to a terminal: no cell is to be cut."""
+
+
+@click.command(short_help="Show how the persistent services are.")
+@project_option
+@click.option("--json", "as_json", is_flag=True, help="Print one line of JSON instead of the table.")
+@click.option("-w", "--watch", is_flag=True, help="Look again every 2 s until Ctrl-C.")
+def command(project: str | None, as_json: bool, watch: bool) -> int:
+    """Show how the persistent services are. Each is asked, as a client does.
+
+    \b
+    python -m triton_env status
+    python -m triton_env status --watch
+
+    The line of --json is {"project", "healthy", "services"}, with the facts about each service by its name. With
+    --watch the table is kept up to date on a terminal; elsewhere there is a new one, or a new line, each time.
+
+    Exit status: 0 if all four services answer, else 1; with --watch 0 after Ctrl-C.
+    """
+    with infrastructure(project) as services:
+        if watch:
+            try:
+                with suppress(Interrupted), interruptible():
+                    _watch(services, as_json)
+            except BrokenPipeError:
+                stop_printing()
+            return 0
+        statuses = services.status()
+        _print(services, statuses, as_json)
+    return 0 if all(status.healthy for status in statuses) else 1
+
+
+def _print(services: "Infrastructure", statuses: "Sequence[ServiceStatus]", as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps(_as_data(services.project, statuses)))
+    else:
+        from rich.console import Console
+
+        # Read from the environment by rich where this is a terminal.
+        width = None if sys.stdout.isatty() else _PLAIN_WIDTH
+        Console(file=sys.stdout, highlight=False, width=width).print(_table(services.project, statuses))
+
+
+def _watch(services: "Infrastructure", as_json: bool) -> NoReturn:
+    if as_json or not sys.stdout.isatty():
+        while True:
+            _print(services, services.status(), as_json)
+            sys.stdout.flush()
+            time.sleep(_INTERVAL)
+    from rich.console import Console
+    from rich.live import Live
+
+    console = Console(file=sys.stdout, highlight=False, no_color=not colors_on(sys.stdout))
+    with Live(console=console, auto_refresh=False, transient=False) as live:
+        while True:
+            live.update(_table(services.project, services.status()), refresh=True)
+            time.sleep(_INTERVAL)
+
+
+def _as_data(project: str, statuses: "Sequence[ServiceStatus]") -> dict[str, Any]:
+    return {
+        "project": project,
+        "healthy": all(status.healthy for status in statuses),
+        "services": {status.name: _facts(status) for status in statuses},
+    }
+
+
+def _facts(status: "ServiceStatus") -> dict[str, Any]:
+    container, service, usage = status.container, status.service, status.usage
+    return {
+        "state": status.state,
+        "healthy": status.healthy,
+        "problem": status.problem or None,
+        "docker_health": (container.health or None) if container else None,
+        "container": container.name if container else None,
+        "image": container.image if container else None,
+        "host": service.host if service else None,
+        "ports": {name: at.port for name, at in service.placement.endpoints.items()} if service else {},
+        "version": status.version or None,
+        "uptime_seconds": round(status.uptime, 1) if status.uptime is not None else None,
+        "cpu_percent": round(usage.cpu_percent, 1) if usage else None,
+        "memory_bytes": usage.memory if usage else None,
+        "memory_limit_bytes": usage.memory_limit if usage else None,
+        "restarts": container.restarts if container else None,
+    }
+
+
+def _table(project: str, statuses: "Sequence[ServiceStatus]") -> "Table":
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False, title=f"project {project}", title_justify="left", title_style="dim")
+    for heading in ("service", "state", "health", "ports", "version", "up", "cpu", "memory", "restarts"):
+        # Numbers to the right. What has spaces in it may be wrapped.
+        right = heading in ("up", "cpu", "restarts")
+        table.add_column(heading, justify="right" if right else "left", no_wrap=heading in ("service", "up", "cpu"))
+    for status in statuses:
+        facts, usage = _facts(status), status.usage
+        table.add_row(
+            Text(status.title, style="bold"),
+            Text(status.state, style="green" if status.state == "running" else "red"),
+            _health(status),
+            ", ".join(str(port) for port in facts["ports"].values()),
+            status.version,
+            _duration(status.uptime),
+            f"{usage.cpu_percent:.1f} %" if usage else "",
+            f"{_size(usage.memory)} of {_size(usage.memory_limit)}" if usage else "",
+            str(facts["restarts"]) if status.container else "",
+        )
+    return table
+
+
+def _health(status: "ServiceStatus") -> Any:
+    from rich.text import Text
+
+    if status.healthy:
+        docker = status.container.health if status.container else ""
+        # Docker asks every few seconds alone; what it says of one that answers may be old.
+        late = f" (Docker says {docker})" if docker == "unhealthy" else ""
+        return Text(f"healthy{late}", style="green")
+    return Text(f"unhealthy: {status.problem}" if status.state == "running" else status.problem, style="red")
+
+
+def _duration(seconds: float | None) -> str:
+    if seconds is None:
+        return ""
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    parts = [f"{days} d" if days else "", f"{hours} h" if hours else "", f"{minutes} min" if minutes else ""]
+    shown = [part for part in parts if part][:2]
+    return " ".join(shown) if shown else f"{rest} s"
+
+
+def _size(count: float) -> str:
+    for unit in ("B", "KiB", "MiB"):
+        if count < 1024:
+            return f"{count:.0f} {unit}"
+        count /= 1024
+    return f"{count:.1f} GiB"

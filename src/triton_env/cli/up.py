@@ -1,0 +1,100 @@
+"""`up`: start the persistent services and leave them running."""
+
+import json
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import click
+
+from triton_env.cli.options import project_option, selected, services_option
+from triton_env.cli.persistent import ended_by_signals, infrastructure, option_of, settings_for, titles
+from triton_env.cli.words import say, say_end_of_life, styled
+
+if TYPE_CHECKING:
+    from triton_env.runtimes.project import ProjectContainer
+
+
+@click.command(short_help="Start the persistent services and leave them running.")
+@services_option
+@project_option
+@click.option("--json", "as_json", is_flag=True, help="Print one line of JSON instead of the table.")
+def command(services: tuple[str, ...] | None, project: str | None, as_json: bool) -> None:
+    """Start the persistent services, and return as soon as they answer.
+
+    \b
+    python -m triton_env up
+    python -m triton_env up --services postgres,redis
+    python -m triton_env up --project other
+
+    They are those of docker-compose.yml. Their data stays in volumes. What runs already is left as it is, or replaced
+    where the settings have changed; what is missing is started. It is fine to run this again at any time.
+
+    The table, or with --json one line {"id", "runtime", "services", "environ", "started", "replaced", "running"}, goes
+    to standard output. Both hold passwords.
+
+    Exit status: 0 when all of them answer; 1 if one does not come up; 2 for wrong use; 130 after Ctrl-C, and what this
+    call had started is stopped again.
+    """
+    from triton_env.cli.connections import as_data, print_table
+    from triton_env.cli.versions import server_versions
+    from triton_env.environment import TritonEnvironment
+    from triton_env.run import Persistent
+
+    settings = settings_for(project)
+    names = selected(services)
+    environment = TritonEnvironment(settings, services=names, persistent=Persistent.APPLY)
+    with ended_by_signals("What this call had started is stopped again; the data stays."):
+        before = _containers(project)
+        with environment:
+            versions = server_versions(environment)
+            data = as_data(environment, versions)
+            running = [environment.service(name) for name in environment.services]
+            # Before anything is printed: a reader that is gone is no reason to stop them.
+            environment.detach()
+    groups = _groups(names, before, _containers(project))
+    say(f"Ready in {environment.timeline.total:.1f} s. {_in_words(groups)}", fg="green")
+    if "postgres" in names:
+        say_end_of_life(settings.postgres_image)
+    if as_json:
+        click.echo(json.dumps(data | groups))
+    else:
+        say("")
+        print_table(running, versions)
+        say("")
+    option = option_of(project)
+    say(
+        f'Variables for a shell: eval "$(python -m triton_env env --persistent{option} --format shell)"\n'
+        + styled(f"They go on running. Stop them with: python -m triton_env down{option}", bold=True)
+    )
+
+
+def _containers(project: str | None) -> "Mapping[str, ProjectContainer]":
+    with infrastructure(project) as services:
+        return {name: container for name, container in services.containers().items() if container.running}
+
+
+def _groups(
+    names: tuple[str, ...], before: "Mapping[str, ProjectContainer]", now: "Mapping[str, ProjectContainer]"
+) -> dict[str, list[str]]:
+    """What became of each service."""
+    groups: dict[str, list[str]] = {"started": [], "replaced": [], "running": []}
+    for name in names:
+        if name not in before:
+            groups["started"].append(name)
+        elif name in now and now[name].id == before[name].id:
+            groups["running"].append(name)
+        else:
+            groups["replaced"].append(name)
+    return groups
+
+
+def _in_words(groups: Mapping[str, list[str]]) -> str:
+    if not groups["started"] and not groups["replaced"]:
+        return f"{titles(groups['running'])} {_was(groups['running'])} running already."
+    changed = "replaced, since the settings have changed"
+    words = {"started": "started", "replaced": changed, "running": "running already"}
+    return " ".join(f"{titles(each)} {_was(each)} {words[group]}." for group, each in groups.items() if each)
+
+
+def _was(names: list[str]) -> str:
+    return "was" if len(names) == 1 else "were"

@@ -1,0 +1,356 @@
+"""The persistent services of a project, for commands: looked at, stopped, restarted, removed, and used by programs."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from types import TracebackType
+from typing import Any, Self
+
+from filelock import Timeout
+from pydantic import SecretStr
+
+from triton_env.errors import CleanupFailed, StartCancelled, TritonError
+from triton_env.leases import Leases
+from triton_env.model import Program
+from triton_env.project import persistent_settings
+from triton_env.runtimes.compose import OUR_LABEL, SERVICE_LABEL, VOLUME_LABEL, Compose, compose_file
+from triton_env.runtimes.engine import Engine
+from triton_env.runtimes.execution import in_container
+from triton_env.runtimes.project import Project, ProjectContainer
+from triton_env.runtimes.usage import usage_of
+from triton_env.runtimes.volume_content import remove_leftovers
+from triton_env.services import SERVICES, Service
+from triton_env.settings import Settings
+from triton_env.status import ServiceStatus, look_at
+from triton_env.threads import in_thread
+
+_SIZE_TIMEOUT = 2.0
+_TURN_TIMEOUT = 120
+"""Seconds to wait for another process that starts or stops services of the project."""
+
+
+@dataclass(frozen=True, slots=True)
+class Belongings:
+    """What the engine has of a project, in each case names by ids; for volumes these are the same."""
+
+    containers: Mapping[str, str]
+    networks: Mapping[str, str]
+    volumes: tuple[str, ...]
+
+    def __bool__(self) -> bool:
+        return bool(self.containers or self.networks or self.volumes)
+
+
+class Infrastructure:
+    """The persistent services of the project that the settings name. To be closed, best by `with`.
+
+    Args:
+        settings: which project, and how its services are run.
+
+    Raises:
+        InvalidSetting: settings that disagree.
+        RuntimeUnavailable: no engine can be used.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = persistent_settings(settings)
+        self.project = self.settings.triton_project
+        # Which image it is matters to a start alone, which may refuse one that needs a token.
+        plain = self.settings.updated(localstack_image=Settings.model_fields["localstack_image"].default)
+        self._recipes = {name: kind.recipe(plain) for name, kind in SERVICES.items()}
+        self._file = compose_file()
+        self._engine = Engine()
+        self._on_engine = Project(self._engine, self.project)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._engine.close()
+
+    def containers(self) -> dict[str, ProjectContainer]:
+        """The containers by service name, running or not.
+
+        Raises:
+            ProjectTaken: the project is that of another checkout or program.
+        """
+        found = self._on_engine.containers()
+        self._on_engine.check_ours(found.values(), self._file)
+        names = {recipe.container.alias: name for name, recipe in self._recipes.items()}
+        return {names[alias]: container for alias, container in found.items() if alias in names}
+
+    def running(self) -> dict[str, Service]:
+        """The services that run, by name, with the names and passwords that they were given."""
+        return self._running(self.containers())
+
+    def status(self) -> tuple[ServiceStatus, ...]:
+        """Look at every service, and ask those that run; see `look_at`. Nothing is changed."""
+        containers = self.containers()
+        return look_at(containers, self._running(containers), lambda container: usage_of(self._engine, container.id))
+
+    def in_use(self) -> bool:
+        """Whether other processes use the services at present, as far as they are of triton-env."""
+        with self._turn() as leases:
+            return leases.others()
+
+    def down(self) -> None:
+        """Stop and remove the containers and the network. Volumes stay.
+
+        Raises:
+            ComposeFailed: it could not be done.
+        """
+        with self._turn():
+            self._compose.down()
+
+    def restart(self, names: Sequence[str], on_ready: Callable[[str, float], None]) -> None:
+        """Restart services, also those that were stopped, and wait until they answer.
+
+        Args:
+            names: of services that have a container.
+            on_ready: called with each name and the seconds that it took since its container was started.
+
+        Raises:
+            ComposeFailed, StartFailed: a service cannot be restarted or does not become ready.
+        """
+        with self._turn():
+            self._compose.restart([self._recipes[name].container.alias for name in names])
+            began = time.monotonic()
+            containers = self.containers()
+        cancelled = threading.Event()
+
+        def wait_for(name: str) -> None:
+            try:
+                self._on_engine.wait_for(
+                    self._recipes[name],
+                    containers[name],
+                    self._service(name, containers[name]).ensure_ready,
+                    interval=self.settings.triton_poll_interval,
+                    cancelled=cancelled,
+                )
+            except BaseException:
+                cancelled.set()
+                raise
+            on_ready(name, time.monotonic() - began)
+
+        try:
+            waits = [in_thread(wait_for, name) for name in names]
+            errors = [error for each in waits if (error := each.exception())]
+        finally:
+            cancelled.set()
+        if errors:
+            # One that was called off failed because of another; that one is to blame.
+            raise min(errors, key=lambda error: isinstance(error, StartCancelled))
+
+    def belongings(self, names: Sequence[str] = ()) -> Belongings:
+        """What the engine has of the project: of these services, or all of it, which includes the network.
+
+        Everything in it has the label of triton-env with the project's name; nothing else is looked at.
+
+        Raises:
+            ProjectTaken: the project is that of another checkout or program.
+        """
+        self.containers()
+        aliases = {self._recipes[name].container.alias for name in names}
+        api = self._engine.client.api
+        filters = {"label": f"{OUR_LABEL}={self.project}"}
+        with self._engine.translated("list what belongs to the project", f"project {self.project}"):
+            containers = api.containers(all=True, filters=filters)
+            networks = [] if names else api.networks(filters=filters)
+            volumes = api.volumes(filters=filters)["Volumes"] or []
+        return Belongings(
+            containers={
+                each["Id"]: each["Names"][0].lstrip("/")
+                for each in containers
+                if self._is_ours(each) and (not names or each["Labels"].get(SERVICE_LABEL) in aliases)
+            },
+            networks={each["Id"]: each["Name"] for each in networks if self._is_ours(each)},
+            volumes=tuple(
+                sorted(
+                    each["Name"]
+                    for each in volumes
+                    # The compose file names volumes by their service.
+                    if self._is_ours(each)
+                    and (not names or each["Labels"].get(VOLUME_LABEL, "").partition("_")[0] in aliases)
+                )
+            ),
+        )
+
+    def with_data(self, names: Sequence[str] = ()) -> tuple[str, ...]:
+        """Those of these services (or of all) that have a volume."""
+        volumes = {volume.partition("_")[0] for volume in self._on_engine.volumes()}
+        return tuple(name for name in names or SERVICES if self._recipes[name].container.alias in volumes)
+
+    def sizes(self, volumes: Sequence[str]) -> dict[str, int]:
+        """The sizes of volumes in bytes, for those of which the engine tells it in `_SIZE_TIMEOUT` seconds."""
+        try:
+            usage: Mapping[str, Any] = in_thread(self._engine.client.df).result(_SIZE_TIMEOUT)
+        except Exception:  # whatever it is, the list is as good without sizes
+            return {}
+        sizes = {each["Name"]: (each.get("UsageData") or {}).get("Size", -1) for each in usage.get("Volumes") or ()}
+        return {name: sizes[name] for name in volumes if sizes.get(name, -1) >= 0}
+
+    def remove(self, names: Sequence[str] = ()) -> Belongings:
+        """Destroy what `belongings` lists, data and all, and return it.
+
+        Raises:
+            CleanupFailed: something is still there; all else was removed.
+        """
+        api = self._engine.client.api
+        problems: list[str] = []
+
+        def tried(what: str, action: Callable[..., object], *arguments: object) -> None:
+            try:
+                with self._engine.translated(f"remove {what}"):
+                    action(*arguments)
+            except TritonError as error:
+                if not _is_gone(error):
+                    problems.append(f"{what}: {error.cause}")
+
+        def remove_container(identity: str) -> None:
+            # Killed: what a server would save on its way out is removed next. v: its anonymous volumes as well.
+            api.remove_container(identity, force=True, v=True)
+
+        with self._turn():
+            # Of a process that was killed while it looked into the volumes: the engine would not remove these.
+            with self._engine.translated("remove what a killed process left", f"project {self.project}"):
+                remove_leftovers(self._engine, self.project)
+            belongings = self.belongings(names)
+            with ThreadPoolExecutor() as threads:
+                for identity, name in belongings.containers.items():
+                    threads.submit(tried, f"container {name}", remove_container, identity)
+            for identity, name in belongings.networks.items():
+                tried(f"network {name}", api.remove_network, identity)
+            for name in belongings.volumes:
+                tried(f"volume {name}", api.remove_volume, name)
+        if problems:
+            raise CleanupFailed(
+                f"Not everything of the project {self.project} could be removed.",
+                where=f"project {self.project}",
+                cause="\n".join(problems),
+                hint=f"docker ps --all --filter label={OUR_LABEL}={self.project}",
+            )
+        return belongings
+
+    def program(
+        self, name: str, argv: Sequence[str], environment: Mapping[str, str], *, terminal: bool = False
+    ) -> Program:
+        """How to run a program in the container of a service that runs.
+
+        Args:
+            name: the service's.
+            argv: the program and its arguments, passed on as they are.
+            environment: variables for it, which may be secret.
+            terminal: whether it gets this process's terminal.
+
+        Raises:
+            RuntimeUnavailable: there is no docker command line here.
+        """
+        container = self.containers()[name]
+        # The arguments are somebody's own: no placeholder in them is meant for us.
+        program = in_container(
+            self._engine.url, container.name, self._recipes[name], argv[:1], environment, terminal=terminal
+        )
+        return Program((*program.argv, *argv[1:]), program.environment)
+
+    def has_program(self, name: str, program: str) -> bool:
+        """Whether the container of a service that runs has a program."""
+        container = self.containers()[name]
+        api = self._engine.client.api
+        with self._engine.translated(f"look for {program}", f"container {container.name}"):
+            run = api.exec_create(container.id, ["sh", "-c", 'command -v "$0"', program])
+            api.exec_start(run["Id"])
+            return bool(api.exec_inspect(run["Id"])["ExitCode"] == 0)
+
+    def logs(self, names: Sequence[str], *, follow: bool, tail: int | None, color: bool) -> Program:
+        """How to show the logs of services (or of all), by Compose. Their secrets are not taken out.
+
+        Args:
+            names: of services.
+            follow: whether it goes on with what they write from now on.
+            tail: how many lines of each at most; None for all.
+            color: whether the names of services are coloured.
+        """
+        words = ["--ansi", "always" if color else "never", "logs"]
+        words += ["--follow"] if follow else []
+        words += ["--tail", str(tail)] if tail is not None else []
+        words += [self._recipes[name].container.alias for name in names]
+        argv, environment = self._compose.command(words)
+        return Program(tuple(argv), environment)
+
+    def secrets(self) -> frozenset[str]:
+        """What may not appear in words that people see: the passwords of the settings and those in containers."""
+        known = [self.settings, *(self._settings_of(container) for container in self.containers().values())]
+        values = {
+            value.get_secret_value() for settings in known for _, value in settings if isinstance(value, SecretStr)
+        }
+        # Neither is a secret what everybody's S3 has for one, nor do words such as "latest" hold one.
+        return frozenset(values - {Settings.model_fields["aws_secret_access_key"].default.get_secret_value()})
+
+    @cached_property
+    def _compose(self) -> Compose:
+        with self._engine.translated("tell where this process runs"):
+            bind = self._engine.addresses(self.settings).bind
+        return Compose(self.settings, self._engine.url, bind)
+
+    @cached_property
+    def _host(self) -> str:
+        with self._engine.translated("tell where this process runs"):
+            return self._engine.addresses(self.settings).host
+
+    @cached_property
+    def _leases(self) -> Leases:
+        return Leases(self.settings, self.project)
+
+    @contextmanager
+    def _turn(self) -> Iterator[Leases]:
+        leases = self._leases
+        try:
+            leases.turn.acquire(timeout=_TURN_TIMEOUT)
+        except Timeout as error:
+            raise TritonError(
+                f"Another process has been starting or stopping services of the project {self.project} for"
+                f" {_TURN_TIMEOUT} s.",
+                where=leases.turn.lock_file,
+                hint="wait for it, or end it, then try again",
+            ) from error
+        try:
+            yield leases
+        finally:
+            leases.turn.release()
+
+    def _running(self, containers: Mapping[str, ProjectContainer]) -> dict[str, Service]:
+        return {
+            name: self._service(name, containers[name])
+            for name in SERVICES
+            if name in containers and containers[name].running
+        }
+
+    def _service(self, name: str, container: ProjectContainer) -> Service:
+        return SERVICES[name](self._settings_of(container), container.placement(self._recipes[name], self._host))
+
+    def _settings_of(self, container: ProjectContainer) -> Settings:
+        """The settings with the names and passwords that a container was given, by whomever."""
+        given: dict[str, object] = {}
+        for name, value in container.environment.items():
+            match getattr(self.settings, name.lower(), None):
+                case SecretStr():
+                    given[name.lower()] = SecretStr(value)
+                case str():
+                    given[name.lower()] = value
+        return self.settings.updated(**given)
+
+    def _is_ours(self, described: Mapping[str, Any]) -> bool:
+        return bool((described.get("Labels") or {}).get(OUR_LABEL) == self.project)
+
+
+def _is_gone(error: TritonError) -> bool:
+    return getattr(getattr(error.__cause__, "response", None), "status_code", None) == 404

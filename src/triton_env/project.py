@@ -1,0 +1,51 @@
+"""The settings of the persistent mode: what they say twice agrees, and each project has ports of its own."""
+
+from binascii import crc32
+from urllib.parse import urlsplit
+
+from triton_env.agreement import agreed, origin, urls
+from triton_env.errors import InvalidSetting
+from triton_env.settings import Settings
+
+DEFAULT_PROJECT = str(Settings.model_fields["triton_project"].default)
+
+PORTS = ("postgres_port", "clickhouse_http_port", "clickhouse_port", "redis_port", "localstack_port")
+_LOWEST, _BLOCKS, _BLOCK = 10_000, 1_200, 8
+"""Where the ports of other projects lie: below those that sessions take, which are below those that systems take for
+outgoing connections."""
+
+_HERE = ("localhost", "127.0.0.1", "::1")
+
+
+def persistent_settings(settings: Settings) -> Settings:
+    """The settings for persistent services.
+
+    A URL that was set (DATABASE_URL, REDIS_URL, AWS_ENDPOINT_URL) and its parts have to agree; where only the URL was
+    set, the parts are taken from it. In a project with another name than the default one, each port that has its
+    default value is replaced by one that follows from the name, so that two projects run side by side.
+
+    Raises:
+        InvalidSetting: a URL and a part of it disagree, or it points to another machine.
+    """
+    for name, url in urls(settings).items():
+        host = urlsplit(url).hostname
+        if host not in (*_HERE, settings.triton_bind_address):
+            raise InvalidSetting(
+                f"{name.upper()} points to {host or 'no host'}, but persistent services run on this machine.",
+                where=origin(name),
+                hint=f"unset {name.upper()}, or let it point to localhost",
+            )
+    return _with_own_ports(agreed(settings))
+
+
+def _with_own_ports(settings: Settings) -> Settings:
+    if settings.triton_project == DEFAULT_PROJECT:
+        return settings
+    first = _LOWEST + crc32(settings.triton_project.encode()) % _BLOCKS * _BLOCK
+    return settings.updated(
+        **{
+            name: first + offset
+            for offset, name in enumerate(PORTS)
+            if getattr(settings, name) == Settings.model_fields[name].default
+        }
+    )

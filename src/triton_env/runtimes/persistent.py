@@ -1,0 +1,314 @@
+"""The persistent Docker runtime: the services of `docker-compose.yml`, found running or started."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, InvalidStateError
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from functools import partial
+from typing import ClassVar
+
+from triton_env.errors import CleanupFailed, ComposeFailed, InvalidSetting, StartCancelled, TritonError
+from triton_env.leases import Leases
+from triton_env.model import Placement, Probe, Program, ServiceRecipe
+from triton_env.redaction import redacted
+from triton_env.runtimes import failures
+from triton_env.runtimes.base import Report
+from triton_env.runtimes.compose import Compose
+from triton_env.runtimes.engine import Engine
+from triton_env.runtimes.execution import in_container
+from triton_env.runtimes.ports import listener_on
+from triton_env.runtimes.project import Project, ProjectContainer
+from triton_env.runtimes.starts import Starts
+from triton_env.runtimes.volumes import check_volumes, explain_login_failure, last_checkout, stamp_volume
+from triton_env.settings import Settings
+from triton_env.timeline import Phase
+
+_OTHER_PROJECT = "run under another project name, which has ports of its own: --project NAME"
+_IN_FLIGHT_TIMEOUT = 120
+"""Seconds that `stop` waits for a run of Compose that is under way."""
+_BOOT_TIMEOUT = 20
+"""Seconds that `stop` waits for servers that are still booting."""
+
+
+class PersistentRuntime:
+    """Attaches to the project's services that run, and starts the others.
+
+    Args:
+        settings: of the persistent mode.
+        recipes: the services that will be started.
+        apply: whether running services that differ from the settings are replaced; else they are left as they are.
+        say: is told when the data was last used from another checkout.
+        reason: why this runtime was taken, for people.
+
+    Raises:
+        RuntimeUnavailable: the engine or Compose cannot be used.
+        ProjectTaken: the project is that of another checkout or program.
+    """
+
+    name: ClassVar[str] = "docker"
+
+    def __init__(
+        self,
+        settings: Settings,
+        recipes: Sequence[ServiceRecipe],
+        *,
+        apply: bool = False,
+        say: Callable[[str], None] = lambda words: None,
+        reason: str = "persistent services run there",
+    ) -> None:
+        self.reason = reason
+        self._say = say
+        self._settings = settings
+        self._apply = apply
+        self._engine = Engine()
+        try:
+            with self._engine.translated("tell where this process runs"):
+                self._addresses = self._engine.addresses(settings)
+            self._compose = Compose(settings, self._engine.url, self._addresses.bind)
+            self._project = Project(self._engine, settings.triton_project)
+            self._leases = Leases(settings, settings.triton_project)
+            found = self._project.containers()
+            self._project.check_ours(found.values(), self._compose.file)
+        except BaseException:
+            self._engine.close()
+            raise
+        running = _running(found)
+        self._recipes = {recipe.name: recipe for recipe in recipes}
+        self._wanted = {recipe.name: recipe for recipe in recipes if apply or recipe.container.alias not in running}
+        self._up = _Gate(set(self._wanted))
+        self._containers: dict[str, ProjectContainer] = {
+            recipe.name: found[recipe.container.alias] for recipe in recipes if recipe.name not in self._wanted
+        }
+        self._started: tuple[str, ...] = ()
+        self._booting: dict[str, Probe] = {}
+        self._keep = False
+        self._starts = Starts()
+
+    def start(self, recipe: ServiceRecipe, probe: Probe, report: Report) -> Placement:
+        with self._starts.one(recipe), self._boot(recipe, probe):
+            if recipe.name in self._wanted:
+                self._pass_gate(recipe, report)
+            else:
+                self._check_settings(recipe)
+                with self._leases.turn:
+                    self._leases.take()
+            report(Phase.BOOT, "")
+            container = self._containers[recipe.name]
+            placement = container.placement(recipe, self._addresses.host)
+            self._project.wait_for(
+                recipe,
+                container,
+                lambda: probe(placement),
+                explain=lambda error: explain_login_failure(recipe, error),
+                interval=self._settings.triton_poll_interval,
+                cancelled=self._starts.cancelled,
+            )
+            report(Phase.READY, "" if recipe.name in self._wanted else "it was running")
+            return placement
+
+    def logs(self, service: str, lines: int, since: float | None = None) -> str:
+        container = self._containers.get(service)
+        return redacted(self._project.log_tail(container.id, lines, since), self._starts.secrets) if container else ""
+
+    def log_position(self, service: str) -> float:
+        return time.time()
+
+    def program(self, service: str, argv: Sequence[str], environment: Mapping[str, str]) -> Program:
+        recipe, container = self._recipes[service], self._containers[service]
+        return in_container(self._engine.url, container.name, recipe, argv, environment)
+
+    def note(self, service: str, version: str) -> None:
+        """Note in a service's volume what its data is made with, once a client got in with the settings.
+
+        Args:
+            service: the service's name.
+            version: what the server said of its version.
+        """
+        recipe, container = self._recipes[service], self._containers[service]
+        with self._starts.one(recipe):
+            checkout = str(self._compose.file.parent)
+            stamp_volume(self._engine, self._project.name, container.id, recipe, version, checkout)
+
+    def keep(self) -> None:
+        """Have `stop` leave running what was started."""
+        self._keep = True
+
+    def stop(self) -> None:
+        self._starts.call_off()
+        self._up.fail(StartCancelled("The start was called off."))
+        self._starts.wait(_IN_FLIGHT_TIMEOUT)
+        try:
+            if self._started and not self._keep:
+                with self._leases.turn:
+                    # Whoever attached meanwhile goes on using them.
+                    if not self._leases.others():
+                        self._stop_started()
+        except TritonError as error:
+            raise CleanupFailed(
+                f"Services of the project {self._settings.triton_project} may still run.",
+                where=error.where,
+                cause=error.cause or error.what,
+                hint="python -m triton_env down",
+            ) from error
+        finally:
+            self._leases.release()
+            self._engine.close()
+
+    def _stop_started(self) -> None:
+        started, self._started = self._started, ()
+        found = self._project.containers()
+        self._finish_boots({name: found[name] for name in started if name in found and found[name].running})
+        if set(found) <= set(started):
+            self._compose.down()
+        else:
+            self._compose.remove(started)
+
+    @contextmanager
+    def _boot(self, recipe: ServiceRecipe, probe: Probe) -> Iterator[None]:
+        """Know that a service boots, until it is ready or fails. One that is called off goes on booting."""
+        self._booting[recipe.name] = probe
+        try:
+            yield
+        except StartCancelled:
+            raise
+        except BaseException:
+            del self._booting[recipe.name]
+            raise
+        del self._booting[recipe.name]
+
+    def _finish_boots(self, containers: Mapping[str, ProjectContainer]) -> None:
+        """Give servers that are still booting a while to get ready.
+
+        One that is stopped while it makes its data directory may not heed that until it is killed, and leaves half of
+        the directory in the volume.
+        """
+        deadline = time.monotonic() + _BOOT_TIMEOUT
+        for name, probe in tuple(self._booting.items()):
+            recipe = self._recipes[name]
+            if (container := containers.get(recipe.container.alias)) is None:
+                continue
+            with suppress(TritonError):
+                self._project.wait_for(
+                    replace(recipe, timeout=max(0.1, deadline - time.monotonic())),
+                    container,
+                    partial(probe, container.placement(recipe, self._addresses.host)),
+                    interval=self._settings.triton_poll_interval,
+                    cancelled=threading.Event(),
+                )
+
+    def _pass_gate(self, recipe: ServiceRecipe, report: Report) -> None:
+        """Have the image; the last to arrive here starts all containers in one run of Compose."""
+        try:
+            report(Phase.PULL, "")
+            self._engine.ensure_image(
+                recipe.container.image,
+                recipe.container.image_variable,
+                self._settings,
+                lambda words: report(Phase.PULL, words),
+                self._starts.cancelled,
+            )
+            report(Phase.CREATE, "")
+            if self._up.is_last(recipe.name):
+                self._start_containers()
+                self._up.open()
+        except BaseException as error:
+            self._up.fail(error)
+            raise
+        self._up.wait()
+
+    def _start_containers(self) -> None:
+        # One at a time: two processes may want to start the same services.
+        with self._leases.turn:
+            found = self._project.containers()
+            self._project.check_ours(found.values(), self._compose.file)
+            down = {recipe.container.alias for recipe in self._wanted.values()} - _running(found)
+            recipes = [recipe for recipe in self._wanted.values() if self._apply or recipe.container.alias in down]
+            for recipe in recipes:
+                self._check_ports(recipe, found.get(recipe.container.alias))
+            if recipes:
+                self._check_volumes(recipes)
+            self._leases.take()
+            self._started = tuple(down)
+            if recipes:
+                self._run_compose(recipes)
+            found = self._project.containers()
+        self._containers |= {recipe.name: found[recipe.container.alias] for recipe in self._wanted.values()}
+
+    def _check_volumes(self, recipes: Sequence[ServiceRecipe]) -> None:
+        stamps = check_volumes(self._engine, self._project.name, recipes)
+        if other := last_checkout(stamps.values(), str(self._compose.file.parent)):
+            self._say(f"the data of the project {self._project.name} was last used from {other}")
+
+    def _run_compose(self, recipes: Sequence[ServiceRecipe]) -> None:
+        try:
+            self._compose.up([recipe.container.alias for recipe in recipes])
+        except ComposeFailed as error:
+            if "rlimit" in error.cause:
+                error.hint = "this engine grants fewer open files: remove CLICKHOUSE_NOFILE, or set it to 20000"
+            # Somebody was quicker, or it could not be seen who listens there.
+            for recipe in recipes:
+                for port in recipe.ports:
+                    if failures.is_port_conflict(error.cause) and f":{port.fixed}" in error.cause:
+                        raise failures.port_taken(
+                            recipe, self._addresses.bind, {port.fixed: ""}, instead=_OTHER_PROJECT
+                        ) from error
+            raise
+
+    def _check_ports(self, recipe: ServiceRecipe, container: ProjectContainer | None) -> None:
+        """Say who has a port before Compose fails half-way.
+
+        Raises:
+            PortTaken: naming the container or process.
+        """
+        own = set(container.published.values()) if container and container.running else set()
+        for port in recipe.ports:
+            if port.fixed in own:
+                continue
+            holder = self._engine.publisher_of(port.fixed)
+            if not holder and self._engine.is_local:
+                holder = listener_on(port.fixed, self._addresses.bind)
+            if holder:
+                raise failures.port_taken(recipe, self._addresses.bind, {port.fixed: holder}, instead=_OTHER_PROJECT)
+
+    def _check_settings(self, recipe: ServiceRecipe) -> None:
+        """Raise `InvalidSetting` if a service runs with other names or passwords than the settings have."""
+        running = self._containers[recipe.name].environment
+        for name, value in recipe.container.environment.items():
+            if name in running and name.lower() in Settings.model_fields and running[name] != value:
+                raise InvalidSetting(
+                    f"{recipe.title} runs with another {name} than the settings have.",
+                    where=f"container {self._containers[recipe.name].name}",
+                    hint=f"python -m triton_env up applies the settings; or set {name} as it was",
+                )
+
+
+class _Gate:
+    """Opened by the last of several threads; a failure of one is that of all."""
+
+    def __init__(self, names: set[str]) -> None:
+        self._awaited = names
+        self._lock = threading.Lock()
+        self._opened: Future[None] = Future()
+
+    def is_last(self, name: str) -> bool:
+        """Count this one as arrived; whether nobody else is awaited."""
+        with self._lock:
+            self._awaited.discard(name)
+            return not self._awaited
+
+    def open(self) -> None:
+        with suppress(InvalidStateError):
+            self._opened.set_result(None)
+
+    def fail(self, error: BaseException) -> None:
+        with suppress(InvalidStateError):
+            self._opened.set_exception(error)
+
+    def wait(self) -> None:
+        self._opened.result()
+
+
+def _running(containers: Mapping[str, ProjectContainer]) -> set[str]:
+    return {name for name, container in containers.items() if container.running}

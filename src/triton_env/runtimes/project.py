@@ -1,0 +1,244 @@
+"""What the engine has of a persistent project: its containers and volumes, and whose they are."""
+
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from docker.errors import NotFound
+
+from triton_env.errors import ProjectTaken, ServiceExited, TritonError
+from triton_env.model import Endpoint, Placement, ServiceRecipe
+from triton_env.readiness import DeadlineExceeded, wait_until_ready
+from triton_env.runtimes import failures
+from triton_env.runtimes.compose import FILE_LABEL, OUR_LABEL, PROJECT_LABEL, SERVICE_LABEL, VOLUME_LABEL
+from triton_env.runtimes.engine import Engine
+
+
+@dataclass(frozen=True, slots=True)
+class ProjectContainer:
+    """A container of the project, as the engine describes it.
+
+    Attributes:
+        id: the engine's id.
+        name: its name.
+        service: the service's name in the compose file.
+        image: the image reference that it was made from.
+        status: `running`, `exited`, `restarting`, ...
+        health: `starting`, `healthy`, `unhealthy`; empty where it has no health check.
+        exit_code: of its last end.
+        out_of_memory: whether the kernel ended it.
+        restarts: how often the engine started it again by itself.
+        started: when it was started last; None where it never was.
+        published: host port by container port, for those that are published.
+        environment: its variables, which hold secrets.
+        file: the compose file that it was made from, or several with commas between.
+        ours: whether it was made from a compose file of triton-env.
+    """
+
+    id: str
+    name: str
+    service: str
+    image: str
+    status: str
+    health: str
+    exit_code: int
+    out_of_memory: bool
+    restarts: int
+    started: datetime | None
+    published: Mapping[int, int]
+    environment: Mapping[str, str] = field(repr=False)
+    file: str
+    ours: bool
+
+    @property
+    def running(self) -> bool:
+        """Whether its process runs."""
+        return self.status == "running"
+
+    def placement(self, recipe: ServiceRecipe, host: str) -> Placement:
+        """Where its service answers, seen from a machine on which published ports are those of `host`."""
+        ports = self.published
+        return Placement(
+            endpoints={port.name: Endpoint(host, ports[port.number]) for port in recipe.ports if port.number in ports},
+            internal={port.name: Endpoint(recipe.container.alias, port.number) for port in recipe.ports},
+        )
+
+
+class Project:
+    """The containers and volumes of one project on an engine."""
+
+    def __init__(self, engine: Engine, name: str) -> None:
+        self.name = name
+        self._engine = engine
+
+    def containers(self) -> dict[str, ProjectContainer]:
+        """The project's containers by service name of the compose file, running or not."""
+        api = self._engine.client.api
+        found: dict[str, ProjectContainer] = {}
+        with self._engine.translated("list containers", f"project {self.name}"):
+            for listed in api.containers(all=True, filters={"label": f"{PROJECT_LABEL}={self.name}"}):
+                try:
+                    container = _described(api.inspect_container(listed["Id"]))
+                except NotFound:  # removed meanwhile
+                    continue
+                found[container.service] = container
+        return found
+
+    def wait_for(
+        self,
+        recipe: ServiceRecipe,
+        container: ProjectContainer,
+        probe: Callable[[], None],
+        *,
+        interval: float,
+        cancelled: threading.Event,
+        explain: Callable[[Exception], TritonError | None] = lambda error: None,
+    ) -> None:
+        """Wait until the service in a container answers.
+
+        Args:
+            recipe: the service's.
+            container: as it was when it began to start.
+            probe: raises while the service does not answer.
+            interval: seconds between two tries.
+            cancelled: ends the wait early when set.
+            explain: says what a failed try means where it makes no sense to try again; else None.
+
+        Raises:
+            TritonError: what `explain` said.
+            ServiceExited, ServiceNotReady, StartCancelled: it does not.
+        """
+
+        final: list[TritonError] = []
+
+        def try_once() -> None:
+            try:
+                probe()
+            except Exception as error:
+                if words := explain(error):
+                    final.append(words)
+                raise
+
+        def check_alive() -> None:
+            if final:
+                raise final[0]
+            now = self.inspect(container.id)
+            if now is None:
+                raise ServiceExited(
+                    f"The container of {recipe.title} was removed by somebody while it started.", where=container.name
+                )
+            # The engine starts it again by itself, for ever: what ended once is not waited for.
+            if now.status in ("exited", "dead", "restarting") or now.restarts > container.restarts:
+                cause = "it ran out of memory" if now.out_of_memory else f"exit code {now.exit_code}"
+                raise failures.service_exited(
+                    recipe,
+                    where=f"container {now.name}, image {now.image}",
+                    cause=cause,
+                    log=self.log_tail(container.id, failures.LOG_LINES),
+                    hint=f"check {recipe.container.image_variable} and the settings of {recipe.title}",
+                )
+
+        try:
+            wait_until_ready(
+                try_once, timeout=recipe.timeout, interval=interval, check_alive=check_alive, cancelled=cancelled
+            )
+        except DeadlineExceeded as error:
+            raise failures.service_not_ready(
+                recipe,
+                error,
+                where=f"container {container.name}, image {container.image}",
+                log=self.log_tail(container.id, failures.LOG_LINES),
+            ) from error.last_error
+
+    def inspect(self, container_id: str) -> ProjectContainer | None:
+        """A container as it is now; None where it is gone."""
+        with self._engine.translated("look at a container", f"project {self.name}"):
+            try:
+                return _described(self._engine.client.api.inspect_container(container_id))
+            except NotFound:
+                return None
+
+    def volumes(self) -> dict[str, str]:
+        """The project's volumes on the engine: their names there, by their names in the compose file."""
+        with self._engine.translated("list volumes", f"project {self.name}"):
+            listed = self._engine.client.api.volumes(filters={"label": f"{PROJECT_LABEL}={self.name}"})
+        return {
+            volume["Labels"][VOLUME_LABEL]: volume["Name"]
+            for volume in listed["Volumes"] or ()
+            if OUR_LABEL in volume["Labels"]
+        }
+
+    def log_tail(self, container_id: str, lines: int, since: float | None = None) -> str:
+        """The last lines of both streams, from a time on; empty where there is no such container."""
+        with self._engine.translated("read a log", f"project {self.name}"):
+            try:
+                text: bytes = self._engine.client.api.logs(container_id, tail=lines, since=since)
+            except NotFound:
+                return ""
+        return text.decode(errors="replace")
+
+    def check_ours(self, containers: Iterable[ProjectContainer], file: Path) -> None:
+        """See that the project is that of this compose file.
+
+        Raises:
+            ProjectTaken: another program or another checkout uses the name.
+        """
+        beside = f"run beside it: --project {self.name}2, or TRITON_PROJECT={self.name}2 in .env"
+        for container in containers:
+            # Several, where an application of the user's was started along: docker-compose.app.yml.
+            files = [Path(name) for name in container.file.split(",") if name]
+            if any(each.exists() and each.samefile(file) for each in files):
+                continue
+            if not container.ours:
+                raise ProjectTaken(
+                    f"The project name {self.name!r} is in use for something else than triton-env.",
+                    where=f"container {container.name}, of {container.file}",
+                    hint=beside,
+                )
+            # A checkout that was moved or removed gives up its project.
+            for other in filter(Path.exists, files[:1]):
+                raise ProjectTaken(
+                    f"The persistent services {self.name!r} belong to another checkout.",
+                    where=f"container {container.name}, of {container.file}",
+                    cause=f"this one is {file}",
+                    hint=f"{beside}; or stop those: python -m triton_env down, in {other.parent}",
+                )
+
+
+def _described(attributes: Mapping[str, Any]) -> ProjectContainer:
+    state, config = attributes["State"], attributes["Config"]
+    labels = config.get("Labels") or {}
+    variables = (variable.partition("=") for variable in config.get("Env") or ())
+    return ProjectContainer(
+        id=attributes["Id"],
+        name=attributes["Name"].lstrip("/"),
+        service=labels.get(SERVICE_LABEL, ""),
+        image=config["Image"],
+        status=state["Status"],
+        health=(state.get("Health") or {}).get("Status", ""),
+        exit_code=state["ExitCode"],
+        out_of_memory=bool(state.get("OOMKilled")),
+        restarts=attributes.get("RestartCount", 0),
+        started=_moment(state["StartedAt"]),
+        published=_published(attributes["HostConfig"].get("PortBindings") or {}),
+        environment={name: value for name, _, value in variables},
+        file=labels.get(FILE_LABEL, ""),
+        ours=OUR_LABEL in labels,
+    )
+
+
+def _published(bindings: Mapping[str, Any]) -> dict[int, int]:
+    return {
+        int(port.partition("/")[0]): int(bound[0]["HostPort"])
+        for port, bound in bindings.items()
+        if bound and bound[0].get("HostPort")
+    }
+
+
+def _moment(text: str) -> datetime | None:
+    """A time of the engine's, which has nanoseconds; None for the year 1, its word for never."""
+    moment = datetime.fromisoformat(text.split(".")[0].rstrip("Z") + "+00:00")
+    return moment if moment.year > 1 else None

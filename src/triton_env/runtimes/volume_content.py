@@ -1,0 +1,148 @@
+"""Reading volumes without a server, through a container that is created and never started."""
+
+import posixpath
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+
+import requests
+from docker.errors import APIError, ImageNotFound, NotFound
+from docker.types import Mount
+
+from triton_env.model import ServiceRecipe
+from triton_env.runtimes.engine import Engine
+from triton_env.runtimes.owner import LABEL, Owner, State
+from triton_env.runtimes.stamps import unpacked
+
+READER_LABEL = f"{LABEL}.reads"
+"""On containers that were made to look at a project's volumes and images: the project's name."""
+_MOUNTS = "/triton-env-volumes"
+_VERSION_TIMEOUT = 30
+"""Seconds within which a program has to print its version."""
+
+
+def volume_name(project: str, recipe: ServiceRecipe) -> str:
+    """The name on the engine of a service's data volume."""
+    assert recipe.data is not None
+    return f"{project}_{recipe.data.volume}"
+
+
+def exists(engine: Engine, volume: str) -> bool:
+    """Whether the engine has a volume."""
+    try:
+        engine.client.api.inspect_volume(volume)
+    except NotFound:
+        return False
+    return True
+
+
+def users_of(engine: Engine, volume: str) -> list[str]:
+    """The ids of the running containers that have the volume."""
+    running = engine.client.api.containers(filters={"volume": volume, "status": "running"})
+    return [container["Id"] for container in running]
+
+
+def run_inside(engine: Engine, container_id: str, command: Sequence[str]) -> bool:
+    """Run a program in a running container; whether it succeeded."""
+    api = engine.client.api
+    try:
+        job = api.exec_create(container_id, list(command))["Id"]
+        api.exec_start(job)
+        return bool(api.exec_inspect(job)["ExitCode"] == 0)
+    except APIError:
+        return False
+
+
+def image_id(engine: Engine, image: str) -> str:
+    """The engine's id of an image; empty where the engine does not have it."""
+    try:
+        return str(engine.client.images.get(image).id)
+    except ImageNotFound:
+        return ""
+
+
+@dataclass(frozen=True, slots=True)
+class VolumeContent:
+    """The files of one volume, through the reading container; see `VolumeFiles`."""
+
+    engine: Engine
+    container_id: str
+    volume: str
+
+    def files(self, path: str) -> Mapping[str, bytes]:
+        try:
+            stream, _ = self.engine.client.api.get_archive(self.container_id, f"{_MOUNTS}/{self.volume}/{path}")
+        except NotFound:
+            return {}
+        # An archive begins with the last part of the path that was asked for.
+        parent = posixpath.dirname(path)
+        return {posixpath.join(parent, name): content for name, content in unpacked(b"".join(stream)).items()}
+
+
+@contextmanager
+def reading(engine: Engine, project: str, recipes: Sequence[ServiceRecipe]) -> Iterator[str]:
+    """A container that sees the volumes read-only and never runs; its id."""
+    api = engine.client.api
+    images = [recipe.container.image for recipe in recipes]
+    mounts = [
+        Mount(f"{_MOUNTS}/{data.volume}", volume_name(project, recipe), type="volume", read_only=True, no_copy=True)
+        for recipe in recipes
+        if (data := recipe.data)
+    ]
+    container_id = api.create_container(
+        next((image for image in images if image_id(engine, image)), images[0]),
+        command=["true"],
+        labels=_labels(project),
+        network_disabled=True,
+        host_config=api.create_host_config(mounts=mounts),
+    )["Id"]
+    try:
+        yield container_id
+    finally:
+        # With the volumes that the image declares; named ones stay.
+        api.remove_container(container_id, v=True, force=True)
+
+
+def image_version(engine: Engine, project: str, recipe: ServiceRecipe) -> str:
+    """What the image's program says of its version; empty where it does not say.
+
+    It runs without the volumes and without a network.
+    """
+    assert recipe.data is not None
+    program, *arguments = recipe.data.version_command
+    api = engine.client.api
+    try:
+        container_id = api.create_container(
+            recipe.container.image,
+            entrypoint=[program],
+            command=arguments,
+            labels=_labels(project),
+            network_disabled=True,
+            host_config=api.create_host_config(network_mode="none"),
+        )["Id"]
+    except ImageNotFound:
+        return ""
+    try:
+        api.start(container_id)
+        status = api.wait(container_id, timeout=_VERSION_TIMEOUT)["StatusCode"]
+        return str(api.logs(container_id, stderr=False).decode(errors="replace")).strip() if status == 0 else ""
+    except (APIError, requests.RequestException):
+        # An image without that program, or one that hangs. The server itself will say what it thinks of the data.
+        return ""
+    finally:
+        api.remove_container(container_id, v=True, force=True)
+
+
+def _labels(project: str) -> dict[str, str]:
+    return Owner.this_process(project).labels() | {READER_LABEL: project}
+
+
+def remove_leftovers(engine: Engine, project: str) -> None:
+    """Remove reading containers of processes that were killed: they would keep volumes from being removed."""
+    api = engine.client.api
+    here = Owner.this_process(project)
+    for container in api.containers(all=True, filters={"label": f"{READER_LABEL}={project}"}):
+        owner = Owner.of_labels(container["Labels"])
+        if owner and owner.fate(here).state in (State.DEAD, State.PROBABLY_DEAD):
+            with suppress(NotFound):
+                api.remove_container(container["Id"], v=True, force=True)

@@ -1,0 +1,248 @@
+"""Volumes of the persistent mode: is their data what a start with these settings would find and be able to read?
+
+No server touches the data for the answer.
+"""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from triton_env.errors import TritonError, VolumeMismatch
+from triton_env.model import DataRecipe, Reads, ServiceRecipe, Witness
+from triton_env.runtimes.engine import Engine
+from triton_env.runtimes.stamps import FILE, Stamp, last_checkout, stamp_volume
+from triton_env.runtimes.volume_content import (
+    VolumeContent,
+    exists,
+    image_id,
+    image_version,
+    reading,
+    remove_leftovers,
+    run_inside,
+    users_of,
+    volume_name,
+)
+
+__all__ = ["check_volumes", "explain_login_failure", "last_checkout", "stamp_volume"]
+
+_START_ANEW = "or start anew without the data: python -m triton_env reset"
+_NOT_READABLE = {
+    Reads.ITS_MAJOR: "{title} reads the data of its own major version alone",
+    Reads.NOT_NEWER: "{title} cannot read what a newer version wrote",
+    Reads.ITS_OWN: "{title} keeps data in a form that only its own version reads",
+}
+_MATTERS_ONCE = "{title} takes {variables} only when it initialises an empty volume"
+
+
+@dataclass(frozen=True, slots=True)
+class _Mismatch:
+    """One thing that does not fit, in words."""
+
+    what: str
+    cause: str
+    hint: str
+
+
+def check_volumes(engine: Engine, project: str, recipes: Sequence[ServiceRecipe]) -> dict[str, Stamp]:
+    """See that the volumes which are there already fit the settings. Nothing is started on them, or written to them.
+
+    Args:
+        engine: the engine that has the volumes and, by now, the images.
+        project: the project's name.
+        recipes: the services that are to be started.
+
+    Returns:
+        The stamps that were found, by service name.
+
+    Raises:
+        VolumeMismatch: naming everything that does not fit, and the way out.
+    """
+    with engine.translated("look into the volumes", f"project {project}"):
+        remove_leftovers(engine, project)
+        kept = {
+            recipe.name: recipe for recipe in recipes if recipe.data and exists(engine, volume_name(project, recipe))
+        }
+        if not kept:
+            return {}
+        stamps: dict[str, Stamp] = {}
+        found: dict[str, list[_Mismatch]] = {}
+        with reading(engine, project, list(kept.values())) as container_id:
+            for name, recipe in kept.items():
+                assert recipe.data is not None
+                files = VolumeContent(engine, container_id, recipe.data.volume)
+                stamp = Stamp.from_json(files.files(FILE).get(FILE, b""))
+                if stamp:
+                    stamps[name] = stamp
+                if mismatches := list(_mismatches(engine, project, recipe, recipe.data, files, stamp)):
+                    found[name] = mismatches
+    if found:
+        raise _refusal(project, {volume_name(project, kept[name]): mismatches for name, mismatches in found.items()})
+    return stamps
+
+
+def explain_login_failure(recipe: ServiceRecipe, error: BaseException) -> TritonError | None:
+    """What a client's error after a start says of the data: that it was initialised with other values.
+
+    Args:
+        recipe: the service with the settings that the client used.
+        error: what the client raised, or what was raised from it.
+
+    Returns:
+        The same in the words of `check_volumes`; None where the error says nothing of the kind.
+    """
+    data = recipe.data
+    if data is None:
+        return None
+    words = "\n".join(_words(error))
+    for variable, pattern in data.refusals.items():
+        match = re.search(pattern, words)
+        if match is None:
+            continue
+        setting = f"{variable}={data.facts[variable]}" if variable in data.facts else variable
+        said = next(line.strip() for line in words.splitlines() if match[0] in line)
+        return VolumeMismatch(
+            f"{recipe.title} refuses {setting}: its data was initialised with another value.",
+            where=f"volume {data.volume} of the project",
+            cause=f"{said}\n{_MATTERS_ONCE.format(title=recipe.title, variables=variable)}",
+            hint=_way_out(data, variable, "what it was") + "; " + _START_ANEW,
+        )
+    return None
+
+
+def _mismatches(
+    engine: Engine, project: str, recipe: ServiceRecipe, data: DataRecipe, files: VolumeContent, stamp: Stamp | None
+) -> Iterator[_Mismatch]:
+    same_image = stamp is not None and stamp.image_id == image_id(engine, recipe.container.image)
+    if stamp and same_image and stamp.agrees(data):
+        return
+    # What the data itself says comes first: a password may have been changed on the server since the stamp.
+    witness = data.inspect(files, data) if data.inspect else None
+    if data.inspect and witness is None:
+        return
+    if witness and witness.elsewhere:
+        yield _elsewhere(project, recipe, data, witness)
+    version = (witness.version if witness else "") or (stamp.version if stamp else "")
+    if version and not same_image:
+        server = image_version(engine, project, recipe)
+        if not _readable(data.reads, version, server):
+            yield _unreadable(recipe, data, version, server, stamp)
+    suspect = witness is not None and any(_disagreeing(data, replace(witness, certain=True), stamp))
+    if suspect and witness and not witness.certain and (running := users_of(engine, volume_name(project, recipe))):
+        # What a running server was told may be in no file yet. Then the files alone count: a stamp is older.
+        flushed = data.inspect(files, data) if data.inspect and _flushed(engine, running, data, witness) else None
+        # Where it cannot be asked, whoever connects to it will see.
+        witness, stamp = replace(flushed, certain=True) if flushed else None, None
+    for variable, old in _disagreeing(data, witness, stamp):
+        yield _other_value(recipe, data, variable, old)
+
+
+def _flushed(engine: Engine, containers: Sequence[str], data: DataRecipe, witness: Witness) -> bool:
+    """Have the server that runs on the data write everything to its files; whether it did."""
+    known = {variable: values[0] for variable, values in witness.values.items()}
+    try:
+        command = [word.format_map(known) for word in data.flush_command]
+    except KeyError:
+        return False
+    return len(containers) == 1 and bool(command) and run_inside(engine, containers[0], command)
+
+
+def _disagreeing(data: DataRecipe, witness: Witness | None, stamp: Stamp | None) -> Iterator[tuple[str, str]]:
+    """Each variable that does not fit, with the data's value (empty for secrets)."""
+    for variable, value in data.facts.items():
+        known = witness.values.get(variable) if witness else None
+        stamped = stamp.fact_agrees(variable, value) if stamp else None
+        if _differs(value in known if known else None, stamped, certain=witness is not None and witness.certain):
+            yield variable, stamp.facts[variable] if stamp and stamped is False else (known or ("another value",))[0]
+    for variable, secret in data.secrets.items():
+        stamped = stamp.secret_agrees(variable, secret) if stamp else None
+        if _differs(
+            witness.accepts.get(variable) if witness else None,
+            stamped,
+            certain=witness is not None and witness.certain,
+        ):
+            yield variable, ""
+
+
+def _differs(data_agrees: bool | None, stamp_agrees: bool | None, *, certain: bool) -> bool:
+    """Whether to refuse. After a crash the data's own word alone is not enough."""
+    if data_agrees is None:
+        return stamp_agrees is False
+    return not data_agrees and (certain or stamp_agrees is False)
+
+
+def _other_value(recipe: ServiceRecipe, data: DataRecipe, variable: str, old: str) -> _Mismatch:
+    if variable in data.secrets:
+        what = f"{recipe.title}'s data was initialised with another {variable} than the settings have."
+    else:
+        what = f"{recipe.title}'s data was initialised with {variable}={old}; the settings have {data.facts[variable]}."
+    return _Mismatch(
+        what,
+        _MATTERS_ONCE.format(title=recipe.title, variables=", ".join((*data.facts, *data.secrets))),
+        _way_out(data, variable, old),
+    )
+
+
+def _way_out(data: DataRecipe, variable: str, old: str) -> str:
+    return data.ways_out[variable].format(old=old, new=data.facts.get(variable, ""))
+
+
+def _unreadable(recipe: ServiceRecipe, data: DataRecipe, version: str, server: str, stamp: Stamp | None) -> _Mismatch:
+    variable, image = recipe.container.image_variable, recipe.container.image
+    shown = _SHOWN[data.reads]
+    was = ".".join(map(str, _numbers(version)[:shown]))
+    back = stamp.image if stamp and stamp.image != image else f"an image of {recipe.title} {was}"
+    return _Mismatch(
+        f"{recipe.title}'s data is of version {was}; the image {image} is "
+        f"{'.'.join(map(str, _numbers(server)[:shown]))}.",
+        _NOT_READABLE[data.reads].format(title=recipe.title),
+        f"set {variable} back to {back}. To move on with the data: with that image python -m triton_env backup FILE, "
+        f"then python -m triton_env reset, then set {variable}={image} and python -m triton_env restore FILE",
+    )
+
+
+def _elsewhere(project: str, recipe: ServiceRecipe, data: DataRecipe, witness: Witness) -> _Mismatch:
+    volume, path, image = volume_name(project, recipe), witness.elsewhere, recipe.container.image
+    return _Mismatch(
+        f"{recipe.title} {witness.version} data is at {path} in the volume, not in its root, where it is looked for.",
+        "an image with another data path made it, or the volume was mounted in another place",
+        f"move it: docker run --rm --entrypoint sh -v {volume}:/v -w /v {image} -c "
+        f"'mv {path}/* . && rmdir -p {path}' (first make sure that nothing else uses the volume)",
+    )
+
+
+def _refusal(project: str, found: Mapping[str, Sequence[_Mismatch]]) -> VolumeMismatch:
+    mismatches = [mismatch for of_volume in found.values() for mismatch in of_volume]
+    words = [mismatch.what for mismatch in mismatches]
+    hints = dict.fromkeys(mismatch.hint for mismatch in mismatches)
+    return VolumeMismatch(
+        words[0] if len(words) == 1 else f"{len(words)} things do not fit the data:\n  " + "\n  ".join(words),
+        where=f"volume {', '.join(found)}" if len(found) == 1 else f"volumes {', '.join(found)}",
+        cause="\n".join(dict.fromkeys(mismatch.cause for mismatch in mismatches)),
+        hint="; ".join([*hints, _START_ANEW]),
+    )
+
+
+_SHOWN = {Reads.ITS_MAJOR: 1, Reads.NOT_NEWER: 2, Reads.ITS_OWN: 3}
+"""How many numbers of a version count."""
+
+
+def _readable(reads: Reads, data: str, image: str) -> bool:
+    """Whether a server of version `image` reads what version `data` wrote. What is not known is left to try."""
+    wrote, server = (_numbers(version)[: _SHOWN[reads]] for version in (data, image))
+    if not wrote or not server:
+        return True
+    return wrote <= server if reads is Reads.NOT_NEWER else wrote == server
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    found = re.search(r"\d+(?:\.\d+)*", text)
+    return tuple(int(number) for number in found[0].split(".")) if found else ()
+
+
+def _words(error: BaseException | None) -> Iterator[str]:
+    """What an exception says, and those that it comes from. No chain is as long as this looks."""
+    for _ in range(20):
+        if error is None:
+            return
+        yield str(error)
+        error = error.__cause__ or error.__context__

@@ -1,0 +1,123 @@
+"""How persistent services are at present."""
+
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from triton_env.errors import TritonError
+from triton_env.redaction import redacted
+from triton_env.runtimes.project import ProjectContainer
+from triton_env.runtimes.usage import Usage
+from triton_env.services import S3, SERVICES, Service
+from triton_env.threads import in_thread
+
+_ANSWER_TIMEOUT = 3.0
+"""Seconds that services get, all together, to answer when they are looked at."""
+_USAGE_TIMEOUT = 2.2
+"""Seconds that the engine gets meanwhile to tell what they use: old ones sample once in a second."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceStatus:
+    """A service as it is at present.
+
+    Attributes:
+        name: the service's name.
+        title: its name for people.
+        container: its container, running or not; None where there is none.
+        service: how it is reached; None where it does not run.
+        version: of the server, as it told itself; empty where it did not answer.
+        problem: why it cannot be used; empty where it can.
+        usage: what it uses; None where it does not run, or where the engine did not tell in time.
+    """
+
+    name: str
+    title: str
+    container: ProjectContainer | None = None
+    service: Service | None = field(default=None, repr=False)
+    version: str = ""
+    problem: str = ""
+    usage: Usage | None = None
+
+    @property
+    def healthy(self) -> bool:
+        """Whether it answered just now, with work done for a client."""
+        return not self.problem
+
+    @property
+    def state(self) -> str:
+        """The container's state in the engine's words: `running`, `exited`, ...; `absent` where there is none."""
+        return self.container.status if self.container else "absent"
+
+    @property
+    def uptime(self) -> float | None:
+        """Seconds since its container was started; None where it does not run."""
+        if self.container is None or not self.container.running or self.container.started is None:
+            return None
+        return (datetime.now(UTC) - self.container.started).total_seconds()
+
+
+def look_at(
+    containers: Mapping[str, ProjectContainer],
+    services: Mapping[str, Service],
+    measure: Callable[[ProjectContainer], Usage | None],
+) -> tuple[ServiceStatus, ...]:
+    """Look at every service and ask those that run, all at once. Takes `_ANSWER_TIMEOUT` seconds at most.
+
+    Args:
+        containers: by service name.
+        services: those that run, by name.
+        measure: tells what a container uses.
+    """
+    began = time.monotonic()
+    usages = {name: in_thread(measure, containers[name]) for name in services}
+    answers = {name: in_thread(_asked, service) for name, service in services.items()}
+    statuses: list[ServiceStatus] = []
+    for name, kind in SERVICES.items():
+        container, service = containers.get(name), services.get(name)
+        if container is None:
+            statuses.append(ServiceStatus(name, kind.title, problem="it has no container"))
+        elif service is None:
+            statuses.append(ServiceStatus(name, kind.title, container, problem=_why_not_running(container)))
+        else:
+            version, problem = _answer(answers[name], began + _ANSWER_TIMEOUT, container)
+            usage = _usage(usages[name], began + _USAGE_TIMEOUT)
+            statuses.append(ServiceStatus(name, kind.title, container, service, version, problem, usage))
+    return tuple(statuses)
+
+
+def _asked(service: Service) -> str:
+    """Ask a server for its version, as a client; raises whatever its driver raises."""
+    version = service.server_version()
+    if isinstance(service, S3):
+        # Its version comes from a page that says yes before S3 works.
+        service.client().head_bucket(Bucket=service.bucket)
+    return version
+
+
+def _answer(answer: "Future[str]", deadline: float, container: ProjectContainer) -> tuple[str, str]:
+    """The server's version, or why there is none."""
+    try:
+        return answer.result(max(0.0, deadline - time.monotonic())), ""
+    except TimeoutError as error:
+        # Drivers raise it as well, with words.
+        return "", str(error) or f"it did not answer within {_ANSWER_TIMEOUT:g} s"
+    except Exception as error:  # whatever its driver raises
+        secrets = (value for name, value in container.environment.items() if "PASSWORD" in name or "SECRET" in name)
+        lines = redacted(str(error), secrets).strip().splitlines()
+        return "", lines[0] if lines else type(error).__name__
+
+
+def _usage(usage: "Future[Usage | None]", deadline: float) -> Usage | None:
+    try:
+        return usage.result(max(0.0, deadline - time.monotonic()))
+    except (TimeoutError, TritonError):
+        return None
+
+
+def _why_not_running(container: ProjectContainer) -> str:
+    ended = "out of memory" if container.out_of_memory else f"exit code {container.exit_code}"
+    words = {"exited": f"it ended ({ended})", "restarting": f"it ends again and again ({ended})"}
+    return words.get(container.status, f"it is {container.status}")

@@ -1,0 +1,441 @@
+"""The commands on persistent services that run: shown, restarted, asked, and used by shells. One project for all."""
+
+import json
+import re
+import select
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from secrets import token_hex
+from typing import Any
+
+import boto3
+import psutil
+import psycopg
+import pytest
+import redis
+
+from faces.persistent_project import PASSWORD, PersistentProject, Terminal, until, variables
+from triton_env.cli import objects
+from triton_env.errors import UsageError
+from triton_env.services import SERVICES
+
+pytestmark = pytest.mark.docker
+
+
+@pytest.fixture(scope="module")
+def project(callers_choice: Mapping[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[PersistentProject]:
+    project = PersistentProject(tmp_path_factory.mktemp("project"), variables(callers_choice))
+    yield project
+    project.remove()
+
+
+@pytest.fixture(scope="module")
+def up(project: PersistentProject) -> Any:
+    """What `up --json` printed when it started all four."""
+    return project.json("up")
+
+
+@pytest.fixture(scope="module")
+def redis_url(up: Any) -> str:
+    return str(up["services"]["redis"]["url"])
+
+
+class TestUp:
+    def test_starts_all_four_and_leaves_them_running(self, project: PersistentProject, up: Any) -> None:
+        assert up["id"] == project.name
+        assert up["runtime"] == "docker"
+        assert up["started"] == list(SERVICES)
+        assert up["replaced"] == up["running"] == []
+        assert set(up["services"]) == set(SERVICES)
+        with psycopg.connect(up["services"]["postgres"]["url"]) as connection:
+            assert connection.execute("select 6 * 7").fetchone() == (42,)
+        assert up["environ"]["DATABASE_URL"] == up["services"]["postgres"]["url"]
+
+    def test_again_changes_nothing_and_says_so(self, project: PersistentProject, up: Any) -> None:
+        before = project.containers()
+        done = project.good("up")
+        assert "were running already." in done.stderr
+        assert "python -m triton_env down" in done.stderr
+        assert up["services"]["postgres"]["url"] in done.stdout
+        assert project.containers() == before
+
+    def test_starts_what_is_missing_alone(self, project: PersistentProject, up: Any, redis_url: str) -> None:
+        with redis.Redis.from_url(redis_url) as client:
+            client.set("kept", "yes")
+        before = project.containers()
+        project.engine.api.stop(before["redis"])
+        again = json.loads(project.invoked("up", "--json").stdout)
+        assert again["started"] == ["redis"]
+        assert again["running"] == [name for name in SERVICES if name != "redis"]
+        assert again["services"]["redis"]["url"] == redis_url
+        assert {name: each for name, each in project.containers().items() if name != "redis"} == {
+            name: each for name, each in before.items() if name != "redis"
+        }
+        with redis.Redis.from_url(redis_url) as client:
+            assert client.get("kept") == b"yes"
+
+    def test_a_changed_setting_is_applied_and_the_data_stays(
+        self, project: PersistentProject, up: Any, redis_url: str
+    ) -> None:
+        with redis.Redis.from_url(redis_url) as client:
+            client.set("before", "1")
+        changed = {"REDIS_PASSWORD": "another-pass-word"}
+        try:
+            again = project.json("up", "--services", "redis", environment=changed)
+            assert again["replaced"] == ["redis"]
+            assert "another-pass-word" in again["services"]["redis"]["url"]
+            # Without the setting: what the container was given counts.
+            assert project.good("redis-cli", "get", "before").stdout == "1\n"
+            assert "another-pass-word" in project.invoked("env", "--persistent").stdout
+        finally:
+            back = project.invoked("up", "--services", "redis", "--json")
+        assert json.loads(back.stdout)["replaced"] == ["redis"]
+
+
+class TestStatus:
+    def test_as_json(self, project: PersistentProject, up: Any) -> None:
+        data = project.json("status")
+        assert data["project"] == project.name
+        assert data["healthy"] is True
+        assert list(data["services"]) == list(SERVICES)
+        for name, service in data["services"].items():
+            assert service["state"] == "running"
+            assert service["healthy"] is True
+            assert service["problem"] is None
+            assert service["ports"] == up["services"][name]["ports"]
+            assert service["version"] == up["services"][name]["version"]
+            assert service["container"].startswith(f"{project.name}-")
+            assert service["uptime_seconds"] > 0
+            assert service["restarts"] == 0
+            assert 0 < service["memory_bytes"] < service["memory_limit_bytes"]
+            assert service["cpu_percent"] >= 0
+        assert data["services"]["redis"]["memory_limit_bytes"] == 256 * 1024**2
+
+    def test_as_a_table(self, project: PersistentProject, up: Any) -> None:
+        lines = project.invoked("status").stdout.splitlines()
+        for name, kind in SERVICES.items():
+            (line,) = (line for line in lines if line.startswith(kind.title))
+            assert " running " in line
+            assert " healthy " in line
+            assert str(up["services"][name]["port"]) in line
+
+    def test_a_service_that_hangs_is_unhealthy_whatever_docker_says(self, project: PersistentProject, up: Any) -> None:
+        identity = project.containers()["redis"]
+        project.engine.api.pause(identity)
+        try:
+            done = project.invoked("status", "--json")
+        finally:
+            project.engine.api.unpause(identity)
+        assert done.exit_code == 1
+        data = json.loads(done.stdout)
+        assert data["healthy"] is False
+        assert data["services"]["redis"]["problem"]
+        assert data["services"]["postgres"]["healthy"] is True
+
+    def test_one_that_runs_but_does_not_answer(self, project: PersistentProject, up: Any) -> None:
+        with redis.Redis.from_url(up["services"]["redis"]["url"]) as client:
+            client.config_set("requirepass", "unknown-to-all")
+            try:
+                done = project.invoked("status")
+            finally:
+                client.config_set("requirepass", "")
+        assert done.exit_code == 1
+        (line,) = (line for line in done.stdout.splitlines() if line.startswith("Redis"))
+        assert "unhealthy: " in line
+        assert " running " in line
+
+    def test_watch_prints_again_and_again(self, project: PersistentProject, up: Any) -> None:
+        process = project.begun("status", "--watch", "--json")
+        assert process.stdout is not None
+        try:
+            # Both at once: they wait most of the time.
+            with Terminal(project, "status", "--watch") as terminal:
+                terminal.read_until("S3 ")
+                terminal.read_until("S3 ")
+                terminal.write("\x03")
+                assert terminal.status() == 0
+            looks = [json.loads(process.stdout.readline()) for _ in range(2)]
+            process.send_signal(signal.SIGINT)
+            _, words = process.communicate()
+        finally:
+            process.kill()
+        assert process.returncode == 0
+        assert words == ""
+        assert looks[0]["healthy"]
+        first, second = (look["services"]["redis"]["uptime_seconds"] for look in looks)
+        assert second > first
+
+
+class TestRestart:
+    def test_clients_come_back_on_the_same_url(self, project: PersistentProject, up: Any, redis_url: str) -> None:
+        before = project.engine.api.inspect_container(project.containers()["redis"])["State"]["StartedAt"]
+        with redis.Redis.from_url(redis_url) as client:
+            client.set("over", "restart")
+            done = project.good("restart", "redis", "postgres")
+            assert "Redis answers again after " in done.stderr
+            assert "PostgreSQL answers again after " in done.stderr
+            assert done.stdout == ""
+            assert client.get("over") == b"restart"
+        with psycopg.connect(up["services"]["postgres"]["url"]) as connection:
+            assert connection.execute("select 1").fetchone() == (1,)
+        assert project.engine.api.inspect_container(project.containers()["redis"])["State"]["StartedAt"] > before
+
+    def test_s3_may_be_named_as_in_docker(self, project: PersistentProject, up: Any) -> None:
+        assert "localstack-1" in project.good("logs", "--tail", "1", "localstack").stdout
+        assert project.good("logs", "--tail", "1", "s3").stdout
+
+    @pytest.mark.parametrize("arguments", [["restart"], ["restart", "mongo"], ["logs", "mongo"], ["logs", "--tail=x"]])
+    def test_wrong_use(self, arguments: list[str], project: PersistentProject) -> None:
+        assert project.invoked(*arguments).exit_code == 2
+
+
+class TestLogs:
+    def test_are_those_of_the_services_without_passwords(self, project: PersistentProject, up: Any) -> None:
+        fail(up, f"select '{PASSWORD}' from nowhere")
+        done = project.good("logs", "--tail", "20", "postgres")
+        assert "from nowhere" in done.stdout
+        assert PASSWORD not in done.stdout
+        assert "redis" not in done.stdout
+        assert len(done.stdout.splitlines()) <= 20
+
+    def test_of_all(self, project: PersistentProject, up: Any) -> None:
+        written = project.good("logs", "--tail", "1").stdout
+        for name in ("postgres", "redis", "clickhouse", "localstack"):
+            assert f"{name}-1" in written
+
+    def test_can_be_followed_until_ctrl_c(self, project: PersistentProject, up: Any) -> None:
+        process = project.begun("logs", "-f", "--tail", "0", "postgres")
+        assert process.stdout is not None
+        try:
+            # Nothing tells when it has begun to follow.
+            until(lambda: psutil.Process(process.pid).children())
+            marked = False
+            for number in range(100):
+                fail(up, f"select marker_{number}")
+                if select.select([process.stdout], [], [], 0.5)[0]:
+                    marked = "marker_" in process.stdout.readline()
+                    break
+            assert marked
+            children = psutil.Process(process.pid).children(recursive=True)
+            process.send_signal(signal.SIGINT)
+            _, words = process.communicate(timeout=20)
+        finally:
+            process.kill()
+        assert process.returncode == 130
+        assert "Traceback" not in words
+        assert psutil.wait_procs(children, timeout=5)[1] == []
+
+
+def fail(up: Any, statement: str) -> None:
+    """Give PostgreSQL a statement that it logs since it cannot run it."""
+    with psycopg.connect(up["services"]["postgres"]["url"]) as connection, pytest.raises(psycopg.ProgrammingError):
+        connection.execute(statement)
+
+
+@pytest.mark.parametrize("command", ["logs", "logs -f", "status --watch --json"])
+def test_whoever_reads_may_stop(command: str, project: PersistentProject, up: Any) -> None:
+    # Nobody reads from the beginning.
+    script = f'{sys.executable} -m triton_env {command} | true; echo "${{PIPESTATUS[0]}}"'
+    done = subprocess.run(
+        ["bash", "-c", script], capture_output=True, text=True, env=project.variables, cwd=project.folder
+    )
+    assert done.stdout == "0\n"
+    assert done.stderr == ""
+
+
+class TestPsql:
+    def test_is_the_right_user_in_the_right_database(self, project: PersistentProject, up: Any) -> None:
+        done = project.good("psql", "-At", "-c", "select current_user || '@' || current_database()")
+        assert done.stdout == "triton_user@triton\n"
+
+    def test_reads_standard_input(self, project: PersistentProject, up: Any) -> None:
+        assert project.good("psql", "-qAt", input="select '{port:x}';\nselect 6 * 7;\n").stdout == "{port:x}\n42\n"
+
+    def test_its_exit_status_is_the_programs(self, project: PersistentProject, up: Any) -> None:
+        assert project.run("psql", "-v", "ON_ERROR_STOP=1", input="select bad;").returncode == 3
+
+    def test_its_own_help_comes_after_dashes(self, project: PersistentProject, up: Any) -> None:
+        assert "psql is the PostgreSQL interactive terminal" in project.good("psql", "--", "--help").stdout
+        assert "Usage: python -m triton_env psql" in project.good("psql", "--help").stdout
+
+    def test_the_password_is_no_argument(self, project: PersistentProject, up: Any) -> None:
+        # It waits for what to run.
+        process = project.begun("psql", stdin=subprocess.PIPE)
+        watched = psutil.Process(process.pid)
+        until(lambda: "psql" in watched.cmdline() and "exec" in watched.cmdline())
+        words = " ".join(watched.cmdline())
+        process.communicate()
+        assert process.returncode == 0
+        assert "PGPASSWORD" in words
+        assert PASSWORD not in words
+
+    def test_on_a_terminal(self, project: PersistentProject, up: Any) -> None:
+        with Terminal(project, "psql", "-qAt") as terminal:
+            terminal.read_until("triton=#")
+            terminal.write("select 'answer ' || 6 * 7;\n")
+            terminal.read_until("answer 42")
+            terminal.write("\\q\n")
+            assert terminal.status() == 0
+
+
+class TestRedisCli:
+    def test_arguments_and_standard_input(self, project: PersistentProject, up: Any) -> None:
+        assert project.good("redis-cli", "set", "greeting", "hello").stdout == "OK\n"
+        assert project.good("redis-cli", input="get greeting\n").stdout == "hello\n"
+
+    def test_a_lone_h_is_for_the_program(self, project: PersistentProject, up: Any) -> None:
+        assert project.good("redis-cli", "-h", "redis", "ping").stdout == "PONG\n"
+
+
+def test_clickhouse_client_runs_or_says_what_to_do_instead(project: PersistentProject, up: Any) -> None:
+    container = project.containers()["clickhouse"]
+    there = subprocess.run(["docker", "exec", container, "sh", "-c", "command -v clickhouse-client"]).returncode == 0
+    done = project.run("clickhouse-client", "--query", "select currentUser() || '@' || currentDatabase()")
+    if there:
+        assert (done.returncode, done.stdout) == (0, "default@triton\n")
+        return
+    assert done.returncode == 1
+    assert "has no clickhouse-client" in done.stderr
+    hint = done.stderr.partition("hint: ")[2].strip()
+    variables = re.search(r"eval .*", done.stderr)
+    assert variables
+    # What it says works as it stands.
+    script = f"{variables[0]}; {hint}".replace("python -m", f"{sys.executable} -m")
+    shown = subprocess.run(
+        ["bash", "-c", script], capture_output=True, text=True, env=project.variables, cwd=project.folder
+    )
+    assert shown.stdout.strip() == "1", shown.stderr
+
+
+class TestS3:
+    @pytest.fixture
+    def run(self, up: Any) -> Callable[..., int]:
+        """The commands that are built in, on the running server."""
+        client = boto3.session.Session("test", "test", region_name="us-east-1").client(
+            "s3", endpoint_url=up["services"]["s3"]["url"]
+        )
+        return lambda *words: objects.run(client, words)
+
+    @pytest.fixture
+    def bucket(self, run: Callable[..., int]) -> str:
+        bucket = f"s3://made-{token_hex(4)}"
+        assert run("mb", bucket) == 0
+        return bucket
+
+    @pytest.fixture
+    def tree(self, tmp_path: Path) -> Path:
+        (tmp_path / "tree" / "below").mkdir(parents=True)
+        (tmp_path / "tree" / "one.txt").write_text("one\n")
+        (tmp_path / "tree" / "below" / "two.txt").write_text("two\n")
+        return tmp_path / "tree"
+
+    def test_built_in_copies_and_lists(
+        self, run: Callable[..., int], bucket: str, tree: Path, capfdbinary: pytest.CaptureFixture[bytes]
+    ) -> None:
+        def output() -> str:
+            return capfdbinary.readouterr().out.decode()
+
+        assert run("ls") == 0
+        assert bucket.removeprefix("s3://") in output()
+        assert run("cp", str(tree / "one.txt"), f"{bucket}/first/") == 0
+        assert output() == f"copied: {tree}/one.txt to {bucket}/first/one.txt\n"
+        assert run("cp", str(tree), f"{bucket}/all", "--recursive") == 0
+        assert run("cp", f"{bucket}/first/one.txt", f"{bucket}/again") == 0
+        output()
+        assert run("cat", f"{bucket}/again") == 0
+        assert run("cp", f"{bucket}/all/below/two.txt", "-") == 0
+        assert output() == "one\ntwo\n"
+        assert run("ls", bucket) == 0
+        lines = [line.split() for line in output().splitlines()]
+        assert [line[-2:] for line in lines] == [["PRE", "all/"], ["PRE", "first/"], ["4", "again"]]
+        assert run("ls", f"{bucket}/all/", "--recursive") == 0
+        assert [line.split()[-1] for line in output().splitlines()] == ["all/below/two.txt", "all/one.txt"]
+        assert run("ls", f"{bucket}/no-such") == 1
+
+    def test_built_in_fetches(self, run: Callable[..., int], bucket: str, tree: Path, tmp_path: Path) -> None:
+        run("cp", str(tree), f"{bucket}/all/", "--recursive")
+        assert run("cp", f"{bucket}/all", str(tmp_path / "back"), "--recursive") == 0
+        assert (tmp_path / "back" / "below" / "two.txt").read_text() == "two\n"
+        assert run("cp", f"{bucket}/all/one.txt", str(tmp_path)) == 0
+        assert (tmp_path / "one.txt").read_text() == "one\n"
+
+    def test_built_in_removes(
+        self, run: Callable[..., int], bucket: str, tree: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        run("cp", str(tree), f"{bucket}/all", "--recursive")
+        run("cp", str(tree / "one.txt"), bucket)
+        assert run("rm", f"{bucket}/all", "--recursive") == 0
+        capsys.readouterr()
+        assert run("ls", bucket, "--recursive") == 0
+        assert [line.split()[-1] for line in capsys.readouterr().out.splitlines()] == ["one.txt"]
+        assert run("rm", f"{bucket}/one.txt") == 0
+        capsys.readouterr()
+        assert run("ls", bucket) == 0
+        assert capsys.readouterr().out == ""
+
+    @pytest.mark.parametrize(
+        "words",
+        ["sync a b", "cp a b", "cp a", "ls --what", "rm s3://only-a-bucket", "cat", "cat file", "cp - s3://bucket/"],
+    )
+    def test_wrong_use_of_what_is_built_in(self, words: str, run: Callable[..., int]) -> None:
+        with pytest.raises(UsageError) as caught:
+            run(*words.split())
+        assert caught.value.hint
+
+    def test_without_aws(self, project: PersistentProject, up: Any, tmp_path: Path, bucket: str) -> None:
+        nothing = {"PATH": str(tmp_path)}
+        project.good("s3", "cp", "-", f"{bucket}/piped", environment=nothing, input="from a pipe\n")
+        assert project.good("s3", "cat", f"{bucket}/piped", environment=nothing).stdout == "from a pipe\n"
+        failed = project.run("s3", "ls", "s3://no-such-bucket-here", environment=nothing)
+        assert failed.returncode == 1
+        assert "NoSuchBucket" in failed.stderr
+        assert "Traceback" not in failed.stderr
+
+    @pytest.mark.skipif(shutil.which("aws") is None, reason="there is no aws on this machine")
+    def test_with_aws(self, project: PersistentProject, up: Any, bucket: str) -> None:
+        # What is configured for other servers does no harm, nor does a proxy that leads nowhere.
+        elsewhere = {"AWS_PROFILE": "of-somebody-else", "AWS_ENDPOINT_URL_S3": "https://example.org"}
+        proxies = dict.fromkeys(("HTTP_PROXY", "http_proxy", "HTTPS_PROXY"), "http://127.0.0.1:9")
+        environment = elsewhere | proxies
+        project.good("s3", "cp", "-", f"{bucket}/piped", environment=environment, input="from a pipe\n")
+        assert project.good("s3", "cat", f"{bucket}/piped", environment=environment).stdout == "from a pipe\n"
+        # Of `aws` alone.
+        listed = project.good("s3", "ls", bucket, "--summarize", environment=environment).stdout
+        assert "Total Objects: 1" in listed
+
+    def test_without_arguments(self, project: PersistentProject) -> None:
+        assert project.invoked("s3").exit_code == 2
+
+
+class TestEnv:
+    def test_persistent(self, project: PersistentProject, up: Any) -> None:
+        done = project.good("env", "--persistent", "--format", "json")
+        assert json.loads(done.stdout) == up["environ"]
+        named = project.good("env", "--project", project.name, "--format", "json", environment={"TRITON_PROJECT": "no"})
+        assert json.loads(named.stdout) == up["environ"]
+
+    def test_falls_back_to_them_where_no_session_runs(self, project: PersistentProject, up: Any) -> None:
+        done = project.invoked("env", "--format", "json")
+        assert done.exit_code == 0
+        assert json.loads(done.stdout) == up["environ"]
+        assert project.name in done.stderr
+
+    def test_a_session_comes_first(self, project: PersistentProject, up: Any) -> None:
+        process = project.begun("serve", "--services", "redis", "--json")
+        assert process.stdout is not None
+        try:
+            session = json.loads(process.stdout.readline())["environ"]
+            assert json.loads(project.good("env", "--format", "json").stdout) == session
+            assert session["REDIS_URL"] != up["environ"]["REDIS_URL"]
+            persistent = project.invoked("env", "--persistent", "--format", "json")
+            assert json.loads(persistent.stdout) == up["environ"]
+        finally:
+            process.send_signal(signal.SIGTERM)
+            process.communicate()
+
+    def test_an_id_is_no_persistent_project(self, project: PersistentProject) -> None:
+        assert project.invoked("env", "--persistent", "--id", "x").exit_code == 2
