@@ -1,0 +1,50 @@
+"""Backup and restore of the services of a running environment, in one file.
+
+>>> from triton_env import backup
+>>> manifest = backup.create(env, "monday.backup")
+>>> backup.restore(env, "monday.backup", replace=True) == manifest
+True
+
+Everything goes over the services' own protocols, so that a backup of one runtime can be restored on another, and one of
+an older server to a newer one. Each service is saved by itself, one after another: where several have to agree with
+each other, let the application rest meanwhile.
+
+- PostgreSQL: roles, and all databases that are no templates, each as one snapshot. The order of texts is that of the
+  server where its locale is missing. Tablespaces are not saved.
+- ClickHouse: all databases but the server's own, with functions written in SQL. Each table is one snapshot. Users and
+  what tables of other servers hold are not saved.
+- Redis: all logical databases and functions. Keys are read one after another, so this is no snapshot.
+- S3: all buckets with all versions. Version ids and dates are new after a restore, since the API cannot set them, and
+  so is the ETag of an object that was uploaded in parts of another size than 8 MiB. Locks of objects are not saved.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from triton_env.backup.manifest import Manifest, Member, SavedService
+from triton_env.backup.steps import Report, Step
+
+if TYPE_CHECKING:
+    from triton_env.backup.creation import create, read_manifest, verify
+    from triton_env.backup.restoration import restore
+
+__all__ = [
+    "Manifest",
+    "Member",
+    "Report",
+    "SavedService",
+    "Step",
+    "create",
+    "read_manifest",
+    "restore",
+    "verify",
+]
+
+_HOME = {"create": "creation", "read_manifest": "creation", "verify": "creation", "restore": "restoration"}
+
+
+def __getattr__(name: str) -> Any:
+    # As in the package above: drivers and archives are loaded when they are used.
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)

@@ -1,0 +1,351 @@
+"""The archive file: a ZIP file with a manifest, checksums, and a seal over all of it.
+
+Any unzip program can list and unpack it. The ZIP comment, which is the end of the file, names the format and holds a
+SHA-256 of everything before it: a flipped byte anywhere, or a missing end, is found.
+"""
+
+import hashlib
+import io
+import json
+import os
+import re
+import stat
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from secrets import token_hex
+from typing import IO, Any
+
+from triton_env.backup.manifest import FORMAT, Manifest, Member
+from triton_env.errors import BackupFailed, RestoreFailed
+
+MANIFEST = "manifest.json"
+CHUNK = 1 << 20
+"""Bytes that are held at a time."""
+
+_SEAL = "triton-env backup, format {format}, sha256 {digest}"
+_SEAL_PATTERN = re.compile(rb"triton-env backup, format (\d{1,6}), sha256 ([0-9a-f]{64})")
+_DIGEST_LENGTH = 64
+_LEVEL = 3
+"""Of zlib: twice as fast as its default, for a few percent in size."""
+_DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, ValueError, KeyError, RuntimeError)
+"""What reading a damaged ZIP file may raise."""
+
+
+def check_free(path: Path, *, force: bool) -> None:
+    """See that an archive may be made at `path`.
+
+    Raises:
+        BackupFailed: it is a folder, or is there and `force` is not set.
+    """
+    if path.is_dir():
+        raise BackupFailed(f"{path} is a folder.", hint="name a file in it")
+    if not force and os.path.lexists(path):
+        raise BackupFailed(
+            f"{path} is there already, and was left as it is.",
+            hint="choose another name, or replace it with --force (force=True in Python)",
+        )
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """Turn what goes wrong in writing the archive `path` into our words."""
+    try:
+        yield
+    except OSError as error:
+        raise BackupFailed(
+            "The backup file could not be written.",
+            where=str(path),
+            cause=error.strerror or str(error),
+            hint=f"df -h {path.parent}; ls -ld {path.parent}",
+        ) from error
+
+
+class MemberWriter:
+    """Writes one member, and counts and hashes what goes through."""
+
+    def __init__(self, path: Path, stream: IO[bytes], on_bytes: Callable[[int], None]) -> None:
+        self._path = path
+        self._stream = stream
+        self._on_bytes = on_bytes
+        self._hash = hashlib.sha256()
+        self.size = 0
+
+    @property
+    def sha256(self) -> str:
+        """Of what was written so far."""
+        return self._hash.hexdigest()
+
+    def write(self, data: bytes) -> None:
+        """Append `data`.
+
+        Raises:
+            BackupFailed: the file cannot be written.
+        """
+        with _writing(self._path):
+            self._stream.write(data)
+        self._hash.update(data)
+        self.size += len(data)
+        self._on_bytes(len(data))
+
+
+class ArchiveWriter:
+    """Writes an archive beside its final place, where it appears only once it is complete.
+
+    Args:
+        path: the archive.
+        force: replace a file that is there.
+
+    Raises:
+        BackupFailed: it exists, or cannot be written.
+    """
+
+    def __init__(self, path: Path, *, force: bool) -> None:
+        self.path = path.absolute()
+        self._force = force
+        check_free(self.path, force=force)
+        self._partial = self.path.with_name(f"{self.path.name}.partial-{token_hex(4)}")
+        self._members: list[Member] = []
+        with _writing(self.path):
+            # It holds data: nobody else may read it, whatever the umask.
+            handle = os.open(self._partial, os.O_RDWR | os.O_CREAT | os.O_EXCL, stat.S_IRUSR | stat.S_IWUSR)
+        self._file = os.fdopen(handle, "w+b")
+        self._zip = zipfile.ZipFile(self._file, "w", zipfile.ZIP_DEFLATED, allowZip64=True, compresslevel=_LEVEL)
+
+    @property
+    def members(self) -> tuple[Member, ...]:
+        """What was written so far."""
+        return tuple(self._members)
+
+    @contextmanager
+    def member(
+        self, name: str, service: str, kind: str, on_bytes: Callable[[int], None] = lambda count: None
+    ) -> Iterator[MemberWriter]:
+        """Write a member of any size. One at a time.
+
+        Args:
+            name: its path in the archive.
+            service: the service that it belongs to.
+            kind: see `Member`.
+            on_bytes: told how many bytes were just written.
+        """
+        with self._zip.open(name, "w", force_zip64=True) as stream:
+            writer = MemberWriter(self.path, stream, on_bytes)
+            yield writer
+        self._members.append(Member(name, service, kind, writer.size, writer.sha256))
+
+    def add_json(self, name: str, service: str, kind: str, data: Any) -> None:
+        """Write a member that holds `data` as JSON."""
+        with self.member(name, service, kind) as writer:
+            writer.write(json.dumps(data, indent=1).encode())
+
+    def finish(self, manifest: Manifest) -> None:
+        """Add the manifest and the seal, read everything back, and put the file in its place.
+
+        Raises:
+            BackupFailed: it could not be written, or what was read is not what was written.
+        """
+        with _writing(self.path):
+            self._zip.writestr(MANIFEST, json.dumps(manifest.as_data(), indent=1))
+            self._zip.comment = _SEAL.format(format=manifest.format, digest="0" * _DIGEST_LENGTH).encode()
+            self._zip.close()
+            digest = _digest(self._file)
+            self._file.seek(-_DIGEST_LENGTH, os.SEEK_END)
+            self._file.write(digest.encode())
+            self._file.flush()
+            os.fsync(self._file.fileno())
+            self._file.close()
+        try:
+            with Archive(self._partial) as written:
+                written.check_members()
+        except RestoreFailed as error:
+            raise BackupFailed(
+                "The backup could not be read back as it was written, so it was removed.",
+                where=str(self.path),
+                cause=error.cause or error.what,
+                hint=f"check the disk: df -h {self.path.parent}",
+            ) from error
+        self._publish()
+
+    def abandon(self) -> None:
+        """Remove what was written; nothing where `finish` has succeeded. May be called again."""
+        with suppress(Exception):
+            # Closing the ZIP would write its end: to a full disk, for instance.
+            self._zip.fp = None
+        with suppress(OSError):
+            self._file.close()
+        self._partial.unlink(missing_ok=True)
+
+    def _publish(self) -> None:
+        with _writing(self.path):
+            if self._force:
+                self._partial.replace(self.path)
+            else:
+                self._publish_unless_there()
+            folder = os.open(self.path.parent, os.O_RDONLY)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
+
+    def _publish_unless_there(self) -> None:
+        try:
+            # Unlike a rename it replaces nothing, also when the file came meanwhile.
+            os.link(self._partial, self.path)
+        except FileExistsError:
+            check_free(self.path, force=False)
+            raise
+        except OSError:  # a file system without hard links
+            check_free(self.path, force=False)
+            self._partial.rename(self.path)
+        else:
+            self._partial.unlink()
+
+
+class Archive:
+    """An archive that is there, opened for reading. Use it in a `with` block.
+
+    Raises:
+        RestoreFailed: it cannot be read, is no archive of ours, or is of a newer format.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path.absolute()
+        try:
+            self._file = self.path.open("rb")
+        except OSError as error:
+            raise RestoreFailed(
+                "The backup cannot be read.", where=str(self.path), cause=error.strerror or str(error)
+            ) from error
+        try:
+            self._zip = self._opened()
+            self._check_seal()
+            self.manifest = self._manifest()
+        except BaseException:
+            self._file.close()
+            raise
+
+    def __enter__(self) -> "Archive":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._zip.close()
+        self._file.close()
+
+    def check_members(self, on_bytes: Callable[[int], None] = lambda count: None) -> None:
+        """Read everything and compare it with the checksums.
+
+        Raises:
+            RestoreFailed: something differs.
+        """
+        names = [name for name in self._zip.namelist() if name != MANIFEST]
+        if sorted(names) != sorted(member.name for member in self.manifest.members):
+            raise self._damaged("its list of files is not that of its manifest")
+        for member in self.manifest.members:
+            digest = hashlib.sha256()
+            size = 0
+            with self.member(member.name) as stream:
+                while data := stream.read(CHUNK):
+                    digest.update(data)
+                    size += len(data)
+                    on_bytes(len(data))
+            if (size, digest.hexdigest()) != (member.size, member.sha256):
+                raise self._damaged(f"the checksum of {member.name} is wrong")
+
+    @contextmanager
+    def member(self, name: str) -> Iterator[IO[bytes]]:
+        """Read a member.
+
+        Raises:
+            RestoreFailed: it is missing or damaged.
+        """
+        try:
+            stream = self._zip.open(name)
+        except _DAMAGED as error:
+            raise self._damaged(str(error)) from error
+        with stream:
+            yield io.BufferedReader(_Translated(stream, self._damaged), CHUNK)
+
+    def read_json(self, name: str) -> Any:
+        """The data of a member that holds JSON."""
+        with self.member(name) as stream:
+            return json.loads(stream.read())
+
+    def _opened(self) -> zipfile.ZipFile:
+        try:
+            return zipfile.ZipFile(self._file)
+        except _DAMAGED as error:
+            self._file.seek(0)
+            begins_well = self._file.read(4) == b"PK\x03\x04"
+            if begins_well:
+                raise self._damaged(f"its end is missing or damaged ({error})") from error
+            raise self._foreign() from error
+
+    def _check_seal(self) -> None:
+        match = _SEAL_PATTERN.fullmatch(self._zip.comment)
+        if match is None:
+            raise self._foreign()
+        # Before anything else is read: a newer format may do everything otherwise.
+        if int(match[1]) > FORMAT:
+            raise RestoreFailed(
+                f"The backup has format {int(match[1])}, and this version reads no newer one than {FORMAT}.",
+                where=str(self.path),
+                hint="pip install --upgrade triton-env",
+            )
+        if _digest(self._file).encode() != match[2]:
+            raise self._damaged("its checksum is wrong")
+
+    def _manifest(self) -> Manifest:
+        try:
+            with self._zip.open(MANIFEST) as stream:
+                manifest = Manifest.from_data(json.load(stream))
+        except (*_DAMAGED, TypeError, AttributeError) as error:
+            raise self._damaged(f"its manifest cannot be read ({error})") from error
+        return manifest
+
+    def _damaged(self, cause: str) -> RestoreFailed:
+        return RestoreFailed(
+            "The backup is damaged or cut short.",
+            where=str(self.path),
+            cause=cause,
+            hint="use another backup: nothing can be restored from this one",
+        )
+
+    def _foreign(self) -> RestoreFailed:
+        return RestoreFailed(
+            "This file is no backup of triton-env.",
+            where=str(self.path),
+            hint="backups are made with: python -m triton_env backup FILE",
+        )
+
+
+class _Translated(io.RawIOBase):
+    """What goes wrong in reading a member, in our words."""
+
+    def __init__(self, stream: IO[bytes], damaged: Callable[[str], RestoreFailed]) -> None:
+        self._stream = stream
+        self._damaged = damaged
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        try:
+            data = self._stream.read(len(buffer))
+        except _DAMAGED as error:
+            raise self._damaged(str(error)) from error
+        buffer[: len(data)] = data
+        return len(data)
+
+
+def _digest(file: IO[bytes]) -> str:
+    """SHA-256 of everything but the digest at the end."""
+    left = file.seek(0, os.SEEK_END) - _DIGEST_LENGTH
+    file.seek(0)
+    digest = hashlib.sha256()
+    while left > 0 and (data := file.read(min(CHUNK, left))):
+        digest.update(data)
+        left -= len(data)
+    return digest.hexdigest()

@@ -1,0 +1,113 @@
+"""Making backups, and looking into them."""
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+
+from triton_env import interrupts
+from triton_env._version import __version__
+from triton_env.backup import clickhouse, postgres, redis, s3
+from triton_env.backup.archive import Archive, ArchiveWriter
+from triton_env.backup.base import RunsPrograms, Saver
+from triton_env.backup.manifest import Manifest, SavedService
+from triton_env.backup.steps import Meter, Report, Step, silent
+from triton_env.environment import TritonEnvironment
+from triton_env.errors import BackupFailed, TritonError
+
+_SAVERS: Mapping[str, Saver] = {
+    "postgres": postgres.save,
+    "clickhouse": clickhouse.save,
+    "redis": redis.save,
+    "s3": s3.save,
+}
+
+
+def create(
+    env: TritonEnvironment,
+    path: str | Path,
+    *,
+    services: Sequence[str] | None = None,
+    force: bool = False,
+    report: Report = silent,
+) -> Manifest:
+    """Save what the services hold to one file, readable by its owner alone.
+
+    The file appears when it is complete and was read back. Nothing is left of a backup that fails or is broken off.
+
+    Args:
+        env: a running environment.
+        path: the file to make.
+        services: which services; by default all of the environment.
+        force: replace a file that is there.
+        report: called with each step.
+
+    Returns:
+        What the backup holds.
+
+    Raises:
+        BackupFailed: the file exists or cannot be written, or a service cannot be read.
+        UnknownService, ServiceNotSelected, NotStarted: there is no such running service.
+    """
+    wanted = {name: env.service(name) for name in services or env.services}
+    found = {name: wanted[name] for name in env.services if name in wanted}
+    writer = ArchiveWriter(Path(path), force=force)
+    try:
+        saved: dict[str, SavedService] = {}
+        for name, service in found.items():
+            meter = Meter(name, report)
+            try:
+                saved[name] = _SAVERS[name](service, programs_of(env, name), writer, meter)
+            except TritonError:
+                raise
+            except Exception as error:
+                raise BackupFailed(
+                    f"{service.title} could not be saved.",
+                    where=f"{service.host}:{service.port}",
+                    cause=str(error) or type(error).__name__,
+                ) from error
+            meter.end(f"saved: {', '.join(saved[name].contents) or 'nothing'}")
+        report(Step("", "reading it back"))
+        manifest = Manifest(
+            tool=__version__,
+            created=datetime.now(UTC).isoformat(timespec="seconds"),
+            runtime=env.runtime,
+            services=saved,
+            members=writer.members,
+        )
+        writer.finish(manifest)
+    finally:
+        with interrupts.shielded():
+            writer.abandon()
+    return manifest
+
+
+def read_manifest(path: str | Path) -> Manifest:
+    """What a backup holds. Its checksum is checked, its members are not.
+
+    Raises:
+        RestoreFailed: it cannot be read, is damaged, of a newer format, or no backup at all.
+    """
+    with Archive(Path(path)) as archive:
+        return archive.manifest
+
+
+def verify(path: str | Path, *, report: Report = silent) -> Manifest:
+    """Read all of a backup and compare it with its checksums.
+
+    Returns:
+        What it holds.
+
+    Raises:
+        RestoreFailed: it cannot be read, is damaged, of a newer format, or no backup at all.
+    """
+    with Archive(Path(path)) as archive:
+        meter = Meter("", report)
+        meter.begin("checking")
+        archive.check_members(meter.count)
+        return archive.manifest
+
+
+def programs_of(env: TritonEnvironment, service: str) -> RunsPrograms:
+    """How to run programs beside the server of a service."""
+    return partial(env.program, service)

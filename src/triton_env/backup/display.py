@@ -1,0 +1,100 @@
+"""Shows a backup or restore as it happens, on standard error: live on a terminal, a line per service elsewhere."""
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+from triton_env.backup.steps import Report, Step, silent
+
+_UNITS = ("bytes", "kB", "MB", "GB", "TB")
+_REFRESH = 10
+"""Times a second that a terminal is drawn."""
+
+
+@contextmanager
+def shown(mode: str) -> Iterator[Report]:
+    """Show steps while the block runs.
+
+    Args:
+        mode: `live`, `plain`, `off`, or `auto`: live where standard error is a terminal that can draw.
+
+    Yields:
+        What to report them to.
+    """
+    if mode == "off":
+        yield silent
+    elif mode == "live" or (mode == "auto" and _can_draw()):
+        with _live() as report:
+            yield report
+    else:
+        yield _Plain()
+
+
+def size(count: int) -> str:
+    """A number of bytes in words: "20.9 MB"."""
+    value = float(count)
+    for unit in _UNITS[:-1]:
+        if value < 1000:
+            return f"{value:.1f} {unit}" if unit != _UNITS[0] else f"{count} {unit}"
+        value /= 1000
+    return f"{value:.1f} {_UNITS[-1]}"
+
+
+class _Plain:
+    """One line when a service is done."""
+
+    def __init__(self) -> None:
+        self._began = time.monotonic()
+
+    def __call__(self, step: Step) -> None:
+        if step.done:
+            seconds, self._began = time.monotonic() - self._began, time.monotonic()
+            # A standard error that is gone may not end a backup.
+            with suppress(OSError, ValueError):
+                sys.stderr.write(f"triton-env: {_finished(step, seconds)}\n")
+                sys.stderr.flush()
+
+
+@contextmanager
+def _live() -> Iterator[Report]:
+    from rich.console import Console
+
+    console = Console(stderr=True, force_terminal=True, force_jupyter=False, highlight=False)
+    began = time.monotonic()
+    with console.status(
+        "", refresh_per_second=_REFRESH, spinner="dots" if not console.options.ascii_only else "line"
+    ) as status:
+
+        def report(step: Step) -> None:
+            nonlocal began
+            if step.done:
+                seconds, began = time.monotonic() - began, time.monotonic()
+                console.print(f"triton-env: {_finished(step, seconds)}", markup=False)
+            else:
+                from rich.text import Text
+
+                amount = f"  {size(step.size)}" if step.size else ""
+                status.update(Text.assemble((_title(step.service), "bold"), f" {step.words}", (amount, "dim")))
+
+        yield report
+
+
+def _finished(step: Step, seconds: float) -> str:
+    amount = f"{size(step.size)} in " if step.size else ""
+    return f"{_title(step.service)} {step.words} ({amount}{seconds:.1f} s)"
+
+
+def _title(service: str) -> str:
+    from triton_env.services import SERVICES
+
+    return SERVICES[service].title if service in SERVICES else service
+
+
+def _can_draw() -> bool:
+    if not sys.stderr.isatty():
+        return False
+    # Rich takes a while to load, and is only needed on a terminal.
+    from rich.console import Console
+
+    return not Console(stderr=True).is_dumb_terminal

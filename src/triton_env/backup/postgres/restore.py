@@ -1,0 +1,231 @@
+"""Restoring PostgreSQL."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from secrets import token_hex
+from typing import Any
+
+import psycopg
+from psycopg import errors, sql
+
+from triton_env.backup.archive import Archive
+from triton_env.backup.base import PREFIX, HalfApplied, RunsPrograms
+from triton_env.backup.postgres import catalog
+from triton_env.backup.postgres.dump import INDEX
+from triton_env.backup.postgres.tools import pg_restore
+from triton_env.backup.programs import ProgramFailed, feed
+from triton_env.backup.steps import Meter
+from triton_env.errors import RestoreFailed
+from triton_env.services import Postgres, Service
+
+_SWAP_TRIES = 20
+"""How often to take databases away from clients that connect again at once."""
+
+_ALWAYS_THERE = "postgres"
+_MAINTENANCE = "template1"
+"""The database to be connected to while all others are renamed; new ones are copies of template0."""
+
+_OTHERS = "select datname from pg_database where not datistemplate and datallowconn"
+_FILLED = """
+select exists (select from pg_class c join pg_namespace n on n.oid = c.relnamespace
+               where n.nspname !~ '^(pg_|information_schema$)'
+                 and not exists (select from pg_depend where objid = c.oid and deptype = 'e'))
+    or exists (select from pg_proc p join pg_namespace n on n.oid = p.pronamespace
+               where n.nspname !~ '^(pg_|information_schema$)'
+                 and not exists (select from pg_depend where objid = p.oid and deptype = 'e'))
+    or exists (select from pg_type t join pg_namespace n on n.oid = t.typnamespace
+               where n.nspname !~ '^(pg_|information_schema$)'
+                 and not exists (select from pg_depend where objid = t.oid and deptype in ('e', 'i')))
+    or exists (select from pg_namespace where nspname !~ '^(pg_|information_schema$|public$)')
+    or exists (select from pg_largeobject_metadata)
+"""
+
+
+class PostgresRestorer:
+    """Restores PostgreSQL; see `Restorer`.
+
+    Databases that are not in the backup are dropped. Roles are created or changed, never dropped, and the user of the
+    running server is left alone: its password is that of this environment.
+    """
+
+    def __init__(self, service: Service, program: RunsPrograms, archive: Archive, meter: Meter) -> None:
+        assert isinstance(service, Postgres)
+        self._service = service
+        self._program = program
+        self._archive = archive
+        self._meter = meter
+        self._index: dict[str, Any] = archive.read_json(INDEX)
+        self._mark = PREFIX + token_hex(4)
+        # By the name in the end.
+        self._staged = {
+            database["name"]: f"{self._mark}_new_{number}" for number, database in enumerate(self._index["databases"])
+        }
+        self._made: set[str] = set()
+        self._new_roles: list[str] = []
+
+    def check(self) -> None:
+        with self._admin() as connection:
+            version = connection.info.server_version
+            known = {name for (name,) in connection.execute("select name from pg_available_extensions").fetchall()}
+        if version // 10000 < self._index["version"] // 10000:
+            raise RestoreFailed(
+                f"The backup is of PostgreSQL {self._index['version'] // 10000}, and the server is older: "
+                f"{version // 10000}.",
+                where=f"{self._service.host}:{self._service.port}",
+                hint=f"set POSTGRES_IMAGE=postgres:{self._index['version'] // 10000}-alpine or newer",
+            )
+        for database in self._index["databases"]:
+            if missing := sorted(set(database["extensions"]) - known):
+                raise RestoreFailed(
+                    f"The server lacks extensions of the database {database['name']}: {', '.join(missing)}.",
+                    where=f"{self._service.host}:{self._service.port}",
+                    hint="restore to a server that has them, for example another POSTGRES_IMAGE",
+                )
+
+    def present(self) -> list[str]:
+        found = []
+        with self._admin() as connection:
+            names = [name for (name,) in connection.execute(f"{_OTHERS} order by 1").fetchall()]
+        for name in names:
+            if name not in (self._service.database, _ALWAYS_THERE) or self._is_filled(name):
+                found.append(f"the database {name}")
+        return found
+
+    def stage(self) -> None:
+        with self._admin() as connection:
+            self._create_roles(connection)
+            for database in self._index["databases"]:
+                self._load(connection, database)
+
+    def swap(self) -> None:
+        self._meter.begin("taking over")
+        with self._admin() as connection:
+            there = {name for (name,) in connection.execute(_OTHERS).fetchall()}
+            old = {name: f"{self._mark}_old_{number}" for number, name in enumerate(sorted(there & set(self._staged)))}
+            self._rename(connection, old)
+            self._made.clear()
+            self._new_roles.clear()
+            kept = {*self._staged, self._service.database, _ALWAYS_THERE}
+            superfluous = {*old.values(), *(there - kept - set(self._staged.values()))}
+            own = {self._service.database} - set(self._staged)
+            if own and own & there:
+                # Not in the backup, and yet clients of this environment expect it: an empty one.
+                superfluous |= own
+            try:
+                for name in sorted(superfluous):
+                    self._drop(connection, name)
+                for name in own:
+                    connection.execute(sql.SQL("create database {} template template0").format(sql.Identifier(name)))
+            except psycopg.Error as error:
+                names = ", ".join(sorted(superfluous))
+                raise HalfApplied(f"it was restored, but not all of these databases are dropped: {names}") from error
+
+    def discard(self) -> None:
+        if not self._made and not self._new_roles:
+            return
+        with self._admin() as connection:
+            for name in sorted(self._made):
+                self._drop(connection, name)
+                self._made.discard(name)
+            while self._new_roles:
+                connection.execute(sql.SQL("drop role if exists {}").format(sql.Identifier(self._new_roles[-1])))
+                self._new_roles.pop()
+
+    @contextmanager
+    def _admin(self) -> Iterator["psycopg.Connection[Any]"]:
+        connection = self._service.connect(
+            dbname=_MAINTENANCE, autocommit=True, application_name=self._mark, options="-c statement_timeout=0"
+        )
+        try:
+            yield connection
+        finally:
+            connection.close()
+
+    def _create_roles(self, connection: "psycopg.Connection[Any]") -> None:
+        """Those that own or may use something have to exist before it does."""
+        there = {name for (name,) in connection.execute("select rolname from pg_roles").fetchall()}
+        for role in self._index["roles"]:
+            if role["name"] not in there:
+                self._new_roles.append(role["name"])
+                connection.execute(catalog.create_role(role["name"]))
+        for statement in catalog.new_role_statements(self._index, self._new_roles):
+            connection.execute(statement)
+
+    def _load(self, connection: "psycopg.Connection[Any]", database: dict[str, Any]) -> None:
+        name = self._staged[database["name"]]
+        self._meter.begin(f"database {database['name']}")
+        self._made.add(name)
+        self._create(connection, database, name)
+        with self._archive.member(database["member"]) as stream:
+            try:
+                feed(pg_restore(self._service, self._program, name, self._mark), stream, self._meter.count)
+            except ProgramFailed as error:
+                raise RestoreFailed(
+                    f"The PostgreSQL database {database['name']} could not be restored.",
+                    where=f"pg_restore at {self._service.host}:{self._service.port}",
+                    cause=str(error),
+                ) from error
+        if database["public_may_create"]:
+            # Before 15 that is the default, and pg_dump says nothing about defaults.
+            with self._service.connect(dbname=name, autocommit=True) as inside:
+                inside.execute("grant create on schema public to public")
+
+    def _create(self, connection: "psycopg.Connection[Any]", database: dict[str, Any], name: str) -> None:
+        """With the locale that it had, where this server has it too; else in the server's own."""
+        statement = sql.SQL("create database {} template template0 encoding {}").format(
+            sql.Identifier(name), sql.Literal(database["encoding"])
+        )
+        if database["provider"] == "c":
+            locale = sql.SQL(" lc_collate {} lc_ctype {}").format(
+                sql.Literal(database["collate"]), sql.Literal(database["ctype"])
+            )
+            if connection.info.server_version >= 150000:
+                locale += sql.SQL(" locale_provider libc")
+            try:
+                connection.execute(statement + locale)
+            except (errors.InvalidParameterValue, errors.WrongObjectType, errors.ObjectNotInPrerequisiteState):
+                pass
+            else:
+                return
+        connection.execute(statement)
+
+    def _rename(self, connection: "psycopg.Connection[Any]", old: dict[str, str]) -> None:
+        """All in one transaction: either every name means the new database, or none does."""
+        for tries_left in reversed(range(_SWAP_TRIES)):
+            try:
+                with connection.transaction():
+                    rows = connection.execute("select rolname from pg_roles where rolvaliduntil is not null").fetchall()
+                    expiring = frozenset(name for (name,) in rows)
+                    for statement in catalog.role_statements(self._index, self._service.user, self._staged, expiring):
+                        connection.execute(statement)
+                    for database in self._index["databases"]:
+                        name = database["name"]
+                        for statement in catalog.database_statements(database, self._staged[name]):
+                            connection.execute(statement)
+                    for before, after in (*old.items(), *((new, name) for name, new in self._staged.items())):
+                        self._disconnect(connection, before)
+                        connection.execute(
+                            sql.SQL("alter database {} rename to {}").format(
+                                sql.Identifier(before), sql.Identifier(after)
+                            )
+                        )
+            except errors.ObjectInUse:
+                if tries_left == 0:
+                    raise
+            else:
+                return
+
+    def _is_filled(self, name: str) -> bool:
+        with self._service.connect(dbname=name, autocommit=True) as connection:
+            row = connection.execute(_FILLED).fetchone()
+            return bool(row and row[0])
+
+    def _drop(self, connection: "psycopg.Connection[Any]", name: str) -> None:
+        self._disconnect(connection, name)
+        # Publications' slots and the like would keep it; what a client holds is broken off.
+        with suppress(errors.InvalidCatalogName):
+            connection.execute(sql.SQL("drop database if exists {} with (force)").format(sql.Identifier(name)))
+
+    @staticmethod
+    def _disconnect(connection: "psycopg.Connection[Any]", name: str) -> None:
+        connection.execute("select pg_terminate_backend(pid) from pg_stat_activity where datname = %s", (name,))

@@ -1,0 +1,28 @@
+"""pg_dump and pg_restore, run where the server's distribution is."""
+
+from triton_env.backup.base import RunsPrograms
+from triton_env.model import Program
+from triton_env.services import Postgres
+
+# Tablespaces are folders of one machine.
+_COMMON = ("--no-password", "--no-tablespaces", "--host={host}", "--port={port:postgres}")
+
+
+def pg_dump(service: Postgres, program: RunsPrograms, database: str, label: str) -> Program:
+    """Writes an archive of `database` to standard output. `label` names its connections."""
+    return program(
+        # Not compressed: the backup does that, and not every pg_restore is built with the same libraries.
+        # Quoted names: a newer server may have more reserved words.
+        ("pg_dump", *_COMMON, "--format=custom", "--compress=0", "--quote-all-identifiers"),
+        # Any name is taken literally here; --dbname would read one with "=" as a connection string.
+        _environment(service, label) | {"PGDATABASE": database},
+    )
+
+
+def pg_restore(service: Postgres, program: RunsPrograms, database: str, label: str) -> Program:
+    """Reads an archive from standard input into `database`, whose name is one of ours."""
+    return program(("pg_restore", *_COMMON, "--exit-on-error", f"--dbname={database}"), _environment(service, label))
+
+
+def _environment(service: Postgres, label: str) -> dict[str, str]:
+    return {"PGUSER": service.user, "PGPASSWORD": service.password, "PGAPPNAME": label, "PGCONNECT_TIMEOUT": "30"}

@@ -1,0 +1,87 @@
+"""Redis as it is on the wire: commands in pipelines, replies as the server sent them."""
+
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from triton_env.services import Redis
+
+if TYPE_CHECKING:
+    import redis
+
+Command = tuple[Any, ...]
+
+KEYS = 1000
+"""Keys, and elements of a collection, that are asked for at once."""
+
+
+class Connection:
+    """One logical database. Use it in a `with` block."""
+
+    def __init__(self, service: Redis, number: int) -> None:
+        from redis.backoff import NoBackoff
+        from redis.retry import Retry
+
+        # No second try of its own: it would write things twice. And no decoding of any kind: scores and ids stay what
+        # they are.
+        retry = Retry(NoBackoff(), 0)
+        self._client: redis.Redis = service.client(
+            db=number, protocol=2, decode_responses=False, retry=retry, socket_timeout=600
+        )
+        self._client.response_callbacks.clear()
+
+    def __enter__(self) -> "Connection":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._client.close()
+
+    def ask(self, *command: Any) -> Any:
+        """Send one command and return its reply."""
+        return self._client.execute_command(*command)  # type: ignore[no-untyped-call]
+
+    def ask_all(self, commands: Iterable[Command]) -> list[Any]:
+        """Send commands together and return their replies."""
+        pipeline = self._client.pipeline(transaction=False)
+        for command in commands:
+            pipeline.execute_command(*command)  # type: ignore[no-untyped-call]
+        replies: list[Any] = pipeline.execute()
+        return replies
+
+    def at_once(self, commands: Iterable[Command]) -> None:
+        """Send commands as one transaction: nobody sees a state in between."""
+        pipeline = self._client.pipeline(transaction=True)
+        for command in commands:
+            pipeline.execute_command(*command)  # type: ignore[no-untyped-call]
+        pipeline.execute()
+
+    def knows(self, command: str) -> bool:
+        """Whether the server has this command."""
+        (about,) = self.ask("COMMAND", "INFO", command)
+        return bool(about)
+
+    def scan(self, command: str, *key: bytes) -> Iterator[list[bytes]]:
+        """What SCAN, HSCAN, SSCAN or ZSCAN finds, some at a time."""
+        cursor = b"0"
+        while True:
+            cursor, found = self.ask(command, *key, cursor, "COUNT", KEYS)
+            if found:
+                yield found
+            if cursor == b"0":
+                return
+
+
+def used_databases(service: Redis) -> list[int]:
+    """The numbers of the logical databases that hold keys."""
+    with Connection(service, 0) as connection:
+        lines = connection.ask("INFO", "keyspace").decode().split()
+    return sorted(int(line.partition(":")[0].removeprefix("db")) for line in lines if line.startswith("db"))
+
+
+def functions(connection: Connection) -> list[bytes]:
+    """The code of each library of functions; none where the server knows no functions."""
+    if not connection.knows("FUNCTION"):
+        return []
+    libraries = [
+        dict(zip(fields[::2], fields[1::2], strict=True)) for fields in connection.ask("FUNCTION", "LIST", "WITHCODE")
+    ]
+    return [library[b"library_code"] for library in libraries]

@@ -1,0 +1,178 @@
+"""Saving Redis.
+
+Values are read by the commands of their type. What DUMP gives would be shorter, but only the server that made it, or a
+newer one of the same project, can read it; it is used for types of modules alone.
+"""
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from triton_env.backup.archive import ArchiveWriter
+from triton_env.backup.base import RunsPrograms
+from triton_env.backup.manifest import SavedService
+from triton_env.backup.records import Record, write_record
+from triton_env.backup.redis.connection import KEYS, Command, Connection, functions, used_databases
+from triton_env.backup.redis.streams import stream_records
+from triton_env.backup.steps import Meter
+from triton_env.services import Redis, Service
+
+FUNCTIONS = "redis/functions.records"
+PIECE = 1 << 20
+"""Bytes of a string that are read at once, and of a key that is read in one go."""
+
+_WHOLE: dict[bytes, Command] = {
+    b"string": ("GET",),
+    b"hash": ("HGETALL",),
+    b"list": ("LRANGE", 0, -1),
+    b"set": ("SMEMBERS",),
+    b"zset": ("ZRANGE", 0, -1, "WITHSCORES"),
+}
+"""The command that reads a whole value; the key comes second."""
+_SCANS = {b"hash": "HSCAN", b"set": "SSCAN", b"zset": "ZSCAN"}
+
+
+def save(service: Service, program: RunsPrograms, archive: ArchiveWriter, meter: Meter) -> SavedService:
+    """Save all logical databases and the functions; see `Saver`.
+
+    Keys are read by SCAN, some at a time: what changes meanwhile is saved as it was before or as it is after.
+
+    Raises:
+        redis.RedisError: the server does not answer.
+    """
+    assert isinstance(service, Redis)
+    numbers = used_databases(service)
+    notes: list[str] = []
+    for number in numbers:
+        meter.begin(f"database {number}")
+        with (
+            Connection(service, number) as connection,
+            archive.member(f"redis/database-{number}.records", service.name, "keys", meter.count) as stream,
+        ):
+            for record in _Keys(connection, notes).records():
+                write_record(stream, record)
+    with (
+        Connection(service, 0) as connection,
+        archive.member(FUNCTIONS, service.name, "functions", meter.count) as stream,
+    ):
+        for code in functions(connection):
+            write_record(stream, Record({}, (code,)))
+    return SavedService(service.server_version(), tuple(map(str, numbers)), tuple(notes))
+
+
+class _Keys:
+    """The keys of one logical database, as records.
+
+    A record's header has `t`, the type; its first part is the key. `more` marks one that goes on with the key before.
+    `e` is when the key expires, in milliseconds since 1970, in its last record.
+    """
+
+    def __init__(self, connection: Connection, notes: list[str]) -> None:
+        self._connection = connection
+        self._notes = notes
+        self._knows_expiry = connection.knows("PEXPIRETIME")
+        self._knows_fields = connection.knows("HPEXPIRETIME")
+
+    def records(self) -> Iterator[Record]:
+        for keys in self._connection.scan("SCAN"):
+            small: list[tuple[bytes, bytes, dict[str, Any]]] = []
+            size = 0
+            for key, kind, expiry, usage in self._looked_at(keys):
+                if kind in _WHOLE and usage <= PIECE:
+                    small.append((key, kind, expiry))
+                    size += usage
+                    if size > PIECE:
+                        yield from self._read_whole(small)
+                        small, size = [], 0
+                else:
+                    yield from self._read_in_pieces(key, kind, expiry)
+            yield from self._read_whole(small)
+
+    def _looked_at(self, keys: list[bytes]) -> Iterator[tuple[bytes, bytes, dict[str, Any], int]]:
+        """Each key that is still there, with its type, expiry and size in memory."""
+        expiry = "PEXPIRETIME" if self._knows_expiry else "PTTL"
+        commands = [command for key in keys for command in (("TYPE", key), (expiry, key), ("MEMORY", "USAGE", key))]
+        now = time.time_ns() // 1_000_000
+        replies = self._connection.ask_all(commands)
+        for key, kind, at, usage in zip(keys, replies[::3], replies[1::3], replies[2::3], strict=True):
+            if kind != b"none" and usage is not None:
+                moment = {} if at < 0 else {"e": at if self._knows_expiry else now + at}
+                yield key, kind, moment, usage
+
+    def _read_whole(self, small: list[tuple[bytes, bytes, dict[str, Any]]]) -> Iterator[Record]:
+        """Values that are small, many at a time."""
+        commands = [(_WHOLE[kind][0], key, *_WHOLE[kind][1:]) for key, kind, _ in small]
+        replies = self._connection.ask_all(commands)
+        hashes = [(key, value[::2]) for (key, kind, _), value in zip(small, replies, strict=True) if kind == b"hash"]
+        moments = self._field_expiries(hashes)
+        for (key, kind, expiry), value in zip(small, replies, strict=True):
+            if (not value and kind != b"string") or value is None:
+                continue  # gone meanwhile
+            parts = (value,) if kind == b"string" else value
+            fields = moments.get(key)
+            if fields is None:
+                yield Record({"t": kind.decode()} | expiry, (key, *parts))
+            else:
+                yield Record({"t": kind.decode()}, (key, *parts))
+                yield fields
+                yield Record({"t": "end", "more": True} | expiry, (key,))
+
+    def _read_in_pieces(self, key: bytes, kind: bytes, expiry: dict[str, Any]) -> Iterator[Record]:
+        if kind == b"string":
+            pieces: Iterator[Record] = self._string(key)
+        elif kind == b"list":
+            pieces = self._list(key)
+        elif kind in _SCANS:
+            pieces = self._scanned(key, kind)
+        elif kind == b"stream":
+            pieces = stream_records(self._connection, key, self._notes)
+        else:
+            pieces = self._dumped(key, kind)
+        header: dict[str, Any] = {}
+        for record in pieces:
+            yield Record(record.header | header, record.parts)
+            header = {"more": True}
+        if header:
+            yield Record({"t": "end", "more": True} | expiry, (key,))
+
+    def _string(self, key: bytes) -> Iterator[Record]:
+        start = 0
+        while value := self._connection.ask("GETRANGE", key, start, start + PIECE - 1):
+            yield Record({"t": "string"}, (key, value))
+            start += len(value)
+
+    def _list(self, key: bytes) -> Iterator[Record]:
+        start = 0
+        while values := self._connection.ask("LRANGE", key, start, start + KEYS - 1):
+            yield Record({"t": "list"}, (key, *values))
+            start += len(values)
+
+    def _scanned(self, key: bytes, kind: bytes) -> Iterator[Record]:
+        for values in self._connection.scan(_SCANS[kind], key):
+            yield Record({"t": kind.decode()}, (key, *values))
+            if kind == b"hash" and (fields := self._field_expiries([(key, values[::2])]).get(key)):
+                yield fields
+
+    def _dumped(self, key: bytes, kind: bytes) -> Iterator[Record]:
+        payload = self._connection.ask("DUMP", key)
+        if payload is not None:
+            yield Record({"t": "dump", "kind": kind.decode()}, (key, payload))
+            note = f"Keys of the type {kind.decode()} can only be restored to the same server."
+            if note not in self._notes:
+                self._notes.append(note)
+
+    def _field_expiries(self, hashes: list[tuple[bytes, list[bytes]]]) -> dict[bytes, Record]:
+        """For each hash with fields that expire, a record with these fields and when they do."""
+        if not self._knows_fields:
+            return {}
+        asked = [(key, fields) for key, fields in hashes if fields]
+        replies = self._connection.ask_all(
+            ("HPEXPIRETIME", key, "FIELDS", len(fields), *fields) for key, fields in asked
+        )
+        found = {}
+        for (key, fields), moments in zip(asked, replies, strict=True):
+            expiring = [(field, b"%d" % at) for field, at in zip(fields, moments or (), strict=False) if at >= 0]
+            if expiring:
+                parts = (part for pair in expiring for part in pair)
+                found[key] = Record({"t": "fields", "more": True}, (key, *parts))
+        return found

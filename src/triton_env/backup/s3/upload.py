@@ -1,0 +1,149 @@
+"""Putting objects into a bucket: several at once, and those of one key one after another."""
+
+import io
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
+
+from triton_env.backup.s3.configuration import as_mine
+from triton_env.backup.s3.dump import THREADS
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+_PART = 8 << 20
+"""Bytes up to which an object is put by one request; longer ones are uploaded in parts of that size."""
+_SMALL = 1 << 20
+"""Bytes up to which objects wait in memory for their turn."""
+_AHEAD = 32
+_GRANTEES = {"ID": "id", "URI": "uri", "EmailAddress": "emailAddress"}
+_PERMISSIONS = {
+    "FULL_CONTROL": "GrantFullControl",
+    "READ": "GrantRead",
+    "READ_ACP": "GrantReadACP",
+    "WRITE_ACP": "GrantWriteACP",
+}
+
+
+class Uploads:
+    """Puts objects. Use it in a `with` block, which waits for all of them.
+
+    Args:
+        client: a client for several threads.
+        bucket: where to.
+        on_bytes: told how many bytes were just read.
+    """
+
+    def __init__(self, client: "S3Client", bucket: str, on_bytes: Callable[[int], None]) -> None:
+        self._client = client
+        self._bucket = bucket
+        self._on_bytes = on_bytes
+        self._versioning = ""
+        self._owner = client.get_bucket_acl(Bucket=bucket)["Owner"]
+        self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="triton-restore")
+        self._running: dict[str, Future[None]] = {}
+
+    def __enter__(self) -> "Uploads":
+        return self
+
+    def __exit__(self, kind: object, error: object, traceback: object) -> None:
+        try:
+            if error is None:
+                self._finish()
+        finally:
+            self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def set_versioning(self, state: str) -> None:
+        """Give the bucket this state of versioning: empty for never enabled, which cannot be had again."""
+        if state and state != self._versioning:
+            self._finish()
+            configuration: Any = {"Status": state}
+            self._client.put_bucket_versioning(Bucket=self._bucket, VersioningConfiguration=configuration)
+            self._versioning = state
+
+    def put(self, header: dict[str, Any], pieces: Iterator[bytes]) -> None:
+        """Put an object or a delete marker, now or soon."""
+        if header["size"] > _SMALL:
+            self._wait_for(header["key"])
+            self._put_large(header, pieces)
+            return
+        body = b"".join(pieces)
+        self._on_bytes(len(body))
+        self._wait_for(header["key"])
+        self._running[header["key"]] = self._pool.submit(self._put_small, header, body)
+        if len(self._running) > _AHEAD:
+            wait(self._running.values(), return_when=FIRST_COMPLETED)
+            for key in [key for key, future in self._running.items() if future.done()]:
+                self._wait_for(key)
+
+    def _finish(self) -> None:
+        for key in list(self._running):
+            self._wait_for(key)
+
+    def _wait_for(self, key: str) -> None:
+        if future := self._running.pop(key, None):
+            future.result()
+
+    def _put_small(self, header: dict[str, Any], body: bytes) -> None:
+        where = {"Bucket": self._bucket, "Key": header["key"]}
+        if header["t"] == "marker":
+            self._client.delete_object(**where)
+            return
+        self._client.put_object(**where, **self._arguments(header), Body=body)
+
+    def _put_large(self, header: dict[str, Any], pieces: Iterator[bytes]) -> None:
+        from boto3.s3.transfer import TransferConfig
+
+        config = TransferConfig(multipart_threshold=_PART, multipart_chunksize=_PART, use_threads=False)
+        body: Any = _Body(pieces, self._on_bytes)
+        self._client.upload_fileobj(body, self._bucket, header["key"], ExtraArgs=self._arguments(header), Config=config)
+
+    def _arguments(self, header: dict[str, Any]) -> dict[str, Any]:
+        arguments: dict[str, Any] = {**header["headers"], "Metadata": header["metadata"]}
+        if "tags" in header:
+            arguments["Tagging"] = urlencode([(tag["Key"], tag["Value"]) for tag in header["tags"]])
+        return arguments | (grants(header["acl"], self._owner) if "acl" in header else {})
+
+
+def grants(acl: Mapping[str, Any], owner: Any) -> dict[str, str]:
+    """An object's ACL as arguments of the request that makes it: moto has no other way to take it.
+
+    Args:
+        acl: as a server gave it.
+        owner: the owner of what is made.
+    """
+    arguments: dict[str, str] = {}
+    for grant in as_mine(acl, {"Owner": owner})["Grants"]:
+        kind = next(kind for kind in _GRANTEES if kind in grant["Grantee"])
+        entry = f'{_GRANTEES[kind]}="{grant["Grantee"][kind]}"'
+        name = _PERMISSIONS[grant["Permission"]]
+        arguments[name] = ",".join(filter(None, (arguments.get(name), entry)))
+    return arguments
+
+
+class _Body(io.RawIOBase):
+    """Pieces as a file to read from."""
+
+    def __init__(self, pieces: Iterator[bytes], on_bytes: Callable[[int], None]) -> None:
+        self._pieces = pieces
+        self._on_bytes = on_bytes
+        self._rest = b""
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, size: int = -1, /) -> bytes:
+        found = [self._rest]
+        length = len(self._rest)
+        while size < 0 or length < size:
+            piece = next(self._pieces, b"")
+            if not piece:
+                break
+            self._on_bytes(len(piece))
+            found.append(piece)
+            length += len(piece)
+        data = b"".join(found)
+        cut = len(data) if size < 0 else size
+        self._rest = data[cut:]
+        return data[:cut]

@@ -1,0 +1,62 @@
+"""What a backup or restore is doing, for whoever shows it."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+_PAUSE = 0.1
+"""Seconds between two reports about bytes: they come by the thousand."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """Where a backup or restore stands.
+
+    Attributes:
+        service: the service that it is about; empty for the archive as a whole.
+        words: what is done now, or was done.
+        size: bytes so far, uncompressed.
+        done: whether that is all of this service.
+    """
+
+    service: str
+    words: str
+    size: int = 0
+    done: bool = False
+
+
+Report = Callable[[Step], None]
+
+
+def silent(step: Step) -> None:
+    """Shows nothing."""
+
+
+class Meter:
+    """Counts the bytes of one service and reports them, not too often."""
+
+    def __init__(self, service: str, report: Report) -> None:
+        self._service = service
+        self._report = report
+        self._words = ""
+        self._reported = 0.0
+        self.size = 0
+
+    def begin(self, words: str) -> None:
+        """Something new is being done."""
+        self._words = words
+        self._tell()
+
+    def count(self, size: int) -> None:
+        """So many more bytes were read or written."""
+        self.size += size
+        if time.monotonic() - self._reported >= _PAUSE:
+            self._tell()
+
+    def end(self, words: str) -> None:
+        """That was all."""
+        self._report(Step(self._service, words, self.size, done=True))
+
+    def _tell(self) -> None:
+        self._reported = time.monotonic()
+        self._report(Step(self._service, self._words, self.size))

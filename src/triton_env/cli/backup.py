@@ -1,0 +1,124 @@
+"""`backup`: what the persistent services hold, in one file."""
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from triton_env.cli.options import project_option, selected, services_option
+from triton_env.cli.persistent import ended_by_signals, option_of, settings_for
+from triton_env.cli.words import say, say_notice
+from triton_env.errors import UsageError
+
+if TYPE_CHECKING:
+    from triton_env.backup import Manifest
+
+
+@click.command(short_help="Save what the persistent services hold to one file.")
+@click.argument("file", type=click.Path(path_type=Path))
+@services_option
+@project_option
+@click.option("-f", "--force", is_flag=True, help="Replace FILE where it is there.")
+@click.option(
+    "--verify", is_flag=True, help="Make nothing: check that the backup FILE is whole, and say what it holds."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one line of JSON about the backup.")
+def command(
+    file: Path, services: tuple[str, ...] | None, project: str | None, force: bool, verify: bool, as_json: bool
+) -> None:
+    """Save what the persistent services hold to FILE, which only its owner can read.
+
+    \b
+    python -m triton_env backup monday.backup
+    python -m triton_env backup postgres.backup --services postgres
+    python -m triton_env backup monday.backup --verify
+
+    Services that do not run are started for it, and stopped again. FILE appears when it is complete and was read back;
+    nothing is left of a backup that fails. Each service is saved by itself, one after another: let the application
+    rest meanwhile if several have to agree. With --json, {"file", "format", "tool", "created", "runtime", "size",
+    "services"} goes to standard output.
+
+    Exit status: 0 when FILE is there and whole; 1 if it is not; 2 for wrong use; 130 after Ctrl-C.
+    """
+    if verify and (services or force):
+        raise UsageError("--verify looks at FILE as it is, so it goes without --services and --force.")
+    with ended_by_signals("No backup was made, and nothing is left of it." if not verify else ""):
+        manifest = _verified(file) if verify else _made(file, selected(services), project, force)
+    if as_json:
+        about = manifest.as_data() | {"file": str(file), "size": manifest.size}
+        click.echo(json.dumps({name: value for name, value in about.items() if name != "members"}))
+
+
+def _made(file: Path, services: tuple[str, ...], project: str | None, force: bool) -> "Manifest":
+    from triton_env.backup import create
+    from triton_env.backup.archive import check_free
+    from triton_env.backup.display import shown, size
+    from triton_env.environment import TritonEnvironment
+
+    # Before services are started for it.
+    check_free(file, force=force)
+    settings = settings_for(project)
+    began = time.monotonic()
+    with (
+        noted_once_complete(f"The backup {file} was complete.") as complete,
+        TritonEnvironment(settings, services=services, persistent=True) as environment,
+        shown(settings.triton_progress) as report,
+    ):
+        manifest = create(environment, file, services=services, force=force, report=report)
+        complete()
+    say_notes(manifest)
+    say(f"Saved to {file} ({size(file.stat().st_size)}) in {time.monotonic() - began:.1f} s.", fg="green")
+    say(f"Bring it back with: python -m triton_env restore {file}{option_of(project)}")
+    return manifest
+
+
+def _verified(file: Path) -> "Manifest":
+    from triton_env.backup import verify
+    from triton_env.backup.display import shown
+    from triton_env.settings import Settings
+
+    with shown(Settings().triton_progress) as report:
+        manifest = verify(file, report=report)
+    say_contents(manifest)
+    say_notes(manifest)
+    say(f"{file} is whole.", fg="green")
+    return manifest
+
+
+@contextmanager
+def noted_once_complete(words: str) -> Iterator[Callable[[], None]]:
+    """Add `words` to what breaks the block off after the yielded function was called: services are stopped then."""
+    is_complete = False
+
+    def complete() -> None:
+        nonlocal is_complete
+        is_complete = True
+
+    try:
+        yield complete
+    except BaseException as error:
+        if is_complete and not isinstance(error, Exception):
+            error.add_note(words)
+        raise
+
+
+def say_contents(manifest: "Manifest") -> None:
+    """Say when a backup was made and what it holds."""
+    from triton_env.backup.display import size
+    from triton_env.services import SERVICES
+
+    say(f"Made {manifest.created} on the {manifest.runtime} runtime by triton-env {manifest.tool}.")
+    for name, saved in manifest.services.items():
+        amount = size(sum(member.size for member in manifest.members if member.service == name))
+        say(f"  {SERVICES[name].title} {saved.version}: {', '.join(saved.contents) or 'nothing'} ({amount})")
+
+
+def say_notes(manifest: "Manifest") -> None:
+    """Say what a backup does not hold."""
+    for saved in manifest.services.values():
+        for note in saved.notes:
+            say_notice(note)

@@ -1,0 +1,66 @@
+"""`restore`: have the persistent services hold what a backup holds."""
+
+import sys
+import time
+from pathlib import Path
+
+import click
+
+from triton_env.cli.backup import noted_once_complete, say_contents, say_notes
+from triton_env.cli.options import project_option, services_option
+from triton_env.cli.persistent import ended_by_signals, option_of, settings_for, titles
+from triton_env.cli.words import say
+from triton_env.errors import UsageError
+
+
+@click.command(short_help="Have the persistent services hold what a backup holds.")
+@click.argument("file", type=click.Path(path_type=Path))
+@services_option
+@project_option
+@click.option("-y", "--yes", is_flag=True, help="Do not ask.")
+def command(file: Path, services: tuple[str, ...] | None, project: str | None, yes: bool) -> int:
+    """Have the persistent services hold what the backup FILE holds, in place of what they hold now.
+
+    \b
+    python -m triton_env restore monday.backup
+    python -m triton_env restore monday.backup --services postgres --yes
+
+    The whole file is verified before anything is touched, and loaded beside what is there before anything is replaced.
+    On a terminal it says what the file holds and asks; elsewhere it needs --yes. Services that do not run are started
+    for it, and stopped again. The data may come from another runtime, and from an older version of a server.
+
+    Exit status: 0 when all of it is restored; 1 if the answer was no, or if it failed (the message says which service
+    holds what); 2 for wrong use; 130 after Ctrl-C.
+    """
+    from triton_env.backup import read_manifest, restore
+    from triton_env.backup.display import shown
+    from triton_env.environment import TritonEnvironment
+
+    if not yes and not sys.stdin.isatty():
+        raise UsageError(
+            "This replaces data, so it asks before, and there is no terminal to ask on.",
+            hint=f"python -m triton_env restore {file} --yes",
+        )
+    # Before services are started for it.
+    manifest = read_manifest(file)
+    names = services or tuple(manifest.services)
+    say_contents(manifest)
+    say_notes(manifest)
+    if not yes and not click.confirm(
+        f"Replace what {titles(names)} {'holds' if len(names) == 1 else 'hold'} now?", default=False, err=True
+    ):
+        say("Nothing was changed.")
+        return 1
+    settings = settings_for(project)
+    began = time.monotonic()
+    with (
+        ended_by_signals("Nothing was changed."),
+        noted_once_complete("The restore was complete.") as complete,
+        TritonEnvironment(settings, services=names, persistent=True) as environment,
+        shown(settings.triton_progress) as report,
+    ):
+        restore(environment, file, services=names, replace=True, report=report)
+        complete()
+    say(f"Restored {titles(names)} in {time.monotonic() - began:.1f} s.", fg="green")
+    say(f"See what is there: python -m triton_env status{option_of(project)}")
+    return 0

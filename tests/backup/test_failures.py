@@ -1,0 +1,329 @@
+"""What is there stays when a restore fails, and the error says what holds what; a backup that fails leaves nothing."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from backup.conftest import Started
+from triton_env import TritonEnvironment, backup
+from triton_env.backup import Step
+from triton_env.backup.archive import Archive, ArchiveWriter
+from triton_env.backup.manifest import Manifest
+from triton_env.errors import BackupFailed, RestoreFailed
+
+SERVICES = ("postgres", "clickhouse", "redis", "s3")
+
+
+@pytest.fixture(scope="module")
+def small(embedded: TritonEnvironment) -> TritonEnvironment:
+    """An environment with something of each kind, which no test here may change."""
+    with embedded.postgres.connect(autocommit=True) as connection:
+        connection.execute("create role somebody login password 'old'")
+        connection.execute("create table t as select generate_series(1, 100) as a")
+        connection.execute("alter table t owner to somebody")
+    with embedded.clickhouse.client() as client:
+        client.command("CREATE TABLE t (a UInt32) ENGINE = MergeTree ORDER BY a")
+        client.command("CREATE TABLE n (n UInt64) ENGINE = MergeTree ORDER BY n")
+        client.command("CREATE MATERIALIZED VIEW v TO n AS SELECT count() AS n FROM t")
+        client.command("INSERT INTO t SELECT number FROM numbers(100)")
+        client.command("CREATE FUNCTION tripled AS (x) -> x * 3")
+    with embedded.redis.client() as redis:
+        redis.set("old", 1)
+    embedded.s3.client().put_object(Bucket=embedded.s3.bucket, Key="old", Body=b"old")
+    return embedded
+
+
+@pytest.fixture(scope="module")
+def archive(small: TritonEnvironment, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("backup") / "small.backup"
+    backup.create(small, path)
+    return path
+
+
+def look(env: TritonEnvironment) -> dict[str, Any]:
+    """All there is, with what a restore might leave behind."""
+    found: dict[str, Any] = {}
+    with env.postgres.connect() as connection:
+        found["rows"] = connection.execute("select count(*), sum(a) from t").fetchall()
+        found["databases"] = connection.execute("select datname from pg_database order by 1").fetchall()
+        found["roles"] = connection.execute("select rolname, rolpassword from pg_authid order by 1").fetchall()
+    with env.clickhouse.client() as client:
+        found["tables"] = client.query(
+            "SELECT database, name, create_table_query FROM system.tables WHERE database != 'system'"
+            " AND database NOT ILIKE 'information_schema' ORDER BY ALL"
+        ).result_rows
+        found["t"] = client.query("SELECT count(), sum(a) FROM t").result_rows
+        found["n"] = client.query("SELECT n FROM n ORDER BY n").result_rows
+        found["clickhouse"] = client.query("SHOW DATABASES").result_rows
+        found["functions"] = client.query(
+            "SELECT name, create_query FROM system.functions WHERE origin = 'SQLUserDefined'"
+        ).result_rows
+    with env.redis.client() as redis:
+        found["keyspace"] = {name: about["keys"] for name, about in redis.info("keyspace").items()}
+        found["key"] = redis.get("old")
+    client = env.s3.client()
+    for bucket in client.list_buckets()["Buckets"]:
+        found[bucket["Name"]] = [
+            one["Key"] for one in client.list_objects_v2(Bucket=bucket["Name"]).get("Contents", ())
+        ]
+    return found
+
+
+@pytest.fixture
+def unchanged(small: TritonEnvironment) -> Iterator[None]:
+    """What is there before the test is there after it."""
+    before = look(small)
+    yield
+    assert look(small) == before
+
+
+Change = Callable[[str, bytes], bytes]
+
+
+def rewritten(path: Path, target: Path, change: Change) -> Path:
+    """A backup in which members are other than those that were saved, with checksums that are right."""
+    writer = ArchiveWriter(target, force=False)
+    with Archive(path) as archive:
+        for member in archive.manifest.members:
+            with archive.member(member.name) as stream:
+                data = change(member.name, stream.read())
+            with writer.member(member.name, member.service, member.kind) as out:
+                out.write(data)
+        old = archive.manifest
+        writer.finish(Manifest(old.tool, old.created, old.runtime, old.services, writer.members))
+    writer.abandon()
+    return target
+
+
+def in_index(service: str, change: Callable[[Any], None]) -> Change:
+    def changed(name: str, data: bytes) -> bytes:
+        if name != f"{service}/index.json":
+            return data
+        index = json.loads(data)
+        change(index)
+        return json.dumps(index).encode()
+
+    return changed
+
+
+def cut(prefix: str) -> Change:
+    return lambda name, data: data[: len(data) * 2 // 3] if name.startswith(prefix) and "index" not in name else data
+
+
+def a_role_too_many(index: Any) -> None:
+    index["roles"].append({**index["roles"][0], "name": "newcomer"})
+
+
+def a_missing_extension(index: Any) -> None:
+    index["databases"][0]["extensions"].append("no_such_extension")
+
+
+def a_setting_that_does_not_exist(index: Any) -> None:
+    index["settings"].append({"role": "somebody", "database": "", "settings": ["no_such_setting=1"]})
+    a_role_too_many(index)
+
+
+def a_view_of_nothing(index: Any) -> None:
+    broken = {"kind": "VIEW", "engine": "View", "definition": " AS SELECT no_such FROM triton.nothing"}
+    entry = {"database": "triton", "name": "broken", "columns": [], "rows": None, "after": [], "source": None}
+    index["objects"].append(entry | broken)
+
+
+def a_broken_view(index: Any) -> None:
+    a_view_of_nothing(index)
+    index["functions"][0]["statement"] = "CREATE FUNCTION tripled AS (x) -> x * 4"
+    index["functions"].append({"name": "another", "statement": "CREATE FUNCTION another AS (x) -> x"})
+
+
+@pytest.mark.usefixtures("unchanged")
+class TestRestore:
+    @pytest.mark.parametrize("service", SERVICES)
+    def test_data_that_is_cut_short_changes_nothing(
+        self, small: TritonEnvironment, archive: Path, tmp_path: Path, service: str
+    ) -> None:
+        broken = rewritten(archive, tmp_path / "broken", cut(f"{service}/"))
+        with pytest.raises(RestoreFailed, match=r"Nothing was\s+changed: every service holds what it held\.") as raised:
+            backup.restore(small, broken, replace=True)
+        assert raised.value.cause
+
+    @pytest.mark.parametrize(
+        ("service", "change", "words"),
+        [
+            ("postgres", a_missing_extension, r"lacks extensions of the database .*: no_such_extension\. Nothing was"),
+            (
+                "postgres",
+                a_setting_that_does_not_exist,
+                r"PostgreSQL holds what it held\. Restored: nothing\. As before: ClickHouse, Redis, S3\.$",
+            ),
+            (
+                "clickhouse",
+                a_broken_view,
+                r"ClickHouse holds what it held\. Restored: nothing\. As before: Redis, S3\.$",
+            ),
+        ],
+    )
+    def test_a_server_that_does_not_take_it_keeps_what_it_has(
+        self,
+        small: TritonEnvironment,
+        archive: Path,
+        tmp_path: Path,
+        service: str,
+        change: Callable[[Any], None],
+        words: str,
+    ) -> None:
+        broken = rewritten(archive, tmp_path / "broken", in_index(service, change))
+        services = SERVICES[SERVICES.index(service) :]
+        with pytest.raises(RestoreFailed) as raised:
+            backup.restore(small, broken, services=services, replace=True)
+        assert re.search(words, raised.value.what), raised.value.what
+
+    def test_a_damaged_file_changes_nothing(self, small: TritonEnvironment, archive: Path, tmp_path: Path) -> None:
+        data = bytearray(archive.read_bytes())
+        data[len(data) // 2] ^= 1
+        (tmp_path / "damaged").write_bytes(data)
+        with pytest.raises(RestoreFailed, match="damaged or cut short"):
+            backup.restore(small, tmp_path / "damaged", replace=True)
+
+    @pytest.mark.parametrize("words", ["database postgres", "table triton.t", "database 0", "bucket triton-documents"])
+    def test_one_that_is_broken_off_while_it_loads_changes_nothing(
+        self, small: TritonEnvironment, archive: Path, words: str
+    ) -> None:
+        def interrupt(step: Step) -> None:
+            if step.words == words:
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt) as raised:
+            backup.restore(small, archive, replace=True, report=interrupt)
+        assert not hasattr(raised.value, "__notes__")
+
+    def test_a_view_still_takes_rows_once_after_one_that_failed(
+        self, small: TritonEnvironment, archive: Path, tmp_path: Path
+    ) -> None:
+        broken = rewritten(archive, tmp_path / "broken", in_index("clickhouse", a_broken_view))
+        with pytest.raises(RestoreFailed):
+            backup.restore(small, broken, services=("clickhouse",), replace=True)
+        with small.clickhouse.client() as client:
+            client.command("INSERT INTO t VALUES (1000)")
+            assert client.query("SELECT n FROM n ORDER BY n").result_rows == [(1,), (100,)]
+            client.command("ALTER TABLE t DELETE WHERE a = 1000 SETTINGS mutations_sync = 1")
+            client.command("ALTER TABLE n DELETE WHERE n = 1 SETTINGS mutations_sync = 1")
+
+
+class TestDatabaseThatCannotBeRenamed:
+    """`default` of the embedded server."""
+
+    def test_it_is_filled_in_place_but_not_replaced(self, started: Started, tmp_path: Path) -> None:
+        environment = started("embedded", "clickhouse")
+        with environment.clickhouse.client(database="default") as client:
+            client.command("CREATE TABLE a (a UInt8) ENGINE = MergeTree ORDER BY a")
+            client.command("INSERT INTO a VALUES (1), (2)")
+            client.command("CREATE VIEW b AS SELECT sum(a) AS s FROM default.a")
+            backup.create(environment, tmp_path / "a", services=("clickhouse",))
+            with pytest.raises(
+                RestoreFailed, match="is not empty and cannot be replaced: its engine Overlay"
+            ) as raised:
+                backup.restore(environment, tmp_path / "a", replace=True)
+            assert "DROP TABLE `default`.`" in raised.value.hint
+            client.command("DROP VIEW b")
+            client.command("DROP TABLE a")
+            # Twice: the first one fails, and what it made in place goes.
+            broken = rewritten(tmp_path / "a", tmp_path / "broken", in_index("clickhouse", a_view_of_nothing))
+            with pytest.raises(RestoreFailed, match="ClickHouse holds what it held"):
+                backup.restore(environment, broken)
+            assert client.query("SHOW TABLES").result_rows == []
+            backup.restore(environment, tmp_path / "a")
+            assert client.query("SELECT s FROM b").result_rows == [(3,)]
+
+
+class TestHalfWay:
+    def test_it_says_what_was_restored_and_what_was_not(self, archive: Path, started: Started) -> None:
+        target = started("embedded")
+        target.s3.client().put_object(Bucket=target.s3.bucket, Key="in the way", Body=b"x")
+
+        def stop_s3(step: Step) -> None:
+            # Everything is loaded by then.
+            if step == Step("redis", "restored", done=True):
+                (server,) = [
+                    child
+                    for child in psutil.Process().children(recursive=True)
+                    if str(target.s3.port) in child.cmdline() and "triton_env.runtimes.embedded.s3" in child.cmdline()
+                ]
+                server.kill()
+                server.wait()
+
+        with pytest.raises(RestoreFailed) as raised:
+            backup.restore(target, archive, replace=True, report=stop_s3)
+        assert "Restored: PostgreSQL, ClickHouse, Redis." in raised.value.what
+        assert raised.value.what.startswith("S3 ")
+        assert raised.value.cause
+        assert any("could not all be removed again" in note for note in raised.value.__notes__)
+        with target.redis.client() as redis:
+            assert redis.get("old") == b"1"
+        with target.postgres.connect() as connection:
+            assert connection.execute("select count(*) from t").fetchone() == (100,)
+
+
+class TestBackup:
+    @pytest.mark.parametrize("words", ["database triton", "table triton.n", "database 0", "bucket triton-documents"])
+    def test_one_that_is_broken_off_leaves_nothing(self, small: TritonEnvironment, tmp_path: Path, words: str) -> None:
+        def interrupt(step: Step) -> None:
+            if step.words == words:
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            backup.create(small, tmp_path / "a", report=interrupt)
+        assert list(tmp_path.iterdir()) == []
+
+    def test_one_of_a_server_that_is_gone_leaves_nothing(self, started: Started, tmp_path: Path) -> None:
+        # Redis is saved before it.
+        environment = started("embedded", "redis", "s3")
+        (server,) = [
+            child
+            for child in psutil.Process().children(recursive=True)
+            if str(environment.s3.port) in child.cmdline() and "triton_env.runtimes.embedded.s3" in child.cmdline()
+        ]
+        server.kill()
+        server.wait()
+        with pytest.raises(BackupFailed, match=r"S3 could not be saved\.") as raised:
+            backup.create(environment, tmp_path / "a")
+        assert str(environment.s3.port) in raised.value.where
+        assert raised.value.cause
+        assert list(tmp_path.iterdir()) == []
+
+    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+    def test_a_process_that_is_told_to_end_leaves_nothing(self, tmp_path: Path, number: int) -> None:
+        script = textwrap.dedent(
+            """
+            import sys, time
+            from triton_env import TritonEnvironment, backup
+
+            def slowly(step):
+                if step.words == "database triton":
+                    print("now", flush=True)
+                    time.sleep(60)
+
+            with TritonEnvironment(runtime="embedded", services=("postgres", "redis")) as env:
+                backup.create(env, sys.argv[1], report=slowly)
+            """
+        )
+        target = tmp_path / "a"
+        process = subprocess.Popen(
+            [sys.executable, "-c", script, str(target)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        )
+        assert process.stdout is not None
+        with process, process.stdout as out:
+            assert out.readline() == "now\n"
+            assert [path.name.partition("-")[0] for path in tmp_path.iterdir()] == ["a.partial"]
+            os.kill(process.pid, number)
+            assert process.wait(60) != 0
+        assert list(tmp_path.iterdir()) == []
