@@ -1,0 +1,134 @@
+"""The runtime of a shared environment: what its keeper runs, as seen by one of those who use it."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from triton_env.errors import StartCancelled, TritonError
+from triton_env.model import Placement, Probe, Program, ServiceRecipe
+from triton_env.redaction import redacted
+from triton_env.runtimes.base import Report
+from triton_env.timeline import Phase
+
+if TYPE_CHECKING:
+    from triton_env.sharing.joining import Joined
+    from triton_env.sharing.news import Told
+
+_CALLED_OFF = "The start was called off."
+
+
+class AttachedRuntime:
+    """Hands out what the keeper of a shared environment has started, or waits for it.
+
+    Args:
+        joined: this process's part in the environment.
+        recipes: the services that it runs.
+        say: is told what a person should know.
+
+    Raises:
+        TritonError: the keeper could not choose a runtime, or ended.
+    """
+
+    def __init__(self, joined: "Joined", recipes: Sequence[ServiceRecipe], say: Callable[[str], None]) -> None:
+        self._joined = joined
+        self._news = joined.news
+        self._recipes = {recipe.name: recipe for recipe in recipes}
+        self._secrets = frozenset[str]().union(*(recipe.secrets for recipe in recipes))
+        for words in joined.words:
+            say(words)
+        was_up = self._news.told.up
+        self._news.follow()
+        if not self._news.wait_for(lambda told: bool(told.runtime)):
+            raise self._problem("")
+        for words in () if was_up else tuple(self._news.told.said):
+            say(words)
+        self.name = self._news.told.runtime
+        self.reason = f"{self._news.told.reason}; it is shared with other processes"
+
+    def start(self, recipe: ServiceRecipe, probe: Probe, report: Report) -> Placement:
+        # The probe is the keeper's business. That a service of a warm environment listens was seen on joining.
+        seen = 0
+        told = self._news.told
+        while True:
+            self._news.wait_for(partial(_has_news_of, recipe.name, seen))
+            phases = told.phases.get(recipe.name, [])
+            # Those of an environment that was up are not of this start.
+            for phase, words in () if told.up else phases[seen:]:
+                if phase is not Phase.FAILED:
+                    report(phase, words)
+            seen = len(phases)
+            if recipe.name in told.placements:
+                report(Phase.READY, "")
+                return told.placements[recipe.name]
+            if self._news.is_over:
+                raise self._problem(recipe.name)
+
+    def logs(self, service: str, lines: int, since: float | None = None) -> str:
+        if self.name == "docker":
+            text = _container_log(self._container(service), lines, since)
+        else:
+            from triton_env.runtimes.embedded.server import log_tail
+
+            text = log_tail(self._embedded_log(service), lines, int(since or 0))
+        return redacted(text, self._secrets)
+
+    def log_position(self, service: str) -> float:
+        if self.name == "docker":
+            return time.time()
+        from triton_env.runtimes.embedded.server import log_size
+
+        return log_size(self._embedded_log(service))
+
+    def program(self, service: str, argv: Sequence[str], environment: Mapping[str, str]) -> Program:
+        recipe = self._recipes[service]
+        if self.name == "docker":
+            from testcontainers.core.docker_client import get_docker_host
+
+            from triton_env.runtimes.engine import DEFAULT_SOCKET
+            from triton_env.runtimes.execution import in_container
+
+            return in_container(
+                get_docker_host() or DEFAULT_SOCKET, self._container(service), recipe, argv, environment
+            )
+        from triton_env.runtimes.embedded.runtime import program_beside
+
+        placement, folder = self._news.told.placements[service], self._news.told.folder
+        assert folder is not None
+        return program_beside(recipe, placement, folder, argv, environment)
+
+    def stop(self) -> None:
+        self._joined.leave()
+
+    def _problem(self, service: str) -> TritonError:
+        """Why this service does not come up."""
+        told = self._news.told
+        if told.error is not None:
+            # One is to blame; that the others failed too would hide it.
+            return told.error if told.failed in ("", service) else StartCancelled(_CALLED_OFF)
+        return self._joined.lost() if self._news.lost else StartCancelled(_CALLED_OFF)
+
+    def _container(self, service: str) -> str:
+        return f"triton-{self._joined.id}-{service}"
+
+    def _embedded_log(self, service: str) -> Path:
+        return (self._news.told.folder or Path()) / "logs" / f"{service}.log"
+
+
+def _has_news_of(service: str, seen: int, told: "Told") -> bool:
+    return service in told.placements or len(told.phases.get(service, ())) > seen
+
+
+def _container_log(container: str, lines: int, since: float | None) -> str:
+    from docker.errors import DockerException
+
+    from triton_env.runtimes.engine import Engine
+
+    engine = Engine()
+    try:
+        return bytes(engine.client.containers.get(container).logs(tail=lines, since=since)).decode(errors="replace")
+    except DockerException:
+        return ""
+    finally:
+        engine.close()

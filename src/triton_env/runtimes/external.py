@@ -1,0 +1,108 @@
+"""The external runtime: servers that somebody else runs. It starts, creates and removes nothing."""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
+
+from triton_env.errors import RuntimeUnavailable, ServiceUnusable, StartCancelled
+from triton_env.model import Endpoint, Placement, Probe, Program, ServiceRecipe
+from triton_env.readiness import DeadlineExceeded, check_listening, wait_until_ready
+from triton_env.redaction import redacted
+from triton_env.runtimes.base import Report
+from triton_env.runtimes.starts import Starts
+from triton_env.settings import Settings
+from triton_env.timeline import Phase
+
+_PATIENCE = 5.0
+"""Seconds that a server gets where nobody listens, or that is starting: whoever runs it may be just at it. That it
+turned a client down is told at once."""
+_STARTING = re.compile("the database system is starting up|loading the dataset in memory", re.IGNORECASE)
+"""With what PostgreSQL and Redis turn clients down while they start."""
+
+
+class ExternalRuntime:
+    """Hands out servers where the settings say they are, once a client has worked with them.
+
+    Args:
+        settings: poll interval.
+        reason: why this runtime was taken, for people.
+    """
+
+    name: ClassVar[str] = "external"
+
+    def __init__(self, settings: Settings, reason: str = "it was asked for") -> None:
+        self.reason = reason
+        self._settings = settings
+        self._starts = Starts()
+
+    def start(self, recipe: ServiceRecipe, probe: Probe, report: Report) -> Placement:
+        placement = Placement({port.name: Endpoint(recipe.external.host, port.fixed) for port in recipe.ports})
+        with self._starts.one(recipe):
+            report(Phase.BOOT, "asking it")
+            self._wait(recipe, placement, probe)
+            report(Phase.READY, "")
+        return placement
+
+    def logs(self, service: str, lines: int, since: float | None = None) -> str:
+        return ""
+
+    def log_position(self, service: str) -> float:
+        return 0.0
+
+    def program(self, service: str, argv: Sequence[str], environment: Mapping[str, str]) -> Program:
+        raise RuntimeUnavailable(
+            f"{argv[0]} cannot be run: programs of a service are where its server is, and that one is somebody else's.",
+            where=f"{service}, TRITON_RUNTIME=external",
+            hint=f"install {argv[0]} on this machine, and run it with the variables of: python -m triton_env env",
+        )
+
+    def stop(self) -> None:
+        self._starts.call_off()
+
+    def _wait(self, recipe: ServiceRecipe, placement: Placement, probe: Probe) -> None:
+        main = next(iter(placement.endpoints.values()))
+        refusals: list[Exception] = []
+
+        def ask() -> None:
+            check_listening(main.host, main.port)
+            if refusals:
+                raise refusals[0]
+            try:
+                probe(placement)
+            except Exception as error:
+                if not _STARTING.search(str(error)):
+                    refusals.append(error)
+                raise
+
+        def check_alive() -> None:
+            if refusals:
+                raise _unusable(recipe, main, refusals[0], refused=True) from refusals[0]
+            if self._starts.cancelled.is_set():
+                raise StartCancelled("The start was called off.")
+
+        try:
+            wait_until_ready(
+                ask,
+                timeout=min(recipe.timeout, _PATIENCE),
+                interval=self._settings.triton_poll_interval,
+                check_alive=check_alive,
+                cancelled=self._starts.cancelled,
+            )
+        except DeadlineExceeded as error:
+            check_alive()
+            raise _unusable(recipe, main, error.last_error, refused=False) from error.last_error
+
+
+def _unusable(recipe: ServiceRecipe, main: Endpoint, error: Exception, *, refused: bool) -> ServiceUnusable:
+    if refused:
+        what = f"The {recipe.title} of somebody else cannot be used as the settings say."
+        hint = "mend the variables, or create there what is missing: nothing is created on servers of somebody else"
+    else:
+        what = f"No {recipe.title} answers at {main}."
+        hint = "start it, let the variables point to where it is, or set TRITON_RUNTIME=auto for one of your own"
+    return ServiceUnusable(
+        what,
+        where=f"{main}, by {', '.join(recipe.external.variables)}",
+        cause=redacted(str(error) or type(error).__name__, recipe.secrets),
+        hint=hint,
+    )
