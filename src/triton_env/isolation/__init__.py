@@ -1,0 +1,1 @@
+"""Isolation in milliseconds: namespaces, templates, snapshots and reset, the same on every runtime."""

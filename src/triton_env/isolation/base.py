@@ -1,0 +1,115 @@
+"""The seam between isolation and the services: what each service can do with spaces, over its own protocol."""
+
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import ClassVar, Generic, TypeVar
+
+from triton_env.services import Service
+
+ServiceT = TypeVar("ServiceT", bound=Service)
+
+PREFIX = "triton_"
+"""With which the ids of all spaces begin but the environment's own."""
+NAMESPACE = f"{PREFIX}ns_"
+TEMPLATE = f"{PREFIX}tpl_"
+SNAPSHOT = f"{PREFIX}snap_"
+
+
+@dataclass(frozen=True, slots=True)
+class Space:
+    """A part of each service that shares nothing with others: a database, a logical database, buckets.
+
+    Attributes:
+        id: its name, "triton_ns_3f2a91bc": lower-case letters, digits and underscores, at most 40 characters. Empty
+            for the environment's own, which has the names of the settings.
+        number: of its logical database in Redis; 0 for the environment's own.
+    """
+
+    id: str
+    number: int
+
+    def __post_init__(self) -> None:
+        assert not self.id or re.fullmatch(PREFIX + r"[a-z0-9_]{1,33}", self.id), self.id
+
+    @property
+    def is_own(self) -> bool:
+        """Whether it is the environment's own: what its clients use, and what was there at the start."""
+        return not self.id
+
+
+OWN = Space("", 0)
+"""The environment's own space."""
+
+
+class Isolation(ABC, Generic[ServiceT]):
+    """What one service does with spaces.
+
+    It keeps connections of its own, made when they are first needed, and may be used by several threads at once.
+    Every method raises whatever the client raises where the server does not do it.
+
+    Args:
+        service: the environment's, bound to its own space.
+    """
+
+    name: ClassVar[str]
+    """The service's name in the API."""
+
+    def __init__(self, service: ServiceT) -> None:
+        self._service = service
+
+    def server_version(self) -> str:
+        """The server's version, in the server's words."""
+        return self._service.server_version()
+
+    @abstractmethod
+    def bound(self, space: Space) -> ServiceT:
+        """The service for clients of that space. Costs nothing: it asks no server."""
+
+    @abstractmethod
+    def create(self, space: Space, source: Space | None = None, *, is_new: bool = False) -> None:
+        """Make a space, as a copy of `source` or as empty as the environment's own is after its start.
+
+        What is left of an earlier space of this id goes first. Nobody writes to `source` meanwhile. Where it is not
+        the environment's own, nobody is connected to it either.
+
+        Args:
+            space: to be made.
+            source: to be copied.
+            is_new: whether its id was made up just now, so that nothing can be left of an earlier one. Its number may
+                have been another's.
+        """
+
+    @abstractmethod
+    def drop(self, space: Space) -> None:
+        """Remove a space, also where clients are connected to it. Nothing where there is none."""
+
+    @abstractmethod
+    def replace(self, space: Space, source: Space | None) -> None:
+        """Make what is in `space` a copy of `source`, or empty (None). `space` may be the environment's own.
+
+        Clients may have to connect again. Where it fails before its last step, `space` is as it was.
+        """
+
+    def freeze(self, space: Space) -> None:
+        """Make a space that was filled ready to be copied often: nobody connects to it any more."""
+
+    def is_empty(self, space: Space) -> bool:
+        """Whether a frozen space has nothing in it, so that a copy of it is an empty one. In doubt it has something."""
+        return False
+
+    @abstractmethod
+    def clear(self, kept: Collection[Space]) -> None:
+        """Bring the server back to what it was after the start, but for the spaces that are kept."""
+
+    @abstractmethod
+    def found(self) -> frozenset[str]:
+        """The ids of the spaces that the server has something of; the empty one is never among them.
+
+        Redis cannot tell whose a logical database is: it answers with none.
+        """
+
+    @abstractmethod
+    def close(self) -> None:
+        """Close the connections. May be called again."""

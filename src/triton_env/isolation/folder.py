@@ -1,0 +1,366 @@
+"""What processes know together about the spaces of one environment: who holds which, and what is kept.
+
+All of it is files in a folder that is its user's alone:
+
+- `lock`: held, together with others, by every process that uses the folder; says what kind of environment it is.
+- `turn`: held for moments, while Redis numbers are given out or taken back.
+- `gate`: held together while a space is made, and alone while everything that is no space is removed.
+- `ID.lease`: a space that a process uses, locked as long as it does; what is in it is a `Lease`.
+- `ID.kept`: a space that is to outlive its process.
+- `slots/NUMBER`: a logical database of Redis that is taken: a symbolic link to the space's id, which appears with its
+  content, and for one only.
+- `templates/DIGEST.json`, `snapshots/NAME.json`: spaces that are finished, and belong to no process.
+"""
+
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from secrets import token_hex
+
+from triton_env.errors import InvalidSetting, IsolationFailed
+from triton_env.isolation import locks
+from triton_env.isolation.base import Space
+from triton_env.isolation.locks import Held
+from triton_env.registry import make_private, private_folder
+from triton_env.settings import Settings
+
+LOCK_NAME = "lock"
+_FORMAT = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """What a space's file says about it.
+
+    Attributes:
+        services: that have something of it.
+        pid: the process that made it; known by this number to people, never to decide whether it lives.
+    """
+
+    services: tuple[str, ...]
+    pid: int
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """A template or a snapshot, which is complete.
+
+    Attributes:
+        space: that it is in.
+        services: that have something of it.
+    """
+
+    space: Space
+    services: tuple[str, ...]
+
+
+class Folder:
+    """The folder of one environment, which is held until `close`.
+
+    Args:
+        settings: where this user's state is kept.
+        environment: the environment's id.
+        lasting: whether its servers outlive every process that uses them: persistent and external ones.
+
+    Raises:
+        InvalidSetting: the folder cannot be made, or others can write to it.
+    """
+
+    def __init__(self, settings: Settings, environment: str, *, lasting: bool) -> None:
+        self.path = spaces_folder(settings) / environment
+        self.environment = environment
+        self._lock = _held_folder(self.path)
+        # From here on nobody takes it for a dead one's.
+        for folder in (self._templates, self._snapshots, self._slots):
+            make_private(folder)
+        self._lock.write(json.dumps({"format": _FORMAT, "lasting": lasting}))
+
+    @property
+    def _slots(self) -> Path:
+        return self.path / "slots"
+
+    @property
+    def _templates(self) -> Path:
+        return self.path / "templates"
+
+    @property
+    def _snapshots(self) -> Path:
+        return self.path / "snapshots"
+
+    def take(self, identifier: str, services: Collection[str]) -> Held | None:
+        """Begin to use a space of that id; None where a living process uses it already, or it is kept."""
+        if self.is_kept(identifier):
+            return None
+        text = json.dumps({"format": _FORMAT, **asdict(Lease(tuple(services), os.getpid()))})
+        path = self._lease_path(identifier)
+        while (held := locks.new(path, text)) is None:
+            if (dead := locks.abandoned(path)) is None:
+                if path.exists():
+                    return None
+                continue  # it went just now
+            # What is left of it on the servers is replaced by whoever makes the space.
+            self.free_numbers(identifier)
+            dead.release(remove=True)
+        return held
+
+    def give_back(self, identifier: str, held: Held) -> None:
+        """The space is gone from the servers, and nobody uses it any more."""
+        self.free_numbers(identifier)
+        held.release(remove=True)
+
+    def keep(self, identifier: str, services: Collection[str]) -> None:
+        """Have a space outlive its process."""
+        text = json.dumps({"format": _FORMAT, **asdict(Lease(tuple(services), os.getpid()))})
+        write_atomically(self._kept_path(identifier), text)
+
+    def is_kept(self, identifier: str) -> bool:
+        """Whether it outlives its process."""
+        return self._kept_path(identifier).exists()
+
+    def kept(self) -> frozenset[str]:
+        """The ids of the spaces that are kept."""
+        return frozenset(path.stem for path in self.path.glob("*.kept"))
+
+    def abandoned(self) -> Iterator[tuple[str, Held, Lease]]:
+        """The spaces of dead processes: each with its lock, which the caller gives back, and what is known of it."""
+        for path in self.path.glob("new-*"):
+            if held := locks.abandoned(path):
+                held.release(remove=True)
+        for path in self.path.glob("*.lease"):
+            if (held := locks.abandoned(path)) is None:
+                continue
+            if self.is_kept(path.stem) or self._is_finished(path.stem):
+                held.release(remove=True)
+                continue
+            yield path.stem, held, read_lease(path)
+
+    def take_numbers(
+        self,
+        identifier: str,
+        numbers: Sequence[int],
+        count: int = 1,
+        avoided: Callable[[], Collection[int]] = tuple,
+    ) -> None:
+        """Reserve logical databases for a space.
+
+        Args:
+            identifier: of the space.
+            numbers: those to choose from.
+            count: how many, one after the other.
+            avoided: tells numbers that may not be had, though nobody has taken them here.
+
+        Raises:
+            IsolationFailed: none is free.
+        """
+        with self._turn():
+            taken = {int(name) for name in os.listdir(self._slots)} | set(avoided())
+            for start in range(0, len(numbers) - count + 1, count):
+                block = numbers[start : start + count]
+                if taken.isdisjoint(block):
+                    for number in block:
+                        (self._slots / str(number)).symlink_to(identifier)
+                    return
+        raise IsolationFailed(
+            "No logical database of Redis is free for a namespace.",
+            where=f"{len(taken)} are taken",
+            hint="close namespaces that are no longer needed, or run a server with more: redis-server --databases 1024",
+        )
+
+    def free_numbers(self, identifier: str) -> None:
+        """Give the logical databases of a space back."""
+        with self._turn():
+            for number in self.numbers(identifier):
+                (self._slots / str(number)).unlink(missing_ok=True)
+
+    def numbers(self, identifier: str) -> list[int]:
+        """The logical databases of a space, in ascending order."""
+        return sorted(number for number, owner in self._taken() if owner == identifier)
+
+    def space(self, identifier: str) -> Space:
+        """The space of that id, with its number in Redis."""
+        return Space(identifier, next(iter(self.numbers(identifier)), 0))
+
+    def known(self) -> list[Space]:
+        """Every space that somebody uses or keeps, and those of templates and snapshots."""
+        numbers: dict[str, int] = {}
+        for number, owner in self._taken():
+            numbers[owner] = min(number, numbers.get(owner, number))
+        names = {path.stem for pattern in ("*.lease", "*.kept") for path in self.path.glob(pattern)}
+        names |= {finished.space.id for finished in (*self.templates().values(), *self.snapshots().values())}
+        return [Space(name, numbers.get(name, 0)) for name in sorted(names)]
+
+    def template(self, digest: str) -> Finished | None:
+        """The template of that digest, if it is finished."""
+        return _read_finished(self._templates / f"{digest}.json")
+
+    def use_template(self, digest: str) -> None:
+        """Note that it is in use these days."""
+        with suppress(FileNotFoundError):
+            os.utime(self._templates / f"{digest}.json")
+
+    def unused_templates(self, seconds: float) -> Mapping[str, Finished]:
+        """The finished templates that nobody has used for so long."""
+        before = time.time() - seconds
+        found = {}
+        for digest, finished in self.templates().items():
+            with suppress(FileNotFoundError):
+                if (self._templates / f"{digest}.json").stat().st_mtime < before:
+                    found[digest] = finished
+        return found
+
+    def templates(self) -> Mapping[str, Finished]:
+        """The finished templates by their digest."""
+        return _all_finished(self._templates)
+
+    def snapshot(self, name: str) -> Finished | None:
+        """The snapshot of that name, if there is one."""
+        return _read_finished(self._snapshots / f"{name}.json")
+
+    def snapshots(self) -> Mapping[str, Finished]:
+        """The snapshots by their name."""
+        return _all_finished(self._snapshots)
+
+    def publish_template(self, digest: str, finished: Finished) -> None:
+        """From now on others find it."""
+        _write_finished(self._templates / f"{digest}.json", finished)
+
+    def publish_snapshot(self, name: str, finished: Finished) -> None:
+        """From now on others find it; it replaces one of the same name."""
+        _write_finished(self._snapshots / f"{name}.json", finished)
+
+    def forget_template(self, digest: str) -> None:
+        """It is no longer to be found."""
+        (self._templates / f"{digest}.json").unlink(missing_ok=True)
+
+    def forget_snapshot(self, name: str) -> None:
+        """It is no longer to be found."""
+        (self._snapshots / f"{name}.json").unlink(missing_ok=True)
+
+    @contextmanager
+    def making(self, what: str) -> Iterator[None]:
+        """One at a time, over all threads and processes, makes what goes by this name; others wait."""
+        with locks.locked(self._templates / f"{what}.lock"):
+            yield
+
+    @contextmanager
+    def adding(self) -> Iterator[None]:
+        """Spaces come into being: nobody clears the servers meanwhile."""
+        with locks.locked(self.path / "gate", together=True):
+            yield
+
+    @contextmanager
+    def clearing(self) -> Iterator[None]:
+        """The servers are cleared of what nobody uses: no space comes into being meanwhile, of which that looks so."""
+        with locks.locked(self.path / "gate"):
+            yield
+
+    def close(self, *, remove: bool = False) -> None:
+        """Use it no longer; with `remove` delete it, where no other process uses it."""
+        self._lock.release()
+        if remove:
+            with suppress(FileNotFoundError):  # somebody else was quicker
+                remove_unused(self.path)
+
+    def _is_finished(self, identifier: str) -> bool:
+        return any(
+            finished.space.id == identifier for finished in (*self.templates().values(), *self.snapshots().values())
+        )
+
+    def _taken(self) -> list[tuple[int, str]]:
+        taken = []
+        for name in os.listdir(self._slots):
+            with suppress(FileNotFoundError):
+                taken.append((int(name), os.readlink(self._slots / name)))
+        return taken
+
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        with locks.locked(self.path / "turn"):
+            yield
+
+    def _lease_path(self, identifier: str) -> Path:
+        return self.path / f"{identifier}.lease"
+
+    def _kept_path(self, identifier: str) -> Path:
+        return self.path / f"{identifier}.kept"
+
+
+def spaces_folder(settings: Settings) -> Path:
+    """The folder that holds those of all environments of this user."""
+    return private_folder(settings, "spaces")
+
+
+def _held_folder(path: Path) -> Held:
+    """Make a folder where it is missing, and hold its lock together with others."""
+    while True:
+        try:
+            make_private(path.parent)
+            make_private(path)
+            if held := locks.shared(path / LOCK_NAME):
+                return held
+        except InvalidSetting as error:
+            # Somebody removes it at this moment, since until now nobody held it.
+            if not isinstance(error.__cause__, FileNotFoundError):
+                raise
+
+
+def remove_unused(path: Path) -> bool:
+    """Remove an environment's folder that no process uses; whether it is gone."""
+    held = locks.abandoned(path / LOCK_NAME)
+    if held is None:
+        return False
+    # The lock goes last: whoever waits for it sees then that the folder is another one.
+    for entry in path.iterdir():
+        if entry.name != LOCK_NAME:
+            shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
+    held.release(remove=True)
+    with suppress(OSError):  # somebody makes it anew at this moment
+        path.rmdir()
+    return True
+
+
+def read_lease(path: Path) -> Lease:
+    """What a space's file says; that no service has anything of it, where it cannot be read."""
+    try:
+        content = json.loads(path.read_text("utf-8"))
+        return Lease(tuple(content["services"]), int(content["pid"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return Lease((), 0)
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Readers see the whole file or what was there before, however many write it at once."""
+    fresh = path.with_name(f".{path.name}.{token_hex(4)}")
+    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+        fresh.replace(path)
+    except BaseException:
+        fresh.unlink(missing_ok=True)
+        raise
+
+
+def _write_finished(path: Path, finished: Finished) -> None:
+    content = {"format": _FORMAT, **asdict(finished)}
+    write_atomically(path, json.dumps(content))
+
+
+def _read_finished(path: Path) -> Finished | None:
+    try:
+        content = json.loads(path.read_text("utf-8"))
+        if content["format"] != _FORMAT:
+            return None
+        return Finished(Space(**content["space"]), tuple(content["services"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _all_finished(folder: Path) -> dict[str, Finished]:
+    found = {path.stem: _read_finished(path) for path in sorted(folder.glob("*.json"))}
+    return {name: finished for name, finished in found.items() if finished}

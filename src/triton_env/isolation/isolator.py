@@ -1,0 +1,318 @@
+"""Namespaces, reset and snapshots of one environment: what `TritonEnvironment` hands its calls to."""
+
+import os
+import re
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+from secrets import token_hex
+from typing import TYPE_CHECKING
+
+from triton_env.errors import CleanupFailed, InvalidSetting, SnapshotFailed, UsageError
+from triton_env.isolation import state
+from triton_env.isolation.base import NAMESPACE, OWN, SNAPSHOT, Space
+from triton_env.isolation.building import Templates
+from triton_env.isolation.folder import Finished, Folder
+from triton_env.isolation.namespace import Namespace
+from triton_env.isolation.pool import Pool
+from triton_env.isolation.spaces import Environment, Spaces
+from triton_env.isolation.template import Template
+from triton_env.services.selection import selected
+
+if TYPE_CHECKING:
+    from triton_env.run import Run
+
+    TemplateLike = Template | Callable[[Namespace], object] | Path | str
+
+_NAME = re.compile(r"[a-z0-9]([a-z0-9_]{0,22}[a-z0-9])?")
+"""What databases and buckets alike can have in their names."""
+_SNAPSHOT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+
+
+class Isolator:
+    """Makes namespaces of one running environment, in one process. Making it costs nothing.
+
+    Args:
+        environment: it runs.
+    """
+
+    def __init__(self, environment: Environment) -> None:
+        self.process = os.getpid()
+        self._environment = environment
+        self._lock = threading.Lock()
+        self._opened: _Opened | None = None
+        self._is_closed = False
+
+    def namespace(
+        self,
+        name: str | None,
+        template: "TemplateLike | None",
+        *,
+        services: Sequence[str] | None,
+        keep_on_error: bool,
+    ) -> Namespace:
+        """See `TritonEnvironment.namespace`."""
+        if name is not None and not _NAME.fullmatch(name):
+            raise UsageError(
+                f"A namespace cannot be named {name!r}.",
+                hint="use 1 to 24 of a to z, 0 to 9 and, between these, _; or no name, and one is made up",
+            )
+        names = selected(services, self._environment.services)
+        opened = self._open()
+        source = self._source(template, opened)
+        if name is None:
+            make = partial(self._made, opened, None, names, source)
+            namespace = opened.pool.take((source.id if source else "", names), make)
+        else:
+            namespace = self._made(opened, name, names, source)
+        namespace.keep_on_error = keep_on_error
+        opened.living[namespace.id] = namespace
+        return namespace
+
+    def reset(self) -> None:
+        """See `TritonEnvironment.reset`."""
+        self._check_all("reset")
+        self._open().spaces.clear()
+
+    def snapshot(self, name: str) -> None:
+        """See `TritonEnvironment.snapshot`."""
+        if not _SNAPSHOT_NAME.fullmatch(name):
+            raise UsageError(
+                f"A snapshot cannot be named {name!r}.",
+                hint="use at most 64 letters, digits, dots, - and _, beginning with a letter or digit",
+            )
+        opened = self._open()
+        spaces, folder = opened.spaces, opened.folder
+        with folder.making(f"snapshot-{name}"):
+            before = folder.snapshot(name)
+            space, held = spaces.make(SNAPSHOT + token_hex(4), spaces.services, OWN, is_new=True)
+            try:
+                spaces.freeze(space, spaces.services)
+                # Before its name leads to another, so that a sweep finds it if this process is killed.
+                old = folder.take(before.space.id, before.services) if before else None
+                folder.publish_snapshot(name, Finished(space, spaces.services))
+            except BaseException:
+                spaces.remove(space, spaces.services, held)
+                raise
+            held.release(remove=True)
+            if before and old:
+                spaces.remove(folder.space(before.space.id), before.services, old)
+
+    def snapshots(self) -> tuple[str, ...]:
+        """See `TritonEnvironment.snapshots`."""
+        return tuple(self._open().folder.snapshots())
+
+    def delete_snapshot(self, name: str) -> None:
+        """See `TritonEnvironment.delete_snapshot`."""
+        opened = self._open()
+        folder = opened.folder
+        with folder.making(f"snapshot-{name}"):
+            snapshot = opened.snapshot(name)
+            held = folder.take(snapshot.space.id, snapshot.services)
+            folder.forget_snapshot(name)
+            if held:
+                opened.spaces.remove(folder.space(snapshot.space.id), snapshot.services, held)
+
+    def restore(self, name: str) -> None:
+        """See `TritonEnvironment.restore`."""
+        self._check_all("restored")
+        opened = self._open()
+        snapshot = opened.snapshot(name)
+        missing = [each for each in opened.spaces.services if each not in snapshot.services]
+        if missing:
+            raise SnapshotFailed(f"The snapshot {name!r} was taken without {', '.join(missing)}.")
+        opened.spaces.replace(OWN, snapshot.space, opened.spaces.services, f"restore the snapshot {name!r}")
+
+    def close(self) -> None:
+        """End the background thread, the connections, and what belongs to the environment alone.
+
+        Of servers that go on, all namespaces of this process are removed first; servers that end take them along.
+        """
+        with self._lock:
+            opened, self._opened, self._is_closed = self._opened, None, True
+        if self.process != os.getpid():
+            return
+        if opened is None:
+            if not self._environment.outlives:
+                # Other processes may have made namespaces here: forked ones, or those that share it.
+                state.remove_session(self._environment.settings, self._environment.id)
+            return
+        try:
+            with ExitStack() as steps:  # each of them is done, whatever becomes of the others
+                steps.callback(opened.folder.close, remove=not self._environment.outlives)
+                steps.callback(opened.spaces.close)
+                steps.callback(self._let_go, opened)
+        except Exception as error:
+            raise CleanupFailed(
+                "Something of the environment's namespaces is left.",
+                where=str(opened.folder.path),
+                cause=str(error),
+                hint="look at it with: python -m triton_env prune --dry-run",
+            ) from error
+
+    def _let_go(self, opened: "_Opened") -> None:
+        drain = self._environment.outlives
+        while opened.living:
+            _, namespace = opened.living.popitem()
+            if drain and not namespace.is_kept:
+                opened.pool.put_away(namespace)
+            else:
+                namespace.held.release(remove=namespace.is_kept)
+        for namespace in opened.pool.end(drain=drain):
+            namespace.held.release()
+
+    # What a namespace asks of whoever made it.
+
+    def reset_namespace(self, namespace: Namespace) -> None:
+        """Bring it back to what it was when it was handed out."""
+        spaces = self._of(namespace).spaces
+        spaces.replace(namespace.space, namespace.source, namespace.services, "reset a namespace")
+
+    def keep_namespace(self, namespace: Namespace) -> None:
+        """Have it outlive this process."""
+        self._of(namespace).folder.keep(namespace.id, namespace.services)
+
+    def close_namespace(self, namespace: Namespace) -> bool:
+        """Remove it soon, unless it is kept."""
+        with self._lock:
+            opened = self._opened
+        # Not where the environment has stopped, and taken it along.
+        if opened is not None and opened.living.pop(namespace.id, None) is not None:
+            if namespace.is_kept:
+                namespace.held.release(remove=True)
+            else:
+                opened.pool.put_away(namespace)
+        return True
+
+    def _of(self, namespace: Namespace) -> "_Opened":
+        if self.process != os.getpid():
+            raise UsageError(
+                f"The namespace {namespace.id} is another process's.",
+                hint="make one in this process: env.namespace()",
+            )
+        return self._open()
+
+    def _made(self, opened: "_Opened", name: str | None, services: tuple[str, ...], source: Space | None) -> Namespace:
+        identifier = NAMESPACE + (name if name is not None else token_hex(4))
+        space, held = opened.spaces.make(identifier, services, source, is_new=name is None)
+        return Namespace(self, space, opened.spaces.bound(space, services), source, held)
+
+    def _source(self, template: "TemplateLike | None", opened: "_Opened") -> Space | None:
+        if template is None:
+            return None
+        if isinstance(template, str):
+            if snapshot := opened.folder.snapshot(template):
+                return snapshot.space
+            if not Path(template).is_dir():
+                raise UsageError(
+                    f"There is neither a snapshot nor a folder {template!r}.",
+                    where=f"snapshots: {', '.join(opened.folder.snapshots()) or 'none'}; folder: {Path.cwd()}",
+                    hint=f"env.snapshot({template!r}) takes one, or name a folder with postgres/*.sql",
+                )
+        if not isinstance(template, Template):
+            template = opened.template(template)
+        return opened.templates.space(template)
+
+    def _open(self) -> "_Opened":
+        if self._opened is not None:
+            return self._opened
+        if self._environment.lasting and self._environment.settings.triton_namespaces != "everywhere":
+            raise InvalidSetting(
+                "Namespaces, templates and snapshots would be written to servers that hold your data.",
+                where=f"environment {self._environment.id}; they would get names that begin with triton_",
+                hint="set TRITON_NAMESPACES=everywhere to allow it, or use a session: TritonEnvironment()",
+            )
+        with self._lock:
+            if self._opened is None:
+                if self._is_closed:
+                    raise UsageError("The environment was stopped.", hint="call env.start() again")
+                self._opened = _Opened(self._environment)
+        return self._opened
+
+    def _check_all(self, what: str) -> None:
+        """Raise where not only this process would lose its data."""
+        if self._environment.lasting:
+            raise UsageError(
+                f"Services that hold your data are not {what} by a program.",
+                where=f"environment {self._environment.id}",
+                hint="take a namespace, which has reset(), or destroy the data: python -m triton_env reset",
+            )
+        if self._environment.is_shared():
+            raise UsageError(
+                f"The environment is not {what} while other processes use it.",
+                where=f"environment {self._environment.id}",
+                hint="take a namespace, which has reset(): env.namespace()",
+            )
+
+
+def isolator_of(run: "Run", services: tuple[str, ...], runtime: str, *, shared: bool) -> Isolator:
+    """What makes the namespaces of a run, in this process.
+
+    Args:
+        run: of the environment.
+        services: the names of its services.
+        runtime: the name of where they run.
+        shared: whether other processes use the servers as well, and may go on to.
+    """
+    lasting = run.persistent is not None or runtime == "external"
+    # A forked child stops nothing, and neither does who shares an environment.
+    outlives = lasting or shared or run.process != os.getpid()
+    environment = Environment(
+        run.id,
+        run.settings,
+        services,
+        lambda name: run.services[name].result(),
+        lasting=lasting,
+        outlives=outlives,
+        is_shared=run.is_shared_with_others,
+    )
+    return Isolator(environment)
+
+
+class _Opened:
+    """What there is once an environment's isolation is in use."""
+
+    def __init__(self, environment: Environment) -> None:
+        self.folder = Folder(environment.settings, environment.id, lasting=environment.lasting)
+        self.spaces = Spaces(environment, self.folder)
+        self.templates = Templates(self.spaces)
+        self.living: dict[str, Namespace] = {}  # those that were handed out and not closed
+        self._settings = environment.settings
+        self._is_lasting = environment.lasting
+        self.pool = Pool(environment.settings.triton_pool_size, self._remove, self._sweep)
+        self._made: dict[object, Template] = {}
+
+    def template(self, build: "Callable[[Namespace], object] | Path | str") -> Template:
+        """The template of a function or folder, one for each: it remembers what it has read."""
+        if isinstance(build, (str, Path)):
+            build = Path(build).resolve()  # the current folder may be another one next time
+        try:
+            made = self._made.get(build)
+        except TypeError:  # a callable that cannot be a key
+            return Template(build)
+        return made or self._made.setdefault(build, Template(build))
+
+    def snapshot(self, name: str) -> Finished:
+        """The snapshot of that name.
+
+        Raises:
+            UsageError: there is none.
+        """
+        if found := self.folder.snapshot(name):
+            return found
+        raise UsageError(
+            f"There is no snapshot {name!r}.",
+            where=f"there are: {', '.join(self.folder.snapshots()) or 'none'}",
+            hint=f"env.snapshot({name!r}) takes one",
+        )
+
+    def _remove(self, namespace: Namespace) -> None:
+        self.spaces.remove(namespace.space, namespace.services, namespace.held)
+
+    def _sweep(self) -> None:
+        self.spaces.sweep()
+        if self._is_lasting:
+            self.templates.expire()
+        state.remove_dead_sessions(self._settings)

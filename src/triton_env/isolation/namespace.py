@@ -1,0 +1,171 @@
+"""`Namespace`: all services of an environment, shared with nobody."""
+
+import os
+import sys
+from collections.abc import Mapping
+from types import TracebackType
+from typing import TYPE_CHECKING, Protocol, Self, cast
+
+from triton_env.errors import ServiceNotSelected, UnknownService, UsageError
+from triton_env.isolation.base import Space
+from triton_env.services import S3, SERVICES, ClickHouse, Postgres, Redis, Service
+
+if TYPE_CHECKING:
+    from triton_env.isolation.locks import Held
+
+
+class Keeper(Protocol):
+    """Whoever made a namespace, and removes it."""
+
+    def reset_namespace(self, namespace: "Namespace") -> None:
+        """Bring it back to what it was when it was handed out."""
+
+    def keep_namespace(self, namespace: "Namespace") -> None:
+        """Have it outlive this process."""
+
+    def close_namespace(self, namespace: "Namespace") -> bool:
+        """Remove it, unless it is kept; whether it is closed now."""
+
+
+class Namespace:
+    """A part of an environment of one's own, with the attributes that the environment has.
+
+    >>> with env.namespace() as namespace, namespace.postgres.connect() as connection:
+    ...     connection.execute("create table notes (text text)").statusmessage
+    'CREATE TABLE'
+
+    It has a database in PostgreSQL and in ClickHouse, a logical database in Redis, and buckets in S3. `env.namespace`
+    makes it, and it is gone after `close`, the end of its block or the end of this process.
+
+    Attributes:
+        is_kept: whether it stays.
+    """
+
+    is_kept: bool
+
+    def __init__(
+        self, keeper: Keeper, space: Space, bound: Mapping[str, Service], source: Space | None, held: "Held"
+    ) -> None:
+        self._keeper = keeper
+        self._bound = bound
+        self._process = os.getpid()
+        self._closed = False
+        self.space = space
+        self.source = source
+        self.held = held
+        self.is_kept = False
+        self.keep_on_error = False
+
+    @property
+    def id(self) -> str:
+        """Its name on the servers, such as "triton_ns_3f2a91bc"."""
+        return self.space.id
+
+    @property
+    def services(self) -> tuple[str, ...]:
+        """The names of its services."""
+        return tuple(self._bound)
+
+    @property
+    def postgres(self) -> Postgres:
+        """PostgreSQL, with a database of its own."""
+        return cast(Postgres, self.service("postgres"))
+
+    @property
+    def clickhouse(self) -> ClickHouse:
+        """ClickHouse, with a database of its own."""
+        return cast(ClickHouse, self.service("clickhouse"))
+
+    @property
+    def redis(self) -> Redis:
+        """Redis, with a logical database of its own. Channels of pub/sub are shared: see `Redis.channel_prefix`."""
+        return cast(Redis, self.service("redis"))
+
+    @property
+    def s3(self) -> S3:
+        """S3, with buckets of its own."""
+        return cast(S3, self.service("s3"))
+
+    def service(self, name: str) -> Service:
+        """The service of that name.
+
+        Raises:
+            UnknownService, ServiceNotSelected: there is none here.
+            UsageError: the namespace was closed.
+        """
+        if name not in SERVICES:
+            raise UnknownService(name, tuple(SERVICES))
+        if name not in self._bound:
+            raise ServiceNotSelected(name, self.services)
+        self._check_is_there()
+        return self._bound[name]
+
+    def environ(self, *, internal: bool = False) -> dict[str, str]:
+        """The connection variables of its services, by the names of `.env.example`.
+
+        Args:
+            internal: the values for other containers on the shared network instead of this machine.
+        """
+        variables: dict[str, str] = {}
+        for name in self.services:
+            variables |= self.service(name).environ(internal=internal)
+        return variables
+
+    def reset(self) -> None:
+        """Bring it back to what it was when it was handed out. Clients may have to connect again.
+
+        Raises:
+            UsageError: it was closed, or is another process's.
+            IsolationFailed: a server refused.
+        """
+        self._check_is_there()
+        self._keeper.reset_namespace(self)
+
+    def keep(self) -> None:
+        """Have it stay after `close` and after this process, as long as the servers have their data.
+
+        Raises:
+            UsageError: it was closed, or is another process's.
+        """
+        self._check_is_there()
+        self._keeper.keep_namespace(self)
+        self.is_kept = True
+
+    def close(self) -> None:
+        """Remove it, also where clients are connected; their next command fails. May be called again.
+
+        It is removed in the background, so this returns at once. A forked child does not remove its parent's.
+        """
+        if not self._closed and self._process == os.getpid():
+            self._closed = self._keeper.close_namespace(self)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if error is not None and self.keep_on_error:
+            self.keep()
+            print(self.directions(), file=sys.stderr)
+        self.close()
+
+    def directions(self) -> str:
+        """How to get into it and how to remove it, in words. It holds passwords."""
+        urls = "\n".join(f"  {self._bound[name].title:<11} {_address(self._bound[name])}" for name in self._bound)
+        return f"The namespace {self.id} is kept:\n{urls}\nRemove it with: python -m triton_env prune --kept"
+
+    def _check_is_there(self) -> None:
+        if self._closed and not self.is_kept:
+            raise UsageError(f"The namespace {self.id} is closed.", hint="take another one: env.namespace()")
+
+    def __repr__(self) -> str:
+        state = "kept" if self.is_kept else "closed" if self._closed else "open"
+        return f"<Namespace {self.id} {state}: {', '.join(self.services)}>"
+
+
+def _address(service: Service) -> str:
+    return f"{service.url} bucket {service.bucket}" if isinstance(service, S3) else service.url

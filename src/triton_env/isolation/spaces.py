@@ -1,0 +1,283 @@
+"""Spaces over all services of an environment at once: made, copied and removed together, and by one holder each."""
+
+import threading
+import time
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from triton_env.errors import IsolationFailed, TritonError, UsageError
+from triton_env.isolation.base import SNAPSHOT, TEMPLATE, Isolation, Space
+from triton_env.isolation.folder import Finished, Folder
+from triton_env.isolation.locks import Held
+from triton_env.isolation.redis import RedisIsolation
+from triton_env.isolation.services import isolation_of
+from triton_env.services import Service
+from triton_env.settings import Settings
+from triton_env.threads import in_thread
+
+_Answer = TypeVar("_Answer")
+
+_PATIENCE = 2
+"""Seconds to wait for a process that removes what a dead one left of a space."""
+_PATIENCE_INTERVAL = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Environment:
+    """What isolation knows of a running environment.
+
+    Attributes:
+        id: its id.
+        settings: those in force.
+        services: the names of its services.
+        service: the running service of a name, waited for where it is still starting.
+        lasting: whether its servers hold data of somebody else's: persistent and external ones.
+        outlives: whether its servers go on when this process stops it.
+        is_shared: whether others use it at this moment.
+    """
+
+    id: str
+    settings: Settings
+    services: tuple[str, ...]
+    service: Callable[[str], Service]
+    lasting: bool
+    outlives: bool
+    is_shared: Callable[[], bool]
+
+
+class Spaces:
+    """The spaces of an environment, as one process sees them.
+
+    Args:
+        environment: it runs.
+        folder: what processes know of its spaces.
+    """
+
+    def __init__(self, environment: Environment, folder: Folder) -> None:
+        self.environment = environment
+        self.folder = folder
+        self._lock = threading.Lock()
+        self._isolations: dict[str, Isolation[Any]] = {}
+        self._versions: Mapping[str, str] = {}
+        self._empty: dict[tuple[str, str], bool] = {}
+
+    @property
+    def services(self) -> tuple[str, ...]:
+        """The names of the environment's services."""
+        return self.environment.services
+
+    def make(
+        self, identifier: str, services: Collection[str], source: Space | None, *, is_new: bool = False
+    ) -> tuple[Space, Held]:
+        """Make a space, as a copy of `source` or empty. Nothing is left of it where that fails.
+
+        Args:
+            identifier: its id.
+            services: that are to have something of it.
+            source: to be copied.
+            is_new: whether the id was made up just now, so that no earlier space can have had it.
+
+        Returns:
+            The space, and the lock that says that this process uses it.
+
+        Raises:
+            UsageError: a living process has one of that id.
+            IsolationFailed: a server refused, or Redis has no number free.
+        """
+        with self.folder.adding():
+            return self._make(identifier, services, source, is_new)
+
+    def remove(self, space: Space, services: Collection[str], held: Held) -> None:
+        """Remove a space that this process uses.
+
+        Raises:
+            IsolationFailed: a server refused. It is tried again by the next sweep.
+        """
+        assert held.is_locked, f"{space.id} may be somebody else's by now"
+        try:
+            self._drop(space, services)
+        except BaseException:
+            held.release()
+            raise
+        self.folder.give_back(space.id, held)
+
+    def bound(self, space: Space, services: Iterable[str]) -> dict[str, Service]:
+        """The services, for clients of that space."""
+        return {name: self._isolation(name).bound(space) for name in services}
+
+    def replace(self, space: Space, source: Space | None, services: Collection[str], doing: str) -> None:
+        """Make what is in a space a copy of another, or empty."""
+        self.each(services, lambda each: each.replace(space, self._to_copy(each, source)), doing)
+
+    def freeze(self, space: Space, services: Collection[str]) -> None:
+        """Nobody connects to it any more, and it is copied often."""
+        self.each(services, lambda isolation: isolation.freeze(space), "finish a template")
+
+    def clear(self) -> None:
+        """Bring all servers back to what they were, but for the spaces that somebody uses or keeps."""
+        with self.folder.clearing():
+            kept = self.folder.known()
+            self.each(self.services, lambda isolation: isolation.clear(kept), "be reset")
+
+    def is_there(self, finished: Finished) -> bool:
+        """Whether the servers still have it: somebody may have emptied their volumes."""
+        names = [name for name in finished.services if name in self.services and name != "redis"]
+        found = self.each(names, lambda isolation: finished.space.id in isolation.found(), "say what it has")
+        return all(found.values())
+
+    def versions(self) -> Mapping[str, str]:
+        """The servers' versions by the names of the services. They are asked once."""
+        if not self._versions:
+            self._versions = self.each(self.services, _version, "tell its version")
+        return self._versions
+
+    def sweep(self) -> None:
+        """Remove the spaces of dead processes, as far as this environment has their services.
+
+        Raises:
+            IsolationFailed: a server refused. The others were removed all the same.
+        """
+        failed: TritonError | None = None
+        for identifier, held, lease in self.folder.abandoned():
+            here = [name for name in lease.services if name in self.services]
+            try:
+                self._drop(self.folder.space(identifier), here)
+            except TritonError as error:
+                failed = error
+                held.release()
+                continue
+            except BaseException:
+                held.release()
+                raise
+            if len(here) == len(lease.services):
+                self.folder.give_back(identifier, held)
+            else:
+                held.release()  # to be ended by somebody who has the other services
+        if failed:
+            raise failed
+
+    def each(
+        self, names: Collection[str], action: Callable[[Isolation[Any]], _Answer], doing: str
+    ) -> dict[str, _Answer]:
+        """Do it with several services at once.
+
+        Args:
+            names: of the services.
+            action: called with each one's isolation.
+            doing: what it does, for the error: "make a namespace".
+
+        Returns:
+            The answers by service.
+
+        Raises:
+            IsolationFailed: one of them failed; the others have ended as well.
+        """
+        # Those first that take longest.
+        ordered = sorted(names, key=lambda name: name != "postgres")
+        futures = {name: in_thread(self._call, name, action, doing) for name in ordered[1:]}
+        answers: dict[str, _Answer] = {}
+        errors: list[BaseException] = []
+        for name in ordered:
+            try:
+                answers[name] = futures[name].result() if name in futures else self._call(name, action, doing)
+            except BaseException as error:
+                errors.append(error)
+        if errors:
+            # A Ctrl-C comes before what it caused.
+            raise next((error for error in errors if not isinstance(error, Exception)), errors[0])
+        return {name: answers[name] for name in names}
+
+    def close(self) -> None:
+        """Close the connections."""
+        with self._lock:
+            isolations = list(self._isolations.values())
+        for isolation in isolations:
+            isolation.close()
+
+    def _make(
+        self, identifier: str, services: Collection[str], source: Space | None, is_new: bool
+    ) -> tuple[Space, Held]:
+        def create(isolation: Isolation[Any]) -> None:
+            isolation.create(space, self._to_copy(isolation, source), is_new=is_new)
+
+        held = self._taken(identifier, services)
+        try:
+            if "redis" in services:
+                self._take_number(identifier)
+            space = self.folder.space(identifier)
+            self.each(services, create, "make a namespace")
+        except BaseException as error:
+            try:
+                self.remove(self.folder.space(identifier), services, held)
+            except Exception as another:
+                held.release()  # the next sweep tries again
+                error.add_note(f"What was made of {identifier} could not be removed: {another}")
+            raise
+        return space, held
+
+    def _to_copy(self, isolation: Isolation[Any], source: Space | None) -> Space | None:
+        """The source for one service: none where a copy would be empty anyway, since that is made more quickly."""
+        if source is None or not source.id.startswith((TEMPLATE, SNAPSHOT)):
+            return source
+        key = isolation.name, source.id
+        if key not in self._empty:
+            self._empty[key] = isolation.is_empty(source)
+        return None if self._empty[key] else source
+
+    def _call(self, name: str, action: Callable[[Isolation[Any]], _Answer], doing: str) -> _Answer:
+        try:
+            return action(self._isolation(name))
+        except TritonError:
+            raise
+        except Exception as error:
+            service = self.environment.service(name)
+            raise IsolationFailed(
+                f"{service.title} could not {doing}.",
+                where=f"{service.host}:{service.port}",
+                cause=str(error) or repr(error),
+                hint="the server's log may tell more: env.logs(" + repr(name) + ")",
+            ) from error
+
+    def _isolation(self, name: str) -> Isolation[Any]:
+        isolation = self._isolations.get(name)
+        if isolation is None:
+            service = self.environment.service(name)
+            with self._lock:
+                isolation = self._isolations.setdefault(name, isolation_of(service))
+        return isolation
+
+    def _drop(self, space: Space, services: Collection[str]) -> None:
+        # A space without a number has nothing in Redis: number 0 is the environment's own.
+        names = [name for name in services if name != "redis" or space.number]
+        self.each(names, lambda isolation: isolation.drop(space), "remove a namespace")
+
+    def _taken(self, identifier: str, services: Collection[str]) -> Held:
+        deadline = time.monotonic() + _PATIENCE
+        while (held := self.folder.take(identifier, services)) is None:
+            if self.folder.is_kept(identifier):
+                raise UsageError(
+                    f"The namespace {identifier} is kept, so there can be no other of that name.",
+                    where=str(self.folder.path),
+                    hint="take another name, or remove it with: python -m triton_env prune --kept",
+                )
+            if time.monotonic() > deadline:
+                raise UsageError(
+                    f"The namespace {identifier} is in use.",
+                    where=f"environment {self.environment.id}",
+                    hint="take another name, or none: env.namespace() makes one up",
+                )
+            time.sleep(_PATIENCE_INTERVAL)
+        return held
+
+    def _take_number(self, identifier: str) -> None:
+        redis = self._isolation("redis")
+        assert isinstance(redis, RedisIsolation)
+        numbers, count = redis.numbers(identifier)
+        # Where somebody else's data is, a number that nobody has taken may hold some of it.
+        avoided = redis.filled if self.environment.lasting else tuple
+        self.folder.take_numbers(identifier, numbers, count, avoided)
+
+
+def _version(isolation: Isolation[Any]) -> str:
+    return isolation.server_version()

@@ -1,0 +1,132 @@
+"""What is left of isolation in this user's state: folders of dead sessions, and namespaces that are kept.
+
+Nothing here connects to a server. What was left on servers that hold data is removed by the next process that makes
+namespaces there.
+"""
+
+import json
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from triton_env.isolation import locks
+from triton_env.isolation.folder import LOCK_NAME, read_lease, remove_unused, spaces_folder
+from triton_env.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOver:
+    """Something that nobody uses any more.
+
+    Attributes:
+        environment: the environment's id.
+        path: the folder of a dead session, or the file of a space.
+        space: the id of the space; empty for the folder.
+        is_kept: whether somebody wanted the space to stay.
+        services: that have something of the space.
+    """
+
+    environment: str
+    path: Path
+    space: str
+    is_kept: bool
+    services: tuple[str, ...] = ()
+
+
+def left_over(settings: Settings) -> list[LeftOver]:
+    """The folders of dead sessions, the spaces of dead processes in environments that go on, and what is kept.
+
+    A space of a dead process disappears by itself once a process makes namespaces in that environment.
+    """
+    found: list[LeftOver] = []
+    for folder in _folders(settings):
+        if _is_dead_session(folder):
+            found.append(LeftOver(folder.name, folder, "", is_kept=False))
+        found += [
+            LeftOver(folder.name, path, path.stem, is_kept=True, services=read_lease(path).services)
+            for path in sorted(folder.glob("*.kept"))
+        ]
+        for path in sorted(folder.glob("*.lease")):
+            if not path.with_suffix(".kept").exists() and (held := locks.abandoned(path)):
+                found.append(LeftOver(folder.name, path, path.stem, is_kept=False, services=read_lease(path).services))
+                held.release()
+    return found
+
+
+def remove(left: LeftOver, *, kept: bool = False) -> bool:
+    """Remove it.
+
+    Args:
+        left: of `left_over`.
+        kept: also what somebody wanted to stay. It is then like a dead process's: in an environment that goes on, the
+            next process that makes namespaces there removes it from the servers.
+
+    Returns:
+        Whether it is gone, or will be.
+    """
+    if left.is_kept:
+        return kept and forget_kept(left.path)
+    if left.space:
+        return False
+    return (kept or not has_kept(left.path)) and remove_unused(left.path)
+
+
+def has_kept(folder: Path) -> bool:
+    """Whether namespaces of an environment are to outlive the processes that use them.
+
+    Args:
+        folder: of `folder_of`.
+    """
+    return any(folder.glob("*.kept"))
+
+
+def folder_of(settings: Settings, environment: str) -> Path:
+    """The folder of an environment, which may not exist."""
+    return spaces_folder(settings) / environment
+
+
+def forget_kept(path: Path) -> bool:
+    """A kept namespace is no longer to stay; whether it was there.
+
+    Args:
+        path: of its file.
+    """
+    try:
+        # A lease that nobody holds.
+        path.rename(path.with_suffix(".lease"))
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def remove_session(settings: Settings, environment: str) -> None:
+    """Remove the folder of a session whose servers end, kept namespaces included, unless a process uses it."""
+    with suppress(OSError):
+        remove_unused(folder_of(settings, environment))
+
+
+def remove_dead_sessions(settings: Settings) -> None:
+    """Remove the folders of sessions that no process uses. Those with kept namespaces stay."""
+    for folder in _folders(settings):
+        if _is_dead_session(folder) and not has_kept(folder):
+            with suppress(OSError):  # somebody else was quicker
+                remove_unused(folder)
+
+
+def _folders(settings: Settings) -> list[Path]:
+    base = spaces_folder(settings)
+    return sorted(path for path in base.iterdir() if path.is_dir()) if base.is_dir() else []
+
+
+def _is_dead_session(folder: Path) -> bool:
+    lock = folder / LOCK_NAME
+    try:
+        if json.loads(lock.read_text("utf-8"))["lasting"]:
+            return False
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+    held = locks.abandoned(lock)
+    if held is None:
+        return False
+    held.release()
+    return True

@@ -1,0 +1,180 @@
+"""What namespaces begin with: migrations and seeds, as a function or a folder, and a digest of all that is in them."""
+
+import functools
+import hashlib
+import inspect
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from types import CodeType
+from typing import TYPE_CHECKING, Any
+
+from triton_env.errors import UsageError
+
+if TYPE_CHECKING:
+    from triton_env.isolation.namespace import Namespace
+
+_PLAIN = (str, bytes, int, float, complex, bool, type(None), Path)
+"""Types whose `repr` says all about a value, and says the same in every process."""
+
+
+class Template:
+    """What a namespace holds from the beginning. It is built once, and then copied.
+
+    >>> def migrate(namespace):
+    ...     with namespace.postgres.connect() as connection:
+    ...         connection.execute("create table claims (id int)")
+    >>> template = Template(migrate, version="1")
+    >>> with env.namespace(template=template) as namespace, namespace.postgres.connect() as connection:
+    ...     connection.execute("select count(*) from claims").fetchone()
+    (0,)
+
+    It is built anew where its digest is another: that of the function's code and the file that it is in, or of the
+    folder's files; of `inputs` and `version`; of the servers' versions and the roles.
+
+    Args:
+        build: fills the namespace that it is called with, or a folder: `postgres/*.sql`, `clickhouse/*.sql`, both in
+            the order of their names, and `s3/**`, the objects of the bucket. A folder with SQL files and none of
+            these is PostgreSQL's.
+        inputs: files and folders whose content `build` depends on.
+        version: anything else that it depends on.
+
+    Raises:
+        UsageError: `build` is neither, or something of it is not there.
+    """
+
+    inputs: tuple[Path, ...]
+    version: str
+
+    def __init__(
+        self,
+        build: "Callable[[Namespace], object] | Path | str",
+        *,
+        inputs: Sequence[Path | str] = (),
+        version: str = "",
+    ) -> None:
+        if isinstance(build, (str, Path)):
+            folder = Path(build).resolve()
+            if not folder.is_dir():
+                raise UsageError(
+                    "The template is no folder.",
+                    where=str(build),
+                    hint="name a folder with postgres/*.sql, clickhouse/*.sql or s3/, or give a function",
+                )
+            self._build: Callable[[Namespace], object] | Path = folder
+        elif callable(build):
+            self._build = build
+        else:
+            raise UsageError(f"A template is a function or a folder, not {build!r}.")
+        if isinstance(inputs, (str, Path)):
+            inputs = [inputs]
+        self.inputs = tuple(Path(each).resolve() for each in inputs)
+        for path in self.inputs:
+            if not path.exists():
+                raise UsageError("An input of the template does not exist.", where=str(path))
+        self.version = version
+        self._known: tuple[object, str] = (None, "")
+
+    @property
+    def build(self) -> "Callable[[Namespace], object] | Path":
+        """The function, or the folder."""
+        return self._build
+
+    @property
+    def title(self) -> str:
+        """Its name for people."""
+        return str(self._build if isinstance(self._build, Path) else getattr(self._build, "__qualname__", self._build))
+
+    def digest(self) -> str:
+        """A hash of everything that the template is made of, as far as this project can know it.
+
+        Files are read again only where their time or size changed.
+        """
+        roots = (*([self._build] if isinstance(self._build, Path) else []), *self.inputs)
+        files = [(root, path) for root in roots for path in files_in(root)]
+        stamp = tuple((str(path), status.st_mtime_ns, status.st_size) for _, path in files if (status := path.stat()))
+        if self._known[0] != stamp:
+            self._known = (stamp, self._digest(files))
+        return self._known[1]
+
+    def _digest(self, files: Sequence[tuple[Path, Path]]) -> str:
+        hashed = hashlib.sha256()
+        for word in (self.version, *([] if isinstance(self._build, Path) else _described(self._build))):
+            _add(hashed, word.encode())
+        for root, path in files:
+            # Not the whole path: another checkout of the same is the same.
+            _add(hashed, str(path.relative_to(root)).encode())
+            _add(hashed, path.read_bytes())
+        return hashed.hexdigest()
+
+    def __repr__(self) -> str:
+        return f"<Template {self.title}>"
+
+
+def files_in(root: Path) -> Iterator[Path]:
+    """The files at a path, in the order of their names: itself, or those in a folder and all that are in it."""
+    if root.is_file():
+        yield root
+        return
+    for path in sorted(root.rglob("*")):
+        hidden = any(part.startswith(".") or part == "__pycache__" for part in path.relative_to(root).parts)
+        if path.is_file() and not hidden:
+            yield path
+
+
+def _add(hashed: "hashlib._Hash", word: bytes) -> None:
+    # With its length: otherwise "ab" and "c" would be as "a" and "bc".
+    hashed.update(len(word).to_bytes(8, "big") + word)
+
+
+def _described(build: Any) -> Iterator[str]:
+    """What can be said of a function: its name, code, the plain values it was made with, and the file it is in."""
+    if isinstance(build, functools.partial):
+        yield from _described(build.func)
+        yield from _plain([*build.args, *(each for item in sorted(build.keywords.items()) for each in item)])
+        return
+    function = inspect.unwrap(getattr(build, "__func__", build))
+    if not hasattr(function, "__code__"):
+        function = getattr(type(function), "__call__", function)  # noqa: B004 - its code is wanted, not whether it has one
+    yield f"{getattr(function, '__module__', '')}.{getattr(function, '__qualname__', '')}"
+    code = getattr(function, "__code__", None)
+    if code is None:
+        return
+    yield from _code(code)
+    yield from _plain(function.__defaults__ or ())
+    yield from _plain([cell.cell_contents for cell in function.__closure__ or () if _is_filled(cell)])
+    try:
+        yield Path(inspect.getsourcefile(function) or "").read_text("utf-8", errors="replace")
+    except (OSError, TypeError):  # typed in, or in an archive
+        return
+
+
+def _code(code: CodeType) -> Iterator[str]:
+    yield code.co_code.hex()
+    yield repr(code.co_names)
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from _code(constant)
+        else:
+            yield from _plain([constant])
+
+
+def _plain(values: Sequence[object]) -> Iterator[str]:
+    """Values that can be told from others in every process; the address of an object is none.
+
+    Those that can change, such as lists, do not count: the build itself may have changed them.
+    """
+    for value in values:
+        if isinstance(value, _PLAIN):
+            yield repr(value)
+        elif isinstance(value, tuple):
+            yield from _plain(value)
+        elif isinstance(value, frozenset):
+            yield from sorted(_plain(list(value)))
+
+
+def _is_filled(cell: Any) -> bool:
+    try:
+        cell.cell_contents  # noqa: B018
+    except ValueError:
+        return False
+    return True

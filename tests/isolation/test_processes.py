@@ -1,0 +1,211 @@
+"""Several processes in one environment: what each of them has, builds and leaves when it is killed."""
+
+import os
+import signal
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from isolation import processes
+from isolation.processes import answer_of, process, wait_for
+from triton_env import Template, TritonEnvironment
+from triton_env.errors import UsageError
+
+GET = "namespaces.namespace({name}, {template}, services=None, keep_on_error=False)"
+
+
+def get(name: str | None = None, template: str = "None") -> str:
+    return GET.format(name=repr(name), template=template)
+
+
+def databases(env: TritonEnvironment) -> set[str]:
+    with env.postgres.connect() as connection:
+        rows = connection.execute("select datname from pg_database where datname like 'triton\\_%'").fetchall()
+    return {name for (name,) in rows}
+
+
+def numbers(folder: Path) -> dict[str, str]:
+    return {path.name: os.readlink(path) for path in (folder / "slots").iterdir()}
+
+
+def sweep(env: TritonEnvironment) -> None:
+    """What the background thread does now and then."""
+    env._isolation()._open().spaces.sweep()
+
+
+def test_a_template_is_built_once_by_four_processes(small: TritonEnvironment, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    body = f"""
+with {get(template="processes.counted_build")} as namespace:
+    print(namespace.redis.client().get("built"))
+"""
+    with ExitStack() as stack:
+        started = [stack.enter_context(process(small, body, str(log))) for _ in range(4)]
+        answers = [answer_of(each) for each in started]
+    assert answers == ["b'yes'\n"] * 4
+    assert log.read_text() == "built\n"
+
+
+def test_a_builder_that_was_killed_leaves_nothing_that_is_taken_for_finished(
+    small: TritonEnvironment, folder: Path, tmp_path: Path
+) -> None:
+    slow = tmp_path / "slow"
+    slow.touch()
+    with process(small, get(template="processes.build"), str(slow)) as started:
+        assert started.stdout
+        name = started.stdout.readline().strip()
+        assert name in databases(small)
+        started.kill()
+        started.wait(processes.LIMIT)
+    assert not list((folder / "templates").glob(f"{name.removeprefix('triton_tpl_')}.json"))
+    template = Template(processes.build)
+    with small.namespace(template=template) as namespace, namespace.postgres.connect() as connection:
+        assert connection.execute("select count(*) from built").fetchone() == (0,)
+    # The same content, so it was built into the same place.
+    assert name in databases(small)
+    assert list((folder / "templates").glob(f"{name.removeprefix('triton_tpl_')}.json"))
+    assert list(numbers(folder).values()).count(name) == 1
+
+
+def test_what_a_killed_holder_had_is_removed(small: TritonEnvironment, folder: Path) -> None:
+    body = f"""
+namespace = {get("victim")}
+namespace.redis.client().set("a", 1)
+print(namespace.redis.database, flush=True)
+sys.stdin.read()
+"""
+    with small.namespace("living") as living, process(small, body) as started:
+        assert started.stdout
+        number = int(started.stdout.readline())
+        assert "triton_ns_victim" in databases(small)
+        sweep(small)
+        assert "triton_ns_victim" in databases(small), "it lives"
+        with pytest.raises(UsageError, match="triton_ns_victim is in use"):
+            small.namespace("victim")
+        started.send_signal(signal.SIGKILL)
+        started.wait(processes.LIMIT)
+        sweep(small)
+        assert "triton_ns_victim" not in databases(small)
+        assert living.id in databases(small)
+    assert str(number) not in numbers(folder)
+    assert not (folder / "triton_ns_victim.lease").exists()
+    with small.redis.client(db=number) as redis:
+        assert redis.dbsize() == 0
+
+
+def test_the_next_process_removes_it(small: TritonEnvironment) -> None:
+    with process(small, f"namespace = {get('dead')}\nprint(flush=True)\nsys.stdin.read()") as started:
+        assert started.stdout
+        started.stdout.readline()
+        started.send_signal(signal.SIGKILL)
+        started.wait(processes.LIMIT)
+    assert "triton_ns_dead" in databases(small)
+    with process(small, f"namespace = {get()}\nprint(flush=True)\nsys.stdin.read()"):
+        wait_for(lambda: "triton_ns_dead" not in databases(small))
+
+
+def test_the_name_of_a_dead_process_is_free_at_once(small: TritonEnvironment) -> None:
+    body = f"namespace = {get('mine')}\nnamespace.redis.client().set('a', 1)\nprint(flush=True)\nsys.stdin.read()"
+    with process(small, body) as started:
+        assert started.stdout
+        started.stdout.readline()
+        started.send_signal(signal.SIGKILL)
+        started.wait(processes.LIMIT)
+    with small.namespace("mine") as namespace, namespace.redis.client() as redis:
+        assert redis.dbsize() == 0
+
+
+def test_no_two_processes_get_the_same_number(small: TritonEnvironment, folder: Path) -> None:
+    body = f"""
+held = [{get()} for _ in range(8)]
+print(*(namespace.redis.database for namespace in held), flush=True)
+sys.stdin.readline()
+for namespace in held:
+    namespace.close()
+"""
+    with ExitStack() as stack:
+        started = [stack.enter_context(process(small, body)) for _ in range(3)]
+        lines = [each.stdout.readline() for each in started if each.stdout]
+        found = [number for line in lines for number in line.split()]
+        assert len(set(found)) == len(found) == 24
+        assert set(found) <= set(numbers(folder))
+        for each in started:
+            assert each.stdin
+            each.stdin.write("\n")
+            each.stdin.flush()
+        for each in started:
+            assert each.wait(processes.LIMIT) == 0
+    assert set(found).isdisjoint(numbers(folder))
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
+def test_a_forked_child_has_namespaces_of_its_own_and_leaves_its_parents(small: TritonEnvironment) -> None:
+    with small.namespace("parent") as parent:
+        reader, writer = os.pipe()
+        child = os.fork()
+        if child == 0:  # pragma: no cover - measured in the parent only
+            try:
+                parent.close()
+                with small.namespace("child") as namespace, namespace.redis.client() as redis:
+                    redis.set("a", 1)
+                    os.write(writer, b"done" if redis.get("a") == b"1" else b"lost")
+                small.stop()
+            finally:
+                os._exit(0)
+        os.close(writer)
+        with os.fdopen(reader, "rb") as answer:
+            assert answer.read() == b"done"
+        os.waitpid(child, 0)
+        # The child closed its copy of the namespace, and stopped its copy of the environment.
+        with parent.postgres.connect() as connection:
+            assert connection.execute("select 1").fetchone() == (1,)
+        assert "triton_ns_child" not in databases(small)
+        with small.namespace("another"):
+            pass
+
+
+def test_a_child_that_lives_on_does_not_hold_its_parents_namespaces(small: TritonEnvironment) -> None:
+    body = f"""
+import os, time
+namespace = {get("orphaned")}
+child = os.fork()
+if child == 0:
+    time.sleep({processes.LIMIT})
+    os._exit(0)
+print(child, flush=True)
+sys.stdin.read()
+"""
+    with process(small, body) as started:
+        assert started.stdout
+        child = int(started.stdout.readline())
+        try:
+            started.send_signal(signal.SIGKILL)
+            started.wait(processes.LIMIT)
+            sweep(small)
+            assert "triton_ns_orphaned" not in databases(small)
+            os.kill(child, 0)  # it is still there
+        finally:
+            os.kill(child, signal.SIGKILL)
+
+
+def test_ctrl_c_while_one_is_made_leaves_nothing_of_it(small: TritonEnvironment, folder: Path) -> None:
+    wait_for(lambda: not list(folder.glob("*.lease")))
+    before = databases(small), numbers(folder)
+    body = f"""
+print(flush=True)
+try:
+    while True:
+        namespace = {get()}
+        namespace.close()
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+    with process(small, body) as started:
+        assert started.stdout
+        started.stdout.readline()
+        wait_for(lambda: databases(small) != before[0])
+        started.send_signal(signal.SIGINT)
+        assert answer_of(started) == "interrupted\n"
+    assert (databases(small), numbers(folder)) == before
+    assert not list(folder.glob("*.lease"))

@@ -1,0 +1,111 @@
+"""Redis's logical databases: all types and times to live are copied, and which numbers are whose."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from backup.redis_contents import NOON, fill_redis, look_at_redis
+from isolation.processes import wait_for
+from triton_env import Namespace, TritonEnvironment
+from triton_env.errors import IsolationFailed
+
+
+@pytest.fixture(autouse=True)
+def empty(small: TritonEnvironment) -> Iterator[None]:
+    yield
+    small.reset()
+
+
+def test_a_snapshot_has_all_types_and_times_to_live_of_all_databases(small: TritonEnvironment) -> None:
+    fill_redis(small)
+    before = look_at_redis(small)
+    small.snapshot("full")
+    with small.redis.client() as redis:
+        redis.flushdb()
+        redis.set("other", 1)
+    with small.redis.client(db=5) as redis:
+        redis.set("fifth", 5)
+    small.restore("full")
+    after = look_at_redis(small)
+    # The snapshot itself is there as well.
+    assert {name for name in after["databases"] if int(name[2:]) < 16} == {"db0", "db3"}
+    del before["databases"], after["databases"]
+    assert after == before
+
+
+def test_a_namespace_gets_the_first_of_a_snapshot(small: TritonEnvironment) -> None:
+    fill_redis(small)
+    small.snapshot("full")
+    with small.namespace(template="full") as namespace, namespace.redis.client() as redis:
+        assert redis.pexpiretime("expires") == NOON
+        assert redis.hlen("big hash") == 25_000
+        assert redis.xinfo_groups("stream")[1]["name"] == b"readers"
+        assert redis.get("third") is None
+        redis.flushdb()
+    with small.redis.client() as redis:
+        assert redis.llen("big list") == 25_000
+
+
+def test_numbers_of_namespaces_begin_above_those_of_the_environment(small: TritonEnvironment) -> None:
+    with small.namespace() as one, small.namespace() as other:
+        assert one.redis.database >= 16
+        assert other.redis.database >= 16
+        assert one.redis.database != other.redis.database
+        assert one.redis.url.endswith(f"/{one.redis.database}")
+        assert one.redis.channel_prefix == f"{one.id}:"
+    assert small.redis.channel_prefix == ""
+
+
+def test_reset_of_a_namespace_leaves_the_others(small: TritonEnvironment) -> None:
+    def build(namespace: Namespace) -> None:
+        with namespace.redis.client() as redis:
+            redis.set("seed", 1, ex=1000)
+
+    with small.namespace(template=build) as one, small.namespace(template=build) as other:
+        for namespace in (one, other):
+            with namespace.redis.client() as redis:
+                redis.set("mine", 1)
+        one.reset()
+        with one.redis.client() as redis:
+            assert redis.keys() == [b"seed"]
+            assert redis.ttl("seed") > 900
+        with other.redis.client() as redis:
+            assert sorted(redis.keys()) == [b"mine", b"seed"]
+
+
+def test_it_goes_on_after_the_server_has_ended_its_connection(small: TritonEnvironment) -> None:
+    with small.namespace() as namespace, namespace.redis.client() as redis:
+        redis.set("a", 1)
+        others = [client["id"] for client in redis.client_list() if client["name"] == "triton-env"]
+        assert others
+        for each in others:
+            redis.client_kill_filter(_id=each)
+        with small.redis.client() as own:
+            own.set("b", 1)
+        namespace.reset()
+        assert redis.dbsize() == 0
+        with small.redis.client() as own:
+            assert own.get("b") == b"1"
+
+
+def test_no_number_free_is_an_error_that_says_so(small: TritonEnvironment) -> None:
+    def databases() -> set[str]:
+        with small.postgres.connect() as connection:
+            rows = connection.execute("select datname from pg_database where datname like 'triton_ns%'").fetchall()
+        return {name for (name,) in rows}
+
+    with small.namespace():
+        folder = small._isolation()._open().folder
+        # Those that other tests have closed give their numbers back.
+        wait_for(lambda: len(list(folder.path.glob("*.lease"))) == 1)
+        before = databases()
+        for number in range(16, 1024):
+            if not (folder.path / "slots" / str(number)).is_symlink():
+                (folder.path / "slots" / str(number)).symlink_to("triton_ns_all")
+        try:
+            with pytest.raises(IsolationFailed, match="No logical database of Redis is free") as caught:
+                small.namespace()
+            assert "--databases" in caught.value.hint
+            assert databases() == before
+        finally:
+            folder.free_numbers("triton_ns_all")

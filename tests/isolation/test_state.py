@@ -1,0 +1,169 @@
+"""What processes know together: leases, numbers, and what is left of the dead."""
+
+import os
+import threading
+from pathlib import Path
+
+import pytest
+
+from triton_env import Settings
+from triton_env.errors import IsolationFailed
+from triton_env.isolation import locks, state
+from triton_env.isolation.base import Space
+from triton_env.isolation.folder import Finished, Folder, remove_unused
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return Settings(triton_state_dir=str(tmp_path))
+
+
+def die(folder: Folder, identifier: str) -> None:
+    """Leave what a process leaves that was killed while it had a space."""
+    held = folder.take(identifier, ("redis",))
+    assert held
+    folder.take_numbers(identifier, range(16, 32))
+    held.forget()
+
+
+def test_a_space_has_one_holder(settings: Settings) -> None:
+    one, other = Folder(settings, "e", lasting=False), Folder(settings, "e", lasting=False)
+    held = one.take("triton_ns_a", ("redis",))
+    assert held
+    assert other.take("triton_ns_a", ("redis",)) is None
+    one.give_back("triton_ns_a", held)
+    again = other.take("triton_ns_a", ("redis",))
+    assert again
+    other.give_back("triton_ns_a", again)
+    one.close()
+    other.close(remove=True)
+    assert not one.path.exists()
+
+
+def test_of_many_threads_one_gets_it(settings: Settings) -> None:
+    folder = Folder(settings, "e", lasting=False)
+    die(folder, "triton_ns_a")
+    got: list[locks.Held | None] = []
+    barrier = threading.Barrier(16)
+
+    def take() -> None:
+        barrier.wait()
+        got.append(folder.take("triton_ns_a", ("redis",)))
+
+    threads = [threading.Thread(target=take) for _ in range(16)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    (held,) = [each for each in got if each]
+    # What the dead one had is free again.
+    assert folder.numbers("triton_ns_a") == []
+    folder.give_back("triton_ns_a", held)
+    assert {path.name for path in folder.path.iterdir()} == {"lock", "turn", "slots", "templates", "snapshots"}
+    folder.close(remove=True)
+
+
+def test_numbers_are_taken_one_by_one_or_in_rows(settings: Settings) -> None:
+    folder = Folder(settings, "e", lasting=False)
+    folder.take_numbers("triton_ns_a", range(16, 64))
+    folder.take_numbers("triton_snap_b", range(16, 64), 16)
+    folder.take_numbers("triton_ns_c", range(16, 64), avoided=lambda: {17, 18})
+    assert folder.numbers("triton_ns_a") == [16]
+    assert folder.numbers("triton_snap_b") == list(range(32, 48))
+    assert folder.numbers("triton_ns_c") == [19]
+    assert folder.space("triton_snap_b") == Space("triton_snap_b", 32)
+    folder.take_numbers("triton_snap_d", range(16, 64), 16)
+    with pytest.raises(IsolationFailed, match="No logical database"):
+        folder.take_numbers("triton_snap_e", range(16, 64), 16)
+    folder.free_numbers("triton_snap_b")
+    folder.take_numbers("triton_snap_e", range(16, 64), 16)
+    assert folder.numbers("triton_snap_e") == list(range(32, 48))
+    folder.close(remove=True)
+
+
+def test_the_dead_are_found_and_the_living_are_not(settings: Settings) -> None:
+    folder = Folder(settings, "e", lasting=False)
+    living = folder.take("triton_ns_living", ("redis",))
+    assert living
+    die(folder, "triton_ns_dead")
+    die(folder, "triton_ns_kept")
+    folder.keep("triton_ns_kept", ("redis",))
+    die(folder, "triton_tpl_done")
+    folder.publish_template("done", Finished(folder.space("triton_tpl_done"), ("redis",)))
+    (folder.path / "new-0123").touch()  # of somebody who was killed while he made a lease
+    ((identifier, held, lease),) = folder.abandoned()
+    assert (identifier, lease.services, lease.pid) == ("triton_ns_dead", ("redis",), os.getpid())
+    folder.give_back(identifier, held)
+    assert not list(folder.abandoned())
+    assert {path.name for path in folder.path.glob("*.lease")} == {"triton_ns_living.lease"}
+    assert not list(folder.path.glob("new-*"))
+    assert {space.id for space in folder.known()} == {"triton_ns_living", "triton_ns_kept", "triton_tpl_done"}
+    assert folder.numbers("triton_ns_kept")
+    assert folder.numbers("triton_tpl_done")
+    living.release()
+    folder.close(remove=True)
+
+
+def test_what_is_left_over_is_told_and_removed(settings: Settings) -> None:
+    living, dead = Folder(settings, "living", lasting=False), Folder(settings, "dead", lasting=False)
+    kept, lasting = Folder(settings, "kept", lasting=False), Folder(settings, "lasting", lasting=True)
+    kept.keep("triton_ns_a", ("postgres", "redis"))
+    die(lasting, "triton_ns_b")
+    lasting.keep("triton_ns_c", ("redis",))
+    for folder in (dead, kept, lasting):
+        folder.close()
+    found = {(left.environment, left.space, left.is_kept): left for left in state.left_over(settings)}
+    assert set(found) == {
+        ("dead", "", False),
+        ("kept", "", False),
+        ("kept", "triton_ns_a", True),
+        ("lasting", "triton_ns_b", False),
+        ("lasting", "triton_ns_c", True),
+    }
+    assert found["kept", "triton_ns_a", True].services == ("postgres", "redis")
+    gone = {key for key, left in found.items() if state.remove(left)}
+    assert gone == {("dead", "", False)}
+    assert not dead.path.exists()
+    assert state.has_kept(state.folder_of(settings, "kept"))
+    state.remove_dead_sessions(settings)
+    assert kept.path.exists()
+    assert state.remove(found["lasting", "triton_ns_c", True], kept=True)
+    assert state.remove(found["kept", "", False], kept=True)
+    assert {left.space for left in state.left_over(settings)} == {"triton_ns_b", "triton_ns_c"}
+    assert not any(left.is_kept for left in state.left_over(settings))
+    state.remove_dead_sessions(settings)
+    assert {path.name for path in (Path(settings.triton_state_dir) / "spaces").iterdir()} == {"living", "lasting"}
+    living.close(remove=True)
+
+
+def test_a_folder_that_is_removed_and_made_at_once_is_whole(settings: Settings) -> None:
+    first = Folder(settings, "e", lasting=False)
+    first.close()
+    stop = threading.Event()
+    errors: list[BaseException] = []
+
+    def remove() -> None:
+        while not stop.is_set():
+            try:
+                remove_unused(first.path)
+            except FileNotFoundError:  # gone already, or not there yet
+                continue
+            except BaseException as error:
+                errors.append(error)
+                return
+
+    thread = threading.Thread(target=remove)
+    thread.start()
+    try:
+        for _ in range(50):
+            folder = Folder(settings, "e", lasting=False)
+            held = folder.take("triton_ns_a", ("redis",))
+            assert held
+            folder.take_numbers("triton_ns_a", range(16, 32))
+            assert folder.numbers("triton_ns_a") == [16]
+            folder.give_back("triton_ns_a", held)
+            folder.close()
+    finally:
+        stop.set()
+        thread.join()
+    assert not errors
