@@ -1,0 +1,254 @@
+"""Joining a shared environment: the one that is there, or one that is started for it."""
+
+import subprocess
+import sys
+import threading
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from secrets import token_hex
+from typing import Any
+
+from triton_env.errors import KeeperEnded, RuntimeUnavailable
+from triton_env.leases import HeldFile
+from triton_env.model import Placement
+from triton_env.readiness import check_listening
+from triton_env.services import SERVICES
+from triton_env.settings import Settings
+from triton_env.sharing.key import key_of
+from triton_env.sharing.news import News
+from triton_env.sharing.place import Instance, Order, Place, is_kept
+from triton_env.sharing.reuse import Reuse
+from triton_env.threads import in_thread
+
+_TRIES = 5
+"""How often to look for an environment whose services answer, before the next one is taken as it is."""
+_END_TIMEOUT = 15.0
+"""Seconds to wait for the end of a keeper whose start failed: after the error nothing is left."""
+_KEEPER = Path(__file__).with_name("keeper.py")
+
+
+class Joined:
+    """What one process has of a shared environment: a lease, and the keeper's news.
+
+    Attributes:
+        id: the environment's id.
+        settings: the process's own, with the environment's credentials.
+        news: what the keeper tells.
+        words: what a person should know about how it was joined.
+    """
+
+    def __init__(
+        self, place: Place, instance: Instance, lease: HeldFile, news: News, settings: Settings, words: tuple[str, ...]
+    ) -> None:
+        self.id = instance.id
+        self.settings = settings
+        self.news = news
+        self.words = words
+        self._place = place
+        self._instance = instance
+        self._lease = lease
+        self._leaving = threading.Lock()
+
+    def has_others(self) -> bool:
+        """Whether other processes, or other environments of this one, use it too."""
+        with self._place.turn():
+            self._instance.forget_the_dead()
+            return self._instance.is_used(besides=self._lease)
+
+    def have_it_replaced(self) -> None:
+        """Have no newcomer join it, since it is not whole any more. It ends once nobody uses it."""
+        with self._place.turn():
+            self._instance.close()
+
+    def wait_until_listed(self) -> None:
+        """Wait until other processes can see the environment too, once its services are ready.
+
+        Raises:
+            KeeperEnded: it ended just then.
+        """
+        if not self.news.wait_for(lambda told: told.up) and self.news.lost:
+            raise self.lost()
+
+    def lost(self) -> KeeperEnded:
+        """The error that tells of a keeper that ended without a word."""
+        return KeeperEnded(
+            f"The process that keeps the shared environment {self.id} ended while it started it.",
+            log_tail=self.news.log_tail(),
+            hint="start it again; or leave out reuse=True to get a session of its own",
+        )
+
+    def leave(self) -> None:
+        """Give the lease back, and call off what waits for news. Does nothing where that was done."""
+        with self._leaving:
+            self.news.stop()
+            if self._lease.descriptor < 0:
+                return
+            self._lease.release(remove=True)
+            if self.news.told.failed is not None:
+                self.news.wait_for_end(_END_TIMEOUT)
+            self.news.close()
+            if self.news.lost:
+                # Its keeper could not.
+                self._place.sweep()
+
+
+def join(settings: Settings, names: Sequence[str], runtime: str, reuse: Reuse) -> Joined:
+    """Hold a lease on the environment of that description. Where there is none, a keeper is started for it.
+
+    One that runs is looked at first: where a service does not answer any more, another is started in its place.
+
+    Args:
+        settings: the environment's.
+        names: of its services.
+        runtime: that was asked for.
+        reuse: with whom it is shared.
+
+    Raises:
+        TritonError: it cannot be described, or no keeper can be started.
+    """
+    settings = settings.updated(triton_runtime=runtime)
+    key = key_of(settings, names, runtime, reuse.key_suffix)
+    place = Place(settings)
+    words: list[str] = []
+    for tries_left in reversed(range(_TRIES)):
+        joined, is_new = _joined(place, key, settings, tuple(names), reuse, tuple(words))
+        try:
+            joined.news.read()
+            silent = [] if is_new or not joined.news.told.up or not tries_left else _silent(joined)
+            if silent:
+                joined.have_it_replaced()
+        except BaseException:
+            joined.leave()
+            raise
+        if not silent:
+            return joined
+        joined.leave()
+        words.append(
+            f"{SERVICES[silent[0]].title} of the shared environment {joined.id} does not answer any more, "
+            "so another one is started"
+        )
+    raise AssertionError("unreachable: the last try is taken as it is")
+
+
+def _joined(
+    place: Place, key: str, settings: Settings, names: tuple[str, ...], reuse: Reuse, words: tuple[str, ...]
+) -> tuple[Joined, bool]:
+    """A part in the environment of that key, and whether it was started for it."""
+    group = _group(reuse)
+    lease: HeldFile | None = None
+    with place.turn():
+        found = _found(place, key)
+        instance = found[0] if found else place.instance(key, token_hex(4))
+        try:
+            if found:
+                order = found[1]
+            else:
+                _make_room(place, key, group, settings)
+                order = _order(place, instance, group, settings, names, reuse)
+                instance.write(order)
+            lease = instance.lease()
+            if not found:
+                _start_keeper(instance)
+            news = News(instance)
+        except BaseException:
+            if lease:
+                lease.release(remove=True)
+            # Such as Ctrl-C before there was a keeper; one that is there sees that nobody uses it.
+            if not instance.is_alive():
+                instance.remove()
+            raise
+    return Joined(place, instance, lease, news, order.of(settings), words), found is None
+
+
+def _found(place: Place, key: str) -> tuple[Instance, Order] | None:
+    """The environment that newcomers join. In passing the files of dead keepers are removed."""
+    found: tuple[Instance, Order] | None = None
+    for instance in place.instances():
+        if not instance.is_alive():
+            place.bury(instance)
+        elif instance.key == key and instance.is_open():
+            try:
+                found = instance, instance.order()
+            except (OSError, ValueError):  # nobody can join it
+                instance.close()
+    return found
+
+
+def _make_room(place: Place, key: str, group: str, settings: Settings) -> None:
+    """Have environments end that only linger, and that settings were changed for since."""
+    for instance in place.instances():
+        if instance.key == key or not instance.is_open() or instance.is_used() or is_kept(settings, instance.id):
+            continue
+        # Those of other versions end by themselves.
+        with suppress(OSError, ValueError):
+            if instance.order().group == group:
+                instance.close()
+
+
+def _group(reuse: Reuse) -> str:
+    return f"{reuse.key_suffix}\0{Path.cwd()}"
+
+
+def _order(
+    place: Place, instance: Instance, group: str, settings: Settings, names: tuple[str, ...], reuse: Reuse
+) -> Order:
+    fresh: dict[str, Any] = {}
+    for name in names:
+        fresh |= SERVICES[name].fresh_credentials()
+    return Order(
+        id=instance.id,
+        group=group,
+        services=names,
+        runtime=settings.triton_runtime,
+        linger=settings.triton_linger if reuse.linger is None else reuse.linger,
+        project=str(Path.cwd()),
+        settings=settings.updated(**fresh),
+        credentials=tuple(fresh),
+        path=tuple(sys.path),
+        after=tuple(str(each.folder) for each in place.instances() if not each.is_open())
+        if settings.triton_ports == "fixed"
+        else (),
+    )
+
+
+def _start_keeper(instance: Instance) -> None:
+    # Held from here on, by the file that the keeper inherits: no newcomer may take it for dead meanwhile.
+    alive = HeldFile(instance.alive)
+    try:
+        with instance.log.open("ab") as log:
+            # It forks and returns: what ends long after its starter should not be a child of it.
+            starter = subprocess.Popen(  # noqa: S603 - our own interpreter and script
+                [sys.executable, "-I", "-S", str(_KEEPER), str(instance.folder), str(alive.descriptor)],
+                pass_fds=(alive.descriptor,),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                # Ctrl-C in a terminal reaches all of its processes.
+                start_new_session=True,
+            )
+            starter.wait()
+    except OSError as error:
+        raise RuntimeUnavailable(
+            "The process that keeps the shared environment cannot be started.",
+            where=sys.executable or "this interpreter does not know its own path",
+            cause=str(error),
+        ) from error
+    finally:
+        alive.hand_over()
+
+
+def _silent(joined: Joined) -> list[str]:
+    """The services that do not listen any more."""
+    placements = joined.news.told.placements
+    answers = {name: in_thread(_listens, placement) for name, placement in placements.items()}
+    return [name for name, answer in answers.items() if not answer.result()]
+
+
+def _listens(placement: Placement) -> bool:
+    endpoint = next(iter(placement.endpoints.values()))
+    try:
+        check_listening(endpoint.host, endpoint.port)
+    except OSError:
+        return False
+    return True

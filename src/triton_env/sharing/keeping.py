@@ -1,0 +1,200 @@
+"""The keeper: a process that owns a shared environment, and stops it when nobody uses it any more."""
+
+import os
+import signal
+import time
+import traceback
+from concurrent.futures import FIRST_EXCEPTION, Future, wait
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+from types import FrameType
+
+from triton_env.environment import TritonEnvironment
+from triton_env.errors import CleanupFailed, StartCancelled, TritonError
+from triton_env.isolation.folder import Folder
+from triton_env.registry import Record, Registry
+from triton_env.run import Run
+from triton_env.runtimes.base import Runtime
+from triton_env.services import Service
+from triton_env.sharing.images import ImageWatch
+from triton_env.sharing.news import Announcer
+from triton_env.sharing.place import Instance, Order, Place, is_kept
+
+_INTERVAL = 0.2
+"""Seconds between two looks at who uses the environment."""
+_PORTS_TIMEOUT = 30
+"""Seconds to wait for another environment to give up its ports."""
+
+
+def keep(folder: str) -> None:
+    """Start what was ordered, keep it as long as it is used and a while longer, stop it, and remove the files."""
+    instance = Instance(Path(folder))
+    try:
+        _Keeper(instance).run()
+    except CleanupFailed:
+        # The evidence stays, until the next newcomer finds that its keeper is dead.
+        traceback.print_exc()
+    except BaseException:
+        instance.remove()
+        raise
+    else:
+        instance.remove()
+
+
+class _Kept(TritonEnvironment):
+    """The environment, with the id and the credentials that were ordered; its progress is news for others."""
+
+    def __init__(self, order: Order, announcer: Announcer) -> None:
+        super().__init__(order.settings, services=order.services, runtime=order.runtime, lazy=True)
+        self._order = order
+        self._announcer = announcer
+        self.run: Run | None = None
+
+    def _new_run(self) -> Run:
+        self.run = Run(
+            self._order.settings,
+            self._order.services,
+            self._order.runtime,
+            lazy=True,
+            identity=self._order.id,
+            display=self._announcer,
+        )
+        return self.run
+
+
+class _Keeper:
+    def __init__(self, instance: Instance) -> None:
+        self._instance = instance
+        self._order = instance.order()
+        self._place = Place(self._order.settings)
+        self._announcer = Announcer(instance.events)
+        self._environment = _Kept(self._order, self._announcer)
+        self._told_to_stop = False
+
+    def run(self) -> None:
+        # A terminal that closes or is interrupted is that of one of those who use it.
+        for number in (signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, self._tell_to_stop)
+        try:
+            self._start()
+        except BaseException as error:
+            self._fail(error)
+            return
+        try:
+            self._hold()
+        finally:
+            self._stop()
+
+    def _stop(self) -> None:
+        try:
+            with self._place.turn():
+                self._instance.close()
+        finally:
+            self._environment.stop()
+
+    def _tell_to_stop(self, number: int, frame: FrameType | None) -> None:
+        # A flag and no event: a handler runs in between the lines of whoever waits for it.
+        self._told_to_stop = True
+
+    def _start(self) -> None:
+        self._wait_for_ports()
+        self._environment.start()
+        run = self._environment.run
+        assert run is not None
+        run.runtime.add_done_callback(self._tell_runtime)
+        for name, service in run.services.items():
+            service.add_done_callback(partial(self._tell_ready, name))
+        while True:
+            done, waiting = wait(run.services.values(), timeout=_INTERVAL, return_when=FIRST_EXCEPTION)
+            if not waiting or any(future.exception() for future in done):
+                break
+            self._check_wanted()
+        run.wait()
+
+    def _wait_for_ports(self) -> None:
+        """Have those end that nobody uses and whose ports are needed. Those of others are an error of the start."""
+        deadline = time.monotonic() + _PORTS_TIMEOUT
+        for before in (Instance(Path(folder)) for folder in self._order.after):
+            while before.is_alive() and not before.is_used() and time.monotonic() < deadline:
+                self._check_wanted()
+                time.sleep(_INTERVAL)
+
+    def _check_wanted(self) -> None:
+        """Raise `StartCancelled` where nobody waits for the start any more."""
+        if self._told_to_stop:
+            raise StartCancelled("The keeper of the shared environment was told to stop.")
+        if not self._instance.is_used() and self._closed_unless_used():
+            raise StartCancelled("Nobody waits for the shared environment any more.")
+
+    def _tell_runtime(self, future: "Future[Runtime]") -> None:
+        if not future.cancelled() and future.exception() is None:
+            runtime = future.result()
+            # Of the embedded runtime: its logs are read by others.
+            self._announcer.tell_runtime(runtime.name, runtime.reason, getattr(runtime, "folder", None))
+
+    def _tell_ready(self, name: str, future: "Future[Service]") -> None:
+        if future.exception() is None:
+            self._announcer.tell_ready(name, future.result().placement)
+
+    def _fail(self, error: BaseException) -> None:
+        """Stop what was begun, then tell: whoever reads it finds nothing left."""
+        blamed = self._blamed(error)
+        try:
+            self._stop()
+        except TritonError as failed:
+            error.add_note(str(failed))
+        self._announcer.tell_failure(blamed, error)
+
+    def _blamed(self, error: BaseException) -> str:
+        """The service that failed; empty where it was the whole."""
+        run = self._environment.run
+        if run is None or not run.runtime.done() or run.runtime.cancelled() or run.runtime.exception():
+            return ""
+        return next((name for name, each in run.services.items() if each.done() and each.exception() is error), "")
+
+    def _hold(self) -> None:
+        """Until nobody has used it for a while, or somebody told it to stop."""
+        with ExitStack() as stack:
+            # Held as long as the servers run: what is known of their namespaces is not that of a dead session.
+            spaces = Folder(self._order.settings, self._order.id, lasting=False)
+            stack.callback(spaces.close, remove=True)
+            stack.enter_context(Registry.of(self._order.settings).published(self._record()))
+            images = stack.enter_context(ImageWatch.of(self._environment))
+            self._announcer.tell_up()
+            unused_since: float | None = None
+            while not self._told_to_stop:
+                time.sleep(_INTERVAL)
+                if images.changed():
+                    with self._place.turn():
+                        self._instance.close()
+                if self._instance.is_used():
+                    unused_since = None
+                    continue
+                now = time.monotonic()
+                unused_since = now if unused_since is None else unused_since
+                # One that newcomers cannot join has nobody to linger for.
+                enough = now - unused_since >= self._order.linger or not self._instance.is_open()
+                if enough and self._closed_unless_used():
+                    return
+
+    def _closed_unless_used(self) -> bool:
+        with self._place.turn():
+            self._instance.forget_the_dead()
+            if self._instance.is_used() or is_kept(self._order.settings, self._order.id):
+                return False
+            self._instance.close()
+            return True
+
+    def _record(self) -> Record:
+        environment = self._environment
+        return Record(
+            id=environment.id,
+            runtime=environment.runtime,
+            pid=os.getpid(),
+            project=self._order.project,
+            started=time.time(),
+            services=environment.services,
+            environ=environment.environ(),
+        )

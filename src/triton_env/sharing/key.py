@@ -1,0 +1,107 @@
+"""Which environments are the same, so that one will do: a hash of everything that makes a difference to them."""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from pydantic import SecretStr
+
+from triton_env._version import __version__
+from triton_env.runtimes.embedded import packages
+from triton_env.services import SERVICES
+from triton_env.settings import Settings, process_environment
+
+_LENGTH = 16
+"""Hexadecimal digits: 64 bits tell more environments apart than anybody starts."""
+_NO_DIFFERENCE = frozenset(
+    {
+        # How it is started and shown.
+        *("triton_progress", "triton_state_dir", "triton_linger", "triton_poll_interval"),
+        *("triton_pull", "triton_pull_timeout", "triton_pool_size", "triton_namespaces"),
+        *(f"triton_{name}_timeout" for name in SERVICES),
+        # Of persistent services, and of the application: sessions do not read them.
+        *("triton_project", "database_url", "redis_url", "aws_endpoint_url"),
+        *("postgres_host", "clickhouse_host", "clickhouse_nofile", "redis_host"),
+        *("environment", "log_level", "debug_mode", "api_host", "api_port"),
+    }
+)
+"""Settings that make no difference. One that is new makes one, until somebody finds that it does not."""
+_PORTS = frozenset({"postgres_port", "clickhouse_port", "clickhouse_http_port", "redis_port", "localstack_port"})
+_ENGINE = ("DOCKER_HOST", "DOCKER_CONTEXT", "DOCKER_CONFIG", "TC_HOST", "TESTCONTAINERS_HOST_OVERRIDE")
+"""Variables that choose the engine, and how it is reached."""
+
+
+def key_of(settings: Settings, names: Sequence[str], runtime: str, suffix: str = "") -> str:
+    """The key of an environment: 16 hexadecimal digits, which are the same where all that matters is.
+
+    Args:
+        settings: the environment's.
+        names: of its services.
+        runtime: that was asked for.
+        suffix: a word that keeps it apart from others.
+
+    Raises:
+        UsageError: a service cannot be described with these settings.
+    """
+    fresh = {field: value for name in names for field, value in SERVICES[name].fresh_credentials().items()}
+    # Credentials are fresh in each session, so they tell nothing.
+    plain = settings.updated(
+        **{field: SecretStr("x") if isinstance(value, SecretStr) else "x" for field, value in fresh.items()},
+        triton_runtime=runtime,
+    )
+    ignored = _NO_DIFFERENCE | fresh.keys()
+    if settings.triton_ports == "random":
+        ignored |= _PORTS
+    content = {
+        "version": __version__,
+        "runtime": runtime,
+        "suffix": suffix,
+        "services": {name: _service(plain, name, runtime) for name in sorted(names)},
+        "settings": {field: value for field, value in settings_as_data(settings).items() if field not in ignored},
+        "engine": {name: value for name, value in process_environment().items() if name in _ENGINE},
+    }
+    text = json.dumps(content, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:_LENGTH]
+
+
+def settings_as_data(settings: Settings) -> dict[str, Any]:
+    """All values of settings, secrets included, as what JSON can hold."""
+    values = ((field, getattr(settings, field)) for field in type(settings).model_fields)
+    return {field: value.get_secret_value() if isinstance(value, SecretStr) else value for field, value in values}
+
+
+def settings_from_data(data: Mapping[str, Any]) -> Settings:
+    """Settings with exactly these values: neither the process environment nor `.env` is looked at."""
+    values: dict[str, Any] = {}
+    for field, description in Settings.model_fields.items():
+        kind = type(description.default)
+        value = data.get(field, description.default)
+        # JSON keeps all kinds but these: secrets and choices (enumerations of strings).
+        values[field] = value if isinstance(value, kind) or not issubclass(kind, SecretStr | str) else kind(value)
+    return Settings.model_construct(None, **values)
+
+
+def _service(settings: Settings, name: str, runtime: str) -> dict[str, Any]:
+    recipe = SERVICES[name].recipe(settings)
+    described: dict[str, Any] = {}
+    if runtime != "embedded":
+        described["container"] = asdict(recipe.container)
+        described["files"] = [_digest(path) for path in recipe.container.mounts.values()]
+    if runtime in ("auto", "embedded"):
+        described["process"] = asdict(recipe.process)
+        described["packages"] = [packages.version(distribution) for distribution in recipe.process.requires]
+    return described
+
+
+def _digest(path: Path) -> str:
+    """A hash of a file, or of all files of a folder with their names."""
+    digest = hashlib.sha256()
+    files = sorted(found for found in path.rglob("*") if found.is_file()) if path.is_dir() else [path]
+    for file in files:
+        if "__pycache__" not in file.parts:
+            digest.update(f"{file.relative_to(path)}\0".encode())
+            digest.update(hashlib.sha256(file.read_bytes()).digest())
+    return digest.hexdigest()

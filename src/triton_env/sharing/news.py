@@ -1,0 +1,252 @@
+"""What the keeper of a shared environment tells: written by the keeper, followed by everybody who waits for it."""
+
+import json
+import os
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from triton_env.errors import TritonError
+from triton_env.leases import is_locked
+from triton_env.model import Endpoint, Placement
+from triton_env.sharing import failure
+from triton_env.sharing.place import Instance
+from triton_env.timeline import Event, Phase
+
+_INTERVAL = 0.01
+"""Seconds between two looks at the news of an environment that is starting."""
+_LOG_BYTES = 1 << 14
+_LOOKS = 20
+"""How many of these come between two looks at whether the keeper lives."""
+
+
+class Announcer:
+    """Writes the news. It is the display of the keeper's environment: what a person would see, the waiting get.
+
+    Args:
+        path: of the news.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._lock = threading.Lock()
+        self._file = os.open(path, os.O_WRONLY | os.O_APPEND)
+
+    def open(self) -> None:
+        """There is nothing to open."""
+
+    def close(self) -> None:
+        """What comes after the start is news as well."""
+
+    def say(self, words: str) -> None:
+        """Pass on words that belong to no service."""
+        self._tell(say=words)
+
+    def show(self, event: Event) -> None:
+        """Pass on the phase of a service."""
+        if event.phase is not Phase.READY:
+            self._tell(phase=event.phase.value, service=event.service, detail=event.detail)
+
+    def tell_runtime(self, name: str, reason: str, folder: Path | None) -> None:
+        """Tell where the services run; `folder` is that of embedded ones."""
+        self._tell(runtime=name, reason=reason, folder=str(folder) if folder else None)
+
+    def tell_ready(self, service: str, placement: Placement) -> None:
+        """Tell that a service is ready."""
+        self._tell(ready=service, placement=_placement_as_data(placement))
+
+    def tell_up(self) -> None:
+        """Tell that all are ready and that others can see the environment."""
+        self._tell(up=True)
+
+    def tell_failure(self, service: str, error: BaseException) -> None:
+        """Tell that the start failed; `service` is to blame, or none if empty."""
+        self._tell(failed=service, error=failure.as_data(error))
+
+    def _tell(self, **event: Any) -> None:
+        with self._lock:
+            os.write(self._file, json.dumps(event).encode() + b"\n")
+
+
+@dataclass(slots=True)
+class Told:
+    """What is known so far.
+
+    Attributes:
+        runtime: its name; empty while it is not known.
+        reason: why it is that one.
+        folder: that of the embedded runtime.
+        placements: of the services that are ready.
+        phases: by service, what it went through until then.
+        said: words that belong to no service.
+        up: whether the whole is ready.
+        failed: which service is to blame for the failure, empty for none of them; None where there is no failure.
+        error: the failure.
+    """
+
+    runtime: str = ""
+    reason: str = ""
+    folder: Path | None = None
+    placements: dict[str, Placement] = field(default_factory=dict)
+    phases: dict[str, list[tuple[Phase, str]]] = field(default_factory=dict)
+    said: list[str] = field(default_factory=list)
+    up: bool = False
+    failed: str | None = None
+    error: TritonError | None = None
+
+    def add(self, event: dict[str, Any]) -> None:
+        """Take an event in."""
+        if "phase" in event:
+            self.phases.setdefault(event["service"], []).append((Phase(event["phase"]), event["detail"]))
+        elif "ready" in event:
+            self.placements[event["ready"]] = _placement_from_data(event["placement"])
+        elif "runtime" in event:
+            self.runtime, self.reason = event["runtime"], event["reason"]
+            self.folder = Path(event["folder"]) if event["folder"] else None
+        elif "say" in event:
+            self.said.append(event["say"])
+        elif "up" in event:
+            self.up = True
+        elif "failed" in event:
+            self.failed, self.error = event["failed"], failure.from_data(event["error"])
+
+
+class News:
+    """Follows the news of one environment. Files that are removed meanwhile are read to their end.
+
+    Args:
+        instance: the environment.
+
+    Raises:
+        OSError: it is gone.
+    """
+
+    def __init__(self, instance: Instance) -> None:
+        self.told = Told()
+        self.lost = False
+        """Whether the keeper ended without a word."""
+        self._changed = threading.Condition()
+        self._rest = b""
+        self._stopped = False
+        self._following = False
+        self._files: list[int] = []
+        try:
+            for path in (instance.events, instance.alive, instance.log):
+                self._files.append(os.open(path, os.O_RDONLY))
+        except BaseException:
+            self.close()
+            raise
+        self._events, self._alive, self._log = self._files
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the start has come to an end, good or bad."""
+        return self.told.up or self.told.failed is not None or self.lost
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing more comes: the start failed, the keeper ended, or nobody follows any more."""
+        return self.told.failed is not None or self.lost or self._stopped
+
+    def read(self) -> None:
+        """Take in what has been told so far, and whether the keeper lives."""
+        # In this order: what it told last was told while it lived.
+        alive = is_locked(self._alive)
+        self._take_in()
+        if not alive and not self.is_complete:
+            self.lost = True
+
+    def follow(self) -> None:
+        """Take in what comes, in a thread, until the start has come to an end or `close`. May be called again."""
+        with self._changed:
+            if self._following or self.is_complete or self._stopped:
+                return
+            self._following = True
+        threading.Thread(target=self._follow, name="triton-news", daemon=True).start()
+
+    def wait_for(self, condition: Callable[[Told], bool]) -> bool:
+        """Wait until `condition` holds, or can hold no more: whether it does."""
+        with self._changed:
+            self._changed.wait_for(lambda: condition(self.told) or self.is_over)
+            return condition(self.told)
+
+    def log_tail(self) -> str:
+        """The last words of the keeper's log."""
+        with self._changed:
+            if not self._files:
+                return ""
+            size = os.fstat(self._log).st_size
+            return os.pread(self._log, _LOG_BYTES, max(0, size - _LOG_BYTES)).decode(errors="replace")
+
+    def wait_for_end(self, seconds: float) -> None:
+        """Wait until the keeper has ended, for so many seconds at most."""
+        pause = threading.Event()
+        for _ in range(int(seconds / _INTERVAL)):
+            with self._changed:
+                if not self._files or not is_locked(self._alive):
+                    return
+            pause.wait(_INTERVAL)
+
+    def stop(self) -> None:
+        """Wake whoever waits. Nothing more is taken in."""
+        with self._changed:
+            self._stopped = True
+            self._changed.notify_all()
+
+    def close(self) -> None:
+        """Let go of the files. May be called again."""
+        self.stop()
+        with self._changed:
+            while self._files:
+                os.close(self._files.pop())
+
+    def _follow(self) -> None:
+        pause = threading.Event()
+        looks = 0
+        while True:
+            with self._changed:
+                if self._stopped or not self._files:
+                    return
+                if looks % _LOOKS:
+                    news = self._take_in()
+                else:
+                    news = True
+                    self.read()
+                if news:
+                    self._changed.notify_all()
+                if self.is_complete:
+                    return
+            looks += 1
+            pause.wait(_INTERVAL)
+
+    def _take_in(self) -> bool:
+        news = False
+        while data := os.read(self._events, 1 << 18):
+            *lines, self._rest = (self._rest + data).split(b"\n")
+            for line in lines:
+                self.told.add(json.loads(line))
+            news = news or bool(lines)
+        return news
+
+
+def _placement_as_data(placement: Placement) -> dict[str, Any]:
+    def ports(endpoints: Any) -> dict[str, Any]:
+        return {name: (endpoint.host, endpoint.port) for name, endpoint in endpoints.items()}
+
+    return {
+        "endpoints": ports(placement.endpoints),
+        "internal": None if placement.internal is None else ports(placement.internal),
+        "sockets": str(placement.sockets) if placement.sockets else None,
+    }
+
+
+def _placement_from_data(data: dict[str, Any]) -> Placement:
+    def endpoints(ports: dict[str, Any]) -> dict[str, Endpoint]:
+        return {name: Endpoint(host, port) for name, (host, port) in ports.items()}
+
+    return Placement(
+        endpoints=endpoints(data["endpoints"]),
+        internal=None if data["internal"] is None else endpoints(data["internal"]),
+        sockets=Path(data["sockets"]) if data["sockets"] else None,
+    )

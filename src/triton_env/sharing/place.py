@@ -1,0 +1,242 @@
+"""The files by which processes find a shared environment.
+
+    <state>/shared/turn                 held while somebody joins, or while a keeper decides to end
+    <state>/shared/<key>-<id>/order     what was started, with its credentials
+                             /events    the keeper's news, one JSON object a line
+                             /alive     held by the keeper as long as it lives; its process id
+                             /open      there as long as newcomers may join
+                             /log       what the keeper has to complain about
+                             /*.lease   held by each process that uses the environment
+
+Locks are the kernel's (flock), so they end with their holders, whatever ends these.
+"""
+
+import json
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from triton_env.errors import StartFailed
+from triton_env.leases import HeldFile, any_held, is_held, remove_unheld
+from triton_env.registry import Registry, make_private, private_folder
+from triton_env.settings import Settings
+from triton_env.sharing.key import settings_as_data, settings_from_data
+
+_TURN_TIMEOUT = 60
+"""Seconds to wait for others that join or end: each of them needs some 50 ms."""
+_TURN_INTERVAL = 0.005
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What a keeper is to start.
+
+    Attributes:
+        id: the environment's id.
+        group: environments of the same group that nobody uses make room for each other.
+        services: their names.
+        runtime: that was asked for.
+        linger: seconds to go on without anybody who uses it.
+        project: the folder in which the process works that started it.
+        settings: all of them, with the credentials of this environment.
+        credentials: the names of those among the settings that are fresh.
+        path: where the starter's interpreter finds modules.
+        after: the folders of environments that are ending and have ports that this one needs.
+    """
+
+    id: str
+    group: str
+    services: tuple[str, ...]
+    runtime: str
+    linger: float
+    project: str
+    settings: Settings
+    credentials: tuple[str, ...]
+    path: tuple[str, ...]
+    after: tuple[str, ...] = ()
+
+    def of(self, settings: Settings) -> Settings:
+        """The settings of somebody who joins, with the credentials of this environment."""
+        return settings.updated(**{field: getattr(self.settings, field) for field in self.credentials})
+
+
+@dataclass(frozen=True, slots=True)
+class Instance:
+    """The files of one shared environment.
+
+    Attributes:
+        folder: where they are.
+    """
+
+    folder: Path
+
+    @property
+    def key(self) -> str:
+        """The environment's key."""
+        return self.folder.name.partition("-")[0]
+
+    @property
+    def id(self) -> str:
+        """The environment's id."""
+        return self.folder.name.partition("-")[2]
+
+    @property
+    def alive(self) -> Path:
+        """Held by the keeper."""
+        return self.folder / "alive"
+
+    @property
+    def events(self) -> Path:
+        """The keeper's news."""
+        return self.folder / "events"
+
+    @property
+    def log(self) -> Path:
+        """What the keeper writes on standard error."""
+        return self.folder / "log"
+
+    def write(self, order: Order) -> None:
+        """Make the files. To be called by who has the turn."""
+        self.folder.mkdir(mode=0o700)
+        values = {field: getattr(order, field) for field in Order.__slots__ if field != "settings"}
+        text = json.dumps(values | {"settings": settings_as_data(order.settings)})
+        for path in (self._order, self.events, self.log):
+            path.touch(mode=0o600)
+        self._order.write_text(text, "utf-8")
+        self._open.touch(mode=0o600)
+
+    def order(self) -> Order:
+        """What was ordered.
+
+        Raises:
+            OSError, ValueError: it is gone, or another version wrote it.
+        """
+        values: dict[str, Any] = json.loads(self._order.read_text("utf-8"))
+        try:
+            lists = {field: tuple(values[field]) for field in ("services", "credentials", "path", "after")}
+            return Order(**values | lists | {"settings": settings_from_data(values["settings"])})
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"{self._order} is not an order of this version") from error
+
+    def lease(self) -> HeldFile:
+        """A new lease. To be called by who has the turn, unless there is no keeper."""
+        return HeldFile.new(self.folder, "")
+
+    def is_alive(self) -> bool:
+        """Whether its keeper lives."""
+        return is_held(self.alive)
+
+    def is_open(self) -> bool:
+        """Whether newcomers may join."""
+        return self._open.exists()
+
+    def close(self) -> None:
+        """Have no newcomer join; its keeper ends it once nobody uses it. To be called by who has the turn."""
+        self._open.unlink(missing_ok=True)
+
+    def is_used(self, besides: HeldFile | None = None) -> bool:
+        """Whether somebody holds a lease. Certain only for who has the turn."""
+        return any_held(self.folder, besides=besides.path if besides else None)
+
+    def forget_the_dead(self) -> None:
+        """Remove the leases of processes that ended without giving them back. To be called by who has the turn."""
+        remove_unheld(self.folder)
+
+    def remove(self) -> None:
+        """Remove the files. Somebody who follows the news has them open, and reads them to their end."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    @property
+    def _order(self) -> Path:
+        return self.folder / "order"
+
+    @property
+    def _open(self) -> Path:
+        return self.folder / "open"
+
+
+class Place:
+    """All shared environments of this user.
+
+    Args:
+        settings: where this user's state is kept.
+
+    Raises:
+        InvalidSetting: the folder cannot be made, or others can write to it.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self.folder = private_folder(settings, "shared")
+        make_private(self.folder)
+
+    @contextmanager
+    def turn(self) -> Iterator[None]:
+        """Let nobody join or end meanwhile, for some milliseconds.
+
+        Raises:
+            StartFailed: somebody else does not finish.
+        """
+        path = self.folder / "turn"
+        deadline = time.monotonic() + _TURN_TIMEOUT
+        while True:
+            try:
+                turn = HeldFile(path, wait=False)
+                break
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise StartFailed(
+                        f"Another process has kept its hand on the shared environments for {_TURN_TIMEOUT} s.",
+                        where=str(path),
+                        hint=f"lsof {path} tells which one",
+                    ) from None
+            time.sleep(_TURN_INTERVAL)
+        try:
+            yield
+        finally:
+            turn.release()
+
+    def instance(self, key: str, identity: str) -> Instance:
+        """The files of an environment, whether they are there or not."""
+        return Instance(self.folder / f"{key}-{identity}")
+
+    def instances(self) -> tuple[Instance, ...]:
+        """All that have files, also those whose keepers are dead."""
+        return tuple(Instance(path) for path in sorted(self.folder.iterdir()) if "-" in path.name)
+
+    def dead(self) -> tuple[Instance, ...]:
+        """Those whose keepers are dead. What their servers left is removed by others: a guard, a reaper."""
+        return tuple(instance for instance in self.instances() if not instance.is_alive())
+
+    def sweep(self) -> tuple[Instance, ...]:
+        """Remove the files of those whose keepers are dead; returns them."""
+        with self.turn():
+            dead = self.dead()
+            for instance in dead:
+                self.bury(instance)
+        return dead
+
+    def bury(self, instance: Instance) -> None:
+        """Remove the files of one whose keeper is dead. To be called by who has the turn."""
+        from triton_env.isolation import state
+
+        instance.remove()
+        state.remove_session(self._settings, instance.id)
+        # Which removes the records of dead owners.
+        Registry.of(self._settings).running()
+
+
+def is_kept(settings: Settings, environment: str) -> bool:
+    """Whether namespaces of this environment were kept for people to look at, after a test that failed.
+
+    Args:
+        settings: where this user's state is kept.
+        environment: its id.
+    """
+    from triton_env.isolation import state
+
+    return state.has_kept(state.folder_of(settings, environment))

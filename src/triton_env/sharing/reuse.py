@@ -1,0 +1,17 @@
+"""How an environment is shared."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Reuse:
+    """How an environment is shared; `reuse=True` means one without any of these.
+
+    Attributes:
+        key_suffix: only those who name the same word share it, such as the workers of one test run.
+        linger: seconds that the services go on without anybody who uses them; None for TRITON_LINGER. That of whoever
+            starts them counts.
+    """
+
+    key_suffix: str = ""
+    linger: float | None = None
