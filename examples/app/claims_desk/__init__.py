@@ -1,0 +1,1 @@
+"""A small service for a claims desk: clients, claims, jobs and documents."""

@@ -1,0 +1,1 @@
+"""The parts of the pytest plugin. `triton_env.pytest_plugin` puts them together."""

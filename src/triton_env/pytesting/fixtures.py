@@ -1,0 +1,98 @@
+"""The fixtures for synchronous tests."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import pytest
+
+from triton_env.pytesting.options import SCOPES, Scope
+from triton_env.pytesting.state import State
+
+if TYPE_CHECKING:
+    from triton_env.environment import TritonEnvironment
+    from triton_env.isolation.namespace import Namespace
+    from triton_env.pytesting.spaces import Spaces
+    from triton_env.services import S3, ClickHouse, Postgres, Redis
+
+
+def _scope(fixture_name: str, config: pytest.Config) -> Scope:
+    """What `triton_scope` says. A wrong one is an error before any test; here it must not be one more."""
+    scope: Scope = config.getini("triton_scope")
+    return scope if scope in SCOPES else "function"
+
+
+@contextmanager
+def explained() -> Iterator[None]:
+    """Errors of ours without the way that they came: their words say all that helps."""
+    from triton_env.errors import TritonError
+
+    try:
+        yield
+    except TritonError as error:
+        raise pytest.fail.Exception(f"triton-env: {error}", pytrace=False) from None
+
+
+@pytest.fixture(scope="session")
+def triton_env(request: pytest.FixtureRequest, pytestconfig: pytest.Config) -> "TritonEnvironment":
+    """The running environment of this session, with all that its tests need. What one test writes others see."""
+    state = State.of(pytestconfig)
+    services = state.needs.all
+    if not state.needs.of(request.node).environment:  # nobody was known to ask for it
+        services |= state.configured(request.node)
+    with explained():
+        return state.environments.of(services)
+
+
+@pytest.fixture(scope=_scope)
+def _triton_spaces(request: pytest.FixtureRequest) -> Iterator["Spaces"]:
+    state = State.of(request.config)
+    with explained():
+        spaces = state.spaces_for(request.node)
+    yield spaces
+    with explained():
+        state.end_of(spaces)
+
+
+@pytest.fixture(scope=_scope)
+def triton(request: pytest.FixtureRequest, _triton_spaces: "Spaces") -> "Namespace":
+    """A fresh namespace for this test: databases, a bucket and variables of its own. Gone after it."""
+    with explained():
+        return _triton_spaces.namespace(State.of(request.config).configured(request.node))
+
+
+@pytest.fixture(scope=_scope)
+def triton_postgres(_triton_spaces: "Spaces") -> "Postgres":
+    """PostgreSQL with a database for this test alone."""
+    with explained():
+        return _triton_spaces.service("postgres")  # type: ignore[return-value]
+
+
+@pytest.fixture(scope=_scope)
+def triton_clickhouse(_triton_spaces: "Spaces") -> "ClickHouse":
+    """ClickHouse with a database for this test alone."""
+    with explained():
+        return _triton_spaces.service("clickhouse")  # type: ignore[return-value]
+
+
+@pytest.fixture(scope=_scope)
+def triton_redis(_triton_spaces: "Spaces") -> "Redis":
+    """Redis with a logical database for this test alone."""
+    with explained():
+        return _triton_spaces.service("redis")  # type: ignore[return-value]
+
+
+@pytest.fixture(scope=_scope)
+def triton_s3(_triton_spaces: "Spaces") -> "S3":
+    """S3 with a bucket for this test alone."""
+    with explained():
+        return _triton_spaces.service("s3")  # type: ignore[return-value]
+
+
+@pytest.fixture(scope="session")
+def triton_exported(pytestconfig: pytest.Config) -> "Namespace":
+    """The namespace whose variables were there before the application was imported (--triton-export-env)."""
+    state = State.of(pytestconfig)
+    if state.exported is None:
+        pytest.fail("triton-env: nothing was exported: run pytest with --triton-export-env", pytrace=False)
+    return state.exported.parts[0].namespace

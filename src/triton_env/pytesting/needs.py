@@ -1,0 +1,136 @@
+"""Which services tests need, told before anything is started by the fixtures that they ask for and by their markers."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from triton_env.pytesting.options import SERVICES, Options, services_of, template_of
+
+if TYPE_CHECKING:
+    from _pytest.nodes import Node
+
+MARKER = "triton"
+MARKER_LINE = f"{MARKER}(services=..., template=...): the services and the template of this test's namespace"
+
+ENVIRONMENT = "triton_env"
+NAMESPACE = "triton"
+"""These stand for the services of the marker, or else of the configuration."""
+OF_SERVICES: Mapping[str, str] = {
+    f"triton_{service}{ending}": service for service in SERVICES for ending in ("", "_async")
+}
+"""The fixtures that stand for one service."""
+
+ARGUMENTS = ("services", "template")
+"""What the marker takes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Marked:
+    """What markers say.
+
+    Attributes:
+        services: the names of services; empty where nothing is said.
+        template: a folder, `module:callable`, a callable or a `triton_env.Template`; None where nothing is said.
+    """
+
+    services: tuple[str, ...] = ()
+    template: Any = None
+
+
+def marked(node: "Node") -> Marked:
+    """What the markers of a test, class or module say; the nearest has the last word.
+
+    Raises:
+        pytest.UsageError: a marker has arguments that there are not, or values that cannot be used.
+    """
+    services: tuple[str, ...] = ()
+    template: Any = None
+    for mark in node.iter_markers(MARKER):
+        where = f"{node.nodeid}: @pytest.mark.{MARKER}"
+        unknown = [repr(value) for value in mark.args]
+        unknown += [f"{name}=" for name in mark.kwargs if name not in ARGUMENTS]
+        if unknown or not mark.kwargs:
+            raise pytest.UsageError(
+                f"{where} cannot take {', '.join(unknown) or 'nothing at all'}."
+                f" Allowed: {', '.join(f'{name}=' for name in ARGUMENTS)}."
+            )
+        if "services" in mark.kwargs and not services:
+            services = services_of(f"{where}(services=)", mark.kwargs["services"])
+            if not services:
+                raise pytest.UsageError(f"{where}(services=) names no services. Allowed: any of {', '.join(SERVICES)}.")
+        if mark.kwargs.get("template") is not None and template is None:
+            template = mark.kwargs["template"]
+            if isinstance(template, str):
+                template = template_of(f"{where}(template=)", template, (node.config.rootpath,))
+            elif not isinstance(template, Path) and not callable(template) and not hasattr(template, "build"):
+                raise pytest.UsageError(
+                    f"{where}(template=) cannot be {template!r}."
+                    " Allowed: a folder, module:callable, a callable, a Template."
+                )
+    return Marked(services, template)
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """The services that are needed in a namespace, and those that are needed of the environment itself."""
+
+    namespace: frozenset[str] = frozenset()
+    environment: frozenset[str] = frozenset()
+
+    def __or__(self, other: "Need") -> "Need":
+        return Need(self.namespace | other.namespace, self.environment | other.environment)
+
+    def __bool__(self) -> bool:
+        return bool(self.namespace or self.environment)
+
+
+def needed(item: pytest.Item, options: Options) -> Need:
+    """What a test needs."""
+    names = getattr(item, "fixturenames", ())
+    services = frozenset(OF_SERVICES[name] for name in names if name in OF_SERVICES)
+    if ENVIRONMENT not in names and NAMESPACE not in names:
+        return Need(services)
+    configured = frozenset(marked(item).services or options.services)
+    return Need(
+        namespace=services | configured if NAMESPACE in names else services,
+        environment=configured if ENVIRONMENT in names else frozenset(),
+    )
+
+
+def check(items: Iterable[pytest.Item], options: Options) -> None:
+    """See that the markers of tests can be used.
+
+    Raises:
+        pytest.UsageError: one cannot.
+    """
+    for item in items:
+        if item.get_closest_marker(MARKER) is None:
+            continue
+        marked(item)
+        if options.scope != "function" and any(
+            mark.name == MARKER and "template" in mark.kwargs for mark in item.own_markers
+        ):
+            raise pytest.UsageError(
+                f"{item.nodeid}: a namespace that lives as long as its {options.scope} (triton_scope) has one template,"
+                f" so a single test cannot choose it. Mark the {options.scope}, or set triton_scope to function."
+            )
+
+
+class Needs:
+    """What is needed by the tests of a run, and by those below a class, a module or a package."""
+
+    def __init__(self, items: Iterable[pytest.Item], options: Options) -> None:
+        self._of: dict[Node, Need] = {}
+        self.all: frozenset[str] = frozenset()
+        for item in items:
+            if need := needed(item, options):
+                self.all |= need.namespace | need.environment
+                for node in item.listchain():
+                    self._of[node] = self._of.get(node, Need()) | need
+
+    def of(self, node: "Node") -> Need:
+        """What is needed by the tests at or below `node`."""
+        return self._of.get(node, Need())

@@ -1,0 +1,108 @@
+"""The namespaces of one test, or of all tests of a class, a module, a package or a session."""
+
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from triton_env.pytesting.options import SERVICES
+
+if TYPE_CHECKING:
+    from _pytest.nodes import Node
+
+    from triton_env.environment import TritonEnvironment
+    from triton_env.isolation.namespace import Namespace
+    from triton_env.pytesting.environments import Environments
+    from triton_env.pytesting.variables import Exported
+    from triton_env.services import Service
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A namespace, and where it is.
+
+    Attributes:
+        environment: in which it is.
+        namespace: it.
+        exported: its variables, while they are in the environment of this process.
+    """
+
+    environment: "TritonEnvironment"
+    namespace: "Namespace"
+    exported: "Exported"
+
+
+class Spaces:
+    """One namespace with all that was known to be needed; more where a test asks for more while it runs.
+
+    Args:
+        environments: where they are made.
+        node: the test, class, module, package or session whose namespaces they are; None for the whole process.
+        services: that are known to be needed there.
+        template: of each of them.
+        remember: whether processes that are started meanwhile are told which variables were there before.
+    """
+
+    def __init__(
+        self,
+        environments: "Environments",
+        node: "Node | None",
+        services: frozenset[str],
+        template: Any,
+        *,
+        remember: bool = False,
+    ) -> None:
+        self.node = node
+        self.failed = False
+        self.parts: list[Part] = []
+        self._environments = environments
+        self._services = services
+        self._template = template
+        self._remember = remember
+
+    def namespace(self, services: frozenset[str]) -> "Namespace":
+        """A namespace that has all these services.
+
+        Raises:
+            UsageError: some of them are in a namespace already that lacks the others.
+        """
+        if not self.parts:
+            return self._make(services | self._services)
+        for part in self.parts:
+            if services <= set(part.namespace.services):
+                return part.namespace
+        taken = frozenset(name for part in self.parts for name in part.namespace.services)
+        if not services & taken:
+            return self._make(services)
+        from triton_env.errors import UsageError
+
+        raise UsageError(
+            f"This test has a namespace of {_listed(taken)} already; now one of {_listed(services)} is asked for.",
+            where=self.node.nodeid if self.node else "",
+            hint="ask for `triton` among the arguments of the test, or mark it: @pytest.mark.triton(services=...)",
+        )
+
+    def service(self, name: str) -> "Service":
+        """The service of that name in the namespace that has it."""
+        return self.namespace(frozenset((name,))).service(name)
+
+    def close(self, *, keep: bool = False) -> None:
+        """Remove the namespaces, unless they are to be kept, and put the variables back."""
+        parts, self.parts = self.parts, []
+        with ExitStack() as stack:
+            for part in parts:
+                stack.callback(part.namespace.close)
+                if keep:
+                    stack.callback(part.namespace.keep)
+                stack.callback(part.exported.put_back)
+
+    def _make(self, services: frozenset[str]) -> "Namespace":
+        from triton_env.pytesting.variables import Exported
+
+        namespace = self._environments.namespace(services, self._template)
+        exported = Exported(namespace.environ(), remember=self._remember)
+        self.parts.append(Part(self._environments.of(services), namespace, exported))
+        return namespace
+
+
+def _listed(services: frozenset[str]) -> str:
+    return ", ".join(name for name in SERVICES if name in services)
