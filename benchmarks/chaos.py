@@ -1,0 +1,213 @@
+"""Runs of the example's tests in which somebody is killed at a random moment, and what is left afterwards.
+
+python benchmarks/chaos.py [--runs N] [--runtimes docker,embedded] [--seed N]
+
+Each run is `pytest` in examples/app, serially or in four processes. The victim is the process of pytest, one of its
+workers, the keeper of the shared environment, the reaper or guard of an environment, or nobody: then Ctrl-C is pressed.
+Within 15 seconds containers, networks, volumes, processes and directories have to be what they were before. Where the
+reaper was killed as well there is nobody left to clean up: the next start has to, so a short one follows.
+"""
+
+import os
+import random
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+import psutil
+
+from triton_env.runtimes.owner import LABEL
+
+APPLICATION = Path(__file__).parents[1] / "examples" / "app"
+MARK = "TRITON_CHAOS_RUN"
+"""In the environment of everything that a run starts, so that the victims are its own."""
+PATIENCE = 15.0
+"""Seconds in which all has to be gone."""
+LONGEST = 120.0
+"""Seconds that a run may take to end by itself."""
+OURS = re.compile(r"triton[-_]env|claims_desk|valkey-server|/pginstall/|moto")
+BASES = (Path(tempfile.gettempdir()), Path("/dev/shm"))
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """One run.
+
+    Attributes:
+        runtime: where the services run.
+        workers: processes of pytest; 0 for none but itself.
+        victim: who is hit.
+        after: seconds from the start until then.
+    """
+
+    runtime: str
+    workers: int
+    victim: str
+    after: float
+
+    def __str__(self) -> str:
+        return f"{self.runtime}, -n {self.workers}, {self.victim} after {self.after:.1f} s"
+
+
+VICTIMS = ("pytest", "worker", "keeper", "reaper", "everybody", "Ctrl-C")
+
+
+def plans(runs: int, runtimes: tuple[str, ...], seed: int) -> Iterator[Plan]:
+    """As many plans as wanted, the same ones for the same seed."""
+    chance = random.Random(seed)
+    for _ in range(runs):
+        workers = chance.choice((0, 4))
+        possible = [victim for victim in VICTIMS if workers or victim not in ("worker", "keeper")]
+        runtime = chance.choice(runtimes)
+        yield Plan(runtime, workers, chance.choice(possible), chance.uniform(0.3, 9 if runtime == "docker" else 6))
+
+
+def carry_out(plan: Plan, state: Path) -> str:
+    """Do one run; returns what happened to its victim."""
+    mark = f"{os.getpid()}-{time.monotonic_ns()}"
+    environ = dict(os.environ) | {"TRITON_RUNTIME": plan.runtime, "TRITON_STATE_DIR": str(state), MARK: mark}
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
+    command += ["-n", str(plan.workers)] if plan.workers else []
+    with tempfile.TemporaryFile() as output:
+        pytest = subprocess.Popen(
+            command, cwd=APPLICATION, env=environ, stdout=output, stderr=output, start_new_session=True
+        )
+        with suppress(subprocess.TimeoutExpired):
+            pytest.wait(plan.after)
+        outcome = "it had ended before" if pytest.poll() is not None else strike(plan, pytest.pid, mark)
+        try:
+            pytest.wait(LONGEST)
+        except subprocess.TimeoutExpired:
+            pytest.kill()
+            raise click.ClickException(f"pytest hangs: {plan}") from None
+    return outcome
+
+
+def strike(plan: Plan, pytest: int, mark: str) -> str:
+    """Hit the victim of a running pytest; returns whom."""
+    if plan.victim == "Ctrl-C":
+        # As a terminal does: to the whole foreground group.
+        os.killpg(pytest, signal.SIGINT)
+        return "Ctrl-C"
+    marked = [process for process in psutil.process_iter() if process.pid != pytest and _is_marked(process, mark)]
+    tell: dict[str, Callable[[psutil.Process], bool]] = {
+        "pytest": lambda process: False,
+        "worker": lambda process: "execnet" in _words(process),
+        "keeper": lambda process: "triton_env.sharing" in _words(process) or "keeper" in _words(process),
+        "reaper": lambda process: "reaper.py" in _words(process) or "guard.py" in _words(process),
+        "everybody": lambda process: "postgres" not in _words(process),
+    }
+    found = [process for process in marked if tell[plan.victim](process)]
+    if plan.victim != "everybody":
+        found = found[:1]
+    if plan.victim in ("pytest", "everybody"):
+        found.append(psutil.Process(pytest))
+    hit = 0
+    for process in found:
+        with suppress(psutil.Error):
+            process.kill()
+            hit += 1
+    return f"{hit} killed"
+
+
+def _is_marked(process: psutil.Process, mark: str) -> bool:
+    try:
+        return process.environ().get(MARK) == mark
+    except (psutil.Error, OSError):
+        return False
+
+
+def _words(process: psutil.Process) -> str:
+    try:
+        return " ".join(process.cmdline())
+    except psutil.Error:
+        return ""
+
+
+def belongings(since: float) -> set[str]:
+    """All that is there of ours: on the engine, in the process table from `since` on, and in folders."""
+    found: set[str] = set()
+    if shutil.which("docker"):
+        label = f"label={LABEL}"
+        for kind, command in (
+            ("container", ("ps", "-a", "--filter", label, "--format", "{{.Names}}")),
+            ("network", ("network", "ls", "--filter", label, "--format", "{{.Name}}")),
+            ("volume", ("volume", "ls", "--filter", label, "--format", "{{.Name}}")),
+            # Of containers that were removed without theirs.
+            ("dangling volume", ("volume", "ls", "--filter", "dangling=true", "--format", "{{.Name}}")),
+        ):
+            done = subprocess.run(["docker", *command], capture_output=True, text=True, check=False)
+            found |= {f"{kind} {name}" for name in done.stdout.split()}
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            words = _words(process)
+            if process.pid != os.getpid() and process.create_time() > since and OURS.search(words):
+                found.add(f"process {process.pid} {words[:90]}")
+    for base in BASES:
+        found |= {f"folder {path}" for path in base.glob("triton-env-*")}
+    return found
+
+
+def left(before: set[str], since: float, patience: float = PATIENCE) -> set[str]:
+    """What is there that was not before, once it is nothing or the patience, in seconds, is over."""
+    deadline = time.monotonic() + patience
+    while (rest := belongings(since) - before) and time.monotonic() < deadline:
+        time.sleep(0.3)
+    return rest
+
+
+def start_once(runtime: str, state: Path) -> None:
+    """What anybody does next: a short session, whose start takes away what dead owners left."""
+    code = "import time; from triton_env import TritonEnvironment as E\nwith E(services=['redis']): time.sleep(3)"
+    environ = dict(os.environ) | {"TRITON_RUNTIME": runtime, "TRITON_STATE_DIR": str(state), "TRITON_PROGRESS": "off"}
+    subprocess.run([sys.executable, "-c", code], env=environ, check=False, timeout=LONGEST)
+
+
+@click.command()
+@click.option("--runs", default=100, show_default=True)
+@click.option("--runtimes", default="docker,embedded", show_default=True)
+@click.option("--seed", default=1, show_default=True)
+def main(runs: int, runtimes: str, seed: int) -> None:
+    """Run, kill, look what is left."""
+    state = Path(tempfile.mkdtemp(prefix="chaos-state-"))
+    counts: Counter[str] = Counter()
+    try:
+        since = time.time()
+        before = belongings(since)
+        for number, plan in enumerate(plans(runs, tuple(runtimes.split(",")), seed), 1):
+            outcome = carry_out(plan, state)
+            nobody_is_left = plan.victim in ("reaper", "everybody")
+            rest = left(before, since, 1.0 if nobody_is_left else PATIENCE)
+            swept = ""
+            if rest and nobody_is_left:
+                start_once(plan.runtime, state)
+                rest, swept = left(before, since), ", swept by the next start"
+            counts[f"{plan.runtime}, {plan.victim}"] += 1
+            counts["left something"] += bool(rest)
+            print(
+                f"{number:3} {plan}: {outcome}{swept}; {'LEFT ' + '; '.join(sorted(rest)) if rest else 'clean'}",
+                flush=True,
+            )
+            before |= rest
+        print()
+        for name, count in sorted(counts.items()):
+            print(f"{count:4} {name}")
+        files = [str(path.relative_to(state)) for path in state.rglob("*") if path.is_file()]
+        print(f"{len(files):4} files in the state folder {files[:5]}")
+    finally:
+        shutil.rmtree(state, ignore_errors=True)
+    sys.exit(1 if counts["left something"] else 0)
+
+
+if __name__ == "__main__":
+    main()
