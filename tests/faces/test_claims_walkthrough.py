@@ -29,7 +29,7 @@ from claims import cli, documents, figure, generator, reference, updates, walkth
 from claims.books import SCHEMA, Books  # noqa: E402
 from claims.connections import VARIABLES, Connections  # noqa: E402
 from claims.generator import BATCH_ROWS, Generator  # noqa: E402
-from claims.reconciliation import Store, reconcile  # noqa: E402
+from claims.reconciliation import Reconciliation, Store, reconcile  # noqa: E402
 from claims.totals import Totals, add_by_client, cents, dollars, total  # noqa: E402
 from rich.console import Console  # noqa: E402
 
@@ -265,21 +265,38 @@ def stored(env: TritonEnvironment, name: str) -> bytes:
     return found
 
 
+@pytest.fixture(scope="module")
+def two_million(env: TritonEnvironment) -> "subprocess.CompletedProcess[str]":
+    """A run as people start it, with its default of rows and seed."""
+    return run_script(variables=env.environ())
+
+
 class TestWalkthrough:
     ROWS = 130_000
 
+    def test_a_second_run_at_the_same_time_is_refused(self, env: TritonEnvironment) -> None:
+        with Connections(env.environ()).postgres() as postgres:
+            assert Books(postgres).claim_for_this_session()
+            done = run_script("--rows=1000", variables=env.environ())
+        assert done.returncode == 1
+        assert "error: another run is at work on the same services" in done.stderr
+
+    def test_two_million_claims(self, two_million: "subprocess.CompletedProcess[str]") -> None:
+        self.check_what_it_says(two_million, 2_000_000)
+        assert two_million.stdout.count("│ 2,000,000 │") == 5
+        peak = re.search(r"peak memory of this process: ([\d,]+) MB", two_million.stdout)
+        assert peak is not None
+        assert int(peak[1].replace(",", "")) < 500  # the claims alone would be more
+
+    @pytest.mark.usefixtures("two_million")
     def test_it_leaves_the_same_in_every_store_and_can_be_repeated(
         self, env: TritonEnvironment, tmp_path: Path
     ) -> None:
-        # Twice, and the first time with others: what is found afterwards is the second run's alone.
-        for rows, seed in ((5_000, 1), (self.ROWS, SEED)):
-            done = run_script(
-                f"--rows={rows}", f"--seed={seed}", f"--output={tmp_path / 'report'}", variables=env.environ()
-            )
-            assert done.returncode == 0, done.stdout + done.stderr
-            assert re.search(r"^RECONCILED: 4 stores agree", done.stdout, re.MULTILINE)
-            assert f"{rows}/{rows}" in done.stderr  # the progress bar
-            assert re.search(r"│ load +│ +[\d.]+ │ +[\d,]+ │", done.stdout)
+        # The second run, after one with other claims: what is found afterwards is the second run's alone.
+        done = run_script(
+            f"--rows={self.ROWS}", f"--seed={SEED}", f"--output={tmp_path / 'report'}", variables=env.environ()
+        )
+        self.check_what_it_says(done, self.ROWS)
 
         expected = totals_made(self.ROWS)
         everything = total(expected.values())
@@ -341,6 +358,13 @@ class TestWalkthrough:
         assert "RECONCILED: 4 stores agree" in done.stdout
 
     @staticmethod
+    def check_what_it_says(done: "subprocess.CompletedProcess[str]", rows: int) -> None:
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert re.search(r"^RECONCILED: 4 stores agree", done.stdout, re.MULTILINE)
+        assert f"{rows}/{rows}" in done.stderr  # the progress bar
+        assert re.search(r"│ load +│ +[\d.]+ │ +[\d,]+ │", done.stdout)
+
+    @staticmethod
     def check_the_model(postgres: Any) -> None:
         """By the stated formula, but in Python, from the claims themselves."""
         claims = made(TestWalkthrough.ROWS)
@@ -383,15 +407,8 @@ class TestWalkthrough:
             colors = image.convert("RGB").getcolors(1 << 24)
         assert len(colors) > 100  # something is drawn, with its edges smoothed
 
-    def test_two_million_claims(self, env: TritonEnvironment) -> None:
-        done = run_script(variables=env.environ())
-        assert done.returncode == 0, done.stdout + done.stderr
-        assert "RECONCILED: 4 stores agree" in done.stdout
-        assert "2000000/2000000" in done.stderr
-        assert done.stdout.count("│ 2,000,000 │") == 5
-        peak = re.search(r"peak memory of this process: ([\d,]+) MB", done.stdout)
-        assert peak is not None
-        assert int(peak[1].replace(",", "")) < 500  # the claims alone would be more
+
+TAMPERED_ROWS = 20_000
 
 
 def delete_a_claim(env: TritonEnvironment) -> None:
@@ -412,7 +429,7 @@ def move_a_claim_to_another_client(env: TritonEnvironment) -> None:
 
 
 def client_of_claim_77() -> int:
-    return int(made(TestTampering.ROWS)["client_id"][76])
+    return int(made(TAMPERED_ROWS)["client_id"][76])
 
 
 def delete_a_month(env: TritonEnvironment) -> None:
@@ -432,9 +449,39 @@ def shorten_the_csv(env: TritonEnvironment) -> None:
     env.s3.client().put_object(Bucket=env.s3.bucket, Key=documents.PREFIX + documents.CSV_NAME, Body=body)
 
 
-class TestTampering:
-    ROWS = 20_000
+WHOLE_CLAIMS = f"{warehouse.TABLE}_whole"
+WHOLE_MONTHS = f"{SCHEMA}.client_month_whole"
 
+
+@pytest.fixture(scope="class")
+def loaded(env: TritonEnvironment) -> walkthrough.Outcome:
+    """A run that found no problem, with copies of its tables to be put back."""
+    outcome = walkthrough.run(Connections(env.environ()), TAMPERED_ROWS, SEED, Console(file=io.StringIO()))
+    assert outcome.problems == []
+    with env.clickhouse.client() as client:
+        client.command(
+            f"CREATE TABLE {WHOLE_CLAIMS} ENGINE = MergeTree ORDER BY claim_id AS SELECT * FROM {warehouse.TABLE}"
+        )
+    with env.postgres.connect() as connection:
+        connection.execute(f"CREATE TABLE {WHOLE_MONTHS} AS TABLE {SCHEMA}.client_month")
+    return outcome
+
+
+@pytest.fixture
+def whole(env: TritonEnvironment, loaded: walkthrough.Outcome) -> walkthrough.Outcome:
+    """The same with every store as the run left it, whatever was done to it since."""
+    with env.clickhouse.client() as client:
+        client.command(f"TRUNCATE TABLE {warehouse.TABLE}")
+        client.command(f"INSERT INTO {warehouse.TABLE} SELECT * FROM {WHOLE_CLAIMS}")
+    with env.postgres.connect() as connection:
+        connection.execute(f"DELETE FROM {SCHEMA}.client_month")
+        connection.execute(f"INSERT INTO {SCHEMA}.client_month TABLE {WHOLE_MONTHS}")
+    body = loaded.files[documents.CSV_NAME]
+    env.s3.client().put_object(Bucket=env.s3.bucket, Key=documents.PREFIX + documents.CSV_NAME, Body=body)
+    return loaded
+
+
+class TestTampering:
     @pytest.mark.parametrize(
         ("tamper", "store", "words"),
         [
@@ -446,21 +493,32 @@ class TestTampering:
         ],
     )
     def test_it_is_found(
-        self, env: TritonEnvironment, tamper: Callable[[TritonEnvironment], None], store: str, words: str
+        self,
+        env: TritonEnvironment,
+        whole: walkthrough.Outcome,
+        tamper: Callable[[TritonEnvironment], None],
+        store: str,
+        words: str,
     ) -> None:
-        connections = Connections(env.environ())
-        outcome = walkthrough.run(connections, self.ROWS, SEED, Console(file=io.StringIO()))
-        assert outcome.problems == []
-
+        assert self.reconciled(env, whole).problems == []
         tamper(env)
-        with connections.clickhouse() as clickhouse, connections.postgres() as postgres:
-            bucket = documents.Documents(connections.s3(), connections.bucket)
-            found = reconcile(
-                outcome.expected, *walkthrough.stores(clickhouse, Books(postgres), bucket, outcome.updates)
-            )
+        found = self.reconciled(env, whole)
         assert not found.agrees
         assert {problem.partition(":")[0] for problem in found.problems} == {store}
         assert any(words in problem for problem in found.problems), found.problems
+
+    @staticmethod
+    def reconciled(env: TritonEnvironment, outcome: walkthrough.Outcome) -> Reconciliation:
+        connections = Connections(env.environ())
+        with connections.clickhouse() as clickhouse, connections.postgres() as postgres:
+            bucket = documents.Documents(connections.s3(), connections.bucket)
+            return reconcile(
+                outcome.expected, *walkthrough.stores(clickhouse, Books(postgres), bucket, outcome.updates)
+            )
+
+
+class TestLosses:
+    ROWS = 20_000
 
     def test_a_claim_lost_on_the_way_ends_the_script_badly(
         self, env: TritonEnvironment, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -497,10 +555,3 @@ class TestTampering:
             monkeypatch.setenv(name, value)
         assert cli.main([f"--rows={self.ROWS}"]) == 1
         assert "updates did not arrive" in capsys.readouterr().out
-
-    def test_a_second_run_at_the_same_time_is_refused(self, env: TritonEnvironment) -> None:
-        with Connections(env.environ()).postgres() as postgres:
-            assert Books(postgres).claim_for_this_session()
-            done = run_script("--rows=1000", variables=env.environ())
-        assert done.returncode == 1
-        assert "error: another run is at work on the same services" in done.stderr

@@ -24,10 +24,23 @@ import yaml
 from dotenv import dotenv_values
 
 from faces.documents import DOCUMENTS, ROOT, Block, anchors, blocks, code, links, tables, title
-from triton_env import S3, ClickHouse, Postgres, Redis, Settings, Timeline, TritonEnvironment, errors
+from projects import settings_of
+from triton_env import (
+    S3,
+    ClickHouse,
+    Namespace,
+    Postgres,
+    Redis,
+    Settings,
+    Template,
+    Timeline,
+    TritonEnvironment,
+    errors,
+)
 from triton_env.cli import COMMANDS, command_line
 from triton_env.cli import run as run_command
 from triton_env.cli.signals import END_SIGNALS, Interrupted
+from triton_env.runtimes.compose import OUR_LABEL
 from triton_env.runtimes.owner import LABEL, Owner
 from triton_env.services import Service
 from triton_env.settings import RUNTIME_NAMES
@@ -36,6 +49,7 @@ REFERENCE = ROOT / "docs" / "reference"
 ALL_BLOCKS = [block for document in DOCUMENTS for block in blocks(document)]
 OF_OTHERS = {
     "CI": "the tests",
+    "COMPOSE_PROJECT_NAME": "Compose",
     "DOCKER_HOST": "the Docker SDK",
     "HTTP_PROXY": "many programs",
     "TMPDIR": "Python",
@@ -48,17 +62,15 @@ OF_OTHERS = {
     "EAGER_SERVICE_LOADING": "LocalStack",
 }
 """Variables that are mentioned and are not this project's, with who reads them."""
+ABOUT_CONTAINERS = {"backup-and-restore", "daily-development", "labels", "ports-and-storage", "python", "variables"}
 CHECKER = doctest.OutputChecker()
 FLEXIBLE = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 
 
 @pytest.fixture(scope="module")
 def docker_env(callers_choice: Mapping[str, str]) -> Iterator[TritonEnvironment]:
-    with pytest.MonkeyPatch.context() as monkeypatch:
-        for name, value in callers_choice.items():
-            monkeypatch.setenv(name, value)
-        with TritonEnvironment(runtime="docker") as environment:
-            yield environment
+    with TritonEnvironment(settings_of(callers_choice), runtime="docker") as environment:
+        yield environment
 
 
 @pytest.fixture(scope="module")
@@ -79,11 +91,11 @@ def of_each_document() -> list[Any]:
 
 
 def with_code_to_run() -> list[Any]:
-    """Documents with the fixture that is their `env`: all but one need an engine."""
+    """Documents with the runtime of their code: Docker where they are about containers, else the quicker one."""
     return [
-        pytest.param(document, "embedded_env", id=title(document))
-        if document.stem == "embedded"
-        else pytest.param(document, "docker_env", id=title(document), marks=pytest.mark.docker)
+        pytest.param(document, "docker", id=title(document), marks=pytest.mark.docker)
+        if document.stem in ABOUT_CONTAINERS
+        else pytest.param(document, "embedded", id=title(document))
         for document in DOCUMENTS
         if any((block.language == "python" and not block.no_run) or "run" in block.words for block in blocks(document))
     ]
@@ -91,9 +103,9 @@ def with_code_to_run() -> list[Any]:
 
 # The longest document starts half a dozen environments, beside other tests on a small machine.
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize(("document", "fixture"), with_code_to_run())
+@pytest.mark.parametrize(("document", "runtime"), with_code_to_run())
 def test_its_code_runs(
-    document: Path, fixture: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+    document: Path, runtime: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A document is one program: its blocks run from top to bottom, in one namespace and one empty folder.
 
@@ -101,7 +113,8 @@ def test_its_code_runs(
     shared one. A block with `file=NAME` is saved under that name instead, console blocks with the word `run` are run in
     a shell, and both see each other's files.
     """
-    env: TritonEnvironment = request.getfixturevalue(fixture)
+    env: TritonEnvironment = request.getfixturevalue(f"{runtime}_env")
+    monkeypatch.setenv("TRITON_RUNTIME", runtime)
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
     namespace: dict[str, Any] = {"__name__": "__main__"}
     printed = ""
@@ -170,11 +183,13 @@ def docstring_examples() -> list[Any]:
     return [pytest.param(test, id=test.name) for test in found]
 
 
-@pytest.mark.docker
 @pytest.mark.parametrize("test", docstring_examples())
-def test_docstring_examples_run(test: doctest.DocTest, docker_env: TritonEnvironment) -> None:
+def test_docstring_examples_run(
+    test: doctest.DocTest, embedded_env: TritonEnvironment, monkeypatch: pytest.MonkeyPatch
+) -> None:
     words: list[str] = []
-    test.globs["env"] = docker_env
+    monkeypatch.setenv("TRITON_RUNTIME", "embedded")
+    test.globs["env"] = embedded_env
     results = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS).run(test, out=words.append, clear_globs=False)
     assert results.attempted > 0
     assert results.failed == 0, "".join(words)
@@ -285,7 +300,9 @@ def test_its_configuration_can_be_read(block: Block, monkeypatch: pytest.MonkeyP
 
 
 def test_every_language_is_checked() -> None:
-    assert {block.language for block in ALL_BLOCKS} <= {"python", "console", "dotenv", "toml", "yaml", "json", "text"}
+    checked = {"python", "console", "dotenv", "toml", "yaml", "json", "sql", "text"}
+    assert {block.language for block in ALL_BLOCKS} <= checked
+    assert all(block.file for block in ALL_BLOCKS if block.language == "sql"), "no other SQL is run"
 
 
 # --- Words are those of the code -------------------------------------------------------------------------------------
@@ -307,7 +324,7 @@ def test_variables_and_labels_exist(document: Path) -> None:
 
 
 def labels() -> set[str]:
-    return set(Owner.this_process("x").labels("redis"))
+    return set(Owner.this_process("x").labels("redis")) | {OUR_LABEL}
 
 
 def names_in(document: Path, *, table: int) -> set[str]:
@@ -332,6 +349,8 @@ def type_in_words(name: str) -> str:
         return " ".join(f"`{choice}`" for choice in get_args(annotation))
     if hasattr(annotation, "__members__"):
         return " ".join(f"`{choice}`" for choice in annotation)
+    if annotation is int and not any(getattr(limit, "le", 0) == 65535 for limit in field.metadata):
+        return "whole number"
     words = {"SecretStr": "secret", "bool": "true or false", "float": "seconds", "int": "port", "str": "text"}
     return words[annotation.__name__]
 
@@ -358,11 +377,11 @@ def test_the_table_of_exit_codes_is_complete() -> None:
 
 
 def test_the_table_of_labels_is_complete() -> None:
-    assert names_in(REFERENCE / "labels.md", table=0) == labels()
+    assert names_in(REFERENCE / "labels.md", table=0) == labels() - {OUR_LABEL}
 
 
 def test_the_tables_of_members_are_complete() -> None:
-    described = [TritonEnvironment, Postgres, ClickHouse, Redis, S3, Timeline]
+    described = [TritonEnvironment, Postgres, ClickHouse, Redis, S3, Namespace, Template, Timeline]
     common = set.intersection(*({*public(kind)} for kind in (Postgres, ClickHouse, Redis, S3)))
     wanted = [public(kind) - (common if kind in described[1:5] else set()) for kind in described]
     wanted.insert(1, common)
@@ -371,7 +390,7 @@ def test_the_tables_of_members_are_complete() -> None:
 
 
 def public(kind: type) -> set[str]:
-    members = {name for name in dir(kind) if not name.startswith("_")}
+    members = {name for name in (*dir(kind), *inspect.get_annotations(kind)) if not name.startswith("_")}
     # `placement` is set where a service is made; what services are made with and by is for environments alone.
     if issubclass(kind, Service):
         members |= {"placement"}
@@ -384,7 +403,7 @@ def test_the_table_of_runtimes_names_each() -> None:
 
 
 def test_the_table_of_services_names_their_variables(env_variables: dict[str, set[str]]) -> None:
-    (table,) = (table for table in tables(ROOT / "README.md") if table[0][0] == "PostgreSQL")
+    (table,) = (table for table in tables(ROOT / "README.md") if table[0][:2] == ("PostgreSQL", "`env.postgres`"))
     for (_, attribute, clients, variables), (name, wanted) in zip(table, env_variables.items(), strict=True):
         assert attribute == f"`env.{name}`"
         assert set(re.findall(r"[A-Z][A-Z0-9_]+", variables)) == wanted
