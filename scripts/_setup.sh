@@ -36,8 +36,12 @@ make_venv() {
         python=.venv/bin/python
         uv="$python -m uv"
     fi
+    # Bytecode is compiled in advance once for each lock file: looking whether all is compiled takes seconds.
+    local compiled=.venv/.compiled compile=--compile-bytecode
+    if [[ $compiled -nt uv.lock ]]; then compile=; fi
     # --inexact: leave what somebody added by hand, and uv itself where it lives in .venv.
-    UV_PYTHON_DOWNLOADS=never $uv sync --quiet --frozen --inexact --compile-bytecode --python "$python" "$@"
+    UV_PYTHON_DOWNLOADS=never $uv sync --quiet --frozen --inexact ${compile:+"$compile"} --python "$python" "$@"
+    touch "$compiled"
 }
 
 # .venv for the persistent services: with Docker Compose where this machine has none that is new enough.
