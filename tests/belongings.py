@@ -5,12 +5,27 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
+from unittest.mock import patch
 
 import docker
 
 from triton_env import Settings
+from triton_env.runtimes import owner
 from triton_env.runtimes.owner import Owner
+
+
+@contextmanager
+def machine_of_its_own() -> Iterator[str]:
+    """Owners that this process makes or looks for meanwhile are of a machine of this name.
+
+    Whoever starts an environment removes what dead owners on its machine left, and `prune` removes more than that:
+    another test process would do so at any moment. What is of another machine it leaves alone.
+    """
+    name = f"triton-test-{os.urandom(4).hex()}"
+    with patch.object(owner, "socket", SimpleNamespace(gethostname=lambda: name)):
+        yield name
 
 
 @contextmanager
@@ -18,15 +33,29 @@ def belonging_to(engine: docker.DockerClient, labels: dict[str, str]) -> Iterato
     """A container that does not run, a network and a volume with these labels."""
     name = f"triton-test-{os.urandom(4).hex()}"
     created: list[Any] = []
+    api = engine.api
     try:
-        created.append(engine.containers.create(Settings().redis_image, labels=labels, name=name))
-        created.append(engine.networks.create(name, labels=labels))
+        # Not looked at once they are created: who removes what dead owners left may have been quicker.
+        attributes = {"Id": api.create_container(Settings().redis_image, labels=labels, name=name)["Id"], "Name": name}
+        created.append(engine.containers.prepare_model(attributes))
+        attributes = {"Id": api.create_network(name, labels=labels)["Id"], "Name": name}
+        created.append(engine.networks.prepare_model(attributes))
         created.append(engine.volumes.create(name, labels=labels))
         yield tuple(created)
     finally:
         for each in created:
-            with suppress(docker.errors.NotFound):
+            # Somebody may have removed it, or be about to.
+            with suppress(docker.errors.NotFound), already_being_removed():
                 each.remove(**({"v": True, "force": True} if each is created[0] else {}))
+
+
+@contextmanager
+def already_being_removed() -> Iterator[None]:
+    try:
+        yield
+    except docker.errors.APIError as error:
+        if "already in progress" not in str(error):
+            raise
 
 
 def are_there(belongings: tuple[Any, ...]) -> list[bool]:

@@ -1,7 +1,9 @@
 """Ryuk is asked for once in a process, without a race, and an environment works without it."""
 
+import socket
 import threading
 import time
+from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,9 +16,16 @@ from triton_env.runtimes import ryuk
 
 
 class FakeReaper:
-    """Like Testcontainers' own: no lock, and slow to start."""
+    """Like Testcontainers' own: no lock, and slow to start.
+
+    Attributes:
+        answer: what comes back on its connection before that ends.
+    """
 
     _instance: "FakeReaper | None" = None
+    _container: Any = None
+    _socket: socket.socket | None = None
+    answer = b"ACK\n"
     created = 0
     deleted = 0
     error: Exception | None = None
@@ -28,6 +37,9 @@ class FakeReaper:
             cls.created += 1
             if cls.error:
                 raise cls.error
+            cls._socket, theirs = socket.socketpair()
+            with theirs:
+                theirs.sendall(cls.answer)
             cls._instance = cls()
         return cls._instance
 
@@ -50,13 +62,15 @@ def refusal(status: int) -> APIError:
 
 
 @pytest.fixture
-def reaper(monkeypatch: pytest.MonkeyPatch) -> type[FakeReaper]:
+def reaper(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[FakeReaper]]:
     class Reaper(FakeReaper):
         pass
 
     monkeypatch.setattr(ryuk, "Reaper", Reaper)
     monkeypatch.setattr(testcontainers_config, "_ryuk_disabled", False)
-    return Reaper
+    yield Reaper
+    if Reaper._socket:
+        Reaper._socket.close()
 
 
 def test_many_environments_start_one(reaper: type[FakeReaper]) -> None:
@@ -86,6 +100,43 @@ def test_one_that_does_not_start_is_removed_and_no_error(
     ryuk.ensure_ryuk(engine())
     assert reaper.deleted == 1
     assert "no route to Ryuk" in caplog.text
+
+
+def test_one_that_did_not_listen_yet_is_told_again(reaper: type[FakeReaper]) -> None:
+    """The engine's proxy has accepted the connection in its place, and closed it."""
+    reaper.answer = b""
+    heard: list[bytes] = []
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        host, port = server.getsockname()
+        reaper._container = SimpleNamespace(get_container_host_ip=lambda: host, get_exposed_port=lambda _: port)
+
+        def serve() -> None:
+            server.settimeout(60)
+            connection = server.accept()[0]
+            with connection, connection.makefile("rb") as lines:
+                heard.append(lines.readline())
+                connection.sendall(b"ACK\n")
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        ryuk.ensure_ryuk(engine())
+        thread.join()
+    assert heard == [f"label={LABEL_SESSION_ID}={SESSION_ID}\r\n".encode()]
+    assert reaper.deleted == 0
+    assert reaper._socket is not None
+
+
+def test_one_that_never_answers_is_removed_and_no_error(
+    reaper: type[FakeReaper], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ryuk, "_ANSWER_TIMEOUT", 0.2)
+    reaper.answer = b""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        host, port = server.getsockname()
+        reaper._container = SimpleNamespace(get_container_host_ip=lambda: host, get_exposed_port=lambda _: port)
+        ryuk.ensure_ryuk(engine())
+    assert reaper.deleted == 1
+    assert "does not answer" in caplog.text
 
 
 def test_volumes_get_the_label_by_which_it_finds_them() -> None:

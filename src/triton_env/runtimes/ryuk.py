@@ -1,18 +1,25 @@
 """Ryuk, the container of Testcontainers that removes what a process left once that process is gone."""
 
 import logging
+import socket
 import threading
+import time
+from contextlib import suppress
 from http import HTTPStatus
 from typing import Any
 
 import docker.errors
 from testcontainers.core.config import testcontainers_config
 from testcontainers.core.container import Reaper
-from testcontainers.core.labels import create_labels
+from testcontainers.core.labels import LABEL_SESSION_ID, SESSION_ID, create_labels
 
 from triton_env.runtimes.engine import Engine
 
 _log = logging.getLogger(__name__)
+
+_ANSWER_TIMEOUT = 20
+"""Seconds until Ryuk has to answer what it was told."""
+_PORT = 8080
 
 _lock = threading.Lock()
 
@@ -33,12 +40,54 @@ def ensure_ryuk(engine: Engine) -> None:
             return
         try:
             Reaper.get_instance()
+            _ensure_connection()
         except docker.errors.APIError as error:
             if error.status_code != HTTPStatus.CONFLICT:
                 _give_up(error)
             # Else another thread of this process has just started it, for a container of its own.
         except Exception as error:
             _give_up(error)
+
+
+def _ensure_connection() -> None:
+    """Connect again until Ryuk itself answers.
+
+    Testcontainers connects once and reads no answer. Before Ryuk listens, that may be the engine's proxy, which accepts
+    at once and closes: Ryuk would never hear of this process, and remove nothing.
+
+    Raises:
+        OSError: it does not answer in time.
+    """
+    deadline = time.monotonic() + _ANSWER_TIMEOUT
+    while not _is_answered(deadline):
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"it does not answer within {_ANSWER_TIMEOUT} s")
+        time.sleep(0.1)
+        container = Reaper._container
+        assert container is not None
+        with suppress(OSError):
+            address = (container.get_container_host_ip(), container.get_exposed_port(_PORT))
+            Reaper._socket = socket.create_connection(address, timeout=1)
+            Reaper._socket.sendall(f"label={LABEL_SESSION_ID}={SESSION_ID}\r\n".encode())
+
+
+def _is_answered(deadline: float) -> bool:
+    """Whether Ryuk answers on the connection. One that it does not answer on is closed."""
+    if Reaper._socket is None:
+        return False
+    while time.monotonic() < deadline:
+        try:
+            # Looked at, not taken: a proxy that closes says nothing before.
+            if Reaper._socket.recv(1, socket.MSG_PEEK):
+                return True
+        except TimeoutError:
+            continue
+        except OSError:
+            pass
+        break
+    Reaper._socket.close()
+    Reaper._socket = None
+    return False
 
 
 def _give_up(error: Exception) -> None:
