@@ -122,9 +122,14 @@ class Books:
 
     def claim_for_this_session(self) -> bool:
         """Whether no other session works on these books; none can until this connection is closed."""
-        with self._connection.transaction():
-            row = self._connection.execute("SELECT pg_try_advisory_lock(hashtext(%s))", (SCHEMA,)).fetchone()
-        return bool(row and row[0])
+        try:
+            with self._connection.transaction():
+                # Not at once: the server gives a session's lock back a moment after its connection was closed.
+                self._connection.execute("SET LOCAL lock_timeout = '5s'")
+                self._connection.execute("SELECT pg_advisory_lock(hashtext(%s))", (SCHEMA,))
+        except psycopg.errors.LockNotAvailable:
+            return False
+        return True
 
     def create(self) -> None:
         """Make the schema anew, with clients and templates in it."""

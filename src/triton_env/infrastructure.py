@@ -168,7 +168,8 @@ class Infrastructure:
             volumes = api.volumes(filters=filters)["Volumes"] or []
         return Belongings(
             containers={
-                each["Id"]: each["Names"][0].lstrip("/")
+                # One that is being removed may have lost its name.
+                each["Id"]: (each["Names"] or [each["Id"][:12]])[0].lstrip("/")
                 for each in containers
                 if self._is_ours(each) and (not names or each["Labels"].get(SERVICE_LABEL) in aliases)
             },

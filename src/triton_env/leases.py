@@ -111,15 +111,22 @@ def is_locked(descriptor: int) -> bool:
 
 def any_held(folder: Path, pattern: str = "*.lease", besides: Path | None = None) -> bool:
     """Whether somebody holds one of these files. Changes nothing."""
-    return any(is_held(path) for path in folder.glob(pattern) if path != besides)
+    return any(is_held(path) for path in _found(folder, pattern) if path != besides)
 
 
 def remove_unheld(folder: Path, pattern: str = "*.lease") -> None:
     """Remove those of these files that nobody holds. Nobody may be about to take one meanwhile."""
-    for path in folder.glob(pattern):
+    for path in _found(folder, pattern):
         if not is_held(path):
             with suppress(OSError):
                 path.unlink()
+
+
+def _found(folder: Path, pattern: str) -> list[Path]:
+    try:
+        return list(folder.glob(pattern))
+    except FileNotFoundError:  # the folder went just now
+        return []
 
 
 class Leases:

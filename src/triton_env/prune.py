@@ -177,6 +177,8 @@ def _namespaces(settings: Settings, kept: bool) -> Iterator[Leftover]:
 def _problem_of(action: Callable[..., object], *arguments: Path) -> str:
     try:
         action(*arguments)
+    except FileNotFoundError:  # somebody else was quicker
+        return ""
     except OSError as error:
         return str(error)
     return ""

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 _THREADS_TIMEOUT = 10
 """Seconds that `end` waits for start threads to notice that they were called off."""
+_OPENING_TIMEOUT = 5
+"""Seconds that `end` waits for a runtime that is being opened. An engine that does not answer takes longer."""
 
 
 class Persistent(Enum):
@@ -94,6 +96,7 @@ class Run:
         self._display = display or open_display(settings.triton_progress, tuple(names), lazy=lazy)
         self.recorder = Recorder(self._display.show)
         self.runtime: Future[Runtime] = Future()
+        self._opener: threading.Thread | None = None
         self.services: dict[str, Future[Service]] = {name: Future() for name in self._recipes}
 
     def begin(self) -> None:
@@ -102,9 +105,9 @@ class Run:
         for future in self.services.values():
             future.add_done_callback(self._close_display_with_the_last)
         # Daemons: a start that hangs may not keep the interpreter from ending.
-        thread = threading.Thread(target=self._start, name=f"triton-{self.id}", daemon=True)
+        self._opener = threading.Thread(target=self._start, name=f"triton-{self.id}", daemon=True)
         try:
-            thread.start()
+            self._opener.start()
         except RuntimeError as error:  # no thread to be had: a limit, or the interpreter is on its way out
             self._give_up(error)
 
@@ -137,9 +140,10 @@ class Run:
 
     def end(self) -> None:
         """Stop the services, also those that are still starting. Shared ones are given back."""
+        was_opening = False
         try:
-            if self.runtime.cancel():
-                # Still being opened: an engine that does not answer is not waited for. `_start` closes it.
+            if was_opening := self.runtime.cancel():
+                # Still being opened: an engine that does not answer is not waited for long. `_start` closes it.
                 self._fail_services(StartCancelled("The start was called off."))
             # Where it could not be opened, `wait` or the first use has said so.
             elif self.runtime.exception() is None:
@@ -148,6 +152,9 @@ class Run:
             if self._joined:
                 # Also where no runtime came of it.
                 self._joined.leave()
+            if was_opening and self._opener is not None and self._opener.is_alive():
+                # If this process ends now: directories are there before the guard that removes them.
+                self._opener.join(_OPENING_TIMEOUT)
             wait(self.services.values(), timeout=_THREADS_TIMEOUT)
             self._display.close()
 

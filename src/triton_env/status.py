@@ -3,8 +3,10 @@
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from importlib import import_module
 
 from triton_env.errors import TritonError
 from triton_env.redaction import redacted
@@ -13,9 +15,12 @@ from triton_env.runtimes.usage import Usage
 from triton_env.services import S3, SERVICES, Service
 from triton_env.threads import in_thread
 
-_ANSWER_TIMEOUT = 3.0
-"""Seconds that services get, all together, to answer when they are looked at."""
-_USAGE_TIMEOUT = 2.2
+_CLIENTS = {"postgres": "psycopg", "clickhouse": "urllib3", "redis": "redis", "s3": "urllib3"}
+"""What is to be loaded before a server is asked, by service name."""
+_ANSWER_TIMEOUT = 10.0
+"""Seconds that services get, all together, to answer when they are looked at. One that hangs takes about 2, after which
+its client gives up; the rest is for slow machines."""
+_USAGE_TIMEOUT = 5.0
 """Seconds that the engine gets meanwhile to tell what they use: old ones sample once in a second."""
 
 
@@ -64,15 +69,16 @@ def look_at(
     services: Mapping[str, Service],
     measure: Callable[[ProjectContainer], Usage | None],
 ) -> tuple[ServiceStatus, ...]:
-    """Look at every service and ask those that run, all at once. Takes `_ANSWER_TIMEOUT` seconds at most.
+    """Look at every service and ask those that run, all at once. They get `_ANSWER_TIMEOUT` seconds at most.
 
     Args:
         containers: by service name.
         services: those that run, by name.
         measure: tells what a container uses.
     """
-    began = time.monotonic()
     usages = {name: in_thread(measure, containers[name]) for name in services}
+    _load_clients(services)
+    began = time.monotonic()
     answers = {name: in_thread(_asked, service) for name, service in services.items()}
     statuses: list[ServiceStatus] = []
     for name, kind in SERVICES.items():
@@ -86,6 +92,15 @@ def look_at(
             usage = _usage(usages[name], began + _USAGE_TIMEOUT)
             statuses.append(ServiceStatus(name, kind.title, container, service, version, problem, usage))
     return tuple(statuses)
+
+
+def _load_clients(services: Mapping[str, Service]) -> None:
+    """Load what clients need: on a slow machine that takes seconds, which no server is to blame for."""
+    for name, service in services.items():
+        import_module(_CLIENTS[name])
+        if isinstance(service, S3):
+            with suppress(Exception):  # it is told when the server is asked
+                service.client().close()
 
 
 def _asked(service: Service) -> str:

@@ -23,7 +23,7 @@ namespaces = isolator(sys.stdin.readline())
 {body}
 namespaces.close()
 """
-LIMIT = 30
+LIMIT = 120
 """Seconds after which something that is waited for will not come any more."""
 
 

@@ -15,6 +15,9 @@ from triton_env.errors import IsolationFailed
 from triton_env.isolation.base import OWN, Space
 from triton_env.isolation.clickhouse import ClickHouseIsolation
 
+# A start, and work on the server, take their time on a busy machine.
+pytestmark = pytest.mark.timeout(300)
+
 ONE, TWO = Space("triton_ns_one", 0), Space("triton_ns_two", 0)
 SYSTEM = "('system', 'information_schema', 'INFORMATION_SCHEMA')"
 SEED = (
@@ -294,13 +297,17 @@ def test_a_drop_leaves_nothing_and_waits_for_nobody(isolation: ClickHouseIsolati
 
     with ThreadPoolExecutor(1) as pool, client(isolation) as connected:
         reading = pool.submit(read)
-        started.wait(30)
-        running = "SELECT count() FROM system.processes WHERE current_database = 'triton_ns_dropped'"
-        deadline = time.monotonic() + 30
+        started.wait(60)
+        # The query itself: what the client asked at first may still be in the list.
+        running = (
+            "SELECT count() FROM system.processes"
+            " WHERE current_database = 'triton_ns_dropped' AND query LIKE '%sleepEachRow%'"
+        )
+        deadline = time.monotonic() + 60
         while not connected.command(running) and not reading.done():
             assert time.monotonic() < deadline
         isolation.drop(space)
-        assert isinstance(reading.exception(30), DatabaseError)
+        assert isinstance(reading.exception(60), DatabaseError)
         assert connected.command("SELECT count() FROM system.databases WHERE name LIKE 'triton\\_ns%'") == 0
         assert connected.command("SELECT count() FROM system.dropped_tables WHERE database = 'triton_ns_dropped'") == 0
     isolation.drop(space)

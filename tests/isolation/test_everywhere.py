@@ -11,6 +11,9 @@ from triton_env import Namespace, TritonEnvironment
 from triton_env.errors import ServiceNotSelected, UsageError
 from triton_env.isolation.base import SNAPSHOT
 
+# Starts of all services, and work on them, take their time on a busy machine.
+pytestmark = pytest.mark.timeout(300)
+
 
 def is_lasting(env: TritonEnvironment) -> bool:
     return env.settings.triton_namespaces == "everywhere"

@@ -9,7 +9,7 @@ from unittest.mock import Mock
 import pytest
 
 from isolation import contents
-from isolation.processes import wait_for
+from isolation.processes import LIMIT, wait_for
 from triton_env import Namespace, Settings, TritonEnvironment
 from triton_env.isolation.pool import Pool
 
@@ -23,14 +23,19 @@ class Made:
         self.swept = 0
         self.may_go_on = threading.Event()
         self.may_go_on.set()
+        self.hangs = threading.Event()
         self.fails = False
+        self._lock = threading.Lock()
 
     def make(self) -> Mock:
-        assert self.may_go_on.wait(10)
+        if not self.may_go_on.is_set():
+            self.hangs.set()
+        assert self.may_go_on.wait(LIMIT)
         if self.fails:
             raise ConnectionError("no server")
-        self.made += 1
-        return Mock(number=self.made)
+        with self._lock:
+            self.made += 1
+            return Mock(number=self.made, thread=threading.current_thread())
 
     def remove(self, namespace: Mock) -> None:
         self.removed.append(namespace.number)
@@ -54,11 +59,13 @@ def pool(made: Made) -> Iterator[Pool]:
 
 def test_it_makes_some_in_advance_once_there_is_a_first(made: Made, pool: Pool) -> None:
     assert not pool.counts()
-    assert pool.take(("a",), made.make).number == 1
+    first = pool.take(("a",), made.make)
+    assert first.thread is threading.current_thread()
     wait_for(lambda: pool.counts() == {("a",): 2})
     # As many, and no more.
     assert made.made == 3
-    assert pool.take(("a",), made.make).number == 2
+    # The oldest of those that are ready. The thread may have made its first one before ours.
+    assert pool.take(("a",), made.make).number == min({1, 2, 3} - {first.number})
     wait_for(lambda: pool.counts() == {("a",): 2})
     assert made.made == 4
 
@@ -82,11 +89,13 @@ def test_none_in_advance(made: Made) -> None:
 
 def test_who_closes_faster_than_it_removes_has_to_help(made: Made, pool: Pool) -> None:
     namespaces = [pool.take(("a",), made.make) for _ in range(30)]
-    made.may_go_on.clear()  # the thread hangs
-    pool.take(("b",), lambda: Mock(number=-1))
+    wait_for(lambda: pool.counts() == {("a",): 2})
+    made.may_go_on.clear()
+    pool.take(("a",), made.make)  # a ready one, and the thread hangs while it makes another
+    assert made.hangs.wait(LIMIT)
     for namespace in namespaces:
         pool.put_away(namespace)
-    assert len(made.removed) >= len(namespaces) - 8
+    assert len(made.removed) == len(namespaces) - 8
     made.may_go_on.set()
     wait_for(lambda: {namespace.number for namespace in namespaces} <= set(made.removed))
 
@@ -104,6 +113,18 @@ def test_where_it_fails_in_the_background_the_next_one_sees_why(made: Made, pool
     wait_for(lambda: pool.counts() == {("a",): 2})
 
 
+def test_a_failure_in_the_background_does_not_undo_what_was_asked_for_meanwhile(made: Made, pool: Pool) -> None:
+    pool.take(("a",), made.make)
+    wait_for(lambda: pool.counts() == {("a",): 2})
+    made.fails = True
+    made.may_go_on.clear()
+    pool.take(("a",), made.make)
+    assert made.hangs.wait(LIMIT)
+    pool.take(("a",), lambda: Mock(number=-1))
+    made.may_go_on.set()  # and it fails
+    wait_for(lambda: pool.counts() == {("a",): 2})
+
+
 def test_it_ends_and_gives_back_what_it_has(made: Made, pool: Pool) -> None:
     pool.take(("a",), made.make)
     wait_for(lambda: pool.counts() == {("a",): 2})
@@ -117,10 +138,10 @@ def test_it_ends_and_gives_back_what_it_has(made: Made, pool: Pool) -> None:
 
 
 def test_it_removes_all_first_where_the_servers_go_on(made: Made, pool: Pool) -> None:
-    pool.take(("a",), made.make)
+    first = pool.take(("a",), made.make)
     wait_for(lambda: pool.counts() == {("a",): 2})
     assert not pool.end(drain=True)
-    assert sorted(made.removed) == [2, 3]
+    assert sorted(made.removed) == sorted({1, 2, 3} - {first.number})
 
 
 @pytest.fixture(scope="module")

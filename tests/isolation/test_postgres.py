@@ -1,13 +1,16 @@
 """PostgreSQL's databases: what is copied, whose connections are ended, and what a reset removes."""
 
 import threading
+import time
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import psycopg
 import pytest
 from psycopg import sql
 
+from isolation.processes import wait_for
 from triton_env import Namespace, TritonEnvironment
 from triton_env.errors import SnapshotFailed, TemplateFailed
 from triton_env.isolation import postgres
@@ -157,16 +160,25 @@ def test_an_open_transaction_is_an_error_that_names_it(small: TritonEnvironment)
     assert "open" not in small._isolation()._open().folder.snapshots()
 
 
-def test_a_transaction_that_ends_is_waited_for(small: TritonEnvironment) -> None:
+def test_a_transaction_that_ends_is_waited_for(small: TritonEnvironment, monkeypatch: pytest.MonkeyPatch) -> None:
     connection = small.postgres.connect()
     connection.execute("create table late (id int)")
-    timer = threading.Timer(0.3, connection.commit)
-    timer.start()
+    waited: list[float] = []
+
+    def ends(seconds: float) -> None:
+        """Called where it waits, having seen the transaction."""
+        if not waited:
+            connection.commit()
+        waited.append(seconds)
+        time.sleep(seconds)
+
+    monkeypatch.setattr(postgres, "time", SimpleNamespace(monotonic=time.monotonic, sleep=ends))
+    monkeypatch.setattr(postgres, "_QUIET_TIMEOUT", 60)
     try:
         small.snapshot("late")
     finally:
-        timer.join()
         connection.close()
+    assert waited
     with small.namespace(template="late") as namespace, namespace.postgres.connect() as connection:
         assert execute(connection, "select count(*) from late") == [(0,)]
 
@@ -203,10 +215,16 @@ def test_a_namespace_with_clients_can_be_closed_and_reset(small: TritonEnvironme
 def test_it_goes_on_after_the_server_has_ended_its_connections(small: TritonEnvironment) -> None:
     with small.namespace():
         pass
-    with small.postgres.connect() as connection:
-        connection.execute(
-            "select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'triton-env'"
+    with small.postgres.connect(autocommit=True) as connection:
+        ended = execute(
+            connection,
+            "select pid, pg_terminate_backend(pid) from pg_stat_activity where application_name = 'triton-env'",
         )
+        pids = [pid for pid, _ in ended]
+        assert pids
+        # They were told to end; until they have, a command may still reach them.
+        query = "select count(*) from pg_stat_activity where pid = any(%s)"
+        wait_for(lambda: connection.execute(query, [pids]).fetchone() == (0,))
     with small.namespace() as namespace, namespace.postgres.connect() as connection:
         assert execute(connection, "select 1") == [(1,)]
 
@@ -228,7 +246,7 @@ def test_a_client_that_connects_again_and_again_is_no_obstacle(small: TritonEnvi
     thread = threading.Thread(target=application)
     thread.start()
     try:
-        assert connected.wait(10)
+        assert connected.wait(60)
         small.snapshot("busy")
         small.restore("busy")
     finally:

@@ -19,6 +19,9 @@ from triton_env.isolation.base import OWN, Space
 from triton_env.isolation.s3 import S3Isolation, names_of
 from triton_env.services import S3
 
+# A start, and work on the server, take their time on a busy machine.
+pytestmark = pytest.mark.timeout(300)
+
 ONE, TWO = Space("triton_ns_one", 0), Space("triton_ns_two", 0)
 TEMPLATE = Space("triton_tpl_0123456789ab", 0)
 SUFFIXES = tuple(names_of(each).suffix for each in (ONE, TWO, TEMPLATE))

@@ -68,6 +68,6 @@ def test_a_lease_ends_with_its_process_even_by_sigkill(settings: Settings, holde
     leases = Leases(settings, "project")
     assert leases.others()
     holder.send_signal(signal.SIGKILL)
-    holder.wait(10)
+    holder.wait(60)
     assert not leases.others()
     assert not list(Path(settings.triton_state_dir).rglob("*.lease"))

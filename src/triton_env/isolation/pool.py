@@ -23,7 +23,8 @@ _REST = 0.06
 """Seconds that a closed namespace is left alone: who closes one often takes another at once, and waits for that."""
 _SWEEP_INTERVAL = 15
 """Seconds between two looks for what dead processes left."""
-_END_TIMEOUT = 2
+_END_TIMEOUT = 10
+"""Seconds to wait for what is being made or removed. After that the folder of the environment may go at any moment."""
 _DRAIN_TIMEOUT = 30
 
 
@@ -149,9 +150,10 @@ class Pool:
         try:
             namespace = make()
         except BaseException:
-            # Whoever asks next makes one, and sees why that fails.
+            # Whoever asks next makes one, and sees why that fails. Where somebody did meanwhile, it is tried again.
             with self._changed:
-                self._make.pop(key, None)
+                if self._make.get(key) is make:
+                    del self._make[key]
             raise
         with self._changed:
             if key in self._make:

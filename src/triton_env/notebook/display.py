@@ -51,22 +51,27 @@ class NotebookDisplay:
             self._rows[event.service] = self._rows[event.service].after(event)
 
     def close(self) -> None:
+        # Whoever comes second waits for the last word of the first: what they print next comes below it.
         with self._publishing:
             if self._closed.is_set():
                 return
             self._closed.set()
-        if self._opened:
-            self._publish()
+            if self._opened:
+                self._publish_now(update=True)
 
     def _keep_up(self) -> None:
         while not self._closed.wait(_INTERVAL):
             self._publish()
 
     def _publish(self, *, update: bool = True) -> None:
+        with self._publishing:
+            self._publish_now(update=update)
+
+    def _publish_now(self, *, update: bool) -> None:
         from IPython.display import display
 
         # A notebook that does not listen any more may not end a start, whatever its libraries raise then.
-        with self._publishing, suppress(Exception):
+        with suppress(Exception):
             data = {"text/html": self._html(), "text/plain": self._text()}
             display(data, raw=True, display_id=self._id, update=update)  # type: ignore[no-untyped-call]
 

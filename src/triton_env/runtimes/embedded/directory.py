@@ -20,7 +20,7 @@ _PREFIX = "triton-env-"
 _FRESH_PREFIX = f"{_PREFIX}new-"
 _NAME = re.compile(r"triton-env-(new-)?[0-9a-f]{8}")
 _FRESH_FOR = 60
-"""Seconds in which a directory without a lock may be one that is being made."""
+"""Seconds in which a directory without a lock, or with one that nobody holds yet, may be one that is being made."""
 _LONGEST_SOCKET = 103
 """Bytes in the path of a Unix socket: 107 on Linux, 103 on macOS."""
 _LONGEST_BELOW = len("/triton-env-01234567/run/.s.PGSQL.65535.lock")
@@ -203,17 +203,24 @@ def _is_our_folder(entry: "os.DirEntry[str]") -> bool:
 @contextmanager
 def _abandoned(directory: Path) -> Iterator[bool]:
     """Whether a directory's owner is dead. It is nobody's but ours until the block ends."""
+    if directory.name.startswith(_FRESH_PREFIX) and not _is_old(directory):
+        # Its owner may be just about to lock it, which must not find the lock in our hands.
+        yield False
+        return
     try:
         lock = os.open(directory / LOCK_NAME, os.O_RDWR | os.O_NOFOLLOW)
     except FileNotFoundError:
         # Being made, or its removal was broken off at the very end. One with content is not ours.
-        is_old = time.time() - directory.stat().st_mtime >= _FRESH_FOR
-        yield is_old and not any(directory.iterdir())
+        yield _is_old(directory) and not any(directory.iterdir())
         return
     try:
         yield stat.S_ISREG(os.fstat(lock).st_mode) and _is_free(lock)
     finally:
         os.close(lock)
+
+
+def _is_old(directory: Path) -> bool:
+    return time.time() - directory.stat().st_mtime >= _FRESH_FOR
 
 
 def _is_free(lock: int) -> bool:
