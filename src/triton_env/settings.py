@@ -129,10 +129,10 @@ class Settings(BaseSettings):
     triton_pull: Literal["missing", "never"] = "missing"
     triton_pull_timeout: Seconds = 600
     triton_poll_interval: Seconds = 0.03
-    triton_postgres_timeout: Seconds = 60
-    triton_clickhouse_timeout: Seconds = 90
-    triton_redis_timeout: Seconds = 30
-    triton_s3_timeout: Seconds = 90
+    triton_postgres_timeout: Seconds = 120
+    triton_clickhouse_timeout: Seconds = 120
+    triton_redis_timeout: Seconds = 120
+    triton_s3_timeout: Seconds = 120
     triton_progress: Literal["auto", "live", "plain", "off"] = "auto"
     triton_state_dir: str = ""
     triton_linger: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 10

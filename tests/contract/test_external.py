@@ -3,12 +3,14 @@
 import asyncio
 import io
 import socket
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from patience import patient_probes
 from triton_env import Settings, TritonEnvironment
 from triton_env.errors import (
     InvalidSetting,
@@ -17,6 +19,13 @@ from triton_env.errors import (
     ServiceUnusable,
 )
 from triton_env.services import SERVICES
+
+
+@pytest.fixture(scope="module", autouse=True)
+def patient() -> Iterator[None]:
+    """How often a server is asked is counted here, so no answer may be late."""
+    with patient_probes():
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -184,6 +193,21 @@ def test_where_nobody_listens_it_says_so_soon(monkeypatch: pytest.MonkeyPatch) -
     assert "refused" in caught.value.cause
 
 
+@pytest.mark.parametrize("service", SERVICES)
+def test_one_that_says_nothing_is_not_said_to_turn_us_down(service: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.modules[SERVICES[service].__module__], "CONNECT_TIMEOUT", 1)
+    monkeypatch.setattr("triton_env.runtimes.external._PATIENCE", 2)
+    with socket.create_server(("127.0.0.1", 0), backlog=128) as silent:
+        port = silent.getsockname()[1]
+        settings = Settings(
+            postgres_port=port, redis_port=port, clickhouse_http_port=port, aws_endpoint_url=f"http://127.0.0.1:{port}"
+        )
+        with pytest.raises(ServiceUnusable) as caught:
+            TritonEnvironment(settings, services=(service,), runtime="external").start()
+    assert caught.value.what.startswith(f"No {SERVICES[service].title} answers at ")
+    assert "time" in caught.value.cause.lower()
+
+
 def test_one_that_is_just_starting_is_waited_for(theirs: TritonEnvironment, monkeypatch: pytest.MonkeyPatch) -> None:
     tries: list[int] = []
     real = SERVICES["redis"].check_ready
@@ -195,6 +219,7 @@ def test_one_that_is_just_starting_is_waited_for(theirs: TritonEnvironment, monk
         real(service)
 
     monkeypatch.setattr(SERVICES["redis"], "check_ready", loading_at_first)
+    monkeypatch.setattr("triton_env.runtimes.external._PATIENCE", 60)
     with TritonEnvironment(settings_for(theirs), services=("redis",), runtime="external"):
         assert len(tries) == 3
 

@@ -13,11 +13,11 @@ from triton_env.runtimes.starts import Starts
 from triton_env.settings import Settings
 from triton_env.timeline import Phase
 
-_PATIENCE = 5.0
-"""Seconds that a server gets where nobody listens, or that is starting: whoever runs it may be just at it. That it
-turned a client down is told at once."""
-_STARTING = re.compile("the database system is starting up|loading the dataset in memory", re.IGNORECASE)
-"""With what PostgreSQL and Redis turn clients down while they start."""
+_PATIENCE = 10.0
+"""Seconds that a server gets where nobody listens, that is starting, or that is slow: whoever runs it may be just at
+it. That it turned a client down is told at once."""
+_NOT_YET = re.compile("the database system is starting up|loading the dataset in memory|timed? ?out", re.IGNORECASE)
+"""With what PostgreSQL and Redis turn clients down while they start, and what all clients say where nobody answers."""
 
 
 class ExternalRuntime:
@@ -70,7 +70,7 @@ class ExternalRuntime:
             try:
                 probe(placement)
             except Exception as error:
-                if not _STARTING.search(str(error)):
+                if not _NOT_YET.search(str(error)):
                     refusals.append(error)
                 raise
 
