@@ -99,7 +99,8 @@ def _ask_the_engine() -> str:
     host = get_docker_host() or ""
     environment = dict(os.environ) | ({"DOCKER_HOST": host} if host else {})
     try:
-        client = docker.from_env(environment=environment, timeout=10, use_ssh_client=host.startswith("ssh://"))
+        # Generous: one slow answer would be remembered as "no engine" for all tests of this process.
+        client = docker.from_env(environment=environment, timeout=60, use_ssh_client=host.startswith("ssh://"))
         try:
             client.ping()
         finally:

@@ -1,15 +1,17 @@
 """Persistent projects for tests: a name, ports and volumes of their own, and nothing of them left at the end."""
 
+import socket
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from secrets import token_hex
 from typing import Any
 
 import docker
+from docker.errors import NotFound
 
 from triton_env import Settings
-from triton_env.project import persistent_settings
+from triton_env.project import PORTS, persistent_settings
 from triton_env.runtimes.compose import PROJECT_LABEL, Compose
 
 
@@ -22,14 +24,47 @@ def settings_of(choice: Mapping[str, str]) -> Settings:
     return Settings(**{name.lower(): value for name, value in choice.items()})
 
 
+def free_name(prefix: str) -> tuple[str, socket.socket]:
+    """A project name whose ports nobody has, and what keeps these for it until it is closed.
+
+    Two names may lead to the same ports (see `triton_env.project`), and other test processes have projects too. So
+    whoever uses a name binds the first port of its block that no service has: that is granted to one at a time.
+    """
+    while True:
+        name = f"{prefix}-{token_hex(4)}"
+        numbers = [int(number) for number in ports(name).values()]
+        kept = socket.socket()
+        try:
+            kept.bind(("127.0.0.1", max(numbers) + 1))
+        except OSError:
+            kept.close()
+            continue
+        if not any(_is_taken(number) for number in numbers):
+            return name, kept
+        kept.close()
+
+
+def ports(name: str) -> dict[str, str]:
+    """The variables with the ports that follow from a project's name."""
+    settings = persistent_settings(Settings.model_construct(triton_project=name))
+    return {port.upper(): str(getattr(settings, port)) for port in PORTS}
+
+
+def _is_taken(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
 @contextmanager
 def project(**values: Any) -> Iterator[Settings]:
     """The settings of a project that nobody else has. All that it left on the engine is removed at the end."""
-    settings = Settings(triton_project=f"test-{token_hex(4)}", **values)
-    try:
-        yield settings
-    finally:
-        remove(settings.triton_project)
+    name, kept = free_name("test")
+    with kept:
+        settings = Settings(triton_project=name, **values)
+        try:
+            yield settings
+        finally:
+            remove(name)
 
 
 def remove(name: str) -> None:
@@ -38,11 +73,14 @@ def remove(name: str) -> None:
     try:
         filters = {"label": f"{PROJECT_LABEL}={name}"}
         for container in client.containers.list(all=True, filters=filters, ignore_removed=True):
-            container.remove(force=True, v=True)
+            with suppress(NotFound):
+                container.remove(force=True, v=True)
         for network in client.networks.list(filters=filters):
-            network.remove()
+            with suppress(NotFound):
+                network.remove()
         for volume in client.volumes.list(filters=filters):
-            volume.remove()
+            with suppress(NotFound):
+                volume.remove()
     finally:
         client.close()
 
@@ -52,8 +90,9 @@ def belongings(name: str) -> tuple[list[str], list[str], list[str]]:
     client = docker.from_env()
     try:
         filters = {"label": f"{PROJECT_LABEL}={name}"}
+        containers = client.containers.list(all=True, filters=filters, ignore_removed=True)
         return (
-            sorted(container.name for container in client.containers.list(all=True, filters=filters)),
+            sorted(container.name for container in containers),
             sorted(network.name for network in client.networks.list(filters=filters)),
             sorted(volume.name for volume in client.volumes.list(filters=filters)),
         )
@@ -71,6 +110,6 @@ def compose(settings: Settings, *arguments: str, files: Sequence[str] = ()) -> s
     """
     program = Compose(persistent_settings(settings), "unix:///var/run/docker.sock", "127.0.0.1")
     command, environment = program.command([*(word for file in files for word in ("--file", file)), *arguments])
-    done = subprocess.run(command, env=dict(environment), capture_output=True, text=True, timeout=100)
+    done = subprocess.run(command, env=dict(environment), capture_output=True, text=True, timeout=200)
     assert done.returncode == 0, done.stderr
     return done.stdout

@@ -227,13 +227,14 @@ class TestScript:
 
 
 @pytest.mark.docker
+@pytest.mark.timeout(300)
 class TestPersistent:
     @pytest.fixture
     def project(self, callers_choice: Mapping[str, str], tmp_path: Path) -> Iterator[str]:
         name = f"tbackup-{token_hex(4)}"
         yield name
         command = [sys.executable, "-m", "triton_env", "reset", "--project", name, "--yes", "--no-backup"]
-        subprocess.run(command, cwd=tmp_path, check=True, timeout=100, capture_output=True)
+        subprocess.run(command, cwd=tmp_path, check=True, timeout=250, capture_output=True)
 
     def test_there_and_back(self, project: str, tmp_path: Path) -> None:
         settings = Settings(triton_project=project)

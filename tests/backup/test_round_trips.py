@@ -14,6 +14,9 @@ from backup.redis_contents import NOON
 from triton_env import Settings, TritonEnvironment, backup
 from triton_env.errors import RestoreFailed, ServiceNotSelected, UnknownService
 
+# Starts of all services, and all that is saved and restored, take their time on a busy machine.
+pytestmark = pytest.mark.timeout(300)
+
 SERVICES = tuple(FILL)
 
 

@@ -12,11 +12,10 @@ from typing import Any
 import docker
 import pytest
 
-from projects import compose, project
+from projects import compose, ports, project
 from triton_env import Settings
-from triton_env.runtimes.ports import free_port
 
-pytestmark = pytest.mark.docker
+pytestmark = [pytest.mark.docker, pytest.mark.timeout(600)]
 
 REPOSITORY = Path(__file__).parents[2]
 PACKAGES = ("psycopg[binary]", "clickhouse-connect", "redis")
@@ -26,20 +25,30 @@ def install(folder: Path) -> None:
     """What the application's image has, for the Python of an image that is here: no registry is asked for one."""
     uv = [shutil.which("uv")] if shutil.which("uv") else [sys.executable, "-m", "uv"]
     options = ["--quiet", "--python-version", "3.13", "--only-binary", ":all:", "--target", str(folder)]
-    subprocess.run([*uv, "pip", "install", *options, *PACKAGES], check=True, timeout=100)
+    subprocess.run([*uv, "pip", "install", *options, *PACKAGES], check=True, timeout=300)
 
 
 def health(port: int) -> Any:
     """What the application says, once it listens."""
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while True:
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=10) as answer:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=60) as answer:
                 return json.load(answer)
         except OSError:
             if time.monotonic() > deadline:
                 raise
             time.sleep(0.1)
+
+
+def log_of_the_start(settings: Settings, files: tuple[str, ...]) -> str:
+    """What it wrote, once that has three lines: the engine may be behind with what a container writes."""
+    deadline = time.monotonic() + 60
+    while True:
+        log = compose(settings, "logs", "--no-log-prefix", "api", files=files)
+        if len(log.splitlines()) >= 3 or time.monotonic() > deadline:
+            return log
+        time.sleep(0.1)
 
 
 def test_an_application_that_waits_for_healthy_services_never_sees_a_connection_error(
@@ -65,11 +74,14 @@ def test_an_application_that_waits_for_healthy_services_never_sees_a_connection_
         )
     )
     files = (str(REPOSITORY / "docker-compose.app.yml"), str(here))
-    with project(api_port=free_port("127.0.0.1")) as settings:
+    with project() as settings:
+        # The last of the eight ports that the project has to itself, since it is bound only when all else is up.
+        numbers = [int(number) for number in ports(settings.triton_project).values()]
+        settings = settings.updated(api_port=min(numbers) + 7)
         monkeypatch.setenv("API_IMAGE", settings.localstack_image)
         compose(settings, "up", "--detach", "--no-build", "--pull", "never", files=files)
         versions = health(settings.api_port)
-        log = compose(settings, "logs", "--no-log-prefix", "api", files=files)
+        log = log_of_the_start(settings, files)
         client = docker.from_env()
         try:
             container = client.containers.get(f"{settings.triton_project}-api-1")

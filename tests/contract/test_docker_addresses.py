@@ -27,8 +27,8 @@ with TritonEnvironment(services=("redis",)) as env:
     print("answered at", env.redis.host, env.redis.port)
 """
 OF_REDIS_AND_S3 = """
-from triton_env import TritonEnvironment
-with TritonEnvironment(services=("redis", "s3")) as env:
+from triton_env import Settings, TritonEnvironment
+with TritonEnvironment(Settings(triton_s3_timeout=180), services=("redis", "s3")) as env:
     env.redis.client().ping()
     env.s3.client().head_bucket(Bucket=env.s3.bucket)
     print("answered at", env.redis.host, env.redis.port)
@@ -38,21 +38,25 @@ with TritonEnvironment(services=("redis", "s3")) as env:
 
 def test_a_container_that_somebody_copies_from_is_not_taken_for_ones_own(engine: docker.DockerClient) -> None:
     before = possible_own_container_ids()
-    copied = threading.Event()
+    looked = threading.Event()
+    copied = 0
     with TritonEnvironment(services=("redis",)) as env:
         container = engine.containers.get(f"triton-{env.id}-redis")
 
         def copy() -> None:
-            for _ in range(10):
+            nonlocal copied
+            while not looked.is_set():
                 for _ in container.get_archive("/etc/os-release")[0]:
                     pass
-            copied.set()
+                copied += 1
 
         thread = threading.Thread(target=copy)
         thread.start()
-        found = set()
-        while not copied.is_set():
+        found = {possible_own_container_ids()}
+        # Copies are made as long as is looked, whichever of the two is the slower one.
+        while copied < 10 and thread.is_alive():
             found.add(possible_own_container_ids())
+        looked.set()
         thread.join()
     assert found == {before}
 
@@ -126,7 +130,7 @@ def run(script: str, **variables: str) -> str:
         env=dict(os.environ) | variables,
         capture_output=True,
         text=True,
-        timeout=90,
+        timeout=200,
         check=False,
     )
     assert done.returncode == 0, done.stderr
@@ -177,7 +181,7 @@ def test_from_inside_a_container_beside_the_services(engine: docker.DockerClient
     )
     try:
         container.start()
-        status = container.wait(timeout=90)["StatusCode"]
+        status = container.wait(timeout=200)["StatusCode"]
         output = container.logs().decode()
         assert status == 0, output
         assert "answered at 127." not in output

@@ -4,8 +4,10 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import docker
 import pytest
@@ -20,7 +22,9 @@ from triton_env.errors import (
     ServiceNotReady,
     TritonError,
 )
+from triton_env.runtimes import containers
 from triton_env.runtimes.owner import LABEL
+from triton_env.runtimes.ports import free_port
 
 pytestmark = pytest.mark.docker
 
@@ -86,8 +90,22 @@ def test_exit_at_start_is_noticed_long_before_the_timeout(tmp_path: Path, engine
     assert "triton-" in error.where
 
 
-def test_server_that_never_answers_times_out_with_the_last_cause(tmp_path: Path, engine: docker.DockerClient) -> None:
+def test_server_that_never_answers_times_out_with_the_last_cause(
+    tmp_path: Path, engine: docker.DockerClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
     image = image_that_runs(engine, tmp_path, "echo 'still thinking'; exec sleep 600")
+    wait_until_ready = containers.wait_until_ready
+
+    def once_it_has_spoken(*arguments: Any, **options: Any) -> int:
+        (container,) = engine.containers.list(filters={"ancestor": image})
+        deadline = time.monotonic() + 60
+        while not container.logs():
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        return wait_until_ready(*arguments, **options)
+
+    # The two seconds begin then, since its words are looked for in the error.
+    monkeypatch.setattr(containers, "wait_until_ready", once_it_has_spoken)
     error = failure(Settings(redis_image=image, triton_redis_timeout=2), "redis")
     assert isinstance(error, ServiceNotReady)
     assert "after 2 s" in error.what
@@ -121,16 +139,16 @@ def test_fixed_port_taken_by_a_container_names_it() -> None:
 
 
 def test_fixed_ports_are_used_where_asked_for() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port = server.getsockname()[1]
-    with TritonEnvironment(Settings(triton_ports="fixed", redis_port=port), services=("redis",)) as env:
+    # At an address of its own, where nobody else takes the port before the engine does.
+    address = "127.0.0.3"
+    port = free_port(address)
+    settings = Settings(triton_ports="fixed", triton_bind_address=address, redis_port=port)
+    with TritonEnvironment(settings, services=("redis",)) as env:
         assert env.redis.port == port
         assert env.redis.client().ping() is True
 
 
 def test_random_port_that_is_taken_meanwhile_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
-    from triton_env.runtimes import containers
-
     with socket.create_server(("127.0.0.1", 0)) as server:
         picks = iter([server.getsockname()[1]])
         pick = containers.free_port
@@ -147,7 +165,7 @@ def test_no_engine() -> None:
         env={"DOCKER_HOST": "unix:///nonexistent/docker.sock", "PATH": "/usr/bin:/bin"},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
         check=False,
     )
     assert EngineUnreachable.__name__ in done.stderr

@@ -5,6 +5,7 @@ import socket
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -19,9 +20,12 @@ import redis
 from triton_env import Settings, TritonEnvironment
 from triton_env.errors import ServiceNotSelected
 from triton_env.runtimes.owner import ENVIRONMENT_LABEL, LABEL, SERVICE_LABEL
-from triton_env.services import SERVICES
+from triton_env.services import S3, SERVICES
 
 pytestmark = pytest.mark.docker
+
+WAIT = 120
+"""Seconds within which something has to happen. It takes some, and many times as long on a busy machine."""
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +73,7 @@ class TestNetwork:
     def run(self, engine: docker.DockerClient, env: TritonEnvironment, image: str, *command: str) -> str:
         client = engine.containers.run(
             image,
-            entrypoint=["sleep", "60"],
+            entrypoint=["sleep", "600"],
             network=f"triton-network-{env.id}",
             detach=True,
             labels={ENVIRONMENT_LABEL: env.id},
@@ -179,7 +183,7 @@ class TestDisk:
     def test_port_and_data_survive_a_restart_of_the_container(
         self, engine: docker.DockerClient, on_disk: TritonEnvironment
     ) -> None:
-        client = on_disk.redis.client(retry=redis.retry.Retry(redis.backoff.ConstantBackoff(0.1), 100))
+        client = on_disk.redis.client(retry=redis.retry.Retry(redis.backoff.ConstantBackoff(0.1), 900))
         client.set("before", "1")
         port = on_disk.redis.port
         container(engine, on_disk, "redis").restart()
@@ -208,7 +212,7 @@ def kill_s3(engine: docker.DockerClient, env: TritonEnvironment) -> None:
     localstack = container(engine, env, "s3")
     localstack.kill()
     localstack.start()
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + WAIT
     while True:
         try:
             env.s3.ensure_ready()
@@ -232,7 +236,7 @@ class TestSeveral:
 
     def test_ten_at_once(self, engine: docker.DockerClient) -> None:
         def use(number: int) -> tuple[str, int, bytes | None]:
-            with TritonEnvironment(services=("redis",)) as env:
+            with TritonEnvironment(Settings(triton_redis_timeout=WAIT), services=("redis",)) as env:
                 client = env.redis.client()
                 client.set("number", number)
                 return env.id, env.redis.port, client.get("number")
@@ -273,7 +277,7 @@ class TestSeveral:
             engine.containers.get(f"triton-{identifier}-redis").labels[f"{LABEL}.owner.project"]
             for identifier in outputs
         }
-        answers = [process.communicate("\n", timeout=30)[0].strip() for process in processes]
+        answers = [process.communicate("\n", timeout=WAIT)[0].strip() for process in processes]
         assert projects == {str(tmp_path / "one"), str(tmp_path / "two")}
         assert answers == ["one", "two"]
 
@@ -295,10 +299,21 @@ class TestSubsetAndLazy:
         with pytest.raises(ServiceNotSelected):
             _ = other.s3
 
-    def test_lazy_waits_on_first_use(self) -> None:
+    def test_lazy_waits_on_first_use(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        looked = threading.Event()
+        ensure_ready = S3.ensure_ready
+
+        def not_before(s3: S3) -> None:
+            assert looked.wait(WAIT)
+            ensure_ready(s3)
+
+        # However long it takes to come back from the start, and for Redis: S3 gets ready later.
+        monkeypatch.setattr(S3, "ensure_ready", not_before)
         with TritonEnvironment(services=("redis", "s3"), lazy=True) as env:
             assert env.timeline.ready_at("s3") is None
             assert env.redis.client().ping() is True
+            assert env.timeline.ready_at("s3") is None
+            looked.set()
             assert env.s3.client().head_bucket(Bucket=env.s3.bucket)
             assert env.timeline.ready_at("s3") is not None
 
@@ -332,7 +347,7 @@ def test_nothing_is_left_however_the_process_ends(engine: docker.DockerClient, e
         lines = ["import os, signal, sys, time", "from triton_env import TritonEnvironment", start]
         lines += ["    print(env.id, flush=True)", f"    {SCRIPTS[end]}"]
         return subprocess.run(
-            [sys.executable, "-c", "\n".join(lines)], capture_output=True, text=True, timeout=60, check=False
+            [sys.executable, "-c", "\n".join(lines)], capture_output=True, text=True, timeout=WAIT, check=False
         )
 
     with ThreadPoolExecutor(len(STARTS)) as pool:
@@ -355,14 +370,25 @@ def test_a_signal_at_any_moment_of_the_start_leaves_nothing(
     script = textwrap.dedent(f"""
         import os, signal, threading, time
         from triton_env import TritonEnvironment
+        from triton_env.errors import NotStarted
         import triton_env.runtimes.containers
         env = TritonEnvironment(services={services})
-        kill = lambda: (print(env.id, flush=True), os.kill(os.getpid(), signal.{signal_name}))
+
+        def kill():
+            # Not before the start has an id, by which is looked for what it leaves.
+            while True:
+                try:
+                    print(env.id, flush=True)
+                    break
+                except NotStarted:
+                    time.sleep(0.001)
+            os.kill(os.getpid(), signal.{signal_name})
+
         threading.Timer({delay}, kill).start()
         env.start()
         time.sleep(30)
     """)
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=90, check=False)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=200, check=False)
     identifier = done.stdout.strip()
     assert len(identifier) == 8, done.stderr
     assert done.returncode != 0
@@ -384,7 +410,7 @@ def test_works_without_ryuk(engine: docker.DockerClient, disabled: str) -> None:
         "RYUK_CONTAINER_IMAGE": "triton-env/absent-ryuk:1",
     }
     done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, timeout=90, check=False, env=variables
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=WAIT, check=False, env=variables
     )
     answer, _, identifier = done.stdout.strip().partition(" ")
     assert answer == "True", done.stderr

@@ -20,7 +20,7 @@ from triton_env import Settings, TritonEnvironment
 from triton_env.errors import InvalidSetting, PortTaken, ProjectTaken
 from triton_env.services import SERVICES
 
-pytestmark = pytest.mark.docker
+pytestmark = [pytest.mark.docker, pytest.mark.timeout(300)]
 
 ALIASES = {name: service.recipe(Settings.model_construct()).container.alias for name, service in SERVICES.items()}
 
@@ -280,7 +280,10 @@ class TestNothingIsLost:
         threads = [threading.Thread(target=run, args=(name,), daemon=True) for name in writers]
         for thread in threads:
             thread.start()
-        time.sleep(1.5)
+        deadline = time.monotonic() + 60
+        while not all(len(numbers) > 5 for numbers in told.values()):
+            assert time.monotonic() < deadline, told
+            time.sleep(0.02)
         # All four, S3 too.
         compose(settings, "kill", "-s", "KILL")
         for thread in threads:
@@ -298,7 +301,6 @@ class TestNothingIsLost:
             "redis": {int(number) for number in env.redis.client().lrange("kills", 0, -1)},
         }
         for name, numbers in told.items():
-            assert len(numbers) > 5, name
             assert set(numbers) <= kept[name], name
 
 
@@ -336,11 +338,11 @@ class TestRecovery:
 class TestHealth:
     """The checks of the compose file, run as Docker runs them."""
 
-    def check(self, container: Container) -> int:
+    def check(self, container: Container, timeout: int = 60) -> int:
         (kind, command) = container.attrs["Config"]["Healthcheck"]["Test"]
         assert kind == "CMD-SHELL"
-        # The engine ends a check after its timeout and takes that for a failure; so here.
-        return int(container.exec_run(["timeout", "5", "sh", "-c", command]).exit_code)
+        # The engine ends a check after its timeout and takes that for a failure; so here, with more patience.
+        return int(container.exec_run(["timeout", str(timeout), "sh", "-c", command]).exit_code)
 
     def test_intervals(self, env: TritonEnvironment, engine: docker.DockerClient, settings: Settings) -> None:
         expected = {
@@ -362,14 +364,15 @@ class TestHealth:
         # Each takes its whole timeout while its service hangs: all at once.
         with ThreadPoolExecutor(len(targets)) as pool:
 
-            def codes() -> dict[str, int]:
-                return dict(zip(targets, pool.map(self.check, targets.values()), strict=True))
+            def codes(timeout: int = 60) -> dict[str, int]:
+                results = pool.map(lambda target: self.check(target, timeout), targets.values())
+                return dict(zip(targets, results, strict=True))
 
             assert set(codes().values()) == {0}
             pids = [pid for target in targets.values() for pid in self.processes(target)]
             self.send(signal.SIGSTOP, pids)
             try:
-                failed = codes()
+                failed = codes(5)
             finally:
                 self.send(signal.SIGCONT, pids)
             assert all(failed.values()), failed
@@ -380,7 +383,11 @@ class TestHealth:
     @staticmethod
     def processes(target: Container) -> list[int]:
         """Every process of the service but PID 1, the init. What is run beside them later is not among them."""
-        return [int(row[1]) for row in target.top(ps_args="-eo user,pid")["Processes"]][1:]
+        # Not the first one of the list: it is sorted by process ids, which begin again from time to time.
+        init = target.attrs["State"]["Pid"]
+        listed = {int(row[1]) for row in target.top(ps_args="-eo user,pid")["Processes"]}
+        assert init in listed
+        return list(listed - {init})
 
     @staticmethod
     def send(number: signal.Signals, pids: list[int]) -> None:
@@ -406,5 +413,5 @@ class TestHealth:
             assert self.check(target) == 0
             assert env.redis.client().ping()
             assert b"NOAUTH" in target.exec_run(["redis-cli", "ping"]).output
-            # Passwords are not to be read from the process list.
-            assert "p " not in " ".join(" ".join(row) for row in target.top(ps_args="-eo pid,args")["Processes"])
+            # Passwords are not to be read from the process list. The engine's own check may be in it.
+            assert 'p "q"' not in " ".join(" ".join(row) for row in target.top(ps_args="-eo pid,args")["Processes"])

@@ -4,6 +4,7 @@ import socket
 import subprocess
 import sys
 import urllib.request
+from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 import boto3
@@ -13,8 +14,18 @@ import pytest
 import redis
 from clickhouse_connect.driver.exceptions import DatabaseError
 
+from patience import SECONDS, patient_probes
 from triton_env import TritonEnvironment
 from triton_env.services import SERVICES
+
+# The first test of each runtime starts all four.
+pytestmark = pytest.mark.timeout(400)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def patient() -> Iterator[None]:
+    with patient_probes():
+        yield
 
 
 @pytest.fixture(params=list(SERVICES))
@@ -25,7 +36,7 @@ def service_name(request: pytest.FixtureRequest) -> str:
 class TestEveryService:
     def test_answers_at_its_host_and_port(self, env: TritonEnvironment, service_name: str) -> None:
         service = env.service(service_name)
-        with socket.create_connection((service.host, service.port), timeout=5):
+        with socket.create_connection((service.host, service.port), timeout=SECONDS):
             pass
 
     def test_url_names_its_host_and_port(self, env: TritonEnvironment, service_name: str) -> None:
@@ -78,7 +89,7 @@ class TestPostgres:
 
     def test_refuses_a_wrong_password(self, env: TritonEnvironment) -> None:
         with pytest.raises(psycopg.OperationalError, match="password authentication failed"):
-            env.postgres.connect(password="wrong", connect_timeout=5)
+            env.postgres.connect(password="wrong", connect_timeout=SECONDS)
 
     def test_user_may_create_databases_and_roles(self, env: TritonEnvironment) -> None:
         with env.postgres.connect(autocommit=True) as connection:
@@ -145,9 +156,9 @@ class TestRedis:
     def test_publishes_to_subscribers(self, env: TritonEnvironment) -> None:
         with env.redis.client() as client, client.pubsub(ignore_subscribe_messages=False) as pubsub:
             pubsub.subscribe("jobs")
-            assert pubsub.get_message(timeout=5)["type"] == "subscribe"
+            assert pubsub.get_message(timeout=SECONDS)["type"] == "subscribe"
             client.publish("jobs", "done")
-            assert pubsub.get_message(timeout=5)["data"] == b"done"
+            assert pubsub.get_message(timeout=SECONDS)["data"] == b"done"
 
     @pytest.mark.parametrize("password", [None, "wrong"])
     def test_refuses_a_wrong_password_and_none(self, env: TritonEnvironment, password: str | None) -> None:
@@ -220,7 +231,7 @@ print("all four")
 
 def test_environ_is_all_that_an_application_needs(env: TritonEnvironment) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", CHILD], env=env.environ(), capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-c", CHILD], env=env.environ(), capture_output=True, text=True, timeout=200, check=False
     )
     assert done.stdout == "all four\n", done.stderr
 

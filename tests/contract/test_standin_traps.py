@@ -24,17 +24,19 @@ import redis
 
 from standins import recipes
 
-pytestmark = pytest.mark.docker
+pytestmark = [pytest.mark.docker, pytest.mark.timeout(600)]
 
 LABEL = "org.triton-env.test=true"
 # The temporary server of a first start lives for as long as the init files run: this one runs until it is told to end.
 HOLD = "until [ -e /tmp/go ]; do sleep 0.05; done\n"
 LOCALSTACK_OFFLINE = ("SERVICES=s3", "SKIP_SSL_CERT_DOWNLOAD=1", "DISABLE_EVENTS=1", "DNS_ADDRESS=0")
+PATIENCE = 120
+"""Seconds for what takes some on a machine that has time."""
 T = TypeVar("T")
 
 
 def docker(*arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(["docker", *arguments], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(["docker", *arguments], capture_output=True, text=True, timeout=2 * PATIENCE, check=False)
     if check and done.returncode != 0:
         pytest.fail(f"docker {' '.join(arguments)} exited {done.returncode}: {done.stderr}")
     return done
@@ -74,7 +76,7 @@ class Container:
 
     def exit_code(self) -> int:
         """Wait for its end."""
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + PATIENCE
         while self.is_running():
             if time.monotonic() > deadline:
                 pytest.fail(f"the container did not end\n{self.logs()[-3000:]}")
@@ -114,7 +116,7 @@ def container(
 
 def eventually(box: Container, what: str, attempt: Callable[[], T]) -> T:
     """The first true answer of `attempt`, while the container lives."""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + PATIENCE
     cause: object = None
     while time.monotonic() < deadline and box.is_running():
         try:
@@ -130,7 +132,7 @@ def eventually(box: Container, what: str, attempt: Callable[[], T]) -> T:
 
 
 def get(url: str, data: bytes | None = None) -> str:
-    with urllib.request.urlopen(urllib.request.Request(url, data=data), timeout=10) as answer:
+    with urllib.request.urlopen(urllib.request.Request(url, data=data), timeout=PATIENCE) as answer:
         return answer.read().decode()
 
 
@@ -178,7 +180,9 @@ class TestPostgres:
         assert not held.succeeds("pg_isready", "-h", "127.0.0.1")
         held.run("touch", "/tmp/go")
         eventually(held, "the real server", lambda: held.succeeds("pg_isready", "-h", "127.0.0.1"))
-        assert held.logs().count("database system is ready to accept connections") == 2
+        # The engine may be behind with what a container writes.
+        ready = "database system is ready to accept connections"
+        eventually(held, "the second of two servers in the log", lambda: held.logs().count(ready) == 2)
 
     def test_pg_isready_checks_neither_user_nor_database(self, box: Container) -> None:
         probe = ("pg_isready", "-h", "127.0.0.1", "-U", "nobody", "-d", "nothing")
@@ -200,13 +204,13 @@ class TestPostgres:
             return container(image_of("postgres"), environment=environment, ports=(5432,), options=options)
 
         def connect(box: Container, password: str, database: str) -> bool:
-            address = {"host": "127.0.0.1", "port": box.port(5432), "user": "postgres", "connect_timeout": 5}
+            address = {"host": "127.0.0.1", "port": box.port(5432), "user": "postgres", "connect_timeout": PATIENCE}
             with psycopg.connect(**address, password=password, dbname=database):
                 return True
 
         with start("first", "one") as box:
             eventually(box, "the first start", lambda: connect(box, "first", "one"))
-            docker("stop", box.name)
+            docker("stop", "--time", str(PATIENCE), box.name)
         with start("second", "two") as box:
             eventually(box, "the second start", lambda: connect(box, "first", "one"))
             with pytest.raises(psycopg.OperationalError, match="password authentication failed"):
@@ -247,9 +251,10 @@ class TestRedis:
         with container(image_of("redis"), "redis-server", options=options) as box:
             eventually(box, "readiness", lambda: "PONG" in box.run("redis-cli", "ping").stdout)
             box.run("redis-cli", "set", "key", "value")
-            docker("stop", box.name)
+            docker("stop", "--time", str(PATIENCE), box.name)
         with container(image_of("redis"), options=options) as box:
-            assert eventually(box, "an answer", lambda: box.run("redis-cli", "get", "key").stdout.strip()) == "value"
+            # While it loads what was saved, it may answer that it does.
+            eventually(box, "what was saved", lambda: box.run("redis-cli", "get", "key").stdout.strip() == "value")
 
     def test_programs(self, box: Container) -> None:
         assert programs(box, "sh", "wget", "redis-cli", "bash", "curl") == {"sh", "wget", "redis-cli"}
@@ -291,7 +296,7 @@ class TestFirstStartOfClickHouse:
     """One first start, with a user, a database and files to run."""
 
     LOGIN = "user=somebody&password=secret"
-    OUTSIDE = ("sh", "-c", "wget -qO- -T 2 -t 1 http://$(hostname):8123/ping")
+    OUTSIDE = ("sh", "-c", "wget -qO- -T 20 -t 1 http://$(hostname):8123/ping")
 
     @pytest.fixture(scope="class")
     @classmethod
@@ -328,7 +333,7 @@ class TestFirstStartOfClickHouse:
         return get(f"{self.url(box)}?{self.LOGIN}", b"SELECT * FROM default.t")
 
     def test_first_server_answers_localhost_while_the_own_address_refuses(self, held: Container) -> None:
-        local = ("wget", "-qO-", "-T", "2", "-t", "1", "http://127.0.0.1:8123/ping")
+        local = ("wget", "-qO-", "-T", "20", "-t", "1", "http://127.0.0.1:8123/ping")
         eventually(held, "the temporary server", lambda: held.succeeds(*local))
         assert not held.succeeds(*self.OUTSIDE)
         with pytest.raises(OSError):  # noqa: PT011 - refused, reset or closed, as the proxy of the engine has it
@@ -346,7 +351,7 @@ class TestFirstStartOfClickHouse:
 
     def test_init_files_run_once_and_only_on_the_first_start(self, box: Container) -> None:
         assert self.rows(box) == "1\t;\n"
-        docker("restart", box.name)
+        docker("restart", "--time", str(PATIENCE), box.name)
         # A second run of the file would fail, since the table is there, and end the container.
         assert eventually(box, "the second start", lambda: self.rows(box)) == "1\t;\n"
 
@@ -390,7 +395,7 @@ class TestLocalStack:
     def test_stops_on_sigterm(self, box: Container) -> None:
         url = f"http://127.0.0.1:{box.port(4566)}/_localstack/health"
         eventually(box, "health", lambda: get(url))
-        docker("stop", "--time", "30", box.name)
+        docker("stop", "--time", str(PATIENCE), box.name)
         assert box.exit_code() == 0
 
     def test_a_mount_on_its_temporary_folder_breaks_the_start(self) -> None:

@@ -2,15 +2,16 @@
 
 import json
 import signal
-import socket
 import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import httpx
+import psutil
 import pytest
 
 USER, PASSWORD = "triton", "s3cret-word"
@@ -20,12 +21,8 @@ USERS = [
     {"name": USER, "password": PASSWORD},
     {"name": "elsewhere", "password": PASSWORD, "networks": ["192.0.2.0/24"]},
 ]
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+PATIENCE = 100
+"""Seconds for what takes a few on a machine that has time."""
 
 
 class Server:
@@ -33,32 +30,35 @@ class Server:
 
     def __init__(self, directory: Path, *options: str) -> None:
         directory.mkdir(parents=True, exist_ok=True)
-        self.port = free_port()
-        self.url = f"http://127.0.0.1:{self.port}"
         self.log = directory / "server.log"
         users = directory / "users.json"
         users.write_text(json.dumps(USERS))
         command = [sys.executable, "-m", "triton_env.runtimes.embedded.clickhouse"]
-        command += ["--host", "127.0.0.1", "--port", str(self.port), "--path", str(directory / "data")]
+        # The system gives it a port: one that was found free here might be somebody else's when the server gets there.
+        command += ["--host", "127.0.0.1", "--port", "0", "--path", str(directory / "data")]
         command += ["--users-file", str(users), "--database", "triton", *options]
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(command, stdout=log, stderr=log)
-        self.http = httpx.Client(base_url=self.url, auth=(USER, PASSWORD), timeout=60)
+        self.http = httpx.Client(auth=(USER, PASSWORD), timeout=PATIENCE)
         try:
-            self._wait()
+            self.port = self._wait_for_port()
+            self.url = f"http://127.0.0.1:{self.port}"
+            self.http.base_url = httpx.URL(self.url)
+            assert self.http.get("/ping", auth=None).text == "Ok.\n"
         except BaseException:
             self.stop(signal.SIGKILL)
             raise
 
-    def _wait(self) -> None:
-        deadline = time.monotonic() + 60
+    def _wait_for_port(self) -> int:
+        """Where the server listens, as soon as it does."""
+        deadline = time.monotonic() + PATIENCE
         while time.monotonic() < deadline:
-            try:
-                if self.http.get("/ping", auth=None).text == "Ok.\n":
-                    return
-            except httpx.TransportError:
-                assert self.process.poll() is None, self.log.read_text()
-                time.sleep(0.02)
+            assert self.process.poll() is None, self.log.read_text()
+            with suppress(psutil.NoSuchProcess):  # it has just ended, which the next look tells
+                for connection in psutil.Process(self.process.pid).net_connections("tcp"):
+                    if connection.status == psutil.CONN_LISTEN:
+                        return int(connection.laddr.port)
+            time.sleep(0.02)
         raise AssertionError(f"not ready: {self.log.read_text()}")
 
     def post(self, query: str | bytes, **parameters: object) -> httpx.Response:
@@ -82,11 +82,21 @@ class Server:
         if self.process.poll() is None:
             self.process.send_signal(number)
         try:
-            return self.process.wait(30)
+            return self.process.wait(PATIENCE)
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
             raise
+
+
+def eventually(condition: Callable[[], bool]) -> bool:
+    """Whether it comes true in time."""
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.02)
+    return True
 
 
 def read_until_cut(pieces: Iterator[bytes]) -> bytes:

@@ -7,17 +7,20 @@ from triton_env.runtimes.embedded.clickhouse.auth import Authenticator, Credenti
 from triton_env.runtimes.embedded.clickhouse.config import ConfigError, User, load_users
 from triton_env.runtimes.embedded.clickhouse.errors import ServerError
 
-from .conftest import PASSWORD, USER, Server
+from .conftest import PASSWORD, PATIENCE, USER, Server
 
 KEY = {"X-ClickHouse-User": USER, "X-ClickHouse-Key": PASSWORD}
 
 
 def test_the_three_ways_to_log_in(server: Server) -> None:
-    by_basic = httpx.post(server.url, content="SELECT 1", auth=(USER, PASSWORD))
-    by_header = httpx.post(server.url, content="SELECT 1", headers=KEY)
-    by_parameter = httpx.post(server.url, content="SELECT 1", params={"user": USER, "password": PASSWORD})
+    by_basic = httpx.post(server.url, timeout=PATIENCE, content="SELECT 1", auth=(USER, PASSWORD))
+    by_header = httpx.post(server.url, timeout=PATIENCE, content="SELECT 1", headers=KEY)
+    by_parameter = httpx.post(
+        server.url, timeout=PATIENCE, content="SELECT 1", params={"user": USER, "password": PASSWORD}
+    )
     assert by_basic.text == by_header.text == by_parameter.text == "1\n"
-    assert httpx.post(server.url, content="SELECT 1").text == "1\n"  # `default`, without a password, from this host
+    # `default`, without a password, from this host
+    assert httpx.post(server.url, timeout=PATIENCE, content="SELECT 1").text == "1\n"
 
 
 @pytest.mark.parametrize(
@@ -38,7 +41,7 @@ def test_the_three_ways_to_log_in(server: Server) -> None:
     ],
 )
 def test_refusals_are_those_of_clickhouse(server: Server, attempt: dict[str, object]) -> None:
-    response = httpx.post(server.url, content="SELECT 'secret'", **attempt)  # type: ignore[arg-type]
+    response = httpx.post(server.url, timeout=PATIENCE, content="SELECT 'secret'", **attempt)  # type: ignore[arg-type]
     assert response.status_code == 403
     assert response.headers["x-clickhouse-exception-code"] == "516"
     assert "AUTHENTICATION_FAILED" in response.text
@@ -46,7 +49,7 @@ def test_refusals_are_those_of_clickhouse(server: Server, attempt: dict[str, obj
 
 
 def test_a_name_is_not_told_from_a_password(server: Server) -> None:
-    texts = {httpx.get(server.url, params={"query": "SELECT 1"}, auth=pair).text.replace(pair[0], "?")
+    texts = {httpx.get(server.url, timeout=PATIENCE, params={"query": "SELECT 1"}, auth=pair).text.replace(pair[0], "?")
              for pair in ((USER, "x"), ("nobody", "x"), ("elsewhere", PASSWORD))}  # fmt: skip
     assert len(texts) == 1
 

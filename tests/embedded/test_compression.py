@@ -15,6 +15,9 @@ from triton_env.runtimes.embedded.clickhouse.errors import ServerError
 
 from .conftest import Server, read_until_cut
 
+# Brotli takes its time.
+pytestmark = pytest.mark.timeout(400)
+
 zstd = compression.zstd
 Codec = Callable[[bytes], bytes]
 CODECS: dict[str, tuple[Codec, Codec]] = {

@@ -6,23 +6,23 @@ import subprocess
 import httpx
 import pytest
 
-from .conftest import PASSWORD, USER, Server
+from .conftest import PASSWORD, PATIENCE, USER, Server
 
 
 @pytest.mark.parametrize("path", ["/ping", "/replicas_status", "/"])
 def test_health_checks_need_no_login(server: Server, path: str) -> None:
-    response = httpx.get(server.url + path)
+    response = httpx.get(server.url + path, timeout=PATIENCE)
     assert (response.status_code, response.text) == (200, "Ok.\n")
-    head = httpx.head(server.url + path)
+    head = httpx.head(server.url + path, timeout=PATIENCE)
     assert (head.status_code, head.content) == (200, b"")
 
 
 def test_unknown_path(server: Server) -> None:
-    response = httpx.get(server.url + "/nowhere?query=SELECT+1")
+    response = httpx.get(server.url + "/nowhere?query=SELECT+1", timeout=PATIENCE)
     assert response.status_code == 404
     assert "There is no handle /nowhere" in response.text
-    assert httpx.delete(server.url + "/").status_code == 404
-    assert httpx.options(server.url + "/").status_code == 204
+    assert httpx.delete(server.url + "/", timeout=PATIENCE).status_code == 404
+    assert httpx.options(server.url + "/", timeout=PATIENCE).status_code == 204
 
 
 def test_query_in_url_in_body_and_split(server: Server) -> None:
@@ -244,7 +244,8 @@ def test_exceptions_in_the_output_format(server: Server) -> None:
 
 
 def test_progress_headers(server: Server) -> None:
-    query = "SELECT sum(sleepEachRow(0.05)) FROM numbers(12) SETTINGS max_block_size = 1"
+    # It takes so long that the engine reports something, even where its reports are late.
+    query = "SELECT sum(sleepEachRow(0.05)) FROM numbers(60) SETTINGS max_block_size = 1"
     response = server.post(query, send_progress_in_http_headers=1, http_headers_progress_interval_ms=50)
     reports = [json.loads(value) for value in response.headers.get_list("x-clickhouse-progress", split_commas=False)]
     assert reports
@@ -278,7 +279,7 @@ def test_two_requests_cannot_have_the_same_query_id(server: Server) -> None:
 
 def test_the_last_queries_are_remembered_for_who_may_ask(server: Server) -> None:
     stranger = {"X-ClickHouse-User": USER, "X-ClickHouse-Key": "wrong"}
-    assert httpx.get(server.url + "/recent_queries", headers=stranger).status_code == 403
+    assert httpx.get(server.url + "/recent_queries", timeout=PATIENCE, headers=stranger).status_code == 403
     server.post("SELECT 'remembered'", database="default")
     server.post("SELECT * FROM nowhere_at_all")
     server.post("CREATE TABLE IF NOT EXISTS remembered (a UInt8) ENGINE = Memory")

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from .conftest import Server
+from .conftest import Server, eventually
 
 
 @pytest.fixture
@@ -125,14 +125,13 @@ def test_the_error_of_a_streamed_insert(server: Server, table: str) -> None:
 
 
 def test_an_insert_whose_client_went_away_is_given_up(server: Server, table: str) -> None:
+    running = f"SELECT count() FROM system.processes WHERE query LIKE 'INSERT INTO {table} %'"
     with socket.create_connection(("127.0.0.1", server.port)) as connection:
         head = f"POST /?query=INSERT+INTO+{table}+FORMAT+CSV HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n"
         connection.sendall(head.encode() + b"1,x\n" * 100)
-    running = "SELECT count() FROM system.processes WHERE query LIKE 'INSERT%'"
-    for _ in range(200):
-        if server.ask(running) == "0":
-            break
-    assert server.ask(running) == "0"
+        # It goes away from an insert that has begun, and not before.
+        assert eventually(lambda: server.ask(running) == "1")
+    assert eventually(lambda: server.ask(running) == "0")
     assert rows(server, table) == []
 
 

@@ -14,7 +14,10 @@ from pathlib import Path
 import httpx
 import pytest
 
-from .conftest import Server
+from .conftest import PATIENCE, Server
+
+# Each of them starts servers, some many.
+pytestmark = pytest.mark.timeout(400)
 
 MODULE = [sys.executable, "-m", "triton_env.runtimes.embedded.clickhouse"]
 
@@ -42,7 +45,7 @@ def start() -> Iterator[Start]:
 
 
 def fails(*options: str) -> str:
-    result = subprocess.run([*MODULE, *options], capture_output=True, text=True, timeout=60)
+    result = subprocess.run([*MODULE, *options], capture_output=True, text=True, timeout=2 * PATIENCE)
     assert result.returncode not in (0, -signal.SIGSEGV)
     assert result.stdout == ""
     assert "Traceback" not in result.stderr
@@ -74,15 +77,16 @@ def test_what_was_inserted_survives_a_kill(directory: Path, start: Start) -> Non
 
 
 def test_running_queries_get_their_time_at_the_end(directory: Path, start: Start) -> None:
-    server = start(directory, "--shutdown-grace", "20")
+    server = start(directory, "--shutdown-grace", "50")
     answers: list[httpx.Response] = []
-    query = "SELECT sum(sleepEachRow(0.05)) FROM numbers(20) SETTINGS max_block_size = 1"
-    client = threading.Thread(target=lambda: answers.append(httpx.post(server.url, content=query, timeout=60)))
+    # Long enough to be seen running.
+    query = "SELECT sum(sleepEachRow(0.05)) FROM numbers(100) SETTINGS max_block_size = 1"
+    client = threading.Thread(target=lambda: answers.append(httpx.post(server.url, content=query, timeout=PATIENCE)))
     client.start()
     while server.ask("SELECT count() FROM system.processes WHERE query LIKE '%sleepEachRow(0.05)%'") != "2":
-        pass
+        assert client.is_alive()
     assert server.stop() == 0
-    client.join(30)
+    client.join(PATIENCE)
     assert (answers[0].status_code, answers[0].text) == (200, "0\n")
 
 

@@ -5,7 +5,7 @@ import uuid
 import httpx
 import pytest
 
-from .conftest import PASSWORD, USER, Server
+from .conftest import PASSWORD, PATIENCE, USER, Server
 
 
 @pytest.fixture
@@ -24,7 +24,9 @@ def test_temporary_tables_and_settings_live_in_a_session(server: Server, session
 
 def test_a_session_belongs_to_its_user(server: Server, session: str) -> None:
     server.ask("CREATE TEMPORARY TABLE t (a Int32)", session_id=session)
-    other = httpx.post(server.url, params={"session_id": session}, content="SELECT * FROM t", auth=("default", ""))
+    other = httpx.post(
+        server.url, timeout=PATIENCE, params={"session_id": session}, content="SELECT * FROM t", auth=("default", "")
+    )
     assert other.status_code == 404
 
 
@@ -98,7 +100,9 @@ def test_a_session_is_for_one_request_at_a_time(server: Server, session: str) ->
 
 
 def test_a_client_may_use_its_session_again_as_soon_as_it_has_its_answer(server: Server, session: str) -> None:
-    with httpx.Client(base_url=server.url, auth=(USER, PASSWORD), params={"session_id": session}) as client:
+    with httpx.Client(
+        base_url=server.url, auth=(USER, PASSWORD), params={"session_id": session}, timeout=PATIENCE
+    ) as client:
         for number in range(100):
             assert client.post("/", content=f"SELECT {number}").text == f"{number}\n"
             assert client.post("/", content="SELECT throwIf(1)").status_code == 500

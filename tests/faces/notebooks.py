@@ -4,7 +4,7 @@ import os
 import re
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +13,7 @@ from typing import Any
 from jupyter_client.blocking.client import BlockingKernelClient
 from jupyter_client.manager import KernelManager
 
-TIMEOUT = 60
+TIMEOUT = 240
 """Seconds for one cell."""
 _TRIES = 100
 
@@ -72,6 +72,22 @@ class Kernel:
     def begin(self, code: str) -> None:
         """Run a cell, and do not wait for it."""
         self.client.execute(code)
+
+    def wait_for_print(self) -> None:
+        """Wait until a cell that was begun prints something."""
+        while self.client.get_iopub_msg(timeout=TIMEOUT)["msg_type"] != "stream":
+            pass
+
+    def follow(self, done: Callable[[Cell], bool]) -> Cell:
+        """Take what comes after a cell was begun, until `done` holds of it.
+
+        Unlike in `run`, also what a thread shows in between two cells: that belongs to the one before.
+        """
+        cell = Cell()
+        while not done(cell):
+            message = self.client.get_iopub_msg(timeout=TIMEOUT)
+            self._take(cell, message["msg_type"], message["content"])
+        return cell
 
     def restart(self) -> None:
         self.manager.restart_kernel()

@@ -4,16 +4,14 @@ import fcntl
 import json
 import os
 import pty
-import random
 import select
 import shutil
-import socket
-import string
 import subprocess
 import sys
 import termios
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -21,10 +19,10 @@ from unittest.mock import patch
 import docker
 import redis
 from click.testing import CliRunner, Result
+from docker.errors import NotFound
 
+from projects import free_name, ports
 from triton_env.cli import command_line
-from triton_env.project import PORTS, persistent_settings
-from triton_env.settings import Settings
 
 ROOT = Path(__file__).parents[2]
 PROGRAM = (sys.executable, "-m", "triton_env")
@@ -43,7 +41,7 @@ class PersistentProject:
     """
 
     def __init__(self, folder: Path, variables: Mapping[str, str]) -> None:
-        self.name = _free_name()
+        self.name, self._kept = free_name("tclip")
         self.folder = folder
         self.engine = docker.from_env()
         self.variables = dict(variables) | {
@@ -99,7 +97,7 @@ class PersistentProject:
         return redis.Redis(port=self.redis_port(), decode_responses=True)
 
     def redis_port(self) -> int:
-        return _settings(self.name).redis_port
+        return int(ports(self.name)["REDIS_PORT"])
 
     def is_running(self, *services: str) -> bool:
         """Whether the containers of these services run, by their names in the compose file."""
@@ -121,19 +119,36 @@ class PersistentProject:
     def remove(self) -> None:
         """Remove all of it, also what is not of our compose file."""
         api = self.engine.api
-        for identity in self.containers().values():
-            api.remove_container(identity, force=True, v=True)
-        for network in self.networks():
-            api.remove_network(network)
-        for volume in self.volumes():
-            api.remove_volume(volume)
-        self.engine.close()
+        try:
+            for identity in self.containers().values():
+                with suppress(NotFound):
+                    api.remove_container(identity, force=True, v=True)
+            for network in self.networks():
+                with suppress(NotFound):
+                    api.remove_network(network)
+            for volume in self.volumes():
+                with suppress(NotFound):
+                    api.remove_volume(volume)
+        finally:
+            self.engine.close()
+            self._kept.close()
 
 
-def checkout(folder: Path) -> Path:
-    """A copy of what makes the persistent services, as another checkout has it."""
+def checkout(folder: Path, **entrypoints: list[str]) -> Path:
+    """A copy of what makes the persistent services, as another checkout has it.
+
+    Args:
+        folder: where it will be.
+        **entrypoints: what services of the compose file are to run in place of what their images do.
+    """
     folder.mkdir()
-    shutil.copy(ROOT / "docker-compose.yml", folder)
+    text = (ROOT / "docker-compose.yml").read_text()
+    for service, words in entrypoints.items():
+        head = f"\n  {service}:\n    <<: *service\n"
+        assert head in text
+        # Compose reads a dollar sign as the beginning of a variable.
+        text = text.replace(head, f"{head}    entrypoint: {json.dumps(words).replace('$', '$$')}\n")
+    (folder / "docker-compose.yml").write_text(text)
     shutil.copytree(ROOT / "docker", folder / "docker")
     return folder
 
@@ -144,24 +159,6 @@ def until(condition: Callable[[], object], seconds: float = 60) -> None:
     while not condition():
         assert time.monotonic() < deadline, f"not so after {seconds} s"
         time.sleep(0.02)
-
-
-def _free_name() -> str:
-    """A name whose ports (see `triton_env.project`) nobody has."""
-    while True:
-        name = "tclip-" + "".join(random.choices(string.ascii_lowercase, k=8))
-        settings = _settings(name)
-        if all(_is_free(getattr(settings, port)) for port in PORTS):
-            return name
-
-
-def _settings(name: str) -> Settings:
-    return persistent_settings(Settings(triton_project=name))
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) != 0
 
 
 def variables(callers_choice: Mapping[str, str]) -> dict[str, str]:
@@ -221,7 +218,7 @@ class Terminal:
                     self._seen += os.read(self._master, 65536).decode(errors="replace")
                 except OSError:
                     break
-        return self._process.wait(10)
+        return self._process.wait(60)
 
 
 def _take_terminal() -> None:

@@ -18,12 +18,14 @@ INI = """
 addopts = -p triton_env -p xdist -p asyncio -p timeout
 asyncio_default_fixture_loop_scope = function
 filterwarnings = error
-timeout = 60
+timeout = 200
 triton_runtime = embedded
 """
 
-WAIT = 15.0
+WAIT = 60.0
 """Seconds until nothing of dead owners may be left."""
+RUN_TIMEOUT = 240
+"""Seconds for a whole run, which begins several processes."""
 
 
 def until(condition: Callable[[], bool], seconds: float = WAIT) -> bool:
@@ -53,7 +55,7 @@ class Runs:
 
     def run(self, *arguments: str) -> pytest.RunResult:
         """Run it; nothing is left then."""
-        done = self.pytester.runpytest_subprocess(*arguments, timeout=90)
+        done = self.pytester.runpytest_subprocess(*arguments, timeout=RUN_TIMEOUT)
         assert self.is_gone(), self.left()
         return done
 
@@ -76,7 +78,7 @@ class Runs:
 
     def wait_for(self, name: str) -> None:
         """Wait until a test has made a file of that name."""
-        assert until((self.pytester.path / name).exists, 60)
+        assert until((self.pytester.path / name).exists, RUN_TIMEOUT)
 
     def ids(self) -> list[str]:
         """What tests have written to the file `ids`, a line each."""

@@ -36,7 +36,7 @@ def composed(settings: Settings, *arguments: str, files: Sequence[str] = ()) -> 
     """What plain Compose says, whatever comes of it."""
     program = Compose(persistent_settings(settings), "unix:///var/run/docker.sock", "127.0.0.1")
     command, environment = program.command([*(word for file in files for word in ("--file", file)), *arguments])
-    done = subprocess.run(command, env=dict(environment), capture_output=True, text=True, timeout=100, check=False)
+    done = subprocess.run(command, env=dict(environment), capture_output=True, text=True, timeout=200, check=False)
     return done.stdout + done.stderr
 
 
@@ -57,7 +57,7 @@ def triton(settings: Settings, *arguments: str, **variables: str) -> str:
 
 def until(wanted: str, look: Callable[[], str]) -> str:
     """Look until it shows that."""
-    deadline = time.monotonic() + 40
+    deadline = time.monotonic() + 60
     while wanted not in (seen := look()):
         assert time.monotonic() < deadline, seen
         time.sleep(0.2)
@@ -106,13 +106,14 @@ def connected(settings: Settings, **options: Any) -> str:
     port = persistent_settings(settings).postgres_port
     known: dict[str, Any] = {"user": settings.postgres_user, "dbname": settings.postgres_db}
     known |= {"password": settings.postgres_password.get_secret_value()}
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while True:
         try:
             psycopg.connect(host="127.0.0.1", port=port, **(known | options)).close()
         except psycopg.OperationalError as error:
-            starts = "starting up" in str(error) or "closed the connection" in str(error) or "refused" in str(error)
-            if not starts or time.monotonic() > deadline:
+            # Until it listens, the engine's proxy ends connections in one way or another.
+            said = "FATAL" in str(error) and "starting up" not in str(error)
+            if said or time.monotonic() > deadline:
                 return str(error)
             time.sleep(0.2)
         else:

@@ -15,6 +15,7 @@ from datetime import date
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 
@@ -35,6 +36,10 @@ from rich.console import Console  # noqa: E402
 
 Claims = dict[str, np.ndarray]
 SEED = 11
+RUN_TIMEOUT = 500
+"""Seconds for one run of the script."""
+
+pytestmark = pytest.mark.timeout(900)
 
 
 def made(rows: int, seed: int = SEED) -> Claims:
@@ -213,7 +218,7 @@ def run_script(*arguments: str, variables: dict[str, str] | None = None) -> "sub
         env=os.environ | (variables or {}),
         capture_output=True,
         text=True,
-        timeout=110,
+        timeout=RUN_TIMEOUT,
         check=False,
     )
 
@@ -353,7 +358,7 @@ class TestWalkthrough:
     def test_the_command_that_it_names_runs_it(self) -> None:
         start, separator, _ = cli.HOW_TO_RUN.partition(" -- ")
         command = [sys.executable, *start.split()[1:], separator.strip(), sys.executable, str(SCRIPT), "--rows=20000"]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=110, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=RUN_TIMEOUT, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
         assert "RECONCILED: 4 stores agree" in done.stdout
 
@@ -549,8 +554,15 @@ class TestLosses:
             else:
                 publish(publisher, job, state, totals)
 
+        wait_for = updates.Subscriber.wait_for
+
+        def wait_shortly_for(subscriber: updates.Subscriber, count: int) -> list[updates.Update]:
+            # For updates alone: a subscription is confirmed, and may take its time.
+            with patch.object(updates, "_WAIT_SECONDS", 0.5):
+                return wait_for(subscriber, count)
+
         monkeypatch.setattr(updates.Publisher, "publish", lose_one)
-        monkeypatch.setattr(updates, "_WAIT_SECONDS", 0.5)
+        monkeypatch.setattr(updates.Subscriber, "wait_for", wait_shortly_for)
         for name, value in env.environ().items():
             monkeypatch.setenv(name, value)
         assert cli.main([f"--rows={self.ROWS}"]) == 1

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import termios
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -73,6 +74,11 @@ def once(condition: Callable[[], object], action: Callable[[], object]) -> Itera
 
 def signalled(number: int) -> Callable[[], None]:
     return lambda: os.kill(os.getpid(), number)
+
+
+def is_raw(terminal: int) -> bool:
+    flags: int = termios.tcgetattr(terminal)[3]
+    return not flags & termios.ISIG
 
 
 def published(state: Path) -> Callable[[], list[Path]]:
@@ -242,8 +248,20 @@ class TestServe:
         assert "error: Something is left." in result.stderr
 
     def test_impatience_does_not_break_off_the_cleanup(self, runtimes: FakeRuntimes, holding: threading.Event) -> None:
-        runtimes.on_stop = signalled(signal.SIGINT)
-        with once(holding.is_set, lambda: [signalled(signal.SIGINT)() for _ in range(3)]):
+        sent = threading.Event()
+
+        def press() -> None:
+            for _ in range(3):
+                signalled(signal.SIGINT)()
+            sent.set()
+
+        def stop() -> None:
+            # The last of the three may not come after the end, when it would hit the tests.
+            assert sent.wait(60)
+            signalled(signal.SIGINT)()
+
+        runtimes.on_stop = stop
+        with once(holding.is_set, press):
             assert cli("serve").exit_code == 0
         assert runtimes.last.stops == 1
 
@@ -501,7 +519,8 @@ with installed():
         master, slave = os.openpty()
         process = subprocess.Popen([sys.executable, "-c", launcher], stdin=slave, stdout=subprocess.DEVNULL)
         try:
-            while not ready.exists() and process.poll() is None:
+            # What is typed before the launcher has its terminal in raw mode would not get through to the other one.
+            while process.poll() is None and not (ready.exists() and is_raw(slave)):
                 time.sleep(0.01)
             os.write(master, b"\x03")
             assert process.wait() == 5

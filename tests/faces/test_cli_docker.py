@@ -17,7 +17,7 @@ import pytest
 import redis
 from dotenv import dotenv_values
 
-pytestmark = pytest.mark.docker
+pytestmark = [pytest.mark.docker, pytest.mark.timeout(300)]
 
 PROGRAM = (sys.executable, "-m", "triton_env")
 SERVICES = "postgres,redis"
@@ -49,7 +49,7 @@ class Engine:
     def clear(self) -> None:
         """Remove what a failed test left behind."""
         ours = {"label": f"{PROJECT}={self._folder}"}
-        for container in self._client.containers.list(all=True, filters=ours):
+        for container in self._client.containers.list(all=True, filters=ours, ignore_removed=True):
             container.remove(force=True, v=True)
         for network in self._client.networks.list(filters=ours):
             network.remove()
@@ -151,7 +151,11 @@ def test_a_signal_while_it_serves(number: int, engine: Engine, redis_alone: Serv
 
 @pytest.mark.parametrize("command", [["serve", "--services", SERVICES], ["run", "--services", SERVICES, "--", "true"]])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_while_it_starts(command: list[str], number: int, engine: Engine) -> None:
+def test_a_signal_while_it_starts(
+    command: list[str], number: int, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # PostgreSQL does not answer the first question, and nobody asks again before the signal comes.
+    monkeypatch.setenv("TRITON_POLL_INTERVAL", "15")
     process = started(*command)
     engine.wait_for_containers(process)
     process.send_signal(number)

@@ -25,11 +25,12 @@ def findings(subject: str) -> list[Finding]:
 
 
 @pytest.fixture
-def no_engine(monkeypatch: pytest.MonkeyPatch) -> None:
+def no_engine(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    # Bound and never listening: connections are refused, and nobody else gets the port meanwhile.
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
-        port = unused.getsockname()[1]
-    monkeypatch.setenv("DOCKER_HOST", f"tcp://127.0.0.1:{port}")
+        monkeypatch.setenv("DOCKER_HOST", f"tcp://127.0.0.1:{unused.getsockname()[1]}")
+        yield
 
 
 @pytest.fixture

@@ -14,11 +14,12 @@ import pytest
 import redis
 
 from faces.persistent_project import COMPOSE, OURS, ROOT, PersistentProject, Terminal, checkout, until, variables
+from projects import free_name, ports
 from triton_env import TritonEnvironment, backup
 from triton_env.runtimes.compose import compose_program
 from triton_env.settings import Settings
 
-pytestmark = pytest.mark.docker
+pytestmark = [pytest.mark.docker, pytest.mark.timeout(300)]
 
 REDIS = ("--services", "redis")
 """The quickest to start and to stop."""
@@ -62,6 +63,22 @@ def nothing(make: Callable[[], PersistentProject]) -> PersistentProject:
 def other(make: Callable[[], PersistentProject]) -> PersistentProject:
     """One for all tests that need PostgreSQL too: making its data directory costs seconds."""
     return make()
+
+
+@pytest.fixture
+def gated(make: Callable[[], PersistentProject], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> PersistentProject:
+    """A fresh one whose PostgreSQL waits for `let_boot`: no start is over before it is interrupted."""
+    project = make()
+    wait = 'until [ -e /tmp/boot ]; do sleep 0.1; done; exec docker-entrypoint.sh "$@"'
+    project.folder = checkout(tmp_path / "gated", postgres=["sh", "-c", wait, "sh"])
+    monkeypatch.chdir(project.folder)
+    return project
+
+
+def let_boot(project: PersistentProject) -> None:
+    until(lambda: project.is_running("postgres"))
+    api = project.engine.api
+    api.exec_start(api.exec_create(project.containers()["postgres"], ["touch", "/tmp/boot"])["Id"])
 
 
 def with_services(project: PersistentProject, *services: str) -> PersistentProject:
@@ -124,33 +141,34 @@ class TestNothing:
 
 
 class TestInterrupted:
-    def test_up_leaves_what_ran_before(self, other: PersistentProject) -> None:
-        with_services(other, "redis")
-        # A first start of PostgreSQL takes long enough to be interrupted.
-        other.good("reset", "--yes", "--services", "postgres")
-        before = other.containers()
-        process = other.begun("up", "--services", "postgres,redis")
-        until(lambda: "postgres" in other.containers())
+    def test_up_leaves_what_ran_before(self, gated: PersistentProject) -> None:
+        with_services(gated, "redis")
+        before = gated.containers()
+        process = gated.begun("up", "--services", "postgres,redis")
+        until(lambda: "postgres" in gated.containers())
         process.send_signal(signal.SIGINT)
-        _, words = process.communicate(timeout=100)
+        # What boots is stopped once it is up.
+        let_boot(gated)
+        _, words = process.communicate(timeout=200)
         assert process.returncode == 130, words
-        assert other.containers() == before
+        assert gated.containers() == before
 
     @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-    def test_up_stops_what_it_started(self, number: int, other: PersistentProject) -> None:
+    def test_up_stops_what_it_started(self, number: int, gated: PersistentProject, tmp_path: Path) -> None:
         # A first start: PostgreSQL makes its data directory.
-        assert other.invoked("reset", "--yes").exit_code == 0
-        process = other.begun("up", "--services", "postgres,redis")
-        until(other.containers)
+        process = gated.begun("up", "--services", "postgres,redis")
+        until(gated.containers)
         process.send_signal(number)
-        out, words = process.communicate(timeout=100)
+        let_boot(gated)
+        out, words = process.communicate(timeout=200)
         assert process.returncode == 128 + number, words
         assert out == ""
         assert "stopped again" in words
         assert "Traceback" not in words
-        assert other.containers() == {}
+        assert gated.containers() == {}
         # Nothing half-made is in the volume.
-        url = other.json("up", "--services", "postgres")["services"]["postgres"]["url"]
+        gated.folder = checkout(tmp_path / "plain")
+        url = gated.json("up", "--services", "postgres")["services"]["postgres"]["url"]
         with psycopg.connect(url) as connection:
             assert connection.execute("select 42").fetchone() == (42,)
 
@@ -409,14 +427,17 @@ class TestTrouble:
 
 
 # The scripts first make .venv what uv.lock says.
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 def test_the_acceptance_script(callers_choice: Mapping[str, str]) -> None:
-    done = subprocess.run(
-        ["bash", str(ROOT / "tests" / "test_infrastructure.sh")],
-        capture_output=True,
-        text=True,
-        env=variables(callers_choice),
-    )
+    # Those that follow from the project's name, which the script chooses, may be of a project of other tests.
+    name, kept = free_name("acceptance")
+    with kept:
+        done = subprocess.run(
+            ["bash", str(ROOT / "tests" / "test_infrastructure.sh")],
+            capture_output=True,
+            text=True,
+            env=variables(callers_choice) | ports(name),
+        )
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
     assert "not ok" not in done.stdout
     assert done.stdout.count("\nok ") >= 10

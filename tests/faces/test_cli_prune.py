@@ -14,7 +14,7 @@ import docker
 import pytest
 from click.testing import CliRunner, Result
 
-from belongings import are_there, belonging_to, gone_owner, of_version_0_1
+from belongings import are_there, belonging_to, gone_owner, machine_of_its_own, of_version_0_1
 from triton_env import TritonEnvironment
 from triton_env.cli import command_line
 from triton_env.runtimes.embedded import directory
@@ -33,15 +33,21 @@ def as_data(*arguments: str) -> dict[str, Any]:
 
 
 @pytest.fixture
-def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Folders of its own for all that environments keep outside of an engine, and no engine."""
+def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Folders of its own for all that environments keep outside of an engine."""
     for folder in ("tmp", "shm", "state"):
         (tmp_path / folder).mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "tmp"))
     monkeypatch.setattr(directory, "_SHARED_MEMORY", tmp_path / "shm")
     monkeypatch.setenv("TRITON_STATE_DIR", str(tmp_path / "state"))
-    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/no.sock")
     return tmp_path
+
+
+@pytest.fixture
+def machine(folders: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Folders of its own, and no engine."""
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{folders}/no.sock")
+    return folders
 
 
 def dead_directory(base: Path, environment: str) -> Path:
@@ -144,7 +150,13 @@ def engine() -> Iterator[docker.DockerClient]:
 
 @pytest.mark.docker
 class TestEngine:
-    def test_what_dead_owners_left_goes_and_the_rest_stays(self, engine: docker.DockerClient) -> None:
+    @pytest.fixture(autouse=True)
+    def apart(self) -> Iterator[None]:
+        """Other tests may not remove what is looked at here, nor these what others look at."""
+        with machine_of_its_own():
+            yield
+
+    def test_what_dead_owners_left_goes_and_the_rest_stays(self, engine: docker.DockerClient, folders: Path) -> None:
         gone = gone_owner("0123abcd")
         with (
             belonging_to(engine, gone.labels()) as of_the_dead,
@@ -160,7 +172,7 @@ class TestEngine:
             stay = (of_an_older_version_that_lives, of_another_host, of_another_user)
             hidden = (of_the_living, persistent)
             # What the environment removes in its first moments is certain; an older version's is left to this command.
-            deadline = time.monotonic() + 15
+            deadline = time.monotonic() + 60
             while any(are_there(of_the_dead)):
                 assert time.monotonic() < deadline
                 time.sleep(0.2)

@@ -102,7 +102,7 @@ def with_code_to_run() -> list[Any]:
 
 
 # The longest document starts half a dozen environments, beside other tests on a small machine.
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1200)
 @pytest.mark.parametrize(("document", "runtime"), with_code_to_run())
 def test_its_code_runs(
     document: Path, runtime: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
@@ -155,7 +155,7 @@ def run_python(block: Block, namespace: dict[str, Any]) -> str:
 def run_console(block: Block) -> None:
     for command, expected in block.exchanges:
         # Of bash, as in the scripts: /bin/sh is another shell on each system.
-        done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=120, check=False)
+        done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=280, check=False)
         assert done.returncode == 0, f"{block.place}: {command}\n{done.stdout}\n{done.stderr}"
         if expected:
             assert CHECKER.check_output(expected, done.stdout, FLEXIBLE), f"{block.place} is not:\n{done.stdout}"

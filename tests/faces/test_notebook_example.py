@@ -5,10 +5,12 @@ import os
 import re
 import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import nbformat
 import pytest
 from nbclient import NotebookClient
+from traitlets.config import Config
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 NOTEBOOK = EXAMPLES / "experiment.ipynb"
@@ -23,6 +25,7 @@ def test_it_is_kept_without_outputs() -> None:
     assert all(cell.outputs == [] and cell.execution_count is None for cell in cells)
 
 
+@pytest.mark.timeout(600)
 def test_it_runs_and_finds_what_is_in_the_claims(
     embedded_packages: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -30,10 +33,21 @@ def test_it_runs_and_finds_what_is_in_the_claims(
     for name in ("JUPYTER_RUNTIME_DIR", "IPYTHONDIR", "MPLCONFIGDIR"):
         monkeypatch.setenv(name, str(tmp_path / name.lower()))
     notebook = nbformat.read(NOTEBOOK, as_version=4)
-    client = NotebookClient(
-        notebook, timeout=90, kernel_name="python3", resources={"metadata": {"path": str(EXAMPLES)}}
-    )
-    client.execute(env=os.environ | {"TRITON_RUNTIME": "embedded"})
+    # Short: sockets are made in there, whose paths may not be long. Ports are found free long before a kernel takes
+    # them, and other tests take ports meanwhile.
+    with TemporaryDirectory(prefix="kernel-") as folder:
+        sockets = {"transport": "ipc", "connection_file": str(Path(folder, "connection.json"))}
+        client = NotebookClient(
+            notebook,
+            config=Config({"KernelManager": sockets}),
+            timeout=240,
+            startup_timeout=240,
+            # By default it does without an output that comes 4 s after the cell's end.
+            iopub_timeout=240,
+            kernel_name="python3",
+            resources={"metadata": {"path": str(EXAMPLES)}},
+        )
+        client.execute(env=os.environ | {"TRITON_RUNTIME": "embedded"})
     outputs = [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
     texts = [output.get("text") or output.data.get("text/plain", "") for output in outputs]
 

@@ -49,6 +49,13 @@ class Shown(HTMLParser):
         return self.seen.splitlines()
 
 
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What answers is on the page, however long that takes on a slow machine."""
+    monkeypatch.setattr(page, "_LISTEN_TIMEOUT", 60)
+    monkeypatch.setattr(page, "_VERSION_TIMEOUT", 60)
+
+
 @pytest.fixture
 def runtimes() -> Iterator[FakeRuntimes]:
     """Environments run on fake runtimes in this test."""
@@ -106,16 +113,18 @@ def test_a_server_that_is_gone_or_hangs_does_not_hold_it_up(
 
         def hangs(service: Postgres) -> str:
             asked.set()
-            over.wait(60)
+            over.wait(200)
             return "99.0"
 
         monkeypatch.setattr(Postgres, "server_version", hangs)
-        psutil.Process(pids["s3"]).send_signal(signal.SIGKILL)
-        psutil.wait_procs([psutil.Process(pids["s3"])] if psutil.pid_exists(pids["s3"]) else [], timeout=10)
+        # Shorter than the server hangs, which does so until the page is there.
+        monkeypatch.setattr(page, "_VERSION_TIMEOUT", 1.5)
+        killed = psutil.Process(pids["s3"])
+        killed.send_signal(signal.SIGKILL)
+        psutil.wait_procs([killed], timeout=60)
         try:
             shown = Shown(each)
-            assert asked.is_set()
-            assert not over.is_set()
+            assert asked.wait(60)
             assert (shown.lines.count("ready"), shown.lines.count("no answer")) == (2, 1)
             assert "99.0" not in shown.seen
         finally:
@@ -129,7 +138,7 @@ def test_before_and_afterwards_it_says_so(runtimes: FakeRuntimes) -> None:
     each.stop()
     shown = Shown(each)
     assert "stopped" in shown.lines
-    assert "ready after 0.0 s" in shown.lines
+    assert re.search(r"^ready after \d+\.\d s$", shown.seen, re.MULTILINE)
     assert "redis://" not in shown.html
 
 

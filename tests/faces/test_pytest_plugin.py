@@ -13,6 +13,8 @@ from triton_env.services import SERVICES
 from triton_env.settings import RUNTIME_NAMES
 
 pytest_plugins = ["pytester"]
+# A run of pytest within the test has its own, shorter one.
+pytestmark = pytest.mark.timeout(600)
 
 CACHE = str(user_cache_path())
 

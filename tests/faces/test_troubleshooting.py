@@ -26,6 +26,7 @@ from botocore.exceptions import ClientError
 from pydantic import SecretStr
 
 from faces.documents import ROOT, tokens
+from faces.persistent_project import checkout
 from faces.situations import (
     composed,
     connected,
@@ -46,7 +47,7 @@ from triton_env.project import persistent_settings
 from triton_env.runtimes.compose import PROJECT_LABEL
 from triton_env.runtimes.stamps import FILE
 
-pytestmark = pytest.mark.docker
+pytestmark = [pytest.mark.docker, pytest.mark.timeout(300)]
 
 PAGE = ROOT / "docs" / "phase-1" / "INFRASTRUCTURE_TROUBLESHOOTING.md"
 PROVOKED: set[str] = set()
@@ -299,8 +300,10 @@ def clickhouse_project(callers_choice: Any) -> Iterator[Settings]:
 
 
 @shows("… was not ready after … s.")
-def test_slow(clickhouse_project: Settings) -> str:
-    return refused(clickhouse_project.updated(triton_clickhouse_timeout=0.1), "clickhouse")
+def test_slow(fresh: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    # One that never gets ready: a server might be quicker than whoever waits for it.
+    monkeypatch.chdir(checkout(tmp_path / "checkout", clickhouse=["sleep", "600"]))
+    return refused(fresh.updated(triton_clickhouse_timeout=0.1), "clickhouse")
 
 
 # --- S3 --------------------------------------------------------------------------------------------------------------
@@ -327,10 +330,11 @@ with open("{FILE}", "r+") as file:
     json.dump(stamp, file)
 """
 HOLD_LOCK = """
-import sqlite3, time
-sqlite3.connect("/var/lib/localstack/s3/meta.db", isolation_level=None).execute("begin immediate")
+import sqlite3, sys
+held = sqlite3.connect("/var/lib/localstack/s3/meta.db", isolation_level=None)
+held.execute("begin immediate")
 print("held", flush=True)
-time.sleep(30)
+sys.stdin.read()
 """
 
 
@@ -367,15 +371,15 @@ class TestS3Data:
     @contextmanager
     def held_database(settings: Settings) -> Iterator[None]:
         holder = subprocess.Popen(
-            ["docker", "exec", container(settings, "localstack"), "python3", "-c", HOLD_LOCK], stdout=subprocess.PIPE
+            ["docker", "exec", "-i", container(settings, "localstack"), "python3", "-c", HOLD_LOCK],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
         )
         assert holder.stdout is not None
+        # At the end its standard input is closed, and so it ends.
         with holder:
-            try:
-                assert holder.stdout.readline() == b"held\n"
-                yield
-            finally:
-                holder.terminate()
+            assert holder.stdout.readline() == b"held\n"
+            yield
 
     @staticmethod
     def written(s3: Any) -> str:

@@ -3,13 +3,14 @@
 import itertools
 import json
 import os
+import random
 import socket
 import subprocess
 import time
 import urllib.request
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ PACKAGE = Path(__file__).resolve().parents[2] / "docker" / "localstack"
 INSIDE = "/opt/triton-env/localstack"
 DATA = "/var/lib/localstack"
 DATABASE = f"{DATA}/s3/meta.db"
-PATIENCE = 60
+PATIENCE = 120
 """Seconds for anything that has to happen some time."""
 
 ACCOUNTS = ("000000000000", "111111111111")
@@ -69,9 +70,17 @@ def until(what: str, attempt: Any, seconds: float = PATIENCE) -> Any:
 
 
 def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port that is still free when the container comes back.
+
+    It lies above those that the system gives to connections, and that Docker and the runtimes pick for others; the
+    pytest processes beside this one pick others too.
+    """
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % 8
+    while True:
+        port = random.SystemRandom().randrange(61_000 + worker, 65_000, 8)
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 class Server:

@@ -14,7 +14,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from persistence.localstack_server import DATA, docker, server, shell, until, volume
 
 # Three restarts under load take their time on a busy machine.
-pytestmark = [pytest.mark.docker, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.docker, pytest.mark.timeout(600)]
 
 BUCKET = "bucket"
 VERSIONED = "versioned"
@@ -96,11 +96,11 @@ class Writer:
 def test_what_was_acknowledged_survives() -> None:
     with volume() as on, server(on) as made:
         made.start()
-        client = made.s3(connect_timeout=5, read_timeout=5)
+        client = made.s3(connect_timeout=30, read_timeout=30)
         client.create_bucket(Bucket=BUCKET)
         client.create_bucket(Bucket=VERSIONED)
         client.put_bucket_versioning(Bucket=VERSIONED, VersioningConfiguration={"Status": "Enabled"})
-        writers = [Writer(made.s3(connect_timeout=5, read_timeout=5), number) for number in range(6)]
+        writers = [Writer(made.s3(connect_timeout=30, read_timeout=30), number) for number in range(6)]
         for end in (made.kill, made.stop, made.kill):
             before = sum(writer.acknowledged for writer in writers)
             stop = threading.Event()

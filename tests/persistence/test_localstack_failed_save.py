@@ -13,7 +13,8 @@ from botocore.exceptions import ClientError
 from persistence.localstack_server import DATA, Server, server, volume
 from persistence.s3_facts import PART_SIZE, collect
 
-pytestmark = pytest.mark.docker
+# Starts of LocalStack take their time on a busy machine.
+pytestmark = [pytest.mark.docker, pytest.mark.timeout(300)]
 
 BUCKET = "bucket"
 VERSIONED = "versioned"
@@ -59,7 +60,7 @@ def refusing() -> Iterator[tuple[Server, dict[str, Any], set[str]]]:
 
 
 def bodies(of: Server) -> set[str]:
-    return set(of.run("find", f"{DATA}/s3/data", "-type", "f").split())
+    return set(of.run("find", f"{DATA}/s3/data", "-ignore_readdir_race", "-type", "f").split())
 
 
 def uploaded(client: Any) -> dict[str, Any]:

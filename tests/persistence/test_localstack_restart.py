@@ -43,7 +43,7 @@ def restarted() -> Iterator[Restarted]:
         fill(made)
         facts = collect(made)
         link = made.s3().generate_presigned_url(
-            "get_object", Params={"Bucket": "plain-000-us-east-1", "Key": "overwritten"}, ExpiresIn=600
+            "get_object", Params={"Bucket": "plain-000-us-east-1", "Key": "overwritten"}, ExpiresIn=3600
         )
         made.stop()
         made.start()
@@ -62,7 +62,7 @@ def test_all_facts_are_the_same(restarted: Restarted) -> None:
 
 
 def test_a_presigned_url_still_answers(restarted: Restarted) -> None:
-    with urllib.request.urlopen(restarted.link, timeout=10) as answer:
+    with urllib.request.urlopen(restarted.link, timeout=60) as answer:
         assert answer.read() == b"second"
 
 

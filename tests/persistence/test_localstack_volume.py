@@ -8,7 +8,8 @@ from botocore.exceptions import ClientError
 
 from persistence.localstack_server import DATA, Server, docker, image, query, server, shell, until, volume
 
-pytestmark = pytest.mark.docker
+# Several starts of LocalStack take their time on a busy machine.
+pytestmark = [pytest.mark.docker, pytest.mark.timeout(300)]
 
 BUCKET = "bucket"
 S3 = f"{DATA}/s3"
@@ -24,7 +25,7 @@ def running() -> Iterator[Server]:
 
 
 def bodies(of: Server) -> set[str]:
-    return set(of.run("find", BODIES, "-type", "f").split())
+    return set(of.run("find", BODIES, "-ignore_readdir_race", "-type", "f").split())
 
 
 REFUSED = """

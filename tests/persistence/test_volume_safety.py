@@ -1,6 +1,7 @@
 """Real data of real servers, and settings that do not fit it: refused before any server is started on the data."""
 
 import hashlib
+import itertools
 import json
 import re
 import subprocess
@@ -25,21 +26,22 @@ from triton_env.runtimes.volume_content import READER_LABEL
 from triton_env.runtimes.volumes import check_volumes, explain_login_failure, last_checkout, stamp_volume
 from triton_env.services import SERVICES
 
-pytestmark = pytest.mark.docker
+# Real servers take their time on a busy machine.
+pytestmark = [pytest.mark.docker, pytest.mark.timeout(600)]
 
 SHOP = {"postgres_user": "alice", "postgres_password": "the-first-password", "postgres_db": "shop"}
 CHECKOUT = "/home/alice/claims"
 
 
 def docker(*arguments: str, check: bool = True) -> str:
-    done = subprocess.run(["docker", *arguments], capture_output=True, text=True, timeout=90, check=False)
+    done = subprocess.run(["docker", *arguments], capture_output=True, text=True, timeout=280, check=False)
     if check and done.returncode != 0:
         pytest.fail(f"docker {' '.join(arguments)} exited {done.returncode}: {done.stderr}")
     return done.stdout.strip()
 
 
 def succeeds(*arguments: str) -> bool:
-    return subprocess.run(["docker", *arguments], capture_output=True, timeout=90, check=False).returncode == 0
+    return subprocess.run(["docker", *arguments], capture_output=True, timeout=280, check=False).returncode == 0
 
 
 def newer_postgres() -> str:
@@ -129,7 +131,7 @@ def volume_hash(engine: Engine, volume: str) -> str:
 
 def wait_inside(container: str, attempt: str) -> None:
     """Wait until a shell command in the container succeeds. The engine is asked once: each time costs it much."""
-    docker("exec", container, "timeout", "60", "sh", "-c", f"until {attempt}; do sleep 0.05; done")
+    docker("exec", container, "timeout", "240", "sh", "-c", f"until {attempt}; do sleep 0.2; done")
 
 
 def wait_for_postgres(container: str) -> None:
@@ -186,20 +188,41 @@ def copy_data(source: Project, target: Project, folder: str) -> None:
 @contextmanager
 def nothing_happens(project: Project, service: str, *, versions_asked: int = 0) -> Iterator[None]:
     """The volume is the same afterwards, byte for byte, and no container that has it was started."""
-    before, since = project.files(service), time.time()
-    yield
-    until = str(time.time() + 0.01)
+
+    def mark() -> str:
+        """Have an event of our own among the engine's."""
+        name = f"{project.name}-{uuid.uuid4().hex[:6]}"
+        docker("volume", "create", name)
+        docker("volume", "rm", name)
+        return name
+
+    before, since = project.files(service), int(time.time())
+    begin = mark()
+    # Heard as they happen: the engine remembers only its last few events, and others have theirs meanwhile.
+    heard = project.engine.client.events(
+        since=since, filters={"type": ["container", "volume"], "event": ["start", "mount", "create"]}, decode=True
+    )
+    try:
+        assert any(event["Actor"]["ID"] == begin for event in heard)
+        yield
+        end = mark()
+        events = list(itertools.takewhile(lambda event: event["Actor"]["ID"] != end, heard))
+    finally:
+        heard.close()
     assert project.files(service) == before
-    words = docker(
-        *("events", "--since", str(since), "--until", until, "--filter", "type=container", "--filter", "event=start"),
-        *("--filter", f"label={READER_LABEL}={project.name}", "--format", "{{.ID}}"),
-    )
-    assert len(words.splitlines()) == versions_asked
-    mounted = docker(
-        *("events", "--since", str(since), "--until", until, "--filter", "type=volume", "--filter", "event=mount"),
-        *("--filter", f"volume={project.volume(service)}", "--format", "{{json .Actor.Attributes}}"),
-    )
-    assert all(json.loads(line).get("read/write") == "false" for line in mounted.splitlines()), mounted
+    started = [
+        event
+        for event in events
+        if (event["Type"], event["Action"]) == ("container", "start")
+        and event["Actor"]["Attributes"].get(READER_LABEL) == project.name
+    ]
+    assert len(started) == versions_asked
+    mounted = [
+        event["Actor"]["Attributes"]
+        for event in events
+        if (event["Type"], event["Action"]) == ("volume", "mount") and event["Actor"]["ID"] == project.volume(service)
+    ]
+    assert all(attributes.get("read/write") == "false" for attributes in mounted), mounted
 
 
 def refusal(project: Project, service: str, **settings: Any) -> VolumeMismatch:

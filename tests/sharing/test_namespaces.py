@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from sharing.users import Sharing, User, until
+from sharing.users import WAIT, Sharing, User, until
 
 MAKE = "[setattr(env, 'ns', env.namespace()), env.ns.id][1]"
 
@@ -33,7 +33,7 @@ def test_it_is_reset_by_the_only_one_who_uses_it(shared: Sharing) -> None:
     with pytest.raises(AssertionError, match="ended without a word"):
         two.do("env.reset()")
     assert "UsageError" in shared.words()
-    assert two.process.wait(20) != 0
+    assert two.process.wait(WAIT) != 0
     assert one.do("env.redis.client().exists('key')") == 1
     one.do("env.reset()")
     assert one.do("env.redis.client().exists('key')") == 0
@@ -50,7 +50,8 @@ def test_a_kept_one_holds_the_environment_until_it_is_given_up(shared: Sharing) 
     other = shared.join()
     assert other.id == user.id
     other.stop()
-    variables = os.environ | {"TRITON_STATE_DIR": str(shared.state)}
+    # Without an engine: what other tests left there for a moment is theirs.
+    variables = os.environ | {"TRITON_STATE_DIR": str(shared.state), "DOCKER_HOST": f"unix://{shared.state}/no.sock"}
     prune = [sys.executable, "-m", "triton_env", "prune", "--kept"]
     done = subprocess.run(prune, env=variables, cwd=shared.state, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 
-from sharing.users import Sharing
+from sharing.users import WAIT, Sharing
 
 
 def test_serve_holds_one_for_others_and_joins_one_that_is_there(shared: Sharing) -> None:
@@ -22,7 +22,7 @@ def test_serve_holds_one_for_others_and_joins_one_that_is_there(shared: Sharing)
         other = shared.join()
         assert other.id == user.id
         serve.send_signal(signal.SIGINT)
-        _, words = serve.communicate(timeout=20)
+        _, words = serve.communicate(timeout=WAIT)
     assert serve.returncode == 0, words
     assert "Left. The services end 0 s after the last one that uses them." in words
     assert other.do("env.redis.client().ping()")

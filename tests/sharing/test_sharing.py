@@ -1,15 +1,30 @@
 """One environment for several processes: who gets it, and when it ends."""
 
 import os
+import random
 import signal
+import socket
 import sys
 from pathlib import Path
 
 import psutil
 import pytest
 
-from sharing.users import Sharing, until
-from triton_env.runtimes.ports import free_port
+from sharing.users import WAIT, Sharing, keeper_of, postgres_held_up, until
+
+LINGER = "600"
+"""Seconds for one that is to be there until the test ends it."""
+
+
+def port_of_its_own() -> int:
+    """A free port below those that environments pick, since the other tests' environments do so meanwhile."""
+    while True:
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", random.randrange(10_000, 20_000)))
+            except OSError:
+                continue
+            return int(probe.getsockname()[1])
 
 
 def test_two_processes_share_one_and_the_last_one_out_stops_it(shared: Sharing) -> None:
@@ -30,7 +45,7 @@ def test_two_processes_share_one_and_the_last_one_out_stops_it(shared: Sharing) 
 
 def test_one_that_lingers_is_taken_by_the_next(shared: Sharing) -> None:
     """Such as a notebook's kernel after its restart."""
-    one = shared.join(TRITON_LINGER="30")
+    one = shared.join(TRITON_LINGER=LINGER)
     one.do("env.redis.client().set('greeting', 'hello')")
     one.stop()
     two = shared.join()
@@ -80,23 +95,26 @@ def test_eight_at_once_start_exactly_one(shared: Sharing) -> None:
 
 
 def test_one_that_only_lingers_ends_when_settings_were_changed(shared: Sharing) -> None:
-    shared.join(TRITON_LINGER="60").stop()
-    used = shared.join(TRITON_LINGER="60", TRITON_STORAGE="disk")
-    elsewhere = shared.join(TRITON_LINGER="60", POSTGRES_DB="other", cwd=shared.state.parent)
+    shared.join(TRITON_LINGER=LINGER).stop()
+    used = shared.join(TRITON_LINGER=LINGER, TRITON_STORAGE="disk")
+    elsewhere = shared.join(TRITON_LINGER=LINGER, POSTGRES_DB="other", cwd=shared.state.parent)
     elsewhere.stop()
     assert until(lambda: {path.name[-8:] for path in shared.folders()} == {used.id, elsewhere.id}), shared.folders()
     # One that is used stays, and so does that of another folder.
     shared.join(POSTGRES_DB="third").stop()
     assert until(lambda: {path.name[-8:] for path in shared.folders()} == {used.id, elsewhere.id}), shared.folders()
-    shared.join(POSTGRES_DB="other", cwd=shared.state.parent).stop()
+    again = shared.join(POSTGRES_DB="other", cwd=shared.state.parent)
+    assert again.id == elsewhere.id
+    again.stop()
+    # Both of them linger, so none is on its way out.
     for folder in shared.folders():
-        psutil.Process(int((folder / "alive").read_text())).terminate()
+        keeper_of(folder).terminate()
     assert shared.is_gone()
 
 
 def test_one_that_has_the_ports_ends_first(shared: Sharing) -> None:
-    ports = {"TRITON_PORTS": "fixed", "REDIS_PORT": str(free_port("127.0.0.1"))}
-    before = shared.join(TRITON_LINGER="60", **ports)
+    ports = {"TRITON_PORTS": "fixed", "REDIS_PORT": str(port_of_its_own())}
+    before = shared.join(TRITON_LINGER=LINGER, **ports)
     before.stop()
     after = shared.join(POSTGRES_DB="other", **ports)
     assert after.id != before.id
@@ -130,7 +148,7 @@ def test_the_keeper_outlives_what_a_terminal_sends(number: signal.Signals, share
 
 def test_after_the_keeper_was_killed_the_next_one_starts_another(shared: Sharing) -> None:
     user = shared.join()
-    shared.keeper().kill()
+    shared.kill_keeper()
     other = shared.join()
     assert other.id != user.id
     assert other.do("env.redis.client().ping()")
@@ -139,11 +157,12 @@ def test_after_the_keeper_was_killed_the_next_one_starts_another(shared: Sharing
     assert shared.is_gone()
 
 
-def test_a_keeper_that_is_killed_while_it_starts_is_replaced(shared: Sharing) -> None:
-    users = [shared.begin(("redis", "postgres", "s3")) for _ in range(3)]
-    assert until(lambda: bool(shared.folders()))
-    first = shared.folders()[0].name[-8:]
-    shared.keeper().kill()
+def test_a_keeper_that_is_killed_while_it_starts_is_replaced(shared: Sharing, tmp_path: Path) -> None:
+    with postgres_held_up(tmp_path / "cache") as variables:
+        users = [shared.begin(("redis", "postgres", "s3"), **variables) for _ in range(3)]
+        assert until(lambda: bool(shared.folders()))
+        first = shared.folders()[0].name[-8:]
+        shared.keeper().kill()
     ids = {user.wait_until_started().id for user in users}
     assert len(ids) == 1
     assert ids != {first}
@@ -153,37 +172,36 @@ def test_a_keeper_that_is_killed_while_it_starts_is_replaced(shared: Sharing) ->
     assert shared.is_gone()
 
 
-def test_a_start_that_nobody_waits_for_is_called_off(shared: Sharing) -> None:
-    user = shared.begin(("clickhouse", "postgres", "s3"))
-    assert until(lambda: bool(shared.folders()))
-    user.process.send_signal(signal.SIGINT)
-    assert shared.is_gone()
-    assert user.process.wait(10) != 0
+def test_a_start_that_nobody_waits_for_is_called_off(shared: Sharing, tmp_path: Path) -> None:
+    with postgres_held_up(tmp_path / "cache") as variables:
+        user = shared.begin(("clickhouse", "postgres", "s3"), **variables)
+        assert until(lambda: bool(shared.folders()))
+        user.process.send_signal(signal.SIGINT)
+        assert shared.is_gone()
+        assert user.process.wait(WAIT) != 0
 
 
-def test_a_start_goes_on_for_another_who_waits(shared: Sharing) -> None:
-    one = shared.begin(("postgres", "redis"))
-    assert until(lambda: bool(shared.folders()))
-    two = shared.begin(("postgres", "redis"))
-    (folder,) = shared.folders()
-    assert until(lambda: len(list(folder.glob("*.lease"))) == 2)
-    one.kill()
+def test_a_start_goes_on_for_another_who_waits(shared: Sharing, tmp_path: Path) -> None:
+    with postgres_held_up(tmp_path / "cache") as variables:
+        one = shared.begin(("postgres", "redis"), **variables)
+        assert until(lambda: bool(shared.folders()))
+        two = shared.begin(("postgres", "redis"), **variables)
+        (folder,) = shared.folders()
+        assert until(lambda: len(list(folder.glob("*.lease"))) == 2)
+        one.kill()
     two.wait_until_started()
     assert two.id == folder.name[-8:]
     two.stop()
 
 
-def test_a_failed_start_is_the_same_error_for_all_who_wait(shared: Sharing) -> None:
+def test_a_failed_start_is_the_same_error_for_all_who_wait(shared: Sharing, tmp_path: Path) -> None:
     # A database to which nobody can connect: the server runs, and is never ready.
     variables = {"POSTGRES_DB": "template0", "TRITON_POSTGRES_TIMEOUT": "3"}
-    users = [shared.begin(("redis", "postgres"), **variables)]
-    assert until(lambda: bool(shared.folders()))
-    keeper = shared.keeper()
-    keeper.suspend()
-    users += [shared.begin(("redis", "postgres"), **variables) for _ in range(2)]
-    (folder,) = shared.folders()
-    assert until(lambda: len(list(folder.glob("*.lease"))) == 3)
-    keeper.resume()
+    with postgres_held_up(tmp_path / "cache", postgres_db="template0") as held_up:
+        users = [shared.begin(("redis", "postgres"), **variables, **held_up) for _ in range(3)]
+        assert until(lambda: bool(shared.folders()))
+        (folder,) = shared.folders()
+        assert until(lambda: len(list(folder.glob("*.lease"))) == 3)
     heard = [user.wait_until_started().started for user in users]
     assert {each["error"] for each in heard} == {"ServiceNotReady"}
     (text,) = {each["text"] for each in heard}
@@ -200,7 +218,9 @@ def test_what_does_not_answer_any_more_is_replaced_with_a_word(shared: Sharing) 
         each.pid for each in psutil.net_connections("tcp4") if each.laddr.port == port and each.status == "LISTEN"
     )
     assert server is not None
-    psutil.Process(server).kill()
+    process = psutil.Process(server)
+    process.kill()
+    process.wait(WAIT)  # until then its port is open
     other = shared.join()
     assert other.id != user.id
     assert f"Redis of the shared environment {user.id} does not answer any more" in shared.words()

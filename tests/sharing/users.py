@@ -14,6 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import pytest
+from filelock import FileLock
+
+from triton_env import Settings
+from triton_env.leases import is_held
+from triton_env.runtimes.embedded.templates import TemplateCache
+from triton_env.services import SERVICES
 
 SCRIPT = """
 import json, os, sys
@@ -41,8 +48,8 @@ env.stop()
 say(stopped=True)
 """
 
-WAIT = 30.0
-"""Seconds until nothing of dead owners may be left: twice what is promised, since the machine may be busy."""
+WAIT = 90.0
+"""Seconds until nothing of dead owners may be left: many times what is promised, since the machine may be busy."""
 _ANSWER_TIMEOUT = 120
 """Seconds in which a process has to answer."""
 
@@ -103,7 +110,7 @@ class User:
         assert self.process.stdin is not None
         self.process.stdin.close()
         assert self.hear() == {"stopped": True}
-        assert self.process.wait(20) == 0
+        assert self.process.wait(WAIT) == 0
 
     def kill(self) -> None:
         """End it as nobody can prepare for."""
@@ -174,10 +181,14 @@ class Sharing:
     def keeper(self) -> psutil.Process:
         """The process that keeps the only environment."""
         (folder,) = self.folders()
-        alive = folder / "alive"
-        # The folder is there first; who keeps it writes the file when it runs.
-        assert until(lambda: alive.exists() and alive.read_text().strip().isdigit())
-        return psutil.Process(int(alive.read_text()))
+        return keeper_of(folder)
+
+    def kill_keeper(self) -> None:
+        """Kill the process that keeps the only environment, and wait until it is dead."""
+        (folder,) = self.folders()
+        keeper_of(folder).kill()
+        # A newcomer that looked before that would still join it.
+        assert until(lambda: not is_held(folder / "alive"))
 
     def left(self) -> list[str]:
         """What is left of all environments of this test: files, directories, processes."""
@@ -194,6 +205,34 @@ class Sharing:
     def is_gone(self) -> bool:
         """Wait until nothing is left; whether that comes to be."""
         return until(lambda: not self.left())
+
+
+def keeper_of(folder: Path) -> psutil.Process:
+    """The process that keeps the environment with this folder."""
+    alive = folder / "alive"
+    # The folder is there first; who keeps it writes the file when it runs.
+    assert until(lambda: alive.exists() and alive.read_text().strip().isdigit())
+    return psutil.Process(int(alive.read_text()))
+
+
+@contextmanager
+def postgres_held_up(cache: Path, **values: str) -> Iterator[dict[str, str]]:
+    """Variables with which an embedded PostgreSQL begins to start, and is not ready before the block ends.
+
+    Args:
+        cache: a folder for what is cached, which is the test's alone.
+        values: settings that the users have.
+    """
+    template = SERVICES["postgres"].recipe(Settings(**values)).process.template  # type: ignore[arg-type]
+    assert template is not None
+    # As on the other side, which gets no other word on where it is.
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
+        templates = TemplateCache()
+    templates.folder.mkdir(parents=True)
+    # Its data directory is somebody else's to make, for whom it waits.
+    with FileLock(templates.find("postgres", template).with_suffix(".lock")):
+        yield {"XDG_CACHE_HOME": str(cache)}
 
 
 @contextmanager

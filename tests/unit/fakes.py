@@ -1,8 +1,11 @@
 """A runtime that runs nothing: the boundary behind which an environment can be tested in milliseconds."""
 
+import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent import futures
 from contextlib import contextmanager
+from types import FrameType
 from typing import ClassVar
 from unittest.mock import patch
 
@@ -125,6 +128,41 @@ class FakeRuntimes:
     @property
     def last(self) -> FakeRuntime:
         return self.opened[-1]
+
+
+@contextmanager
+def when_main_waits(action: Callable[[], object]) -> Iterator[None]:
+    """Do it in another thread once the main thread, in the block, waits for services: that is seen, not guessed."""
+    main = threading.main_thread().ident
+    assert main is not None
+    over = threading.Event()
+
+    def work() -> None:
+        seen: tuple[FrameType, int] | None = None
+        while not over.wait(0.02):
+            frame = sys._current_frames()[main]
+            # Twice at the same instruction: it is in the wait, not on its way there.
+            if _is_in_a_wait_for_a_future(frame) and seen == (frame, frame.f_lasti):
+                action()
+                return
+            seen = frame, frame.f_lasti
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+def _is_in_a_wait_for_a_future(frame: FrameType) -> bool:
+    if frame.f_code is not threading.Condition.wait.__code__:
+        return False
+    caller = frame.f_back
+    while caller and caller.f_code.co_filename == threading.__file__:
+        caller = caller.f_back
+    return caller is not None and caller.f_code.co_filename == futures._base.__file__
 
 
 @contextmanager

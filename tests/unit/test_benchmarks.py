@@ -329,11 +329,13 @@ class TestCountingWrites:
         try:
             load.fails = "before"
             worker.load_on(True)
-            assert failures.get(timeout=30) == "ConnectionError: it is down"
+            assert failures.get(timeout=60) == "ConnectionError: it is down"
             worker.outage.set()
             assert worker.check() == ""
             # What is wrong is wrong, also while it is down.
-            load.fails, load.items = "", [7]
+            # In this order: the worker goes on meanwhile, and may not write where all is well.
+            load.items = [7]
+            load.fails = ""
             assert "the newest that is there is 7" in worker.check()
         finally:
             worker.end()

@@ -3,6 +3,7 @@
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -33,10 +34,13 @@ class Opened:
 
 @pytest.fixture(autouse=True)
 def opened(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Runtimes are noted instead of opened, and nothing has been said yet."""
+    """Runtimes are noted instead of opened, nothing has been said yet, and who answers may take his time."""
     monkeypatch.setattr(choice, "_docker", lambda settings, environment, reason: Opened("docker", reason))
     monkeypatch.setattr(choice, "_embedded", lambda settings, environment, recipes, reason: Opened("embedded", reason))
     monkeypatch.setattr(choice, "_said", threading.Event())
+    # Loading the SDK alone may take as long as people would wait for an engine.
+    monkeypatch.setattr(choice, "ENGINE_TIMEOUT", 60)
+    monkeypatch.setattr(choice, "IMAGES_TIMEOUT", 60)
 
 
 @pytest.fixture
@@ -70,6 +74,17 @@ def registry(engine: FakeEngine, answer: Callable[[str], Any]) -> list[str]:
 
     engine.answer = with_registry  # type: ignore[method-assign]
     return asked
+
+
+@contextmanager
+def outlived() -> Iterator[None]:
+    """Whoever asks in the block has ended after it: a thread that was given up still asks the engine."""
+    before = set(threading.enumerate())
+    yield
+    for thread in set(threading.enumerate()) - before:
+        # Those of the fake engine end with their connections.
+        if "process_request_thread" not in thread.name:
+            thread.join(60)
 
 
 def found(image: str) -> dict[str, Any]:
@@ -221,20 +236,26 @@ class TestImages:
     ) -> None:
         monkeypatch.setattr(choice, "IMAGES_TIMEOUT", 0.2)
         over = threading.Event()
+        came = threading.Semaphore(0)
         answered: list[str] = []
 
         def hangs(image: str) -> Any:
-            over.wait(60)
+            came.release()
+            over.wait(120)
             answered.append(image)
             return found(image)
 
-        asked = registry(engine, hangs)
-        problem = choice.docker_problem(Settings(), recipes())
-        assert "no registry answers within 0.2 s" in problem
-        # Both were asked at once, and neither was waited for.
-        assert sorted(asked) == sorted(IMAGES)
-        assert answered == []
-        over.set()
+        with outlived():
+            asked = registry(engine, hangs)
+            try:
+                problem = choice.docker_problem(Settings(), recipes())
+                assert "no registry answers within 0.2 s" in problem
+                # Both are asked at once, and neither was waited for.
+                assert all(came.acquire(timeout=60) for _ in IMAGES)
+                assert sorted(asked) == sorted(IMAGES)
+                assert answered == []
+            finally:
+                over.set()
 
     def test_an_engine_that_breaks_off(self, engine: FakeEngine) -> None:
         real = engine.answer
@@ -249,15 +270,21 @@ class TestImages:
 
     def test_one_that_hangs_is_given_up(self, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(choice, "ENGINE_TIMEOUT", 0.2)
-        over = threading.Event()
+        over, asked = threading.Event(), threading.Event()
 
         def hangs(method: str, path: str, query: str) -> Any:
-            over.wait(60)
+            asked.set()
+            over.wait(120)
             raise Refusal(500, "too late")
 
         engine.answer = hangs  # type: ignore[method-assign]
-        assert choice.docker_problem(Settings(), recipes()) == "no engine answers within 0.2 s"
-        over.set()
+        with outlived():
+            try:
+                assert choice.docker_problem(Settings(), recipes()) == "no engine answers within 0.2 s"
+                # It does ask, if later: not the engine of another test.
+                assert asked.wait(60)
+            finally:
+                over.set()
 
     def test_one_that_is_too_old(self, engine: FakeEngine) -> None:
         engine.api = "1.30"

@@ -18,7 +18,7 @@ from triton_env.errors import (
     UsageError,
 )
 from triton_env.services import S3, SERVICES
-from unit.fakes import FakeRuntimes, after, until_cancelled
+from unit.fakes import FakeRuntime, FakeRuntimes, after, until_cancelled, when_main_waits
 
 
 def test_all_four_are_ready_when_the_block_begins_and_gone_when_it_ends(runtimes: FakeRuntimes) -> None:
@@ -78,8 +78,7 @@ def test_a_waiter_of_a_lazy_environment_is_released_by_stop(runtimes: FakeRuntim
 
     runtimes.behaviours["redis"] = until_cancelled
     env = TritonEnvironment(services=("redis",), lazy=True).start()
-    threading.Timer(0.02, env.stop).start()
-    with pytest.raises(StartCancelled):
+    with pytest.raises(StartCancelled), when_main_waits(env.stop):
         env.redis  # noqa: B018
 
 
@@ -263,10 +262,17 @@ async def test_async_with_handles_sigterm_like_the_plain_block(runtimes: FakeRun
 
 
 async def test_a_cancelled_async_start_leaves_nothing_behind(runtimes: FakeRuntimes) -> None:
-    runtimes.behaviours["redis"] = until_cancelled
+    loop, limit = asyncio.get_running_loop(), asyncio.timeout(None)
+
+    def begins(runtime: FakeRuntime) -> None:
+        # The time is over once the start is under way, however long that takes.
+        loop.call_soon_threadsafe(lambda: limit.reschedule(loop.time()))
+        until_cancelled(runtime)
+
+    runtimes.behaviours["redis"] = begins
     env = TritonEnvironment(services=("redis", "postgres"))
     with pytest.raises(TimeoutError):
-        async with asyncio.timeout(0.05):
+        async with limit:
             await env.__aenter__()
     assert runtimes.last.stops == 1
     assert runtimes.last.called_off == ["redis"]

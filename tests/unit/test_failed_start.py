@@ -18,7 +18,7 @@ from triton_env.errors import (
 )
 from triton_env.services import SERVICES
 from triton_env.settings import Settings
-from unit.fakes import FakeRuntimes, fails_with, until_cancelled
+from unit.fakes import FakeRuntime, FakeRuntimes, fails_with, until_cancelled, when_main_waits
 
 EXITED = ServiceExited("Redis exited while it started.")
 
@@ -114,10 +114,20 @@ def test_a_recipe_that_is_refused_fails_before_the_runtime_is_opened(runtimes: F
 
 
 def test_ctrl_c_during_the_start_stops_what_was_started(runtimes: FakeRuntimes) -> None:
-    runtimes.behaviours = dict.fromkeys(SERVICES, until_cancelled)
-    threading.Timer(0.05, send_sigint).start()
+    begun = threading.Semaphore(0)
+
+    def begins(runtime: FakeRuntime) -> None:
+        begun.release()
+        until_cancelled(runtime)
+
+    def interrupt() -> None:
+        for _ in SERVICES:
+            begun.acquire()
+        send_sigint()
+
+    runtimes.behaviours = dict.fromkeys(SERVICES, begins)
     env = TritonEnvironment()
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(KeyboardInterrupt), when_main_waits(interrupt):
         env.start()
     assert runtimes.last.stops == 1
     assert sorted(runtimes.last.called_off) == sorted(SERVICES)
@@ -125,16 +135,24 @@ def test_ctrl_c_during_the_start_stops_what_was_started(runtimes: FakeRuntimes) 
 
 
 def test_an_impatient_second_ctrl_c_does_not_break_the_cleanup_off(runtimes: FakeRuntimes) -> None:
+    begun = threading.Event()
     finished = []
+
+    def begins(runtime: FakeRuntime) -> None:
+        begun.set()
+        until_cancelled(runtime)
+
+    def interrupt() -> None:
+        begun.wait()
+        send_sigint()
 
     def stop_slowly() -> None:
         send_sigint()
         finished.append(True)
 
-    runtimes.behaviours = {"redis": until_cancelled}
+    runtimes.behaviours = {"redis": begins}
     runtimes.on_stop = stop_slowly
-    threading.Timer(0.05, send_sigint).start()
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(KeyboardInterrupt), when_main_waits(interrupt):
         TritonEnvironment(services=("redis",)).start()
     assert finished == [True]
 
