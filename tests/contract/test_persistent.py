@@ -18,6 +18,7 @@ from docker.models.containers import Container
 from projects import belongings, compose, project, remove
 from triton_env import Settings, TritonEnvironment
 from triton_env.errors import InvalidSetting, PortTaken, ProjectTaken
+from triton_env.runtimes.persistent import PersistentRuntime
 from triton_env.services import SERVICES
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(300)]
@@ -162,6 +163,19 @@ class TestAttach:
                 first.stop()
                 assert second.redis.client().ping()
             assert belongings(settings.triton_project)[0]
+
+    def test_what_was_found_is_not_stopped_before_it_is_attached_to(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        start = PersistentRuntime.start
+
+        def stopped_just_before(runtime: PersistentRuntime, *arguments: Any) -> Any:
+            first.stop()
+            return start(runtime, *arguments)
+
+        with project() as settings:
+            first = TritonEnvironment(settings, services=("redis",), persistent=True).start()
+            monkeypatch.setattr(PersistentRuntime, "start", stopped_just_before)
+            with TritonEnvironment(settings, services=("redis",), persistent=True) as second:
+                assert second.redis.client().ping()
 
     def test_a_failed_start_leaves_no_container(self) -> None:
         with project(redis_image="triton-env/absent:1", triton_pull="never") as settings:

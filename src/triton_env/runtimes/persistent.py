@@ -62,16 +62,20 @@ class PersistentRuntime:
         self._say = say
         self._settings = settings
         self._apply = apply
+        self._leases = Leases(settings, settings.triton_project)
         self._engine = Engine()
         try:
             with self._engine.translated("tell where this process runs"):
                 self._addresses = self._engine.addresses(settings)
             self._compose = Compose(settings, self._engine.url, self._addresses.bind)
             self._project = Project(self._engine, settings.triton_project)
-            self._leases = Leases(settings, settings.triton_project)
-            found = self._project.containers()
+            with self._leases.turn:
+                # Before the look: what is found running is not stopped by its last user any more.
+                self._leases.take()
+                found = self._project.containers()
             self._project.check_ours(found.values(), self._compose.file)
         except BaseException:
+            self._leases.release()
             self._engine.close()
             raise
         running = _running(found)
@@ -92,8 +96,6 @@ class PersistentRuntime:
                 self._pass_gate(recipe, report)
             else:
                 self._check_settings(recipe)
-                with self._leases.turn:
-                    self._leases.take()
             report(Phase.BOOT, "")
             container = self._containers[recipe.name]
             placement = container.placement(recipe, self._addresses.host)
@@ -229,7 +231,6 @@ class PersistentRuntime:
                 self._check_ports(recipe, found.get(recipe.container.alias))
             if recipes:
                 self._check_volumes(recipes)
-            self._leases.take()
             self._started = tuple(down)
             if recipes:
                 self._run_compose(recipes)
