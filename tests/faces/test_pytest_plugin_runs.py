@@ -473,7 +473,7 @@ def test_on_docker(project: Runs) -> None:
     (identity,) = set(project.ids())
     engine = docker.from_env()
     try:
-        ours = {"label": f"{LABEL}.environment={identity}"}
+        ours: dict[str, str | list[str] | bool] = {"label": f"{LABEL}.environment={identity}"}
         # Each is asked for after it was listed: it may be gone by then.
         assert until(lambda: not engine.containers.list(all=True, filters=ours, ignore_removed=True))
     finally:
