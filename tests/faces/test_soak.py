@@ -56,9 +56,9 @@ def records(out: Path) -> list[dict[str, Any]]:
 
 @pytest.mark.docker
 def test_a_short_run_with_kills_loses_nothing_and_leaves_nothing(project: str, tmp_path: Path) -> None:
-    # Phases of 18 s. On a slow machine a sample or a recovery would last as long as much shorter ones, which were then
+    # Phases of 12 s. On a slow machine a sample or a recovery would last as long as much shorter ones, which were then
     # left out.
-    with soak(project, tmp_path, "--minutes", "1.2", "--chaos") as process:
+    with soak(project, tmp_path, "--minutes", "0.8", "--chaos") as process:
         report, words = process.communicate(timeout=TIMEOUT)
     assert process.returncode == 0, words + report
     assert (tmp_path / "report.md").read_text() in report
