@@ -7,11 +7,11 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from secrets import token_hex
 
 import pytest
 from click.testing import CliRunner, Result
 
+from projects import free_name
 from triton_env import Settings, TritonEnvironment
 from triton_env.backup.archive import ArchiveWriter
 from triton_env.backup.display import shown, size
@@ -231,10 +231,11 @@ class TestScript:
 class TestPersistent:
     @pytest.fixture
     def project(self, callers_choice: Mapping[str, str], tmp_path: Path) -> Iterator[str]:
-        name = f"tbackup-{token_hex(4)}"
-        yield name
-        command = [sys.executable, "-m", "triton_env", "reset", "--project", name, "--yes", "--no-backup"]
-        subprocess.run(command, cwd=tmp_path, check=True, timeout=250, capture_output=True)
+        name, kept = free_name("tbackup")
+        with kept:
+            yield name
+            command = [sys.executable, "-m", "triton_env", "reset", "--project", name, "--yes", "--no-backup"]
+            subprocess.run(command, cwd=tmp_path, check=True, timeout=250, capture_output=True)
 
     def test_there_and_back(self, project: str, tmp_path: Path) -> None:
         settings = Settings(triton_project=project)

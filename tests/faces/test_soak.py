@@ -8,13 +8,13 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from secrets import token_hex
 from types import ModuleType
 from typing import Any
 
 import docker
 import pytest
 
+from projects import free_name
 from triton_env import TritonEnvironment
 
 FOLDER = Path(__file__).parents[2] / "benchmarks"
@@ -28,8 +28,9 @@ ALL = {"postgres", "clickhouse", "redis", "s3"}
 @pytest.fixture
 def project() -> Iterator[str]:
     """A project's name; in the end the engine is checked to have nothing of it."""
-    name = f"soak-test-{token_hex(4)}"
-    yield name
+    name, kept = free_name("soak-test")
+    with kept:
+        yield name
     client = docker.from_env()
     try:
         ours = {"label": f"com.docker.compose.project={name}"}
