@@ -1,14 +1,26 @@
-"""Patience with services that are there, where a test asks them but once: a slow machine may be late with an answer."""
+"""Patience, since a slow machine may be late: with what has to come true, and with services that are asked but once."""
 
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import pytest
 
 from triton_env.services import SERVICES
 
+WAIT = 90.0
+"""Seconds within which something has to come true that takes a few on a machine that has time."""
 SECONDS = 30
+"""Seconds for one answer."""
+
+
+def until(condition: Callable[[], object], seconds: float = WAIT) -> bool:
+    """Wait until `condition` holds; whether it comes to that within so many seconds."""
+    deadline = time.monotonic() + seconds
+    while not (holds := condition()) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return bool(holds)
 
 
 @contextmanager

@@ -11,7 +11,6 @@ import subprocess
 import sys
 import textwrap
 import threading
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -26,7 +25,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from patience import patient_probes
+from patience import patient_probes, until
 from triton_env import Settings, TritonEnvironment
 from triton_env.errors import (
     InvalidSetting,
@@ -69,15 +68,6 @@ def patient() -> Iterator[None]:
 def env(embedded_packages: None) -> Iterator[TritonEnvironment]:
     with TritonEnvironment(runtime="embedded") as environment:
         yield environment
-
-
-def eventually(condition: Callable[[], bool]) -> bool:
-    deadline = time.monotonic() + DEADLINE
-    while time.monotonic() < deadline:
-        if condition():
-            return True
-        time.sleep(0.02)
-    return condition()
 
 
 def directories(environment_id: str) -> list[Path]:
@@ -431,7 +421,7 @@ class TestFailures:
         with TritonEnvironment(services=("redis",), runtime="embedded") as env:
             (server,) = servers(env.id)
             server.kill()
-            assert eventually(lambda: not answers(env.redis.url))
+            assert until(lambda: not answers(env.redis.url))
             assert "Ready to accept" in env.logs("redis")
 
     @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="PR_SET_PDEATHSIG is Linux's")
@@ -440,7 +430,7 @@ class TestFailures:
             identifier = env.id
             processes = servers(identifier)
             guard(identifier).kill()
-            assert eventually(lambda: not any(process.is_running() for process in processes))
+            assert until(lambda: not any(process.is_running() for process in processes))
         assert leftovers(identifier) == []
 
 
@@ -510,8 +500,8 @@ class TestKilledOwner:
         owner.kill()
         owner.communicate()
         assert len(processes) > 4
-        assert eventually(lambda: leftovers(identifier) == []), leftovers(identifier)
-        assert eventually(lambda: not any(process.is_running() for process in processes))
+        assert until(lambda: leftovers(identifier) == []), leftovers(identifier)
+        assert until(lambda: not any(process.is_running() for process in processes))
         assert not any(answers(url) for url in urls)
 
     def test_also_a_server_that_is_busy(self) -> None:
@@ -530,8 +520,8 @@ class TestKilledOwner:
         processes = servers(identifier)
         owner.kill()
         owner.communicate()
-        assert eventually(lambda: leftovers(identifier) == []), leftovers(identifier)
-        assert eventually(lambda: not any(process.is_running() for process in processes))
+        assert until(lambda: leftovers(identifier) == []), leftovers(identifier)
+        assert until(lambda: not any(process.is_running() for process in processes))
 
     def test_also_where_a_fork_of_the_owner_lives_on(self) -> None:
         owner = script("""
@@ -547,7 +537,7 @@ class TestKilledOwner:
         identifier, fork = first_line(owner).split()
         try:
             owner.kill()
-            assert eventually(lambda: leftovers(identifier) == []), leftovers(identifier)
+            assert until(lambda: leftovers(identifier) == []), leftovers(identifier)
         finally:
             os.kill(int(fork), signal.SIGKILL)
             owner.communicate()
@@ -574,7 +564,7 @@ class TestKilledOwner:
         # A stop waits for the threads that it called off, and these may be importing the clients.
         assert owner.wait(PATIENCE) != 0
         owner.communicate()
-        assert eventually(lambda: leftovers(identifier) == []), leftovers(identifier)
+        assert until(lambda: leftovers(identifier) == []), leftovers(identifier)
 
 
 class TestStaleDirectories:
@@ -595,11 +585,11 @@ class TestStaleDirectories:
         assert len(directories(gone)) == len(BASES)
         # From here on any environment of this machine may do it, once the server is gone too, which also has the lock.
         keeper.kill()
-        assert eventually(lambda: not any(process.is_running() for process in theirs))
+        assert until(lambda: not any(process.is_running() for process in theirs))
         with TritonEnvironment(services=("redis",), runtime="embedded"):
             pass
         # One of another process that is just at it is not waited for.
-        assert eventually(lambda: leftovers(gone) == []), leftovers(gone)
+        assert until(lambda: leftovers(gone) == []), leftovers(gone)
         assert len(directories(here)) == len(BASES)
         living.communicate("\n", timeout=DEADLINE)
         assert leftovers(here) == []

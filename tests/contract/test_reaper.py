@@ -10,7 +10,7 @@ import sys
 import textwrap
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +21,7 @@ import pytest
 from testcontainers.core.labels import LABEL_SESSION_ID, LABEL_TESTCONTAINERS
 
 from belongings import are_there, belonging_to, gone_owner, machine_of_its_own, of_version_0_1
+from patience import WAIT, until
 from triton_env import TritonEnvironment
 from triton_env.runtimes import reaper, remains, removal
 from triton_env.runtimes.owner import ENVIRONMENT_LABEL, LABEL, Owner
@@ -29,8 +30,6 @@ pytestmark = pytest.mark.docker
 
 RYUK_IMAGES = ("triton-env/standin-ryuk:0.8.1", "testcontainers/ryuk:0.8.1")
 REAPERS = {Path(reaper.__file__).name, Path(removal.__file__).name, remains.__name__}
-WAIT = 90
-"""Seconds within which something has to happen. It takes one or two, and many times as long on a busy machine."""
 
 
 @pytest.fixture(scope="module")
@@ -68,25 +67,18 @@ def reapers(environment_id: str) -> list[psutil.Process]:
 
 def wait_until_nothing_is_left(engine: docker.DockerClient, identifiers: list[str], *, patiently: bool = False) -> None:
     """Nothing on the engine and no process. These look for a while whether more turns up: `patiently` waits for it."""
-    wait_for(lambda: not left(engine, identifiers), lambda: f"on the engine: {left(engine, identifiers)}")
+    assert until(lambda: not left(engine, identifiers)), f"on the engine: {left(engine, identifiers)}"
     processes = [process for each in identifiers for process in reapers(each)]
     if not patiently:
         for process in processes:
             with suppress(psutil.NoSuchProcess):
                 process.terminate()
-    wait_for(lambda: not any(reapers(each) for each in identifiers), lambda: "processes run on")
+    assert until(lambda: not any(reapers(each) for each in identifiers)), "processes run on"
     assert left(engine, identifiers) == []
 
 
 def left(engine: docker.DockerClient, identifiers: list[str]) -> list[str]:
     return [name for each in identifiers for name in belongings(engine, of_environment(each))]
-
-
-def wait_for(condition: Callable[[], bool], words: Callable[[], str]) -> None:
-    deadline = time.monotonic() + WAIT
-    while not condition():
-        assert time.monotonic() < deadline, f"after {WAIT} s {words()}"
-        time.sleep(0.2)
 
 
 @contextmanager
@@ -277,7 +269,7 @@ def test_the_next_start_removes_what_is_left_and_touches_nothing_else(
         wait_until_nothing_is_left(engine, [identifier])
         # The engine lists what is newest first, so this went after the others were looked at.
         swept = from_before_a_restart if gone.machine and gone.boot else ()
-        wait_for(lambda: not any(are_there(swept)), lambda: "what a restart of the machine left is there")
+        assert until(lambda: not any(are_there(swept))), "what a restart of the machine left is there"
         for kept in (
             of_another_machine,
             of_another_host,
@@ -343,9 +335,9 @@ class TestRyuk:
             (reaper_process,) = reapers(identifier)
             reaper_process.kill()
             process.kill()
-        wait_for(lambda: not belongings(engine, session_label), lambda: "Ryuk left something")
+        assert until(lambda: not belongings(engine, session_label)), "Ryuk left something"
         assert belongings(engine, of_environment(identifier)) == []
-        wait_for(lambda: are_there((ryuk,)) == [False], lambda: "Ryuk runs on")
+        assert until(lambda: are_there((ryuk,)) == [False]), "Ryuk runs on"
 
     def test_both_work_side_by_side_and_a_normal_end_leaves_neither(
         self, engine: docker.DockerClient, ryuk_image: str
@@ -365,4 +357,4 @@ class TestRyuk:
                 process.communicate(f"{word}\n", timeout=WAIT)
             wait_until_nothing_is_left(engine, [identifier])
             ryuk = f"container testcontainers-ryuk-{session}"
-            wait_for(lambda ryuk=ryuk: ryuk not in belongings(engine, LABEL_TESTCONTAINERS), lambda: "Ryuk runs on")
+            assert until(lambda ryuk=ryuk: ryuk not in belongings(engine, LABEL_TESTCONTAINERS)), "Ryuk runs on"

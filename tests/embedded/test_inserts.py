@@ -6,7 +6,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from .conftest import Server, eventually
+from patience import until
+
+from .conftest import Server
 
 
 @pytest.fixture
@@ -130,8 +132,8 @@ def test_an_insert_whose_client_went_away_is_given_up(server: Server, table: str
         head = f"POST /?query=INSERT+INTO+{table}+FORMAT+CSV HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n"
         connection.sendall(head.encode() + b"1,x\n" * 100)
         # It goes away from an insert that has begun, and not before.
-        assert eventually(lambda: server.ask(running) == "1")
-    assert eventually(lambda: server.ask(running) == "0")
+        assert until(lambda: server.ask(running) == "1")
+    assert until(lambda: server.ask(running) == "0")
     assert rows(server, table) == []
 
 

@@ -7,7 +7,9 @@ import threading
 import httpx
 import pytest
 
-from .conftest import PASSWORD, PATIENCE, USER, Server, eventually, read_until_cut
+from patience import until
+
+from .conftest import PASSWORD, PATIENCE, USER, Server, read_until_cut
 
 BREAKS = "SELECT number, throwIf(number = 3000000, 'told') FROM numbers(10000000)"
 
@@ -19,7 +21,7 @@ def running(server: Server, mark: str) -> int:
 
 
 def wait_until_gone(server: Server, mark: str) -> None:
-    assert eventually(lambda: not running(server, mark))
+    assert until(lambda: not running(server, mark))
 
 
 @pytest.mark.parametrize("name", ["TSV", "CSV", "JSONEachRow", "Native", "RowBinary", "JSONCompactEachRow"])
@@ -101,7 +103,7 @@ def test_a_client_that_goes_away_cancels_its_query(server: Server, query: str, s
         body = query.encode()
         head = f"POST /?{session} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n"
         connection.sendall(head.encode() + body)
-        assert eventually(lambda: running(server, "gone-1") > 0)
+        assert until(lambda: running(server, "gone-1") > 0)
     wait_until_gone(server, "gone-1")
     if session:
         later: list[httpx.Response] = []
@@ -112,7 +114,7 @@ def test_a_client_that_goes_away_cancels_its_query(server: Server, query: str, s
             return later[-1].headers.get("x-clickhouse-exception-code") != "373"
 
         # The server does so a moment after the engine has ended the query.
-        assert eventually(has_been_given_back)
+        assert until(has_been_given_back)
         assert later[-1].text == "1\n"
 
 
@@ -121,7 +123,7 @@ def test_a_query_can_be_killed_by_the_id_that_its_client_gave_it(server: Server)
     query = "SELECT sum(sleepEachRow(0.1)) FROM numbers(10000) SETTINGS max_block_size = 1"
     victim = threading.Thread(target=lambda: answers.append(server.post(query, query_id="victim-1")))
     victim.start()
-    assert eventually(lambda: running(server, "sleepEachRow(0.1)") > 0)
+    assert until(lambda: running(server, "sleepEachRow(0.1)") > 0)
     assert "victim" not in server.ask("KILL QUERY WHERE query_id = 'other' SYNC")
     server.ask("KILL QUERY WHERE query_id = 'victim-1' SYNC")
     victim.join(PATIENCE)

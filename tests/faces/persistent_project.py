@@ -10,7 +10,7 @@ import subprocess
 import sys
 import termios
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -151,14 +151,6 @@ def checkout(folder: Path, **entrypoints: list[str]) -> Path:
     (folder / "docker-compose.yml").write_text(text)
     shutil.copytree(ROOT / "docker", folder / "docker")
     return folder
-
-
-def until(condition: Callable[[], object], seconds: float = 60) -> None:
-    """Wait until it is so."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"not so after {seconds} s"
-        time.sleep(0.02)
 
 
 def variables(callers_choice: Mapping[str, str]) -> dict[str, str]:

@@ -5,13 +5,14 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
 import pytest
+
+from patience import until
 
 INI = """
 [pytest]
@@ -22,18 +23,8 @@ timeout = 200
 triton_runtime = embedded
 """
 
-WAIT = 60.0
-"""Seconds until nothing of dead owners may be left."""
 RUN_TIMEOUT = 240
 """Seconds for a whole run, which begins several processes."""
-
-
-def until(condition: Callable[[], bool], seconds: float = WAIT) -> bool:
-    """Wait until `condition` holds; whether it does."""
-    deadline = time.monotonic() + seconds
-    while not (holds := condition()) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    return holds
 
 
 class Runs:

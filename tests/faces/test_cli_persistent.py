@@ -19,7 +19,8 @@ import psycopg
 import pytest
 import redis
 
-from faces.persistent_project import PASSWORD, PersistentProject, Terminal, until, variables
+from faces.persistent_project import PASSWORD, PersistentProject, Terminal, variables
+from patience import until
 from triton_env.cli import objects
 from triton_env.errors import UsageError
 from triton_env.services import SERVICES
@@ -106,7 +107,7 @@ class TestStatus:
             data.update(project.json("status"))
             return all(service["memory_bytes"] is not None for service in data["services"].values())
 
-        until(told)
+        assert until(told)
         assert data["project"] == project.name
         assert data["healthy"] is True
         assert list(data["services"]) == list(SERVICES)
@@ -211,7 +212,7 @@ class TestLogs:
             shown.append(project.good("logs", "--tail", "20", "postgres").stdout)
             return "from nowhere" in shown[-1]
 
-        until(logged)
+        assert until(logged)
         assert PASSWORD not in shown[-1]
         assert "redis" not in shown[-1]
         assert len(shown[-1].splitlines()) <= 20
@@ -226,7 +227,7 @@ class TestLogs:
         assert process.stdout is not None
         try:
             # Nothing tells when it has begun to follow.
-            until(lambda: psutil.Process(process.pid).children())
+            assert until(lambda: psutil.Process(process.pid).children())
             marked = False
             for number in range(100):
                 fail(up, f"select marker_{number}")
@@ -284,7 +285,7 @@ class TestPsql:
         # It waits for what to run.
         process = project.begun("psql", stdin=subprocess.PIPE)
         watched = psutil.Process(process.pid)
-        until(lambda: "psql" in watched.cmdline() and "exec" in watched.cmdline())
+        assert until(lambda: "psql" in watched.cmdline() and "exec" in watched.cmdline())
         words = " ".join(watched.cmdline())
         process.communicate()
         assert process.returncode == 0

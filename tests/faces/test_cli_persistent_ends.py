@@ -13,7 +13,8 @@ import psycopg
 import pytest
 import redis
 
-from faces.persistent_project import COMPOSE, OURS, ROOT, PersistentProject, Terminal, checkout, until, variables
+from faces.persistent_project import COMPOSE, OURS, ROOT, PersistentProject, Terminal, checkout, variables
+from patience import until
 from projects import free_name, ports
 from triton_env import TritonEnvironment, backup
 from triton_env.runtimes.compose import compose_program
@@ -76,7 +77,7 @@ def gated(make: Callable[[], PersistentProject], tmp_path: Path, monkeypatch: py
 
 
 def let_boot(project: PersistentProject) -> None:
-    until(lambda: project.is_running("postgres"))
+    assert until(lambda: project.is_running("postgres"))
     api = project.engine.api
     api.exec_start(api.exec_create(project.containers()["postgres"], ["touch", "/tmp/boot"])["Id"])
 
@@ -145,7 +146,7 @@ class TestInterrupted:
         with_services(gated, "redis")
         before = gated.containers()
         process = gated.begun("up", "--services", "postgres,redis")
-        until(lambda: "postgres" in gated.containers())
+        assert until(lambda: "postgres" in gated.containers())
         process.send_signal(signal.SIGINT)
         # What boots is stopped once it is up.
         let_boot(gated)
@@ -157,7 +158,7 @@ class TestInterrupted:
     def test_up_stops_what_it_started(self, number: int, gated: PersistentProject, tmp_path: Path) -> None:
         # A first start: PostgreSQL makes its data directory.
         process = gated.begun("up", "--services", "postgres,redis")
-        until(gated.containers)
+        assert until(gated.containers)
         process.send_signal(number)
         let_boot(gated)
         out, words = process.communicate(timeout=200)
@@ -369,7 +370,7 @@ class TestPlainCompose:
 
     def test_started_by_it_and_used_and_stopped_here(self, plain: PersistentProject) -> None:
         self.compose(plain, "up", "--detach", "redis")
-        until(lambda: answers(plain))
+        assert until(lambda: answers(plain))
         assert json.loads(plain.run("status", "--json").stdout)["services"]["redis"]["healthy"]
         set_value(plain, "by both")
         before = plain.containers()
@@ -378,7 +379,7 @@ class TestPlainCompose:
         plain.good("down")
         assert plain.containers() == {}
         self.compose(plain, "up", "--detach", "redis")
-        until(lambda: answers(plain))
+        assert until(lambda: answers(plain))
         assert value(plain) == "by both"
 
     def test_started_here_and_stopped_by_it(self, plain: PersistentProject) -> None:

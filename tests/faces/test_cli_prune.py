@@ -4,7 +4,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +14,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from belongings import are_there, belonging_to, gone_owner, machine_of_its_own, of_version_0_1
+from patience import until
 from triton_env import TritonEnvironment
 from triton_env.cli import command_line
 from triton_env.runtimes.embedded import directory
@@ -172,10 +172,7 @@ class TestEngine:
             stay = (of_an_older_version_that_lives, of_another_host, of_another_user)
             hidden = (of_the_living, persistent)
             # What the environment removes in its first moments is certain; an older version's is left to this command.
-            deadline = time.monotonic() + 60
-            while any(are_there(of_the_dead)):
-                assert time.monotonic() < deadline
-                time.sleep(0.2)
+            assert until(lambda: not any(are_there(of_the_dead)))
             assert all(are_there(of_an_older_version))
             with belonging_to(engine, gone.labels()) as of_the_dead:
                 go = (of_the_dead, of_an_older_version)

@@ -17,13 +17,11 @@ import psycopg
 import pytest
 
 from faces.notebooks import TIMEOUT, Kernel, kernel
+from patience import WAIT, until
 from triton_env import Settings
 from triton_env.registry import Registry
 
 pytestmark = [pytest.mark.usefixtures("embedded_packages"), pytest.mark.timeout(600)]
-
-GONE_WITHIN = 60
-"""Seconds until nothing of a kernel that has ended may be left."""
 
 
 @pytest.fixture(scope="module")
@@ -106,10 +104,7 @@ def test_an_interrupted_start_leaves_nothing(started: Kernel) -> None:
     started.wait_for_print()
     assert len(servers_of(started)) == len(before) + 1
     started.manager.interrupt_kernel()
-    deadline = time.monotonic() + GONE_WITHIN
-    while servers_of(started) != before and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert servers_of(started) == before
+    assert until(lambda: servers_of(started) == before)
     assert started.run("Redis.ensure_ready = ready").error == ""
     assert "stopped" in started.run("interrupted").text
 
@@ -196,7 +191,7 @@ class TestSql:
 
 def waits_until_asleep(url: str, wanted: int) -> int:
     """How many sessions sleep in a query, in the end or as soon as it is so many."""
-    deadline = time.monotonic() + GONE_WITHIN
+    deadline = time.monotonic() + WAIT
     asking = "select count(*) from pg_stat_activity where wait_event = 'PgSleep'"
     with psycopg.connect(url, autocommit=True) as connection:
         while True:
@@ -240,10 +235,7 @@ def test_a_kernel_that_ends_leaves_nothing(end: Callable[[Kernel], None]) -> Non
         assert directories[0].is_dir()
         assert {"postgres", "valkey-server"} <= set(names(begun).values())
         end(running)
-        deadline = time.monotonic() + GONE_WITHIN
-        while left(begun, directories) and time.monotonic() < deadline:
-            time.sleep(0.05)
-        assert left(begun, directories) == []
+        assert until(lambda: not left(begun, directories)), left(begun, directories)
 
 
 def test_a_restarted_kernel_finds_the_environment_that_it_shares(tmp_path: Path) -> None:
@@ -268,10 +260,7 @@ def test_a_restarted_kernel_finds_the_environment_that_it_shares(tmp_path: Path)
     (record,) = Registry.of(Settings(triton_state_dir=str(tmp_path))).running()
     os.kill(record.pid, signal.SIGTERM)
     directory = Path(tempfile.gettempdir(), f"triton-env-{first.printed.strip()}")
-    deadline = time.monotonic() + GONE_WITHIN
-    while directory.exists() and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert not directory.exists()
+    assert until(lambda: not directory.exists())
 
 
 def left(processes: list[psutil.Process], directories: list[Path]) -> list[object]:

@@ -13,7 +13,8 @@ import pytest
 import redis
 from platformdirs import user_cache_path
 
-from faces.plugin_runs import RUN_TIMEOUT, Runs, runs, until
+from faces.plugin_runs import RUN_TIMEOUT, Runs, runs
+from patience import until
 from triton_env import TritonEnvironment
 from triton_env.runtimes.owner import LABEL
 

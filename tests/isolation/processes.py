@@ -4,7 +4,7 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -92,14 +92,6 @@ def answer_of(started: "subprocess.Popen[str]") -> str:
     answer, _ = started.communicate(timeout=LIMIT)
     assert started.returncode == 0
     return answer
-
-
-def wait_for(condition: Callable[[], bool]) -> None:
-    """Until it is so."""
-    deadline = time.monotonic() + LIMIT
-    while not condition():
-        assert time.monotonic() < deadline, "it never came"
-        time.sleep(0.02)
 
 
 def counted_build(namespace: Namespace) -> None:

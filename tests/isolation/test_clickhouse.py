@@ -10,6 +10,7 @@ import pytest
 from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import DatabaseError
 
+from patience import until
 from triton_env import TritonEnvironment
 from triton_env.errors import IsolationFailed
 from triton_env.isolation.base import OWN, Space
@@ -303,9 +304,7 @@ def test_a_drop_leaves_nothing_and_waits_for_nobody(isolation: ClickHouseIsolati
             "SELECT count() FROM system.processes"
             " WHERE current_database = 'triton_ns_dropped' AND query LIKE '%sleepEachRow%'"
         )
-        deadline = time.monotonic() + 60
-        while not connected.command(running) and not reading.done():
-            assert time.monotonic() < deadline
+        assert until(lambda: connected.command(running) or reading.done())
         isolation.drop(space)
         assert isinstance(reading.exception(60), DatabaseError)
         assert connected.command("SELECT count() FROM system.databases WHERE name LIKE 'triton\\_ns%'") == 0

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from isolation import contents
-from isolation.processes import wait_for
+from patience import until
 from triton_env import Namespace, Settings, TritonEnvironment
 from triton_env.errors import InvalidSetting, IsolationFailed, UsageError
 from triton_env.isolation.isolator import Isolator
@@ -98,13 +98,13 @@ def test_a_template_that_nobody_uses_goes_after_a_while(small: TritonEnvironment
     opened.templates.expire()
     assert set(opened.folder.templates()) == set(records) - {old}
     # The thread in the background may be the one that removes it.
-    wait_for(lambda: spaces[old] not in databases(small))
-    wait_for(lambda: not opened.folder.numbers(spaces[old]))
+    assert until(lambda: spaces[old] not in databases(small))
+    assert until(lambda: not opened.folder.numbers(spaces[old]))
     assert {name for digest, name in spaces.items() if digest != old} <= databases(small)
 
 
 def test_a_snapshot_of_the_same_name_replaces_the_other(small: TritonEnvironment, folder: Path) -> None:
-    wait_for(lambda: not list(folder.glob("*.lease")))
+    assert until(lambda: not list(folder.glob("*.lease")))
     contents.fill(small, "one")
     small.snapshot("same")
     before = databases(small), len(list((folder / "slots").iterdir()))
@@ -121,7 +121,7 @@ def test_a_snapshot_of_the_same_name_replaces_the_other(small: TritonEnvironment
 
 
 def test_what_a_server_refuses_is_an_error_in_its_words(small: TritonEnvironment, folder: Path) -> None:
-    wait_for(lambda: not list(folder.glob("*.lease")))
+    assert until(lambda: not list(folder.glob("*.lease")))
     before = databases(small)
     with small.postgres.connect(autocommit=True) as connection:
         connection.execute("alter database template1 rename to elsewhere")

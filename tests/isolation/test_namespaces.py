@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from isolation import contents
-from isolation.processes import wait_for
+from patience import until
 from triton_env import Namespace, Settings, Template, TritonEnvironment
 from triton_env.errors import (
     InvalidSetting,
@@ -21,7 +21,7 @@ from triton_env.isolation import state
 
 def settle(folder: Path) -> None:
     """Wait until the background has removed what was closed."""
-    wait_for(lambda: not list(folder.glob("*.lease")))
+    assert until(lambda: not list(folder.glob("*.lease")))
 
 
 def files(folder: Path) -> set[str]:

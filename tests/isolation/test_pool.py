@@ -9,7 +9,8 @@ from unittest.mock import Mock
 import pytest
 
 from isolation import contents
-from isolation.processes import LIMIT, wait_for
+from isolation.processes import LIMIT
+from patience import until
 from triton_env import Namespace, Settings, TritonEnvironment
 from triton_env.isolation.pool import Pool
 
@@ -61,35 +62,35 @@ def test_it_makes_some_in_advance_once_there_is_a_first(made: Made, pool: Pool) 
     assert not pool.counts()
     first = pool.take(("a",), made.make)
     assert first.thread is threading.current_thread()
-    wait_for(lambda: pool.counts() == {("a",): 2})
+    assert until(lambda: pool.counts() == {("a",): 2})
     # As many, and no more.
     assert made.made == 3
     # The oldest of those that are ready. The thread may have made its first one before ours.
     assert pool.take(("a",), made.make).number == min({1, 2, 3} - {first.number})
-    wait_for(lambda: pool.counts() == {("a",): 2})
+    assert until(lambda: pool.counts() == {("a",): 2})
     assert made.made == 4
 
 
 def test_kinds_do_not_mix_and_are_bounded(made: Made, pool: Pool) -> None:
     for n in range(20):
         pool.take((n,), made.make)
-    wait_for(lambda: sorted(pool.counts().values()) == [2] * 8)
+    assert until(lambda: sorted(pool.counts().values()) == [2] * 8)
     assert set(pool.counts()) == {(n,) for n in range(12, 20)}
-    wait_for(lambda: len(made.removed) == made.made - 20 - 16)
+    assert until(lambda: len(made.removed) == made.made - 20 - 16)
 
 
 def test_none_in_advance(made: Made) -> None:
     pool = Pool(0, made.remove, made.sweep)
     pool.take(("a",), made.make)
     pool.take(("a",), made.make)
-    wait_for(lambda: made.swept == 1)
+    assert until(lambda: made.swept == 1)
     assert (made.made, pool.counts()) == (2, {})
     assert not pool.end(drain=False)
 
 
 def test_who_closes_faster_than_it_removes_has_to_help(made: Made, pool: Pool) -> None:
     namespaces = [pool.take(("a",), made.make) for _ in range(30)]
-    wait_for(lambda: pool.counts() == {("a",): 2})
+    assert until(lambda: pool.counts() == {("a",): 2})
     made.may_go_on.clear()
     pool.take(("a",), made.make)  # a ready one, and the thread hangs while it makes another
     assert made.hangs.wait(LIMIT)
@@ -97,12 +98,12 @@ def test_who_closes_faster_than_it_removes_has_to_help(made: Made, pool: Pool) -
         pool.put_away(namespace)
     assert len(made.removed) == len(namespaces) - 8
     made.may_go_on.set()
-    wait_for(lambda: {namespace.number for namespace in namespaces} <= set(made.removed))
+    assert until(lambda: {namespace.number for namespace in namespaces} <= set(made.removed))
 
 
 def test_where_it_fails_in_the_background_the_next_one_sees_why(made: Made, pool: Pool) -> None:
     pool.take(("a",), made.make)
-    wait_for(lambda: pool.counts() == {("a",): 2})
+    assert until(lambda: pool.counts() == {("a",): 2})
     made.fails = True
     pool.take(("a",), made.make)
     pool.take(("a",), made.make)
@@ -110,24 +111,24 @@ def test_where_it_fails_in_the_background_the_next_one_sees_why(made: Made, pool
         pool.take(("a",), made.make)
     made.fails = False
     pool.take(("a",), made.make)
-    wait_for(lambda: pool.counts() == {("a",): 2})
+    assert until(lambda: pool.counts() == {("a",): 2})
 
 
 def test_a_failure_in_the_background_does_not_undo_what_was_asked_for_meanwhile(made: Made, pool: Pool) -> None:
     pool.take(("a",), made.make)
-    wait_for(lambda: pool.counts() == {("a",): 2})
+    assert until(lambda: pool.counts() == {("a",): 2})
     made.fails = True
     made.may_go_on.clear()
     pool.take(("a",), made.make)
     assert made.hangs.wait(LIMIT)
     pool.take(("a",), lambda: Mock(number=-1))
     made.may_go_on.set()  # and it fails
-    wait_for(lambda: pool.counts() == {("a",): 2})
+    assert until(lambda: pool.counts() == {("a",): 2})
 
 
 def test_it_ends_and_gives_back_what_it_has(made: Made, pool: Pool) -> None:
     pool.take(("a",), made.make)
-    wait_for(lambda: pool.counts() == {("a",): 2})
+    assert until(lambda: pool.counts() == {("a",): 2})
     assert len(pool.end(drain=False)) == 2
     assert not made.removed
     # From then on nothing is made in advance, and what is closed is removed at once.
@@ -139,7 +140,7 @@ def test_it_ends_and_gives_back_what_it_has(made: Made, pool: Pool) -> None:
 
 def test_it_removes_all_first_where_the_servers_go_on(made: Made, pool: Pool) -> None:
     first = pool.take(("a",), made.make)
-    wait_for(lambda: pool.counts() == {("a",): 2})
+    assert until(lambda: pool.counts() == {("a",): 2})
     assert not pool.end(drain=True)
     assert sorted(made.removed) == sorted({1, 2, 3} - {first.number})
 
@@ -166,7 +167,7 @@ def test_ready_namespaces_are_like_others(warm: TritonEnvironment) -> None:
             seen.add((namespace.id, namespace.redis.database, n))
             assert contents.look(namespace) == contents.everywhere(namespace, "template")
             contents.fill(namespace, "used")
-        wait_for(lambda: max(pool.counts().values()) == 3)
+        assert until(lambda: max(pool.counts().values()) == 3)
     assert len({identifier for identifier, _, _ in seen}) == 12
     assert names_of_threads() == {"triton-namespaces": 1}
 
@@ -181,7 +182,7 @@ def test_everything_of_it_ends_with_the_environment(embedded_packages: None, tmp
     settings = Settings(triton_state_dir=str(tmp_path))
     with TritonEnvironment(settings, services=("redis",), runtime="embedded") as env:
         env.namespace().close()
-        wait_for(lambda: list(env._isolation()._open().pool.counts().values()) == [4])
+        assert until(lambda: list(env._isolation()._open().pool.counts().values()) == [4])
         leases = list((tmp_path / "spaces" / env.id).glob("*.lease"))
         assert len(leases) >= 4
     assert names_of_threads() == before
@@ -194,7 +195,7 @@ def test_a_reset_does_not_take_what_is_just_being_made(warm: TritonEnvironment) 
         # After each of these the background makes another one.
         with warm.namespace(services=("postgres",)):
             warm.reset()
-        wait_for(lambda: min(pool.counts().values()) == 3)
+        assert until(lambda: min(pool.counts().values()) == 3)
         for _ in range(3):
             with warm.namespace(services=("postgres",)) as namespace, namespace.postgres.connect() as connection:
                 assert connection.execute("select %s", [n]).fetchone() == (n,)

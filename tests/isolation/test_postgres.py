@@ -10,7 +10,7 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from isolation.processes import wait_for
+from patience import until
 from triton_env import Namespace, TritonEnvironment
 from triton_env.errors import SnapshotFailed, TemplateFailed
 from triton_env.isolation import postgres
@@ -224,7 +224,7 @@ def test_it_goes_on_after_the_server_has_ended_its_connections(small: TritonEnvi
         assert pids
         # They were told to end; until they have, a command may still reach them.
         query = "select count(*) from pg_stat_activity where pid = any(%s)"
-        wait_for(lambda: connection.execute(query, [pids]).fetchone() == (0,))
+        assert until(lambda: connection.execute(query, [pids]).fetchone() == (0,))
     with small.namespace() as namespace, namespace.postgres.connect() as connection:
         assert execute(connection, "select 1") == [(1,)]
 

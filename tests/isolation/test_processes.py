@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from isolation import processes
-from isolation.processes import answer_of, process, wait_for
+from isolation.processes import answer_of, process
+from patience import until
 from triton_env import Template, TritonEnvironment
 from triton_env.errors import UsageError
 
@@ -42,7 +43,7 @@ def sweep(env: TritonEnvironment) -> None:
 def sweep_all(env: TritonEnvironment, folder: Path) -> None:
     """The same, and wait until nothing is left of any: the background thread may have begun with one."""
     sweep(env)
-    wait_for(lambda: not list(folder.glob("*.lease")))
+    assert until(lambda: not list(folder.glob("*.lease")))
 
 
 @pytest.fixture
@@ -52,7 +53,7 @@ def unswept(small: TritonEnvironment, folder: Path, monkeypatch: pytest.MonkeyPa
     # It does one thing after the other, so what it had begun before this removal is done.
     with small.namespace(services=("redis",)) as namespace:
         pass
-    wait_for(lambda: not (folder / f"{namespace.id}.lease").exists())
+    assert until(lambda: not (folder / f"{namespace.id}.lease").exists())
 
 
 def test_a_template_is_built_once_by_four_processes(small: TritonEnvironment, tmp_path: Path) -> None:
@@ -126,7 +127,7 @@ def test_the_next_process_removes_it(small: TritonEnvironment) -> None:
         started.wait(processes.LIMIT)
     assert "triton_ns_dead" in databases(small)
     with process(small, f"namespace = {get()}\nprint(flush=True)\nsys.stdin.read()"):
-        wait_for(lambda: "triton_ns_dead" not in databases(small))
+        assert until(lambda: "triton_ns_dead" not in databases(small))
 
 
 @pytest.mark.usefixtures("unswept")
@@ -253,7 +254,7 @@ except KeyboardInterrupt:
     with process(small, body) as started:
         assert started.stdout
         started.stdout.readline()
-        wait_for(lambda: databases(small) != before[0])
+        assert until(lambda: databases(small) != before[0])
         started.send_signal(signal.SIGINT)
         assert answer_of(started) == "interrupted\n"
     # What it came between, such as a namespace that was made and not yet handed out, is a dead process's now.

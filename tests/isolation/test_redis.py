@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from backup.redis_contents import NOON, fill_redis, look_at_redis
-from isolation.processes import wait_for
+from patience import until
 from triton_env import Namespace, TritonEnvironment
 from triton_env.errors import IsolationFailed
 
@@ -97,7 +97,7 @@ def test_no_number_free_is_an_error_that_says_so(small: TritonEnvironment) -> No
     with small.namespace():
         folder = small._isolation()._open().folder
         # Those that other tests have closed give their numbers back.
-        wait_for(lambda: len(list(folder.path.glob("*.lease"))) == 1)
+        assert until(lambda: len(list(folder.path.glob("*.lease"))) == 1)
         before = databases()
         for number in range(16, 1024):
             if not (folder.path / "slots" / str(number)).is_symlink():

@@ -6,7 +6,8 @@ import sys
 
 import pytest
 
-from sharing.users import WAIT, Sharing, User, until
+from patience import WAIT, until
+from sharing.users import Sharing, User
 
 MAKE = "[setattr(env, 'ns', env.namespace()), env.ns.id][1]"
 

@@ -6,7 +6,8 @@ import signal
 import subprocess
 import sys
 
-from sharing.users import WAIT, Sharing
+from patience import WAIT
+from sharing.users import Sharing
 
 
 def test_serve_holds_one_for_others_and_joins_one_that_is_there(shared: Sharing) -> None:

@@ -10,7 +10,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from sharing.users import WAIT, Sharing, keeper_of, postgres_held_up, until
+from patience import WAIT, until
+from sharing.users import Sharing, keeper_of, postgres_held_up
 
 LINGER = "600"
 """Seconds for one that is to be there until the test ends it."""

@@ -8,7 +8,8 @@ from secrets import token_hex
 import docker
 import pytest
 
-from sharing.users import Sharing, sharing, until
+from patience import until
+from sharing.users import Sharing, sharing
 from triton_env.runtimes.owner import ENVIRONMENT_LABEL
 
 pytestmark = pytest.mark.docker

@@ -7,8 +7,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ import psutil
 import pytest
 from filelock import FileLock
 
+from patience import WAIT, until
 from triton_env import Settings
 from triton_env.leases import is_held
 from triton_env.runtimes.embedded.templates import TemplateCache
@@ -48,18 +48,8 @@ env.stop()
 say(stopped=True)
 """
 
-WAIT = 90.0
-"""Seconds until nothing of dead owners may be left: many times what is promised, since the machine may be busy."""
 _ANSWER_TIMEOUT = 120
 """Seconds in which a process has to answer."""
-
-
-def until(condition: Callable[[], bool], seconds: float = WAIT) -> bool:
-    """Wait until `condition` holds; whether it does."""
-    deadline = time.monotonic() + seconds
-    while not (holds := condition()) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    return holds
 
 
 class User:

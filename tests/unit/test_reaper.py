@@ -8,8 +8,7 @@ import subprocess
 import sys
 import textwrap
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
@@ -19,18 +18,12 @@ from urllib.parse import parse_qs, urlsplit
 import psutil
 import pytest
 
+from patience import until
 from triton_env.runtimes import lifeline as line
 from triton_env.runtimes import reaper, removal
 from triton_env.runtimes.lifeline import Lifeline
 
 LABEL = "org.triton-env.environment=1a2b3c4d"
-
-
-def wait_for(condition: Callable[[], object], what: str) -> None:
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.01)
 
 
 def has_ended(process: psutil.Process) -> bool:
@@ -94,7 +87,7 @@ class Owner:
         for pid in self.forks:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-        wait_for(lambda: has_ended(self.reaper), "the reaper runs on")
+        assert until(lambda: has_ended(self.reaper)), "the reaper runs on"
 
 
 @pytest.fixture
@@ -108,7 +101,7 @@ class TestReaper:
     def test_it_acts_when_its_owner_is_killed(self, owner: Owner) -> None:
         assert not owner.marker.exists()
         owner.kill()
-        wait_for(owner.marker.exists, "nothing was removed")
+        assert until(owner.marker.exists), "nothing was removed"
 
     def test_it_ends_without_a_deed_when_everything_is_done(self, owner: Owner) -> None:
         owner.do(f"ours.sendall({reaper.DONE!r})")
@@ -122,14 +115,14 @@ class TestReaper:
         assert owner.do("time.sleep(0.3); print(reaper.poll())") == "None"
         assert not owner.marker.exists()
         owner.kill()
-        wait_for(owner.marker.exists, "nothing was removed")
+        assert until(owner.marker.exists), "nothing was removed"
 
     def test_a_fork_that_keeps_the_socket_open_hides_no_death(self, owner: Owner) -> None:
         # The file is read by nobody else: not even the fork's end of standard output is left open.
         fork = "pid = os.fork(); pid or (os.close(0), os.close(1), time.sleep(300)); print(pid)"
         owner.forks.append(int(owner.do(fork)))
         owner.kill()
-        wait_for(owner.marker.exists, "nothing was removed")
+        assert until(owner.marker.exists), "nothing was removed"
 
     def test_signals_do_not_end_it(self, owner: Owner) -> None:
         def ignores() -> int:
@@ -137,11 +130,11 @@ class TestReaper:
             return int(status.partition("SigIgn:")[2].split()[0], 16)
 
         wanted = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
-        wait_for(lambda: all(ignores() & 1 << (number - 1) for number in wanted), "it ignores no signals")
+        assert until(lambda: all(ignores() & 1 << (number - 1) for number in wanted)), "it ignores no signals"
         for number in wanted:
             owner.reaper.send_signal(number)
         owner.kill()
-        wait_for(owner.marker.exists, "nothing was removed")
+        assert until(owner.marker.exists), "nothing was removed"
 
 
 class FakeEngine:
@@ -309,7 +302,7 @@ class TestLifeline:
         assert process is not None
         assert os.getsid(process.pid) == process.pid
         # The kernel tells that the program was started a moment before it shows its arguments.
-        wait_for(lambda: LABEL in psutil.Process(process.pid).cmdline(), "it is not called with the label")
+        assert until(lambda: LABEL in psutil.Process(process.pid).cmdline()), "it is not called with the label"
         lifeline.end()
         assert process.returncode == 0
         lifeline.end()
@@ -353,10 +346,10 @@ class TestLifeline:
             process.stdout.readline()
             assert not engine.is_empty
             process.kill()
-        wait_for(lambda: engine.is_empty, "not everything was removed")
+        assert until(lambda: engine.is_empty), "not everything was removed"
         # It goes on looking for a while, which nobody has to wait for here.
         for each in psutil.process_iter(["cmdline"]):
             if str(engine.path) in (each.info["cmdline"] or ()):
                 with suppress(psutil.NoSuchProcess):
                     each.terminate()
-                wait_for(lambda each=each: has_ended(each), "the reaper runs on")
+                assert until(lambda each=each: has_ended(each)), "the reaper runs on"
