@@ -61,6 +61,12 @@ def refusal(status: int) -> APIError:
     return APIError("refused", response=response)
 
 
+def address_of(server: socket.socket) -> SimpleNamespace:
+    """Of a container that is reached there."""
+    host, port = server.getsockname()
+    return SimpleNamespace(get_container_host_ip=lambda: host, get_exposed_port=lambda _: port)
+
+
 @pytest.fixture
 def reaper(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[FakeReaper]]:
     class Reaper(FakeReaper):
@@ -107,8 +113,7 @@ def test_one_that_did_not_listen_yet_is_told_again(reaper: type[FakeReaper]) -> 
     reaper.answer = b""
     heard: list[bytes] = []
     with socket.create_server(("127.0.0.1", 0)) as server:
-        host, port = server.getsockname()
-        reaper._container = SimpleNamespace(get_container_host_ip=lambda: host, get_exposed_port=lambda _: port)
+        reaper._container = address_of(server)
 
         def serve() -> None:
             server.settimeout(60)
@@ -126,17 +131,30 @@ def test_one_that_did_not_listen_yet_is_told_again(reaper: type[FakeReaper]) -> 
     assert reaper._socket is not None
 
 
-def test_one_that_never_answers_is_removed_and_no_error(
+def test_one_that_takes_no_connection_is_removed_and_no_error(
     reaper: type[FakeReaper], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ryuk, "_ANSWER_TIMEOUT", 0.2)
     reaper.answer = b""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        host, port = server.getsockname()
-        reaper._container = SimpleNamespace(get_container_host_ip=lambda: host, get_exposed_port=lambda _: port)
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        reaper._container = address_of(bound)
         ryuk.ensure_ryuk(engine())
     assert reaper.deleted == 1
-    assert "does not answer" in caplog.text
+    assert "takes no connection" in caplog.text
+
+
+def test_one_that_holds_the_connection_and_says_nothing_is_left(
+    reaper: type[FakeReaper], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever else reads from it may have taken the answer."""
+    monkeypatch.setattr(ryuk, "_ANSWER_TIMEOUT", 0.2)
+    reaper.answer = b""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        reaper._container = address_of(silent)
+        ryuk.ensure_ryuk(engine())
+    assert reaper.deleted == 0
+    assert reaper._socket is not None
 
 
 def test_volumes_get_the_label_by_which_it_finds_them() -> None:

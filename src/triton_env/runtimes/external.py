@@ -16,7 +16,11 @@ from triton_env.timeline import Phase
 _PATIENCE = 10.0
 """Seconds that a server gets where nobody listens, that is starting, or that is slow: whoever runs it may be just at
 it. That it turned a client down is told at once."""
-_NOT_YET = re.compile("the database system is starting up|loading the dataset in memory|timed? ?out", re.IGNORECASE)
+_NOT_YET = re.compile(
+    "the database system is starting up|loading the dataset in memory"
+    "|timed out|timeout (expired|reading|connecting|on endpoint)",
+    re.IGNORECASE,
+)
 """With what PostgreSQL and Redis turn clients down while they start, and what all clients say where nobody answers."""
 
 

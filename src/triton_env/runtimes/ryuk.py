@@ -18,7 +18,7 @@ from triton_env.runtimes.engine import Engine
 _log = logging.getLogger(__name__)
 
 _ANSWER_TIMEOUT = 20
-"""Seconds until Ryuk has to answer what it was told."""
+"""Seconds in which Ryuk may answer what it was told."""
 _PORT = 8080
 
 _lock = threading.Lock()
@@ -50,18 +50,18 @@ def ensure_ryuk(engine: Engine) -> None:
 
 
 def _ensure_connection() -> None:
-    """Connect again until Ryuk itself answers.
+    """Connect again until Ryuk itself has the connection.
 
     Testcontainers connects once and reads no answer. Before Ryuk listens, that may be the engine's proxy, which accepts
     at once and closes: Ryuk would never hear of this process, and remove nothing.
 
     Raises:
-        OSError: it does not answer in time.
+        OSError: every connection was refused or closed until then.
     """
     deadline = time.monotonic() + _ANSWER_TIMEOUT
-    while not _is_answered(deadline):
+    while not _is_connected(deadline):
         if time.monotonic() > deadline:
-            raise TimeoutError(f"it does not answer within {_ANSWER_TIMEOUT} s")
+            raise TimeoutError(f"it takes no connection within {_ANSWER_TIMEOUT} s")
         time.sleep(0.1)
         container = Reaper._container
         assert container is not None
@@ -71,17 +71,20 @@ def _ensure_connection() -> None:
             Reaper._socket.sendall(f"label={LABEL_SESSION_ID}={SESSION_ID}\r\n".encode())
 
 
-def _is_answered(deadline: float) -> bool:
-    """Whether Ryuk answers on the connection. One that it does not answer on is closed."""
+def _is_connected(deadline: float) -> bool:
+    """Whether Ryuk has the connection: it has answered, or nobody has closed it until then. A closed one is let go."""
     if Reaper._socket is None:
         return False
-    while time.monotonic() < deadline:
+    while True:
         try:
             # Looked at, not taken: a proxy that closes says nothing before.
             if Reaper._socket.recv(1, socket.MSG_PEEK):
                 return True
         except TimeoutError:
-            continue
+            if time.monotonic() < deadline:
+                continue
+            # The answer is late, or somebody has read it.
+            return True
         except OSError:
             pass
         break
