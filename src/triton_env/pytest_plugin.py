@@ -62,7 +62,9 @@ def pytest_load_initial_conftests(early_config: pytest.Config) -> Generator[None
         from triton_env.pytesting import exporting
 
         exporting.begin(early_config, line)
-    return (yield)
+    loaded = yield
+    _check_exported(early_config)
+    return loaded
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -104,6 +106,9 @@ def pytest_runtestloop(session: pytest.Session) -> None:
     """Start what is needed, before the first test: the time that it takes is no test's."""
     option = session.config.option
     state = State.of(session.config)
+    # A worker of pytest-xdist cannot stop the run: its tests fail, each with the reason.
+    if not option.collectonly and not hasattr(session.config, "workerinput"):
+        _check_exported(session.config)
     if not state.needs.all or option.collectonly or getattr(option, "setupplan", False):
         return
     if session.testsfailed and not option.continue_on_collection_errors:
@@ -119,8 +124,13 @@ def pytest_runtestloop(session: pytest.Session) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Note where the logs are when a test begins."""
-    note_beginning(State.of(item.config), item)
+    """Note where the logs are when a test begins, and see what variables it finds."""
+    state = State.of(item.config)
+    note_beginning(state, item)
+    if state.exported is not None:
+        from triton_env.pytesting import overridden
+
+        overridden.see(state, item)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -167,3 +177,12 @@ def pytest_unconfigure(config: pytest.Config) -> None:
     """Remove what is still there where a run was broken off."""
     if (state := config.stash.get(KEY, None)) is not None:
         state.stop()
+
+
+def _check_exported(config: pytest.Config) -> None:
+    """See that what other plugins and conftest files did to the variables leaves the exported ones in force."""
+    state = config.stash.get(KEY, None)
+    if state is not None and state.exported is not None:
+        from triton_env.pytesting import overridden
+
+        overridden.check(state)

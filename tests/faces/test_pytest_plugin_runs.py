@@ -147,6 +147,77 @@ def test_without_them_such_an_application_is_not_even_imported(application: Runs
     done.stderr.fnmatch_lines("*KeyError: 'DATABASE_URL'*")
 
 
+DEVELOPERS = """
+    import os
+    os.environ["DATABASE_URL"] = "postgresql://me:hunter2@localhost:5432/mine"
+"""
+
+
+def test_an_application_is_not_left_with_the_developers_database(application: Runs) -> None:
+    makes = application.pytester
+    # As pytest-env and pytest-dotenv do it: in the hook of a plugin.
+    plugin = DEVELOPERS.replace("os.environ", "def pytest_load_initial_conftests():\n        os.environ")
+    makes.makepyfile(**{"src/overrides": plugin})
+    done = application.run("--triton-export-env", "-p", "overrides")
+    assert done.ret == pytest.ExitCode.USAGE_ERROR
+    done.stderr.fnmatch_lines(
+        [
+            "ERROR: triton-env: DATABASE_URL changed after the export*",
+            "*where: DATABASE_URL is postgresql://localhost:5432/mine, and was exported as*",
+            "hint: *",
+        ]
+    )
+    assert "hunter2" not in done.stderr.str()
+    # In a conftest file that is imported with its tests alone, in this process and in a worker's.
+    makes.mkdir("below")
+    makes.makepyfile(**{"below/conftest": DEVELOPERS, "below/test_below": "def test_never(): open('ran', 'w')"})
+    for arguments, ret in (((), pytest.ExitCode.USAGE_ERROR), (("-n1",), None)):
+        done = application.run("--triton-export-env", *arguments)
+        assert ret is None or done.ret == ret
+        assert done.ret != pytest.ExitCode.OK
+        assert "DATABASE_URL changed after the export" in done.stdout.str() + done.stderr.str()
+        assert done.parseoutcomes().get("passed") is None
+    assert not (makes.path / "ran").exists()
+
+
+def test_variables_that_are_changed_on_purpose_are_nobodys_mistake(application: Runs) -> None:
+    application.pytester.makeconftest(
+        """
+        import os
+        import application
+        import pytest
+
+        # Another driver, and options of it, lead to the same database.
+        os.environ["DATABASE_URL"] = os.environ["DATABASE_URL"].replace("://", "+psycopg://") + "?sslmode=disable"
+        os.environ["AWS_REGION"] = "eu-central-1"
+
+        @pytest.fixture(scope="module", autouse=True)
+        def cache():
+            with pytest.MonkeyPatch.context() as monkeypatch:
+                monkeypatch.delenv("REDIS_URL")
+                yield
+        """
+    )
+    application.pytester.makepyfile(
+        """
+        def test_a_test_may_do_so(monkeypatch):
+            monkeypatch.setenv("POSTGRES_HOST", "elsewhere")
+
+        def test_and_it_is_over():
+            pass
+
+        def test_once():
+            pass
+        """
+    )
+    done = application.run("--triton-export-env")
+    done.assert_outcomes(passed=3)
+    told = [line for line in done.outlines if "no longer had the exported value" in line]
+    assert len(told) == 1
+    assert "REDIS_URL no longer" in told[0]
+    assert "test_and_it_is_over" in told[0]
+
+
 def test_variables_of_an_environment_that_does_not_start(application: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TRITON_BIND_ADDRESS", "8.8.8.8")
     done = application.run("--triton-export-env")

@@ -41,6 +41,8 @@ class State:
         self.told: list[str] = []
         self.kept: list[Mapping[str, Any]] = []
         self.problems: list[str] = []
+        self.changed: set[str] = set()
+        self.refused: str | None = None  # why no test may run; None before the first one
         self._environments: Environments | None = None
 
     @classmethod

@@ -21,10 +21,16 @@ class Exported:
     Args:
         variables: their names and values.
         remember: whether processes that are started meanwhile are told what was there before.
+
+    Attributes:
+        values: the variables.
     """
+
+    values: Mapping[str, str]
 
     def __init__(self, variables: Mapping[str, str], *, remember: bool = False) -> None:
         ours = process_environment()
+        self.values = dict(variables)
         values = dict(variables)
         if remember:
             values[_BEFORE] = json.dumps({name: ours.get(name) for name in variables})
