@@ -2,7 +2,7 @@
 
 import pytest
 
-from triton_env.notebook.statements import clickhouse_statements, postgres_statements, typed_names
+from triton_env.statements import clickhouse_statements, postgres_statements, typed_names
 
 
 @pytest.mark.parametrize(

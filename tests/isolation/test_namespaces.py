@@ -97,8 +97,8 @@ def test_an_error_in_a_file_names_the_file_and_the_place(
     (tmp_path / "2.sql").write_text("select 1;\nselect 1 / (select count(*) from a);\n")
     with pytest.raises(TemplateFailed, match="refused a statement") as caught:
         small.namespace(template=tmp_path)
-    # The server tells no place for this one.
-    assert caught.value.where == f"{tmp_path / '2.sql'}, statement 2"
+    # The server names no place for this one.
+    assert caught.value.where == f"{tmp_path / '2.sql'}, statement 2, line 2"
     (tmp_path / "2.sql").write_text("copy a from stdin;\n")
     with pytest.raises(TemplateFailed) as caught:
         small.namespace(template=tmp_path)

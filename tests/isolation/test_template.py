@@ -11,7 +11,6 @@ import pytest
 
 from triton_env import Template
 from triton_env.errors import UsageError
-from triton_env.isolation.loading import clickhouse_statements
 
 
 def build(namespace: object, number: int = 1) -> None:
@@ -127,22 +126,3 @@ def test_what_cannot_be_a_template(tmp_path: Path) -> None:
         Template(7)  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="An input of the template does not exist"):
         Template(build, inputs=[tmp_path / "absent"])
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("", []),
-        ("  -- nothing;\n/* ; */ ;;", []),
-        ("select 1", [(1, 1, "select 1")]),
-        ("select 1;\n\nselect 2 ; ", [(1, 1, "select 1"), (2, 3, "select 2")]),
-        (
-            "select ';', `a;b`, \"c;d\", 'it''s;', '\\';'; select 2",
-            [(1, 1, "select ';', `a;b`, \"c;d\", 'it''s;', '\\';'")],
-        ),
-        ("select $tag$ ; $tag$; select 2", [(1, 1, "select $tag$ ; $tag$")]),
-        ("-- a;\nselect 1 -- b;\n+ 1;\n# c;\nselect 2", [(1, 2, "select 1 -- b;\n+ 1"), (2, 5, "select 2")]),
-    ],
-)
-def test_statements_of_clickhouse(text: str, expected: list[tuple[int, int, str]]) -> None:
-    assert list(clickhouse_statements(text))[: len(expected) or None] == expected

@@ -2,6 +2,10 @@
 
 import hashlib
 import json
+import os
+import shlex
+import subprocess
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,6 +22,8 @@ _UNUSED_FOR = 7 * 24 * 3600
 """Seconds after which a template goes that no process has begun to use."""
 _SHORT = 12
 """Digits of a digest that go into the names of databases."""
+_LINES, _WIDTH = 3, 100
+"""How much of a cause is shown in a message."""
 
 
 class Templates:
@@ -109,13 +115,36 @@ class Templates:
             build(namespace)
         except TritonError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:  # command lines that are called as functions end by SystemExit
             raise TemplateFailed(
                 "The function that fills the template failed.",
                 where=template.title,
-                cause=f"{type(error).__name__}: {error}",
+                cause=_cause(error),
+                log_tail=_output(error),
                 hint="its traceback is above this one",
             ) from error
+
+
+def _cause(error: BaseException) -> str:
+    """What went wrong, in three lines: the beginning of the words, which names it, and not their end."""
+    if isinstance(error, subprocess.CalledProcessError):
+        words = [error.cmd] if isinstance(error.cmd, (str, bytes)) else list(error.cmd)
+        program, *arguments = [os.fsdecode(word) for word in words]
+        command = program if isinstance(error.cmd, (str, bytes)) else shlex.join([Path(program).name, *arguments])
+        how = f"signal {-error.returncode}" if error.returncode < 0 else f"exit status {error.returncode}"
+        text = f"{how} of: {command}"
+    else:
+        text = f"{type(error).__name__}: {error}"
+    lines = [part for line in text.splitlines() for part in textwrap.wrap(line, _WIDTH, break_on_hyphens=False)]
+    return "\n".join(lines if len(lines) <= _LINES else [*lines[: _LINES - 1], f"{lines[_LINES - 1][: _WIDTH - 2]} …"])
+
+
+def _output(error: BaseException) -> str:
+    """What a program wrote that failed, as far as it was caught: its errors, else its output."""
+    for name in ("stderr", "stdout"):
+        if text := getattr(error, name, None):
+            return text.decode(errors="replace") if isinstance(text, bytes) else str(text)
+    return ""
 
 
 class _Builder:

@@ -3,12 +3,14 @@
 import functools
 import hashlib
 import inspect
+import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import CodeType
 from typing import TYPE_CHECKING, Any
 
 from triton_env.errors import UsageError
+from triton_env.isolation.files import files_in, read
 
 if TYPE_CHECKING:
     from triton_env.isolation.namespace import Namespace
@@ -102,23 +104,12 @@ class Template:
             _add(hashed, word.encode())
         for root, path in files:
             # Not the whole path: another checkout of the same is the same.
-            _add(hashed, str(path.relative_to(root)).encode())
-            _add(hashed, path.read_bytes())
+            _add(hashed, os.fsencode(path.relative_to(root)))
+            _add(hashed, read(path))
         return hashed.hexdigest()
 
     def __repr__(self) -> str:
         return f"<Template {self.title}>"
-
-
-def files_in(root: Path) -> Iterator[Path]:
-    """The files at a path, in the order of their names: itself, or those in a folder and all that are in it."""
-    if root.is_file():
-        yield root
-        return
-    for path in sorted(root.rglob("*")):
-        hidden = any(part.startswith(".") or part == "__pycache__" for part in path.relative_to(root).parts)
-        if path.is_file() and not hidden:
-            yield path
 
 
 def _add(hashed: "hashlib._Hash", word: bytes) -> None:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 from triton_env.errors import QueryFailed, UsageError
 from triton_env.notebook.results import as_result, has_pandas, with_floats
-from triton_env.notebook.statements import Statement, clickhouse_statements, postgres_statements, typed_names
 from triton_env.services import ClickHouse, Postgres, Service
+from triton_env.statements import Statement, clickhouse_statements, postgres_statements, typed_names
 
 if TYPE_CHECKING:
     import psycopg
