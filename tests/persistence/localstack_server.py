@@ -86,7 +86,7 @@ def _free_port() -> int:
 class Server:
     """A container that can be killed and started again: same volume, same port."""
 
-    def __init__(self, volume: str, environment: dict[str, str]) -> None:
+    def __init__(self, volume: str, environment: dict[str, str], options: tuple[str, ...] = ()) -> None:
         self.name = f"tpersist-{uuid.uuid4().hex[:12]}"
         self.volume = volume
         self.port = _free_port()
@@ -97,6 +97,7 @@ class Server:
             *(f"--volume={volume}:{DATA}", f"--volume={PACKAGE}:{INSIDE}:ro"),
             f"--volume={PACKAGE / 'ready.d'}:/etc/localstack/init/ready.d:ro",
             *variables,
+            *options,
             image(),
         )
 
@@ -184,9 +185,9 @@ def volume(*options: str) -> Iterator[str]:
 
 
 @contextmanager
-def server(on: str, **environment: str) -> Iterator[Server]:
-    """A server on the volume `on`, not started yet; gone afterwards."""
-    made = Server(on, environment)
+def server(on: str, *options: str, **environment: str) -> Iterator[Server]:
+    """A server on the volume `on`, not started yet; gone afterwards. Options are those of `docker create`."""
+    made = Server(on, environment, options)
     try:
         yield made
     finally:

@@ -15,7 +15,7 @@ from localstack.aws.skeleton import DispatchTable, create_dispatch_table
 from localstack.services.plugins import Service
 from localstack.services.s3.provider import S3Provider
 
-from . import LOCALSTACK, records
+from . import LOCALSTACK, pacing, records
 from .bodies import BodyFiles, BodyStore, collect_written
 from .changes import Change, Locks, change_of, is_change
 from .database import Database
@@ -58,6 +58,7 @@ class PersistedS3Provider(S3Provider):
                 f"localstack/localstack:{LOCALSTACK}, or run without PROVIDER_OVERRIDE_S3 (and then without kept data)."
             )
         records.check_classes()
+        pacing.install()
         self._database = Database(folder, constants.VERSION)
         self._reserve = Reserve(folder / "reserve")
         self._files = BodyFiles(folder / "data", self._reserve.fill)
@@ -83,6 +84,7 @@ class PersistedS3Provider(S3Provider):
 
     def on_before_stop(self) -> None:
         super().on_before_stop()
+        pacing.stop()
         self._files.close()
         self._database.close()
 
