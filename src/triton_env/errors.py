@@ -42,16 +42,22 @@ import re
 import textwrap
 from collections.abc import Sequence
 
+from triton_env.printable import printable
+
 _WIDTH = 110
 _HEIGHT = 24
 _LOG_LINES = 12
-_CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|[\x00-\x08\x0b-\x1f\x7f]")
-"""Colours of servers that think they write to a terminal, and other bytes that would upset ours."""
+_COLOURS = re.compile(r"\x1b\[[0-9;]*m|\r")
+"""Of servers that think they write to a terminal."""
+
+
+def _readable(line: str) -> str:
+    return printable(_COLOURS.sub("", line))
 
 
 def _tail(text: str, lines: int) -> list[str]:
     """The last `lines` non-empty lines of `text`, each cut to the width of a screen."""
-    readable = (_CONTROL.sub("", line).expandtabs(4).rstrip() for line in text.splitlines())
+    readable = (_readable(line).expandtabs(4).rstrip() for line in text.splitlines())
     kept = [line for line in readable if line][-lines:]
     return [line if len(line) <= _WIDTH else line[: _WIDTH - 1] + "…" for line in kept]
 
@@ -59,7 +65,7 @@ def _tail(text: str, lines: int) -> list[str]:
 def _head(text: str, lines: int) -> list[str]:
     """The first `lines` lines of `text`, wrapped to the width of a screen."""
     # No more than could be shown is looked at: what servers say may be long.
-    started = [_CONTROL.sub("", line[: _WIDTH * lines + 1]) for line in text.splitlines()[: lines + 1]]
+    started = [_readable(line[: _WIDTH * lines + 1]) for line in text.splitlines()[: lines + 1]]
     wrapped = [part for line in started for part in textwrap.wrap(line, _WIDTH, break_on_hyphens=False)]
     return wrapped if len(wrapped) <= lines else [*wrapped[: lines - 1], "…"]
 
@@ -99,7 +105,7 @@ class TritonError(Exception):
         lines += _labelled("  where: ", _head(self.where, 2))
         lines += _labelled("  cause: ", _tail(self.cause, 3))
         # A word of the hint is never broken: it may be part of a command to copy.
-        hint = textwrap.wrap(self.hint, _WIDTH, break_long_words=False, break_on_hyphens=False)
+        hint = textwrap.wrap(printable(self.hint), _WIDTH, break_long_words=False, break_on_hyphens=False)
         hint = ["", *_labelled("hint: ", hint)] if hint else []
         log = _tail(self.log_tail, min(_LOG_LINES, _HEIGHT - 1 - len(lines) - len(hint)))
         if log:

@@ -1,6 +1,5 @@
 """What is there stays when a restore fails, and the error says what holds what; a backup that fails leaves nothing."""
 
-import json
 import os
 import re
 import signal
@@ -16,10 +15,9 @@ import psutil
 import pytest
 
 from backup.conftest import Started
+from backup.forging import Change, in_index, rewritten
 from triton_env import TritonEnvironment, backup
 from triton_env.backup import Step
-from triton_env.backup.archive import Archive, ArchiveWriter
-from triton_env.backup.manifest import Manifest
 from triton_env.errors import BackupFailed, RestoreFailed
 
 # Starts of all services, and work on them, take their time on a busy machine.
@@ -101,35 +99,6 @@ def unchanged(small: TritonEnvironment) -> Iterator[None]:
     before = look(small)
     yield
     assert look(small) == before
-
-
-Change = Callable[[str, bytes], bytes]
-
-
-def rewritten(path: Path, target: Path, change: Change) -> Path:
-    """A backup in which members are other than those that were saved, with checksums that are right."""
-    writer = ArchiveWriter(target, force=False)
-    with Archive(path) as archive:
-        for member in archive.manifest.members:
-            with archive.member(member.name) as stream:
-                data = change(member.name, stream.read())
-            with writer.member(member.name, member.service, member.kind) as out:
-                out.write(data)
-        old = archive.manifest
-        writer.finish(Manifest(old.tool, old.created, old.runtime, old.services, writer.members))
-    writer.abandon()
-    return target
-
-
-def in_index(service: str, change: Callable[[Any], None]) -> Change:
-    def changed(name: str, data: bytes) -> bytes:
-        if name != f"{service}/index.json":
-            return data
-        index = json.loads(data)
-        change(index)
-        return json.dumps(index).encode()
-
-    return changed
 
 
 def cut(prefix: str) -> Change:

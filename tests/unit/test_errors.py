@@ -132,4 +132,11 @@ def test_a_command_in_a_hint_is_wrapped_between_words_only() -> None:
 def test_colours_and_control_characters_of_logs_do_not_reach_the_terminal() -> None:
     log = "\x1b[31;1mFATAL\x1b[0m\tno space\r\n\x07bell\x1b[2K\n"
     message = str(TritonError("It broke.", log_tail=log))
-    assert message == "It broke.\n  last log lines:\n    FATAL   no space\n    bell"
+    assert message == "It broke.\n  last log lines:\n    FATAL   no space\n    \\x07bell\\x1b[2K"
+
+
+def test_no_part_of_a_message_reaches_the_terminal_as_a_command() -> None:
+    hostile = "a\x1b]0;owned\x07\x9b2J\u202e\x00"
+    message = str(TritonError(hostile, where=hostile, cause=hostile, log_tail=hostile, hint=hostile))
+    assert message.count("a\\x1b]0;owned\\x07\\x9b2J\\u202e\\x00") == 5
+    assert all(character.isprintable() or character == "\n" for character in message)

@@ -16,18 +16,37 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from secrets import token_hex
-from typing import IO, Any
+from typing import IO, Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
 
 from triton_env.backup.manifest import FORMAT, Manifest, Member
 from triton_env.errors import BackupFailed, RestoreFailed
+from triton_env.printable import one_line
+from triton_env.services import SERVICES
+
+_Form = TypeVar("_Form", bound=BaseModel)
 
 MANIFEST = "manifest.json"
 CHUNK = 1 << 20
 """Bytes that are held at a time."""
 
 _SEAL = "triton-env backup, format {format}, sha256 {digest}"
-_SEAL_PATTERN = re.compile(rb"triton-env backup, format (\d{1,6}), sha256 ([0-9a-f]{64})")
+_SEAL_PATTERN = re.compile(rb"triton-env backup, format (\d{1,6}), sha256 ([0-9a-f]{64})\Z")
+_SEAL_ROOM = 128
+"""Bytes at the end of a file within which the seal begins."""
 _DIGEST_LENGTH = 64
+_MANIFEST_BYTES = 16 << 20
+INDEX_BYTES = 64 << 20
+"""The longest index of a service. Manifest and indexes are held in memory; everything else is read in pieces."""
+_DIRECTORY_BYTES = 32 << 20
+"""The longest list of members at the end of a ZIP file: some 100,000 of them."""
+_ENCRYPTED = 1
+"""The flag of an encrypted member."""
+_END_ROOM = 22 + 20 + 128
+"""Bytes at the end of a ZIP file within which its closing records begin: its comment is the seal."""
+_SHOWN = 80
+"""Characters of a name from a file that are shown."""
 _LEVEL = 3
 """Of zlib: twice as fast as its default, for a few percent in size."""
 _DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, ValueError, KeyError, RuntimeError)
@@ -137,9 +156,19 @@ class ArchiveWriter:
         self._members.append(Member(name, service, kind, writer.size, writer.sha256))
 
     def add_json(self, name: str, service: str, kind: str, data: Any) -> None:
-        """Write a member that holds `data` as JSON."""
+        """Write a member that holds `data` as JSON.
+
+        Raises:
+            BackupFailed: it is longer than a restore accepts, or cannot be written.
+        """
+        encoded = json.dumps(data, indent=1).encode()
+        if len(encoded) > INDEX_BYTES:
+            raise BackupFailed(
+                f"{SERVICES[service].title} holds too many things for one backup.",
+                cause=f"their list takes {len(encoded):,} bytes, and {INDEX_BYTES:,} is the most that a restore reads",
+            )
         with self.member(name, service, kind) as writer:
-            writer.write(json.dumps(data, indent=1).encode())
+            writer.write(encoded)
 
     def finish(self, manifest: Manifest) -> None:
         """Add the manifest and the seal, read everything back, and put the file in its place.
@@ -207,12 +236,17 @@ class ArchiveWriter:
 class Archive:
     """An archive that is there, opened for reading. Use it in a `with` block.
 
+    Args:
+        path: the archive.
+        trusted: whether code in it may run with the rights of the servers' superusers.
+
     Raises:
         RestoreFailed: it cannot be read, is no archive of ours, or is of a newer format.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, trusted: bool = False) -> None:
         self.path = path.absolute()
+        self.trusted = trusted
         try:
             self._file = self.path.open("rb")
         except OSError as error:
@@ -220,9 +254,10 @@ class Archive:
                 "The backup cannot be read.", where=str(self.path), cause=error.strerror or str(error)
             ) from error
         try:
-            self._zip = self._opened()
             self._check_seal()
+            self._zip = self._opened()
             self.manifest = self._manifest()
+            self._check_list()
         except BaseException:
             self._file.close()
             raise
@@ -240,9 +275,6 @@ class Archive:
         Raises:
             RestoreFailed: something differs.
         """
-        names = [name for name in self._zip.namelist() if name != MANIFEST]
-        if sorted(names) != sorted(member.name for member in self.manifest.members):
-            raise self._damaged("its list of files is not that of its manifest")
         for member in self.manifest.members:
             digest = hashlib.sha256()
             size = 0
@@ -262,31 +294,54 @@ class Archive:
             RestoreFailed: it is missing or damaged.
         """
         try:
-            stream = self._zip.open(name)
+            stream = self._zip.open(self._plain(name))
         except _DAMAGED as error:
             raise self._damaged(str(error)) from error
         with stream:
             yield io.BufferedReader(_Translated(stream, self._damaged), CHUNK)
 
-    def read_json(self, name: str) -> Any:
-        """The data of a member that holds JSON."""
+    def read_index(self, name: str, form: type[_Form]) -> _Form:
+        """The data of a member that holds JSON, which has to be of that form.
+
+        Raises:
+            RestoreFailed: it is missing, damaged, too long, or of another form.
+        """
         with self.member(name) as stream:
-            return json.loads(stream.read())
+            data = stream.read(INDEX_BYTES + 1)
+        if len(data) > INDEX_BYTES:
+            raise self.refused(f"{name} is longer than {INDEX_BYTES:,} bytes")
+        try:
+            return form.model_validate_json(data)
+        except ValidationError as error:
+            raise self.refused(f"{name}: {_first_problem(error)}") from error
+
+    def refused(self, cause: str) -> RestoreFailed:
+        """The error for a backup that is whole, but holds what no backup of ours holds."""
+        return RestoreFailed(
+            "The backup holds something that triton-env does not write, so nothing of it is used.",
+            where=str(self.path),
+            cause=cause,
+            hint="use another backup: this one was made or changed by another program",
+        )
 
     def _opened(self) -> zipfile.ZipFile:
         try:
+            directory = _directory_bytes(self._file)
+            if directory > _DIRECTORY_BYTES:
+                raise self.refused(f"its list of members takes {directory:,} bytes")
             return zipfile.ZipFile(self._file)
         except _DAMAGED as error:
-            self._file.seek(0)
-            begins_well = self._file.read(4) == b"PK\x03\x04"
-            if begins_well:
-                raise self._damaged(f"its end is missing or damaged ({error})") from error
-            raise self._foreign() from error
+            raise self._damaged(f"its list of members cannot be read ({error})") from error
 
     def _check_seal(self) -> None:
-        match = _SEAL_PATTERN.fullmatch(self._zip.comment)
+        # Before the list of members is read, which may be of any length in a file that is not ours.
+        self._file.seek(0, os.SEEK_END)
+        self._file.seek(max(0, self._file.tell() - _SEAL_ROOM))
+        match = _SEAL_PATTERN.search(self._file.read(_SEAL_ROOM))
         if match is None:
-            raise self._foreign()
+            if zipfile.is_zipfile(self._file) or not self._begins_well():
+                raise self._foreign()
+            raise self._damaged("its end is missing or damaged")
         # Before anything else is read: a newer format may do everything otherwise.
         if int(match[1]) > FORMAT:
             raise RestoreFailed(
@@ -297,13 +352,54 @@ class Archive:
         if _digest(self._file).encode() != match[2]:
             raise self._damaged("its checksum is wrong")
 
+    def _begins_well(self) -> bool:
+        self._file.seek(0)
+        return self._file.read(4) == b"PK\x03\x04"
+
     def _manifest(self) -> Manifest:
         try:
-            with self._zip.open(MANIFEST) as stream:
-                manifest = Manifest.from_data(json.load(stream))
-        except (*_DAMAGED, TypeError, AttributeError) as error:
+            with self._zip.open(self._plain(MANIFEST)) as stream:
+                data = stream.read(_MANIFEST_BYTES + 1)
+        except _DAMAGED as error:
             raise self._damaged(f"its manifest cannot be read ({error})") from error
+        if len(data) > _MANIFEST_BYTES:
+            raise self.refused(f"its manifest is longer than {_MANIFEST_BYTES:,} bytes")
+        try:
+            manifest = Manifest.from_json(data)
+        except ValidationError as error:
+            raise self.refused(f"its manifest: {_first_problem(error)}") from error
+        if unknown := [name for name in manifest.services if name not in SERVICES]:
+            raise RestoreFailed(
+                f"The backup holds a service that this version does not know: {one_line(unknown[0][:_SHOWN])}.",
+                where=str(self.path),
+                hint="pip install --upgrade triton-env",
+            )
         return manifest
+
+    def _check_list(self) -> None:
+        """See that manifest and ZIP file name the same members, with the same sizes, each once and beside the others.
+
+        So what is unpacked is never more than a thousand times the file, and no more than the manifest says.
+        """
+        members = {member.name: member.size for member in self.manifest.members}
+        listed = [info for info in self._zip.infolist() if info.filename != MANIFEST]
+        if len(listed) != len(members) or len(members) != len(self.manifest.members):
+            raise self._damaged("its list of files is not that of its manifest")
+        for info in listed:
+            if members.get(info.filename) != info.file_size:
+                raise self._damaged("its list of files is not that of its manifest")
+        end = 0
+        for info in sorted(self._zip.infolist(), key=lambda info: info.header_offset):
+            if info.header_offset < end or info.compress_size > self._zip.start_dir:
+                raise self.refused("its members overlap")
+            end = info.header_offset + info.compress_size
+
+    def _plain(self, name: str) -> zipfile.ZipInfo:
+        """The entry of a member, which is compressed in the one way that is read in pieces."""
+        info = self._zip.getinfo(name)
+        if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) or info.flag_bits & _ENCRYPTED:
+            raise self.refused("a member is packed in a way that triton-env does not use")
+        return info
 
     def _damaged(self, cause: str) -> RestoreFailed:
         return RestoreFailed(
@@ -349,3 +445,28 @@ def _digest(file: IO[bytes]) -> str:
         digest.update(data)
         left -= len(data)
     return digest.hexdigest()
+
+
+def _directory_bytes(file: IO[bytes]) -> int:
+    """How long the list of members is, by the record at the end of a ZIP file; read without the list."""
+    file.seek(0, os.SEEK_END)
+    length = file.tell()
+    file.seek(max(0, length - _END_ROOM))
+    tail = file.read(_END_ROOM)
+    at = tail.rfind(b"PK\x05\x06")
+    if at < 0 or len(tail) < at + 22:
+        raise zipfile.BadZipFile("it has no end")
+    size = int.from_bytes(tail[at + 12 : at + 16], "little")
+    if tail[at - 20 : at - 16] == b"PK\x06\x07":
+        # More than 4 GiB, or than 65,535 members: the lengths are in another record.
+        file.seek(min(int.from_bytes(tail[at - 12 : at - 4], "little"), length))
+        record = file.read(56)
+        if record[:4] == b"PK\x06\x06":
+            size = max(size if size != 0xFFFFFFFF else 0, int.from_bytes(record[40:48], "little"))
+    return size
+
+
+def _first_problem(error: ValidationError) -> str:
+    problem = error.errors(include_url=False, include_input=False)[0]
+    place = ".".join(str(part)[:_SHOWN] for part in problem["loc"])
+    return one_line(f"{place}: {problem['msg']}" if place else problem["msg"])

@@ -15,6 +15,9 @@ RunsPrograms = Callable[[Sequence[str], Mapping[str, str]], Program]
 PREFIX = "triton_restore_"
 """Begins the names of what a restore makes beside the data that is there. Followed by eight hexadecimal digits."""
 
+TRUST = "only if you know who made the file: restore FILE --trust-code (trusted=True in Python)"
+"""The hint where a backup holds code that would run with the rights of a server."""
+
 
 class Saver(Protocol):
     """Saves one service: writes members to the archive and says what they hold."""

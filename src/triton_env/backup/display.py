@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 from triton_env.backup.steps import Report, Step, silent
+from triton_env.printable import one_line
 
 _UNITS = ("bytes", "kB", "MB", "GB", "TB")
 _REFRESH = 10
@@ -48,12 +49,18 @@ class _Plain:
         self._began = time.monotonic()
 
     def __call__(self, step: Step) -> None:
-        if step.done:
+        if step.note:
+            self._write(_noted(step))
+        elif step.done:
             seconds, self._began = time.monotonic() - self._began, time.monotonic()
-            # A standard error that is gone may not end a backup.
-            with suppress(OSError, ValueError):
-                sys.stderr.write(f"triton-env: {_finished(step, seconds)}\n")
-                sys.stderr.flush()
+            self._write(_finished(step, seconds))
+
+    @staticmethod
+    def _write(words: str) -> None:
+        # A standard error that is gone may not end a backup.
+        with suppress(OSError, ValueError):
+            sys.stderr.write(f"triton-env: {words}\n")
+            sys.stderr.flush()
 
 
 @contextmanager
@@ -68,27 +75,35 @@ def _live() -> Iterator[Report]:
 
         def report(step: Step) -> None:
             nonlocal began
-            if step.done:
+            if step.note:
+                console.print(f"triton-env: {_noted(step)}", markup=False)
+            elif step.done:
                 seconds, began = time.monotonic() - began, time.monotonic()
                 console.print(f"triton-env: {_finished(step, seconds)}", markup=False)
             else:
                 from rich.text import Text
 
                 amount = f"  {size(step.size)}" if step.size else ""
-                status.update(Text.assemble((_title(step.service), "bold"), f" {step.words}", (amount, "dim")))
+                status.update(
+                    Text.assemble((_title(step.service), "bold"), f" {one_line(step.words)}", (amount, "dim"))
+                )
 
         yield report
 
 
 def _finished(step: Step, seconds: float) -> str:
     amount = f"{size(step.size)} in " if step.size else ""
-    return f"{_title(step.service)} {step.words} ({amount}{seconds:.1f} s)"
+    return f"{_title(step.service)} {one_line(step.words)} ({amount}{seconds:.1f} s)"
+
+
+def _noted(step: Step) -> str:
+    return f"{_title(step.service)}, note: {one_line(step.words)}"
 
 
 def _title(service: str) -> str:
     from triton_env.services import SERVICES
 
-    return SERVICES[service].title if service in SERVICES else service
+    return SERVICES[service].title if service in SERVICES else one_line(service)
 
 
 def _can_draw() -> bool:

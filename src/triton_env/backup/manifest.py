@@ -2,10 +2,16 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, Self
+from typing import Annotated, Any, Self
+
+from pydantic import Field, TypeAdapter
 
 FORMAT = 1
 """Raised with every change that an older version could not read."""
+
+_Path = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)*$", max_length=200)]
+_Word = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]*$", max_length=40)]
+_Short = Annotated[str, Field(max_length=200)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,11 +26,11 @@ class Member:
         sha256: of these bytes, in hexadecimal.
     """
 
-    name: str
-    service: str
-    kind: str
-    size: int
-    sha256: str
+    name: _Path
+    service: _Word
+    kind: _Word
+    size: Annotated[int, Field(ge=0, lt=1 << 63)]
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +43,7 @@ class SavedService:
         notes: what is not in the backup, or not as it was, one sentence each.
     """
 
-    version: str
+    version: _Short
     contents: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
@@ -55,37 +61,25 @@ class Manifest:
         format: the format of the archive.
     """
 
-    tool: str
-    created: str
-    runtime: str
+    tool: _Short
+    created: _Short
+    runtime: _Short
     services: Mapping[str, SavedService]
     members: tuple[Member, ...] = field(repr=False)
-    format: int = FORMAT
+    format: Annotated[int, Field(ge=0, lt=1 << 20)] = FORMAT
 
     def as_data(self) -> dict[str, Any]:
         """As plain data, for JSON."""
         return asdict(self)
 
     @classmethod
-    def from_data(cls, data: Any) -> Self:
-        """Read what `as_data` gave.
+    def from_json(cls, data: bytes) -> Self:
+        """Read what `as_data` gave, as JSON.
 
         Raises:
-            ValueError, TypeError, KeyError, AttributeError: it is something else.
+            pydantic.ValidationError: it is something else.
         """
-        return cls(
-            tool=str(data["tool"]),
-            created=str(data["created"]),
-            runtime=str(data["runtime"]),
-            services={
-                str(name): SavedService(
-                    str(saved["version"]), tuple(map(str, saved["contents"])), tuple(map(str, saved["notes"]))
-                )
-                for name, saved in data["services"].items()
-            },
-            members=tuple(Member(**member) for member in data["members"]),
-            format=int(data["format"]),
-        )
+        return TypeAdapter(cls).validate_json(data)
 
     @property
     def size(self) -> int:

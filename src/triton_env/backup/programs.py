@@ -3,9 +3,8 @@
 import subprocess
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
-from typing import IO
 
 from triton_env.backup.archive import CHUNK
 from triton_env.backup.records import Writable
@@ -33,12 +32,12 @@ def copy_output(program: Program, target: Writable) -> None:
         finish()
 
 
-def feed(program: Program, source: IO[bytes], on_bytes: Callable[[int], None] = lambda count: None) -> None:
-    """Run a program with `source` as its standard input.
+def feed(program: Program, source: Iterable[bytes], on_bytes: Callable[[int], None] = lambda count: None) -> None:
+    """Run a program with `source` as its standard input, piece by piece.
 
     Args:
         program: what to run.
-        source: what it reads.
+        source: what it reads, in pieces.
         on_bytes: told how many bytes it was just given.
 
     Raises:
@@ -48,7 +47,7 @@ def feed(program: Program, source: IO[bytes], on_bytes: Callable[[int], None] = 
         assert process.stdin is not None
         # A program that fails stops reading; why it did is what it says, not the broken pipe.
         with suppress(BrokenPipeError):
-            while data := source.read(CHUNK):
+            for data in source:
                 process.stdin.write(data)
                 on_bytes(len(data))
             process.stdin.close()

@@ -7,6 +7,10 @@ from dataclasses import dataclass
 from typing import IO, Any, Protocol
 
 _LENGTH = struct.Struct(">I")
+_HEADER_BYTES = 16 << 20
+_PART_BYTES = 512 << 20
+"""The longest value that Redis takes, and far more than any other part."""
+_PIECE = 1 << 20
 
 
 class Writable(Protocol):
@@ -38,15 +42,32 @@ def write_record(stream: Writable, record: Record) -> None:
 
 
 def read_records(stream: IO[bytes]) -> Iterator[Record]:
-    """The records in order.
+    """The records in order. No more is held in memory than the stream really has.
 
     Raises:
         EOFError: the stream ends within one.
+        ValueError: it is not a stream of records.
     """
     while first := stream.read(1):
-        header = json.loads(_exactly(stream, _LENGTH.unpack(first + _exactly(stream, 3))[0]))
+        header = _header(_exactly(stream, _bounded(_LENGTH.unpack(first + _exactly(stream, 3))[0], _HEADER_BYTES)))
         count = _length(stream)
-        yield Record(header, tuple(_exactly(stream, _length(stream)) for _ in range(count)))
+        yield Record(header, tuple(_exactly(stream, _bounded(_length(stream), _PART_BYTES)) for _ in range(count)))
+
+
+def _header(data: bytes) -> dict[str, Any]:
+    try:
+        header = json.loads(data)
+    except RecursionError as error:
+        raise ValueError("the header of a record is nested too deeply") from error
+    if not isinstance(header, dict):
+        raise ValueError("the header of a record is not an object")
+    return header
+
+
+def _bounded(length: int, limit: int) -> int:
+    if length > limit:
+        raise ValueError(f"a record has a part of {length:,} bytes")
+    return length
 
 
 def _length(stream: IO[bytes]) -> int:
@@ -54,7 +75,12 @@ def _length(stream: IO[bytes]) -> int:
 
 
 def _exactly(stream: IO[bytes], count: int) -> bytes:
-    data = stream.read(count)
-    if len(data) != count:
-        raise EOFError("the records end too early")
-    return data
+    # In pieces: a reader reserves the memory for what it is asked for, whatever there is.
+    pieces = []
+    while count > 0:
+        piece = stream.read(min(count, _PIECE))
+        if not piece:
+            raise EOFError("the records end too early")
+        pieces.append(piece)
+        count -= len(piece)
+    return b"".join(pieces)

@@ -34,6 +34,7 @@ def restore(
     *,
     services: Sequence[str] | None = None,
     replace: bool = False,
+    trusted: bool = False,
     report: Report = silent,
 ) -> Manifest:
     """Make services hold what a backup holds, and nothing else.
@@ -46,6 +47,8 @@ def restore(
         path: the backup.
         services: which services; by default all in the backup.
         replace: replace what is there. Without it, a service that holds anything is an error.
+        trusted: let code in the backup run with the rights of the servers' superusers, where it needs them. Without
+            it, a backup with such code is an error.
         report: called with each step.
 
     Returns:
@@ -55,7 +58,7 @@ def restore(
         RestoreFailed: the backup cannot be used or not here, something is there, or a service failed.
         UnknownService, ServiceNotSelected, NotStarted: there is no such running service.
     """
-    with Archive(Path(path)) as archive:
+    with Archive(Path(path), trusted=trusted) as archive:
         meter = Meter("", report)
         meter.begin("checking the backup")
         archive.check_members(meter.count)

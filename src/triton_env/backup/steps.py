@@ -17,12 +17,14 @@ class Step:
         words: what is done now, or was done.
         size: bytes so far, uncompressed.
         done: whether that is all of this service.
+        note: whether it is a remark that is to be read: what will not be as it was.
     """
 
     service: str
     words: str
     size: int = 0
     done: bool = False
+    note: bool = False
 
 
 Report = Callable[[Step], None]
@@ -52,6 +54,10 @@ class Meter:
         self.size += size
         if time.monotonic() - self._reported >= _PAUSE:
             self._tell()
+
+    def note(self, words: str) -> None:
+        """Something will not be as it was."""
+        self._report(Step(self._service, words, note=True))
 
     def end(self, words: str) -> None:
         """That was all."""

@@ -13,6 +13,7 @@ from triton_env.cli.options import project_option, selected, services_option
 from triton_env.cli.persistent import ended_by_signals, option_of, settings_for
 from triton_env.cli.words import say, say_notice
 from triton_env.errors import UsageError
+from triton_env.printable import one_line
 
 if TYPE_CHECKING:
     from triton_env.backup import Manifest
@@ -111,10 +112,11 @@ def say_contents(manifest: "Manifest") -> None:
     from triton_env.backup.display import size
     from triton_env.services import SERVICES
 
-    say(f"Made {manifest.created} on the {manifest.runtime} runtime by triton-env {manifest.tool}.")
+    say(one_line(f"Made {manifest.created} on the {manifest.runtime} runtime by triton-env {manifest.tool}."))
     for name, saved in manifest.services.items():
         amount = size(sum(member.size for member in manifest.members if member.service == name))
-        say(f"  {SERVICES[name].title} {saved.version}: {', '.join(saved.contents) or 'nothing'} ({amount})")
+        contents = ", ".join(saved.contents) or "nothing"
+        say(one_line(f"  {SERVICES[name].title} {saved.version}: {contents} ({amount})"))
 
 
 def say_notes(manifest: "Manifest") -> None:

@@ -18,7 +18,8 @@ from triton_env.errors import UsageError
 @services_option
 @project_option
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
-def command(file: Path, services: tuple[str, ...] | None, project: str | None, yes: bool) -> int:
+@click.option("--trust-code", is_flag=True, help="Let code in FILE run with the rights of the servers' superusers.")
+def command(file: Path, services: tuple[str, ...] | None, project: str | None, yes: bool, trust_code: bool) -> int:
     """Have the persistent services hold what the backup FILE holds, in place of what they hold now.
 
     \b
@@ -28,6 +29,9 @@ def command(file: Path, services: tuple[str, ...] | None, project: str | None, y
     The whole file is verified before anything is touched, and loaded beside what is there before anything is replaced.
     On a terminal it says what the file holds and asks; elsewhere it needs --yes. Services that do not run are started
     for it, and stopped again. The data may come from another runtime, and from an older version of a server.
+
+    A backup that holds code which needs the rights of a superuser (functions in C, event triggers, other superusers)
+    is refused without --trust-code. Give it only for a file of which you know who made it.
 
     Exit status: 0 when all of it is restored; 1 if the answer was no, or if it failed (the message says which service
     holds what); 2 for wrong use; 130 after Ctrl-C.
@@ -59,7 +63,7 @@ def command(file: Path, services: tuple[str, ...] | None, project: str | None, y
         TritonEnvironment(settings, services=names, persistent=True) as environment,
         shown(settings.triton_progress) as report,
     ):
-        restore(environment, file, services=names, replace=True, report=report)
+        restore(environment, file, services=names, replace=True, trusted=trust_code, report=report)
         complete()
     say(f"Restored {titles(names)} in {time.monotonic() - began:.1f} s.", fg="green")
     say(f"See what is there: python -m triton_env status{option_of(project)}")

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from triton_env.errors import TritonError
+from triton_env.printable import one_line, printable
 
 _WIDTH = 200
 """Longest message of an unexpected exception."""
@@ -27,7 +28,7 @@ def say(text: str, **style: Any) -> None:
 
 def say_notice(text: str) -> None:
     """Print a warning, which is one line."""
-    say(f"{styled('warning:', fg='yellow', bold=True)} {text}")
+    say(f"{styled('warning:', fg='yellow', bold=True)} {one_line(text)}")
 
 
 def say_end_of_life(postgres_image: str) -> None:
@@ -109,7 +110,7 @@ def _say_notes(error: BaseException) -> None:
 
 
 def _say_with_hint(text: str) -> None:
-    body, separator, hint = text.partition("\nhint: ")
+    body, separator, hint = printable(text).partition("\nhint: ")
     say(f"{styled('error:', fg='red', bold=True)} {body}")
     if separator:
         say(f"{styled('hint:', fg='cyan', bold=True)} {hint}")

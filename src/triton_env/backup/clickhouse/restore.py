@@ -6,12 +6,13 @@ from typing import Any
 
 from triton_env import interrupts
 from triton_env.backup.archive import CHUNK, Archive
-from triton_env.backup.base import PREFIX, HalfApplied, RunsPrograms
-from triton_env.backup.clickhouse import schema
+from triton_env.backup.base import PREFIX, TRUST, HalfApplied, RunsPrograms
+from triton_env.backup.clickhouse import schema, statements
 from triton_env.backup.clickhouse.dump import INDEX
 from triton_env.backup.clickhouse.http import Http, ServerError, literal, quoted
 from triton_env.backup.steps import Meter
 from triton_env.errors import RestoreFailed
+from triton_env.printable import one_line
 from triton_env.services import ClickHouse, Service
 
 _LOADING = {
@@ -23,6 +24,8 @@ _LOADING = {
     "max_partitions_per_insert_block": "0",
     "max_execution_time": "0",
 }
+_SHOWN = 6
+"""How many things are named in a message."""
 _RENAMING = {"check_table_dependencies": "0", "check_referential_table_dependencies": "0"}
 _KINDS_OF_TYPES = """
 SELECT name FROM system.settings
@@ -46,7 +49,8 @@ class ClickHouseRestorer:
         self._service = service
         self._archive = archive
         self._meter = meter
-        self._index: dict[str, Any] = archive.read_json(INDEX)
+        self._form = archive.read_index(INDEX, statements.Index)
+        self._index: dict[str, Any] = self._form.model_dump()
         self._mark = PREFIX + token_hex(4)
         self._made: list[str] = []
         self._new_functions: list[str] = []
@@ -70,6 +74,7 @@ class ClickHouseRestorer:
         }
 
     def check(self) -> None:
+        self._check_statements()
         for entry in self._objects_there:
             if entry["database"] in self._in_place:
                 engine = self._there[entry["database"]]["engine"]
@@ -80,6 +85,36 @@ class ClickHouseRestorer:
                     cause=f"it holds {entry['name']}",
                     hint=f"move it, or: DROP TABLE {quoted(entry['database'], entry['name'])}",
                 )
+
+    def _check_statements(self) -> None:
+        """See that all statements are what they claim, and that what they make stays within the server.
+
+        Raises:
+            RestoreFailed: one does not; it is named.
+        """
+        names = {database.name for database in self._form.databases}
+        found = []
+        try:
+            for function in self._form.functions:
+                statements.check_function(function)
+            for entry in self._form.objects:
+                statements.check_entry(entry)
+                if entry.database not in names:
+                    raise statements.NotAllowed(f"{entry.database}.{entry.name} is in none of its databases")
+                if words := statements.outside(entry):
+                    found.append(f"{entry.database}.{entry.name} ({words})")
+            if taken := sorted(names & set(schema.SYSTEM)):
+                raise statements.NotAllowed(f"the database {taken[0]} is the server's own")
+        except statements.NotAllowed as error:
+            raise self._archive.refused(str(error)) from error
+        if found and not self._archive.trusted:
+            more = f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
+            raise RestoreFailed(
+                "The backup holds ClickHouse objects that read files, run programs, or connect to other servers: "
+                f"{', '.join(map(one_line, found[:_SHOWN]))}{more}.",
+                where=str(self._archive.path),
+                hint=TRUST,
+            )
 
     def present(self) -> list[str]:
         filled = {entry["database"] for entry in self._objects_there}
@@ -150,7 +185,7 @@ class ClickHouseRestorer:
         name = f"{entry['database']}.{entry['name']}"
         try:
             http.run(schema.create(entry, database), self._types)
-            if "member" in entry:
+            if entry["member"]:
                 self._meter.begin(f"table {name}")
                 columns = ", ".join(map(quoted, entry["columns"]))
                 statement = f"INSERT INTO {quoted(database, entry['name'])} ({columns}) FORMAT Native"

@@ -2,25 +2,32 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from secrets import token_hex
 from typing import Any
 
 import psycopg
 from psycopg import errors, sql
 
-from triton_env.backup.archive import Archive
-from triton_env.backup.base import PREFIX, HalfApplied, RunsPrograms
-from triton_env.backup.postgres import catalog
+from triton_env.backup.archive import CHUNK, Archive
+from triton_env.backup.base import PREFIX, TRUST, HalfApplied, RunsPrograms
+from triton_env.backup.postgres import catalog, loading
 from triton_env.backup.postgres.dump import INDEX
+from triton_env.backup.postgres.index import Index
+from triton_env.backup.postgres.statements import NotAllowed
+from triton_env.backup.postgres.toc import NotAnArchive
 from triton_env.backup.postgres.tools import pg_restore
 from triton_env.backup.programs import ProgramFailed, feed
 from triton_env.backup.steps import Meter
 from triton_env.errors import RestoreFailed
+from triton_env.printable import one_line
 from triton_env.services import Postgres, Service
 
 _SWAP_TRIES = 20
 """How often to take databases away from clients that connect again at once."""
 
+_SHOWN = 6
+"""How many things are named in a message."""
 _ALWAYS_THERE = "postgres"
 _MAINTENANCE = "template1"
 """The database to be connected to while all others are renamed; new ones are copies of template0."""
@@ -54,7 +61,8 @@ class PostgresRestorer:
         self._program = program
         self._archive = archive
         self._meter = meter
-        self._index: dict[str, Any] = archive.read_json(INDEX)
+        self._form = archive.read_index(INDEX, Index)
+        self._index: dict[str, Any] = self._form.model_dump()
         self._mark = PREFIX + token_hex(4)
         # By the name in the end.
         self._staged = {
@@ -67,6 +75,7 @@ class PostgresRestorer:
         with self._admin() as connection:
             version = connection.info.server_version
             known = {name for (name,) in connection.execute("select name from pg_available_extensions").fetchall()}
+            supers = connection.execute("select rolname from pg_roles where rolsuper").fetchall()
         if version // 10000 < self._index["version"] // 10000:
             raise RestoreFailed(
                 f"The backup is of PostgreSQL {self._index['version'] // 10000}, and the server is older: "
@@ -81,6 +90,52 @@ class PostgresRestorer:
                     where=f"{self._service.host}:{self._service.port}",
                     hint="restore to a server that has them, for example another POSTGRES_IMAGE",
                 )
+        if not self._archive.trusted:
+            self._check_code(version, frozenset(name for (name,) in supers))
+
+    def _check_code(self, version: int, supers: frozenset[str]) -> None:
+        """See that nothing in the backup runs with the rights of a superuser, or lets somebody have them.
+
+        Raises:
+            RestoreFailed: something does; it is named.
+        """
+        found = self._form.reaching_the_machine(version, supers)
+        for database in self._index["databases"]:
+            with self._archive.member(database["member"]) as stream, self._explained(database):
+                words = loading.reserved(loading.contents(stream, database["encoding"]))
+            found += [f"{each} in the database {database['name']}" for each in words]
+        if found:
+            more = f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
+            raise RestoreFailed(
+                "The backup holds what only a superuser of PostgreSQL may make, and what may run any program: "
+                f"{', '.join(map(one_line, found[:_SHOWN]))}{more}.",
+                where=str(self._archive.path),
+                hint=TRUST,
+            )
+        for role in self._index["roles"]:
+            if role["name"] == self._form.user and role["name"] not in supers and role["superuser"]:
+                role |= {"superuser": False, "createrole": False, "replication": False}
+                self._meter.note(
+                    f"{role['name']}, the user of the environment that was saved, is not a superuser in this one"
+                )
+
+    @contextmanager
+    def _explained(self, database: dict[str, Any]) -> Iterator[None]:
+        """What is wrong with the archive of a database, in our words."""
+        where = f"pg_restore at {self._service.host}:{self._service.port}"
+        what = f"The PostgreSQL database {database['name']} could not be restored."
+        try:
+            yield
+        except ProgramFailed as error:
+            denied = not self._archive.trusted and "permission denied" in str(error)
+            denied = denied or "must be superuser" in str(error)
+            raise RestoreFailed(what, where=where, cause=str(error), hint=TRUST if denied else "") from error
+        except NotAllowed as error:
+            raise RestoreFailed(
+                what, where=where, cause=f"pg_dump does not write such a statement: {error}", hint=TRUST
+            ) from error
+        except NotAnArchive as error:
+            raise RestoreFailed(what, where=where, cause=f"not an archive of pg_dump: {error}") from error
 
     def present(self) -> list[str]:
         found = []
@@ -156,15 +211,19 @@ class PostgresRestorer:
         self._meter.begin(f"database {database['name']}")
         self._made.add(name)
         self._create(connection, database, name)
-        with self._archive.member(database["member"]) as stream:
-            try:
-                feed(pg_restore(self._service, self._program, name, self._mark), stream, self._meter.count)
-            except ProgramFailed as error:
-                raise RestoreFailed(
-                    f"The PostgreSQL database {database['name']} could not be restored.",
-                    where=f"pg_restore at {self._service.host}:{self._service.port}",
-                    cause=str(error),
-                ) from error
+        with self._archive.member(database["member"]) as stream, self._explained(database):
+            if self._archive.trusted:
+                pieces = iter(partial(stream.read, CHUNK), b"")
+                feed(pg_restore(self._service, self._program, name, self._mark), pieces, self._meter.count)
+            else:
+                supers = {role.name for role in self._form.roles if role.superuser}
+                loader = loading.Loader(self._service, self._program, connection, self._mark, supers)
+                # Where it fails, what it owns is dropped with the database before it.
+                self._new_roles.append(loader.role)
+                loader.begin()
+                loader.load(stream, name, database["encoding"], self._meter.count)
+                loader.end()
+                self._new_roles.remove(loader.role)
         if database["public_may_create"]:
             # Before 15 that is the default, and pg_dump says nothing about defaults.
             with self._service.connect(dbname=name, autocommit=True) as inside:

@@ -19,9 +19,25 @@ def pg_dump(service: Postgres, program: RunsPrograms, database: str, label: str)
     )
 
 
-def pg_restore(service: Postgres, program: RunsPrograms, database: str, label: str) -> Program:
-    """Reads an archive from standard input into `database`, whose name is one of ours."""
-    return program(("pg_restore", *_COMMON, "--exit-on-error", f"--dbname={database}"), _environment(service, label))
+def pg_restore(
+    service: Postgres, program: RunsPrograms, database: str, label: str, role: tuple[str, str] | None = None
+) -> Program:
+    """Reads an archive from standard input into `database`, whose name is one of ours.
+
+    Args:
+        service: the server.
+        program: runs it beside the server.
+        database: where to.
+        label: names its connections.
+        role: who loads, with a password, and owns everything then; by default the superuser, with the owners and
+            privileges that are in the archive.
+    """
+    environment = _environment(service, label)
+    plain: tuple[str, ...] = ()
+    if role is not None:
+        environment |= dict(zip(("PGUSER", "PGPASSWORD"), role, strict=True))
+        plain = ("--no-owner", "--no-privileges")
+    return program(("pg_restore", *_COMMON, "--exit-on-error", *plain, f"--dbname={database}"), environment)
 
 
 def _environment(service: Postgres, label: str) -> dict[str, str]:
