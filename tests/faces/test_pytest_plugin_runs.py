@@ -189,7 +189,7 @@ def test_variables_that_are_changed_on_purpose_are_nobodys_mistake(application: 
 
         # Another driver, and options of it, lead to the same database.
         os.environ["DATABASE_URL"] = os.environ["DATABASE_URL"].replace("://", "+psycopg://") + "?sslmode=disable"
-        os.environ["AWS_REGION"] = "eu-central-1"
+        os.environ["AWS_DEFAULT_REGION"] = "eu-central-1"
 
         @pytest.fixture(scope="module", autouse=True)
         def cache():
@@ -340,22 +340,45 @@ def test_nothing_starts_where_no_test_runs(project: Runs, arguments: tuple[str, 
 def test_runs_share_a_warm_environment(project: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
     # Longer than the second run takes to come.
     monkeypatch.setenv("TRITON_LINGER", "250")
-    project.ini("triton_services = postgres redis")
+    project.ini("triton_services = postgres redis", "triton_template = fills:fill", "pythonpath = .")
     project.pytester.makepyfile(
-        """
+        fills="""
+        from pathlib import Path
+
+        def fill(namespace):
+            with namespace.postgres.connect() as connection:
+                for path in sorted(Path("migrations").iterdir()):
+                    connection.execute(path.read_text())
+            with open("built", "a") as file:
+                print("built", file=file)
+        """,
+        test_both="""
+        from pathlib import Path
+
         def test_redis(triton_redis):
             assert triton_redis.client().incr("key") == 1
 
         def test_postgres(triton_postgres):
             with triton_postgres.connect() as connection:
-                connection.execute("create table things ()")
-        """
+                for path in Path("migrations").iterdir():
+                    connection.execute(f"select * from {path.stem}")
+        """,
     )
-    found = set()
-    # Whichever tests are selected.
-    for arguments in (("--triton-reuse", "-k", "redis"), ("-n1", "-o", "triton_reuse=true", "-k", "postgres")):
+    migrations = project.pytester.mkdir("migrations")
+    (migrations / "one.sql").write_text("create table one ()")
+
+    def run(*arguments: str, built: int) -> None:
         project.pytester.runpytest_subprocess(*arguments, timeout=RUN_TIMEOUT).assert_outcomes(passed=1)
-        found |= {path.name for path in (project.base / "state" / "shared").glob("*-*")}
+        assert (project.pytester.path / "built").read_text().count("built") == built
+        found.update(path.name for path in (project.base / "state" / "shared").glob("*-*"))
+
+    found: set[str] = set()
+    # Whichever tests are selected. A template is built again when it is asked for, or when a migration comes.
+    run("--triton-reuse", "-k", "redis", built=1)
+    run("-n1", "-o", "triton_reuse=true", "-k", "postgres", built=1)
+    (migrations / "two.sql").write_text("create table two ()")
+    run("--triton-reuse", "-k", "postgres", built=2)
+    run("--triton-reuse", "-k", "postgres", "--triton-rebuild", "-n1", built=3)
     assert len(found) == 1
     (keeper,) = (project.base / "state" / "shared").glob("*/alive")
     os.kill(int(keeper.read_text("utf-8")), signal.SIGTERM)

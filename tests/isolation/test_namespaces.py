@@ -73,7 +73,7 @@ def test_services_that_cannot_be(small: TritonEnvironment) -> None:
 def test_templates_that_cannot_be(small: TritonEnvironment, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="neither a snapshot nor a folder 'absent'"):
         small.namespace(template="absent")
-    with pytest.raises(UsageError, match="no folder"):
+    with pytest.raises(UsageError, match="not a folder"):
         small.namespace(template=tmp_path / "absent")
     with pytest.raises(UsageError, match="nothing in the template's folder"):
         small.namespace(template=tmp_path)

@@ -7,16 +7,19 @@ import shlex
 import subprocess
 import textwrap
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from triton_env.errors import SnapshotFailed, TemplateFailed, TritonError, UsageError
 from triton_env.isolation.base import TEMPLATE, Space
 from triton_env.isolation.folder import Finished
 from triton_env.isolation.namespace import Namespace
+from triton_env.isolation.reads import Reads, Variant, Variants, read_variants, recorded, write_variants
+from triton_env.isolation.sources import Scope
 from triton_env.isolation.spaces import Spaces
 from triton_env.isolation.template import Template
 
-_FORMAT = 1
+_FORMAT = 2
 """Goes up when templates are built in another way than before."""
 _UNUSED_FOR = 7 * 24 * 3600
 """Seconds after which a template goes that no process has begun to use."""
@@ -26,12 +29,20 @@ _LINES, _WIDTH = 3, 100
 """How much of a cause is shown in a message."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """Where a template is, and what its build read."""
+
+    space: Space
+    reads: Reads
+
+
 class Templates:
     """The templates of an environment, as one process sees them."""
 
     def __init__(self, spaces: Spaces) -> None:
         self._spaces = spaces
-        self._known: dict[str, Space] = {}
+        self._known: dict[str, _Known] = {}
 
     def space(self, template: Template) -> Space:
         """Where the template is. It is built where it is not there yet; who comes meanwhile waits.
@@ -39,34 +50,44 @@ class Templates:
         Raises:
             TemplateFailed: it could not be built. Nothing of it is left.
         """
-        content = template.digest()
-        if content in self._known:
-            return self._known[content]
+        content = f"{template.digest()} {template._token}"
+        if (known := self._known.get(content)) and (reads := known.reads.renewed(template.root)):
+            self._known[content] = replace(known, reads=reads)
+            return known.space
+        key = self._digest(template.digest())
+        with self._spaces.folder.making(key):
+            found = self._found(key, template) or self._build(template, key)
+        self._known[content] = found
+        return found.space
+
+    def _found(self, key: str, template: Template) -> "_Known | None":
+        """The one whose build read what is there today, and that the servers still have."""
         folder = self._spaces.folder
-        digest = self._digest(content)
-        with folder.making(digest):
-            finished = folder.template(digest)
-            if finished and self._spaces.is_there(finished):
-                space = finished.space
-                folder.use_template(digest)
-            else:
-                if finished:  # the record of what the servers have lost
-                    folder.forget_template(digest)
-                space = self._build(template, digest)
-        self._known[content] = space
-        return space
+        for variant in read_variants(folder.variants_path(key)).known:
+            if template._token not in ("", variant.token) or (reads := variant.reads.renewed(template.root)) is None:
+                continue
+            with folder.making(variant.digest):
+                if (finished := folder.template(variant.digest)) is None:
+                    continue
+                if self._spaces.is_there(finished):
+                    folder.use_template(variant.digest)
+                    return _Known(finished.space, reads)
+                self._remove(variant.digest, finished)  # what is left of what the servers have lost
+        return None
 
     def expire(self) -> None:
         """Remove those that nobody has used for a while, on servers that nobody removes."""
         folder = self._spaces.folder
         for digest in folder.unused_templates(_UNUSED_FOR):
             with folder.making(digest):
-                finished = folder.unused_templates(_UNUSED_FOR).get(digest)
-                held = folder.take(finished.space.id, finished.services) if finished else None
-                if finished is None or held is None:
-                    continue
-                folder.forget_template(digest)
-                self._spaces.remove(finished.space, finished.services, held)
+                if finished := folder.unused_templates(_UNUSED_FOR).get(digest):
+                    self._remove(digest, finished)
+
+    def _remove(self, digest: str, finished: Finished) -> None:
+        folder = self._spaces.folder
+        if held := folder.take(finished.space.id, finished.services):
+            folder.forget_template(digest)
+            self._spaces.remove(finished.space, finished.services, held)
 
     def _digest(self, content: str) -> str:
         settings = self._spaces.environment.settings
@@ -79,12 +100,15 @@ class Templates:
         }
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:_SHORT]
 
-    def _build(self, template: Template, digest: str) -> Space:
+    def _build(self, template: Template, key: str) -> "_Known":
         spaces, services = self._spaces, self._spaces.services
+        path = spaces.folder.variants_path(key)
+        variants, before = read_variants(path), template.digest()
+        digest = hashlib.sha256(f"{key} {variants.count}".encode()).hexdigest()[:_SHORT]
         space, held = spaces.make(TEMPLATE + digest, services, None)
         namespace = Namespace(_Builder(spaces), space, spaces.bound(space, services), None, held)
         try:
-            self._fill(template, namespace)
+            reads = self._fill(template, namespace)
             try:
                 spaces.freeze(space, services)
             except SnapshotFailed as error:
@@ -102,17 +126,23 @@ class Templates:
                 error.add_note(f"What was made of it could not be removed: {another}")
             raise
         held.release(remove=True)
-        return space
+        # Not for others where it changed while it was built: it is built anew when it is asked for again.
+        is_certain = reads.is_certain and template.digest() == before
+        there = [each for each in variants.known if spaces.folder.template(each.digest)]
+        new = [Variant(digest, template._token, reads)] if is_certain else []
+        write_variants(path, Variants(variants.count + 1, (*new, *there)))
+        return _Known(space, reads)
 
-    def _fill(self, template: Template, namespace: Namespace) -> None:
+    def _fill(self, template: Template, namespace: Namespace) -> Reads:
         from triton_env.isolation.loading import load
 
         if isinstance(template.build, Path):
             load(template.build, namespace)
-            return
+            return Reads()
         build: Callable[[Namespace], object] = template.build
         try:
-            build(namespace)
+            with recorded() as recording:
+                build(namespace)
         except TritonError:
             raise
         except (Exception, SystemExit) as error:  # command lines that are called as functions end by SystemExit
@@ -123,6 +153,8 @@ class Templates:
                 log_tail=_output(error),
                 hint="its traceback is above this one",
             ) from error
+        scope = Scope(template.root, (self._spaces.folder.path.parent,))
+        return recording.finished(scope, template._source, programs=not template.inputs)
 
 
 def _cause(error: BaseException) -> str:

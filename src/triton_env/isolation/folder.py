@@ -10,6 +10,7 @@ All of it is files in a folder that is its user's alone:
 - `slots/NUMBER`: a logical database of Redis that is taken: a symbolic link to the space's id, which appears with its
   content, and for one only.
 - `templates/DIGEST.json`, `snapshots/NAME.json`: spaces that are finished, and belong to no process.
+- `templates/KEY.variants`: what the builds of some of these have read.
 """
 
 import json
@@ -197,6 +198,10 @@ class Folder:
     def template(self, digest: str) -> Finished | None:
         """The template of that digest, if it is finished."""
         return _read_finished(self._templates / f"{digest}.json")
+
+    def variants_path(self, key: str) -> Path:
+        """The file about the templates that differ in nothing but what their builds have read."""
+        return self._templates / f"{key}.variants"
 
     def use_template(self, digest: str) -> None:
         """Note that it is in use these days."""

@@ -5,12 +5,14 @@ import hashlib
 import inspect
 import os
 from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
+from secrets import token_hex
 from types import CodeType
 from typing import TYPE_CHECKING, Any
 
 from triton_env.errors import UsageError
-from triton_env.isolation.files import files_in, read
+from triton_env.isolation.files import files_in, project_root, read, shown
 
 if TYPE_CHECKING:
     from triton_env.isolation.namespace import Namespace
@@ -31,14 +33,18 @@ class Template:
     (0,)
 
     It is built anew where its digest is another: that of the function's code and the file that it is in, or of the
-    folder's files; of `inputs` and `version`; of the servers' versions and the roles.
+    folder's files; of `inputs` and `version`; of the servers' versions and the roles. And where something has changed
+    that the function read: files, folders, and modules of the project, such as migrations.
 
     Args:
         build: fills the namespace that it is called with, or a folder: `postgres/*.sql`, `clickhouse/*.sql`, both in
-            the order of their names, and `s3/**`, the objects of the bucket. A folder with SQL files and none of
-            these is PostgreSQL's.
-        inputs: files and folders whose content `build` depends on.
+            natural order, and `s3/**`, the objects of the bucket. A folder with SQL files and none of these is
+            PostgreSQL's.
+        inputs: files and folders that `build` has other programs read; relative to the root of the project, the
+            nearest folder with a pyproject.toml, pytest.ini, setup.cfg, tox.ini, setup.py or .git. Without them all
+            files count that are below the folders in which it starts programs.
         version: anything else that it depends on.
+        rebuild: whether what was built before this object was made is not used.
 
     Raises:
         UsageError: `build` is neither, or something of it is not there.
@@ -46,6 +52,8 @@ class Template:
 
     inputs: tuple[Path, ...]
     version: str
+    _token: str
+    """What it was built with, where what others have built is not to be used; else empty."""
 
     def __init__(
         self,
@@ -53,12 +61,13 @@ class Template:
         *,
         inputs: Sequence[Path | str] = (),
         version: str = "",
+        rebuild: bool = False,
     ) -> None:
         if isinstance(build, (str, Path)):
             folder = Path(build).resolve()
             if not folder.is_dir():
                 raise UsageError(
-                    "The template is no folder.",
+                    "The template is not a folder.",
                     where=str(build),
                     hint="name a folder with postgres/*.sql, clickhouse/*.sql or s3/, or give a function",
                 )
@@ -69,17 +78,34 @@ class Template:
             raise UsageError(f"A template is a function or a folder, not {build!r}.")
         if isinstance(inputs, (str, Path)):
             inputs = [inputs]
-        self.inputs = tuple(Path(each).resolve() for each in inputs)
+        self.inputs = tuple((self.root / each).resolve() for each in inputs)
         for path in self.inputs:
             if not path.exists():
-                raise UsageError("An input of the template does not exist.", where=str(path))
+                raise UsageError(
+                    "An input of the template does not exist.",
+                    where=shown(path),
+                    hint=f"relative paths begin at the root of the project: {shown(self.root)}",
+                )
         self.version = version
+        self._token = token_hex(8) if rebuild else ""
         self._known: tuple[object, str] = (None, "")
 
     @property
     def build(self) -> "Callable[[Namespace], object] | Path":
         """The function, or the folder."""
         return self._build
+
+    @cached_property
+    def _source(self) -> Path | None:
+        """The file that the function is in, if there is one."""
+        return None if isinstance(self._build, Path) else _source_of(self._build)
+
+    @cached_property
+    def root(self) -> Path:
+        """The root of the project that the function or folder belongs to; else the folder of its file."""
+        folder = self._source.parent if self._source else Path.cwd()
+        start = self._build if isinstance(self._build, Path) else folder
+        return project_root(start) or start
 
     @property
     def title(self) -> str:
@@ -123,9 +149,7 @@ def _described(build: Any) -> Iterator[str]:
         yield from _described(build.func)
         yield from _plain([*build.args, *(each for item in sorted(build.keywords.items()) for each in item)])
         return
-    function = inspect.unwrap(getattr(build, "__func__", build))
-    if not hasattr(function, "__code__"):
-        function = getattr(type(function), "__call__", function)  # noqa: B004 - its code is wanted, not whether it has one
+    function = _function_of(build)
     yield f"{getattr(function, '__module__', '')}.{getattr(function, '__qualname__', '')}"
     code = getattr(function, "__code__", None)
     if code is None:
@@ -133,10 +157,27 @@ def _described(build: Any) -> Iterator[str]:
     yield from _code(code)
     yield from _plain(function.__defaults__ or ())
     yield from _plain([cell.cell_contents for cell in function.__closure__ or () if _is_filled(cell)])
+    if source := _source_of(build):
+        yield source.read_text("utf-8", errors="replace")
+
+
+def _function_of(build: Any) -> Any:
+    """The function with the code of a callable."""
+    if isinstance(build, functools.partial):
+        return _function_of(build.func)
+    function = inspect.unwrap(getattr(build, "__func__", build))
+    if not hasattr(function, "__code__"):
+        function = getattr(type(function), "__call__", function)  # noqa: B004 - its code is wanted, not whether it has one
+    return function
+
+
+def _source_of(build: Any) -> Path | None:
+    """The file that a callable's code is in; None where it was typed in, or is in an archive."""
     try:
-        yield Path(inspect.getsourcefile(function) or "").read_text("utf-8", errors="replace")
-    except (OSError, TypeError):  # typed in, or in an archive
-        return
+        path = Path(inspect.getsourcefile(_function_of(build)) or "").absolute()
+    except TypeError:
+        return None
+    return path if path.is_file() else None
 
 
 def _code(code: CodeType) -> Iterator[str]:

@@ -13,6 +13,7 @@ from triton_env.pytesting.options import SERVICES, Options
 if TYPE_CHECKING:
     from triton_env.environment import TritonEnvironment
     from triton_env.isolation.namespace import Namespace
+    from triton_env.isolation.template import Template
 
 
 class Environments:
@@ -30,6 +31,9 @@ class Environments:
         self._options = options
         # Whatever is kept has to outlive this process, so somebody else has to hold its environment.
         self._shared_by = shared_by or (f"kept-{token_hex(4)}" if options.keep else "")
+        # The same in all processes of the run: each template is built anew once.
+        self._token = (shared_by or token_hex(8)) if options.rebuild else ""
+        self._templates: list[tuple[object, Template]] = []
         self._quiet = quiet
         self._failures: dict[frozenset[str], Exception] = {}
         self.running: list[TritonEnvironment] = []
@@ -59,7 +63,7 @@ class Environments:
         environment = self.of(services)
         names = tuple(name for name in SERVICES if name in services)
         with self._importable():
-            return environment.namespace(template=_loaded(template), services=names)
+            return environment.namespace(template=self._to_build(_loaded(template)), services=names)
 
     def stop(self) -> None:
         """Stop what was started. May be called again."""
@@ -90,6 +94,20 @@ class Environments:
         )
         with self._uncaptured():
             return environment.start()
+
+    def _to_build(self, template: Any) -> Any:
+        """The template, or one that is built anew in this run."""
+        if not self._token or template is None:
+            return template
+        from triton_env.isolation.template import Template
+
+        # Not a mapping: a callable need not be hashable.
+        made = next((made for known, made in self._templates if known is template), None)
+        if made is None:
+            made = template if isinstance(template, Template) else Template(template)
+            made._token = self._token
+            self._templates.append((template, made))
+        return made
 
     @contextmanager
     def _uncaptured(self) -> Iterator[None]:

@@ -36,6 +36,7 @@ class Options:
         export_env: whether the connection variables are there before conftest files are loaded.
         reuse: whether the environment is shared with other processes.
         keep: whether the namespaces of failed tests are kept.
+        rebuild: whether templates of earlier runs are not used.
     """
 
     services: tuple[str, ...]
@@ -45,6 +46,7 @@ class Options:
     export_env: bool
     reuse: bool
     keep: bool
+    rebuild: bool
 
     @classmethod
     def of(cls, config: pytest.Config, line: Namespace | None = None) -> "Options":
@@ -72,6 +74,7 @@ class Options:
             export_env=bool(line.triton_export_env or config.getini("triton_export_env")),
             reuse=bool(line.triton_reuse or config.getini("triton_reuse")),
             keep=bool(line.triton_keep),
+            rebuild=bool(line.triton_rebuild),
         )
 
 
@@ -103,6 +106,11 @@ def add_options(parser: pytest.Parser) -> None:
         "--triton-keep",
         action="store_true",
         help="Keep the namespaces of failed tests, and tell how to get in and how to remove them.",
+    )
+    group.addoption(
+        "--triton-rebuild",
+        action="store_true",
+        help="Build templates anew, whatever earlier runs have built in an environment that goes on.",
     )
     parser.addini("triton_services", f"What triton and triton_env stand for: any of {every}.", "args", [])
     parser.addini("triton_runtime", f"Where the services run: {' '.join(RUNTIMES)}.", "string", "")

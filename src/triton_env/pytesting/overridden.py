@@ -9,7 +9,7 @@ from triton_env.errors import UsageError
 from triton_env.pytesting.state import State
 from triton_env.settings import process_environment
 
-_HARMLESS = ("AWS_REGION", "AWS_DEFAULT_REGION")
+_HARMLESS = ("AWS_DEFAULT_REGION",)
 """Any value of these leads to the same server."""
 _SECRET = ("PASSWORD", "SECRET", "KEY", "TOKEN")
 _HERE = ("localhost", "127.0.0.1", "::1")
