@@ -329,6 +329,14 @@ def remove_unused(path: Path) -> bool:
     return True
 
 
+def taken_numbers(path: Path) -> frozenset[int]:
+    """The logical databases of Redis that are taken in an environment's folder, which may not exist."""
+    try:
+        return frozenset(int(name) for name in os.listdir(path / "slots"))
+    except FileNotFoundError:
+        return frozenset()
+
+
 def read_lease(path: Path) -> Lease:
     """What a space's file says; that no service has anything of it, where it cannot be read."""
     try:

@@ -10,13 +10,12 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 from triton_env.isolation.base import SNAPSHOT, Isolation, Space
+from triton_env.isolation.ours import OWN_NUMBERS
 from triton_env.services import Redis
 
 Connection = Any
 """`redis.connection.Connection`, whose methods say nothing about types."""
 
-_OWN = range(16)
-"""The logical databases of the environment itself, where the server has more: those that a Redis has by default."""
 _BATCH = 500
 """Keys that are copied in one exchange."""
 _TIMEOUT = 60
@@ -99,7 +98,7 @@ class RedisIsolation(Isolation[Redis]):
         if not self._databases:
             with self._exchange() as exchange:
                 self._databases = int(exchange.call("CONFIG", "GET", "databases")[1])
-        return _OWN if self._databases > len(_OWN) else range(1)
+        return OWN_NUMBERS if self._databases > len(OWN_NUMBERS) else range(1)
 
     def _numbers_of(self, space: Space) -> range:
         if space.is_own:

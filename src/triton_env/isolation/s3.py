@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, Final
 from triton_env.backup.s3 import configuration
 from triton_env.backup.s3.dump import THREADS
 from triton_env.errors import InvalidSetting, IsolationFailed
-from triton_env.isolation.base import NAMESPACE, PREFIX, SNAPSHOT, TEMPLATE, Isolation, Space
+from triton_env.isolation import ours
+from triton_env.isolation.base import PREFIX, SNAPSHOT, TEMPLATE, Isolation, Space
 from triton_env.isolation.s3_copy import (
     Admin,
     CopiedBucket,
@@ -31,8 +32,6 @@ _FROZEN: Final = (TEMPLATE, SNAPSHOT)
 _DATES: Final = timedelta(seconds=2)
 """How far apart buckets of the same name must be made so that their dates, in whole seconds, tell one from another."""
 _KIND: Final = re.compile(f"{PREFIX}([a-z]+)_([a-z0-9]|[a-z0-9][a-z0-9_]*[a-z0-9])")
-_KINDS: Final = "|".join(kind.removeprefix(PREFIX).rstrip("_") for kind in (NAMESPACE, TEMPLATE, SNAPSHOT))
-_SUFFIX: Final = re.compile(f"-({_KINDS})-([a-z0-9]+(?:(?:--)+[a-z0-9]+)*)")
 
 
 class S3Isolation(Isolation[S3]):
@@ -106,7 +105,7 @@ class S3Isolation(Isolation[S3]):
             make_bucket(self._clients, self._service.bucket, self._service.region)
 
     def found(self) -> frozenset[str]:
-        return frozenset(self._ids(self._buckets()))
+        return frozenset(ours.space_ids(self._service.bucket, self._buckets()))
 
     def close(self) -> None:
         with self._lock:
@@ -133,17 +132,10 @@ class S3Isolation(Isolation[S3]):
             found = {bucket["Name"]: bucket["CreationDate"] for bucket in answer["Buckets"]}
         return found
 
-    def _ids(self, there: Collection[str]) -> list[str]:
-        """The ids of spaces, by the buckets that the application expects in each of them."""
-        own = self._service.bucket
-        found = (_SUFFIX.fullmatch(name.removeprefix(own)) for name in there if name.startswith(own))
-        return [f"{PREFIX}{each[1]}_{each[2].replace('--', '_')}" for each in found if each]
-
     def _of(self, space: Space, there: Collection[str]) -> list[str]:
         """The buckets of a space. The environment's own are those that are of no other."""
         if space.is_own:
-            others = [names_of(Space(id_, 0)) for id_ in self._ids(there)]
-            return [name for name in there if not any(names.has(name) for names in others)]
+            return ours.without_spaces(self._service.bucket, there)
         names = names_of(space)
         return [name for name in there if names.has(name)]
 
@@ -203,4 +195,4 @@ def names_of(space: Space) -> BucketNames:
             where="S3",
             hint="choose a name that begins and ends with a letter or a digit",
         )
-    return BucketNames(f"-{found[1]}-{found[2].replace('_', '--')}")
+    return ours.bucket_names(space.id)
