@@ -31,6 +31,7 @@ TritonError
 │   └── TemplateFailed          a template could not be built; nothing of it is left
 ├── BackupFailed                a backup was not made; nothing of it is left
 ├── RestoreFailed               a backup cannot be used, or was not restored; the message says what was changed
+│   └── RestoreUnfinished       an earlier restore was broken off, and could not be finished or taken back yet
 ├── QueryFailed                 a server did not do what a cell of a notebook asked of it
 └── CleanupFailed               something of ours may be left behind
 
@@ -267,6 +268,10 @@ class BackupFailed(TritonError):
 
 class RestoreFailed(TritonError):
     """A backup cannot be used, or was not restored; the message says what was changed, if anything was."""
+
+
+class RestoreUnfinished(RestoreFailed):
+    """A restore that was broken off could not be finished or taken back; its journal stays, and the hint says how."""
 
 
 class QueryFailed(TritonError):

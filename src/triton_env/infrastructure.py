@@ -13,6 +13,7 @@ from typing import Any, Self
 from filelock import Timeout
 from pydantic import SecretStr
 
+from triton_env.backup.journal import Place
 from triton_env.errors import CleanupFailed, StartCancelled, TritonError
 from triton_env.leases import Leases
 from triton_env.model import Program
@@ -25,7 +26,7 @@ from triton_env.runtimes.usage import usage_of
 from triton_env.runtimes.volume_content import remove_leftovers
 from triton_env.services import SERVICES, Service
 from triton_env.settings import Settings
-from triton_env.status import ServiceStatus, look_at
+from triton_env.status import ServiceStatus, UnfinishedRestore, look_at, unfinished_restore
 from triton_env.threads import in_thread
 
 _SIZE_TIMEOUT = 2.0
@@ -95,7 +96,28 @@ class Infrastructure:
     def status(self) -> tuple[ServiceStatus, ...]:
         """Look at every service, and ask those that run; see `look_at`. Nothing is changed."""
         containers = self.containers()
-        return look_at(containers, self._running(containers), lambda container: usage_of(self._engine, container.id))
+        statuses = look_at(
+            containers, self._running(containers), lambda container: usage_of(self._engine, container.id)
+        )
+        unfinished = self.unfinished_restore()
+        return tuple(unfinished.seen_in(status) for status in statuses) if unfinished else statuses
+
+    def unfinished_restore(self) -> UnfinishedRestore | None:
+        """The restore into these services that was broken off, or is going on. Nothing is changed."""
+        return unfinished_restore(self._journal)
+
+    def settle_restore(self, say: Callable[[str], None]) -> bool:
+        """Finish the restore that was broken off, or take it back, in those services that run; whether it is done.
+
+        Raises:
+            RestoreUnfinished: a server refused.
+            RestoreFailed: another process restores, or makes a backup.
+        """
+        from triton_env.backup.recovery import settle
+
+        with self._journal.held():
+            settle(self._journal, self.running(), say)
+        return self._journal.read() is None
 
     def in_use(self) -> bool:
         """Whether other processes use the services at present, as far as they are of triton-env."""
@@ -232,6 +254,9 @@ class Infrastructure:
                 tried(f"network {name}", api.remove_network, identity)
             for name in belongings.volumes:
                 tried(f"volume {name}", api.remove_volume, name)
+        if not problems:
+            # What was to be finished or taken back is gone with the data.
+            self._journal.forget(names or tuple(SERVICES))
         if problems:
             raise CleanupFailed(
                 f"Not everything of the project {self.project} could be removed.",
@@ -306,6 +331,10 @@ class Infrastructure:
     def _host(self) -> str:
         with self._engine.translated("tell where this process runs"):
             return self._engine.addresses(self.settings).host
+
+    @cached_property
+    def _journal(self) -> Place:
+        return Place(self.settings, self.project, lasting=True)
 
     @cached_property
     def _leases(self) -> Leases:

@@ -4,11 +4,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from triton_env.errors import RuntimeUnavailable
+from triton_env.backup.journal import Place, command_to_settle, places
+from triton_env.errors import RestoreUnfinished, RuntimeUnavailable, TritonError
 from triton_env.isolation import state
+from triton_env.readiness import check_listening
 from triton_env.registry import Registry, private_folder
 from triton_env.runtimes.choice import quick_problem
 from triton_env.runtimes.embedded import directory
@@ -27,7 +28,7 @@ class Leftover:
     """Something that a dead owner left, or perhaps did.
 
     Attributes:
-        what: container, network, volume, directory, record, shared environment, namespace or namespaces.
+        what: restore, container, network, volume, directory, record, shared environment, namespace or namespaces.
         name: its name or path.
         environment: the environment's id.
         pid: of its owner; None where that is not known.
@@ -76,7 +77,13 @@ def look(settings: Settings, *, kept: bool = False) -> Iterator[Findings]:
     Raises:
         InvalidSetting: the state folder cannot be used.
     """
-    here = (*_directories(), *_records(settings), *_shared(settings), *_namespaces(settings, kept))
+    here = (
+        *_restores(settings),
+        *_directories(),
+        *_records(settings),
+        *_shared(settings),
+        *_namespaces(settings, kept),
+    )
     if problem := quick_problem():
         yield Findings(here, problem)
         return
@@ -119,6 +126,59 @@ def _of_engine(each: "Remains", owner: "Owner | None", stays: bool, remove: Call
         owner.project if owner else "",
         remove,
     )
+
+
+def _restores(settings: Settings) -> Iterator[Leftover]:
+    for place in places(settings):
+        if place.is_held():
+            continue
+        try:
+            entry = place.read()
+        except RestoreUnfinished as error:
+            yield Leftover("restore", str(place.path), place.environment, f"{error.what} {error.cause}", stays=True)
+            continue
+        if entry is None:
+            continue
+        why = entry.summary()
+        remove: Callable[[], str] | None = partial(_problem_of_restore, settings, place)
+        if not place.lasting:
+            if any(_listens(address) for address in entry.addresses.values()):
+                why, remove = f"{why}; the next restore there does it", None
+            else:
+                why, remove = "its servers are gone", partial(_problem_of, place.forget, entry.pending)
+        elif not entry.is_persistent:
+            why, remove = f"{why}; the next environment on these servers does it", None
+        yield Leftover(
+            "restore",
+            entry.mark,
+            place.environment,
+            why,
+            stays=remove is None,
+            pid=entry.pid,
+            _remove=remove or (lambda: ""),
+        )
+
+
+def _problem_of_restore(settings: Settings, place: Place) -> str:
+    """Finish a restore into persistent services, or take it back; why that failed."""
+    from triton_env.infrastructure import Infrastructure
+
+    try:
+        with Infrastructure(settings.updated(triton_project=place.environment)) as services:
+            if services.settle_restore(lambda words: None):
+                return ""
+        return f"not all of its services run; {command_to_settle(place)} starts them and does it"
+    except TritonError as error:
+        return " ".join(f"{error.what} {error.cause}".split())
+
+
+def _listens(address: str) -> bool:
+    host, _, port = address.rpartition(":")
+    try:
+        check_listening(host, int(port))
+    except OSError:
+        return False
+    return True
 
 
 def _directories() -> Iterator[Leftover]:
@@ -174,7 +234,7 @@ def _namespaces(settings: Settings, kept: bool) -> Iterator[Leftover]:
         yield Leftover(what, name, left.environment, why, stays, _remove=remove)
 
 
-def _problem_of(action: Callable[..., object], *arguments: Path) -> str:
+def _problem_of(action: Callable[..., object], *arguments: object) -> str:
     try:
         action(*arguments)
     except FileNotFoundError:  # somebody else was quicker

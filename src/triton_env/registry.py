@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from filelock import FileLock, Timeout
-from platformdirs import user_runtime_path
+from platformdirs import user_runtime_path, user_state_path
 
 from triton_env.errors import InvalidSetting, TritonError, UsageError
 from triton_env.settings import Settings
@@ -141,6 +141,14 @@ def private_folder(settings: Settings, name: str) -> Path:
             raise _unusable(Path("the user's runtime folder"), str(error)) from error
     # Below the folder, not in it: a folder that the user names keeps its own permissions.
     return base / name
+
+
+def lasting_folder(settings: Settings, name: str) -> Path:
+    """The path of a folder for what has to outlive a restart of the machine: below TRITON_STATE_DIR, by default in the
+    user's state folder."""
+    if settings.triton_state_dir:
+        return private_folder(settings, name)
+    return user_state_path("triton-env", appauthor=False) / name
 
 
 def choose(records: tuple[Record, ...], folder: Path, environment: str = "") -> Record:

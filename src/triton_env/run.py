@@ -1,6 +1,7 @@
 """One start of an environment: the services on their way, each in a thread of its own."""
 
 import os
+import sys
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, InvalidStateError, wait
@@ -24,6 +25,7 @@ from triton_env.sharing.reuse import Reuse
 from triton_env.timeline import Phase, Recorder
 
 if TYPE_CHECKING:
+    from triton_env.backup.recovery import Recovery
     from triton_env.runtimes.persistent import PersistentRuntime
     from triton_env.sharing.joining import Joined
 
@@ -97,6 +99,7 @@ class Run:
         self.recorder = Recorder(self._display.show)
         self.runtime: Future[Runtime] = Future()
         self._opener: threading.Thread | None = None
+        self._recovery: Recovery | None = None
         self.services: dict[str, Future[Service]] = {name: Future() for name in self._recipes}
 
     def begin(self) -> None:
@@ -134,6 +137,11 @@ class Run:
         self._persistent_runtime().keep()
         self.end()
 
+    @property
+    def lasting(self) -> bool:
+        """Whether the servers outlive every process that uses them: persistent and external ones."""
+        return self.persistent is not None or self._runtime_name == "external"
+
     def is_shared_with_others(self) -> bool:
         """Whether somebody else uses these services right now: what changes all of them would hit others."""
         return self._joined is not None and self._joined.has_others()
@@ -148,6 +156,7 @@ class Run:
             # Where it could not be opened, `wait` or the first use has said so.
             elif self.runtime.exception() is None:
                 self.runtime.result().stop()
+            self._forget_restore()
         finally:
             if self._joined:
                 # Also where no runtime came of it.
@@ -158,8 +167,15 @@ class Run:
             wait(self.services.values(), timeout=_THREADS_TIMEOUT)
             self._display.close()
 
+    def _forget_restore(self) -> None:
+        """Of servers that have ended, no restore can be finished."""
+        # Without it there was none: no session pays for it.
+        if not (self.lasting or self._joined) and (journal := sys.modules.get("triton_env.backup.journal")):
+            journal.Place(self.settings, self.id, lasting=False).remove()
+
     def _start(self) -> None:
         try:
+            self._recovery = self._unfinished_restore()
             runtime = self._open_runtime()
         except BaseException as error:
             self._give_up(error)
@@ -190,6 +206,19 @@ class Run:
             return open_persistent(self._runtime_name, self.settings, recipes, apply=apply, say=self._display.say)
         return open_runtime(self._runtime_name, self.settings, self.id, recipes, self._display.say)
 
+    def _unfinished_restore(self) -> "Recovery | None":
+        """What is to be done about a restore into these services that was broken off."""
+        if not (self.lasting or self._joined):
+            return None
+        from triton_env.backup.journal import Place
+
+        place = Place(self.settings, self.id, lasting=self.lasting)
+        if not place.path.exists():
+            return None
+        from triton_env.backup.recovery import recovery
+
+        return recovery(place, tuple(self._recipes), self._display.say)
+
     def _persistent_runtime(self) -> "PersistentRuntime":
         return cast("PersistentRuntime", self.runtime.result())
 
@@ -207,19 +236,36 @@ class Run:
         try:
             placement = self.runtime.result().start(
                 self._recipes[name],
-                _Probe(kind, self.settings, creates=self._runtime_name != "external"),
+                _Probe(kind, self.settings, self._see_ready),
                 lambda phase, words: self.recorder.report(name, phase, words),
             )
             service = kind(self.settings, placement)
+            if self._recovery:
+                self._recovery.ready(service)
+                self._see_ready(service)
+            if self.lasting:
+                service.check_data()
             if self.persistent:
                 self._persistent_runtime().note(name, service.server_version())
         except BaseException as error:
+            if self._recovery:
+                self._recovery.failed(name)
             try:
                 self.recorder.report(name, Phase.FAILED, "called off" if isinstance(error, StartCancelled) else "")
             finally:
                 self.services[name].set_exception(error)
         else:
             self.services[name].set_result(service)
+
+    def _see_ready(self, service: Service) -> None:
+        """See that a service is ready. A missing database or bucket is made, unless the servers are somebody else's."""
+        if self._runtime_name != "external":
+            service.ensure_ready()
+        elif self._recovery and self._recovery.concerns(service.name):
+            # What a restore has set aside is there again once that is settled.
+            service.server_version()
+        else:
+            service.check_ready()
 
     def _close_display_with_the_last(self, _: "Future[Service]") -> None:
         if all(future.done() for future in self.services.values()):
@@ -232,13 +278,13 @@ class _Probe:
     Args:
         kind: the service.
         settings: its settings.
-        creates: whether the database or bucket is made where it is missing.
+        see_ready: raises while a service is not ready.
     """
 
-    def __init__(self, kind: type[Service], settings: Settings, *, creates: bool = True) -> None:
+    def __init__(self, kind: type[Service], settings: Settings, see_ready: Callable[[Service], None]) -> None:
         self._kind = kind
         self._settings = settings
-        self._creates = creates
+        self._see_ready = see_ready
         self._service: Service | None = None
         self._steps: list[Callable[[], None]] = []
 
@@ -251,10 +297,7 @@ class _Probe:
         while self._steps:
             self._steps[0]()
             del self._steps[0]
-        if self._creates:
-            self._service.ensure_ready()
-        else:
-            self._service.check_ready()
+        self._see_ready(self._service)
 
 
 def _errors(done: "Iterable[Future[Service]]") -> list[BaseException]:

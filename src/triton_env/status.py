@@ -4,11 +4,12 @@ import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from importlib import import_module
 
-from triton_env.errors import TritonError
+from triton_env.backup.journal import Phase, Place, command_to_settle
+from triton_env.errors import RestoreUnfinished, TritonError
 from triton_env.redaction import redacted
 from triton_env.runtimes.project import ProjectContainer
 from triton_env.runtimes.usage import Usage
@@ -64,6 +65,51 @@ class ServiceStatus:
         return (datetime.now(UTC) - self.container.started).total_seconds()
 
 
+@dataclass(frozen=True, slots=True)
+class UnfinishedRestore:
+    """A restore into persistent services that was broken off, or is going on.
+
+    Attributes:
+        words: what happened, and what the data is.
+        services: those that are not done, by name.
+        goes_on: whether a living process restores.
+        changes_data: whether services may hold something that is neither old nor new, or only some of it.
+        hint: the command that finishes it or takes it back; empty while it goes on.
+    """
+
+    words: str
+    services: tuple[str, ...]
+    goes_on: bool
+    changes_data: bool
+    hint: str
+
+    def seen_in(self, status: ServiceStatus) -> ServiceStatus:
+        """What a look at a service says, with this restore in mind."""
+        is_concerned = status.name in self.services and (self.changes_data or not self.goes_on)
+        return replace(status, problem=self.words) if is_concerned and status.healthy else status
+
+
+def unfinished_restore(place: Place) -> UnfinishedRestore | None:
+    """What the journal of these services says; None where there is no restore."""
+    try:
+        # In this order: one that ends in between has removed its journal.
+        goes_on = place.is_held()
+        entry = place.read()
+    except RestoreUnfinished as error:
+        words = f"{error.what} {error.where}: {error.cause}"
+        return UnfinishedRestore(words, tuple(SERVICES), goes_on=False, changes_data=True, hint=error.hint)
+    if entry is None:
+        return None
+    changes = entry.phase is not Phase.STAGING
+    if goes_on:
+        doing = "data is taking over" if changes else "everything is as it was until all of it is loaded"
+        words = f"process {entry.pid} is restoring {entry.file}: {doing}"
+        return UnfinishedRestore(words, entry.pending, goes_on=True, changes_data=changes, hint="")
+    return UnfinishedRestore(
+        entry.summary(), entry.pending, goes_on=False, changes_data=changes, hint=command_to_settle(place)
+    )
+
+
 def look_at(
     containers: Mapping[str, ProjectContainer],
     services: Mapping[str, Service],
@@ -106,6 +152,7 @@ def _load_clients(services: Mapping[str, Service]) -> None:
 def _asked(service: Service) -> str:
     """Ask a server for its version, as a client; raises whatever its driver raises."""
     version = service.server_version()
+    service.check_data()
     if isinstance(service, S3):
         # Its version comes from a page that says yes before S3 works.
         service.client().head_bucket(Bucket=service.bucket)
@@ -119,6 +166,8 @@ def _answer(answer: "Future[str]", deadline: float, container: ProjectContainer)
     except TimeoutError as error:
         # Drivers raise it as well, with words.
         return "", str(error) or f"it did not answer within {_ANSWER_TIMEOUT:g} s"
+    except RestoreUnfinished as error:
+        return "", f"{error.what} {error.cause}; {error.hint}"
     except Exception as error:  # whatever its driver raises
         secrets = (value for name, value in container.environment.items() if "PASSWORD" in name or "SECRET" in name)
         lines = redacted(str(error), secrets).strip().splitlines()

@@ -1,34 +1,64 @@
 """What saves and what restores one service."""
 
+import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 from triton_env.backup.archive import ArchiveWriter
+from triton_env.backup.journal import Place
 from triton_env.backup.manifest import SavedService
 from triton_env.backup.steps import Meter
+from triton_env.isolation.ours import is_space
 from triton_env.model import Program
 from triton_env.services import Service
 
 RunsPrograms = Callable[[Sequence[str], Mapping[str, str]], Program]
 """`Runtime.program` for one service."""
 
+Note = Callable[[dict[str, Any]], None]
+"""Is given the plan of a service, as it is by now, to be written to the journal."""
+
 PREFIX = "triton_restore_"
 """Begins the names of what a restore makes beside the data that is there. Followed by eight hexadecimal digits."""
+_STAGED = re.compile(f"{PREFIX}[0-9a-f]{{8}}_.*", re.DOTALL)
+
+
+def is_users(database: str) -> bool:
+    """Whether a database is the user's: neither isolation nor a restore made it."""
+    return not _STAGED.fullmatch(database) and not is_space(database)
+
 
 TRUST = "only if you know who made the file: restore FILE --trust-code (trusted=True in Python)"
 """The hint where a backup holds code that would run with the rights of a server."""
 
 
 class Saver(Protocol):
-    """Saves one service: writes members to the archive and says what they hold."""
+    """Saves one service: writes members to the archive and says what they hold. Only what is the user's."""
 
     def __call__(
-        self, service: Service, program: RunsPrograms, archive: ArchiveWriter, meter: Meter
+        self, service: Service, program: RunsPrograms, archive: ArchiveWriter, meter: Meter, place: Place
     ) -> SavedService: ...
 
 
+class Takeover(Protocol):
+    """What a restore does to one service, by its plan alone, so that any process can finish it or take it back.
+
+    All of it may be called again, also where an earlier call was broken off at any point, and changes nothing where
+    there is nothing of this restore.
+    """
+
+    def put_back(self) -> None:
+        """Give the service the data that it had before `Restorer.swap`, which may have been broken off."""
+
+    def discard(self) -> None:
+        """Remove what `Restorer.stage` made, which is not in use."""
+
+    def finish(self) -> None:
+        """Have the service hold what was restored, and remove what it held before."""
+
+
 class Restorer(Protocol):
-    """Restores one service. `check`, `present`, `stage`, `swap`, `discard`, in this order."""
+    """Restores one service. `check`, `present`, `plan`, `stage`, `swap`, in this order."""
 
     def check(self) -> None:
         """See, without a change to anything, that this server can take the backup.
@@ -40,19 +70,14 @@ class Restorer(Protocol):
     def present(self) -> list[str]:
         """What a restore would replace, in words; empty where there is nothing."""
 
+    def plan(self) -> dict[str, Any]:
+        """What `stage` and `swap` will do, as data that JSON can hold."""
+
     def stage(self) -> None:
         """Load as much as can be loaded beside what is there, which stays as it is."""
 
     def swap(self) -> None:
-        """Put what was loaded in the place of what was there. Where this fails, what was there is put back.
+        """Put what was loaded in the place of what was there, which is kept."""
 
-        Raises:
-            HalfApplied: it could not be put back, or not all of it.
-        """
-
-    def discard(self) -> None:
-        """Remove what `stage` made and `swap` did not use. May be called at any time, and again."""
-
-
-class HalfApplied(Exception):
-    """A service holds neither what it held nor what the backup holds; the message says what is where."""
+    def finish(self, note: Note) -> None:
+        """As `Takeover.finish`, by who has the backup."""

@@ -7,19 +7,23 @@ from pathlib import Path
 
 from triton_env import interrupts
 from triton_env._version import __version__
-from triton_env.backup import clickhouse, postgres, redis, s3
+from triton_env.backup import clickhouse, postgres, redis
 from triton_env.backup.archive import Archive, ArchiveWriter
 from triton_env.backup.base import RunsPrograms, Saver
+from triton_env.backup.journal import Place
 from triton_env.backup.manifest import Manifest, SavedService
+from triton_env.backup.recovery import settle
+from triton_env.backup.s3 import dump as s3_dump
 from triton_env.backup.steps import Meter, Report, Step, silent
 from triton_env.environment import TritonEnvironment
 from triton_env.errors import BackupFailed, TritonError
+from triton_env.services import Service
 
 _SAVERS: Mapping[str, Saver] = {
     "postgres": postgres.save,
     "clickhouse": clickhouse.save,
     "redis": redis.save,
-    "s3": s3.save,
+    "s3": s3_dump.save,
 }
 
 
@@ -31,7 +35,9 @@ def create(
     force: bool = False,
     report: Report = silent,
 ) -> Manifest:
-    """Save what the services hold to one file, readable by its owner alone.
+    """Save what of the user's the services hold to one file, readable by its owner alone.
+
+    Namespaces, templates and snapshots are not in it, and may come and go meanwhile.
 
     The file appears when it is complete and was read back. Nothing is left of a backup that fails or is broken off.
 
@@ -47,17 +53,41 @@ def create(
 
     Raises:
         BackupFailed: the file exists or cannot be written, or a service cannot be read.
+        RestoreFailed: another process restores.
+        RestoreUnfinished: a restore that was broken off can neither be finished nor taken back.
         UnknownService, ServiceNotSelected, NotStarted: there is no such running service.
     """
     wanted = {name: env.service(name) for name in services or env.services}
     found = {name: wanted[name] for name in env.services if name in wanted}
-    writer = ArchiveWriter(Path(path), force=force)
+    place = place_of(env)
+    _settle_earlier(env, place, report)
+    with place.held(together=True):
+        return _create(env, found, ArchiveWriter(Path(path), force=force), place, report)
+
+
+def _settle_earlier(env: TritonEnvironment, place: Place, report: Report) -> None:
+    """Finish a restore that was broken off, or take it back: what it left is nothing to be saved.
+
+    Raises:
+        RestoreUnfinished: that could not be done, or not in all services.
+        RestoreFailed: another process restores.
+    """
+    if place.read() is None:
+        return
+    with place.held():
+        running = {name: env.service(name) for name in env.services}
+        settle(place, running, lambda words: report(Step("", words, done=True)))
+
+
+def _create(
+    env: TritonEnvironment, found: Mapping[str, Service], writer: ArchiveWriter, place: Place, report: Report
+) -> Manifest:
     try:
         saved: dict[str, SavedService] = {}
         for name, service in found.items():
             meter = Meter(name, report)
             try:
-                saved[name] = _SAVERS[name](service, programs_of(env, name), writer, meter)
+                saved[name] = _SAVERS[name](service, programs_of(env, name), writer, meter, place)
             except TritonError:
                 raise
             except Exception as error:
@@ -106,6 +136,11 @@ def verify(path: str | Path, *, report: Report = silent) -> Manifest:
         meter.begin("checking")
         archive.check_members(meter.count)
         return archive.manifest
+
+
+def place_of(env: TritonEnvironment) -> Place:
+    """Where the journal of restores into an environment is."""
+    return Place(env.settings, env.id, lasting=env._running().lasting)
 
 
 def programs_of(env: TritonEnvironment, service: str) -> RunsPrograms:

@@ -1,22 +1,31 @@
-"""Restoring backups: first everything is checked, then everything is loaded aside, then one service after another
-takes over what was loaded."""
+"""Restoring backups: first everything is checked, then everything is loaded aside, then all services take over what was
+loaded. A journal says how far that has come, so that whatever comes next can finish it or take it back."""
 
+import hashlib
+import json
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from secrets import token_hex
+from typing import Any
 
 from triton_env import interrupts
 from triton_env.backup.archive import Archive
-from triton_env.backup.base import HalfApplied, Restorer
+from triton_env.backup.base import PREFIX, Restorer
 from triton_env.backup.clickhouse import ClickHouseRestorer
-from triton_env.backup.creation import programs_of
+from triton_env.backup.creation import place_of, programs_of
+from triton_env.backup.journal import Entry, Phase, Place
 from triton_env.backup.manifest import Manifest
 from triton_env.backup.postgres import PostgresRestorer
+from triton_env.backup.recovery import settle
 from triton_env.backup.redis import RedisRestorer
-from triton_env.backup.s3 import S3Restorer
+from triton_env.backup.s3.restore import S3Restorer
 from triton_env.backup.steps import Meter, Report, Step, silent
 from triton_env.environment import TritonEnvironment
-from triton_env.errors import RestoreFailed, TritonError
-from triton_env.services import SERVICES
+from triton_env.errors import RestoreFailed, RestoreUnfinished, TritonError
+from triton_env.services import SERVICES, Service
 
 _RESTORERS: Mapping[str, Callable[..., Restorer]] = {
     "postgres": PostgresRestorer,
@@ -24,6 +33,7 @@ _RESTORERS: Mapping[str, Callable[..., Restorer]] = {
     "redis": RedisRestorer,
     "s3": S3Restorer,
 }
+_NEXT = "the next restore, or the next start of these services (python -m triton_env up)"
 _SHOWN = 6
 """How many things that would be replaced are named."""
 
@@ -37,10 +47,12 @@ def restore(
     trusted: bool = False,
     report: Report = silent,
 ) -> Manifest:
-    """Make services hold what a backup holds, and nothing else.
+    """Make services hold what a backup holds, and nothing else of the user's.
 
     The whole backup is verified before anything is touched, and loaded beside what is there before any service takes
-    over. Then one service after another does; should one fail, the error says which hold what.
+    over. Should anything fail until all have, everything is taken back. However the process ends, what comes next
+    finishes the restore or takes it back: another restore, or a start of these services. Namespaces, templates and
+    snapshots stay as they are.
 
     Args:
         env: a running environment, also of another runtime than the backup's.
@@ -55,7 +67,9 @@ def restore(
         What the backup holds.
 
     Raises:
-        RestoreFailed: the backup cannot be used or not here, something is there, or a service failed.
+        RestoreFailed: the backup cannot be used or not here, something is there, another process restores or makes a
+            backup, or a service failed. Nothing was changed.
+        RestoreUnfinished: it counts and is not finished yet, or an earlier one is neither finished nor taken back.
         UnknownService, ServiceNotSelected, NotStarted: there is no such running service.
     """
     with Archive(Path(path), trusted=trusted) as archive:
@@ -66,25 +80,35 @@ def restore(
         # Also those of which there is none: before anything else is done.
         for name in names:
             env.service(name)
-        run = _Run()
-        try:
-            for name in names:
-                run.do(name, lambda name=name: run.add(name, _restorer(env, name, archive, report)))  # type: ignore[misc]
-            if not replace:
-                _refuse_to_replace(run)
-            for name in names:
-                run.do(name, run.restorers[name].stage)
-            for name in names:
-                run.take_over(name, report)
-        except BaseException as error:
-            if not isinstance(error, Exception) and (words := run.broken_off()):
-                error.add_note(words)
-            if problem := run.discard():
-                error.add_note(problem)
-            raise
-        if problem := run.discard():
-            raise RestoreFailed(f"Everything was restored. {problem}")
+        place = place_of(env)
+        with place.held():
+            _settle_earlier(env, place, archive, report)
+            _Run(env, place, archive, names, report).restore(replace_present=replace)
         return archive.manifest
+
+
+def _settle_earlier(env: TritonEnvironment, place: Place, archive: Archive, report: Report) -> None:
+    """Finish an earlier restore that was broken off, or take it back, before another one begins.
+
+    Raises:
+        RestoreUnfinished: that could not be done, or not in all services.
+    """
+    entry = place.read()
+    if entry is None:
+        return
+    running = {name: env.service(name) for name in env.services}
+    finishers = {}
+    if "s3" in entry.pending and "s3" in running and entry.digest == _digest(archive):
+        s3 = S3Restorer(running["s3"], programs_of(env, "s3"), archive, Meter("s3", report), place, entry.mark)
+        finishers["s3"] = partial(s3.finish, plan=entry.plans["s3"])
+    settle(place, running, lambda words: report(Step("", words, done=True)), finishers)
+    if left := place.read():
+        raise RestoreUnfinished(
+            f"An earlier restore is unfinished in {_titles(left.pending)}, and this one does not have "
+            f"{'it' if len(left.pending) == 1 else 'them'}.",
+            where=f"environment {place.environment}",
+            hint="python -m triton_env up" if place.lasting else "restore in an environment with all its services",
+        )
 
 
 def _names(archive: Archive, services: Sequence[str] | None) -> tuple[str, ...]:
@@ -99,93 +123,123 @@ def _names(archive: Archive, services: Sequence[str] | None) -> tuple[str, ...]:
     return wanted
 
 
-def _restorer(env: TritonEnvironment, name: str, archive: Archive, report: Report) -> Restorer:
-    restorer = _RESTORERS[name](env.service(name), programs_of(env, name), archive, Meter(name, report))
-    restorer.check()
-    return restorer
-
-
-def _refuse_to_replace(run: "_Run") -> None:
-    for name, restorer in run.restorers.items():
-        present: list[str] = []
-        run.do(name, lambda restorer=restorer, present=present: present.extend(restorer.present()))  # type: ignore[misc]
-        if present:
-            shown = ", ".join(present[:_SHOWN])
-            more = f" and {len(present) - _SHOWN} more" if len(present) > _SHOWN else ""
-            raise RestoreFailed(
-                f"{SERVICES[name].title} is not empty, and a restore replaces what is there: {shown}{more}. "
-                "Nothing was changed.",
-                hint="replace it with `restore FILE --yes` (replace=True in Python)",
-            )
-
-
 class _Run:
-    """How far a restore has come, and the words for it."""
+    """One restore: how far it has come, and the words for it."""
 
-    def __init__(self) -> None:
-        self.restorers: dict[str, Restorer] = {}
-        self._applied: list[str] = []
-        self._broken = ""
+    def __init__(
+        self, env: TritonEnvironment, place: Place, archive: Archive, names: Sequence[str], report: Report
+    ) -> None:
+        self._env = env
+        self._place = place
+        self._archive = archive
+        self._report = report
+        # The one that decides takes over last.
+        self._names = sorted(names, key=lambda name: name == "postgres")
+        self._mark = PREFIX + token_hex(4)
+        self._restorers: dict[str, Restorer] = {}
 
-    def add(self, name: str, restorer: Restorer) -> None:
-        self.restorers[name] = restorer
+    def restore(self, *, replace_present: bool) -> None:
+        """Do it, or nothing."""
+        for name in self._names:
+            self._do(name, partial(self._check, name))
+        if not replace_present:
+            self._refuse_to_replace()
+        plans: dict[str, dict[str, Any]] = {}
+        for name in self._names:
+            self._do(name, lambda name=name: plans.update({name: self._restorers[name].plan()}))  # type: ignore[misc]
+        entry = Entry(
+            mark=self._mark,
+            phase=Phase.STAGING,
+            pid=os.getpid(),
+            file=str(self._archive.path),
+            addresses={name: f"{service.host}:{service.port}" for name, service in self._services().items()},
+            plans=plans,
+            pending=tuple(self._names),
+            returned=(),
+            environment=self._place.environment,
+            digest=_digest(self._archive),
+            is_persistent=self._env._running().persistent is not None,
+        )
+        try:
+            self._place.write(entry)
+            for name in self._names:
+                self._do(name, self._restorers[name].stage)
+            self._take_over(entry)
+        except BaseException as error:
+            if not self._after(error):
+                raise
+        self._finish()
 
-    def do(self, name: str, action: Callable[[], object]) -> None:
-        """Do what changes nothing that is there, with errors that say so."""
+    def _check(self, name: str) -> None:
+        programs, meter = programs_of(self._env, name), Meter(name, self._report)
+        restorer = _RESTORERS[name](self._env.service(name), programs, self._archive, meter, self._place, self._mark)
+        self._restorers[name] = restorer
+        restorer.check()
+
+    def _refuse_to_replace(self) -> None:
+        for name, restorer in self._restorers.items():
+            present: list[str] = []
+            self._do(name, lambda restorer=restorer, present=present: present.extend(restorer.present()))  # type: ignore[misc]
+            if present:
+                shown = ", ".join(present[:_SHOWN])
+                more = f" and {len(present) - _SHOWN} more" if len(present) > _SHOWN else ""
+                raise RestoreFailed(
+                    f"{SERVICES[name].title} is not empty, and a restore replaces what is there: {shown}{more}. "
+                    "Nothing was changed.",
+                    hint="replace it with `restore FILE --yes` (replace=True in Python)",
+                )
+
+    def _take_over(self, entry: Entry) -> None:
+        """Let services take over what was loaded. From the end on, the restore counts."""
+        entry = replace(entry, phase=Phase.TAKING_OVER)
+        self._place.write(entry)
+        for name in self._names:
+            if name == "postgres":
+                entry = replace(entry, phase=Phase.COMMITTING)
+                self._place.write(entry)
+            self._do(name, self._restorers[name].swap)
+            if name != "s3":
+                self._report(Step(name, "restored", done=True))
+        self._place.write(replace(entry, phase=Phase.COMMITTED))
+
+    def _after(self, error: BaseException) -> bool:
+        """Take everything back after an error, unless it came too late for that; whether the restore counts."""
+        with interrupts.shielded():
+            try:
+                counts = settle(self._place, self._services(), lambda words: None)
+            except RestoreUnfinished as unfinished:
+                if isinstance(error, Exception):
+                    raise unfinished from error
+                error.add_note(str(unfinished))
+                return False
+        if counts and not isinstance(error, Exception):
+            error.add_note("The restore was complete.")
+            return False
+        return bool(counts)
+
+    def _finish(self) -> None:
+        finishers = {name: restorer.finish for name, restorer in self._restorers.items()}
+        try:
+            settle(self._place, self._services(), lambda words: None, finishers)
+        except BaseException as error:
+            if not isinstance(error, Exception):
+                error.add_note(f"The restored data has taken over, and what is left to do is done by: {_NEXT}")
+            raise
+        if "s3" in self._names:
+            self._report(Step("s3", "restored", done=True))
+
+    def _services(self) -> dict[str, Service]:
+        return {name: self._env.service(name) for name in self._names}
+
+    @staticmethod
+    def _do(name: str, action: Callable[[], object]) -> None:
+        """Do what is taken back where it fails, with errors that say so."""
         try:
             action()
+        except RestoreUnfinished:
+            raise
         except Exception as error:
             raise _failed(name, error, "Nothing was changed: every service holds what it held.") from error
-
-    def take_over(self, name: str, report: Report) -> None:
-        """Let a service take over what was loaded, with errors that say which service holds what."""
-        title = SERVICES[name].title
-        try:
-            self.restorers[name].swap()
-        except HalfApplied as error:
-            raise RestoreFailed(
-                f"{title} was not restored completely. {self._state(name)}",
-                cause=str(error),
-                hint="mend the cause and run the restore again: the backup is whole",
-            ) from error
-        except Exception as error:
-            raise _failed(name, error, f"{title} holds what it held. {self._state(name)}") from error
-        except BaseException:
-            # Whether it holds what it held or what it should hold is not known then.
-            self._broken = name
-            raise
-        self._applied.append(name)
-        report(Step(name, "restored", done=True))
-
-    def broken_off(self) -> str:
-        """What to say where the restore was broken off; empty where nothing was changed."""
-        if not self._applied and not self._broken:
-            return ""
-        within = f" within {SERVICES[self._broken].title}" if self._broken else ""
-        return f"The restore was broken off{within}. {self._state(self._broken)}"
-
-    def discard(self) -> str:
-        """Remove what was loaded and not taken over; nobody may break that off. Returns what went wrong."""
-        problems = []
-        with interrupts.shielded():
-            for name, restorer in self.restorers.items():
-                try:
-                    restorer.discard()
-                except Exception as error:
-                    problems.append(f"{SERVICES[name].title}: {error}")
-        if not problems:
-            return ""
-        return (
-            "What was loaded for the restore could not all be removed again (its names begin with triton_restore_ or "
-            f"triton-restore-): {'; '.join(problems)}"
-        )
-
-    def _state(self, current: str) -> str:
-        untouched = [name for name in self.restorers if name not in self._applied and name != current]
-        words = [f"Restored: {_titles(self._applied) or 'nothing'}."]
-        if untouched:
-            words.append(f"As before: {_titles(untouched)}.")
-        return " ".join(words)
 
 
 def _failed(name: str, error: Exception, state: str) -> RestoreFailed:
@@ -193,6 +247,11 @@ def _failed(name: str, error: Exception, state: str) -> RestoreFailed:
     if isinstance(error, TritonError):
         return RestoreFailed(f"{error.what} {state}", where=error.where, cause=error.cause, hint=error.hint)
     return RestoreFailed(f"{title} could not be restored. {state}", cause=str(error) or type(error).__name__)
+
+
+def _digest(archive: Archive) -> str:
+    """By which a backup is known again: its manifest has the checksums of all that it holds."""
+    return hashlib.sha256(json.dumps(archive.manifest.as_data()).encode()).hexdigest()
 
 
 def _titles(names: Iterable[str]) -> str:

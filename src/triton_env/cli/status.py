@@ -12,7 +12,7 @@ import click
 from triton_env.cli.options import project_option
 from triton_env.cli.persistent import infrastructure
 from triton_env.cli.signals import Interrupted, interruptible
-from triton_env.cli.words import colors_on, stop_printing
+from triton_env.cli.words import colors_on, say_notice, stop_printing
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -37,8 +37,11 @@ def command(project: str | None, as_json: bool, watch: bool) -> int:
     python -m triton_env status
     python -m triton_env status --watch
 
-    The line of --json is {"project", "healthy", "services"}, with the facts about each service by its name. With
-    --watch the table is kept up to date on a terminal; elsewhere there is a new one, or a new line, each time.
+    The line of --json is {"project", "healthy", "services", "restore"}, with the facts about each service by its name.
+    With --watch the table is kept up to date on a terminal; elsewhere there is a new one, or a new line, each time.
+
+    A restore that was broken off makes the services that it is about unhealthy, until `up` has finished it or taken it
+    back; with --json, "restore" says so.
 
     Exit status: 0 if all four services answer, else 1; with --watch 0 after Ctrl-C.
     """
@@ -52,12 +55,16 @@ def command(project: str | None, as_json: bool, watch: bool) -> int:
             return 0
         statuses = services.status()
         _print(services, statuses, as_json)
+        if restore := services.unfinished_restore():
+            say_notice(f"{restore.words}{f'; do it with: {restore.hint}' if restore.hint else ''}.")
     return 0 if all(status.healthy for status in statuses) else 1
 
 
 def _print(services: "Infrastructure", statuses: "Sequence[ServiceStatus]", as_json: bool) -> None:
     if as_json:
-        click.echo(json.dumps(_as_data(services.project, statuses)))
+        restore = services.unfinished_restore()
+        data = _as_data(services.project, statuses) | {"restore": restore.words if restore else None}
+        click.echo(json.dumps(data))
     else:
         from rich.console import Console
 

@@ -90,6 +90,16 @@ def shared(path: Path) -> Held | None:
     return _locked(path, fcntl.LOCK_SH, os.O_RDWR | os.O_CREAT, wait=True)
 
 
+def at_once(path: Path, *, together: bool = False) -> Held | None:
+    """Lock a file without waiting; the file is made where it is missing. None where somebody else excludes it.
+
+    Args:
+        path: of the file.
+        together: with others that do so; otherwise alone.
+    """
+    return _locked(path, fcntl.LOCK_SH if together else fcntl.LOCK_EX, os.O_RDWR | os.O_CREAT, wait=False)
+
+
 @contextmanager
 def locked(path: Path, *, together: bool = False) -> Iterator[None]:
     """Lock a file for the length of the block; the file is made where it is missing, and stays.

@@ -69,6 +69,13 @@ class Service(ABC):
         """
         self.ensure_ready()
 
+    def check_data(self) -> None:  # noqa: B027 - most services have nothing to see to
+        """See that the data is where clients look for it.
+
+        Raises:
+            RestoreUnfinished: a restore that was broken off has set it aside, and nothing is known of that here.
+        """
+
     @abstractmethod
     def _url(self, endpoint: Endpoint) -> str: ...
 

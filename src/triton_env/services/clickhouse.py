@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import SecretStr
 
+from triton_env.errors import RestoreUnfinished
 from triton_env.model import (
     ContainerRecipe,
     DataRecipe,
@@ -28,6 +29,13 @@ from triton_env.settings import Settings
 if TYPE_CHECKING:
     from clickhouse_connect.driver.asyncclient import AsyncClient
     from clickhouse_connect.driver.client import Client
+
+
+_SET_ASIDE = """
+SELECT name FROM system.databases
+WHERE name = '%(name)s' OR (startsWith(name, 'triton_restore_') AND endsWith(name, '_old_%(name)s')) FORMAT TSVRaw
+"""
+"""The target database, and what restores call it while they replace it; see `triton_env.backup.clickhouse`."""
 
 
 class ClickHouse(Service):
@@ -155,10 +163,30 @@ class ClickHouse(Service):
         return self._ask({"default": "SELECT version()"})
 
     def ensure_ready(self) -> None:
+        if self._set_aside():
+            # What begins next puts it back. An empty database of that name would only hide what has happened.
+            return
         self._ask({"default": f"CREATE DATABASE IF NOT EXISTS `{self.database}`", self.database: "SELECT 1"})
 
     def check_ready(self) -> None:
         self._ask({self.database: "SELECT 1"})
+
+    def check_data(self) -> None:
+        if aside := self._set_aside():
+            raise RestoreUnfinished(
+                f"The ClickHouse database {self.database} was set aside by a restore that was broken off, of which "
+                "nothing is known here.",
+                where=f"{self.host}:{self.http_port}",
+                cause=f"its data is in {aside}",
+                hint="wait until the restore has ended; where no process restores any more: "
+                f"RENAME DATABASE `{aside}` TO `{self.database}`",
+            )
+
+    def _set_aside(self) -> str:
+        """The name that the target database got from a restore; empty where it has its own."""
+        answer = self._ask({"default": _SET_ASIDE % {"name": self.database.replace("\\", "\\\\").replace("'", "\\'")}})
+        names = answer.splitlines()
+        return "" if self.database in names else next(iter(names), "")
 
     def _ask(self, queries: Mapping[str, str]) -> str:
         """Send queries, each to its database, and return the last answer.

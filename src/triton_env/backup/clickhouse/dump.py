@@ -3,9 +3,10 @@
 from typing import Any
 
 from triton_env.backup.archive import ArchiveWriter
-from triton_env.backup.base import RunsPrograms
+from triton_env.backup.base import RunsPrograms, is_users
 from triton_env.backup.clickhouse import schema
 from triton_env.backup.clickhouse.http import Http, ServerError, quoted
+from triton_env.backup.journal import Place
 from triton_env.backup.manifest import SavedService
 from triton_env.backup.steps import Meter
 from triton_env.errors import BackupFailed
@@ -17,8 +18,8 @@ _HIDDEN = "'[HIDDEN]'"
 _UNLIMITED = {"max_execution_time": "0", "max_result_rows": "0", "max_result_bytes": "0"}
 
 
-def save(service: Service, program: RunsPrograms, archive: ArchiveWriter, meter: Meter) -> SavedService:
-    """Save all databases but the server's own; see `Saver`.
+def save(service: Service, program: RunsPrograms, archive: ArchiveWriter, meter: Meter, place: Place) -> SavedService:
+    """Save the user's databases; see `Saver`.
 
     Each table is a snapshot by itself.
 
@@ -29,11 +30,13 @@ def save(service: Service, program: RunsPrograms, archive: ArchiveWriter, meter:
     notes: list[str] = []
     with Http(service) as http:
         try:
-            index = {
-                "databases": schema.databases(http),
-                "functions": schema.functions(http),
-                "objects": schema.objects(http),
-            }
+            index = users_part(
+                {
+                    "databases": schema.databases(http),
+                    "functions": schema.functions(http),
+                    "objects": schema.objects(http),
+                }
+            )
             for number, entry in enumerate(index["objects"]):
                 if _HIDDEN in entry["definition"]:
                     notes.append(
@@ -57,6 +60,14 @@ def save(service: Service, program: RunsPrograms, archive: ArchiveWriter, meter:
     return SavedService(
         service.server_version(), tuple(database["name"] for database in index["databases"]), tuple(notes)
     )
+
+
+def users_part(index: dict[str, Any]) -> dict[str, Any]:
+    """What of these databases and objects is the user's: neither isolation nor a restore made it."""
+    return index | {
+        "databases": [database for database in index["databases"] if is_users(database["name"])],
+        "objects": [entry for entry in index["objects"] if is_users(entry["database"])],
+    }
 
 
 def _select(entry: dict[str, Any]) -> str:

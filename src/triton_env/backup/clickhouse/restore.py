@@ -1,15 +1,15 @@
 """Restoring ClickHouse."""
 
 from collections.abc import Iterator
-from secrets import token_hex
 from typing import Any
 
-from triton_env import interrupts
 from triton_env.backup.archive import CHUNK, Archive
-from triton_env.backup.base import PREFIX, TRUST, HalfApplied, RunsPrograms
+from triton_env.backup.base import TRUST, Note, RunsPrograms
 from triton_env.backup.clickhouse import schema, statements
-from triton_env.backup.clickhouse.dump import INDEX
+from triton_env.backup.clickhouse.dump import INDEX, users_part
 from triton_env.backup.clickhouse.http import Http, ServerError, literal, quoted
+from triton_env.backup.clickhouse.takeover import UNCHECKED, ClickHouseTakeover, Plan, drop, rename, replacing
+from triton_env.backup.journal import Place
 from triton_env.backup.steps import Meter
 from triton_env.errors import RestoreFailed
 from triton_env.printable import one_line
@@ -26,7 +26,8 @@ _LOADING = {
 }
 _SHOWN = 6
 """How many things are named in a message."""
-_RENAMING = {"check_table_dependencies": "0", "check_referential_table_dependencies": "0"}
+_LONGEST = 60
+"""Characters of a database's name that fit into another one: names are those of files."""
 _KINDS_OF_TYPES = """
 SELECT name FROM system.settings
 WHERE type = 'Bool' AND (match(name, '^allow_experimental_.*type') OR name LIKE 'allow_suspicious_%'
@@ -44,34 +45,44 @@ class ClickHouseRestorer:
     through one again.
     """
 
-    def __init__(self, service: Service, program: RunsPrograms, archive: Archive, meter: Meter) -> None:
+    def __init__(
+        self, service: Service, program: RunsPrograms, archive: Archive, meter: Meter, place: Place, mark: str
+    ) -> None:
         assert isinstance(service, ClickHouse)
         self._service = service
         self._archive = archive
         self._meter = meter
         self._form = archive.read_index(INDEX, statements.Index)
-        self._index: dict[str, Any] = self._form.model_dump()
-        self._mark = PREFIX + token_hex(4)
-        self._made: list[str] = []
-        self._new_functions: list[str] = []
+        self._index = users_part(self._form.model_dump())
         with self._translated() as http:
-            self._there = {database["name"]: database for database in schema.databases(http)}
-            self._objects_there = schema.objects(http)
-            self._functions_there = {row["name"]: str(row["statement"]) for row in schema.functions(http)}
+            present = users_part({"databases": schema.databases(http), "objects": schema.objects(http)})
+            functions = {row["name"]: str(row["statement"]) for row in schema.functions(http)}
+        self._there = {database["name"]: database for database in present["databases"]}
+        self._objects_there: list[dict[str, Any]] = present["objects"]
+        # The one that clients of this environment expect is there in any case.
+        wanted = {service.database: {"name": service.database, "comment": ""}}
+        wanted |= {database["name"]: database for database in self._index["databases"]}
         # Those of another engine cannot be renamed: what they get is made in place.
         self._in_place = {name for name, database in self._there.items() if database["engine"] != schema.RENAMEABLE}
         # As empty as they shall be: left alone.
         filled = {entry["database"] for entry in (*self._objects_there, *self._index["objects"])}
-        self._left_alone = {
-            database["name"]
-            for database in self._index["databases"]
-            if self._there.get(database["name"], {}).get("comment") == database["comment"]
+        left_alone = {
+            name for name, each in wanted.items() if self._there.get(name, {}).get("comment") == each["comment"]
         } - filled
-        self._staged = {
-            database["name"]: f"{self._mark}_new_{number}"
-            for number, database in enumerate(self._index["databases"])
-            if database["name"] not in self._in_place | self._left_alone
-        }
+        staged = [each for name, each in wanted.items() if name not in self._in_place | left_alone]
+        self._comments = {database["name"]: database["comment"] for database in staged}
+        defined = {row["name"]: str(row["statement"]) for row in self._index["functions"]}
+        self._plan = Plan(
+            {database["name"]: f"{mark}_new_{number}" for number, database in enumerate(staged)},
+            {
+                name: _old(mark, name, number)
+                for number, name in enumerate(sorted({*self._there} - self._in_place - left_alone))
+            },
+            [(e["database"], e["name"]) for e in self._objects_there if e["kind"] == "MATERIALIZED VIEW"],
+            [(e["kind"], e["database"], e["name"]) for e in self._index["objects"] if e["database"] in self._in_place],
+            [name for name in defined if name not in functions],
+            {name: functions[name] for name, new in defined.items() if functions.get(name, new) != new},
+        )
 
     def check(self) -> None:
         self._check_statements()
@@ -121,52 +132,30 @@ class ClickHouseRestorer:
         usual = {self._service.database, "default", *self._in_place}
         return [f"the database {name}" for name in self._there if name in filled or name not in usual]
 
+    def plan(self) -> dict[str, Any]:
+        return self._plan.as_data()
+
     def stage(self) -> None:
         with self._translated() as http:
             self._types = {row["name"]: "1" for row in http.rows(_KINDS_OF_TYPES)}
-            for database in self._index["databases"]:
-                if database["name"] in self._staged:
-                    name = self._staged[database["name"]]
-                    self._made.append(name)
-                    comment = f" COMMENT {literal(database['comment'])}" if database["comment"] else ""
-                    http.run(f"CREATE DATABASE {quoted(name)} ENGINE = {schema.RENAMEABLE}{comment}")
+            for database, staged in self._plan.staged.items():
+                comment = f" COMMENT {literal(self._comments[database])}" if self._comments[database] else ""
+                http.run(f"CREATE DATABASE {quoted(staged)} ENGINE = {schema.RENAMEABLE}{comment}")
             for function in self._index["functions"]:
                 # Tables and views may use them. Those that are there stay as they are for now.
-                if function["name"] not in self._functions_there:
-                    self._new_functions.append(function["name"])
+                if function["name"] in self._plan.new_functions:
                     http.run(function["statement"])
             for entry in self._early():
-                self._make(http, entry, self._staged[entry["database"]])
+                self._make(http, entry, self._plan.staged[entry["database"]])
 
     def swap(self) -> None:
         self._meter.begin("taking over")
-        undo: list[str] = []
         with Http(self._service) as http:
-            try:
-                trash = self._take_over(http, undo)
-                self._make_late(http, undo)
-            except BaseException as error:
-                self._put_back(http, undo, error)
-                raise
-            self._made.clear()
-            self._new_functions.clear()
-            try:
-                for name in trash:
-                    http.run(f"DROP DATABASE {quoted(name)} SYNC", _RENAMING)
-                http.run(f"CREATE DATABASE IF NOT EXISTS {quoted(self._service.database)}")
-            except ServerError as error:
-                raise HalfApplied(f"it was restored, but not all of {', '.join(trash)} are dropped: {error}") from error
+            self._take_over(http)
+            self._make_late(http)
 
-    def discard(self) -> None:
-        if not self._made and not self._new_functions:
-            return
-        with Http(self._service) as http:
-            while self._made:
-                http.run(f"DROP DATABASE IF EXISTS {quoted(self._made[-1])} SYNC", _RENAMING)
-                self._made.pop()
-            while self._new_functions:
-                http.run(f"DROP FUNCTION IF EXISTS {quoted(self._new_functions[-1])}")
-                self._new_functions.pop()
+    def finish(self, note: Note) -> None:
+        ClickHouseTakeover(self._service, self._plan).finish()
 
     def _early(self) -> list[dict[str, Any]]:
         """Tables that name no others: they can be loaded under any name."""
@@ -177,7 +166,7 @@ class ClickHouseRestorer:
             entry["kind"] == "TABLE"
             and entry["source"] is not None
             and not entry["after"]
-            and entry["database"] in self._staged
+            and entry["database"] in self._plan.staged
         )
 
     def _make(self, http: Http, entry: dict[str, Any], database: str) -> None:
@@ -199,38 +188,20 @@ class ClickHouseRestorer:
                 self._meter.count(len(data))
                 yield data
 
-    def _take_over(self, http: Http, undo: list[str]) -> list[str]:
-        """Give every database its final name, and those that were there others, which are returned.
-
-        `undo` gets the statements that put it all back, the first to do last.
-        """
-        trash = []
+    def _take_over(self, http: Http) -> None:
+        """Give every database its final name, and those that were there others."""
         for function in self._index["functions"]:
-            before = self._functions_there.get(function["name"], "")
-            if before not in ("", function["statement"]):
-                undo.append(_replacing(before))
-                http.run(_replacing(function["statement"]))
+            if function["name"] in self._plan.functions:
+                http.run(replacing(function["statement"]))
         # A view that feeds on rows finds its source by name: it would get the rows of the new table of that name.
-        for entry in self._objects_there:
-            if entry["kind"] == "MATERIALIZED VIEW":
-                name = quoted(entry["database"], entry["name"])
-                undo.append(f"ATTACH TABLE IF NOT EXISTS {name}")
-                http.run(f"DETACH TABLE {name} SYNC", _RENAMING)
-        for number, name in enumerate(sorted(set(self._there) - self._in_place - self._left_alone)):
-            other = f"{self._mark}_old_{number}"
-            self._rename(http, name, other, undo)
-            trash.append(other)
-        for name, staged in self._staged.items():
-            self._rename(http, staged, name, undo)
-        return trash
+        for database, name in self._plan.views:
+            http.run(f"DETACH TABLE {quoted(database, name)} SYNC", UNCHECKED)
+        for before, after in self._plan.old.items():
+            rename(http, before, after)
+        for name, staged in self._plan.staged.items():
+            rename(http, staged, name)
 
-    @staticmethod
-    def _rename(http: Http, before: str, after: str, undo: list[str]) -> None:
-        # Noted first: whoever is broken off in between does not know whether the server did it.
-        undo.append(f"RENAME DATABASE IF EXISTS {quoted(after)} TO {quoted(before)}")
-        http.run(f"RENAME DATABASE {quoted(before)} TO {quoted(after)}", _RENAMING)
-
-    def _make_late(self, http: Http, undo: list[str]) -> None:
+    def _make_late(self, http: Http) -> None:
         """Make what names other tables: each when all that it names is there, and views that take rows last of all."""
         made = {(entry["database"], entry["name"]) for entry in self._early()}
         waiting = [entry for entry in self._index["objects"] if not self._is_early(entry)]
@@ -244,7 +215,7 @@ class ClickHouseRestorer:
                     postponed.append(entry)
                     continue
                 try:
-                    self._make_in_place(http, entry, undo)
+                    self._make_in_place(http, entry)
                 except _NotMade as error:
                     # It may name something that the server does not list as a dependency.
                     problem = error
@@ -255,36 +226,20 @@ class ClickHouseRestorer:
                 raise problem or _NotMade(", ".join(f"{entry['database']}.{entry['name']}" for entry in waiting))
             waiting = postponed
 
-    def _make_in_place(self, http: Http, entry: dict[str, Any], undo: list[str]) -> None:
-        name = quoted(entry["database"], entry["name"])
-        drop = f"DROP {'DICTIONARY' if entry['kind'] == 'DICTIONARY' else 'TABLE'} IF EXISTS {name} SYNC"
+    def _make_in_place(self, http: Http, entry: dict[str, Any]) -> None:
         try:
             self._make(http, entry, entry["database"])
         except _NotMade:
-            http.run(drop, _RENAMING)
+            drop(http, entry["kind"], entry["database"], entry["name"])
             raise
-        if entry["database"] in self._in_place:
-            # All others go with their database.
-            undo.append(drop)
-
-    def _put_back(self, http: Http, undo: list[str], error: BaseException) -> None:
-        try:
-            with interrupts.shielded():
-                while undo:
-                    http.run(undo[-1], _RENAMING)
-                    undo.pop()
-        except ServerError as failed:
-            words = "; ".join(reversed(undo))
-            raise HalfApplied(
-                f"{error}; and putting back what was there failed: {failed}; still to do: {words}"
-            ) from error
 
     def _translated(self) -> "_Translated":
         return _Translated(self._service)
 
 
-def _replacing(statement: str) -> str:
-    return statement.replace("CREATE FUNCTION", "CREATE OR REPLACE FUNCTION", 1)
+def _old(mark: str, name: str, number: int) -> str:
+    """What a database is called that is replaced: with its own name in it, unless that is very long."""
+    return f"{mark}_old_{name if len(name) <= _LONGEST else number}"
 
 
 class _NotMade(ServerError):

@@ -5,7 +5,8 @@ from typing import Any
 import psycopg
 
 from triton_env.backup.archive import ArchiveWriter
-from triton_env.backup.base import RunsPrograms
+from triton_env.backup.base import RunsPrograms, is_users
+from triton_env.backup.journal import Place
 from triton_env.backup.manifest import SavedService
 from triton_env.backup.postgres import catalog
 from triton_env.backup.postgres.tools import pg_dump
@@ -23,8 +24,8 @@ select exists (select from pg_namespace n, aclexplode(coalesce(n.nspacl, acldefa
 """
 
 
-def save(service: Service, program: RunsPrograms, archive: ArchiveWriter, meter: Meter) -> SavedService:
-    """Save all databases that are no templates, and all roles; see `Saver`.
+def save(service: Service, program: RunsPrograms, archive: ArchiveWriter, meter: Meter, place: Place) -> SavedService:
+    """Save the user's databases that are not templates, and all roles; see `Saver`.
 
     Each database is one snapshot of pg_dump; roles and the list of databases are read before.
 
@@ -34,7 +35,7 @@ def save(service: Service, program: RunsPrograms, archive: ArchiveWriter, meter:
     """
     assert isinstance(service, Postgres)
     with service.connect(autocommit=True) as connection:
-        index = catalog.read(connection)
+        index = users_part(catalog.read(connection))
         index["version"] = connection.info.server_version
         index["user"] = service.user
     notes = []
@@ -59,6 +60,15 @@ def save(service: Service, program: RunsPrograms, archive: ArchiveWriter, meter:
     return SavedService(
         service.server_version(), tuple(database["name"] for database in index["databases"]), tuple(notes)
     )
+
+
+def users_part(index: dict[str, Any]) -> dict[str, Any]:
+    """What of these databases, their settings and roles is the user's: neither isolation nor a restore made it."""
+    return index | {
+        "roles": [role for role in index["roles"] if is_users(role["name"])],
+        "databases": [database for database in index["databases"] if is_users(database["name"])],
+        "settings": [settings for settings in index["settings"] if is_users(settings["database"])],
+    }
 
 
 def _look_into(service: Postgres, database: dict[str, Any]) -> None:

@@ -18,6 +18,7 @@ from psycopg import sql
 from triton_env.backup.base import RunsPrograms
 from triton_env.backup.postgres import toc
 from triton_env.backup.postgres.statements import names, statements
+from triton_env.backup.postgres.takeover import LOADER
 from triton_env.backup.postgres.toc import Contents, Entry
 from triton_env.backup.postgres.tools import pg_restore
 from triton_env.backup.programs import feed
@@ -128,7 +129,7 @@ class Loader:
         self._admin = admin
         self._mark = mark
         self._supers = supers
-        self.role = f"{mark}_loader"
+        self.role = f"{mark}{LOADER}"
         self._password = token_hex(16)
 
     def begin(self) -> None:

@@ -1,20 +1,21 @@
 """Restoring PostgreSQL."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import partial
-from secrets import token_hex
 from typing import Any
 
 import psycopg
 from psycopg import errors, sql
 
 from triton_env.backup.archive import CHUNK, Archive
-from triton_env.backup.base import PREFIX, TRUST, HalfApplied, RunsPrograms
+from triton_env.backup.base import TRUST, Note, RunsPrograms, is_users
+from triton_env.backup.journal import Place
 from triton_env.backup.postgres import catalog, loading
-from triton_env.backup.postgres.dump import INDEX
+from triton_env.backup.postgres.dump import INDEX, users_part
 from triton_env.backup.postgres.index import Index
 from triton_env.backup.postgres.statements import NotAllowed
+from triton_env.backup.postgres.takeover import Plan, PostgresTakeover, admin, disconnect
 from triton_env.backup.postgres.toc import NotAnArchive
 from triton_env.backup.postgres.tools import pg_restore
 from triton_env.backup.programs import ProgramFailed, feed
@@ -29,10 +30,8 @@ _SWAP_TRIES = 20
 _SHOWN = 6
 """How many things are named in a message."""
 _ALWAYS_THERE = "postgres"
-_MAINTENANCE = "template1"
-"""The database to be connected to while all others are renamed; new ones are copies of template0."""
 
-_OTHERS = "select datname from pg_database where not datistemplate and datallowconn"
+_OTHERS = "select datname from pg_database where not datistemplate and datallowconn order by 1"
 _FILLED = """
 select exists (select from pg_class c join pg_namespace n on n.oid = c.relnamespace
                where n.nspname !~ '^(pg_|information_schema$)'
@@ -51,28 +50,25 @@ select exists (select from pg_class c join pg_namespace n on n.oid = c.relnamesp
 class PostgresRestorer:
     """Restores PostgreSQL; see `Restorer`.
 
-    Databases that are not in the backup are dropped. Roles are created or changed, never dropped, and the user of the
-    running server is left alone: its password is that of this environment.
+    Databases of the user that are not in the backup are dropped. Roles are created or changed, never dropped, and the
+    user of the running server is left alone: its password is that of this environment.
     """
 
-    def __init__(self, service: Service, program: RunsPrograms, archive: Archive, meter: Meter) -> None:
+    def __init__(
+        self, service: Service, program: RunsPrograms, archive: Archive, meter: Meter, place: Place, mark: str
+    ) -> None:
         assert isinstance(service, Postgres)
         self._service = service
         self._program = program
         self._archive = archive
         self._meter = meter
         self._form = archive.read_index(INDEX, Index)
-        self._index: dict[str, Any] = self._form.model_dump()
-        self._mark = PREFIX + token_hex(4)
-        # By the name in the end.
-        self._staged = {
-            database["name"]: f"{self._mark}_new_{number}" for number, database in enumerate(self._index["databases"])
-        }
-        self._made: set[str] = set()
-        self._new_roles: list[str] = []
+        self._index = users_part(self._form.model_dump())
+        self._mark = mark
+        self._plan = Plan(mark)
 
     def check(self) -> None:
-        with self._admin() as connection:
+        with admin(self._service, self._mark) as connection:
             version = connection.info.server_version
             known = {name for (name,) in connection.execute("select name from pg_available_extensions").fetchall()}
             supers = connection.execute("select rolname from pg_roles where rolsuper").fetchall()
@@ -139,77 +135,60 @@ class PostgresRestorer:
 
     def present(self) -> list[str]:
         found = []
-        with self._admin() as connection:
-            names = [name for (name,) in connection.execute(f"{_OTHERS} order by 1").fetchall()]
+        with admin(self._service, self._mark) as connection:
+            names = _users(connection)
         for name in names:
             if name not in (self._service.database, _ALWAYS_THERE) or self._is_filled(name):
                 found.append(f"the database {name}")
         return found
 
+    def plan(self) -> dict[str, Any]:
+        with admin(self._service, self._mark) as connection:
+            there = _users(connection)
+            roles = {name for (name,) in connection.execute("select rolname from pg_roles").fetchall()}
+        # The one that clients of this environment expect is there in any case.
+        wanted = list(dict.fromkeys([*(each["name"] for each in self._index["databases"]), self._service.database]))
+        kept = {_ALWAYS_THERE} - set(wanted)
+        self._plan = Plan(
+            self._mark,
+            {name: f"{self._mark}_new_{number}" for number, name in enumerate(wanted)},
+            {name: f"{self._mark}_old_{number}" for number, name in enumerate(there) if name not in kept},
+            [role["name"] for role in self._index["roles"] if role["name"] not in roles],
+        )
+        return self._plan.as_data()
+
     def stage(self) -> None:
-        with self._admin() as connection:
+        with admin(self._service, self._mark) as connection:
             self._create_roles(connection)
             for database in self._index["databases"]:
                 self._load(connection, database)
+            empty = set(self._plan.staged) - {database["name"] for database in self._index["databases"]}
+            for name in empty:
+                staged = sql.Identifier(self._plan.staged[name])
+                connection.execute(sql.SQL("create database {} template template0").format(staged))
 
     def swap(self) -> None:
         self._meter.begin("taking over")
-        with self._admin() as connection:
-            there = {name for (name,) in connection.execute(_OTHERS).fetchall()}
-            old = {name: f"{self._mark}_old_{number}" for number, name in enumerate(sorted(there & set(self._staged)))}
-            self._rename(connection, old)
-            self._made.clear()
-            self._new_roles.clear()
-            kept = {*self._staged, self._service.database, _ALWAYS_THERE}
-            superfluous = {*old.values(), *(there - kept - set(self._staged.values()))}
-            own = {self._service.database} - set(self._staged)
-            if own and own & there:
-                # Not in the backup, and yet clients of this environment expect it: an empty one.
-                superfluous |= own
-            try:
-                for name in sorted(superfluous):
-                    self._drop(connection, name)
-                for name in own:
-                    connection.execute(sql.SQL("create database {} template template0").format(sql.Identifier(name)))
-            except psycopg.Error as error:
-                names = ", ".join(sorted(superfluous))
-                raise HalfApplied(f"it was restored, but not all of these databases are dropped: {names}") from error
+        with admin(self._service, self._mark) as connection:
+            self._rename(connection)
 
-    def discard(self) -> None:
-        if not self._made and not self._new_roles:
-            return
-        with self._admin() as connection:
-            for name in sorted(self._made):
-                self._drop(connection, name)
-                self._made.discard(name)
-            while self._new_roles:
-                connection.execute(sql.SQL("drop role if exists {}").format(sql.Identifier(self._new_roles[-1])))
-                self._new_roles.pop()
-
-    @contextmanager
-    def _admin(self) -> Iterator["psycopg.Connection[Any]"]:
-        connection = self._service.connect(
-            dbname=_MAINTENANCE, autocommit=True, application_name=self._mark, options="-c statement_timeout=0"
-        )
-        try:
-            yield connection
-        finally:
-            connection.close()
+    def finish(self, note: Note) -> None:
+        PostgresTakeover(self._service, self._plan).finish()
 
     def _create_roles(self, connection: "psycopg.Connection[Any]") -> None:
         """Those that own or may use something have to exist before it does."""
-        there = {name for (name,) in connection.execute("select rolname from pg_roles").fetchall()}
-        for role in self._index["roles"]:
-            if role["name"] not in there:
-                self._new_roles.append(role["name"])
-                connection.execute(catalog.create_role(role["name"]))
-        for statement in catalog.new_role_statements(self._index, self._new_roles):
+        for name in self._plan.new_roles:
+            connection.execute(catalog.create_role(name))
+        for statement in catalog.new_role_statements(self._index, self._plan.new_roles):
             connection.execute(statement)
+        for name in self._plan.new_roles:
+            # Whose they are, until they have taken over: with that, they get the comment that they had.
+            whose = sql.SQL("comment on role {} is {}").format(sql.Identifier(name), sql.Literal(self._mark))
+            connection.execute(whose)
 
     def _load(self, connection: "psycopg.Connection[Any]", database: dict[str, Any]) -> None:
-        name = self._staged[database["name"]]
+        name = self._plan.staged[database["name"]]
         self._meter.begin(f"database {database['name']}")
-        self._made.add(name)
         self._create(connection, database, name)
         with self._archive.member(database["member"]) as stream, self._explained(database):
             if self._archive.trusted:
@@ -218,12 +197,10 @@ class PostgresRestorer:
             else:
                 supers = {role.name for role in self._form.roles if role.superuser}
                 loader = loading.Loader(self._service, self._program, connection, self._mark, supers)
-                # Where it fails, what it owns is dropped with the database before it.
-                self._new_roles.append(loader.role)
+                # Where it fails, what it owns is dropped with the database, and then the role.
                 loader.begin()
                 loader.load(stream, name, database["encoding"], self._meter.count)
                 loader.end()
-                self._new_roles.remove(loader.role)
         if database["public_may_create"]:
             # Before 15 that is the default, and pg_dump says nothing about defaults.
             with self._service.connect(dbname=name, autocommit=True) as inside:
@@ -248,21 +225,22 @@ class PostgresRestorer:
                 return
         connection.execute(statement)
 
-    def _rename(self, connection: "psycopg.Connection[Any]", old: dict[str, str]) -> None:
+    def _rename(self, connection: "psycopg.Connection[Any]") -> None:
         """All in one transaction: either every name means the new database, or none does."""
+        staged = dict(self._plan.staged)
         for tries_left in reversed(range(_SWAP_TRIES)):
             try:
                 with connection.transaction():
                     rows = connection.execute("select rolname from pg_roles where rolvaliduntil is not null").fetchall()
                     expiring = frozenset(name for (name,) in rows)
-                    for statement in catalog.role_statements(self._index, self._service.user, self._staged, expiring):
+                    for statement in catalog.role_statements(self._index, self._service.user, staged, expiring):
                         connection.execute(statement)
                     for database in self._index["databases"]:
                         name = database["name"]
-                        for statement in catalog.database_statements(database, self._staged[name]):
+                        for statement in catalog.database_statements(database, staged[name]):
                             connection.execute(statement)
-                    for before, after in (*old.items(), *((new, name) for name, new in self._staged.items())):
-                        self._disconnect(connection, before)
+                    for before, after in (*self._plan.old.items(), *((new, name) for name, new in staged.items())):
+                        disconnect(connection, before)
                         connection.execute(
                             sql.SQL("alter database {} rename to {}").format(
                                 sql.Identifier(before), sql.Identifier(after)
@@ -279,12 +257,7 @@ class PostgresRestorer:
             row = connection.execute(_FILLED).fetchone()
             return bool(row and row[0])
 
-    def _drop(self, connection: "psycopg.Connection[Any]", name: str) -> None:
-        self._disconnect(connection, name)
-        # Publications' slots and the like would keep it; what a client holds is broken off.
-        with suppress(errors.InvalidCatalogName):
-            connection.execute(sql.SQL("drop database if exists {} with (force)").format(sql.Identifier(name)))
 
-    @staticmethod
-    def _disconnect(connection: "psycopg.Connection[Any]", name: str) -> None:
-        connection.execute("select pg_terminate_backend(pid) from pg_stat_activity where datname = %s", (name,))
+def _users(connection: "psycopg.Connection[Any]") -> list[str]:
+    """The names of the user's databases, in order."""
+    return [name for (name,) in connection.execute(_OTHERS).fetchall() if is_users(name)]

@@ -10,14 +10,22 @@ if TYPE_CHECKING:
 
 Command = tuple[Any, ...]
 
+KEY = "triton_restore"
+"""In a logical database that a restore uses: whose it is, and what is in it."""
 KEYS = 1000
 """Keys, and elements of a collection, that are asked for at once."""
 
 
 class Connection:
-    """One logical database. Use it in a `with` block."""
+    """One logical database. Use it in a `with` block.
 
-    def __init__(self, service: Redis, number: int) -> None:
+    Args:
+        service: the server.
+        number: of the database.
+        name: by which others find the connection; empty for none.
+    """
+
+    def __init__(self, service: Redis, number: int, name: str = "") -> None:
         from redis.backoff import NoBackoff
         from redis.retry import Retry
 
@@ -25,7 +33,12 @@ class Connection:
         # they are.
         retry = Retry(NoBackoff(), 0)
         self._client: redis.Redis = service.client(
-            db=number, protocol=2, decode_responses=False, retry=retry, socket_timeout=600
+            db=number,
+            protocol=2,
+            decode_responses=False,
+            retry=retry,
+            socket_timeout=600,
+            client_name=name or None,
         )
         self._client.response_callbacks.clear()
 
@@ -68,6 +81,18 @@ class Connection:
                 yield found
             if cursor == b"0":
                 return
+
+
+def databases(service: Redis) -> int:
+    """How many logical databases the server has."""
+    with Connection(service, 0) as connection:
+        return int(connection.ask("CONFIG", "GET", "databases")[1])
+
+
+def is_staged(service: Redis, number: int) -> bool:
+    """Whether a restore uses a logical database: what it loads is there, or what it keeps until it is finished."""
+    with Connection(service, number) as connection:
+        return bool(connection.ask("EXISTS", KEY))
 
 
 def used_databases(service: Redis) -> list[int]:

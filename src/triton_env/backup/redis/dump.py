@@ -10,14 +10,26 @@ from typing import Any
 
 from triton_env.backup.archive import ArchiveWriter
 from triton_env.backup.base import RunsPrograms
+from triton_env.backup.journal import Place
 from triton_env.backup.manifest import SavedService
 from triton_env.backup.records import Record, write_record
-from triton_env.backup.redis.connection import KEYS, Command, Connection, functions, used_databases
+from triton_env.backup.redis.connection import (
+    KEYS,
+    Command,
+    Connection,
+    databases,
+    functions,
+    is_staged,
+    used_databases,
+)
 from triton_env.backup.redis.streams import stream_records
 from triton_env.backup.steps import Meter
+from triton_env.isolation.ours import OWN_NUMBERS, own_numbers
 from triton_env.services import Redis, Service
 
 FUNCTIONS = "redis/functions.records"
+_SHOWN = 6
+"""How many logical databases are named."""
 PIECE = 1 << 20
 """Bytes of a string that are read at once, and of a key that is read in one go."""
 
@@ -32,8 +44,8 @@ _WHOLE: dict[bytes, Command] = {
 _SCANS = {b"hash": "HSCAN", b"set": "SSCAN", b"zset": "ZSCAN"}
 
 
-def save(service: Service, program: RunsPrograms, archive: ArchiveWriter, meter: Meter) -> SavedService:
-    """Save all logical databases and the functions; see `Saver`.
+def save(service: Service, program: RunsPrograms, archive: ArchiveWriter, meter: Meter, place: Place) -> SavedService:
+    """Save the user's logical databases and the functions; see `Saver`.
 
     Keys are read by SCAN, some at a time: what changes meanwhile is saved as it was before or as it is after.
 
@@ -41,8 +53,14 @@ def save(service: Service, program: RunsPrograms, archive: ArchiveWriter, meter:
         redis.RedisError: the server does not answer.
     """
     assert isinstance(service, Redis)
-    numbers = used_databases(service)
+    taken = place.taken_numbers()
+    own = own_numbers(databases(service), taken)
+    used = used_databases(service)
+    numbers = [number for number in used if number in own and not is_staged(service, number)]
     notes: list[str] = []
+    if others := [number for number in used if number not in own and number not in taken]:
+        shown = ", ".join(map(str, others[:_SHOWN])) + (" and others" if len(others) > _SHOWN else "")
+        notes.append(f"Logical databases from {len(OWN_NUMBERS)} on are kept for namespaces and not saved: {shown}.")
     for number in numbers:
         meter.begin(f"database {number}")
         with (

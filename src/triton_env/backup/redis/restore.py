@@ -1,15 +1,19 @@
 """Restoring Redis."""
 
+from base64 import b64encode
 from typing import Any
 
 from triton_env.backup.archive import Archive
-from triton_env.backup.base import HalfApplied, RunsPrograms
+from triton_env.backup.base import Note, RunsPrograms
+from triton_env.backup.journal import Place
 from triton_env.backup.records import Record, read_records
 from triton_env.backup.redis import streams
-from triton_env.backup.redis.connection import Command, Connection, functions, used_databases
+from triton_env.backup.redis.connection import KEY, Command, Connection, databases, functions, is_staged, used_databases
 from triton_env.backup.redis.dump import FUNCTIONS
+from triton_env.backup.redis.takeover import Plan, RedisTakeover
 from triton_env.backup.steps import Meter
 from triton_env.errors import RestoreFailed
+from triton_env.isolation.ours import OWN_NUMBERS, own_numbers
 from triton_env.services import Redis, Service
 
 _BATCH_BYTES = 1 << 20
@@ -20,24 +24,25 @@ _WRITES = {"hash": "HSET", "list": "RPUSH", "set": "SADD"}
 class RedisRestorer:
     """Restores Redis; see `Restorer`.
 
-    Keys are loaded into logical databases that are empty. One transaction then swaps them with those of the backup and
-    empties all others.
+    Keys are loaded into logical databases that are empty. One transaction then swaps them with those of the backup. In
+    the end all others of the user are emptied.
     """
 
-    def __init__(self, service: Service, program: RunsPrograms, archive: Archive, meter: Meter) -> None:
+    def __init__(
+        self, service: Service, program: RunsPrograms, archive: Archive, meter: Meter, place: Place, mark: str
+    ) -> None:
         assert isinstance(service, Redis)
         self._service = service
         self._archive = archive
         self._meter = meter
+        self._place = place
+        self._mark = mark
         self._members = {
             int(member.name.removeprefix("redis/database-").removesuffix(".records")): member.name
             for member in archive.manifest.members
             if member.service == service.name and member.kind == "keys"
         }
-        self._staged: dict[int, int] = {}
-        """By the number in the backup, the number to load it into."""
-        self._loaded: set[int] = set()
-        """Those of the latter in which there is something."""
+        self._plan = Plan(mark)
 
     def check(self) -> None:
         self._choose_databases()
@@ -52,19 +57,24 @@ class RedisRestorer:
     def present(self) -> list[str]:
         with Connection(self._service, 0) as connection:
             libraries = functions(connection)
-        found = [f"the logical database {number}" for number in used_databases(self._service)]
+        own = own_numbers(databases(self._service), self._place.taken_numbers())
+        found = [f"the logical database {number}" for number in used_databases(self._service) if number in own]
         return [*found, *(["functions"] if libraries else [])]
 
-    def stage(self) -> None:
+    def plan(self) -> dict[str, Any]:
         # Again: others may have used one of them meanwhile.
         self._choose_databases()
-        for number, target in self._staged.items():
+        return self._plan.as_data()
+
+    def stage(self) -> None:
+        targets = dict(self._plan.pairs) | {number: number for number in self._plan.in_place}
+        for number, target in targets.items():
             self._meter.begin(f"database {number}")
-            self._loaded.add(target)
             with (
-                Connection(self._service, target) as connection,
+                Connection(self._service, target, self._mark) as connection,
                 self._archive.member(self._members[number]) as stream,
             ):
+                connection.ask("SET", KEY, self._plan.new(number))
                 loader = _Loader(connection, self._meter)
                 for record in read_records(stream):
                     loader.add(record)
@@ -72,43 +82,29 @@ class RedisRestorer:
 
     def swap(self) -> None:
         self._meter.begin("taking over")
-        swaps: list[Command] = [
-            ("SWAPDB", number, target) for number, target in self._staged.items() if number != target
-        ]
-        with Connection(self._service, 0) as connection:
-            databases = int(connection.ask("CONFIG", "GET", "databases")[1])
-            emptied: list[Command] = []
-            for number in range(databases):
-                if number not in self._staged:
-                    emptied += [("SELECT", number), ("FLUSHDB", "ASYNC")]
-            connection.at_once([*swaps, *emptied, ("SELECT", 0)])
-            self._loaded.clear()
-            if not connection.knows("FUNCTION"):
-                return
-            try:
-                connection.ask("FUNCTION", "FLUSH")
-                for code in self._functions():
-                    connection.ask("FUNCTION", "LOAD", code)
-            except Exception as error:
-                raise HalfApplied(f"its keys were restored, but not its functions: {error}") from error
+        has_functions = self._plan.functions is not None
+        RedisTakeover(self._service, self._plan).swap(self._functions() if has_functions else None)
 
-    def discard(self) -> None:
-        for number in sorted(self._loaded):
-            with Connection(self._service, number) as connection:
-                connection.ask("FLUSHDB")
-            self._loaded.discard(number)
+    def finish(self, note: Note) -> None:
+        RedisTakeover(self._service, self._plan).finish()
 
     def _choose_databases(self) -> None:
+        taken = self._place.taken_numbers()
         used = set(used_databases(self._service))
-        with Connection(self._service, 0) as connection:
-            databases = int(connection.ask("CONFIG", "GET", "databases")[1])
-        if self._members and max(self._members) >= databases:
+        count = databases(self._service)
+        if self._members and max(self._members) >= count:
             raise self._refused(
-                f"The backup has a logical database {max(self._members)}, and the server has {databases} in all."
+                f"The backup has a logical database {max(self._members)}, and the server has {count} in all."
             )
-        # Each is swapped with one that is empty and in nobody's way. Where there are too few, those that are empty
-        # themselves are loaded in their place.
-        pool = [number for number in range(databases) if number not in used and number not in self._members]
+        if spaces := sorted(taken & self._members.keys()):
+            raise self._refused(
+                f"The backup has a logical database {spaces[0]}, which a namespace, template or snapshot has here.",
+                hint="restore into a new session, or first remove what has it: python -m triton_env prune --kept",
+            )
+        # Each is swapped with one that is empty and in nobody's way, best with one that applications do not use. Where
+        # there are too few, those that are empty themselves are loaded in their place.
+        spare = [number for number in range(count) if number not in used | taken and number not in self._members]
+        pool = [*reversed([n for n in spare if n >= len(OWN_NUMBERS)]), *(n for n in spare if n < len(OWN_NUMBERS))]
         in_use = [number for number in sorted(self._members) if number in used]
         others = [number for number in sorted(self._members) if number not in used]
         if len(pool) < len(in_use):
@@ -117,9 +113,16 @@ class RedisRestorer:
                 f"and the server has {len(pool)}.",
                 hint="empty one (redis-cli -n NUMBER FLUSHDB), or give the server more (the setting `databases`)",
             )
-        self._staged = dict(zip(in_use, pool, strict=False))
-        spare = pool[len(in_use) :]
-        self._staged |= {number: spare.pop(0) if spare else number for number in others}
+        staged = dict(zip([*in_use, *others], pool, strict=False))
+        with Connection(self._service, 0) as connection:
+            dump = connection.ask("FUNCTION", "DUMP") if connection.knows("FUNCTION") else None
+        self._plan = Plan(
+            self._mark,
+            {str(number): target for number, target in staged.items()},
+            [number for number in others if number not in staged],
+            [n for n in own_numbers(count, taken) if n not in self._members and not is_staged(self._service, n)],
+            None if dump is None else b64encode(dump).decode(),
+        )
 
     def _functions(self) -> list[bytes]:
         with self._archive.member(FUNCTIONS) as stream:

@@ -3,8 +3,3 @@
 What the API cannot set is lost: version ids, dates, and the ETags of objects that are uploaded in another number of
 parts than before.
 """
-
-from triton_env.backup.s3.dump import save
-from triton_env.backup.s3.restore import S3Restorer
-
-__all__ = ["S3Restorer", "save"]

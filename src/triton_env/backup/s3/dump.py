@@ -1,5 +1,6 @@
 """Saving S3."""
 
+import re
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -8,17 +9,21 @@ from typing import TYPE_CHECKING, Any
 
 from triton_env.backup.archive import CHUNK, ArchiveWriter
 from triton_env.backup.base import RunsPrograms
+from triton_env.backup.journal import Place
 from triton_env.backup.manifest import SavedService
 from triton_env.backup.records import Record, Writable, write_record
 from triton_env.backup.s3 import configuration
 from triton_env.backup.s3.versions import NULL, Version, versions_by_key
 from triton_env.backup.steps import Meter
 from triton_env.errors import BackupFailed
+from triton_env.isolation.ours import without_spaces
 from triton_env.services import S3, Service
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
+STAGED = re.compile(r"triton-restore-[0-9a-f]{8}")
+"""Begins the names of buckets that a restore made."""
 THREADS = 8
 _AHEAD = 32
 """Objects that are fetched before it is their turn."""
@@ -30,8 +35,8 @@ _HEADERS = (
 )
 
 
-def save(service: Service, program: RunsPrograms, archive: ArchiveWriter, meter: Meter) -> SavedService:
-    """Save all buckets; see `Saver`.
+def save(service: Service, program: RunsPrograms, archive: ArchiveWriter, meter: Meter, place: Place) -> SavedService:
+    """Save the user's buckets; see `Saver`.
 
     Raises:
         BackupFailed: an object ended too early.
@@ -40,7 +45,7 @@ def save(service: Service, program: RunsPrograms, archive: ArchiveWriter, meter:
     assert isinstance(service, S3)
     client = threaded_client(service)
     notes = _Notes()
-    buckets = sorted(bucket["Name"] for bucket in client.list_buckets()["Buckets"])
+    buckets = users_buckets(service, [bucket["Name"] for bucket in client.list_buckets()["Buckets"]])
     for number, bucket in enumerate(buckets):
         meter.begin(f"bucket {bucket}")
         with archive.member(f"s3/bucket-{number}.records", service.name, "bucket", meter.count) as stream:
@@ -49,6 +54,11 @@ def save(service: Service, program: RunsPrograms, archive: ArchiveWriter, meter:
             )
             _write_objects(client, bucket, stream, notes)
     return SavedService(service.server_version(), tuple(buckets), notes.sentences())
+
+
+def users_buckets(service: S3, there: Iterable[str]) -> list[str]:
+    """Which of these buckets are the user's, in order: neither isolation nor a restore made them."""
+    return sorted(name for name in without_spaces(service.bucket, list(there)) if not STAGED.match(name))
 
 
 def threaded_client(service: S3, **options: Any) -> "S3Client":

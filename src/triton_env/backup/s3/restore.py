@@ -1,14 +1,15 @@
 """Restoring S3."""
 
-from collections.abc import Iterator
-from secrets import token_hex
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from triton_env.backup.archive import Archive
-from triton_env.backup.base import HalfApplied, RunsPrograms
+from triton_env.backup.base import Note, RunsPrograms
+from triton_env.backup.journal import Place
 from triton_env.backup.records import Record, read_records
 from triton_env.backup.s3 import configuration
-from triton_env.backup.s3.dump import threaded_client
+from triton_env.backup.s3.dump import threaded_client, users_buckets
+from triton_env.backup.s3.takeover import Plan, S3Takeover
 from triton_env.backup.s3.upload import Uploads
 from triton_env.backup.steps import Meter
 from triton_env.services import S3, Service
@@ -20,24 +21,25 @@ _BATCH = 1000
 class S3Restorer:
     """Restores S3; see `Restorer`.
 
-    Buckets that are not in the backup are deleted. A bucket cannot be renamed, so one that is there is not swapped: its
-    successor is first loaded under another name, which shows that this server takes all of it, and then once more in
-    its place. A bucket that is not there, or empty, is loaded in its place at once.
+    Buckets of the user that are not in the backup are deleted. A bucket cannot be renamed, so one that is there is not
+    swapped: its successor is first loaded under another name, which shows that this server takes all of it, and then
+    once more in its place. A bucket that is not there, or empty, is loaded in its place at once.
     """
 
-    def __init__(self, service: Service, program: RunsPrograms, archive: Archive, meter: Meter) -> None:
+    def __init__(
+        self, service: Service, program: RunsPrograms, archive: Archive, meter: Meter, place: Place, mark: str
+    ) -> None:
         assert isinstance(service, S3)
         self._service = service
         self._archive = archive
         self._meter = meter
         self._client = threaded_client(service)
-        self._mark = f"triton-restore-{token_hex(4)}"
-        self._members = {
-            name: f"s3/bucket-{number}.records"
-            for number, name in enumerate(archive.manifest.services[service.name].contents)
-        }
-        self._made: list[str] = []
-        self._rehearsed: list[str] = []
+        # No underscore may be in the name of a bucket.
+        self._mark = mark.replace("_", "-")
+        contents = archive.manifest.services[service.name].contents
+        users = users_buckets(service, contents)
+        self._members = {name: f"s3/bucket-{number}.records" for number, name in enumerate(contents) if name in users}
+        self._plan = Plan(self._mark)
 
     def check(self) -> None:
         """Every server takes buckets; what it does not take of them shows in `stage`."""
@@ -47,50 +49,43 @@ class S3Restorer:
             f"the bucket {name}" for name in self._names() if name != self._service.bucket or not self._is_empty(name)
         ]
 
-    def stage(self) -> None:
+    def plan(self) -> dict[str, Any]:
         there = self._names()
-        for number, name in enumerate(self._members):
-            if name not in there:
-                self._load(name, name)
-            elif name == self._service.bucket and self._is_empty(name):
-                self._delete_bucket(name)
-                self._load(name, name)
-            else:
-                self._load(name, f"{self._mark}-{number}")
-                self._rehearsed.append(name)
+        own = self._service.bucket
+        direct = [name for name in self._members if name not in there or (name == own and self._is_empty(name))]
+        staged = [name for name in self._members if name not in direct]
+        self._plan = Plan(
+            self._mark,
+            {name: f"{self._mark}-{number}" for number, name in enumerate(staged)},
+            direct,
+            [name for name in there if name not in self._members],
+        )
+        return self._plan.as_data()
+
+    def stage(self) -> None:
+        self._create(self._mark, "us-east-1")
+        for name in self._plan.direct:
+            self._delete_bucket(name)
+            self._load(name, name)
+        for name, staged in self._plan.staged.items():
+            self._load(name, staged)
 
     def swap(self) -> None:
-        done: list[str] = []
-        rehearsals = {name for name in self._made if name.startswith(self._mark)}
-        superfluous = [name for name in self._names() if name not in self._members and name not in rehearsals]
-        current = ""
-        try:
-            for current in self._rehearsed:
-                self._delete_bucket(current)
-                self._load(current, current)
-                done.append(current)
-            for current in superfluous:
-                self._delete_bucket(current)
-                done.append(current)
-            self._made = [name for name in self._made if name in rehearsals]
-            self.discard()
-            self._service.ensure_ready()
-        except BaseException as error:
-            self._made = [name for name in self._made if name in rehearsals]
-            if not isinstance(error, Exception):
-                error.add_note(_half_done(current, done))
-                raise
-            raise HalfApplied(f"{_half_done(current, done)} {error}") from error
+        """Nothing: buckets cannot be renamed, so they take over in `finish`."""
 
-    def discard(self) -> None:
-        while self._made:
-            self._delete_bucket(self._made[-1])
-            self._made.pop()
-        if self._service.bucket not in self._names():
-            self._service.ensure_ready()
+    def finish(self, note: Note, plan: Mapping[str, Any] | None = None) -> None:
+        """See `Restorer.finish`. From the backup, since a server loses a little of what it copies.
+
+        Args:
+            note: see there.
+            plan: that of an earlier restore of the same backup, which was broken off; by default this one's.
+        """
+        self._meter.begin("taking over")
+        takeover = S3Takeover(self._service, Plan(**plan) if plan else self._plan, note)
+        takeover.finish(lambda name: self._load(name, name))
 
     def _names(self) -> list[str]:
-        return sorted(bucket["Name"] for bucket in self._client.list_buckets()["Buckets"])
+        return users_buckets(self._service, [bucket["Name"] for bucket in self._client.list_buckets()["Buckets"]])
 
     def _is_empty(self, bucket: str) -> bool:
         page = self._client.list_object_versions(Bucket=bucket, MaxKeys=1)
@@ -102,7 +97,6 @@ class S3Restorer:
         with self._archive.member(self._members[name]) as stream:
             records = read_records(stream)
             wanted: dict[str, Any] = next(records).header["configuration"]
-            self._made.append(bucket)
             self._create(bucket, wanted["region"])
             with Uploads(self._client, bucket, self._meter.count) as uploads:
                 for header, pieces in _objects(records):
@@ -135,11 +129,6 @@ class S3Restorer:
         for upload in client.list_multipart_uploads(Bucket=bucket).get("Uploads", ()):
             client.abort_multipart_upload(Bucket=bucket, Key=upload["Key"], UploadId=upload["UploadId"])
         client.delete_bucket(Bucket=bucket)
-
-
-def _half_done(current: str, done: list[str]) -> str:
-    words = f"the bucket {current} is incomplete"
-    return f"{words}; done with: {', '.join(done)};" if done else f"{words}, all others are as they were;"
 
 
 def _objects(records: Iterator[Record]) -> Iterator[tuple[dict[str, Any], Iterator[bytes]]]:

@@ -1,0 +1,251 @@
+"""What becomes of a restore that was broken off: it is finished, or all of it is taken back.
+
+All services go the same way, and the journal says which. It can be done service by service, by any process that has
+them, and be broken off and begun again.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Collection, Mapping
+from concurrent.futures import Future
+from dataclasses import replace
+from typing import Any
+
+from triton_env.backup.base import Note, Takeover
+from triton_env.backup.clickhouse.takeover import ClickHouseTakeover
+from triton_env.backup.clickhouse.takeover import Plan as ClickHousePlan
+from triton_env.backup.journal import Entry, Phase, Place, command_to_settle
+from triton_env.backup.postgres.takeover import Plan as PostgresPlan
+from triton_env.backup.postgres.takeover import PostgresTakeover
+from triton_env.backup.redis.takeover import Plan as RedisPlan
+from triton_env.backup.redis.takeover import RedisTakeover
+from triton_env.backup.s3.takeover import Plan as S3Plan
+from triton_env.backup.s3.takeover import S3Takeover
+from triton_env.errors import RestoreUnfinished, TritonError
+from triton_env.services import S3, SERVICES, ClickHouse, Postgres, Redis, Service
+
+_DECIDES = "postgres"
+"""The service whose transaction decides where a restore has come to it."""
+_FIRST = "s3"
+"""The service that is finished first: the others hold what was restored already."""
+_PATIENCE = 120
+"""Seconds that a start waits for another process that finishes a restore or takes it back."""
+_INTERVAL = 0.1
+
+Say = Callable[[str], None]
+
+
+def takeover_of(service: Service, plan: Mapping[str, Any], note: Note) -> Takeover:
+    """What finishes the restore of a service or takes it back.
+
+    Args:
+        service: where it runs.
+        plan: of the journal.
+        note: writes the plan to the journal as it is by then.
+    """
+    match service:
+        case Postgres():
+            return PostgresTakeover(service, PostgresPlan(**plan))
+        case ClickHouse():
+            return ClickHouseTakeover(service, ClickHousePlan(**plan))
+        case Redis():
+            return RedisTakeover(service, RedisPlan(**plan))
+        case S3():
+            return S3Takeover(service, S3Plan(**plan), note)
+    raise NotImplementedError(service.name)
+
+
+def settle(
+    place: Place,
+    services: Mapping[str, Service],
+    say: Say,
+    finishers: Mapping[str, Callable[[Note], None]] | None = None,
+) -> bool | None:
+    """Finish what the journal tells of, or take it back, in these services. The caller holds the place alone.
+
+    Args:
+        place: of the environment.
+        services: those that run, by name.
+        say: is told what was done.
+        finishers: by service, what finishes it instead of its takeover, given what notes its plan.
+
+    Returns:
+        True where it was finished, False where it was taken back, None where there was nothing to do.
+
+    Raises:
+        RestoreUnfinished: a server refused, or the one that decides is not among the services. The journal stays.
+    """
+    entry = place.read()
+    if entry is None:
+        return None
+    entry = _decided(place, entry, services)
+    here = sorted((name for name in entry.pending if name in services), key=lambda name: name != _FIRST)
+    problems: dict[str, Exception] = {}
+    for name in here:
+        try:
+            entry = _settle_one(place, entry, services[name], (finishers or {}).get(name))
+        except Exception as error:
+            problems[name] = error
+            entry = place.read() or entry
+    if problems:
+        raise _unfinished(entry, problems, place)
+    if not entry.pending:
+        place.remove()
+    if here:
+        say(_done(entry, here))
+    return bool(entry.counts) if here else None
+
+
+def _decided(place: Place, entry: Entry, services: Mapping[str, Service]) -> Entry:
+    if entry.counts is not None:
+        return entry
+    if _DECIDES not in services:
+        raise RestoreUnfinished(
+            f"{_capital(entry.summary())}. Whether it counts is known to PostgreSQL alone, which is not in use here.",
+            where=f"environment {entry.environment}",
+            hint=command_to_settle(place),
+        )
+    service = services[_DECIDES]
+    assert isinstance(service, Postgres)
+    try:
+        happened = PostgresTakeover(service, PostgresPlan(**entry.plans[_DECIDES])).happened()
+    except TritonError:
+        raise
+    except Exception as error:
+        raise _unfinished(entry, {_DECIDES: error}, place) from error
+    decided = replace(entry, phase=Phase.COMMITTED if happened else Phase.TAKING_OVER)
+    place.write(decided)
+    return decided
+
+
+def _settle_one(place: Place, entry: Entry, service: Service, finisher: Callable[[Note], None] | None) -> Entry:
+    def note(plan: dict[str, Any]) -> None:
+        nonlocal entry
+        entry = replace(entry, plans={**entry.plans, service.name: plan})
+        place.write(entry)
+
+    takeover = takeover_of(service, entry.plans[service.name], note)
+    if entry.counts:
+        finisher(note) if finisher else takeover.finish()
+    else:
+        if entry.phase is Phase.TAKING_OVER and service.name not in entry.returned:
+            takeover.put_back()
+            entry = replace(entry, returned=(*entry.returned, service.name))
+            place.write(entry)
+        takeover.discard()
+    entry = entry.without(service.name)
+    place.write(entry)
+    return entry
+
+
+class Recovery:
+    """Settles an unfinished restore while an environment starts, as soon as the services that it is about are ready.
+
+    Args:
+        place: of the environment.
+        entry: what the journal says.
+        names: of the services that start.
+        say: is told what was done.
+    """
+
+    def __init__(self, place: Place, entry: Entry, names: Collection[str], say: Say) -> None:
+        self._place = place
+        self._say = say
+        self._lock = threading.Lock()
+        self._concerned = frozenset(entry.pending) & frozenset(names)
+        self._awaited = set(self._concerned)
+        self._ready: dict[str, Service] = {}
+        self._settled: Future[None] = Future()
+
+    def concerns(self, name: str) -> bool:
+        """Whether there is still something to be done in this service."""
+        return name in self._concerned and not self._settled.done()
+
+    def ready(self, service: Service) -> None:
+        """A service answers; returns when it holds what it is to hold.
+
+        Raises:
+            RestoreUnfinished: that could not be done.
+            RestoreFailed: another process restores.
+        """
+        if service.name in self._concerned:
+            self._arrived(service.name, service)
+            self._settled.result()
+
+    def failed(self, name: str) -> None:
+        """A service does not come up: the others do not wait for it."""
+        if name in self._concerned:
+            self._arrived(name, None)
+
+    def _arrived(self, name: str, service: Service | None) -> None:
+        with self._lock:
+            if name not in self._awaited:
+                return
+            self._awaited.discard(name)
+            if service is not None:
+                self._ready[name] = service
+            is_last = not self._awaited
+        if is_last:
+            try:
+                self._settle()
+            except BaseException as error:
+                self._settled.set_exception(error)
+            else:
+                self._settled.set_result(None)
+
+    def _settle(self) -> None:
+        deadline = time.monotonic() + _PATIENCE
+        while (held := self._place.try_hold()) is None:
+            if (entry := self._place.read()) and entry.phase is Phase.STAGING:
+                self._say(f"process {entry.pid} is restoring {entry.file}; everything is as it was until it has loaded")
+                return
+            if time.monotonic() > deadline:
+                raise self._place.busy()
+            time.sleep(_INTERVAL)
+        try:
+            settle(self._place, self._ready, self._say)
+        finally:
+            held.release()
+
+
+def recovery(place: Place, names: Collection[str], say: Say) -> Recovery | None:
+    """What is to be done by a start of an environment; None where no restore was broken off.
+
+    Raises:
+        RestoreUnfinished: the journal cannot be read.
+    """
+    entry = place.read()
+    return Recovery(place, entry, names, say) if entry else None
+
+
+def _done(entry: Entry, names: Collection[str]) -> str:
+    titles = ", ".join(SERVICES[name].title for name in names)
+    rest = [SERVICES[name].title for name in entry.pending]
+    which = "finished" if entry.counts else "taken back"
+    holds = "holds what was restored" if entry.counts else "holds what it held before"
+    if len(names) > 1:
+        holds = holds.replace("holds", "hold", 1).replace("it held", "they held")
+    words = f"the restore of {entry.file} that was broken off is {which}: {titles} {holds}"
+    return f"{words}; still to do: {', '.join(rest)}" if rest else words
+
+
+def _unfinished(entry: Entry, problems: Mapping[str, Exception], place: Place) -> RestoreUnfinished:
+    titles = ", ".join(SERVICES[name].title for name in problems)
+    todo = "finished" if entry.counts else "taken back"
+    error = next(iter(problems.values()))
+    if isinstance(error, TritonError):
+        words, where, hint = f"{error.what} {error.cause}".strip(), error.where, error.hint
+    else:
+        words, where, hint = str(error) or type(error).__name__, "", ""
+    raised = RestoreUnfinished(
+        f"The restore of {entry.file} could not be {todo} in {titles} yet. Nothing is lost: its journal stays.",
+        where=where or ", ".join(entry.addresses[name] for name in problems),
+        cause=words,
+        hint=hint or command_to_settle(place),
+    )
+    raised.__cause__ = error
+    return raised
+
+
+def _capital(words: str) -> str:
+    return words[:1].upper() + words[1:]
