@@ -30,8 +30,8 @@ def command(dry_run: bool, kept: bool, as_json: bool) -> int:
     python -m triton_env prune
 
     The next start does most of this unasked. Nothing is touched that belongs to a living process, another machine or
-    another user; what cannot be told from here is shown, and stays. Persistent services are never touched. Without an
-    engine the rest is done.
+    another user; what cannot be told from here is shown, and stays. Persistent services are never touched, but for a
+    restore that was broken off: it is finished or taken back. Without an engine the rest is done.
 
     The line of --json is {"dry_run", "engine_problem", "leftovers"}.
 

@@ -33,8 +33,11 @@ def command(file: Path, services: tuple[str, ...] | None, project: str | None, y
     A backup that holds code which needs the rights of a superuser (functions in C, event triggers, other superusers)
     is refused without --trust-code. Give it only for a file of which you know who made it.
 
-    Exit status: 0 when all of it is restored; 1 if the answer was no, or if it failed (the message says which service
-    holds what); 2 for wrong use; 130 after Ctrl-C.
+    All services take over together, or none does. If the process is killed on the way, `status` says so, and `up` or
+    the next restore finishes it or takes it back.
+
+    Exit status: 0 when all of it is restored; 1 if the answer was no, or if it failed (the message says what the
+    services hold); 2 for wrong use; 130 after Ctrl-C.
     """
     from triton_env.backup import read_manifest, restore
     from triton_env.backup.display import shown
