@@ -3,7 +3,7 @@
 A service describes itself in a `ServiceRecipe`; a runtime executes it and answers with a `Placement`.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -143,6 +143,21 @@ class VolumeFiles(Protocol):
     def files(self, path: str) -> Mapping[str, bytes]:
         """The regular files at a path below the volume's root, by their path there; empty where there is nothing."""
 
+    def names(self, path: str = "") -> Iterator[str]:
+        """The paths of all that is at a path below the root, read one by one; those of folders end with "/"."""
+
+
+@dataclass(frozen=True, slots=True)
+class CutOff:
+    """What a first start left that was cut off, before anything of a user was in the volume.
+
+    Attributes:
+        files: the files, with their content, that are to be put in place so that the data can be used as it is. None of
+            them: nothing can be done with the data, so it is to be made anew.
+    """
+
+    files: Mapping[str, bytes] = field(default_factory=dict)
+
 
 @dataclass(frozen=True, slots=True)
 class Witness:
@@ -176,6 +191,8 @@ class DataRecipe:
         facts: by variable, values that only the initialisation of an empty volume takes.
         secrets: by variable, secrets of that kind.
         inspect: reads from the data itself what it was made with; None where it tells nothing.
+        cut_off: tells from the data itself that its first start was cut off; None where it was not, and wherever the
+            data may have been used.
         flush_command: a program of the image that has a running server write everything to its files. Variables in
             braces stand for the first of the values that the data knows.
         ways_out: by variable, what to do where it disagrees. {old} and {new} stand for the data's value and the
@@ -190,6 +207,7 @@ class DataRecipe:
     facts: Mapping[str, str] = field(default_factory=dict)
     secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
     inspect: "Callable[[VolumeFiles, DataRecipe], Witness | None] | None" = None
+    cut_off: "Callable[[VolumeFiles], CutOff | None] | None" = None
     flush_command: tuple[str, ...] = ()
     ways_out: Mapping[str, str] = field(default_factory=dict)
     refusals: Mapping[str, str] = field(default_factory=dict)

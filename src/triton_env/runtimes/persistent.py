@@ -16,6 +16,7 @@ from triton_env.redaction import redacted
 from triton_env.runtimes import failures
 from triton_env.runtimes.base import Report
 from triton_env.runtimes.compose import Compose
+from triton_env.runtimes.cut_off import Healing
 from triton_env.runtimes.engine import Engine
 from triton_env.runtimes.execution import in_container
 from triton_env.runtimes.ports import listener_on
@@ -238,7 +239,8 @@ class PersistentRuntime:
         self._containers |= {recipe.name: found[recipe.container.alias] for recipe in self._wanted.values()}
 
     def _check_volumes(self, recipes: Sequence[ServiceRecipe]) -> None:
-        stamps = check_volumes(self._engine, self._project.name, recipes)
+        healing = Healing(self._engine, self._project.name, self._say)
+        stamps = check_volumes(self._engine, self._project.name, recipes, healing.heal)
         if other := last_checkout(stamps.values(), str(self._compose.file.parent)):
             self._say(f"the data of the project {self._project.name} was last used from {other}")
 

@@ -1,6 +1,7 @@
 """Reading volumes without a server, through a container that is created and never started."""
 
 import posixpath
+import tarfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from triton_env.runtimes.stamps import unpacked
 READER_LABEL = f"{LABEL}.reads"
 """On containers that were made to look at a project's volumes and images: the project's name."""
 _MOUNTS = "/triton-env-volumes"
+_PLAIN = {"Accept-Encoding": "identity"}
 _VERSION_TIMEOUT = 30
 """Seconds within which a program has to print its version."""
 
@@ -69,23 +71,44 @@ class VolumeContent:
     container_id: str
     volume: str
 
+    def path(self, path: str) -> str:
+        """Where the container has what is at a path below the volume's root."""
+        return posixpath.join(_MOUNTS, self.volume, path)
+
     def files(self, path: str) -> Mapping[str, bytes]:
         try:
-            stream, _ = self.engine.client.api.get_archive(self.container_id, f"{_MOUNTS}/{self.volume}/{path}")
+            stream, _ = self.engine.client.api.get_archive(self.container_id, self.path(path))
         except NotFound:
             return {}
         # An archive begins with the last part of the path that was asked for.
         parent = posixpath.dirname(path)
         return {posixpath.join(parent, name): content for name, content in unpacked(b"".join(stream)).items()}
 
+    def names(self, path: str = "") -> Iterator[str]:
+        # The SDK reads an archive to its end, and volumes may be large.
+        api = self.engine.client.api
+        url = f"{api.base_url}/v{api.api_version}/containers/{self.container_id}/archive"
+        with api.get(
+            url, params={"path": self.path(path).rstrip("/")}, headers=_PLAIN, stream=True, timeout=api.timeout
+        ) as response:
+            if response.status_code == 404:
+                return
+            response.raise_for_status()
+            with tarfile.open(fileobj=response.raw, mode="r|") as archive:
+                for entry in archive:
+                    if name := posixpath.join(path, entry.name.partition("/")[2]):
+                        yield f"{name}/" if entry.isdir() else name
+
 
 @contextmanager
-def reading(engine: Engine, project: str, recipes: Sequence[ServiceRecipe]) -> Iterator[str]:
-    """A container that sees the volumes read-only and never runs; its id."""
+def reading(engine: Engine, project: str, recipes: Sequence[ServiceRecipe], *, read_only: bool = True) -> Iterator[str]:
+    """A container that sees the volumes, by default read-only, and never runs; its id."""
     api = engine.client.api
     images = [recipe.container.image for recipe in recipes]
     mounts = [
-        Mount(f"{_MOUNTS}/{data.volume}", volume_name(project, recipe), type="volume", read_only=True, no_copy=True)
+        Mount(
+            f"{_MOUNTS}/{data.volume}", volume_name(project, recipe), type="volume", read_only=read_only, no_copy=True
+        )
         for recipe in recipes
         if (data := recipe.data)
     ]

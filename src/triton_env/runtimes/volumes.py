@@ -4,11 +4,11 @@ No server touches the data for the answer.
 """
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from triton_env.errors import TritonError, VolumeMismatch
-from triton_env.model import DataRecipe, Reads, ServiceRecipe, Witness
+from triton_env.model import CutOff, DataRecipe, Reads, ServiceRecipe, Witness
 from triton_env.runtimes.engine import Engine
 from triton_env.runtimes.stamps import FILE, Stamp, last_checkout, stamp_volume
 from triton_env.runtimes.volume_content import (
@@ -43,13 +43,19 @@ class _Mismatch:
     hint: str
 
 
-def check_volumes(engine: Engine, project: str, recipes: Sequence[ServiceRecipe]) -> dict[str, Stamp]:
+def check_volumes(
+    engine: Engine,
+    project: str,
+    recipes: Sequence[ServiceRecipe],
+    on_cut_off: Callable[[ServiceRecipe, CutOff], None] = lambda recipe, left: None,
+) -> dict[str, Stamp]:
     """See that the volumes which are there already fit the settings. Nothing is started on them, or written to them.
 
     Args:
         engine: the engine that has the volumes and, by now, the images.
         project: the project's name.
         recipes: the services that are to be started.
+        on_cut_off: called at the end for each volume without a stamp whose first start was cut off.
 
     Returns:
         The stamps that were found, by service name.
@@ -66,15 +72,24 @@ def check_volumes(engine: Engine, project: str, recipes: Sequence[ServiceRecipe]
             return {}
         stamps: dict[str, Stamp] = {}
         found: dict[str, list[_Mismatch]] = {}
+        cut_off: dict[str, CutOff] = {}
         with reading(engine, project, list(kept.values())) as container_id:
             for name, recipe in kept.items():
                 assert recipe.data is not None
                 files = VolumeContent(engine, container_id, recipe.data.volume)
-                stamp = Stamp.from_json(files.files(FILE).get(FILE, b""))
+                kept_stamp = files.files(FILE).get(FILE, b"")
+                stamp = Stamp.from_json(kept_stamp)
                 if stamp:
                     stamps[name] = stamp
+                # Also one that cannot be read any more shows that a start came to its end.
+                if not kept_stamp and recipe.data.cut_off and (left := recipe.data.cut_off(files)):
+                    cut_off[name] = left
+                    if not left.files:
+                        continue
                 if mismatches := list(_mismatches(engine, project, recipe, recipe.data, files, stamp)):
                     found[name] = mismatches
+        for name, left in cut_off.items():
+            on_cut_off(kept[name], left)
     if found:
         raise _refusal(project, {volume_name(project, kept[name]): mismatches for name, mismatches in found.items()})
     return stamps

@@ -143,8 +143,30 @@ class Postgres(Service):
             return str(connection.info.parameter_status("server_version")).split()[0]
 
     def ensure_ready(self) -> None:
+        import psycopg
+
+        try:
+            self.check_ready()
+        except psycopg.OperationalError as error:
+            # Of a first start that was cut off before it came to this.
+            if f'database "{self.database}" does not exist' not in str(error) or not self._created_first_database():
+                raise
+            self.check_ready()
+
+    def check_ready(self) -> None:
         with self.connect(connect_timeout=CONNECT_TIMEOUT, autocommit=True) as connection:
             connection.execute("select 1")
+
+    def _created_first_database(self) -> bool:
+        """Create the target database, unless the server has others of its users'; whether it was created."""
+        from psycopg import sql
+
+        with self.connect(dbname="postgres", connect_timeout=CONNECT_TIMEOUT, autocommit=True) as connection:
+            # Numbers below are those of initdb.
+            if connection.execute("select from pg_database where oid >= 16384 limit 1").fetchone() is not None:
+                return False
+            connection.execute(sql.SQL("create database {}").format(sql.Identifier(self.database)))
+        return True
 
     def _connection(self) -> dict[str, Any]:
         return {

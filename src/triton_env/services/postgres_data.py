@@ -10,13 +10,25 @@ import re
 import struct
 import unicodedata
 from base64 import b64decode
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
-from triton_env.model import DataRecipe, Reads, VolumeFiles, Witness
+from triton_env.model import CutOff, DataRecipe, Reads, VolumeFiles, Witness
 
 _USER, _PASSWORD, _DATABASE = "POSTGRES_USER", "POSTGRES_PASSWORD", "POSTGRES_DB"
 _PG_DATABASE, _PG_AUTHID = 1262, 1260
 _FIRST_USER_OID = 16384
+_INITDB_DATABASE = "postgres"
+_INITDB_MAKES = frozenset(
+    (
+        *("PG_VERSION", "base", "global", "pg_commit_ts", "pg_dynshmem", "pg_hba.conf", "pg_ident.conf", "pg_logical"),
+        *("pg_multixact", "pg_notify", "pg_replslot", "pg_serial", "pg_snapshots", "pg_stat", "pg_stat_tmp"),
+        *("pg_subtrans", "pg_tblspc", "pg_twophase", "pg_wal", "pg_xact", "postgresql.auto.conf", "postgresql.conf"),
+        # Of servers.
+        *("postmaster.pid", "postmaster.opts"),
+    )
+)
+"""What is in a data directory that nobody added anything to. A base backup has a backup_label as well."""
+_FROM_ELSEWHERE = re.compile(rb"^\s*host\w*\s+\S+\s+\S+\s+(?!127\.|::1|localhost)\S", re.MULTILINE)
 _OTHER_PATHS = (
     # The official images from 18 on, where their volume /var/lib/postgresql was mounted.
     *(f"{major}/docker" for major in range(18, 26)),
@@ -26,6 +38,7 @@ _OTHER_PATHS = (
 )
 _SHUT_DOWN = (1, 2)
 """DB_SHUTDOWNED and DB_SHUTDOWNED_IN_RECOVERY: everything is in the data files."""
+_CONTROL_SIZE = 8192
 _MAP_MAGIC = 0x592717
 _SCRAM = re.compile(rb"SCRAM-SHA-256\$(\d{1,7}):([A-Za-z0-9+/=]{4,100})\$([A-Za-z0-9+/=]{44}):[A-Za-z0-9+/=]{44}")
 _MD5 = re.compile(rb"md5[0-9a-f]{32}")
@@ -43,6 +56,7 @@ def data_recipe(user: str, password: str, database: str) -> DataRecipe:
         facts={_USER: user, _DATABASE: database},
         secrets={_PASSWORD: password},
         inspect=inspect,
+        cut_off=cut_off,
         # As the role that initdb made, who is let in from inside the container.
         flush_command=("psql", "-h", "127.0.0.1", "-U", f"{{{_USER}}}", "-d", "template1", "-qc", "CHECKPOINT"),
         ways_out={
@@ -79,6 +93,9 @@ def inspect(volume: VolumeFiles, data: DataRecipe) -> Witness | None:
     roles = dict(_roles(_catalog(folder, _PG_AUTHID)))
     databases = _databases(_catalog(folder, _PG_DATABASE))
     values = {name: found for name, found in ((_USER, tuple(roles)), (_DATABASE, databases)) if found}
+    if databases == (_INITDB_DATABASE,):
+        # The first start was cut off before it made another one. `Postgres.ensure_ready` does that.
+        del values[_DATABASE]
     accepts = {}
     if roles:
         # Of a user who is not there it cannot be said; then of the one who would be, if the setting were put right.
@@ -87,6 +104,44 @@ def inspect(volume: VolumeFiles, data: DataRecipe) -> Witness | None:
         if None not in verdicts or True in verdicts:
             accepts[_PASSWORD] = True in verdicts
     return Witness(version, certain=_is_shut_down(folder), values=values, accepts=accepts)
+
+
+def cut_off(volume: VolumeFiles) -> CutOff | None:
+    """What an initdb left that was ended before it was through, or before the image let clients in.
+
+    Everything in the data has to be initdb's own. Data on which a server for clients ever ran is at most completed.
+    """
+    rules = volume.files("pg_hba.conf").get("pg_hba.conf", b"")
+    lets_in = _FROM_ELSEWHERE.search(rules) is not None
+    # The first server with connections writes it. Looked for first: of data that was used, little else is read.
+    has_run = bool(volume.files("postmaster.opts"))
+    if (has_run and (lets_in or not rules)) or not _is_initdbs(volume.names()):
+        return None
+    folder = volume.files("global")
+    has_control = len(folder.get("global/pg_control", b"")) == _CONTROL_SIZE
+    is_whole = has_control and _is_shut_down(folder) and _INITDB_DATABASE in _databases(_catalog(folder, _PG_DATABASE))
+    if not (has_run or is_whole):
+        return CutOff()
+    if lets_in:
+        return None
+    # What the image adds once initdb is through. Before 14, passwords are kept in the older form.
+    version = _text(volume.files("PG_VERSION").get("PG_VERSION"))
+    method = b"md5" if version in ("12", "13") else b"scram-sha-256"
+    return CutOff({"pg_hba.conf": rules + b"\nhost all all all " + method + b"\n"})
+
+
+def _is_initdbs(names: Iterable[str]) -> bool:
+    """Whether there is something, and initdb made all of it."""
+    found = False
+    for name in names:
+        found = True
+        top, _, below = name.partition("/")
+        # Files of tables, and folders of databases, have numbers; those that initdb makes are lower.
+        number = re.match(r"\d+", name.rstrip("/").rpartition("/")[2]) if top in ("base", "global") else None
+        is_foreign = top not in _INITDB_MAKES or (top in ("pg_tblspc", "pg_replslot", "pg_twophase") and below)
+        if is_foreign or (number and int(number[0]) >= _FIRST_USER_OID):
+            return False
+    return found
 
 
 def _text(content: bytes | None) -> str:

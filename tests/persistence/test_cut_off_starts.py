@@ -1,0 +1,120 @@
+"""First starts that were cut off: what is unfinished is made anew or completed, what was used is never touched."""
+
+import subprocess
+from collections.abc import Iterator
+
+import pytest
+
+import projects
+from triton_env import Settings, TritonEnvironment
+from triton_env.model import CutOff
+from triton_env.runtimes.cut_off import Healing
+from triton_env.runtimes.engine import Engine
+from triton_env.runtimes.stamps import FILE
+from triton_env.runtimes.volumes import check_volumes
+from triton_env.services import SERVICES
+
+pytestmark = [pytest.mark.docker, pytest.mark.timeout(600)]
+
+INITDB = 'initdb -U "$POSTGRES_USER" --pwfile=/tmp/password -D /v >/tmp/log; cd /v'
+UNFINISHED = {
+    "folders alone": "cd /v && mkdir -p base/1 global pg_wal/archive_status pg_tblspc && chmod -R 700 .",
+    "no control file": f"{INITDB}; rm -rf base/[2-9]* base/1/* global/*",
+    "a control file that is cut short": f"{INITDB}; rm -rf base/[2-9]* && truncate -s 100 global/pg_control",
+    # Amid the statements that initdb has a server without connections run.
+    "statements of initdb": f"{INITDB}; (echo 'create table a()'; sleep 1; kill -9 $PPID) "
+    "| postgres --single -D /v template1 >/tmp/log; rm -f postmaster.pid",
+}
+"""Scripts that leave the data as a first start does which is cut off at that point."""
+USED = {
+    "a base backup": f"{INITDB}; rm global/pg_control; touch backup_label",
+    "somebody's table": f"{INITDB}; rm global/pg_control; touch base/1/16384",
+    "somebody's database": f"{INITDB}; rm global/pg_control; mkdir base/20000",
+    "somebody's file": f"{INITDB}; rm global/pg_control; touch notes.txt",
+    "a server ran": f"{INITDB}; rm global/pg_control; touch postmaster.opts; echo 'host all all all md5' >>pg_hba.conf",
+    "a stamp that cannot be read": f"{INITDB}; rm global/pg_control; echo x >{FILE}",
+}
+
+
+@pytest.fixture(scope="module")
+def engine() -> Iterator[Engine]:
+    engine = Engine()
+    yield engine
+    engine.close()
+
+
+def prepare(settings: Settings, script: str) -> str:
+    """Run a script on the project's volume for PostgreSQL, which is made anew; the volume's name."""
+    volume = f"{settings.triton_project}_postgres_data"
+    labels = (f"com.docker.compose.project={settings.triton_project}", "com.docker.compose.volume=postgres_data")
+    ours = f"org.triton-env.project={settings.triton_project}"
+    subprocess.run(["docker", "volume", "rm", "--force", volume], check=True, capture_output=True)
+    words = [word for label in (*labels, ours) for word in ("--label", label)]
+    subprocess.run(["docker", "volume", "create", *words, volume], check=True, capture_output=True)
+    password = settings.postgres_password.get_secret_value()
+    script = f"printf %s '{password}' >/tmp/password; {script}; true"
+    # As the server's user.
+    command = 'chown postgres /v && chmod 700 /v && exec gosu postgres sh -c "$0" || exec su-exec postgres sh -c "$0"'
+    user = f"POSTGRES_USER={settings.postgres_user}"
+    run = ["docker", "run", "--rm", "--entrypoint", "sh", "-v", f"{volume}:/v", "-e", user, settings.postgres_image]
+    subprocess.run([*run, "-c", command, script], check=True, timeout=120)
+    return volume
+
+
+def found(engine: Engine, settings: Settings) -> list[CutOff]:
+    """What is said of the volume. Nothing is healed."""
+    left: list[CutOff] = []
+    recipe = SERVICES["postgres"].recipe(settings)
+    check_volumes(engine, settings.triton_project, [recipe], lambda recipe, cut_off: left.append(cut_off))
+    return left
+
+
+@pytest.fixture(scope="module")
+def settings() -> Iterator[Settings]:
+    with projects.project() as settings:
+        yield settings
+
+
+@pytest.mark.parametrize("script", UNFINISHED.values(), ids=UNFINISHED)
+def test_what_initdb_left_is_recognised(engine: Engine, settings: Settings, script: str) -> None:
+    prepare(settings, script)
+    assert found(engine, settings) == [CutOff()]
+
+
+def test_what_was_used_is_never_taken_for_unfinished(engine: Engine, settings: Settings) -> None:
+    for what, script in USED.items():
+        prepare(settings, script)
+        assert found(engine, settings) == [], what
+    # An empty volume needs nothing.
+    prepare(settings, "true")
+    assert found(engine, settings) == []
+
+
+def test_a_start_heals_what_an_earlier_one_left(
+    engine: Engine, settings: Settings, capfd: pytest.CaptureFixture[str]
+) -> None:
+    shown = settings.updated(triton_progress="plain")
+    prepare(settings, UNFINISHED["no control file"])
+    with TritonEnvironment(shown, services=("postgres",), persistent=True) as env, env.postgres.connect() as connection:
+        assert connection.execute("select current_database()").fetchone() == (settings.postgres_db,)
+    assert "the first start of PostgreSQL was cut off" in capfd.readouterr().err
+    # After initdb, before the image let clients in and made the database; what was put in by others stays.
+    prepare(settings, f"{INITDB}; sed -i 's/^# TYPE/# ours/' /v/pg_hba.conf")
+    with TritonEnvironment(shown, services=("postgres",), persistent=True) as env, env.postgres.connect() as connection:
+        assert connection.execute("select pg_read_file('pg_hba.conf') like '%# ours%'").fetchone() == (True,)
+    assert "is completed" in capfd.readouterr().err
+    # One that came to its end is left alone from then on.
+    assert found(engine, settings) == []
+
+
+def test_a_volume_that_others_have_stays(engine: Engine, settings: Settings) -> None:
+    volume = prepare(settings, UNFINISHED["no control file"])
+    create = ["docker", "create", "-v", f"{volume}:/v", settings.redis_image, "true"]
+    holder = subprocess.run(create, check=True, capture_output=True, text=True).stdout.strip()
+    said: list[str] = []
+    try:
+        Healing(engine, settings.triton_project, said.append).heal(SERVICES["postgres"].recipe(settings), CutOff())
+        assert not said
+        assert found(engine, settings) == [CutOff()]
+    finally:
+        subprocess.run(["docker", "rm", "--force", "--volumes", holder], check=True, capture_output=True)
