@@ -139,6 +139,16 @@ def test_what_would_be_left_out_is_refused(
     assert words in str(error)
 
 
+def test_what_the_server_has_already_is_named_with_the_way_out(databases: TritonEnvironment, tmp_path: Path) -> None:
+    statement = "create function plus_one as (x) -> x + 1;"
+    write(tmp_path, **{"clickhouse/1.sql": statement})
+    databases.namespace(template=tmp_path).close()
+    write(tmp_path, **{"clickhouse/2.sql": "select plus_one(1)"})
+    assert "CREATE OR REPLACE" in refused(databases, tmp_path).hint
+    write(tmp_path, **{"clickhouse/1.sql": statement.replace("create", "create or replace")})
+    databases.namespace(template=tmp_path).close()
+
+
 def test_names_that_are_not_text_and_folders_of_files(databases: TritonEnvironment, tmp_path: Path) -> None:
     (tmp_path / "2\udcff.sql").write_text("select oops")
     write(tmp_path, **{"1 ;'\n$(x)/a.sql": "select 1"})
@@ -150,7 +160,8 @@ def test_names_that_are_not_text_and_folders_of_files(databases: TritonEnvironme
 def test_the_cause_of_a_program_that_failed_is_its_status_and_what_it_wrote(databases: TritonEnvironment) -> None:
     def build(namespace: Namespace) -> None:
         script = "import sys; print('\\n'.join(f'line {n}' for n in range(50)), file=sys.stderr); sys.exit(3)"
-        subprocess.run([sys.executable, "-c", script, "upgrade", "head"], check=True, capture_output=True)
+        command = [sys.executable, "-c", script, "upgrade", "head", namespace.postgres.url]
+        subprocess.run(command, check=True, capture_output=True)
 
     def leave(namespace: Namespace) -> None:
         sys.exit("no such revision")
@@ -159,6 +170,7 @@ def test_the_cause_of_a_program_that_failed_is_its_status_and_what_it_wrote(data
         databases.namespace(template=build)
     message = str(caught.value)
     assert f"exit status 3 of: {Path(sys.executable).name} -c" in message
+    assert databases.postgres.password not in message
     assert "line 49" in message
     assert "line 39" in message
     with pytest.raises(TemplateFailed, match="SystemExit: no such revision"):

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import shlex
 import subprocess
 import textwrap
@@ -15,9 +16,11 @@ from triton_env.isolation.base import TEMPLATE, Space
 from triton_env.isolation.folder import Finished
 from triton_env.isolation.namespace import Namespace
 from triton_env.isolation.reads import Reads, Variant, Variants, read_variants, recorded, write_variants
+from triton_env.isolation.roles import Roles
 from triton_env.isolation.sources import Scope
 from triton_env.isolation.spaces import Spaces
 from triton_env.isolation.template import Template
+from triton_env.redaction import redacted
 
 _FORMAT = 2
 """Goes up when templates are built in another way than before."""
@@ -27,6 +30,16 @@ _SHORT = 12
 """Digits of a digest that go into the names of databases."""
 _LINES, _WIDTH = 3, 100
 """How much of a cause is shown in a message."""
+
+
+_OF_THE_SERVER = re.compile(
+    r"\b(function|user|role|library|policy|quota|profile|collection|tablespace)\b.* already exists(?! with same)",
+    re.IGNORECASE,
+)
+_OR_REPLACE = (
+    "it is the server's, and perhaps of an earlier build: make it with CREATE OR REPLACE or IF NOT EXISTS"
+    " (in Redis: FUNCTION LOAD REPLACE)"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +82,7 @@ class Templates:
             with folder.making(variant.digest):
                 if (finished := folder.template(variant.digest)) is None:
                     continue
-                if self._spaces.is_there(finished):
+                if self._spaces.is_there(finished) and self._roles().are_there(variant.roles):
                     folder.use_template(variant.digest)
                     return _Known(finished.space, reads)
                 self._remove(variant.digest, finished)  # what is left of what the servers have lost
@@ -100,7 +113,24 @@ class Templates:
         }
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:_SHORT]
 
+    def _roles(self) -> Roles:
+        environment = self._spaces.environment
+        alone = not environment.lasting and not environment.is_shared()
+        return Roles(self._spaces.postgres(), lasting=environment.lasting, alone=alone)
+
     def _build(self, template: Template, key: str) -> "_Known":
+        with self._roles() as roles:
+            while True:
+                try:
+                    return self._built(template, key, roles)
+                except TemplateFailed as error:
+                    if roles.make_way(error):
+                        continue
+                    if _OF_THE_SERVER.search(error.cause):
+                        error.hint = _OR_REPLACE
+                    raise
+
+    def _built(self, template: Template, key: str, roles: Roles) -> "_Known":
         spaces, services = self._spaces, self._spaces.services
         path = spaces.folder.variants_path(key)
         variants, before = read_variants(path), template.digest()
@@ -129,7 +159,7 @@ class Templates:
         # Not for others where it changed while it was built: it is built anew when it is asked for again.
         is_certain = reads.is_certain and template.digest() == before
         there = [each for each in variants.known if spaces.folder.template(each.digest)]
-        new = [Variant(digest, template._token, reads)] if is_certain else []
+        new = [Variant(digest, template._token, reads, roles.made())] if is_certain else []
         write_variants(path, Variants(variants.count + 1, (*new, *there)))
         return _Known(space, reads)
 
@@ -149,8 +179,8 @@ class Templates:
             raise TemplateFailed(
                 "The function that fills the template failed.",
                 where=template.title,
-                cause=_cause(error),
-                log_tail=_output(error),
+                cause=redacted(_cause(error), _secrets(namespace)),
+                log_tail=redacted(_output(error), _secrets(namespace)),
                 hint="its traceback is above this one",
             ) from error
         scope = Scope(template.root, (self._spaces.folder.path.parent,))
@@ -177,6 +207,11 @@ def _output(error: BaseException) -> str:
         if text := getattr(error, name, None):
             return text.decode(errors="replace") if isinstance(text, bytes) else str(text)
     return ""
+
+
+def _secrets(namespace: Namespace) -> list[str]:
+    """What a program may have been given, and shows where it fails."""
+    return [value for name, value in namespace.environ().items() if name.endswith(("_PASSWORD", "_SECRET_ACCESS_KEY"))]
 
 
 class _Builder:

@@ -4,11 +4,12 @@ import queue
 import select
 import time
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from triton_env.errors import SnapshotFailed
 from triton_env.isolation.base import PREFIX, SNAPSHOT, TEMPLATE, Isolation, Space
+from triton_env.isolation.roles import ASIDE, MARK
 from triton_env.services import Postgres
 
 if TYPE_CHECKING:
@@ -62,6 +63,15 @@ class PostgresIsolation(Isolation[Postgres]):
             self._admins.put(None)
         self._strategy: str | None = None
         self._plain: set[str] = set()
+
+    @property
+    def user(self) -> str:
+        """The role that the environment's clients have."""
+        return self._service.user
+
+    def administration(self) -> AbstractContextManager["Admin"]:
+        """A connection to the maintenance database, for the length of a block."""
+        return self._admin()
 
     def bound(self, space: Space) -> Postgres:
         if space.is_own:
@@ -214,12 +224,16 @@ class PostgresIsolation(Isolation[Postgres]):
             _execute(admin, "create database {} template {} " + self._how(admin), "postgres", "template0")
 
     def _drop_roles(self, admin: "Admin") -> None:
-        """Drop the roles that were not there after the start. Those that own something in a kept space stay."""
+        """Drop the roles that were not there after the start.
+
+        Those stay that templates have made, or that own something in a space that is kept.
+        """
         from psycopg import errors
 
         roles = admin.execute(
-            "select rolname from pg_roles where oid >= 16384 and rolname not in (current_user, %s)",
-            [self._service.user],
+            "select rolname from pg_roles where oid >= 16384 and rolname not in (current_user, %s)"
+            " and (shobj_description(oid, 'pg_authid') is distinct from %s or starts_with(rolname, %s))",
+            [self._service.user, MARK, ASIDE],
         ).fetchall()
         for (role,) in roles:
             try:

@@ -295,11 +295,13 @@ class Variant:
         digest: its own, under which it is finished.
         token: with which it was asked for.
         reads: what its build read.
+        roles: of PostgreSQL that it made, which are the server's.
     """
 
     digest: str
     token: str
     reads: Reads
+    roles: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -331,4 +333,4 @@ def write_variants(path: Path, variants: Variants) -> None:
 
 def _variant(content: Any) -> Variant:
     reads = [Read(**{**each, "stamp": each["stamp"] and tuple(each["stamp"])}) for each in content["reads"]["reads"]]
-    return Variant(content["digest"], content["token"], Reads(tuple(reads)))
+    return Variant(content["digest"], content["token"], Reads(tuple(reads)), tuple(content["roles"]))

@@ -10,6 +10,7 @@ from triton_env.errors import IsolationFailed, TritonError, UsageError
 from triton_env.isolation.base import SNAPSHOT, TEMPLATE, Isolation, Space
 from triton_env.isolation.folder import Finished, Folder
 from triton_env.isolation.locks import Held
+from triton_env.isolation.postgres import PostgresIsolation
 from triton_env.isolation.redis import RedisIsolation
 from triton_env.isolation.services import isolation_of
 from triton_env.services import Service
@@ -125,6 +126,12 @@ class Spaces:
         names = [name for name in finished.services if name in self.services and name != "redis"]
         found = self.each(names, lambda isolation: finished.space.id in isolation.found(), "say what it has")
         return all(found.values())
+
+    def postgres(self) -> PostgresIsolation | None:
+        """PostgreSQL's part, where the environment has it."""
+        isolation = self._isolation("postgres") if "postgres" in self.services else None
+        assert isolation is None or isinstance(isolation, PostgresIsolation)
+        return isolation
 
     def versions(self) -> Mapping[str, str]:
         """The servers' versions by the names of the services. They are asked once."""
