@@ -2,19 +2,23 @@
 
 import re
 import threading
+import warnings
 from collections.abc import Collection, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from triton_env.backup.s3 import configuration
 from triton_env.backup.s3.dump import THREADS
+from triton_env.backup.s3.locks import held_versions
+from triton_env.backup.s3.notes import PROPERTIES, Notes
 from triton_env.errors import InvalidSetting, IsolationFailed
 from triton_env.isolation import ours
-from triton_env.isolation.base import PREFIX, SNAPSHOT, TEMPLATE, Isolation, Space
+from triton_env.isolation.base import OWN, PREFIX, SNAPSHOT, TEMPLATE, Isolation, Space
 from triton_env.isolation.s3_copy import (
     Admin,
     CopiedBucket,
     admin_of,
+    connect_bucket,
     copy_bucket,
     make_bucket,
     read_bucket,
@@ -31,6 +35,8 @@ _FROZEN: Final = (TEMPLATE, SNAPSHOT)
 """Spaces that nobody changes once they are made."""
 _DATES: Final = timedelta(seconds=2)
 """How far apart buckets of the same name must be made so that their dates, in whole seconds, tell one from another."""
+_SHOWN: Final = 6
+"""How many locked objects are named."""
 _KIND: Final = re.compile(f"{PREFIX}([a-z]+)_([a-z0-9]|[a-z0-9][a-z0-9_]*[a-z0-9])")
 
 
@@ -46,7 +52,7 @@ class S3Isolation(Isolation[S3]):
         super().__init__(service)
         self._lock = threading.Lock()
         self._admin: Admin | None = None
-        self._defaults: Mapping[str, Any] | None = None
+        self._defaults: dict[str, Any] | None = None
         self._read: dict[tuple[str, datetime], CopiedBucket] = {}
 
     def bound(self, space: Space) -> S3:
@@ -60,7 +66,8 @@ class S3Isolation(Isolation[S3]):
         """Make a space; see `Isolation.create`.
 
         Objects are copied by the server, so that what was uploaded in parts has another ETag. Uploads that are not
-        complete, and locks, are not copied. The bucket that the application expects is there in any case.
+        complete, and objects that the server does not hand out, are not copied: a warning names them. The bucket that
+        the application expects is there in any case.
 
         Raises:
             InvalidSetting: a name of a bucket would be too long.
@@ -76,31 +83,48 @@ class S3Isolation(Isolation[S3]):
                 hint=f"choose another name for the namespace, or: aws s3 rb --force s3://{left[0]}",
             )
         targets = {} if source is None else self._targets(space, source, there)
-        self._remove(left)
+        self._remove(left, is_ours=True)
         try:
             self._make(space, targets)
         except BaseException:
-            self._remove([names.real(self._service.bucket), *targets])
+            self._remove([names.real(self._service.bucket), *targets], is_ours=True)
             raise
 
     def drop(self, space: Space) -> None:
-        self._remove(self._of(space, self._buckets()))
+        """Remove a space, also where clients are connected to it. Nothing where there is none.
+
+        Raises:
+            IsolationFailed: an object is locked in the compliance mode. A warning says so too: those that end a
+                namespace do not wait for its removal.
+        """
+        try:
+            self._remove(self._of(space, self._buckets()), is_ours=True)
+        except IsolationFailed as error:
+            _warn(f"The namespace {space.id} stays on the server: {error.what} {error.cause}")
+            raise
 
     def replace(self, space: Space, source: Space | None) -> None:
         """Make what is in `space` a copy; see `Isolation.replace`.
 
         Buckets cannot be renamed. So all of the source is read before the first bucket is replaced, which is the last
-        step: should the server fail in it, some buckets are incomplete.
+        step: should the server fail in it, some buckets are incomplete. In the environment's own space, legal holds
+        are the user's: they are looked for before.
         """
         there = self._buckets()
         targets = {} if source is None else self._targets(space, source, there)
-        self._remove(self._of(space, there))
+        before = self._of(space, there)
+        self._check_locks(before, is_ours=not space.is_own)
+        self._remove(before, is_ours=not space.is_own)
         self._make(space, targets)
 
     def clear(self, kept: Collection[Space]) -> None:
         there = self._buckets()
         stay = {name for space in kept for name in self._of(space, there)}
-        self._remove([name for name in there if name not in stay])
+        own = self._of(OWN, there)
+        left = [name for name in there if name not in stay]
+        self._check_locks([name for name in left if name in own], is_ours=False)
+        self._remove([name for name in left if name in own], is_ours=False)
+        self._remove([name for name in left if name not in own], is_ours=True)
         if self._service.bucket not in stay:
             make_bucket(self._clients, self._service.bucket, self._service.region)
 
@@ -140,16 +164,20 @@ class S3Isolation(Isolation[S3]):
         return [name for name in there if names.has(name)]
 
     def _targets(self, space: Space, source: Space, there: Mapping[str, datetime]) -> dict[str, CopiedBucket]:
-        """By the name of its copy, each bucket of the source."""
+        """By the name of its copy, each bucket of the source. What a copy will not have is said now."""
         before, after = names_of(source), names_of(space)
         names = {after.real(before.expected(name)): name for name in self._of(source, there)}
-        return {target: self._copied(source, name, there[name]) for target, name in names.items()}
+        notes = Notes()
+        read = {target: self._copied(source, name, there[name], notes) for target, name in names.items()}
+        for sentence in notes.sentences():
+            _warn(sentence)
+        return {target: bucket for target, bucket in read.items() if bucket is not None}
 
-    def _copied(self, source: Space, name: str, date: datetime) -> CopiedBucket:
+    def _copied(self, source: Space, name: str, date: datetime, notes: Notes) -> CopiedBucket | None:
         if found := self._read.get((name, date)):
             return found
-        read = read_bucket(self._clients, name)
-        if source.id.startswith(_FROZEN) and datetime.now(UTC) - date > _DATES:
+        read = read_bucket(self._clients, name, notes)
+        if read and source.id.startswith(_FROZEN) and datetime.now(UTC) - date > _DATES:
             self._read[name, date] = read
         return read
 
@@ -158,24 +186,40 @@ class S3Isolation(Isolation[S3]):
         expected = names_of(space).real(self._service.bucket)
         if expected not in targets:
             make_bucket(self._clients, expected, self._service.region)
+        notes = Notes()
         for name in sorted(targets, key=lambda name: name != expected):
             source = targets[name]
-            make_bucket(self._clients, name, source.configuration["region"])
+            locks = configuration.has_lock_at_once(source.configuration)
+            make_bucket(self._clients, name, source.configuration["region"], locks=locks)
             if self._defaults is None:
                 # Of a new bucket, so that what is as it shall be is not asked for and set again in every copy.
                 self._defaults = configuration.read(self._client, name)
-            copy_bucket(self._client, source, name, self._defaults)
+                self._defaults.pop("object_lock", None)
+            copy_bucket(self._client, source, name, self._defaults, notes)
+        copies = {source.name: name for name, source in targets.items()}
+        for name, source in targets.items():
+            for part in connect_bucket(self._client, source, name, self._defaults or {}, copies):
+                notes.add(PROPERTIES, part)
+        for sentence in notes.sentences():
+            _warn(sentence)
 
-    def _remove(self, names: Collection[str]) -> None:
-        """Remove buckets, those by which spaces are known after all others."""
-        for key in [key for key in self._read if key[0] in names]:
-            self._read.pop(key, None)
-        marks = [name for name in names if name.startswith(self._service.bucket)]
-        for_each([name for name in names if name not in marks], self._remove_one, THREADS)
-        for_each(marks, self._remove_one, THREADS)
+    def _check_locks(self, names: Collection[str], *, is_ours: bool) -> None:
+        """See that buckets can be removed, before the first of them is."""
+        held = held_versions(self._client, names, releases_holds=is_ours)
+        if held:
+            raise IsolationFailed(
+                f"The S3 object {held[0]} is locked, so its bucket cannot be replaced. Nothing was changed in S3.",
+                where=f"locked: {', '.join(held[:_SHOWN])}{', ...' if len(held) > _SHOWN else ''}",
+                hint="end a legal hold: env.s3.client().put_object_legal_hold(Bucket=..., Key=..., "
+                'LegalHold={"Status": "OFF"})',
+            )
 
-    def _remove_one(self, name: str) -> None:
-        remove_bucket(self._clients, name)
+    def _remove(self, names: Collection[str], *, is_ours: bool) -> None:
+        for_each(list(names), lambda name: remove_bucket(self._clients, name, is_ours=is_ours), THREADS)
+
+
+def _warn(words: str) -> None:
+    warnings.warn(f"S3: {words}", stacklevel=2)
 
 
 def names_of(space: Space) -> BucketNames:

@@ -2,9 +2,8 @@
 
 import re
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from triton_env.backup.archive import CHUNK, ArchiveWriter
@@ -13,9 +12,12 @@ from triton_env.backup.journal import Place
 from triton_env.backup.manifest import SavedService
 from triton_env.backup.records import Record, Writable, write_record
 from triton_env.backup.s3 import configuration
-from triton_env.backup.s3.versions import NULL, Version, versions_by_key
+from triton_env.backup.s3.answers import is_missing
+from triton_env.backup.s3.locks import has_expired
+from triton_env.backup.s3.notes import EXPIRED_LOCKS, GONE, STRAY_LOCKS, Notes
+from triton_env.backup.s3.reading import Found, Reader
+from triton_env.backup.s3.versions import Order, Version, in_phases, versions_by_key
 from triton_env.backup.steps import Meter
-from triton_env.errors import BackupFailed
 from triton_env.isolation.ours import without_spaces
 from triton_env.services import S3, Service
 
@@ -26,17 +28,13 @@ STAGED = re.compile(r"triton-restore-[0-9a-f]{8}")
 """Begins the names of buckets that a restore made."""
 THREADS = 8
 _AHEAD = 32
-"""Objects that are fetched before it is their turn."""
-_SMALL = CHUNK
-"""Bytes up to which an object is fetched ahead; longer ones are streamed."""
-_HEADERS = (
-    *("CacheControl", "ContentDisposition", "ContentEncoding", "ContentLanguage", "ContentType"),
-    *("StorageClass", "WebsiteRedirectLocation"),
-)
+"""Objects that are read before it is their turn. Of large ones that is all but their content."""
 
 
 def save(service: Service, program: RunsPrograms, archive: ArchiveWriter, meter: Meter, place: Place) -> SavedService:
     """Save the user's buckets; see `Saver`.
+
+    What is deleted while it is read, and what the server does not hand out, is left out with a note.
 
     Raises:
         BackupFailed: an object ended too early.
@@ -44,16 +42,23 @@ def save(service: Service, program: RunsPrograms, archive: ArchiveWriter, meter:
     """
     assert isinstance(service, S3)
     client = threaded_client(service)
-    notes = _Notes()
-    buckets = users_buckets(service, [bucket["Name"] for bucket in client.list_buckets()["Buckets"]])
-    for number, bucket in enumerate(buckets):
+    notes = Notes()
+    saved: list[str] = []
+    for bucket in users_buckets(service, [bucket["Name"] for bucket in client.list_buckets()["Buckets"]]):
         meter.begin(f"bucket {bucket}")
-        with archive.member(f"s3/bucket-{number}.records", service.name, "bucket", meter.count) as stream:
-            write_record(
-                stream, Record({"t": "bucket", "name": bucket, "configuration": configuration.read(client, bucket)})
-            )
-            _write_objects(client, bucket, stream, notes)
-    return SavedService(service.server_version(), tuple(buckets), notes.sentences())
+        if (found := _read_bucket(client, bucket, notes)) is None:
+            notes.add(GONE, bucket)
+            continue
+        settings, order = found
+        with archive.member(f"s3/bucket-{len(saved)}.records", service.name, "bucket", meter.count) as stream:
+            write_record(stream, Record({"t": "bucket", "name": bucket, "configuration": settings}))
+            reader = Reader(client, bucket, notes, archive.path.parent)
+            for state, versions in order.phases:
+                for each in _read_ahead(reader, versions):
+                    _note_lock(bucket, each, settings, notes)
+                    _write(reader, each, state, stream)
+        saved.append(bucket)
+    return SavedService(service.server_version(), tuple(saved), notes.sentences())
 
 
 def users_buckets(service: S3, there: Iterable[str]) -> list[str]:
@@ -79,133 +84,61 @@ def threaded_client(service: S3, **options: Any) -> "S3Client":
     return service.client(config=config, **options)
 
 
-@dataclass(slots=True)
-class _Notes:
-    """What is not saved. Each is the names of objects; lists, since threads append to them."""
+def _read_bucket(client: "S3Client", bucket: str, notes: Notes) -> tuple[dict[str, Any], Order] | None:
+    """Its configuration and its versions; None where it is gone."""
+    from botocore.exceptions import ClientError
 
-    locks: list[str] = field(default_factory=list)
-    acls: list[str] = field(default_factory=list)
-    nulls: list[str] = field(default_factory=list)
-
-    def sentences(self) -> tuple[str, ...]:
-        texts = {
-            "The locks of {} are not saved.": self.locks,
-            "The server does not tell the ACLs of {}.": self.acls,
-            "Versions without an id in the middle of {} get one.": self.nulls,
-        }
-        return tuple(text.format(_shown(sorted(set(names)))) for text, names in texts.items() if names)
+    try:
+        settings = configuration.read(client, bucket, notes)
+        order = in_phases(versions_by_key(client, bucket, is_versioned=bool(settings["versioning"])))
+    except ClientError as error:
+        if not is_missing(error):
+            raise
+        return None
+    return settings | {"has_nulls": order.has_nulls}, order
 
 
-def _shown(names: list[str]) -> str:
-    return ", ".join(names) if len(names) <= 3 else f"{names[0]} and {len(names) - 1} other objects"
-
-
-@dataclass(frozen=True, slots=True)
-class _Fetched:
-    header: dict[str, Any]
-    size: int
-    body: Any
-    """Bytes, or where there are many of them something to read them from."""
-
-
-def _write_objects(client: "S3Client", bucket: str, stream: Writable, notes: _Notes) -> None:
-    """Write the objects in an order in which they can be put again, with the state that versioning has to have."""
-    phases: dict[str, list[Version]] = {"": [], "Enabled": [], "Suspended": []}
-    for versions in versions_by_key(client, bucket):
-        for number, version in enumerate(versions):
-            if version.id != NULL:
-                phases["Enabled"].append(version)
-            elif number == 0 and not version.is_marker:
-                # From before versioning, or in a bucket without it.
-                phases[""].append(version)
-            elif number == len(versions) - 1:
-                phases["Suspended"].append(version)
-            else:
-                phases["Enabled"].append(version)
-                notes.nulls.append(f"{bucket}/{version.key}")
-    for state, found in phases.items():
-        for fetched in _fetched(client, bucket, found, notes):
-            write_record(stream, Record(fetched.header | {"state": state, "size": fetched.size}))
-            _write_body(bucket, fetched, stream)
-
-
-def _write_body(bucket: str, fetched: _Fetched, stream: Writable) -> None:
-    written = 0
-    pieces: Iterable[bytes] = [fetched.body] if isinstance(fetched.body, bytes) else fetched.body.iter_chunks(CHUNK)
-    for piece in pieces:
-        if piece:
-            write_record(stream, Record({"t": "body"}, (piece,)))
-            written += len(piece)
-    if written != fetched.size:
-        raise BackupFailed(
-            f"The S3 object {bucket}/{fetched.header['key']} ended too early.",
-            cause=f"{written} of {fetched.size} bytes came",
-        )
-
-
-def _fetched(client: "S3Client", bucket: str, versions: list[Version], notes: _Notes) -> Iterator[_Fetched]:
-    """The objects in this order, some of them fetched ahead: each takes several requests."""
+def _read_ahead(reader: Reader, versions: list[Version]) -> Iterator[tuple[Version, Found]]:
+    """Those of the versions that can be read, in their order, some of them read ahead: each takes several requests."""
     with ThreadPoolExecutor(THREADS, thread_name_prefix="triton-backup") as pool:
-        waiting: deque[Future[_Fetched]] = deque()
+        waiting: deque[tuple[Version, Future[Found | None]]] = deque()
         coming = iter(versions)
         try:
             while True:
                 while len(waiting) < _AHEAD and (version := next(coming, None)) is not None:
-                    waiting.append(pool.submit(_fetch, client, bucket, version, notes))
+                    waiting.append((version, pool.submit(reader.read, version)))
                 if not waiting:
                     return
-                yield waiting.popleft().result()
+                version, future = waiting.popleft()
+                if found := future.result():
+                    yield version, found
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _fetch(client: "S3Client", bucket: str, version: Version, notes: _Notes) -> _Fetched:
-    if version.is_marker:
-        return _Fetched({"t": "marker", "key": version.key}, 0, b"")
-    where: dict[str, Any] = {"Bucket": bucket, "Key": version.key}
-    if version.id != NULL:
-        where["VersionId"] = version.id
-    answer: Mapping[str, Any] = client.get_object(**where)
-    size: int = answer["ContentLength"]
-    body = answer["Body"]
-    header: dict[str, Any] = {
-        "t": "object",
-        "key": version.key,
-        "headers": headers(answer),
-        "metadata": answer.get("Metadata", {}),
-    }
-    if size <= _SMALL:
-        # To its end now, so that its connection is free for the requests that follow.
-        body = body.read()
-    if answer.get("TagCount"):
-        header["tags"] = client.get_object_tagging(**where)["TagSet"]
-    if acl := _grants(client, where, notes):
-        header["acl"] = acl
-    if answer.get("ObjectLockMode") or answer.get("ObjectLockLegalHoldStatus") == "ON":
-        notes.locks.append(f"{bucket}/{version.key}")
-    return _Fetched(header, size, body)
+def _write(reader: Reader, read: tuple[Version, Found], state: str, stream: Writable) -> None:
+    version, found = read
+    if found.content is not None:
+        _write_header(stream, found, state)
+        if found.content:
+            write_record(stream, Record({"t": "body"}, (found.content,)))
+    # Only now: no two large objects at once. All of it before its header, which cannot be taken back.
+    elif stored := reader.read_large(version):
+        found, file = stored
+        with file:
+            _write_header(stream, found, state)
+            while piece := file.read(CHUNK):
+                write_record(stream, Record({"t": "body"}, (piece,)))
 
 
-def _grants(client: "S3Client", where: dict[str, Any], notes: _Notes) -> dict[str, Any]:
-    """The ACL of an object, empty where only its owner is granted anything."""
-    from botocore.exceptions import ClientError
-
-    try:
-        acl: Mapping[str, Any] = client.get_object_acl(**where)
-    except ClientError as error:
-        # moto has none for objects that came in parts, and for versions under a delete marker.
-        if error.response["ResponseMetadata"]["HTTPStatusCode"] < 500:
-            raise
-        notes.acls.append(f"{where['Bucket']}/{where['Key']}")
-        return {}
-    return {} if configuration.has_default_grants(acl) else {"Grants": acl["Grants"], "Owner": acl["Owner"]}
+def _write_header(stream: Writable, found: Found, state: str) -> None:
+    write_record(stream, Record(found.header | {"state": state, "size": found.size}))
 
 
-def headers(answer: Mapping[str, Any]) -> dict[str, str]:
-    """The headers of an object that were given with it, from the answer that has it."""
-    found = {name: str(answer[name]) for name in _HEADERS if answer.get(name)}
-    if answer.get("Expires"):
-        found["Expires"] = answer["Expires"].isoformat()
-    # How it was once uploaded, which some servers keep as if it were a property of the object.
-    encodings = [word for word in found.pop("ContentEncoding", "").split(",") if word.strip() != "aws-chunked"]
-    return found | ({"ContentEncoding": ",".join(encodings)} if "".join(encodings) else {})
+def _note_lock(bucket: str, read: tuple[Version, Found], settings: dict[str, Any], notes: Notes) -> None:
+    """Note a lock that a restore cannot set."""
+    if lock := read[1].header.get("lock"):
+        if "object_lock" not in settings:
+            notes.add(STRAY_LOCKS, f"{bucket}/{read[0].key}")
+        elif has_expired(lock):
+            notes.add(EXPIRED_LOCKS, f"{bucket}/{read[0].key}")

@@ -1,6 +1,6 @@
 """Restoring S3."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from triton_env.backup.archive import Archive
@@ -8,14 +8,18 @@ from triton_env.backup.base import Note, RunsPrograms
 from triton_env.backup.journal import Place
 from triton_env.backup.records import Record, read_records
 from triton_env.backup.s3 import configuration
+from triton_env.backup.s3.contents import difference
 from triton_env.backup.s3.dump import threaded_client, users_buckets
-from triton_env.backup.s3.takeover import Plan, S3Takeover
+from triton_env.backup.s3.locks import held_versions
+from triton_env.backup.s3.removal import remove_bucket
+from triton_env.backup.s3.takeover import Plan, S3Takeover, remember
 from triton_env.backup.s3.upload import Uploads
 from triton_env.backup.steps import Meter
+from triton_env.errors import RestoreFailed
 from triton_env.services import S3, Service
 
-_BATCH = 1000
-"""Objects that one request may delete."""
+_SHOWN = 6
+"""How many objects that are held are named."""
 
 
 class S3Restorer:
@@ -40,9 +44,21 @@ class S3Restorer:
         users = users_buckets(service, contents)
         self._members = {name: f"s3/bucket-{number}.records" for number, name in enumerate(contents) if name in users}
         self._plan = Plan(self._mark)
+        self._reported: dict[str, set[str]] = {}
 
     def check(self) -> None:
-        """Every server takes buckets; what it does not take of them shows in `stage`."""
+        """See that what is there can be removed. What the server does not take shows in `stage`."""
+        # Governance may be bypassed on servers that this environment runs, not on those of others.
+        overrules = self._service._settings.triton_runtime != "external"
+        held = held_versions(self._client, self._names(), overrules=overrules)
+        if held:
+            more = f" and {len(held) - _SHOWN} more" if len(held) > _SHOWN else ""
+            raise RestoreFailed(
+                "S3 holds objects that are locked, and a restore would remove them.",
+                where=f"{', '.join(held[:_SHOWN])}{more}",
+                hint="aws s3api put-object-legal-hold --legal-hold Status=OFF --bucket BUCKET --key KEY; "
+                "a retention ends by itself",
+            )
 
     def present(self) -> list[str]:
         return [
@@ -65,7 +81,7 @@ class S3Restorer:
     def stage(self) -> None:
         self._create(self._mark, "us-east-1")
         for name in self._plan.direct:
-            self._delete_bucket(name)
+            remove_bucket(self._client, name)
             self._load(name, name)
         for name, staged in self._plan.staged.items():
             self._load(name, staged)
@@ -83,6 +99,8 @@ class S3Restorer:
         self._meter.begin("taking over")
         takeover = S3Takeover(self._service, Plan(**plan) if plan else self._plan, note)
         takeover.finish(lambda name: self._load(name, name))
+        for name, differences in takeover.differences.items():
+            self._report(name, differences)
 
     def _names(self) -> list[str]:
         return users_buckets(self._service, [bucket["Name"] for bucket in self._client.list_buckets()["Buckets"]])
@@ -97,38 +115,36 @@ class S3Restorer:
         with self._archive.member(self._members[name]) as stream:
             records = read_records(stream)
             wanted: dict[str, Any] = next(records).header["configuration"]
-            self._create(bucket, wanted["region"])
-            with Uploads(self._client, bucket, self._meter.count) as uploads:
+            # What is loaded aside gets its locks where it takes over, and stays removable until then.
+            locks = bucket == name and configuration.has_lock_at_once(wanted)
+            self._create(bucket, wanted["region"], locks=locks)
+            versioning = "Enabled" if locks else ""
+            with Uploads(self._client, bucket, self._meter.count, versioning) as uploads:
                 for header, pieces in _objects(records):
-                    uploads.set_versioning(header["state"])
                     uploads.put(header, pieces)
                 uploads.set_versioning(wanted["versioning"])
-            configuration.apply(self._client, bucket, wanted)
+        if found := difference(self._client, bucket, uploads.contents):
+            raise RestoreFailed("The server does not hold what was restored.", cause=found)
+        now = wanted if bucket == name else {part: value for part, value in wanted.items() if part != "object_lock"}
+        configuration.apply(self._client, bucket, now, names_buckets=False)
+        remember(self._client, self._mark, name, wanted, uploads.locks)
+        self._report(name, uploads.differences)
 
-    def _create(self, bucket: str, region: str) -> None:
+    def _report(self, name: str, differences: Iterable[str]) -> None:
+        """Show what this server does not take of a bucket, once."""
+        shown = self._reported.setdefault(name, set())
+        if words := sorted({*differences} - shown):
+            shown.update(words)
+            self._meter.end(f"the bucket {name} differs from the backup: {'; '.join(words)}")
+
+    def _create(self, bucket: str, region: str, *, locks: bool = False) -> None:
+        options: dict[str, Any] = {"ObjectLockEnabledForBucket": True} if locks else {}
         if region == "us-east-1":
             # Where the client is elsewhere, a bucket without a place is refused.
-            threaded_client(self._service, region_name=region).create_bucket(Bucket=bucket)
+            threaded_client(self._service, region_name=region).create_bucket(Bucket=bucket, **options)
         else:
             place: Any = {"LocationConstraint": region}
-            self._client.create_bucket(Bucket=bucket, CreateBucketConfiguration=place)
-
-    def _delete_bucket(self, bucket: str) -> None:
-        client = self._client
-        if bucket not in self._names():
-            return
-        while True:
-            page = client.list_object_versions(Bucket=bucket, MaxKeys=_BATCH)
-            entries = [*page.get("Versions", ()), *page.get("DeleteMarkers", ())]
-            if not entries:
-                break
-            objects: Any = [{"Key": entry["Key"], "VersionId": entry["VersionId"]} for entry in entries]
-            answer = client.delete_objects(Bucket=bucket, Delete={"Objects": objects[:_BATCH], "Quiet": True})
-            if errors := answer.get("Errors"):
-                raise RuntimeError(f"{bucket}/{errors[0].get('Key')} cannot be deleted: {errors[0].get('Message')}")
-        for upload in client.list_multipart_uploads(Bucket=bucket).get("Uploads", ()):
-            client.abort_multipart_upload(Bucket=bucket, Key=upload["Key"], UploadId=upload["UploadId"])
-        client.delete_bucket(Bucket=bucket)
+            self._client.create_bucket(Bucket=bucket, CreateBucketConfiguration=place, **options)
 
 
 def _objects(records: Iterator[Record]) -> Iterator[tuple[dict[str, Any], Iterator[bytes]]]:

@@ -3,16 +3,25 @@
 A bucket cannot be renamed. So what was loaded is complete in buckets beside those that are there, and once the restore
 counts, these are filled from it within the server, one after another. However often that is broken off, it can be gone
 on with.
+
+What would be in the way of that comes last: locks, since nothing removes some of them, and what names other buckets.
+Until then it is in the bucket that marks the restore.
 """
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from triton_env.backup.base import Note
 from triton_env.backup.s3 import configuration
+from triton_env.backup.s3.locks import Locked, set_locks
+from triton_env.backup.s3.notes import Notes
 from triton_env.isolation.s3_copy import Admin, admin_of, copy_bucket, make_bucket, read_bucket, remove_bucket
 from triton_env.services import S3
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,12 +54,16 @@ class S3Takeover:
         service: the server.
         plan: what `S3Restorer.plan` gave, or what was noted last.
         note: is given the plan whenever a bucket is done, before what it was filled from is removed.
+
+    Attributes:
+        differences: by the name of a bucket, what of the backup the server did not take, in words.
     """
 
     def __init__(self, service: S3, plan: Plan, note: Note) -> None:
         self._service = service
         self._plan = plan
         self._note = note
+        self.differences: dict[str, list[str]] = {}
 
     def put_back(self) -> None:
         """Nothing: nothing is replaced before the restore counts."""
@@ -60,9 +73,9 @@ class S3Takeover:
             if not _is_there(clients, self._plan.mark):
                 return
             for name in (*self._plan.staged.values(), *self._plan.direct):
-                remove_bucket(clients, name)
+                remove_bucket(clients, name, is_ours=True)
             self._service.ensure_ready()
-            remove_bucket(clients, self._plan.mark)
+            remove_bucket(clients, self._plan.mark, is_ours=True)
 
     def finish(self, fill: Callable[[str], None] | None = None) -> None:
         """See `Takeover.finish`.
@@ -75,18 +88,55 @@ class S3Takeover:
                 return
             for name, staged in self._plan.staged.items():
                 if name not in self._plan.done:
-                    remove_bucket(clients, name)
+                    remove_bucket(clients, name, is_ours=False)
                     if fill:
                         fill(name)
                     else:
-                        _copy(clients, staged, name)
+                        self._copy(clients, staged, name)
                     self._plan = replace(self._plan, done=(*self._plan.done, name))
                     self._note(self._plan.as_data())
-                remove_bucket(clients, staged)
+                remove_bucket(clients, staged, is_ours=True)
             for name in self._plan.superfluous:
-                remove_bucket(clients, name)
+                remove_bucket(clients, name, is_ours=False)
             self._service.ensure_ready()
-            remove_bucket(clients, self._plan.mark)
+            for name in (*self._plan.direct, *self._plan.staged):
+                self._complete(clients.client, name)
+            remove_bucket(clients, self._plan.mark, is_ours=True)
+
+    def _copy(self, clients: Admin, staged: str, name: str) -> None:
+        found = read_bucket(clients, staged, Notes())
+        assert found is not None, f"{staged} stays until it is copied"
+        wanted, _ = _remembered(clients.client, self._plan.mark, name)
+        make_bucket(clients, name, wanted["region"], locks=configuration.has_lock_at_once(wanted))
+        defaults = configuration.read(clients.client, name)
+        defaults.pop("object_lock", None)
+        copy_bucket(clients.client, replace(found, configuration=wanted), name, defaults, Notes())
+
+    def _complete(self, client: "S3Client", name: str) -> None:
+        """Give a bucket that is filled its locks and what names other buckets, which are all there by now."""
+        wanted, locks = _remembered(client, self._plan.mark, name)
+        configuration.apply(client, name, wanted, names_buckets=True)
+        missing = [f"no {part.replace('_', ' ')}" for part in configuration.missing(client, name, wanted)]
+        self.differences[name] = [*missing, *(f"no lock of {key}" for key in set_locks(client, name, locks))]
+
+
+def remember(client: "S3Client", mark: str, name: str, wanted: Mapping[str, Any], locks: Sequence[Locked]) -> None:
+    """Keep what a bucket gets at the end of a restore.
+
+    Args:
+        client: of the server.
+        mark: the bucket that marks the restore.
+        name: of the bucket in the end.
+        wanted: its configuration.
+        locks: those of its versions.
+    """
+    body = json.dumps({"configuration": wanted, "locks": [tuple(each) for each in locks]}).encode()
+    client.put_object(Bucket=mark, Key=name, Body=body)
+
+
+def _remembered(client: "S3Client", mark: str, name: str) -> tuple[dict[str, Any], list[Locked]]:
+    found = json.loads(client.get_object(Bucket=mark, Key=name)["Body"].read())
+    return found["configuration"], [Locked(*each) for each in found["locks"]]
 
 
 class _Clients:
@@ -104,9 +154,3 @@ class _Clients:
 
 def _is_there(clients: Admin, bucket: str) -> bool:
     return any(each["Name"] == bucket for each in clients.client.list_buckets()["Buckets"])
-
-
-def _copy(clients: Admin, source: str, name: str) -> None:
-    found = read_bucket(clients, source)
-    make_bucket(clients, name, found.configuration["region"])
-    copy_bucket(clients.client, found, name, configuration.read(clients.client, name))

@@ -1,0 +1,38 @@
+"""What is not in a backup or a copy of buckets, in words."""
+
+import threading
+from dataclasses import dataclass, field
+
+_SHOWN = 20
+"""Names in one sentence."""
+
+# One sentence each; the names come in the place of {}.
+GONE = "Deleted while they were read, so left out: {}."
+UNREADABLE = "The server does not hand out, so left out: {}."
+ACLS = "The server does not answer for the ACLs, which are left out, of: {}."
+STRAY_LOCKS = "Their bucket has no object lock, so their locks are left out: {}."
+EXPIRED_LOCKS = "Their retention has ended, so it is left out: {}."
+UPLOADS = "Uploads that are not complete are left out: {}."
+PROPERTIES = "Properties of buckets that are left out: {}."
+
+
+@dataclass(slots=True)
+class Notes:
+    """Names by the sentence that they belong to. Threads may add to it."""
+
+    _names: dict[str, list[str]] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def add(self, sentence: str, name: str) -> None:
+        """Add a name to a sentence."""
+        with self._lock:
+            self._names.setdefault(sentence, []).append(name)
+
+    def sentences(self) -> tuple[str, ...]:
+        """All of it, in an order that does not depend on threads."""
+        return tuple(sentence.format(_shown(sorted(set(names)))) for sentence, names in sorted(self._names.items()))
+
+
+def _shown(names: list[str]) -> str:
+    shown = ", ".join(names[:_SHOWN])
+    return shown if len(names) <= _SHOWN else f"{shown} and {len(names) - _SHOWN} more"
