@@ -116,17 +116,22 @@ class ProcessRecipe:
         argv: the server's command line. Every user of the machine can read it, so it holds no secret.
         requires: the Python distributions that it consists of.
         files: configuration files by name, which may hold secrets: only the server's user can read them.
+        input: what the server reads from its standard input, which may hold secrets too.
         template: how the data directory is initialised; None for an empty one.
         storage: what the data directory is on.
         stop_signal: what ends it. SIGKILL, unless that would leave something behind: the data is thrown away.
+        is_confined: whether the kernel, where it can, limits it to its own files: for a server whose clients may name
+            paths, and which has no limit of its own.
     """
 
     argv: tuple[str, ...]
     requires: tuple[str, ...]
     files: Mapping[str, str] = field(default_factory=dict, repr=False)
+    input: str = field(default="", repr=False)
     template: DataTemplate | None = None
     storage: Storage = Storage.MEMORY
     stop_signal: str = "SIGKILL"
+    is_confined: bool = False
 
 
 class Reads(StrEnum):

@@ -92,7 +92,7 @@ class ClickHouse(Service):
             process=ProcessRecipe(
                 argv=(
                     *("{python}", "-m", "triton_env.runtimes.embedded.clickhouse", "--host", "{host}"),
-                    *("--port", "{port:http}", "--path", "{data}", "--users-file", "{file:users.json}"),
+                    *("--port", "{port:http}", "--path", "{data}", "--users-file", "-"),
                     *("--database", settings.clickhouse_db),
                 ),
                 requires=(
@@ -105,7 +105,10 @@ class ClickHouse(Service):
                     "brotli",
                 ),
                 storage=Storage.DISK,
-                files={"users.json": json.dumps([{"name": settings.clickhouse_user, "password": password}])},
+                # The engine takes itself for a program of its user, who may read and write any file.
+                is_confined=True,
+                # Not a file: the server's clients may name those that it can read.
+                input=json.dumps([{"name": settings.clickhouse_user, "password": password}]),
             ),
         )
 

@@ -9,10 +9,16 @@ import sysconfig
 from dataclasses import dataclass
 from pathlib import Path
 
+from triton_env.errors import RuntimeUnavailable
+
 _NOBODY = "nobody"
 """An account without rights that every system has. PostgreSQL's initdb insists on one that has a name."""
 _GROUPS = range(61184, 65520)
 """Group ids that belong to nobody for long (systemd's for dynamic users, https://systemd.io/UIDS-GIDS/)."""
+_NEEDED = ((0, "CAP_CHOWN"), (1, "CAP_DAC_OVERRIDE"), (5, "CAP_KILL"), (6, "CAP_SETGID"), (7, "CAP_SETUID"))
+"""What root needs to give files to another user, to become that user, and to end its processes."""
+_UID_MAP = Path("/proc/self/uid_map")
+_STATUS = Path("/proc/self/status")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,11 +42,6 @@ class Account:
         except OSError:
             return False
 
-    def can_run_python(self) -> bool:
-        """Whether this user can start this process's interpreter and import what it imports."""
-        places = (sys.executable, sys.prefix, sys.base_prefix, sysconfig.get_path("purelib"), __file__)
-        return all(self.can_read(Path(place)) for place in places)
-
     def can_pass(self, folder: Path) -> bool:
         """Whether file modes let this user reach what lies in `folder`."""
         return all(each.stat().st_mode & stat.S_IXOTH for each in (folder.resolve(), *folder.resolve().parents))
@@ -59,11 +60,71 @@ def has_a_name(account: Account | None) -> bool:
 
 
 def servers_account() -> Account | None:
-    """The account that servers have to become; None where this process is an ordinary user already."""
+    """The account that servers have to become; None where this process is an ordinary user already.
+
+    Raises:
+        RuntimeUnavailable: this process is root, and is not allowed to become another user.
+    """
     if os.geteuid() != 0:
         return None
+    if lonely_user() is not None:
+        if not _ranges()[0][1]:
+            raise RuntimeUnavailable(
+                "The embedded servers run as an ordinary user, and this user namespace has none.",
+                where=str(_UID_MAP),
+                cause="it has root alone, who is root outside of it too",
+                hint="run this as an ordinary user, or outside of the namespace",
+            )
+        return None
+    if lacking := [name for bit, name in _NEEDED if not _capabilities() >> bit & 1]:
+        raise RuntimeUnavailable(
+            "The embedded servers run as an ordinary user, and this root cannot become one.",
+            where=f"process {os.getpid()}",
+            cause=f"it lacks {', '.join(lacking)}",
+            hint="run this as an ordinary user, or in a container with Docker's default capabilities",
+        )
+    return Account(_nobody(), gid=secrets.choice(_GROUPS))
+
+
+def lonely_user() -> int | None:
+    """The number that servers take in a user namespace that has root alone; None everywhere else.
+
+    `unshare --map-root-user` makes one, and so do containers of an ordinary user without subordinate ids.
+    """
+    if os.geteuid() != 0:
+        return None
+    user = _nobody()
+    return None if any(first <= user < first + count for first, _, count in _ranges()) else user
+
+
+def python_is_readable(account: Account | None) -> bool:
+    """Whether the servers' user can start this process's interpreter and import what it imports, by file modes."""
+    places = (sys.executable, sys.prefix, sys.base_prefix, sysconfig.get_path("purelib"), __file__)
+    if account is None:
+        # This asks as an ordinary user too where one has capabilities.
+        return os.geteuid() == 0 or all(os.access(place, os.R_OK) for place in places)
+    return all(account.can_read(Path(place)) for place in places)
+
+
+def _ranges() -> list[tuple[int, ...]]:
+    """The users that there are: the first of a range, which one it is outside of this namespace, and how many."""
     try:
-        uid = pwd.getpwnam(_NOBODY).pw_uid
+        return [tuple(map(int, line.split())) for line in _UID_MAP.read_text("ascii").splitlines()]
+    except OSError:  # macOS
+        return [(0, 0, 1 << 32)]
+
+
+def _nobody() -> int:
+    try:
+        return pwd.getpwnam(_NOBODY).pw_uid
     except KeyError:
-        uid = 65534
-    return Account(uid, gid=secrets.choice(_GROUPS))
+        return 65534
+
+
+def _capabilities() -> int:
+    """Those in effect, as bits; all of them where the system has none, as macOS."""
+    try:
+        words = _STATUS.read_text("ascii", "replace").split()
+    except OSError:
+        return -1
+    return int(words[words.index("CapEff:") + 1], 16)

@@ -5,8 +5,8 @@ Run as a script in a process of its own, with the standard library alone, so tha
     python -I -S guard.py SOCKET_FD OWNER_PID LOCK_NAME DIRECTORY...
 
 The owner sends one JSON object a line through the socket: {"id", "argv", "env", "cwd", "log", "input", "output",
-"account", "read_all", "stop"} to start a process or {"id", "end": true} to end one. It is told {"id", "pid"} or
-{"id", "error"}, and {"id", "status"} when the process has ended.
+"account", "alone", "read_all", "readable", "writable", "stop"} to start a process or {"id", "end": true} to end one.
+The guard answers {"id", "pid"} or {"id", "error"}, and {"id", "status"} when the process has ended.
 
 Why a process between the owner and the servers: PR_SET_PDEATHSIG fires when the *thread* that forked ends, and an
 owner forks in threads that end early; macOS has no such thing at all. The guard has one thread. It sees the end of
@@ -25,23 +25,19 @@ import sys
 import time
 from typing import Any
 
+if __name__ == "__main__":
+    # The isolated mode looks nowhere near this file. Last, so that nothing here hides a module of the library.
+    sys.path.append(os.path.dirname(os.path.abspath(__file__)))
+    import rights  # type: ignore[import-not-found]
+else:
+    from triton_env.runtimes.embedded import rights
+
 OWNER_INTERVAL = 0.5
 """Seconds between two looks at who the parent is."""
 STOP_GRACE = 2.0
 """Seconds that a server gets for the signal that its recipe names, before SIGKILL."""
 KILL_TIMEOUT = 5.0
 """Seconds until killed processes have to be gone."""
-
-_LINUX = sys.platform.startswith("linux")
-_PR_SET_PDEATHSIG = 1
-_PR_SET_KEEPCAPS = 8
-_PR_SET_CHILD_SUBREAPER = 36
-_PR_CAP_AMBIENT = 47
-_PR_CAP_AMBIENT_RAISE = 2
-_CAP_VERSION_3 = 0x20080522
-_CAP_DAC_OVERRIDE = 1
-_CAP_DAC_READ_SEARCH = 2
-"""From linux/prctl.h and linux/capability.h; they are part of the kernel's stable interface."""
 
 
 class _Guard:
@@ -184,62 +180,17 @@ def _become(request: dict[str, Any], guard: int) -> None:
     os.dup2(output or log, 1)
     os.dup2(log, 2)
     os.chdir(request["cwd"])
-    if request["account"]:
-        _drop_privileges(*request["account"], read_all=request["read_all"])
-    if _LINUX:
-        # After the change of user, which clears it.
-        _prctl(_PR_SET_PDEATHSIG, getattr(signal, request["stop"]))
+    if request["alone"] is not None:
+        rights.become_ordinary_alone(request["alone"])
+    else:
+        rights.become_ordinary(request["account"], read_all=request["read_all"])
+    if request["readable"]:
+        rights.confine(request["readable"], request["writable"])
+    # After the change of user, which clears it.
+    rights.end_with_parent(getattr(signal, request["stop"]))
     if os.getppid() != guard:
         os._exit(127)
     os.execve(request["argv"][0], request["argv"], request["env"])  # noqa: S606 - no shell is what is wanted
-
-
-def _drop_privileges(uid: int, gid: int, *, read_all: bool) -> None:
-    """Become an ordinary user for good.
-
-    With `read_all` one capability is kept over exec, that of reading what file modes would forbid: where root's
-    interpreter lives below a home folder of mode 0700, nobody else can so much as start it, or import from it. The
-    alternatives are worse: full root, or opening root's home. A container may not have CAP_DAC_READ_SEARCH
-    (Docker's default set has not); CAP_DAC_OVERRIDE, which it has, includes it.
-    """
-    keep = read_all and _LINUX
-    if keep:
-        _prctl(_PR_SET_KEEPCAPS, 1)
-    os.setgroups([])
-    os.setgid(gid)
-    os.setuid(uid)
-    if keep:
-        _keep_one_capability()
-
-
-def _keep_one_capability() -> None:
-    import ctypes
-
-    libc = ctypes.CDLL(None, use_errno=True)
-    header = (ctypes.c_uint32 * 2)(_CAP_VERSION_3, 0)
-    sets = (ctypes.c_uint32 * 6)()  # effective, permitted, inheritable of capabilities 0 to 31, then of 32 to 63
-    _check(libc.capget(header, sets), "capget")
-    capability = next((bit for bit in (_CAP_DAC_READ_SEARCH, _CAP_DAC_OVERRIDE) if sets[1] & 1 << bit), None)
-    if capability is None:
-        raise PermissionError("this root may not read what it owns: no CAP_DAC_READ_SEARCH, no CAP_DAC_OVERRIDE")
-    only = 1 << capability
-    _check(libc.capset(header, (ctypes.c_uint32 * 6)(only, only, only, 0, 0, 0)), "capset")
-    _prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_RAISE, capability)
-
-
-def _prctl(*arguments: int) -> None:
-    # Not on top: the owner, who imports this module too, has no use for it.
-    import ctypes
-
-    padded = [ctypes.c_ulong(argument) for argument in (*arguments, 0, 0, 0, 0)[:5]]
-    _check(ctypes.CDLL(None, use_errno=True).prctl(*padded), "prctl")
-
-
-def _check(result: int, call: str) -> None:
-    import ctypes
-
-    if result != 0:
-        raise OSError(ctypes.get_errno(), f"{call}: {os.strerror(ctypes.get_errno())}")
 
 
 def _children() -> list[int]:
@@ -287,8 +238,8 @@ def main() -> None:
     # The lifeline alone decides: whoever signals everything (a terminal, a shutdown) signals the owner too.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
         signal.signal(number, signal.SIG_IGN)
-    if _LINUX:
-        _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+    rights.adopt_orphans()
+    rights.keep_what_a_guard_needs()
     guard = _Guard(connection, owner=int(sys.argv[2]))
     try:
         guard.serve()

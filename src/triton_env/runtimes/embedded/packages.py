@@ -1,6 +1,7 @@
 """The Python distributions that servers come from: are they there, and where are their programs?"""
 
 import importlib.util
+import os
 import sys
 from collections.abc import Iterable
 from importlib import metadata
@@ -47,6 +48,15 @@ def problem_of(recipes: Iterable[ServiceRecipe]) -> str:
         return "the server programs exist for Linux and macOS only"
     names = missing(recipes)
     return f"not installed: {', '.join(names)}" if names else ""
+
+
+def folders() -> tuple[str, ...]:
+    """Where an interpreter that is started like this one finds itself and what it imports."""
+    paths = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    ours = Path(__file__).parents[3]
+    installed = (path for path in sys.path if Path(path).name in ("site-packages", "dist-packages"))
+    found = (sys.prefix, sys.base_prefix, sys.exec_prefix, sys.base_exec_prefix, *installed, *paths, str(ours))
+    return tuple(dict.fromkeys(os.path.realpath(path) for path in found if path))
 
 
 def program(path: str) -> Path:

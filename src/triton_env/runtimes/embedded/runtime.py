@@ -26,7 +26,7 @@ from triton_env.redaction import redacted
 from triton_env.runtimes import failures
 from triton_env.runtimes.base import Report
 from triton_env.runtimes.embedded import packages
-from triton_env.runtimes.embedded.account import has_a_name, servers_account
+from triton_env.runtimes.embedded.account import has_a_name, python_is_readable, servers_account
 from triton_env.runtimes.embedded.directory import (
     PrivateDirectory,
     disk_base,
@@ -96,7 +96,7 @@ class EmbeddedRuntime:
             self._remove_directories()
             raise
         self._cache = TemplateCache()
-        self._python_is_readable = self._account is None or self._account.can_run_python()
+        self._python_is_readable = python_is_readable(self._account)
         self._starts = Starts()
         self._servers: dict[str, Server] = {}
         self._sweeper = threading.Thread(target=sweep, name="triton-sweep", daemon=True)
@@ -107,12 +107,13 @@ class EmbeddedRuntime:
             report(Phase.CREATE, "")
             server = self._server(recipe)
             template = self._make_data(server, report)
+            given = write_private(self._inputs / recipe.name, recipe.process.input) if recipe.process.input else None
             for tries_left in reversed(range(_PORT_TRIES)):
                 server.ports = self._ports(recipe)
                 report(Phase.BOOT, "")
                 server.log_start = server.log.stat().st_size if server.log.exists() else 0
                 program = self._program(
-                    server, server.resolved(recipe.process.argv), stop_signal=recipe.process.stop_signal
+                    server, server.resolved(recipe.process.argv), input=given, stop_signal=recipe.process.stop_signal
                 )
                 server.child = self._guard.start(program)
                 try:
@@ -268,16 +269,14 @@ class EmbeddedRuntime:
             log=server.log,
             folder=self._temporary,
             read_all=self._has_to_read_all(resolved),
+            readable=server.readable if server.recipe.process.is_confined else (),
+            writable=(str(server.data), str(self._temporary), os.devnull),
             **options,
         )
 
     def _has_to_read_all(self, argv: tuple[str, ...]) -> bool:
         """Whether the servers' user can do nothing with this program unless it may read everything."""
-        if self._account is None:
-            return False
-        if argv[0] == sys.executable:
-            return not self._python_is_readable
-        return not self._account.can_read(Path(argv[0]))
+        return argv[0] == sys.executable and not self._python_is_readable
 
     def _wait(self, server: Server, probe: Probe) -> None:
         placement = server.placement

@@ -1,5 +1,6 @@
 """One service as a process: its files, its command line, and whether it lives."""
 
+import os
 import re
 import sys
 from contextlib import suppress
@@ -15,6 +16,22 @@ from triton_env.runtimes.embedded.spawner import Child
 
 _LOG_BYTES = 1 << 18
 """How much of the end of a log is looked at for its last lines."""
+_SYSTEM = (
+    *("/usr", "/lib", "/lib32", "/lib64", "/bin", "/nix/store", "/gnu/store"),
+    *("/etc/ld.so.cache", "/etc/ld.so.preload", "/etc/localtime", "/etc/ssl", "/etc/pki"),
+    *("/etc/hosts", "/etc/resolv.conf", "/etc/nsswitch.conf", "/etc/host.conf", "/etc/gai.conf"),
+    *(
+        "/proc/self",
+        "/proc/meminfo",
+        "/proc/stat",
+        "/proc/cpuinfo",
+        "/proc/sys",
+        "/sys/fs/cgroup",
+        "/sys/devices/system",
+    ),
+    *("/dev/null", "/dev/zero", "/dev/random", "/dev/urandom"),
+)
+"""What a program reads of the system: libraries, its clock and names of hosts. No list of users, no other process."""
 _PLACEHOLDER = re.compile(r"\{(python|data|sockets|host)\}|\{(binary|port|file):([^{}]+)\}")
 """See `ProcessRecipe`."""
 
@@ -56,6 +73,12 @@ class Server:
             endpoints={name: Endpoint(self._host, number) for name, number in self.ports.items()},
             sockets=self._sockets if uses_sockets else None,
         )
+
+    @property
+    def readable(self) -> tuple[str, ...]:
+        """The paths below which it has to read, of the system and of Python."""
+        libraries = os.environ.get("LD_LIBRARY_PATH", "").split(os.pathsep)
+        return (*_SYSTEM, *packages.folders(), *filter(None, libraries))
 
     def resolved(self, argv: tuple[str, ...]) -> tuple[str, ...]:
         """A command line with its placeholders filled in."""

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from triton_env.errors import RuntimeUnavailable
-from triton_env.runtimes.embedded.account import Account
+from triton_env.runtimes.embedded.account import Account, lonely_user
 from triton_env.runtimes.embedded.directory import LOCK_NAME, PrivateDirectory
 
 _GUARD = Path(__file__).with_name("guard.py")
@@ -40,7 +40,9 @@ class Program:
         folder: where it runs.
         input: a file to read from, which only this process's user has to be able to read; None for no input.
         output: a new file for its standard output, this process's user's; None for the log.
-        read_all: let it read what file modes forbid to the servers' user.
+        read_all: let it read what file modes forbid to the servers' user until it has been loaded.
+        readable: the only paths that it can read below, where the kernel can see to that; empty for no limit.
+        writable: the only paths that it can change below as well.
         stop_signal: the name of the signal that ends it.
     """
 
@@ -51,6 +53,8 @@ class Program:
     input: Path | None = None
     output: Path | None = None
     read_all: bool = False
+    readable: tuple[str, ...] = ()
+    writable: tuple[str, ...] = ()
     stop_signal: str = "SIGKILL"
 
 
@@ -134,7 +138,10 @@ class Guard:
             "input": str(program.input or os.devnull),
             "output": str(program.output or ""),
             "account": (self._account.uid, self._account.gid) if self._account else None,
+            "alone": lonely_user(),
             "read_all": program.read_all,
+            "readable": program.readable,
+            "writable": program.writable,
             "stop": program.stop_signal,
         }
         self._send(request)

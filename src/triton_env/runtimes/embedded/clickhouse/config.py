@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import ipaddress
 import json
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +17,7 @@ _EVERYWHERE: tuple[Network, ...] = (
     ipaddress.ip_network("0.0.0.0/0"),
     ipaddress.ip_network("::/0"),
 )
+_STANDARD_INPUT = Path("-")
 _USER_KEYS = frozenset({"name", "password", "networks"})
 
 
@@ -62,7 +64,7 @@ def load_users(path: Path) -> tuple[User, ...]:
         ConfigError: the file cannot be read, or says something that is not understood.
     """
     try:
-        entries = json.loads(path.read_text(encoding="utf-8"))
+        entries = json.loads(sys.stdin.read() if path == _STANDARD_INPUT else path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ConfigError(f"cannot read the users file {path}: {error}") from error
     if not isinstance(entries, list):
@@ -117,7 +119,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> ServerConfig:
     parser.add_argument(
         "--users-file",
         type=Path,
-        help="JSON list of users; without it only `default` on this machine",
+        help="JSON list of users, `-` for standard input; without it only `default` on this machine",
     )
     parser.add_argument(
         "--database",

@@ -30,7 +30,7 @@ def _translated(error: RuntimeError | UnicodeDecodeError) -> ServerError:
     return from_engine(error.object.decode("utf-8", "replace") if isinstance(error, UnicodeDecodeError) else str(error))
 
 
-def _load_chdb() -> Any:
+def load_engine() -> Any:
     """Import chdb without pyarrow, which it takes if it is there, is not needed, and doubles the start time."""
     hidden = "pyarrow" not in sys.modules
     if hidden:
@@ -82,7 +82,7 @@ class Engine:
             ServerError: the engine cannot open it, for instance because another process has it.
         """
         path.mkdir(parents=True, exist_ok=True)
-        self._native = _load_chdb()
+        self._native = load_engine()
         self._path = path
         # Held open until the end: the engine shuts down with its last connection.
         self._keeper = self.connect()

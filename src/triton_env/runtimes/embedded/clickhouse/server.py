@@ -11,9 +11,10 @@ from collections.abc import Sequence
 
 import uvicorn
 
+from ..rights import give_up_capabilities
 from .app import Application
 from .config import ConfigError, ServerConfig, parse_arguments
-from .engine import Engine
+from .engine import Engine, load_engine
 from .errors import BrokenStreamError, ServerError
 from .protocol import BoundedProtocol
 
@@ -25,6 +26,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     try:
         config = parse_arguments(arguments)
+        load_engine()
+        give_up_capabilities("python_multipart", "uvicorn", __package__)
+        # What has a relative path is looked for here, and not where the setting user_files_path says.
+        files = config.path / "user_files"
+        files.mkdir(parents=True, exist_ok=True)
+        os.chdir(files)
         engine = Engine(config.path, config.database)
     except (ConfigError, ServerError, OSError) as error:
         log.error("cannot start: %s", error)
