@@ -39,7 +39,7 @@ from triton_env.errors import (
 from triton_env.model import ProcessRecipe
 from triton_env.runtimes.embedded import directory, runtime
 from triton_env.runtimes.embedded.account import Account
-from triton_env.runtimes.embedded.guard import _drop_privileges
+from triton_env.runtimes.embedded.rights import become_ordinary
 from triton_env.runtimes.ports import _is_free
 from triton_env.services import Redis
 
@@ -162,7 +162,8 @@ class TestProcesses:
         (found,) = {path for path in directories(env.id) if (path / "logs").exists()}
         for name, password in (
             ("redis/redis.conf", env.redis.password),
-            ("clickhouse/users.json", env.clickhouse.password),
+            ("input/clickhouse", env.clickhouse.password),
+            ("input/s3", env.s3.secret_key),
         ):
             path = found / name
             assert password in path.read_text()
@@ -708,7 +709,7 @@ def test_as_an_ordinary_user(tmp_path_factory: pytest.TempPathFactory) -> None:
     home = tmp_path_factory.mktemp("home")
 
     def become() -> None:
-        _drop_privileges(uid, 12345, read_all=True)
+        become_ordinary((uid, 12345), read_all=True)
 
     uid = pwd.getpwnam("nobody").pw_uid
     if IS_ROOT:

@@ -2,6 +2,7 @@
 
 import asyncio
 import functools
+import json
 import re
 import threading
 from collections.abc import Mapping
@@ -154,6 +155,7 @@ class S3(Service):
             process=ProcessRecipe(
                 argv=("{python}", "-m", "triton_env.runtimes.embedded.s3", "--host", "{host}", "--port", "{port:s3}"),
                 requires=("moto", "flask", "flask-cors"),
+                input=json.dumps({settings.aws_access_key_id: settings.aws_secret_access_key.get_secret_value()}),
             ),
         )
 

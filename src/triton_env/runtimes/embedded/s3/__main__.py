@@ -1,0 +1,51 @@
+"""The S3 server's process."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import sys
+from importlib.metadata import version
+
+from ..rights import give_up_capabilities
+
+
+def main() -> None:
+    """Serve until a signal comes."""
+    parser = argparse.ArgumentParser(prog="python -m triton_env.runtimes.embedded.s3", description="moto's S3 server.")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
+    parser.add_argument("--port", type=int, default=4566, help="port to listen on (default: %(default)s)")
+    parser.add_argument(
+        "--keys",
+        default="-",
+        help='file with {"access key id": "secret access key"}; `-` for standard input, the default',
+    )
+    options = parser.parse_args()
+    with open(0 if options.keys == "-" else options.keys, encoding="utf-8") as file:
+        keys = json.load(file)
+
+    # It would let every web page in; buckets have configurations of their own for that.
+    os.environ["MOTO_DISABLE_GLOBAL_CORS"] = "true"
+    import werkzeug.serving
+    from moto.moto_server.werkzeug_app import MotoRequestHandler, create_backend_app
+    from werkzeug.test import create_environ, run_wsgi_app
+
+    from .door import Door
+
+    # It colours its log, whether or not a terminal shows it.
+    werkzeug.serving._log_add_style = False
+    MotoRequestHandler.server_version = f"moto/{version('moto')}"  # type: ignore[assignment]
+    # S3's application alone: moto's dispatcher also serves every other service of AWS, and a page that resets it.
+    application = create_backend_app("s3")
+    # The first request loads what moto knows about S3, and would wait for that.
+    run_wsgi_app(application, create_environ())
+    door = Door(application, keys, options.host)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    give_up_capabilities("botocore", "flask", "jinja2", "moto.core", "moto.s3", "werkzeug")
+    werkzeug.serving.run_simple(options.host, options.port, door, threaded=True, request_handler=MotoRequestHandler)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,265 @@
+"""What embedded servers may do: the rights of their processes, the files that they open, and who they answer."""
+
+import http.client
+import os
+import re
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import boto3
+import psutil
+import pytest
+import urllib3
+from botocore.config import Config
+from botocore.exceptions import ClientError
+from clickhouse_connect.driver.exceptions import DatabaseError
+
+from patience import patient_probes
+from triton_env import TritonEnvironment
+
+pytestmark = [pytest.mark.usefixtures("embedded_packages"), pytest.mark.timeout(300)]
+
+IS_ROOT = os.geteuid() == 0
+LINUX = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="capabilities and Landlock are of Linux")
+PAGE = {"Origin": "https://example.org"}
+FORM = (
+    b'--x\r\nContent-Disposition: form-data; name="key"\r\n\r\npage\r\n'
+    b'--x\r\nContent-Disposition: form-data; name="file"; filename="f"\r\n\r\ncontent\r\n--x--\r\n'
+)
+
+
+@pytest.fixture(scope="module")
+def env(embedded_packages: None) -> Iterator[TritonEnvironment]:
+    with patient_probes(), TritonEnvironment(runtime="embedded") as environment:
+        yield environment
+
+
+def processes(env: TritonEnvironment) -> tuple[dict[str, str], list[dict[str, str]]]:
+    """What the kernel says about the rights of the guard, and of each process below it."""
+    (guard,) = [each for each in psutil.Process().children() if f"triton-env-{env.id}" in " ".join(each.cmdline())]
+    return _status(guard.pid), [_status(process.pid) for process in guard.children(recursive=True)]
+
+
+def _status(pid: int) -> dict[str, str]:
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}
+
+
+@LINUX
+class TestRights:
+    def test_servers_have_no_capability_and_get_none_back(self, env: TritonEnvironment) -> None:
+        _, servers = processes(env)
+        assert len(servers) >= len(env.services)
+        for status in servers:
+            sets = ["CapInh", "CapPrm", "CapEff", "CapAmb", *(["CapBnd"] if IS_ROOT else [])]
+            assert {int(status[name], 16) for name in sets} == {0}
+            assert status["NoNewPrivs"] == "1"
+            if IS_ROOT:
+                assert status["Groups"] == ""
+                assert "0" not in (status["Uid"] + "\t" + status["Gid"]).split("\t")
+
+    def test_the_guard_keeps_what_it_needs(self, env: TritonEnvironment) -> None:
+        status, _ = processes(env)
+        # DAC_OVERRIDE, DAC_READ_SEARCH, KILL, SETGID, SETUID, SETPCAP
+        assert int(status["CapEff"], 16) & ~0x1E6 == 0
+        assert int(status["CapInh"], 16) == 0
+
+    def test_programs_that_postgres_starts_read_no_secrets(self, env: TritonEnvironment) -> None:
+        if not IS_ROOT:
+            pytest.skip("an ordinary user's servers are that user")
+        with env.postgres.connect(autocommit=True) as connection:
+            connection.execute("create temp table seen (line text)")
+            connection.execute("copy seen from program 'id -un; cat /etc/shadow 2>&1; ls /root 2>&1; true'")
+            lines = [line for (line,) in connection.execute("select line from seen").fetchall()]
+            assert lines[0] == "nobody"
+            assert "root:" not in "".join(lines[1:])
+            assert "Permission denied" in lines[1]
+            with pytest.raises(Exception, match="ermission denied"):
+                connection.execute("select pg_read_file('/etc/shadow')")
+
+    def test_redis_is_not_reconfigured_by_its_clients(self, env: TritonEnvironment) -> None:
+        with env.redis.client() as client:
+            for command in (["CONFIG", "SET", "dir", "/tmp"], ["MODULE", "LOAD", "/tmp/x.so"], ["DEBUG", "RELOAD"]):
+                with pytest.raises(Exception, match=r"protected config|not allowed"):
+                    client.execute_command(*command)
+        # A page's request, taken for commands one a line.
+        assert raw(env.redis.host, env.redis.port, "POST", "/", PAGE, b"AUTH x\r\nFLUSHALL\r\n") is None
+
+
+@LINUX
+class TestClickHouseFiles:
+    @pytest.mark.parametrize(
+        "query",
+        [
+            "SELECT * FROM file('/etc/passwd', 'LineAsString')",
+            "SELECT * FROM file('../../../../../../../etc/passwd', 'LineAsString')",
+            "SELECT * FROM file(concat('/etc', '/passwd'), 'LineAsString')",
+            "SELECT * FROM url('file:///etc/passwd', 'LineAsString')",
+            "SELECT file('/etc/passwd')",
+            "SELECT * FROM sqlite('/var/lib/x.db', 't')",
+            "SELECT * FROM executable('id', 'TSV', 'x String')",
+            "INSERT INTO FUNCTION file('/tmp/triton-env-outside', 'TSV', 'x String') VALUES ('x')",
+            "SELECT 1 INTO OUTFILE '/tmp/triton-env-outside'",
+            "BACKUP DATABASE triton TO File('/tmp/triton-env-outside')",
+        ],
+    )
+    def test_outside_of_its_folder_nothing_is_read_or_written(self, env: TritonEnvironment, query: str) -> None:
+        with pytest.raises(DatabaseError) as caught:
+            env.clickhouse.client().command(query)
+        assert re.search(
+            r"denied|not allowed|DENIED|exist inside|not inside|allowed_path|atomic rename", str(caught.value)
+        )
+        assert not Path("/tmp/triton-env-outside").exists()
+
+    def test_nor_through_tables_and_dictionaries(self, env: TritonEnvironment) -> None:
+        client = env.clickhouse.client()
+        client.command("CREATE TABLE outside (line String) ENGINE = File(LineAsString, '/etc/passwd')")
+        with pytest.raises(DatabaseError, match="ermission denied"):
+            client.query("SELECT * FROM outside")
+        client.command("DROP TABLE outside")
+        client.command(
+            "CREATE DICTIONARY outside (line String) PRIMARY KEY line LAYOUT(COMPLEX_KEY_HASHED()) LIFETIME(0)"
+            " SOURCE(FILE(path '/etc/passwd' format 'LineAsString'))"
+        )
+        with pytest.raises(DatabaseError, match=r"denied|DENIED"):
+            client.command("SYSTEM RELOAD DICTIONARY outside")
+        client.command("DROP DICTIONARY outside")
+
+    def test_links_and_patterns_lead_nowhere(self, env: TritonEnvironment) -> None:
+        client = env.clickhouse.client()
+        assert client.query("SELECT * FROM file('/etc/pass*', 'LineAsString', 'line String')").result_rows == []
+        folder = Path(client.command("SELECT path FROM system.disks WHERE name = 'default'"), "user_files")
+        (folder / "link").symlink_to("/etc/passwd")
+        with pytest.raises(DatabaseError, match="denied"):
+            client.command("SELECT * FROM file('link', 'LineAsString')")
+
+    def test_its_own_files_are_there(self, env: TritonEnvironment) -> None:
+        client = env.clickhouse.client()
+        client.command("INSERT INTO FUNCTION file('own.tsv', 'TSV', 'x String') VALUES ('mine')")
+        assert client.command("SELECT * FROM file('own.tsv', 'TSV', 'x String')") == "mine"
+        client.command("CREATE TABLE own (x String) ENGINE = File(TSV)")
+        client.command("INSERT INTO own VALUES ('mine')")
+        assert client.command("SELECT * FROM own") == "mine"
+        client.command("DROP TABLE own")
+
+
+def raw(
+    host: str, port: int, method: str, path: str, headers: Mapping[str, str], body: bytes | None = None
+) -> http.client.HTTPResponse | None:
+    """The answer to a request as a browser may send it; None where the server just hangs up."""
+    connection = http.client.HTTPConnection(host, port, timeout=60)
+    try:
+        connection.request(method, path, body, dict(headers))
+        response = connection.getresponse()
+        response.read()
+        return response
+    except (http.client.HTTPException, ConnectionError):
+        return None
+    finally:
+        connection.close()
+
+
+def client(env: TritonEnvironment, secret: str | None = None, **options: Any) -> Any:
+    """S3's client as an application builds it."""
+    keys = {"aws_access_key_id": env.s3.access_key, "aws_secret_access_key": secret or env.s3.secret_key}
+    config = Config(**{"signature_version": "s3v4", "retries": {"total_max_attempts": 1}, **options})
+    return boto3.client("s3", endpoint_url=env.s3.endpoint_url, region_name="us-east-1", config=config, **keys)
+
+
+class TestS3Door:
+    @pytest.mark.parametrize(
+        ("method", "path", "headers", "body"),
+        [
+            ("GET", "/", {}, None),
+            ("GET", "/moto-api/data.json", {}, None),
+            ("POST", "/moto-api/reset", PAGE, b""),
+            ("POST", "/", PAGE | {"Content-Type": "text/plain"}, b"Action=ListUsers&Version=2010-05-08"),
+            ("POST", "/triton-documents", PAGE | {"Content-Type": "multipart/form-data; boundary=x"}, FORM),
+            ("POST", "/triton-documents", {"Content-Type": "multipart/form-data; boundary=x"}, FORM),
+            ("PUT", "/triton-documents/page", {"Origin": "null"}, b"x"),
+            ("OPTIONS", "/triton-documents/page", PAGE | {"Access-Control-Request-Method": "PUT"}, None),
+            (
+                "OPTIONS",
+                "/",
+                PAGE | {"Access-Control-Request-Method": "DELETE", "Access-Control-Request-Private-Network": "true"},
+                None,
+            ),
+        ],
+    )
+    def test_a_page_gets_nothing(
+        self, env: TritonEnvironment, method: str, path: str, headers: Mapping[str, str], body: bytes | None
+    ) -> None:
+        assert env.s3.bucket == "triton-documents"
+        response = raw(env.s3.host, env.s3.port, method, path, headers, body)
+        assert response is not None
+        assert response.status == 403
+        assert not [name for name, _ in response.getheaders() if name.lower().startswith("access-control")]
+        assert "page" not in {each["Key"] for each in client(env).list_objects_v2(Bucket=env.s3.bucket)["Contents"]}
+
+    @pytest.fixture(autouse=True)
+    def content(self, env: TritonEnvironment) -> None:
+        env.s3.client().put_object(Bucket=env.s3.bucket, Key="a b+ü", Body=b"content", Metadata={"one_two": " a  b"})
+
+    @pytest.mark.parametrize(
+        "host", ["example.org", "example.org:4566", "127.0.0.1.example.org", "localhost.example.org"]
+    )
+    def test_a_name_that_leads_here_is_refused_whoever_signed(self, env: TritonEnvironment, host: str) -> None:
+        signed = client(env).generate_presigned_url("get_object", Params={"Bucket": env.s3.bucket, "Key": "a b+ü"})
+        address = f"{env.s3.host}:{env.s3.port}"
+        path = signed.partition(address)[2]
+        for name, status in ((address, 200), (host, 403)):
+            response = raw(env.s3.host, env.s3.port, "GET", path, {"Host": name})
+            assert response is not None
+            assert response.status == status
+
+    @pytest.mark.parametrize("version", ["s3v4", "s3"])
+    def test_the_key_decides(self, env: TritonEnvironment, version: str) -> None:
+        bucket, s3 = env.s3.bucket, client(env, signature_version=version)
+        assert s3.get_object(Bucket=bucket, Key="a b+ü")["Metadata"] == {"one_two": "a  b"}
+        assert s3.list_objects_v2(Bucket=bucket, Prefix="a b+")["KeyCount"] == 1
+        assert s3.delete_objects(Bucket=bucket, Delete={"Objects": [{"Key": "none"}]})["Deleted"]
+        with pytest.raises(ClientError, match="SignatureDoesNotMatch"):
+            client(env, secret="another", signature_version=version).list_buckets()
+        get = {"ClientMethod": "get_object", "Params": {"Bucket": bucket, "Key": "a b+ü"}}
+        url = s3.generate_presigned_url(**get)
+        assert urllib3.request("GET", url).data == b"content"
+        assert urllib3.request("DELETE", url).status == 403
+        assert urllib3.request("GET", url.replace("b%2B", "c%2B")).status == 403
+        expired = urllib3.request("GET", s3.generate_presigned_url(**get, ExpiresIn=-60))
+        assert (expired.status, b"Request has expired" in expired.data) == (403, True)
+        post = s3.generate_presigned_post(bucket, "posted")
+        send = {"file": ("name", b"posted")}
+        assert urllib3.request("POST", post["url"], fields=post["fields"] | send).status == 204
+        forged = post["fields"] | {"policy": post["fields"]["policy"][:-4] + "AAA="}
+        assert urllib3.request("POST", post["url"], fields=forged | send).status == 403
+
+    def test_what_a_bucket_gives_to_everybody_is_read_and_nothing_else(self, env: TritonEnvironment) -> None:
+        bucket, s3 = env.s3.bucket, client(env)
+        s3.put_object(Bucket=bucket, Key="public", Body=b"public", ACL="public-read")
+        url = f"{env.s3.endpoint_url}/{bucket}/public"
+        assert urllib3.request("GET", url).data == b"public"
+        for method, asked in (("GET", f"{url}?acl"), ("PUT", url), ("DELETE", url)):
+            assert urllib3.request(method, asked).status == 403
+        assert urllib3.request("GET", f"{env.s3.endpoint_url}/{bucket}").status == 403
+
+    def test_pages_that_the_bucket_names_get_in(self, env: TritonEnvironment) -> None:
+        s3 = client(env)
+        s3.create_bucket(Bucket="shared")
+        s3.put_object(Bucket="shared", Key="a", Body=b"x")
+        rule = {
+            "AllowedOrigins": ["https://*.example.net"],
+            "AllowedMethods": ["GET", "PUT"],
+            "AllowedHeaders": ["x-*"],
+        }
+        s3.put_bucket_cors(Bucket="shared", CORSConfiguration={"CORSRules": [rule]})
+        url = s3.generate_presigned_url("get_object", Params={"Bucket": "shared", "Key": "a"})
+        for origin, status in (("https://app.example.net", 200), ("https://example.org", 403)):
+            answer = urllib3.request("GET", url, headers={"Origin": origin})
+            assert answer.status == status
+            assert answer.headers.get("Access-Control-Allow-Origin") == (origin if status == 200 else None)
+        for method, asked, status in (("PUT", "x-a", 200), ("PUT", "y", 403), ("DELETE", "x-a", 403)):
+            preflight = {"Access-Control-Request-Method": method, "Access-Control-Request-Headers": asked}
+            headers = {"Origin": "https://app.example.net", **preflight}
+            assert urllib3.request("OPTIONS", f"{env.s3.endpoint_url}/shared/a", headers=headers).status == status
