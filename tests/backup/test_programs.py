@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
+from contextlib import closing
 from pathlib import Path
 
 import psutil
@@ -13,7 +14,8 @@ import pytest
 from projects import project
 from triton_env import Settings, TritonEnvironment
 from triton_env.backup.creation import programs_of
-from triton_env.backup.programs import ProgramFailed, copy_output, feed
+from triton_env.backup.programs import ProgramFailed, feed, output
+from triton_env.backup.records import Writable
 from triton_env.errors import RuntimeUnavailable
 from triton_env.model import Program
 from triton_env.runtimes.execution import in_container
@@ -23,6 +25,12 @@ from triton_env.services import Postgres
 pytestmark = pytest.mark.timeout(300)
 
 SECRET = "hunter2-hunter2"
+
+
+def copy_output(program: Program, target: Writable) -> None:
+    with closing(output(program)) as pieces:
+        for piece in pieces:
+            target.write(piece)
 
 
 def python(code: str, **environment: str) -> Program:

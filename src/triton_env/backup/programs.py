@@ -3,11 +3,10 @@
 import subprocess
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager, suppress
 
 from triton_env.backup.archive import CHUNK
-from triton_env.backup.records import Writable
 from triton_env.model import Program
 
 _LINES = 12
@@ -19,8 +18,8 @@ class ProgramFailed(Exception):
     """A program ended with an error; what it said last is the message."""
 
 
-def copy_output(program: Program, target: Writable) -> None:
-    """Run a program and write what it prints to `target`.
+def output(program: Program) -> Generator[bytes, None, None]:
+    """Run a program and yield what it prints, in pieces. Closing the generator ends the program.
 
     Raises:
         ProgramFailed: it could not be run, or ended with an error.
@@ -28,7 +27,7 @@ def copy_output(program: Program, target: Writable) -> None:
     with _running(program, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) as (process, finish):
         assert process.stdout is not None
         while data := process.stdout.read(CHUNK):
-            target.write(data)
+            yield data
         finish()
 
 

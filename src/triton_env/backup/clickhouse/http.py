@@ -5,6 +5,7 @@ half-way, and a backup must not take that for data.
 """
 
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 from urllib.parse import urlencode
@@ -19,11 +20,19 @@ _TIMEOUT = urllib3.Timeout(connect=10, read=600)
 _MARK_ROOM = 20_000
 """How much of the end of a stream may be the mark of an error: servers cut their words at 16 KiB."""
 
+_CODE = re.compile(r"Code: (\d+)")
+
 Settings = Mapping[str, str]
 
 
 class ServerError(Exception):
     """The server refused or broke off a query; the message is its own."""
+
+    @property
+    def code(self) -> int:
+        """ClickHouse's number of the error; 0 where it gave none."""
+        match = _CODE.search(str(self))
+        return int(match[1]) if match else 0
 
 
 class Http:

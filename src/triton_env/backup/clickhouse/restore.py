@@ -172,13 +172,21 @@ class ClickHouseRestorer:
     def _make(self, http: Http, entry: dict[str, Any], database: str) -> None:
         """Make an object, with its rows."""
         name = f"{entry['database']}.{entry['name']}"
+        refreshed = entry["kind"] == "MATERIALIZED VIEW" and statements.is_refreshed(entry["definition"])
+        if refreshed:
+            entry = entry | {"definition": statements.without_first_refresh(entry["definition"])}
         try:
             http.run(schema.create(entry, database), self._types)
+            if refreshed:
+                # It would add rows to those of the backup while they are loaded.
+                http.run(f"SYSTEM STOP VIEW {quoted(database, entry['name'])}")
             if entry["member"]:
                 self._meter.begin(f"table {name}")
                 columns = ", ".join(map(quoted, entry["columns"]))
                 statement = f"INSERT INTO {quoted(database, entry['name'])} ({columns}) FORMAT Native"
                 http.insert(statement, self._pieces(entry["member"]), _LOADING | self._types)
+            if refreshed:
+                http.run(f"SYSTEM START VIEW {quoted(database, entry['name'])}")
         except ServerError as error:
             raise _NotMade(f"{entry['kind'].lower()} {name}: {error}") from error
 

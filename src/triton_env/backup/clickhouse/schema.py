@@ -1,9 +1,10 @@
 """What there is in a ClickHouse server, as data: databases, and in each its tables, dictionaries and views."""
 
 import re
+from contextlib import suppress
 from typing import Any
 
-from triton_env.backup.clickhouse.http import Http, quoted
+from triton_env.backup.clickhouse.http import Http, ServerError, quoted
 
 SYSTEM = ("system", "INFORMATION_SCHEMA", "information_schema", "_temporary_and_external_tables")
 RENAMEABLE = "Atomic"
@@ -27,6 +28,24 @@ FROM system.columns WHERE database NOT IN (%s) AND default_kind NOT IN ('ALIAS',
 """
 _SYSTEM_NAMES = ", ".join(f"'{name}'" for name in SYSTEM)
 _LOGS = ("Log", "TinyLog", "StripeLog", "Memory", "Join", "EmbeddedRocksDB")
+_OWN_FILE = re.compile(r"\) ENGINE = File\('?\w+'?\)")
+_SHOWN = 6
+"""How many names a note has."""
+_LEFT_OUT = (
+    (
+        "SELECT database, table AS name FROM system.detached_tables WHERE database NOT IN (%s) ORDER BY ALL",
+        "Detached tables are not saved",
+    ),
+    (
+        "SELECT DISTINCT database, table AS name FROM system.detached_parts WHERE database NOT IN (%s) ORDER BY ALL",
+        "Detached parts are not saved; these tables have some",
+    ),
+    (
+        "SELECT DISTINCT database, table AS name FROM system.mutations"
+        " WHERE NOT is_done AND database NOT IN (%s) ORDER BY ALL",
+        "Rows are saved as they were before mutations that were not done; these tables have some",
+    ),
+)
 _KINDS = {"Dictionary": "DICTIONARY", "View": "VIEW", "MaterializedView": "MATERIALIZED VIEW"}
 _INNER = re.compile(r"\.inner(_id)?\.")
 
@@ -41,9 +60,23 @@ def functions(http: Http) -> list[dict[str, Any]]:
     return http.rows(_FUNCTIONS)
 
 
-def holds_rows(engine: str) -> bool:
-    """Whether tables of this engine hold rows of their own that can be read back."""
-    return engine.endswith("MergeTree") or engine in _LOGS
+def holds_rows(engine: str, statement: str = "") -> bool:
+    """Whether a table of this engine holds rows of its own that can be read back."""
+    # With a format alone, the file of a File is in the server's own folder of the table.
+    own_file = engine == "File" and _OWN_FILE.search(statement) is not None
+    return engine.endswith("MergeTree") or engine in _LOGS or own_file
+
+
+def left_out(http: Http) -> list[str]:
+    """What the server holds beside its tables, one sentence for each kind of it."""
+    found = []
+    for query, words in _LEFT_OUT:
+        with suppress(ServerError):  # an older server, which lacks the list
+            names = [f"{row['database']}.{row['name']}" for row in http.rows(query % _SYSTEM_NAMES)]
+            if names:
+                more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+                found.append(f"{words}: {', '.join(names[:_SHOWN])}{more}.")
+    return found
 
 
 def objects(http: Http) -> list[dict[str, Any]]:
@@ -67,7 +100,7 @@ def objects(http: Http) -> list[dict[str, Any]]:
         if _INNER.match(table["name"]):
             continue  # made with the view that it belongs to
         kind = _KINDS.get(table["engine"], "TABLE")
-        source = key if kind == "TABLE" and holds_rows(table["engine"]) else None
+        source = key if kind == "TABLE" and holds_rows(table["engine"], table["statement"]) else None
         if kind == "MATERIALIZED VIEW":
             names = (f".inner_id.{table['uuid']}", f".inner.{table['name']}")
             source = next(((table["database"], name) for name in names if (table["database"], name) in by_name), None)

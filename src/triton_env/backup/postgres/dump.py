@@ -1,5 +1,7 @@
 """Saving PostgreSQL."""
 
+from contextlib import closing
+from itertools import chain
 from typing import Any
 
 import psycopg
@@ -10,7 +12,7 @@ from triton_env.backup.journal import Place
 from triton_env.backup.manifest import SavedService
 from triton_env.backup.postgres import catalog
 from triton_env.backup.postgres.tools import pg_dump
-from triton_env.backup.programs import ProgramFailed, copy_output
+from triton_env.backup.programs import ProgramFailed, output
 from triton_env.backup.steps import Meter
 from triton_env.errors import BackupFailed
 from triton_env.services import Postgres, Service
@@ -23,11 +25,39 @@ select exists (select from pg_namespace n, aclexplode(coalesce(n.nspacl, acldefa
                where n.nspname = 'public' and a.grantee = 0 and a.privilege_type = 'CREATE')
 """
 
+_TRIES = 5
+_SHOWN = 6
+"""How many names a note has."""
+_LEFT_OUT = (
+    (
+        "select spcname from pg_tablespace where spcname !~ '^pg_' order by 1",
+        "Tablespaces are not saved, and what is in them goes to the default one",
+    ),
+    (
+        "select datname from pg_database where (datistemplate or not datallowconn)"
+        " and datname !~ '^(template[01]$|triton_)' order by 1",
+        "Databases that are templates, or that let nobody connect, are not saved",
+    ),
+    ("select gid from pg_prepared_xacts order by 1", "Prepared transactions are not saved"),
+    (
+        "select slot_name from pg_replication_slots where not temporary order by 1",
+        "Replication slots are not saved",
+    ),
+    (
+        "select distinct subname from pg_subscription order by 1",
+        "Subscriptions are saved without their slots, and do nothing until they are enabled after a restore",
+    ),
+    (
+        "select distinct name from pg_file_settings where sourcefile ~ 'postgresql[.]auto[.]conf$' order by 1",
+        "Settings of the server (ALTER SYSTEM) are not saved",
+    ),
+)
+
 
 def save(service: Service, program: RunsPrograms, archive: ArchiveWriter, meter: Meter, place: Place) -> SavedService:
     """Save the user's databases that are not templates, and all roles; see `Saver`.
 
-    Each database is one snapshot of pg_dump; roles and the list of databases are read before.
+    Each database is one snapshot of pg_dump; the list of databases is read before, roles before and after.
 
     Raises:
         BackupFailed: pg_dump failed.
@@ -38,24 +68,14 @@ def save(service: Service, program: RunsPrograms, archive: ArchiveWriter, meter:
         index = users_part(catalog.read(connection))
         index["version"] = connection.info.server_version
         index["user"] = service.user
-    notes = []
-    for number, database in enumerate(index["databases"]):
-        _look_into(service, database)
-        database["member"] = f"postgres/database-{number}.dump"
-        meter.begin(f"database {database['name']}")
-        with archive.member(database["member"], service.name, "database", meter.count) as stream:
-            try:
-                copy_output(pg_dump(service, program, database["name"], "triton-env backup"), stream)
-            except ProgramFailed as error:
-                raise BackupFailed(
-                    f"The PostgreSQL database {database['name']} could not be saved.",
-                    where=f"pg_dump at {service.host}:{service.port}",
-                    cause=str(error),
-                ) from error
+    saver = _Saver(service, program, archive, meter)
+    index["databases"] = [database for database in index["databases"] if saver.save(database)]
     with service.connect(autocommit=True) as connection:
-        (tablespaces,) = _row(connection, "select count(*) from pg_tablespace where spcname !~ '^pg_'")
-        if tablespaces:
-            notes.append(f"{tablespaces} tablespaces are not saved: what is in them goes to the default one.")
+        # Once more: what was made since may own something in a database.
+        known = {role["name"] for role in index["roles"]}
+        later = users_part(catalog.read(connection))
+        index["roles"] += [role for role in later["roles"] if role["name"] not in known]
+        notes = [*saver.notes, *_left_out(connection)]
     archive.add_json(INDEX, service.name, "index", index)
     return SavedService(
         service.server_version(), tuple(database["name"] for database in index["databases"]), tuple(notes)
@@ -69,6 +89,70 @@ def users_part(index: dict[str, Any]) -> dict[str, Any]:
         "databases": [database for database in index["databases"] if is_users(database["name"])],
         "settings": [settings for settings in index["settings"] if is_users(settings["database"])],
     }
+
+
+class _Saver:
+    """Saves databases, one after another."""
+
+    def __init__(self, service: Postgres, program: RunsPrograms, archive: ArchiveWriter, meter: Meter) -> None:
+        self._service = service
+        self._program = program
+        self._archive = archive
+        self._meter = meter
+        self._number = 0
+        self.notes: list[str] = []
+
+    def save(self, database: dict[str, Any]) -> bool:
+        """Save a database; returns False where it is not there any more."""
+        name = database["name"]
+        self._meter.begin(f"database {name}")
+        for tries_left in reversed(range(_TRIES)):
+            try:
+                _look_into(self._service, database)
+                pieces = output(pg_dump(self._service, self._program, name, "triton-env backup"))
+                # pg_dump lists all tables and locks them before it writes anything. One that is dropped in between
+                # makes it fail, and it is not there when it looks again.
+                first = next(pieces, b"")
+                break
+            except (ProgramFailed, psycopg.OperationalError) as error:
+                if not self._is_there(name):
+                    self.notes.append(f"The database {name} was dropped while the others were read, and is not saved.")
+                    return False
+                if not tries_left or not isinstance(error, ProgramFailed):
+                    raise self._failed(name, error) from error
+        database["member"] = f"postgres/database-{self._number}.dump"
+        self._number += 1
+        kind = (self._service.name, "database")
+        with closing(pieces), self._archive.member(database["member"], *kind, self._meter.count) as stream:
+            try:
+                for piece in chain((first,), pieces):
+                    stream.write(piece)
+            except ProgramFailed as error:
+                raise self._failed(name, error) from error
+        return True
+
+    def _is_there(self, name: str) -> bool:
+        with self._service.connect(autocommit=True) as connection:
+            query = "select from pg_database where datname = %s"
+            return connection.execute(query, (name,)).fetchone() is not None
+
+    def _failed(self, name: str, error: Exception) -> BackupFailed:
+        return BackupFailed(
+            f"The PostgreSQL database {name} could not be saved.",
+            where=f"pg_dump at {self._service.host}:{self._service.port}",
+            cause=str(error),
+        )
+
+
+def _left_out(connection: psycopg.Connection[Any]) -> list[str]:
+    """What the server holds beside what is saved, one sentence for each kind of it."""
+    found = []
+    for query, words in _LEFT_OUT:
+        names = [name for (name,) in connection.execute(query).fetchall()]
+        if names:
+            more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+            found.append(f"{words}: {', '.join(names[:_SHOWN])}{more}.")
+    return found
 
 
 def _look_into(service: Postgres, database: dict[str, Any]) -> None:

@@ -1,6 +1,7 @@
 """The form of what a backup says of a PostgreSQL server. What does not fit is refused before anything is touched."""
 
 import re
+from collections.abc import Mapping
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -99,19 +100,23 @@ class Index(_Data):
     settings: tuple[Settings, ...]
     databases: tuple[Database, ...]
 
-    def reaching_the_machine(self, version: int, there: frozenset[str]) -> list[str]:
+    def reaching_the_machine(self, version: int, there: Mapping[str, str | None], protected: str) -> list[str]:
         """What would let somebody run code as the server's own user, in words.
 
         Args:
             version: of the server that takes the backup.
-            there: roles that are superusers there already. The user who made the backup never counts: it was the
-                superuser of that environment, and becomes an ordinary role in another one.
+            there: roles that are superusers there already, with the verifiers of their passwords. The user who made the
+                backup never counts: it was the superuser of that environment, and becomes an ordinary role in another
+                one.
+            protected: the user of that server, which a restore leaves alone.
         """
         found = []
-        known = there | {self.user}
+        known = {*there, self.user}
         for role in self.roles:
             if role.superuser and role.name not in known:
                 found.append(f"the superuser {role.name}")
+            elif role.name in there and role.name != protected and role.verifier != there[role.name]:
+                found.append(f"another password of the superuser {role.name}")
             elif role.createrole and version < _CREATEROLE_IS_BOUNDED and role.name not in known:
                 found.append(f"the role {role.name}, which may create roles")
         found += [

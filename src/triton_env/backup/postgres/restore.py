@@ -1,6 +1,6 @@
 """Restoring PostgreSQL."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -71,7 +71,7 @@ class PostgresRestorer:
         with admin(self._service, self._mark) as connection:
             version = connection.info.server_version
             known = {name for (name,) in connection.execute("select name from pg_available_extensions").fetchall()}
-            supers = connection.execute("select rolname from pg_roles where rolsuper").fetchall()
+            supers = connection.execute("select rolname, rolpassword from pg_authid where rolsuper").fetchall()
         if version // 10000 < self._index["version"] // 10000:
             raise RestoreFailed(
                 f"The backup is of PostgreSQL {self._index['version'] // 10000}, and the server is older: "
@@ -87,15 +87,15 @@ class PostgresRestorer:
                     hint="restore to a server that has them, for example another POSTGRES_IMAGE",
                 )
         if not self._archive.trusted:
-            self._check_code(version, frozenset(name for (name,) in supers))
+            self._check_code(version, dict(supers))
 
-    def _check_code(self, version: int, supers: frozenset[str]) -> None:
+    def _check_code(self, version: int, supers: Mapping[str, str | None]) -> None:
         """See that nothing in the backup runs with the rights of a superuser, or lets somebody have them.
 
         Raises:
             RestoreFailed: something does; it is named.
         """
-        found = self._form.reaching_the_machine(version, supers)
+        found = self._form.reaching_the_machine(version, supers, self._service.user)
         for database in self._index["databases"]:
             with self._archive.member(database["member"]) as stream, self._explained(database):
                 words = loading.reserved(loading.contents(stream, database["encoding"]))

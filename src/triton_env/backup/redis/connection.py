@@ -60,6 +60,19 @@ class Connection:
         replies: list[Any] = pipeline.execute()
         return replies
 
+    def try_all(self, commands: Iterable[Command]) -> list[Any]:
+        """As `ask_all`; a command that the server refuses has None as its reply, as one about a missing key has."""
+        from redis.exceptions import ResponseError
+
+        pipeline = self._client.pipeline(transaction=False)
+        for command in commands:
+            pipeline.execute_command(*command)  # type: ignore[no-untyped-call]
+        replies = pipeline.execute(raise_on_error=False)
+        for reply in replies:
+            if isinstance(reply, Exception) and not isinstance(reply, ResponseError):
+                raise reply
+        return [None if isinstance(reply, Exception) else reply for reply in replies]
+
     def at_once(self, commands: Iterable[Command]) -> None:
         """Send commands as one transaction: nobody sees a state in between."""
         pipeline = self._client.pipeline(transaction=True)

@@ -4,6 +4,7 @@ Values are read by the commands of their type. What DUMP gives would be shorter,
 newer one of the same project, can read it; it is used for types of modules alone.
 """
 
+import re
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -33,6 +34,10 @@ _SHOWN = 6
 PIECE = 1 << 20
 """Bytes of a string that are read at once, and of a key that is read in one go."""
 
+_GONE = re.compile("WRONGTYPE|NOGROUP|.*no such key", re.IGNORECASE)
+"""What a server answers where a key is not what it was a moment ago."""
+_TRIES = 5
+"""How often a key is read that goes away, or changes its type, while it is."""
 _WHOLE: dict[bytes, Command] = {
     b"string": ("GET",),
     b"hash": ("HGETALL",),
@@ -47,7 +52,8 @@ _SCANS = {b"hash": "HSCAN", b"set": "SSCAN", b"zset": "ZSCAN"}
 def save(service: Service, program: RunsPrograms, archive: ArchiveWriter, meter: Meter, place: Place) -> SavedService:
     """Save the user's logical databases and the functions; see `Saver`.
 
-    Keys are read by SCAN, some at a time: what changes meanwhile is saved as it was before or as it is after.
+    Keys are read by SCAN, some at a time: what changes meanwhile is saved as it was before or as it is after, and what
+    goes away is left out and counted.
 
     Raises:
         redis.RedisError: the server does not answer.
@@ -67,15 +73,27 @@ def save(service: Service, program: RunsPrograms, archive: ArchiveWriter, meter:
             Connection(service, number) as connection,
             archive.member(f"redis/database-{number}.records", service.name, "keys", meter.count) as stream,
         ):
-            for record in _Keys(connection, notes).records():
+            keys = _Keys(connection, notes)
+            for record in keys.records():
                 write_record(stream, record)
+        if keys.gone:
+            notes.append(f"{keys.gone} keys of database {number} went away while they were read, and are not saved.")
     with (
         Connection(service, 0) as connection,
         archive.member(FUNCTIONS, service.name, "functions", meter.count) as stream,
     ):
         for code in functions(connection):
             write_record(stream, Record({}, (code,)))
+        if connection.knows("ACL") and (
+            users := [user for user in connection.ask("ACL", "USERS") if _is_the_users(user)]
+        ):
+            notes.append(f"{len(users)} users of Redis (ACL SETUSER) are not saved.")
     return SavedService(service.server_version(), tuple(map(str, numbers)), tuple(notes))
+
+
+def _is_the_users(user: bytes) -> bool:
+    """Whether a user of Redis was made by hand, not with the server or with a namespace."""
+    return user != b"default" and not user.startswith(b"triton_")
 
 
 class _Keys:
@@ -88,6 +106,7 @@ class _Keys:
     def __init__(self, connection: Connection, notes: list[str]) -> None:
         self._connection = connection
         self._notes = notes
+        self.gone = 0
         self._knows_expiry = connection.knows("PEXPIRETIME")
         self._knows_fields = connection.knows("HPEXPIRETIME")
 
@@ -113,19 +132,25 @@ class _Keys:
         now = time.time_ns() // 1_000_000
         replies = self._connection.ask_all(commands)
         for key, kind, at, usage in zip(keys, replies[::3], replies[1::3], replies[2::3], strict=True):
-            if kind != b"none" and usage is not None:
+            if kind == b"none" or usage is None:
+                self.gone += 1
+            else:
                 moment = {} if at < 0 else {"e": at if self._knows_expiry else now + at}
                 yield key, kind, moment, usage
 
     def _read_whole(self, small: list[tuple[bytes, bytes, dict[str, Any]]]) -> Iterator[Record]:
         """Values that are small, many at a time."""
         commands = [(_WHOLE[kind][0], key, *_WHOLE[kind][1:]) for key, kind, _ in small]
-        replies = self._connection.ask_all(commands)
-        hashes = [(key, value[::2]) for (key, kind, _), value in zip(small, replies, strict=True) if kind == b"hash"]
+        replies = self._connection.try_all(commands)
+        hashes = [
+            (key, value[::2]) for (key, kind, _), value in zip(small, replies, strict=True) if value and kind == b"hash"
+        ]
         moments = self._field_expiries(hashes)
         for (key, kind, expiry), value in zip(small, replies, strict=True):
             if (not value and kind != b"string") or value is None:
-                continue  # gone meanwhile
+                # Gone, or of another type by now.
+                yield from self._read_again(key)
+                continue
             parts = (value,) if kind == b"string" else value
             fields = moments.get(key)
             if fields is None:
@@ -135,23 +160,45 @@ class _Keys:
                 yield fields
                 yield Record({"t": "end", "more": True} | expiry, (key,))
 
-    def _read_in_pieces(self, key: bytes, kind: bytes, expiry: dict[str, Any]) -> Iterator[Record]:
-        if kind == b"string":
-            pieces: Iterator[Record] = self._string(key)
-        elif kind == b"list":
-            pieces = self._list(key)
-        elif kind in _SCANS:
-            pieces = self._scanned(key, kind)
-        elif kind == b"stream":
-            pieces = stream_records(self._connection, key, self._notes)
-        else:
-            pieces = self._dumped(key, kind)
+    def _read_in_pieces(self, key: bytes, kind: bytes, expiry: dict[str, Any], tries: int = _TRIES) -> Iterator[Record]:
+        from redis.exceptions import ResponseError
+
         header: dict[str, Any] = {}
-        for record in pieces:
-            yield Record(record.header | header, record.parts)
-            header = {"more": True}
-        if header:
+        try:
+            for record in self._pieces(key, kind):
+                yield Record(record.header | header, record.parts)
+                header = {"more": True}
+            is_there = self._connection.ask("TYPE", key) == kind
+        except ResponseError as error:
+            if not _GONE.match(str(error)):
+                raise
+            is_there = False
+        if is_there and header:
             yield Record({"t": "end", "more": True} | expiry, (key,))
+        else:
+            # Without `more`, it takes back what was saved of the key.
+            yield Record({"t": "end"}, (key,))
+            yield from self._read_again(key, tries)
+
+    def _read_again(self, key: bytes, tries: int = _TRIES) -> Iterator[Record]:
+        """A key that went away while it was read, and that may be there again."""
+        for _, kind, expiry, _ in self._looked_at([key]) if tries else ():
+            yield from self._read_in_pieces(key, kind, expiry, tries - 1)
+        self.gone += not tries
+
+    def _pieces(self, key: bytes, kind: bytes) -> Iterator[Record]:
+        if kind == b"string":
+            # Also of one that is empty.
+            yield Record({"t": "string"}, (key, b""))
+            yield from self._string(key)
+        elif kind == b"list":
+            yield from self._list(key)
+        elif kind in _SCANS:
+            yield from self._scanned(key, kind)
+        elif kind == b"stream":
+            yield from stream_records(self._connection, key, self._notes)
+        else:
+            yield from self._dumped(key, kind)
 
     def _string(self, key: bytes) -> Iterator[Record]:
         start = 0
@@ -184,7 +231,7 @@ class _Keys:
         if not self._knows_fields:
             return {}
         asked = [(key, fields) for key, fields in hashes if fields]
-        replies = self._connection.ask_all(
+        replies = self._connection.try_all(
             ("HPEXPIRETIME", key, "FIELDS", len(fields), *fields) for key, fields in asked
         )
         found = {}

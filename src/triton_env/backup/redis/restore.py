@@ -1,5 +1,6 @@
 """Restoring Redis."""
 
+import re
 from base64 import b64encode
 from typing import Any
 
@@ -18,6 +19,9 @@ from triton_env.services import Redis, Service
 
 _BATCH_BYTES = 1 << 20
 _BATCH_COMMANDS = 1000
+_MEMBER = re.compile(r"redis/database-(0|[1-9][0-9]{0,6})\.records")
+_MODULES = (6, 7)
+"""The first byte of what DUMP gives for a type of a module; all other types are saved by their own commands."""
 _WRITES = {"hash": "HSET", "list": "RPUSH", "set": "SADD"}
 
 
@@ -37,11 +41,13 @@ class RedisRestorer:
         self._meter = meter
         self._place = place
         self._mark = mark
-        self._members = {
-            int(member.name.removeprefix("redis/database-").removesuffix(".records")): member.name
-            for member in archive.manifest.members
-            if member.service == service.name and member.kind == "keys"
-        }
+        self._members: dict[int, str] = {}
+        for member in archive.manifest.members:
+            if member.service == service.name and member.kind == "keys":
+                match = _MEMBER.fullmatch(member.name)
+                if match is None:
+                    raise archive.refused(f"{member.name} is not the name of a logical database")
+                self._members[int(match[1])] = member.name
         self._plan = Plan(mark)
 
     def check(self) -> None:
@@ -150,6 +156,8 @@ class _Loader:
 
     def add(self, record: Record) -> None:
         """Write a record, now or with the next ones."""
+        if not record.parts:
+            raise ValueError("a record names no key")
         if not record.header.get("more"):
             # A scan may find a key twice.
             self._commands.append(("DEL", record.parts[0]))
@@ -170,7 +178,7 @@ class _Loader:
 def _commands(record: Record) -> list[Command]:
     header = record.header
     key, *parts = record.parts
-    kind = header["t"]
+    kind = header.get("t")
     commands: list[Command]
     if kind == "string":
         commands = [("APPEND" if header.get("more") else "SET", key, *parts)]
@@ -186,6 +194,8 @@ def _commands(record: Record) -> list[Command]:
             ("HPEXPIREAT", key, at, "FIELDS", 1, field) for field, at in zip(parts[::2], parts[1::2], strict=True)
         ]
     elif kind == "dump":
+        if not parts or not parts[0] or parts[0][0] not in _MODULES:
+            raise ValueError(f"the value of {key!r} is not of a type of a module")
         commands = [("RESTORE", key, 0, *parts)]
     elif kind == "end":
         commands = []

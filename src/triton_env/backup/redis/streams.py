@@ -54,7 +54,7 @@ def restored(record: Record) -> list[Command]:
     """The commands that write a record of a stream."""
     header = record.header
     key, *parts = record.parts
-    match header["t"]:
+    match header.get("t"):
         case "stream":
             # A group that comes and goes leaves an empty stream.
             return [("XGROUP", "CREATE", key, "restore", "$", "MKSTREAM"), ("XGROUP", "DESTROY", key, "restore")]
@@ -74,7 +74,7 @@ def restored(record: Record) -> list[Command]:
             if "added" in header and "deleted" in header:
                 more = ("ENTRIESADDED", header["added"], "MAXDELETEDID", header["deleted"])
             return [("XSETID", key, header["last"], *more)]
-    raise ValueError(f"unknown kind of record {header['t']!r}")
+    raise ValueError(f"unknown kind of record {header.get('t')!r}")
 
 
 def _fields(reply: list[Any]) -> dict[bytes, Any]:
