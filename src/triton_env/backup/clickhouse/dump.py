@@ -108,6 +108,8 @@ class _Saver:
         if _HIDDEN in entry["definition"]:
             notes.append(f"{name} has a password, which the server does not tell: make it again after a restore.")
         if entry["source"] is not None:
+            if not entry["columns"]:
+                return False  # gone between the list of columns and that of tables
             self._meter.begin(f"table {name}")
             pieces = self._http.stream(_select(entry), _READING)
             try:

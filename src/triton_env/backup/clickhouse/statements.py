@@ -71,8 +71,8 @@ _BEGINNINGS = {
     "VIEW": ("(", "AS", "DEFINER", "SQL"),
     "MATERIALIZED VIEW": ("(", "AS", "DEFINER", "SQL", "REFRESH", "TO", "ENGINE"),
 }
-_NEVER = frozenset({"OUTFILE", "POPULATE", "CLONE", "INSERT", "CREATE", "DROP", "SYSTEM", "ATTACH", "CLUSTER"})
-"""Words that are in no definition outside of names and parentheses."""
+_NEVER = (["INTO", "OUTFILE"], ["CLONE", "AS"], ["POPULATE", "AS"])
+"""What writes files, or fills a table when it is made, where it stands in no parentheses."""
 _INSIDE = re.compile(
     r".*MergeTree|(Tiny|Stripe)?Log|Memory|Buffer|Null|Set|Join|Merge|GenerateRandom|EmbeddedRocksDB|KeeperMap"
     r"|Dictionary|Loop|Alias|Distributed|TimeSeries|Fuzz\w*"
@@ -144,9 +144,13 @@ def check_entry(entry: Entry) -> None:
     tokens = list(_tokens(entry.definition))
     if not tokens or tokens[0][1].upper() not in _BEGINNINGS[entry.kind]:
         raise NotAllowed(f"the definition of the {name} does not begin like one")
-    if any(kind == "word" and text.upper() in _NEVER for kind, text in _outermost(tokens)):
+    outermost = [text.upper() for kind, text in _outermost(tokens) if kind in ("word", "sign")]
+    pairs = list(map(list, pairwise(outermost)))
+    if any(pair in pairs for pair in _NEVER):
         raise NotAllowed(f"the definition of the {name} does something else")
-    if entry.kind in ("TABLE", "DICTIONARY") and _has(tokens, ("SELECT",)):
+    # A projection selects too, from its own table, and so without FROM.
+    selects = "SELECT" in outermost or _has(tokens, ("FROM",)) or ["AS", "("] in pairs
+    if entry.kind in ("TABLE", "DICTIONARY") and selects:
         raise NotAllowed(f"the definition of the {name} selects rows")
     if entry.database in SYSTEM:
         raise NotAllowed(f"the {name} would be in a database of the server's own")
@@ -167,7 +171,7 @@ def outside(entry: Entry) -> str:
         is_called = (
             kind in ("word", "name") and following == "(" and words[max(0, index - 2) : index] != ["ENGINE", "="]
         )
-        if is_called and text.strip('`"').lower() in _OUTSIDE:
+        if is_called and (_bare(text).lower() in _OUTSIDE or "\\" in text):
             return f"the function {text}"
     if entry.kind == "DICTIONARY" and (words_of := _asked(tokens)):
         return words_of
@@ -190,11 +194,15 @@ def without_first_refresh(definition: str) -> str:
 
 
 def _is_inside(words: Sequence[str], tokens: Sequence[Token], index: int) -> bool:
-    engine = tokens[index][1]
+    engine = _bare(tokens[index][1])
     if engine == "File":
         # With a format alone, the file is in the server's own folder of the table.
         return words[index + 1 : index + 2] == ["("] and words[index + 3 : index + 4] == [")"]
     return _INSIDE.fullmatch(engine) is not None
+
+
+def _bare(text: str) -> str:
+    return text.strip('`"')
 
 
 def _asked(tokens: Sequence[Token]) -> str:

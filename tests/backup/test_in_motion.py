@@ -1,0 +1,121 @@
+"""A backup of servers that are in use: what goes away or changes while it is read is left out, and said."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from triton_env import TritonEnvironment, backup
+from triton_env.backup import Step
+from triton_env.backup.redis.connection import Command, Connection
+
+pytestmark = pytest.mark.timeout(300)
+
+
+def test_databases_and_tables_that_go_away_or_get_other_names(embedded: TritonEnvironment, tmp_path: Path) -> None:
+    with embedded.postgres.connect(autocommit=True) as connection:
+        connection.execute("create database a_first")
+        connection.execute("create database b_second")
+        connection.execute("create table kept as select 1 as a")
+    with embedded.clickhouse.client() as client:
+        for name in ("a_first", "b_dropped", "c_renamed", "d_changed"):
+            client.command(f"CREATE TABLE {name} (a UInt32, b UInt8) ENGINE = MergeTree ORDER BY a")
+            client.command(f"INSERT INTO {name} VALUES (1, 2)")
+
+    def interfere(step: Step) -> None:
+        if step.words == "database a_first":
+            with embedded.postgres.connect(autocommit=True) as connection:
+                connection.execute("drop database if exists b_second")
+                connection.execute("do $$ begin create role latecomer; exception when others then null; end $$")
+                connection.execute("alter table kept owner to latecomer")
+        if step.words == "table triton.a_first":
+            with embedded.clickhouse.client() as client:
+                client.command("DROP TABLE IF EXISTS b_dropped")
+                client.command("RENAME TABLE IF EXISTS c_renamed TO e_new")
+                client.command("ALTER TABLE d_changed DROP COLUMN IF EXISTS b")
+
+    services = ("postgres", "clickhouse")
+    manifest = backup.create(embedded, tmp_path / "a", services=services, report=interfere)
+    assert "The database b_second was dropped" in manifest.services["postgres"].notes[0]
+    assert "b_second" not in manifest.services["postgres"].contents
+    backup.restore(embedded, tmp_path / "a", replace=True)
+    with embedded.clickhouse.client() as client:
+        assert client.query("SHOW TABLES").result_columns == [["a_first", "d_changed", "e_new"]]
+        assert client.query("SELECT * FROM d_changed").result_rows == [(1,)]
+        assert client.query("SELECT * FROM e_new").result_rows == [(1, 2)]
+    with embedded.postgres.connect() as connection:
+        owner = "select tableowner from pg_tables where tablename = 'kept'"
+        assert connection.execute(owner).fetchone() == ("latecomer",)
+
+
+def test_keys_that_go_away_or_get_another_type(
+    embedded: TritonEnvironment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with embedded.redis.client() as redis:
+        redis.flushall()
+        redis.mset({"stays": "1", "vanishes": "1", "becomes a list": "1", "grows": "1"})
+
+        def interfere(self: Connection, commands: Iterable[Command]) -> list[Any]:
+            # Between the look at the keys and the reading of their values.
+            monkeypatch.undo()
+            redis.delete("vanishes", "becomes a list")
+            redis.rpush("becomes a list", "x", "y")
+            redis.set("grows", "2" * 2_000_000)
+            return self.try_all(commands)
+
+        monkeypatch.setattr(Connection, "try_all", interfere)
+        redis.acl_setuser("worker", enabled=True, nopass=True)
+        notes = backup.create(embedded, tmp_path / "a", services=("redis",)).services["redis"].notes
+        redis.acl_deluser("worker")
+        assert "went away while they were read" in notes[0]
+        assert notes[1] == "1 users of Redis (ACL SETUSER) are not saved."
+        redis.flushall()
+        backup.restore(embedded, tmp_path / "a", replace=True)
+        assert sorted(redis.keys()) == [b"becomes a list", b"grows", b"stays"]
+        assert redis.lrange("becomes a list", 0, -1) == [b"x", b"y"]
+        assert redis.strlen("grows") == 2_000_000
+
+
+def test_what_is_special_about_tables_is_kept_or_said(embedded: TritonEnvironment, tmp_path: Path) -> None:
+    with embedded.clickhouse.client() as client:
+        for statement in (
+            "CREATE DATABASE special",
+            "CREATE TABLE special.source (a Int32) ENGINE = MergeTree ORDER BY a",
+            "INSERT INTO special.source VALUES (5)",
+            """CREATE MATERIALIZED VIEW special.refreshed REFRESH EVERY 1 HOUR APPEND (a Int32)
+                ENGINE = MergeTree ORDER BY a EMPTY AS SELECT a FROM special.source""",
+            "INSERT INTO special.refreshed VALUES (2)",
+            "CREATE TABLE special.file (a Int32) ENGINE = File(TabSeparated)",
+            "INSERT INTO special.file VALUES (7)",
+            "CREATE TABLE special.no_file (a Int32) ENGINE = File(CSV)",
+            """CREATE TABLE special.projected (a Int32, b Int32, PROJECTION p (SELECT b, sum(a) GROUP BY b))
+                ENGINE = MergeTree ORDER BY a""",
+            "INSERT INTO special.projected VALUES (1, 2)",
+            "CREATE TABLE special.parts (a Int32) ENGINE = MergeTree PARTITION BY a ORDER BY a",
+            "INSERT INTO special.parts VALUES (1), (2)",
+            "ALTER TABLE special.parts DETACH PARTITION 1",
+            "CREATE TABLE special.away (a Int32) ENGINE = Log",
+            "DETACH TABLE special.away PERMANENTLY",
+            "CREATE TABLE special.changing (a Int32) ENGINE = MergeTree ORDER BY a",
+            "INSERT INTO special.changing VALUES (1)",
+            "SYSTEM STOP MERGES special.changing",
+            "ALTER TABLE special.changing DELETE WHERE a = 1 SETTINGS mutations_sync = 0",
+            "CREATE TABLE special.nothing (a Int32) ENGINE = Null",
+        ):
+            client.command(statement)
+        query = "SELECT name, create_table_query FROM system.tables WHERE database = 'special' AND name NOT LIKE '.%'"
+        before = client.query(f"{query} ORDER BY name").result_rows
+        notes = backup.create(embedded, tmp_path / "a", services=("clickhouse",)).services["clickhouse"].notes
+        assert set(notes) >= {
+            "Detached parts are not saved; these tables have some: special.parts.",
+            "Detached tables are not saved: special.away.",
+            "special.nothing has the engine Null: its statement is saved, no rows.",
+            "Rows are saved as they were before mutations that were not done; these tables have some: "
+            "special.changing.",
+        }
+        backup.restore(embedded, tmp_path / "a", replace=True)
+        assert client.query(f"{query} ORDER BY name").result_rows == before
+        for name, rows in {"refreshed": [(2,)], "file": [(7,)], "projected": [(1, 2)], "parts": [(2,)]}.items():
+            assert client.query(f"SELECT * FROM special.{name}").result_rows == rows
+        assert client.query("SELECT status FROM system.view_refreshes").result_rows == [("Scheduled",)]
