@@ -14,6 +14,7 @@ from typing import Self
 
 from filelock import FileLock
 
+from triton_env.private import open_file
 from triton_env.registry import make_private, private_folder
 from triton_env.settings import Settings
 
@@ -41,7 +42,7 @@ class HeldFile:
         self.path = path
         self.process = os.getpid()
         self.descriptor = -1
-        self.descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+        self.descriptor = open_file(path, os.O_RDWR | os.O_CREAT)
         _held.add(self)
         try:
             fcntl.flock(self.descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))

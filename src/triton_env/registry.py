@@ -18,6 +18,7 @@ from filelock import FileLock, Timeout
 from platformdirs import user_runtime_path, user_state_path
 
 from triton_env.errors import InvalidSetting, TritonError, UsageError
+from triton_env.private import make_folders, write_new
 from triton_env.settings import Settings
 
 _FORMAT = 1
@@ -198,17 +199,13 @@ def _write_atomically(path: Path, text: str) -> None:
     temporary = path.with_suffix(".new")
     with suppress(FileNotFoundError):
         temporary.unlink()
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        file.write(text)
-    temporary.replace(path)
+    write_new(temporary, text).replace(path)
 
 
 def make_private(folder: Path) -> None:
     """Make `folder` with mode 0700; refuse one that others could have prepared."""
     try:
-        folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        folder.mkdir(mode=0o700, exist_ok=True)
+        make_folders(folder)
         # In a shared folder such as /tmp anybody can be first with a predictable name.
         for path, owners in ((folder, {os.getuid()}), (folder.parent, {0, os.getuid()})):
             status = path.lstat() if path == folder else path.stat()

@@ -6,6 +6,7 @@ A field's name in upper case is its variable; `.env.example` documents each of t
 
 import os
 from ipaddress import ip_address
+from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 from urllib.parse import urlsplit
 
@@ -21,6 +22,7 @@ from pydantic_settings import (
 
 from triton_env.errors import InvalidSetting
 from triton_env.model import Storage
+from triton_env.ownership import foreign_owner_of
 
 
 def _is_address_or_empty(text: str) -> str:
@@ -165,6 +167,8 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Arguments, then the process environment, then `.env`."""
         assert isinstance(dotenv_settings, DotEnvSettingsSource)
+        if isinstance(dotenv_settings.env_file, str):
+            _check_whose(Path(dotenv_settings.env_file))
         return (
             init_settings,
             env_settings,
@@ -174,6 +178,25 @@ class Settings(BaseSettings):
     def updated(self, **values: Any) -> Self:
         """A copy with other values for some fields, which are taken as they are."""
         return self.model_copy(update=values)
+
+
+def _check_whose(file: Path) -> None:
+    """Raise `InvalidSetting` if a file of variables is another user's: these name images and servers.
+
+    Not where the whole folder is that user's, as a checkout is that is mounted into a container where root works.
+    """
+    try:
+        problem = foreign_owner_of(file)
+        is_at_home = file.lstat().st_uid == file.stat().st_uid == file.absolute().parent.stat().st_uid
+    except OSError:  # there is none, or it cannot be read either
+        return
+    if problem and not is_at_home:
+        raise InvalidSetting(
+            f"{file} is another user's, and is not used.",
+            where=str(file.absolute()),
+            cause=problem,
+            hint=f"have a file of your own: chown $(id -u) {file}; or work in another folder",
+        )
 
 
 def _invalid_setting(model: type[Settings], error: ValidationError) -> InvalidSetting:

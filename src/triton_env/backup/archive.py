@@ -9,7 +9,6 @@ import io
 import json
 import os
 import re
-import stat
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
@@ -23,6 +22,7 @@ from pydantic import BaseModel, ValidationError
 from triton_env.backup.manifest import FORMAT, Manifest, Member
 from triton_env.errors import BackupFailed, RestoreFailed
 from triton_env.printable import one_line
+from triton_env.private import open_file
 from triton_env.services import SERVICES
 
 _Form = TypeVar("_Form", bound=BaseModel)
@@ -129,7 +129,7 @@ class ArchiveWriter:
         self._members: list[Member] = []
         with _writing(self.path):
             # It holds data: nobody else may read it, whatever the umask.
-            handle = os.open(self._partial, os.O_RDWR | os.O_CREAT | os.O_EXCL, stat.S_IRUSR | stat.S_IWUSR)
+            handle = open_file(self._partial, os.O_RDWR | os.O_CREAT | os.O_EXCL)
         self._file = os.fdopen(handle, "w+b")
         self._zip = zipfile.ZipFile(self._file, "w", zipfile.ZIP_DEFLATED, allowZip64=True, compresslevel=_LEVEL)
 

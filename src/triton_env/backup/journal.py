@@ -20,6 +20,7 @@ from triton_env.errors import RestoreFailed, RestoreUnfinished
 from triton_env.isolation import locks
 from triton_env.isolation.folder import taken_numbers
 from triton_env.isolation.state import folder_of
+from triton_env.private import open_file
 from triton_env.registry import lasting_folder, make_private, private_folder
 from triton_env.settings import Settings
 
@@ -149,7 +150,7 @@ class Place:
         try:
             make_private(self.path.parent)
             try:
-                descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+                descriptor = open_file(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
                 with os.fdopen(descriptor, "w", encoding="utf-8") as file:
                     file.write(text)
                     file.flush()

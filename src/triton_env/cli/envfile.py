@@ -8,6 +8,7 @@ from pathlib import Path
 
 from triton_env.cli.variables import as_text
 from triton_env.errors import UsageError
+from triton_env.private import open_file
 
 _MARK = "# Written by `triton-env serve`, which removes it when it ends. Environment: "
 
@@ -43,7 +44,7 @@ class EnvFile:
     def written(self, environment: str, variables: Mapping[str, str]) -> Iterator[None]:
         """Have the file there until the block ends; then remove it, unless somebody put another in its place."""
         temporary = self._path.with_name(f".{self._path.name}.{environment}")
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+        descriptor = open_file(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
         try:
             with os.fdopen(descriptor, "w", encoding="utf-8") as file:
                 file.write(f"{_MARK}{environment}\n{as_text(variables, 'dotenv')}")

@@ -27,6 +27,7 @@ from triton_env.errors import InvalidSetting, IsolationFailed
 from triton_env.isolation import locks
 from triton_env.isolation.base import Space
 from triton_env.isolation.locks import Held
+from triton_env.private import write_new
 from triton_env.registry import make_private, private_folder
 from triton_env.settings import Settings
 
@@ -349,11 +350,8 @@ def read_lease(path: Path) -> Lease:
 def write_atomically(path: Path, text: str) -> None:
     """Readers see the whole file or what was there before, however many write it at once."""
     fresh = path.with_name(f".{path.name}.{token_hex(4)}")
-    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
     try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(text)
-        fresh.replace(path)
+        write_new(fresh, text).replace(path)
     except BaseException:
         fresh.unlink(missing_ok=True)
         raise

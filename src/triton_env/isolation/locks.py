@@ -8,6 +8,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from secrets import token_hex
 
+from triton_env.private import open_file
+
 _held: "weakref.WeakSet[Held]" = weakref.WeakSet()
 
 
@@ -57,7 +59,7 @@ def new(path: Path, text: str) -> Held | None:
     """Make a file that is locked from the moment at which it appears; None where there is one of that name."""
     while True:
         fresh = path.with_name(f"new-{token_hex(8)}")
-        descriptor = os.open(fresh, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+        descriptor = open_file(fresh, os.O_RDWR | os.O_CREAT | os.O_EXCL)
         held = Held(fresh, descriptor)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -120,7 +122,7 @@ def _locked(path: Path, how: int, flags: int, *, wait: bool) -> Held | None:
     """The file once it is locked; None where it is not there, or is somebody else's and that is not waited for."""
     while True:
         try:
-            held = Held(path, os.open(path, flags | os.O_NOFOLLOW, 0o600))
+            held = Held(path, open_file(path, flags))
         except FileNotFoundError:
             return None
         try:

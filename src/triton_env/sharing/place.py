@@ -22,6 +22,7 @@ from typing import Any
 
 from triton_env.errors import StartFailed
 from triton_env.leases import HeldFile, any_held, is_held, remove_unheld
+from triton_env.private import make_folder, write_new
 from triton_env.registry import Registry, make_private, private_folder
 from triton_env.settings import Settings
 from triton_env.sharing.key import settings_as_data, settings_from_data
@@ -101,13 +102,11 @@ class Instance:
 
     def write(self, order: Order) -> None:
         """Make the files. To be called by who has the turn."""
-        self.folder.mkdir(mode=0o700)
+        make_folder(self.folder)
         values = {field: getattr(order, field) for field in Order.__slots__ if field != "settings"}
         text = json.dumps(values | {"settings": settings_as_data(order.settings)})
-        for path in (self._order, self.events, self.log):
-            path.touch(mode=0o600)
-        self._order.write_text(text, "utf-8")
-        self._open.touch(mode=0o600)
+        for path, content in ((self._order, text), (self.events, ""), (self.log, ""), (self._open, "")):
+            write_new(path, content)
 
     def order(self) -> Order:
         """What was ordered.

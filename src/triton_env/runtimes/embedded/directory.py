@@ -12,6 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from triton_env.errors import RuntimeUnavailable
+from triton_env.private import make_folder, open_file, write_new
 from triton_env.runtimes.embedded.account import Account
 from triton_env.runtimes.embedded.guard import remove
 
@@ -58,8 +59,8 @@ class PrivateDirectory:
         # Under its name only once it is locked: an unlocked one looks as if its owner were dead.
         fresh = base / f"{_FRESH_PREFIX}{environment}"
         try:
-            fresh.mkdir(mode=0o700)
-            self.lock = os.open(fresh / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+            make_folder(fresh)
+            self.lock = open_file(fresh / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_EXCL)
             fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if account is not None:
                 os.chown(fresh, -1, account.gid)
@@ -76,14 +77,14 @@ class PrivateDirectory:
     def own_folder(self, name: str) -> Path:
         """Make a folder in it for this process alone."""
         folder = self.path / name
-        folder.mkdir(mode=0o700)
+        make_folder(folder)
         return folder
 
     def servers_folder(self, name: str, files: Mapping[str, str] | None = None) -> Path:
         """Make a folder in it for the servers' user, with files that only that user can read."""
         folder = self.own_folder(name)
         for file, content in (files or {}).items():
-            self._give(write_private(folder / file, content))
+            self._give(write_new(folder / file, content))
         # Last: from here on it is theirs.
         self._give(folder)
         return folder
@@ -162,14 +163,6 @@ def memory_base() -> Path | None:
     # Containers often have 64 MB of it.
     has_room = state.f_bavail * state.f_frsize >= _LEAST_MEMORY
     return _SHARED_MEMORY if is_in_memory and has_room and os.access(_SHARED_MEMORY, os.W_OK | os.X_OK) else None
-
-
-def write_private(path: Path, content: str) -> Path:
-    """Write a new file that only its owner can read; returns its path."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        file.write(content)
-    return path
 
 
 def removed_if_abandoned(directory: Path) -> bool:

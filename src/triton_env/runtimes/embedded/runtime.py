@@ -21,6 +21,7 @@ from triton_env.errors import (
     StartFailed,
 )
 from triton_env.model import Placement, Probe, ServiceRecipe, Storage
+from triton_env.private import write_new
 from triton_env.readiness import DeadlineExceeded, wait_until_ready
 from triton_env.redaction import redacted
 from triton_env.runtimes import failures
@@ -32,7 +33,6 @@ from triton_env.runtimes.embedded.directory import (
     disk_base,
     memory_base,
     sweep,
-    write_private,
 )
 from triton_env.runtimes.embedded.server import PortConflict, Server, ended, log_size, log_tail
 from triton_env.runtimes.embedded.spawner import CannotRun, Guard, GuardGone, Program
@@ -107,7 +107,7 @@ class EmbeddedRuntime:
             report(Phase.CREATE, "")
             server = self._server(recipe)
             template = self._make_data(server, report)
-            given = write_private(self._inputs / recipe.name, recipe.process.input) if recipe.process.input else None
+            given = write_new(self._inputs / recipe.name, recipe.process.input) if recipe.process.input else None
             for tries_left in reversed(range(_PORT_TRIES)):
                 server.ports = self._ports(recipe)
                 report(Phase.BOOT, "")
@@ -225,7 +225,7 @@ class EmbeddedRuntime:
             nonlocal initialised
             report(Phase.CREATE, "initialising its data directory")
             for number, command in enumerate(template.commands):
-                text = write_private(self._inputs / f"{server.recipe.name}-{number}", command.input)
+                text = write_new(self._inputs / f"{server.recipe.name}-{number}", command.input)
                 self._run_to_end(server, command.argv, input=text)
             initialised = True
 

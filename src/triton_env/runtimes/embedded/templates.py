@@ -4,11 +4,13 @@ Each is one archive: a directory of 1,300 files takes a journaling file system t
 each time to read.
 """
 
+import errno
 import hashlib
 import json
 import logging
 import os
 import platform
+import stat
 import threading
 import time
 from collections.abc import Callable
@@ -20,6 +22,7 @@ from platformdirs import user_cache_path
 
 from triton_env.errors import StartCancelled
 from triton_env.model import DataTemplate
+from triton_env.private import make_folders
 from triton_env.runtimes.embedded import packages
 
 _log = logging.getLogger(__name__)
@@ -70,12 +73,14 @@ class TemplateCache:
             OSError: the cache folder cannot be used. Nothing that `make` raises is changed.
         """
         with suppress(OSError):
+            self._check()
             os.utime(path)
             return True
         # Only here: most starts find what they need.
         from filelock import FileLock, Timeout
 
-        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_folders(self.folder)
+        self._check()
         lock = FileLock(path.with_suffix(".lock"), mode=0o600, thread_local=False)
         while True:
             with suppress(Timeout):
@@ -95,6 +100,12 @@ class TemplateCache:
             lock.release()
         self._remove_unused(path)
         return False
+
+    def _check(self) -> None:
+        """Raise `OSError` if another user may have put something into the folder: servers start on what is there."""
+        status = self.folder.lstat()
+        if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid() or status.st_mode & 0o022:
+            raise PermissionError(errno.EPERM, "others can write to it", str(self.folder))
 
     def discard(self, path: Path) -> None:
         """Forget a template with which a server would not start: a power failure may have cut its files short."""

@@ -1,0 +1,53 @@
+"""Files and folders that their user alone can use, whatever the umask is."""
+
+import os
+from pathlib import Path
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder.
+
+    Raises:
+        OSError: there is one, or it cannot be made.
+    """
+    path.mkdir(mode=0o700)
+    # The umask may have taken away even what its owner needs.
+    path.chmod(0o700)
+
+
+def make_folders(path: Path) -> None:
+    """Make a folder where it is missing, and those above it. What is there stays as it is.
+
+    Raises:
+        OSError: one cannot be made.
+    """
+    for folder in (*reversed(path.parents), path):
+        if not folder.is_dir():
+            try:
+                make_folder(folder)
+            except FileExistsError:
+                # Another process was quicker, or it is not a folder.
+                folder.mkdir(exist_ok=True)
+
+
+def open_file(path: Path, flags: int) -> int:
+    """Open a file, and have it private where `flags` let it be made. A link is not followed.
+
+    Raises:
+        OSError: it cannot be opened.
+    """
+    descriptor = os.open(path, flags | os.O_NOFOLLOW, 0o600)
+    if flags & os.O_CREAT:
+        os.fchmod(descriptor, 0o600)
+    return descriptor
+
+
+def write_new(path: Path, text: str) -> Path:
+    """Write a file that is not there yet; returns its path.
+
+    Raises:
+        OSError: it is there, or cannot be written.
+    """
+    with os.fdopen(open_file(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL), "w", encoding="utf-8") as file:
+        file.write(text)
+    return path
