@@ -18,7 +18,8 @@ from triton_env.errors import CleanupFailed, StartCancelled, TritonError
 from triton_env.leases import Leases
 from triton_env.model import Program
 from triton_env.project import persistent_settings
-from triton_env.runtimes.compose import OUR_LABEL, SERVICE_LABEL, VOLUME_LABEL, Compose, compose_file
+from triton_env.runtimes.compose import SERVICE_LABEL, VOLUME_LABEL, Compose
+from triton_env.runtimes.compose_file import OUR_LABEL, used_file
 from triton_env.runtimes.engine import Engine
 from triton_env.runtimes.execution import in_container
 from triton_env.runtimes.project import Project, ProjectContainer
@@ -63,7 +64,7 @@ class Infrastructure:
         # Which image it is matters to a start alone, which may refuse one that needs a token.
         plain = self.settings.updated(localstack_image=Settings.model_fields["localstack_image"].default)
         self._recipes = {name: kind.recipe(plain) for name, kind in SERVICES.items()}
-        self._file = compose_file()
+        self.file = used_file(self.settings)
         self._engine = Engine()
         self._on_engine = Project(self._engine, self.project)
 
@@ -85,7 +86,7 @@ class Infrastructure:
             ProjectTaken: the project is that of another checkout or program.
         """
         found = self._on_engine.containers()
-        self._on_engine.check_ours(found.values(), self._file)
+        self._on_engine.check_ours(found.values(), self.file)
         names = {recipe.container.alias: name for name, recipe in self._recipes.items()}
         return {names[alias]: container for alias, container in found.items() if alias in names}
 

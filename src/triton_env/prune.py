@@ -98,7 +98,7 @@ def look(settings: Settings, *, kept: bool = False) -> Iterator[Findings]:
         return
     try:
         with engine.translated("list what environments left"):
-            on_engine = tuple(_on_engine(engine))
+            on_engine = (*_on_engine(engine), *_copies(engine, settings))
         yield Findings((*on_engine, *here), "")
     finally:
         engine.close()
@@ -179,6 +179,25 @@ def _listens(address: str) -> bool:
     except OSError:
         return False
     return True
+
+
+def _copies(engine: "Engine", settings: Settings) -> Iterator[Leftover]:
+    """The files of persistent services that versions of triton-env brought which are no longer in use."""
+    from triton_env.runtimes.compose import FILE_LABEL
+    from triton_env.runtimes.compose_file import remove, unused
+
+    in_use = [
+        path
+        for container in engine.client.api.containers(all=True)
+        for path in (
+            *(mount.get("Source", "") for mount in container.get("Mounts") or ()),
+            *(container.get("Labels") or {}).get(FILE_LABEL, "").split(","),
+        )
+        if path
+    ]
+    for path in unused(settings, in_use):
+        why = "no container uses it, and no version has for a month"
+        yield Leftover("files", str(path), "", why, stays=False, _remove=partial(_problem_of, remove, path))
 
 
 def _directories() -> Iterator[Leftover]:

@@ -21,6 +21,7 @@ from triton_env.errors import InvalidSetting, TritonError
 from triton_env.runtimes.address import EVERYWHERE, LOOPBACK, AddressPlan
 from triton_env.runtimes.choice import docker_problem
 from triton_env.runtimes.compose import compose_program, compose_version
+from triton_env.runtimes.compose_file import used_file
 from triton_env.runtimes.embedded import packages
 from triton_env.runtimes.ports import listener_on
 from triton_env.services import SERVICES
@@ -76,6 +77,7 @@ def examine() -> Iterator[Finding]:
     engine, finding = _engine(settings)
     yield finding
     yield _compose()
+    yield _compose_file(settings)
     plan: AddressPlan | None = None
     if engine is not None:
         plan, finding = _addresses(engine, settings)
@@ -158,6 +160,13 @@ def _compose() -> Finding:
         words = f"{error.what} {error.cause}; sessions do without".strip()
         return Finding("compose", Verdict.WARNING, words, error.hint)
     return Finding("compose", Verdict.GOOD, f"Compose {version} ({' '.join(program)})")
+
+
+def _compose_file(settings: Settings) -> Finding:
+    try:
+        return Finding("compose file", Verdict.GOOD, f"{used_file(settings)}, for persistent services")
+    except InvalidSetting as error:
+        return Finding("compose file", Verdict.BAD, f"{error.what} {error.where}: {error.cause}", error.hint)
 
 
 def _addresses(engine: "Engine", settings: Settings) -> tuple[AddressPlan | None, Finding]:

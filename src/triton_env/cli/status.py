@@ -12,7 +12,7 @@ import click
 from triton_env.cli.options import project_option
 from triton_env.cli.persistent import infrastructure
 from triton_env.cli.signals import Interrupted, interruptible
-from triton_env.cli.words import colors_on, say_notice, stop_printing
+from triton_env.cli.words import colors_on, say, say_notice, stop_printing
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -54,6 +54,8 @@ def command(project: str | None, as_json: bool, watch: bool) -> int:
                 stop_printing()
             return 0
         statuses = services.status()
+        if not as_json:
+            say(f"Compose file: {services.file}")
         _print(services, statuses, as_json)
         if restore := services.unfinished_restore():
             say_notice(f"{restore.words}{f'; do it with: {restore.hint}' if restore.hint else ''}.")

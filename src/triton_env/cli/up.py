@@ -11,6 +11,7 @@ from triton_env.cli.persistent import ended_by_signals, infrastructure, option_o
 from triton_env.cli.words import say, say_end_of_life, styled
 
 if TYPE_CHECKING:
+    from triton_env.infrastructure import Infrastructure
     from triton_env.runtimes.project import ProjectContainer
 
 
@@ -44,14 +45,17 @@ def command(services: tuple[str, ...] | None, project: str | None, as_json: bool
     names = selected(services)
     environment = TritonEnvironment(settings, services=names, persistent=Persistent.APPLY)
     with ended_by_signals("What this call had started is stopped again; the data stays."):
-        before = _containers(project)
+        with infrastructure(project) as found:
+            file, before = found.file, _running(found)
         with environment:
             versions = server_versions(environment)
             data = as_data(environment, versions)
             running = [environment.service(name) for name in environment.services]
             # Before anything is printed: a reader that is gone is no reason to stop them.
             environment.detach()
-    groups = _groups(names, before, _containers(project))
+    with infrastructure(project) as found:
+        groups = _groups(names, before, _running(found))
+    say(f"Compose file: {file}")
     say(f"Ready in {environment.timeline.total:.1f} s. {_in_words(groups)}", fg="green")
     if "postgres" in names:
         say_end_of_life(settings.postgres_image)
@@ -68,9 +72,8 @@ def command(services: tuple[str, ...] | None, project: str | None, as_json: bool
     )
 
 
-def _containers(project: str | None) -> "Mapping[str, ProjectContainer]":
-    with infrastructure(project) as services:
-        return {name: container for name, container in services.containers().items() if container.running}
+def _running(found: "Infrastructure") -> "Mapping[str, ProjectContainer]":
+    return {name: container for name, container in found.containers().items() if container.running}
 
 
 def _groups(

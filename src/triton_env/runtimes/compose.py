@@ -1,4 +1,4 @@
-"""Docker Compose: finding it, finding the compose file, and running it. The only caller of Compose."""
+"""Docker Compose: finding it, and running it. The only caller of Compose."""
 
 import functools
 import os
@@ -10,20 +10,18 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from triton_env.errors import ComposeFailed, ComposeUnavailable
-from triton_env.provided import provided
 from triton_env.redaction import redacted
+from triton_env.runtimes.compose_file import FILE, OUR_LABEL, compose_file, used_file
 from triton_env.settings import Settings, process_environment
+
+__all__ = ["FILE", "OUR_LABEL", "Compose", "compose_file", "compose_program", "compose_version"]
 
 PROJECT_LABEL = "com.docker.compose.project"
 SERVICE_LABEL = "com.docker.compose.service"
 VOLUME_LABEL = "com.docker.compose.volume"
 FILE_LABEL = "com.docker.compose.project.config_files"
-OUR_LABEL = "org.triton-env.project"
-"""In the compose file, on everything that it makes: another project of the same name does not have it."""
-
 OLDEST = (2, 20)
 """Compose of 2023-07. Version 1 knows neither `name:` nor `deploy` outside of Swarm."""
-FILE = "docker-compose.yml"
 _VERSION_TIMEOUT = 20
 _UP_TIMEOUT = 600
 """Seconds for one run of Compose: what takes long are stop grace periods and a slow disk. Images are pulled before."""
@@ -43,7 +41,7 @@ class Compose:
 
     def __init__(self, settings: Settings, engine_url: str, bind: str) -> None:
         self.project = settings.triton_project
-        self.file = compose_file()
+        self.file = used_file(settings)
         self._program = compose_program()
         self._secrets = frozenset(_secrets(settings)) - {""}
         # Compose's own variables would change which files and profiles are used.
@@ -110,26 +108,6 @@ class Compose:
                 hint="docker info",
             ) from error
         return done.stdout
-
-
-def compose_file(start: Path | None = None) -> Path:
-    """The compose file of the persistent mode.
-
-    It is the one of this project in `start` (the current folder) or the nearest folder above it; else the one that
-    belongs to this version of triton-env.
-    """
-    folder = start or Path.cwd()
-    for candidate in (parent / FILE for parent in (folder, *folder.parents)):
-        if _is_ours(candidate):
-            return candidate
-    return provided(FILE)
-
-
-def _is_ours(path: Path) -> bool:
-    try:
-        return OUR_LABEL in path.read_text("utf-8")
-    except (OSError, UnicodeDecodeError):
-        return False
 
 
 @functools.cache

@@ -13,7 +13,8 @@ from triton_env.errors import ProjectTaken, ServiceExited, TritonError
 from triton_env.model import Endpoint, Placement, ServiceRecipe
 from triton_env.readiness import DeadlineExceeded, wait_until_ready
 from triton_env.runtimes import failures
-from triton_env.runtimes.compose import FILE_LABEL, OUR_LABEL, PROJECT_LABEL, SERVICE_LABEL, VOLUME_LABEL
+from triton_env.runtimes.compose import FILE_LABEL, PROJECT_LABEL, SERVICE_LABEL, VOLUME_LABEL
+from triton_env.runtimes.compose_file import OUR_LABEL, is_same_stack
 from triton_env.runtimes.engine import Engine
 
 
@@ -190,7 +191,7 @@ class Project:
         for container in containers:
             # Several, where an application of the user's was started along: docker-compose.app.yml.
             files = [Path(name) for name in container.file.split(",") if name]
-            if any(each.exists() and each.samefile(file) for each in files):
+            if any(is_same_stack(each, file) for each in files):
                 continue
             if not container.ours:
                 raise ProjectTaken(
