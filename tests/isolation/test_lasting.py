@@ -10,7 +10,7 @@ import pytest
 
 from isolation import contents
 from patience import until
-from triton_env import Namespace, Settings, TritonEnvironment
+from triton_env import Namespace, Settings, Template, TritonEnvironment
 from triton_env.errors import InvalidSetting, IsolationFailed, UsageError
 from triton_env.isolation.isolator import Isolator
 
@@ -69,7 +69,8 @@ def test_a_template_that_the_servers_have_lost_is_built_again(small: TritonEnvir
         built.append(namespace.id)
         contents.fill(namespace, "template")
 
-    get(lasting, build).close()
+    template = Template(build)
+    get(lasting, template).close()
     lasting.close()
     (name,) = set(built)
     with small.postgres.connect(autocommit=True) as connection:
@@ -77,9 +78,9 @@ def test_a_template_that_the_servers_have_lost_is_built_again(small: TritonEnvir
         connection.execute(f"drop database {name} with (force)")
     again = Isolator(lasting._environment)
     try:
-        with get(again, build) as namespace:
+        with get(again, template) as namespace:
             assert contents.look(namespace) == contents.everywhere(namespace, "template")
-        with get(again, build):
+        with get(again, template):
             assert len(built) == 2
         # Of the one that was lost nothing is left, in Redis either.
         folder = again._open().folder

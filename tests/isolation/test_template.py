@@ -4,6 +4,8 @@ import functools
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,11 @@ class Seeds:
 
     def build(self, namespace: object) -> None:
         """Fills nothing."""
+
+
+@dataclass
+class Row:
+    name: str
 
 
 def with_rows(rows: Any) -> Any:
@@ -83,8 +90,29 @@ def test_what_it_is_made_of_tells_it_from_others() -> None:
         digest(lambda namespace: None),
         digest(lambda namespace: 1),
         digest(Seeds(1)),
+        digest(Seeds(2)),
+        digest(Seeds(1).build),
+        digest(Seeds(2).build),
+        digest(functools.partial(build, number=[1])),
+        digest(functools.partial(build, number=[2])),
+        digest(functools.partial(build, number={"a": [1, {2}]})),
+        digest(functools.partial(build, number={"a": [1, {3}]})),
+        digest(functools.partial(build, number=Row("a"))),
+        digest(functools.partial(build, number=Row("b"))),
+        digest(with_rows([3])),
+        digest(with_rows([4])),
     ]
     assert len(set(made)) == len(made)
+
+
+def test_what_a_build_changes_of_its_values_does_not_count() -> None:
+    rows = [1]
+    template = Template(with_rows(rows))
+    before = template.digest()
+    rows.append(rows)  # a value in itself, too
+    assert template.digest() == before
+    assert digest(with_rows(rows)) == digest(with_rows(rows))
+    assert digest(with_rows(object())) == digest(with_rows(object())), "there is no address in it"
 
 
 def test_files_count_with_their_content(tmp_path: Path) -> None:
@@ -126,3 +154,13 @@ def test_what_cannot_be_a_template(tmp_path: Path) -> None:
         Template(7)  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="An input of the template does not exist"):
         Template(build, inputs=[tmp_path / "absent"])
+
+    async def later(namespace: object) -> None:
+        """Fills nothing."""
+
+    def piece_by_piece(namespace: object) -> Iterator[None]:
+        yield
+
+    for fills_nothing in (later, piece_by_piece, functools.partial(later)):
+        with pytest.raises(UsageError, match="asynchronous or a generator"):
+            Template(fills_nothing)

@@ -108,6 +108,11 @@ def read(path: Path) -> bytes:
         raise TemplateFailed("A file of the template cannot be read.", where=shown(path), cause=str(error)) from error
 
 
+def stamped(status: os.stat_result) -> tuple[int, int, int, int]:
+    """What changes with the content of a file, at the latest after a moment: number, size and times."""
+    return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+
+
 def project_root(start: Path) -> Path | None:
     """The nearest folder at or above `start` that looks like the root of a project."""
     for folder in (start, *start.parents):

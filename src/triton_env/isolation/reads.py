@@ -22,7 +22,7 @@ from typing import Any, Literal
 import psutil
 
 from triton_env.isolation import sources
-from triton_env.isolation.files import is_hidden
+from triton_env.isolation.files import is_hidden, stamped
 from triton_env.isolation.folder import write_atomically
 
 Kind = Literal["file", "folder", "tree"]
@@ -234,14 +234,10 @@ def _read(kind: Kind, path: str, seen: Stamp, root: Path) -> Read:
 def _stamp(kind: Kind, path: Path) -> Stamp:
     try:
         if kind != "tree":
-            return _stamped(path.stat())
-        return tuple(number for each in sources.tree(path, _TREE_LIMIT) for number in _stamped(each.stat()))
+            return stamped(path.stat())
+        return tuple(number for each in sources.tree(path, _TREE_LIMIT) for number in stamped(each.stat()))
     except (OSError, sources.TooMany):
         return None
-
-
-def _stamped(status: os.stat_result) -> tuple[int, ...]:
-    return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
 def _content(kind: Kind, path: Path) -> str:

@@ -1,24 +1,20 @@
 """What namespaces begin with: migrations and seeds, as a function or a folder, and a digest of all that is in them."""
 
-import functools
 import hashlib
 import inspect
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 from secrets import token_hex
-from types import CodeType
 from typing import TYPE_CHECKING, Any
 
 from triton_env.errors import UsageError
-from triton_env.isolation.files import files_in, project_root, read, shown
+from triton_env.isolation.files import files_in, project_root, read, shown, stamped
+from triton_env.isolation.functions import described, function_of, source_of
 
 if TYPE_CHECKING:
     from triton_env.isolation.namespace import Namespace
-
-_PLAIN = (str, bytes, int, float, complex, bool, type(None), Path)
-"""Types whose `repr` says all about a value, and says the same in every process."""
 
 
 class Template:
@@ -73,6 +69,7 @@ class Template:
                 )
             self._build: Callable[[Namespace], object] | Path = folder
         elif callable(build):
+            _check(build)
             self._build = build
         else:
             raise UsageError(f"A template is a function or a folder, not {build!r}.")
@@ -88,6 +85,8 @@ class Template:
                 )
         self.version = version
         self._token = token_hex(8) if rebuild else ""
+        # From before the first build, which may change what the function was made with.
+        self._words = () if isinstance(self._build, Path) else tuple(described(build))
         self._known: tuple[object, str] = (None, "")
 
     @property
@@ -98,7 +97,7 @@ class Template:
     @cached_property
     def _source(self) -> Path | None:
         """The file that the function is in, if there is one."""
-        return None if isinstance(self._build, Path) else _source_of(self._build)
+        return None if isinstance(self._build, Path) else source_of(self._build)
 
     @cached_property
     def root(self) -> Path:
@@ -119,14 +118,14 @@ class Template:
         """
         roots = (*([self._build] if isinstance(self._build, Path) else []), *self.inputs)
         files = [(root, path) for root in roots for path in files_in(root)]
-        stamp = tuple((str(path), status.st_mtime_ns, status.st_size) for _, path in files if (status := path.stat()))
+        stamp = tuple((str(path), *stamped(path.stat())) for _, path in files)
         if self._known[0] != stamp:
             self._known = (stamp, self._digest(files))
         return self._known[1]
 
     def _digest(self, files: Sequence[tuple[Path, Path]]) -> str:
         hashed = hashlib.sha256()
-        for word in (self.version, *([] if isinstance(self._build, Path) else _described(self._build))):
+        for word in (self.version, *self._words):
             _add(hashed, word.encode())
         for root, path in files:
             # Not the whole path: another checkout of the same is the same.
@@ -138,75 +137,17 @@ class Template:
         return f"<Template {self.title}>"
 
 
+def _check(build: Any) -> None:
+    """Refuse what would fill nothing: calling it runs none of its code."""
+    function = function_of(build)
+    if inspect.iscoroutinefunction(function) or inspect.isgeneratorfunction(function):
+        raise UsageError(
+            "A function that fills a template cannot be asynchronous or a generator.",
+            where=getattr(function, "__qualname__", repr(build)),
+            hint="run the asynchronous part in it: asyncio.run(migrate(namespace))",
+        )
+
+
 def _add(hashed: "hashlib._Hash", word: bytes) -> None:
     # With its length: otherwise "ab" and "c" would be as "a" and "bc".
     hashed.update(len(word).to_bytes(8, "big") + word)
-
-
-def _described(build: Any) -> Iterator[str]:
-    """What can be said of a function: its name, code, the plain values it was made with, and the file it is in."""
-    if isinstance(build, functools.partial):
-        yield from _described(build.func)
-        yield from _plain([*build.args, *(each for item in sorted(build.keywords.items()) for each in item)])
-        return
-    function = _function_of(build)
-    yield f"{getattr(function, '__module__', '')}.{getattr(function, '__qualname__', '')}"
-    code = getattr(function, "__code__", None)
-    if code is None:
-        return
-    yield from _code(code)
-    yield from _plain(function.__defaults__ or ())
-    yield from _plain([cell.cell_contents for cell in function.__closure__ or () if _is_filled(cell)])
-    if source := _source_of(build):
-        yield source.read_text("utf-8", errors="replace")
-
-
-def _function_of(build: Any) -> Any:
-    """The function with the code of a callable."""
-    if isinstance(build, functools.partial):
-        return _function_of(build.func)
-    function = inspect.unwrap(getattr(build, "__func__", build))
-    if not hasattr(function, "__code__"):
-        function = getattr(type(function), "__call__", function)  # noqa: B004 - its code is wanted, not whether it has one
-    return function
-
-
-def _source_of(build: Any) -> Path | None:
-    """The file that a callable's code is in; None where it was typed in, or is in an archive."""
-    try:
-        path = Path(inspect.getsourcefile(_function_of(build)) or "").absolute()
-    except TypeError:
-        return None
-    return path if path.is_file() else None
-
-
-def _code(code: CodeType) -> Iterator[str]:
-    yield code.co_code.hex()
-    yield repr(code.co_names)
-    for constant in code.co_consts:
-        if isinstance(constant, CodeType):
-            yield from _code(constant)
-        else:
-            yield from _plain([constant])
-
-
-def _plain(values: Sequence[object]) -> Iterator[str]:
-    """Values that can be told from others in every process; the address of an object is none.
-
-    Those that can change, such as lists, do not count: the build itself may have changed them.
-    """
-    for value in values:
-        if isinstance(value, _PLAIN):
-            yield repr(value)
-        elif isinstance(value, tuple):
-            yield from _plain(value)
-        elif isinstance(value, frozenset):
-            yield from sorted(_plain(list(value)))
-
-
-def _is_filled(cell: Any) -> bool:
-    try:
-        cell.cell_contents  # noqa: B018
-    except ValueError:
-        return False
-    return True

@@ -1,0 +1,122 @@
+"""What tells one function from another: its code, the values that it was made with, and the file that it is in."""
+
+import dataclasses
+import enum
+import functools
+import inspect
+import re
+from collections.abc import Iterator
+from datetime import date, time, timedelta, tzinfo
+from decimal import Decimal
+from fractions import Fraction
+from pathlib import Path, PurePath
+from types import CodeType, FunctionType, ModuleType
+from typing import Any
+from uuid import UUID
+
+_PLAIN = (
+    *(str, bytes, int, float, complex, bool, type(None), range, type(...)),
+    *(PurePath, date, time, timedelta, tzinfo, Decimal, Fraction, UUID, re.Pattern),
+)
+"""Types whose `repr` says all about a value, and says the same in every process."""
+_DEPTH = 20
+
+
+def described(build: Any) -> Iterator[str]:
+    """What can be said of a callable, the same in every process."""
+    if isinstance(build, functools.partial):
+        yield from described(build.func)
+        yield from _values([*build.args, build.keywords])
+        return
+    function = function_of(build)
+    yield f"{getattr(function, '__module__', '')}.{getattr(function, '__qualname__', '')}"
+    # The object whose method it is, or that can be called itself.
+    yield from _attributes(getattr(build, "__self__", build if function is not build else None))
+    code = getattr(function, "__code__", None)
+    if code is None:
+        return
+    yield from _code(code)
+    yield from _values([*(function.__defaults__ or ()), function.__kwdefaults__ or {}])
+    yield from _values([cell.cell_contents for cell in function.__closure__ or () if _is_filled(cell)])
+    if source := source_of(build):
+        yield source.read_text("utf-8", errors="replace")
+
+
+def function_of(build: Any) -> Any:
+    """The function with the code of a callable."""
+    if isinstance(build, functools.partial):
+        return function_of(build.func)
+    function = inspect.unwrap(getattr(build, "__func__", build))
+    if not hasattr(function, "__code__"):
+        function = getattr(type(function), "__call__", function)  # noqa: B004 - its code is wanted, not whether it has one
+    return function
+
+
+def source_of(build: Any) -> Path | None:
+    """The file that a callable's code is in; None where it was typed in, or is in an archive."""
+    try:
+        path = Path(inspect.getsourcefile(function_of(build)) or "").absolute()
+    except TypeError:
+        return None
+    return path if path.is_file() else None
+
+
+def _code(code: CodeType) -> Iterator[str]:
+    yield code.co_code.hex()
+    yield repr(code.co_names)
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from _code(constant)
+        else:
+            yield from _value(constant, ())
+
+
+def _values(values: list[Any]) -> Iterator[str]:
+    for value in values:
+        yield from _value(value, ())
+
+
+def _value(value: Any, above: tuple[int, ...]) -> Iterator[str]:
+    """A value as far as it is made of plain ones; of anything else, such as a client, its type: not its address."""
+    kind = f"{type(value).__module__}.{type(value).__qualname__}"
+    inside = (*above, id(value))
+    if isinstance(value, enum.Enum):
+        yield f"{kind} {value.name}"
+    elif isinstance(value, _PLAIN):
+        yield f"{kind} {value!r}"
+    elif id(value) in above or len(above) > _DEPTH:
+        yield "..."
+    elif isinstance(value, list | tuple):
+        yield f"{kind} {len(value)}"
+        for each in value:
+            yield from _value(each, inside)
+    elif isinstance(value, set | frozenset):
+        yield f"{kind} {sorted(repr(list(_value(each, inside))) for each in value)}"
+    elif isinstance(value, dict):
+        yield f"{kind} {len(value)}"
+        for item in value.items():
+            yield from _value(item, inside)
+    elif isinstance(value, FunctionType):
+        yield from (f"{value.__module__}.{value.__qualname__}", *_code(value.__code__))
+    elif isinstance(value, type | ModuleType):
+        yield value.__name__
+    else:
+        yield kind
+        if dataclasses.is_dataclass(value):
+            yield from _value(
+                {each.name: getattr(value, each.name, None) for each in dataclasses.fields(value)}, inside
+            )
+
+
+def _attributes(instance: Any) -> Iterator[str]:
+    """The attributes of an object whose method fills a template. A module or a class has none that count."""
+    if instance is not None and not isinstance(instance, type | ModuleType | FunctionType):
+        yield from _value(dict(sorted(getattr(instance, "__dict__", {}).items())), (id(instance),))
+
+
+def _is_filled(cell: Any) -> bool:
+    try:
+        cell.cell_contents  # noqa: B018
+    except ValueError:
+        return False
+    return True
