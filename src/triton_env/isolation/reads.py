@@ -56,7 +56,7 @@ class Read:
 
     def renewed(self, root: Path) -> "Read | None":
         """It with what the system says of it today; None where it is no longer what it was."""
-        path = root / self.path
+        path = os.path.join(root, self.path)  # quicker than by pathlib, and done for each namespace
         stamp = _stamp(self.kind, path)
         if stamp is not None and stamp == self.stamp:
             return self
@@ -121,7 +121,7 @@ class Recording:
         folders = {path: stamp for path, stamp in self.folders.items() if scope.counts(path) and os.path.isdir(path)}
         modules = sources.imported([*files, *([str(source)] if source else [])], folders, scope)
         for path in modules:
-            files.setdefault(path, _stamp("file", Path(path)))
+            files.setdefault(path, _stamp("file", path))
         found: list[tuple[Kind, str, Stamp]] = [("file", path, stamp) for path, stamp in files.items()]
         found += [("folder", path, stamp) for path, stamp in folders.items()]
         if programs:
@@ -168,7 +168,7 @@ def _note_open(recording: Recording, path: Any, _: Any = None, flags: int = 0, *
         return
     name = sources.of_cached(name)
     if name not in recording.files:
-        recording.files[name] = _stamp("file", Path(name))
+        recording.files[name] = _stamp("file", name)
     if sources.is_import(_caller()):
         recording.imported.add(name)
 
@@ -177,7 +177,7 @@ def _note_list(recording: Recording, path: Any = None, *_: Any) -> None:
     name = _name("." if path is None else path)
     # The import system looks into each folder in which modules may be.
     if name and name not in recording.folders and not sources.is_import(_caller()):
-        recording.folders[name] = _stamp("folder", Path(name))
+        recording.folders[name] = _stamp("folder", name)
 
 
 def _note_program(recording: Recording, _: Any = None, arguments: Any = None, cwd: Any = None, *__: Any) -> None:
@@ -223,32 +223,32 @@ def _name(path: Any) -> str | None:
 
 
 def _read(kind: Kind, path: str, seen: Stamp, root: Path) -> Read:
-    now = _stamp(kind, Path(path))
+    now = _stamp(kind, path)
     # It has changed since it was opened: which of the two was read is not known.
     changed = kind == "file" and seen != now and seen is not None
-    content = _UNKNOWN if changed else _content(kind, Path(path))
+    content = _UNKNOWN if changed else _content(kind, path)
     shown = os.path.relpath(path, root) if Path(path).is_relative_to(root) else path
     return Read(kind, shown, None if content == _UNKNOWN else _trusted(now), content)
 
 
-def _stamp(kind: Kind, path: Path) -> Stamp:
+def _stamp(kind: Kind, path: str) -> Stamp:
     try:
         if kind != "tree":
-            return stamped(path.stat())
-        return tuple(number for each in sources.tree(path, _TREE_LIMIT) for number in stamped(each.stat()))
+            return stamped(os.stat(path))
+        return tuple(number for each in sources.tree(Path(path), _TREE_LIMIT) for number in stamped(each.stat()))
     except (OSError, sources.TooMany):
         return None
 
 
-def _content(kind: Kind, path: Path) -> str:
+def _content(kind: Kind, path: str) -> str:
     hashed = hashlib.sha256()
     try:
         if kind == "file":
-            hashed.update(path.read_bytes())
+            hashed.update(Path(path).read_bytes())
         elif kind == "folder":
             hashed.update(b"\0".join(sorted(os.fsencode(name) for name in os.listdir(path) if not is_hidden(name))))
         else:
-            for each in sources.tree(path, _TREE_LIMIT):
+            for each in sources.tree(Path(path), _TREE_LIMIT):
                 hashed.update(os.fsencode(each.relative_to(path)) + b"\0")
                 hashed.update(hashlib.sha256(each.read_bytes()).digest())
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
