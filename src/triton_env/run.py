@@ -234,12 +234,13 @@ class Run:
     def _start_service(self, name: str) -> None:
         kind = SERVICES[name]
         try:
+            probe = _Probe(kind, self.settings, self._see_ready)
             placement = self.runtime.result().start(
                 self._recipes[name],
-                _Probe(kind, self.settings, self._see_ready),
+                probe,
                 lambda phase, words: self.recorder.report(name, phase, words),
             )
-            service = kind(self.settings, placement)
+            service = probe.service_at(placement)
             if self._recovery:
                 self._recovery.ready(service)
                 self._see_ready(service)
@@ -287,6 +288,12 @@ class _Probe:
         self._see_ready = see_ready
         self._service: Service | None = None
         self._steps: list[Callable[[], None]] = []
+
+    def service_at(self, placement: Placement) -> Service:
+        """The service that was probed there, which may know how it was at its start."""
+        if self._service is not None and self._service.placement == placement:
+            return self._service
+        return self._kind(self._settings, placement)
 
     def __call__(self, placement: Placement) -> None:
         # Another placement means another try on other ports.

@@ -17,12 +17,19 @@ from triton_env.isolation.isolator import Isolator
 
 @pytest.fixture
 def lasting(small: TritonEnvironment, tmp_path: Path) -> Iterator[Isolator]:
-    """As if the servers of `small` held data of somebody else's."""
+    """As if the servers of `small` held data of somebody else's, who has had a namespace there before."""
+    had_one_before(small)
     environment = small._isolation()._environment
     settings = environment.settings.updated(triton_namespaces="everywhere", triton_state_dir=str(tmp_path))
     isolator = Isolator(replace(environment, id="lasting", settings=settings, lasting=True, outlives=True))
     yield isolator
     isolator.close()
+
+
+def had_one_before(env: TritonEnvironment) -> None:
+    """Have the database there from which empty ones are copied, and no namespace."""
+    env.namespace().close()
+    assert until(lambda: not list(env._isolation()._open().folder.path.glob("*.lease")))
 
 
 def get(isolator: Isolator, template: object = None) -> Namespace:
@@ -128,14 +135,16 @@ def test_a_snapshot_of_the_same_name_replaces_the_other(small: TritonEnvironment
 def test_what_a_server_refuses_is_an_error_in_its_words(small: TritonEnvironment, folder: Path) -> None:
     assert until(lambda: not list(folder.glob("*.lease")))
     before = databases(small)
-    with small.postgres.connect(autocommit=True) as connection:
-        connection.execute("alter database template1 rename to elsewhere")
+    with small.redis.client() as redis:
+        redis.execute_command("ACL", "SETUSER", "default", "-flushdb")
         try:
-            with pytest.raises(IsolationFailed, match="PostgreSQL could not make a namespace") as caught:
+            with pytest.raises(IsolationFailed, match="Redis could not make a namespace") as caught:
                 small.namespace()
         finally:
-            connection.execute("alter database elsewhere rename to template1")
-    assert 'template database "template1" does not exist' in caught.value.cause
+            redis.execute_command("ACL", "SETUSER", "default", "+flushdb")
+    assert "flushdb" in caught.value.cause
+    # Neither could it be removed, for the same reason.
+    small._isolation()._open().spaces.sweep()
     assert databases(small) == before
     assert not list(folder.glob("*.lease"))
 
@@ -144,6 +153,7 @@ def test_on_servers_of_somebody_else(small: TritonEnvironment, tmp_path: Path) -
     def build(namespace: Namespace) -> None:
         contents.fill(namespace, "template")
 
+    had_one_before(small)
     contents.fill(small, "theirs")
     known = {name.lower(): value for name, value in small.environ().items() if name.lower() in Settings.model_fields}
     settings = Settings(**known, triton_namespaces="everywhere", triton_state_dir=str(tmp_path))

@@ -220,11 +220,11 @@ def test_it_is_built_anew_here_and_in_other_processes(small: TritonEnvironment, 
     another = small._isolation()._open()
     assert columns(small, template) == ["name"]
     assert columns(small, template) == ["name"]
-    Templates(another.spaces).space(Template(build))
+    Templates(another.spaces).finished(Template(build))
     assert built() == 1
     added = write(project / "versions/002.sql", "alter table users add age int")
     assert columns(small, template) == ["age", "name"]
-    Templates(another.spaces).space(Template(build))
+    Templates(another.spaces).finished(Template(build))
     assert built() == 2
     # As after a change of branches and back: what was built before is still there.
     added.unlink()
@@ -234,5 +234,5 @@ def test_it_is_built_anew_here_and_in_other_processes(small: TritonEnvironment, 
     for _ in range(2):
         assert columns(small, anew) == ["name"]
     assert built() == 3
-    Templates(another.spaces).space(Template(build))
+    Templates(another.spaces).finished(Template(build))
     assert built() == 3

@@ -53,7 +53,7 @@ def test_a_template_with_roles_is_built_again_and_earlier_copies_keep_their_righ
         connection.execute("drop role app_more")
     with small._isolation()._open().spaces.folder.making("nothing"):
         another = Templates(small._isolation()._open().spaces)
-    assert another.space(small._isolation()._open().template(tmp_path)) != namespace.source
+    assert another.finished(small._isolation()._open().template(tmp_path)) != namespace.source
     assert "app_more" in roles(small)
 
 

@@ -43,6 +43,13 @@ OWN = Space("", 0)
 """The environment's own space."""
 
 
+class ContentLost(Exception):
+    """What a frozen space or a copy of it held is gone: something has wiped it from the server. The text says what.
+
+    Isolation's own: a template is then built again, and a snapshot is refused.
+    """
+
+
 class Isolation(ABC, Generic[ServiceT]):
     """What one service does with spaces.
 
@@ -95,13 +102,41 @@ class Isolation(ABC, Generic[ServiceT]):
     def freeze(self, space: Space) -> None:
         """Make a space that was filled ready to be copied often: nobody connects to it any more."""
 
-    def is_empty(self, space: Space) -> bool:
-        """Whether a frozen space has nothing in it, so that a copy of it is an empty one. In doubt it has something."""
-        return False
+    @abstractmethod
+    def record(self, space: Space) -> str:
+        """What a frozen space holds, in a few words for `verify`; empty where a copy of it is an empty space."""
 
     @abstractmethod
-    def clear(self, kept: Collection[Space]) -> None:
-        """Bring the server back to what it was after the start, but for the spaces that are kept."""
+    def verify(self, source: Space, record: str) -> None:
+        """Check that a frozen space holds what it held when it was recorded.
+
+        Raises:
+            ContentLost: it does not.
+        """
+
+    @abstractmethod
+    def verify_copy(self, copy: Space, source: Space | None, record: str, *, is_new: bool = False) -> None:
+        """Check a copy that no client has used yet, and that its source was there until it was complete.
+
+        Args:
+            copy: of `source`, or an empty space (None).
+            source: a frozen space.
+            record: what `source` holds; empty where that is nothing.
+            is_new: whether this isolation has made it just now.
+
+        Raises:
+            ContentLost: the copy or its source lacks something.
+        """
+
+    @abstractmethod
+    def clear(self, kept: Collection[Space], records: Collection[str] = (), idle: Collection[Space] = ()) -> None:
+        """Bring the server back to what it was after the start, but for the spaces that are kept.
+
+        Args:
+            kept: the spaces.
+            records: what those of them hold that are frozen.
+            idle: those of them that no client uses yet.
+        """
 
     @abstractmethod
     def found(self) -> frozenset[str]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from triton_env.errors import SnapshotFailed, TemplateFailed, TritonError, UsageError
-from triton_env.isolation.base import TEMPLATE, Space
+from triton_env.isolation.base import TEMPLATE, ContentLost
 from triton_env.isolation.folder import Finished
 from triton_env.isolation.namespace import Namespace
 from triton_env.isolation.reads import Reads, Variant, Variants, read_variants, recorded, write_variants
@@ -44,9 +44,9 @@ _OR_REPLACE = (
 
 @dataclass(frozen=True, slots=True)
 class _Known:
-    """Where a template is, and what its build read."""
+    """A template on the servers, and what its build read."""
 
-    space: Space
+    finished: Finished
     reads: Reads
 
 
@@ -57,8 +57,8 @@ class Templates:
         self._spaces = spaces
         self._known: dict[str, _Known] = {}
 
-    def space(self, template: Template) -> Space:
-        """Where the template is. It is built where it is not there yet; who comes meanwhile waits.
+    def finished(self, template: Template) -> Finished:
+        """The template on the servers. It is built where it is not there yet; who comes meanwhile waits.
 
         Raises:
             TemplateFailed: it could not be built. Nothing of it is left.
@@ -66,12 +66,12 @@ class Templates:
         content = f"{template.digest()} {template._token}"
         if (known := self._known.get(content)) and (reads := known.reads.renewed(template.root)):
             self._known[content] = replace(known, reads=reads)
-            return known.space
+            return known.finished
         key = self._digest(template.digest())
         with self._spaces.folder.making(key):
             found = self._found(key, template) or self._build(template, key)
         self._known[content] = found
-        return found.space
+        return found.finished
 
     def _found(self, key: str, template: Template) -> "_Known | None":
         """The one whose build read what is there today, and that the servers still have."""
@@ -82,11 +82,25 @@ class Templates:
             with folder.making(variant.digest):
                 if (finished := folder.template(variant.digest)) is None:
                     continue
-                if self._spaces.is_there(finished) and self._roles().are_there(variant.roles):
+                if self._is_intact(finished) and self._roles().are_there(variant.roles):
                     folder.use_template(variant.digest)
-                    return _Known(finished.space, reads)
+                    return _Known(finished, reads)
                 self._remove(variant.digest, finished)  # what is left of what the servers have lost
         return None
+
+    def forget(self, finished: Finished) -> None:
+        """Look at the servers again before it is next used: something has wiped it."""
+        for content in [content for content, known in self._known.items() if known.finished == finished]:
+            del self._known[content]
+
+    def _is_intact(self, finished: Finished) -> bool:
+        """Whether the servers still hold what it held. One of another version, without records, is built again."""
+        services = [name for name in finished.services if name in self._spaces.services]
+        try:
+            self._spaces.verify(finished, services)
+        except ContentLost:
+            return False
+        return finished.records.keys() >= set(services)
 
     def expire(self) -> None:
         """Remove those that nobody has used for a while, on servers that nobody removes."""
@@ -140,7 +154,7 @@ class Templates:
         try:
             reads = self._fill(template, namespace)
             try:
-                spaces.freeze(space, services)
+                finished = spaces.finish(space, services)
             except SnapshotFailed as error:
                 raise TemplateFailed(
                     "The template was built, and left a transaction open.",
@@ -148,7 +162,7 @@ class Templates:
                     cause=error.cause,
                     hint="commit it, and close the connection",
                 ) from error
-            spaces.folder.publish_template(digest, Finished(space, services))
+            spaces.folder.publish_template(digest, finished)
         except BaseException as error:
             try:
                 spaces.remove(space, services, held)
@@ -161,7 +175,7 @@ class Templates:
         there = [each for each in variants.known if spaces.folder.template(each.digest)]
         new = [Variant(digest, template._token, reads, roles.made())] if is_certain else []
         write_variants(path, Variants(variants.count + 1, (*new, *there)))
-        return _Known(space, reads)
+        return _Known(finished, reads)
 
     def _fill(self, template: Template, namespace: Namespace) -> Reads:
         from triton_env.isolation.loading import load
@@ -219,6 +233,9 @@ class _Builder:
 
     def __init__(self, spaces: Spaces) -> None:
         self._spaces = spaces
+
+    def verify_namespace(self, namespace: Namespace, service: str) -> None:
+        """It is new."""
 
     def reset_namespace(self, namespace: Namespace) -> None:
         self._spaces.replace(namespace.space, None, namespace.services, "reset a template")

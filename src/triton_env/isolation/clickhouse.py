@@ -1,13 +1,14 @@
 """ClickHouse: a space is a database."""
 
+import json
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Final
 
 from triton_env.backup.clickhouse.http import Http, ServerError, literal, quoted
 from triton_env.backup.clickhouse.schema import SYSTEM
 from triton_env.isolation import clickhouse_access
-from triton_env.isolation.base import NAMESPACE, SNAPSHOT, TEMPLATE, Isolation, Space
+from triton_env.isolation.base import NAMESPACE, SNAPSHOT, TEMPLATE, ContentLost, Isolation, Space
 from triton_env.isolation.clickhouse_copy import THREADS, UNCHECKED, UNSYNCED, Copying
 from triton_env.isolation.clickhouse_names import Account
 from triton_env.services import ClickHouse
@@ -19,6 +20,22 @@ _FROZEN: Final = (TEMPLATE, SNAPSHOT)
 """Spaces that nobody changes once they are made."""
 _DEFAULT: Final = "default"
 """The database in which clients are that name none; it cannot be missed."""
+
+
+_CONTENTS: Final = r"""
+SELECT database AS name, toUInt32(count()) AS tables, toString(sumIf(total_rows, is_exact)) AS rows,
+       toUInt32(countIf(total_rows > 0 AND is_merged)) AS filled
+FROM (
+    SELECT database, total_rows, position(engine_full, ' TTL ') = 0 AS stays,
+           stays AND engine IN ('MergeTree', 'Memory', 'Log', 'TinyLog', 'StripeLog') AS is_exact,
+           stays AND match(engine, '^(Replacing|Summing|Aggregating)MergeTree$') AS is_merged
+    FROM system.tables WHERE database IN ({}) AND NOT is_temporary AND NOT match(name, '^\\.(inner|tmp)')
+) GROUP BY database
+"""
+"""What databases with tables hold: how many, and their rows, as far as a server leaves these alone.
+
+It merges rows of some engines, removes those whose time is over, and fills inner tables of views anew.
+"""
 
 
 class ClickHouseIsolation(Isolation[ClickHouse]):
@@ -93,16 +110,27 @@ class ClickHouseIsolation(Isolation[ClickHouse]):
         finally:
             self._drop(staged)
 
-    def is_empty(self, space: Space) -> bool:
-        database = literal(self._database(space))
-        tables = self._http.rows(f"SELECT name FROM system.tables WHERE database = {database} LIMIT 1")  # noqa: S608
-        return not tables and not self._copying(space).comment
+    def record(self, space: Space) -> str:
+        held = self._contents(space.id).get(space.id, {})
+        server = clickhouse_access.removals(self._http)
+        if not held and not server and not self._copying(space).comment:
+            return ""
+        return json.dumps({"held": held, "server": server})
 
-    def clear(self, kept: Collection[Space]) -> None:
+    def verify(self, source: Space, record: str) -> None:
+        self._verify(self._contents(source.id), source, record)
+
+    def verify_copy(self, copy: Space, source: Space | None, record: str, *, is_new: bool = False) -> None:
+        found = self._contents(copy.id, *([source.id] if source and is_new else []))
+        if source and is_new:
+            self._verify(found, source, record)
+        self._verify(found, copy, record or '{"held": {}}')
+
+    def clear(self, kept: Collection[Space], records: Collection[str] = (), idle: Collection[Space] = ()) -> None:
         """Bring the server back to what it was after the start; see `Isolation.clear`.
 
-        Where spaces are kept, so is what belongs to the whole server, such as users and functions: nobody can tell
-        whether they use it.
+        Of what belongs to the whole server, such as users and functions, that stays which a kept space may need: all of
+        it where clients use one, and what was there when a template or snapshot was finished.
         """
         own = self._service.database
         stay = {*SYSTEM, _DEFAULT, own, *(self._database(space) for space in kept)}
@@ -111,8 +139,10 @@ class ClickHouseIsolation(Isolation[ClickHouse]):
                 self._drop(name)
         for name in {_DEFAULT, own} - {self._database(space) for space in kept}:
             self._make_empty(name)
-        if not kept:
-            clickhouse_access.remove_all(self._http)
+        if any(space.id.startswith(NAMESPACE) for space in kept if space not in idle):
+            return
+        needed = {each for record in records if record for each in json.loads(record)["server"]}
+        clickhouse_access.remove_all(self._http, needed)
 
     def found(self) -> frozenset[str]:
         ids = {name.removesuffix(_STAGED) for name in self._databases()} - {self._service.database}
@@ -123,6 +153,20 @@ class ClickHouseIsolation(Isolation[ClickHouse]):
 
     def _database(self, space: Space) -> str:
         return space.id or self._service.database
+
+    def _contents(self, *databases: str) -> dict[str, dict[str, int]]:
+        """What those of these databases hold that have tables: see `_CONTENTS`."""
+        rows = self._http.rows(_CONTENTS.format(", ".join(map(literal, databases))))
+        return {row.pop("name"): {name: int(count) for name, count in row.items()} for row in rows}
+
+    def _verify(self, found: Mapping[str, Mapping[str, int]], space: Space, record: str) -> None:
+        there, expected = found.get(space.id, {}), json.loads(record)["held"]
+        if not there and space.id not in self._databases():
+            raise ContentLost(f"the database {space.id} was dropped")
+        for name, count in expected.items():
+            if there.get(name, 0) < count:
+                what = {"filled": "tables with rows"}.get(name, name)
+                raise ContentLost(f"the database {space.id} has {there.get(name, 0)} {what} instead of {count}")
 
     def _databases(self) -> list[str]:
         return [row["name"] for row in self._http.rows("SELECT name FROM system.databases")]

@@ -1,6 +1,7 @@
 """What SQL made in a ClickHouse server beside databases: users, roles, functions and the like."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+from contextlib import suppress
 from typing import Any, Final
 
 from triton_env.backup.clickhouse.http import Http, ServerError, quoted
@@ -27,13 +28,32 @@ _FIXED: Final = "NAMED_COLLECTION_IS_IMMUTABLE"
 """A named collection of the configuration."""
 
 
-def remove_all(http: Http) -> None:
+_STATES: Final = (
+    *(f"SYSTEM START {what}" for what in ("MERGES", "TTL MERGES", "MOVES", "FETCHES", "DISTRIBUTED SENDS", "VIEWS")),
+    "SYSTEM DROP QUERY CACHE",
+)
+"""What takes back the like of SYSTEM STOP MERGES, which holds for all of a server."""
+
+
+def removals(http: Http) -> list[str]:
+    """The statements that remove whatever SQL made in this server beside databases."""
+    return list(_statements(http))
+
+
+def remove_all(http: Http, kept: Collection[str] = ()) -> None:
     """Remove whatever SQL made in this server beside databases, and this user may remove.
+
+    Args:
+        http: the server.
+        kept: of `removals`, those that are not to be executed.
 
     Raises:
         ServerError: something cannot be removed.
     """
-    waiting = list(_statements(http))
+    for statement in _STATES:
+        with suppress(ServerError):  # not every server has each of them
+            http.run(statement)
+    waiting = [statement for statement in _statements(http) if statement not in kept]
     while waiting:
         postponed, problem = [], None
         for statement in waiting:

@@ -19,7 +19,7 @@ import shutil
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from secrets import token_hex
 
@@ -55,10 +55,12 @@ class Finished:
     Attributes:
         space: that it is in.
         services: that have something of it.
+        records: by service, what it holds: see `Isolation.record`. A service without one is not verified.
     """
 
     space: Space
     services: tuple[str, ...]
+    records: Mapping[str, str] = field(default_factory=dict)
 
 
 class Folder:
@@ -367,7 +369,7 @@ def _read_finished(path: Path) -> Finished | None:
         content = json.loads(path.read_text("utf-8"))
         if content["format"] != _FORMAT:
             return None
-        return Finished(Space(**content["space"]), tuple(content["services"]))
+        return Finished(Space(**content["space"]), tuple(content["services"]), dict(content.get("records", {})))
     except (OSError, ValueError, KeyError, TypeError):
         return None
 

@@ -8,11 +8,11 @@ from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from secrets import token_hex
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
-from triton_env.errors import CleanupFailed, InvalidSetting, SnapshotFailed, UsageError
+from triton_env.errors import CleanupFailed, InvalidSetting, IsolationFailed, SnapshotFailed, UsageError
 from triton_env.isolation import state
-from triton_env.isolation.base import NAMESPACE, OWN, SNAPSHOT, Space
+from triton_env.isolation.base import NAMESPACE, OWN, SNAPSHOT, ContentLost
 from triton_env.isolation.building import Templates
 from triton_env.isolation.folder import Finished, Folder
 from triton_env.isolation.namespace import Namespace
@@ -26,8 +26,15 @@ if TYPE_CHECKING:
 
     TemplateLike = Template | Callable[[Namespace], object] | Path | str
 
+_Answer = TypeVar("_Answer")
+
 _NAME = re.compile(r"[a-z0-9]([a-z0-9_]{0,22}[a-z0-9])?")
 """What databases and buckets alike can have in their names."""
+_OWN = Finished(OWN, ())
+"""The environment's own space, as what is copied."""
+_BUILDS = 3
+"""How often a template is built for one namespace, where a test wipes the servers at the same time."""
+_WIPING = "FLUSHALL, dropping all databases, deleting all buckets"
 _SNAPSHOT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 
 
@@ -61,12 +68,7 @@ class Isolator:
             )
         names = selected(services, self._environment.services)
         opened = self._open()
-        source = self._source(template, opened)
-        if name is None:
-            make = partial(self._made, opened, None, names, source)
-            namespace = opened.pool.take((source.id if source else "", names), make)
-        else:
-            namespace = self._made(opened, name, names, source)
+        namespace = self._again(opened, template, partial(self._taken, opened, name, names))
         namespace.keep_on_error = keep_on_error
         opened.living[namespace.id] = namespace
         return namespace
@@ -74,7 +76,8 @@ class Isolator:
     def reset(self) -> None:
         """See `TritonEnvironment.reset`."""
         self._check_all("reset")
-        self._open().spaces.clear()
+        opened = self._open()
+        opened.spaces.clear([namespace.space for namespace in opened.pool.unused()])
 
     def snapshot(self, name: str) -> None:
         """See `TritonEnvironment.snapshot`."""
@@ -87,12 +90,12 @@ class Isolator:
         spaces, folder = opened.spaces, opened.folder
         with folder.making(f"snapshot-{name}"):
             before = folder.snapshot(name)
-            space, held = spaces.make(SNAPSHOT + token_hex(4), spaces.services, OWN, is_new=True)
+            space, held = spaces.make(SNAPSHOT + token_hex(4), spaces.services, _OWN, is_new=True)
             try:
-                spaces.freeze(space, spaces.services)
+                finished = spaces.finish(space, spaces.services)
                 # Before its name leads to another, so that a sweep finds it if this process is killed.
                 old = folder.take(before.space.id, before.services) if before else None
-                folder.publish_snapshot(name, Finished(space, spaces.services))
+                folder.publish_snapshot(name, finished)
             except BaseException:
                 spaces.remove(space, spaces.services, held)
                 raise
@@ -123,7 +126,10 @@ class Isolator:
         missing = [each for each in opened.spaces.services if each not in snapshot.services]
         if missing:
             raise SnapshotFailed(f"The snapshot {name!r} was taken without {', '.join(missing)}.")
-        opened.spaces.replace(OWN, snapshot.space, opened.spaces.services, f"restore the snapshot {name!r}")
+        try:
+            opened.spaces.replace(OWN, snapshot, opened.spaces.services, f"restore the snapshot {name!r}")
+        except ContentLost as lost:
+            raise _lost(name, lost) from lost
 
     def close(self) -> None:
         """End the background thread, the connections, and what belongs to the environment alone.
@@ -165,10 +171,30 @@ class Isolator:
 
     # What a namespace asks of whoever made it.
 
+    def verify_namespace(self, namespace: Namespace, service: str) -> None:
+        """See that it still has what it begins with in that service; what a test has wiped is made again."""
+        opened = self._of(namespace)
+        if not opened.spaces.is_intact(namespace.space, namespace.source, service):
+            self._replace(opened, namespace, (service,))
+
     def reset_namespace(self, namespace: Namespace) -> None:
         """Bring it back to what it was when it was handed out."""
-        spaces = self._of(namespace).spaces
-        spaces.replace(namespace.space, namespace.source, namespace.services, "reset a namespace")
+        self._replace(self._of(namespace), namespace, namespace.services)
+
+    def _replace(self, opened: "_Opened", namespace: Namespace, services: tuple[str, ...]) -> None:
+        def replace(source: Finished | None) -> None:
+            namespace.source = source
+            opened.spaces.replace(namespace.space, source, services, "reset a namespace")
+
+        try:
+            replace(namespace.source)
+        except ContentLost as lost:
+            assert namespace.source is not None, "an empty space has nothing to lose"
+            origin = opened.origins[namespace.source.space.id]
+            if isinstance(origin, str):
+                raise _lost(origin, lost) from lost
+            opened.templates.forget(namespace.source)
+            self._again(opened, origin, replace)
 
     def keep_namespace(self, namespace: Namespace) -> None:
         """Have it outlive this process."""
@@ -194,17 +220,54 @@ class Isolator:
             )
         return self._open()
 
-    def _made(self, opened: "_Opened", name: str | None, services: tuple[str, ...], source: Space | None) -> Namespace:
+    def _again(
+        self, opened: "_Opened", template: "TemplateLike | None", act: "Callable[[Finished | None], _Answer]"
+    ) -> "_Answer":
+        """Do something with a template, also where a test has wiped it from the servers: then it is built again.
+
+        Raises:
+            SnapshotFailed: it is a snapshot, which cannot be taken again, and was wiped.
+            IsolationFailed: it is wiped again and again.
+        """
+        for tries_left in reversed(range(_BUILDS)):
+            source = self._source(template, opened)
+            try:
+                return act(source)
+            except ContentLost as lost:
+                assert source is not None, "an empty space has nothing to lose"
+                opened.templates.forget(source)
+                if isinstance(template, str) and opened.folder.snapshot(template):
+                    raise _lost(template, lost) from lost
+                if not tries_left:
+                    raise IsolationFailed(
+                        "The template was wiped from the servers each time that it was built.",
+                        where=str(lost),
+                        hint=f"look for a test that runs beside this one and uses {_WIPING}",
+                    ) from lost
+        raise AssertionError
+
+    def _taken(
+        self, opened: "_Opened", name: str | None, services: tuple[str, ...], source: Finished | None
+    ) -> Namespace:
+        make = partial(self._made, opened, name, services, source)
+        if name is not None:
+            return make()
+        return opened.pool.take((source.space.id if source else "", services), make)
+
+    def _made(
+        self, opened: "_Opened", name: str | None, services: tuple[str, ...], source: Finished | None
+    ) -> Namespace:
         identifier = NAMESPACE + (name if name is not None else token_hex(4))
         space, held = opened.spaces.make(identifier, services, source, is_new=name is None)
         return Namespace(self, space, opened.spaces.bound(space, services), source, held)
 
-    def _source(self, template: "TemplateLike | None", opened: "_Opened") -> Space | None:
+    def _source(self, template: "TemplateLike | None", opened: "_Opened") -> Finished | None:
         if template is None:
             return None
         if isinstance(template, str):
             if snapshot := opened.folder.snapshot(template):
-                return snapshot.space
+                opened.origins[snapshot.space.id] = template
+                return snapshot
             if not Path(template).is_dir():
                 raise UsageError(
                     f"There is neither a snapshot nor a folder {template!r}.",
@@ -213,7 +276,9 @@ class Isolator:
                 )
         if not isinstance(template, Template):
             template = opened.template(template)
-        return opened.templates.space(template)
+        finished = opened.templates.finished(template)
+        opened.origins[finished.space.id] = template
+        return finished
 
     def _open(self) -> "_Opened":
         if self._opened is not None:
@@ -271,6 +336,15 @@ def isolator_of(run: "Run", services: tuple[str, ...], runtime: str, *, shared: 
     return Isolator(environment)
 
 
+def _lost(snapshot: str, lost: ContentLost) -> SnapshotFailed:
+    return SnapshotFailed(
+        f"The snapshot {snapshot!r} has lost what it held, so it is not used.",
+        where=str(lost),
+        cause=f"something that reaches the whole server wiped it: {_WIPING}",
+        hint=f"fill the environment again, and take it anew: env.snapshot({snapshot!r})",
+    )
+
+
 class _Opened:
     """What there is once an environment's isolation is in use."""
 
@@ -278,6 +352,7 @@ class _Opened:
         self.folder = Folder(environment.settings, environment.id, lasting=environment.lasting)
         self.spaces = Spaces(environment, self.folder)
         self.templates = Templates(self.spaces)
+        self.origins: dict[str, Template | str] = {}  # of templates and snapshots that were used, by their space
         self.living: dict[str, Namespace] = {}  # those that were handed out and not closed
         self._settings = environment.settings
         self._is_lasting = environment.lasting

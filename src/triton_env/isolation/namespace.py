@@ -2,6 +2,7 @@
 
 import os
 import sys
+import threading
 from collections.abc import Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, Self, cast
@@ -11,11 +12,15 @@ from triton_env.isolation.base import Space
 from triton_env.services import S3, SERVICES, ClickHouse, Postgres, Redis, Service
 
 if TYPE_CHECKING:
+    from triton_env.isolation.folder import Finished
     from triton_env.isolation.locks import Held
 
 
 class Keeper(Protocol):
     """Whoever made a namespace, and removes it."""
+
+    def verify_namespace(self, namespace: "Namespace", service: str) -> None:
+        """See that it still has what it begins with in that service, before a client first uses it."""
 
     def reset_namespace(self, namespace: "Namespace") -> None:
         """Bring it back to what it was when it was handed out."""
@@ -44,12 +49,14 @@ class Namespace:
     is_kept: bool
 
     def __init__(
-        self, keeper: Keeper, space: Space, bound: Mapping[str, Service], source: Space | None, held: "Held"
+        self, keeper: Keeper, space: Space, bound: Mapping[str, Service], source: "Finished | None", held: "Held"
     ) -> None:
         self._keeper = keeper
         self._bound = bound
         self._process = os.getpid()
         self._closed = False
+        self._lock = threading.Lock()
+        self._unverified: set[str] = set()
         self.space = space
         self.source = source
         self.held = held
@@ -98,7 +105,16 @@ class Namespace:
         if name not in self._bound:
             raise ServiceNotSelected(name, self.services)
         self._check_is_there()
+        if name in self._unverified and self._process == os.getpid():
+            with self._lock:
+                if name in self._unverified:
+                    self._keeper.verify_namespace(self, name)
+                    self._unverified.discard(name)
         return self._bound[name]
+
+    def verify_before_use(self) -> None:
+        """See, when a service is first asked for, that nothing has wiped it from the server."""
+        self._unverified = set(self._bound)
 
     def environ(self, *, internal: bool = False) -> dict[str, str]:
         """The connection variables of its services, by the names of `.env.example`.
@@ -120,6 +136,7 @@ class Namespace:
         """
         self._check_is_there()
         self._keeper.reset_namespace(self)
+        self._unverified = set()
 
     def keep(self) -> None:
         """Have it stay after `close` and after this process, as long as the servers have their data.

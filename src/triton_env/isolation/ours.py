@@ -12,7 +12,7 @@ from triton_env.services.s3_names import BucketNames
 
 OWN_NUMBERS: Final = range(16)
 """The logical databases of the user, where a Redis has more: those that it has by default."""
-_DATABASE: Final = re.compile(f"(?:{NAMESPACE}|{TEMPLATE}|{SNAPSHOT})[a-z0-9_]+|{PREFIX}own_+new")
+_DATABASE: Final = re.compile(f"(?:{NAMESPACE}|{TEMPLATE}|{SNAPSHOT})[a-z0-9_]+|{PREFIX}own_+new|{PREFIX}empty")
 _KINDS: Final = "|".join(kind.removeprefix(PREFIX).rstrip("_") for kind in (NAMESPACE, TEMPLATE, SNAPSHOT))
 _SUFFIX: Final = re.compile(f"-({_KINDS})-([a-z0-9]+(?:(?:--)+[a-z0-9]+)*)")
 

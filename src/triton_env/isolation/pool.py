@@ -76,6 +76,11 @@ class Pool:
                 return
         self._remove(namespace)
 
+    def unused(self) -> list[Namespace]:
+        """Those that are ready, or closed and not yet removed."""
+        with self._changed:
+            return [*self._closed, *(namespace for ready in self._ready.values() for namespace in ready)]
+
     def counts(self) -> dict[Key, int]:
         """How many are ready, of each kind."""
         with self._changed:
@@ -155,6 +160,8 @@ class Pool:
                 if self._make.get(key) is make:
                     del self._make[key]
             raise
+        # It may wait for long, and a test may wipe the servers by then.
+        namespace.verify_before_use()
         with self._changed:
             if key in self._make:
                 self._ready[key].append(namespace)

@@ -8,8 +8,16 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from triton_env.errors import SnapshotFailed
-from triton_env.isolation.base import PREFIX, SNAPSHOT, TEMPLATE, Isolation, Space
-from triton_env.isolation.roles import ASIDE, MARK
+from triton_env.isolation.base import OWN, PREFIX, SNAPSHOT, TEMPLATE, ContentLost, Isolation, Space
+from triton_env.isolation.postgres_server import (
+    PLAIN_SESSION,
+    contents,
+    drop_belongings,
+    drop_database,
+    drop_roles,
+    execute,
+    reset_configuration,
+)
 from triton_env.services import Postgres
 
 if TYPE_CHECKING:
@@ -24,6 +32,9 @@ _QUIET_TIMEOUT = 3
 """Seconds that clients of a database get to end their transactions before it cannot be copied."""
 _QUIET_INTERVAL = 0.05
 _TRIES = 3
+EMPTY = f"{PREFIX}empty"
+"""The database from which empty spaces are copied. Clients may be in `template1`, but none can be in this one."""
+_BUILT_IN = ("template0", "template1", "postgres")
 _BESIDE = "_new"
 """Ends the name of a database that is built beside the one that it replaces."""
 
@@ -55,9 +66,9 @@ class PostgresIsolation(Isolation[Postgres]):
 
     def __init__(self, service: Postgres) -> None:
         super().__init__(service)
-        # A database cannot be copied or dropped by who is connected to it.
+        # A database cannot be dropped by who is connected to it.
         self._maintenance = "postgres" if service.database != "postgres" else "template1"
-        self._pristine = "template1" if service.database != "postgres" else "template0"
+        self._has_empty = False
         self._admins: queue.LifoQueue[Admin | None] = queue.LifoQueue()
         for _ in range(_ADMINS):
             self._admins.put(None)
@@ -97,7 +108,7 @@ class PostgresIsolation(Isolation[Postgres]):
             try:
                 self._copy(admin, beside, source)
                 self._drop(admin, name)
-                _execute(admin, "alter database {} rename to {}", beside, name)
+                execute(admin, "alter database {} rename to {}", beside, name)
             except BaseException:
                 self._drop(admin, beside)
                 raise
@@ -105,22 +116,46 @@ class PostgresIsolation(Isolation[Postgres]):
     def freeze(self, space: Space) -> None:
         with self._admin() as admin:
             self._quieten(admin, space.id)
-            _execute(admin, "alter database {} with allow_connections false is_template true", space.id)
+            execute(admin, "alter database {} with allow_connections false is_template true", space.id)
             # Who was connected still is.
             admin.execute("select pg_terminate_backend(pid) from pg_stat_activity where datname = %s", [space.id])
 
-    def clear(self, kept: Collection[Space]) -> None:
-        spared = {space.id + end for space in kept for end in ("", _BESIDE)} | {"template0", "template1", "postgres"}
+    def record(self, space: Space) -> str:
+        with self._admin() as admin:
+            return self._identities(admin, space.id)[space.id]
+
+    def verify(self, source: Space, record: str) -> None:
+        with self._admin() as admin:
+            self._verify(self._identities(admin, source.id), source, record)
+
+    def verify_copy(self, copy: Space, source: Space | None, record: str, *, is_new: bool = False) -> None:
+        with self._admin() as admin:
+            found = self._identities(admin, copy.id, *([source.id] if source else []))
+        if source and is_new:
+            self._verify(found, source, record)
+        if copy.id not in found:
+            raise ContentLost(f"the database {copy.id} was dropped")
+
+    def clear(self, kept: Collection[Space], records: Collection[str] = (), idle: Collection[Space] = ()) -> None:
+        spared = {space.id + end for space in kept for end in ("", _BESIDE)} | {EMPTY, *_BUILT_IN}
         own = self._service.database
         with self._admin() as admin:
+            reset_configuration(admin, self._service.user)
+            self._service.set_password(admin)
             for (name,) in admin.execute("select datname from pg_database").fetchall():
                 if name not in spared and name != own:
                     self._drop(admin, name)
-        self.replace(Space("", 0), None)
-        if self._maintenance == "postgres":
-            self._renew_maintenance()
+            if not self._identities(admin, EMPTY):
+                self._make_empty(admin, is_reset=True)
+        self.replace(OWN, None)
+        self.close()
+        if own != "postgres":
+            self._renew("postgres", "template0", via="template1")
+        if own != "template1":
+            self._renew("template1", EMPTY, via="postgres")
         with self._admin() as admin:
-            self._drop_roles(admin)
+            drop_roles(admin, self._service.user)
+            drop_belongings(admin)
 
     def found(self) -> frozenset[str]:
         with self._admin() as admin:
@@ -141,20 +176,74 @@ class PostgresIsolation(Isolation[Postgres]):
         return space.id or self._service.database
 
     def _copy(self, admin: "Admin", name: str, source: Space | None) -> None:
-        origin = self._database(source) if source else self._pristine
-        is_quiet = source is not None and source.id.startswith((TEMPLATE, SNAPSHOT))
+        if source is None:
+            return self._copy_empty(admin, name)
+        origin = self._database(source)
+        is_quiet = source.id.startswith((TEMPLATE, SNAPSHOT))
         statement = f"create database {{}} template {{}} {self._how(admin)}"
-        if source and not is_quiet:
-            self._copy_in_use(admin, statement, name, origin)
+        if is_quiet:
+            execute(admin, statement, name, origin)
         else:
-            _execute(admin, statement, name, origin)
-        if source and origin not in self._plain:
+            self._copy_in_use(admin, statement, name, origin)
+        if origin not in self._plain:
             statements = admin.execute(_PROPERTIES, {"source": origin, "target": name}).fetchall()
             for _, statement in statements:
                 admin.execute(statement)
             if is_quiet and not statements:
                 # Nobody changes it any more.
                 self._plain.add(origin)
+        return None
+
+    def _copy_empty(self, admin: "Admin", name: str) -> None:
+        from psycopg import errors
+
+        statement = f"create database {{}} template {{}} {self._how(admin)}"
+        if not self._has_empty and not self._identities(admin, EMPTY):
+            self._make_empty(admin)
+        self._has_empty = True
+        try:
+            execute(admin, statement, name, EMPTY)
+        except errors.InvalidCatalogName:  # a test has dropped it
+            self._make_empty(admin)
+            execute(admin, statement, name, EMPTY)
+
+    def _make_empty(self, admin: "Admin", *, is_reset: bool = False) -> None:
+        """Make the database from which empty ones are copied, as `template1` is.
+
+        Args:
+            admin: a connection.
+            is_reset: whether what `template1` holds, but for extensions, which an image may have put there, came after
+                the start.
+        """
+        from psycopg import errors
+
+        origin = "template1"
+        query = "select exists (select from pg_stat_activity where datname = %s)"
+        if not self._identities(admin, origin):
+            origin = "template0"
+        elif is_reset or admin.execute(query, [origin]).fetchone() == (True,):
+            with self._connect(origin) as inside:
+                has_objects, has_extensions = contents(inside)
+            if (has_objects and is_reset) or not (has_objects or has_extensions):
+                # Nothing is lost, and clients of template1 can go on.
+                origin = "template0"
+        statement = f"create database {{}} template {{}} is_template true allow_connections false {self._how(admin)}"
+        with suppress(errors.DuplicateDatabase, errors.UniqueViolation):  # another process was quicker
+            self._copy_in_use(admin, statement, EMPTY, origin)
+
+    def _identities(self, admin: "Admin", *names: str) -> dict[str, str]:
+        """What tells each of these databases from every other of its name; a frozen one's says that it is frozen."""
+        rows = admin.execute(
+            "select datname, oid || case when datallowconn then '' else ' frozen' end from pg_database"
+            " where datname = any(%s)",
+            [list(names)],
+        )
+        return dict(rows.fetchall())
+
+    def _verify(self, found: dict[str, str], source: Space, record: str) -> None:
+        if found.get(source.id) != record:
+            what = "was dropped" if source.id not in found else "is another one, or was opened for clients"
+            raise ContentLost(f"the database {source.id} {what}")
 
     def _copy_in_use(self, admin: "Admin", statement: str, name: str, origin: str) -> None:
         """Copy a database to which clients come back, such as an application whose idle connection was ended."""
@@ -163,7 +252,7 @@ class PostgresIsolation(Isolation[Postgres]):
         for tries_left in reversed(range(_TRIES)):
             self._quieten(admin, origin)
             try:
-                return _execute(admin, statement, name, origin)
+                return execute(admin, statement, name, origin)
             except errors.ObjectInUse:
                 if not tries_left:
                     raise
@@ -181,13 +270,8 @@ class PostgresIsolation(Isolation[Postgres]):
         return self._strategy
 
     def _drop(self, admin: "Admin", name: str) -> None:
-        row = admin.execute("select datistemplate from pg_database where datname = %s", [name]).fetchone()
-        if row is None:
-            return
         self._plain.discard(name)
-        if row[0]:
-            _execute(admin, "alter database {} is_template false", name)
-        _execute(admin, "drop database if exists {} with (force)", name)
+        drop_database(admin, self._connect, name)
 
     def _quieten(self, admin: "Admin", name: str) -> None:
         """End the connections that do nothing: the server copies no database that somebody is connected to.
@@ -195,6 +279,9 @@ class PostgresIsolation(Isolation[Postgres]):
         Raises:
             SnapshotFailed: somebody else is in a transaction, and stays in it.
         """
+        prepared = "select gid from pg_prepared_xacts where database = %s"
+        if gids := admin.execute(prepared, [name]).fetchall():
+            raise _prepared(name, gids[0][0])
         deadline = time.monotonic() + _QUIET_TIMEOUT
         while True:
             admin.execute(
@@ -216,31 +303,16 @@ class PostgresIsolation(Isolation[Postgres]):
                 raise _busy(name, busy[0], len(busy))
             time.sleep(_QUIET_INTERVAL)
 
-    def _renew_maintenance(self) -> None:
-        """Tables that somebody made in the maintenance database go as well."""
-        self.close()
-        with self._connect("template1") as admin:
-            self._drop(admin, "postgres")
-            _execute(admin, "create database {} template {} " + self._how(admin), "postgres", "template0")
-
-    def _drop_roles(self, admin: "Admin") -> None:
-        """Drop the roles that were not there after the start.
-
-        Those stay that templates have made, or that own something in a space that is kept.
-        """
-        from psycopg import errors
-
-        roles = admin.execute(
-            "select rolname from pg_roles where oid >= 16384 and rolname not in (current_user, %s)"
-            " and (shobj_description(oid, 'pg_authid') is distinct from %s or starts_with(rolname, %s))",
-            [self._service.user, MARK, ASIDE],
-        ).fetchall()
-        for (role,) in roles:
-            try:
-                _execute(admin, "drop owned by {}", role)
-                _execute(admin, "drop role {}", role)
-            except (errors.DependentObjectsStillExist, errors.UndefinedObject):
-                continue
+    def _renew(self, name: str, origin: str, *, via: str) -> None:
+        """Make a database anew that every server has. Tables that somebody made in it go."""
+        with self._connect(via) as admin:
+            self._drop(admin, name)
+            is_template = "is_template true" if name == "template1" else ""
+            statement = f"create database {{}} template {{}} {is_template} {self._how(admin)}"
+            self._copy_in_use(admin, statement, name, origin)
+            if name == "template1":
+                execute(admin, "revoke connect, temporary on database {} from public", name)
+                execute(admin, "grant connect on database {} to public", name)
 
     @contextmanager
     def _admin(self) -> Iterator["Admin"]:
@@ -249,7 +321,7 @@ class PostgresIsolation(Isolation[Postgres]):
             if admin is not None and _is_over(admin):
                 admin.close()
             if admin is None or admin.closed:
-                admin = self._connect(self._maintenance)
+                admin = self._connect_somewhere()
             yield admin
         except BaseException:
             # It may be broken, or amid an answer.
@@ -260,8 +332,20 @@ class PostgresIsolation(Isolation[Postgres]):
         finally:
             self._admins.put(admin)
 
+    def _connect_somewhere(self) -> "Admin":
+        from psycopg import OperationalError
+
+        try:
+            return self._connect(self._maintenance)
+        except OperationalError as error:
+            # Nothing keeps a test from dropping the database `postgres`.
+            for name in set(_BUILT_IN) - {self._maintenance, self._service.database, "template0"}:
+                with suppress(OperationalError):
+                    return self._connect(name)
+            raise error
+
     def _connect(self, database: str) -> "Admin":
-        return self._service.connect(
+        admin = self._service.connect(
             dbname=database,
             autocommit=True,
             connect_timeout=_CONNECT_TIMEOUT,
@@ -269,12 +353,8 @@ class PostgresIsolation(Isolation[Postgres]):
             # Never prepared: a plan would hold on to a database's properties, and these run once each.
             prepare_threshold=None,
         )
-
-
-def _execute(admin: "Admin", statement: str, *names: str) -> None:
-    from psycopg import sql
-
-    admin.execute(sql.SQL(statement).format(*map(sql.Identifier, names)))
+        admin.execute(PLAIN_SESSION)
+        return admin
 
 
 def _busy(database: str, client: tuple[int, str | None, str, str], count: int) -> SnapshotFailed:
@@ -285,6 +365,14 @@ def _busy(database: str, client: tuple[int, str | None, str, str], count: int) -
         where=f"server process {pid}{f' of {application}' if application else ''} is {state or 'starting'}{others}",
         cause=f"its last query: {query}",
         hint=f"commit, roll back or close that connection, or end it: select pg_terminate_backend({pid})",
+    )
+
+
+def _prepared(database: str, gid: str) -> SnapshotFailed:
+    return SnapshotFailed(
+        f"The database {database} cannot be copied while a transaction is prepared in it.",
+        where=f"the prepared transaction {gid!r}",
+        hint=f"end it in that database: rollback prepared '{gid}', or commit prepared '{gid}'",
     )
 
 

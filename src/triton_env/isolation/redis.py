@@ -1,17 +1,24 @@
 """Redis: a space is a logical database. Keys are copied inside the server, by COPY.
 
-Channels of pub/sub, functions and users are the server's: spaces share them.
+Channels of pub/sub, functions and users are the server's: spaces share them. Clients of spaces log in as a user who may
+not empty what is everybody's.
 """
 
+import json
 import re
 import threading
-from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from secrets import token_hex
 from typing import Any
 
-from triton_env.isolation.base import SNAPSHOT, Isolation, Space
+from triton_env.isolation.base import SNAPSHOT, ContentLost, Isolation, Space
 from triton_env.isolation.ours import OWN_NUMBERS
 from triton_env.services import Redis
+
+_USER = "triton-namespace"
+_FORBIDDEN = ("flushall", "swapdb", "replicaof", "slaveof")
+"""Commands by which one namespace would empty or change all others. No rule confines a user to a database."""
 
 Connection = Any
 """`redis.connection.Connection`, whose methods say nothing about types."""
@@ -20,7 +27,9 @@ _BATCH = 500
 """Keys that are copied in one exchange."""
 _TIMEOUT = 60
 """Seconds for one answer."""
-_FILLED = re.compile(rb"^db(\d+):", re.MULTILINE)
+_FILLED = re.compile(rb"^db(\d+):keys=(\d+),expires=(\d+)", re.MULTILINE)
+_MARK = b"triton-env:"
+"""With which the key begins that says that nothing has emptied a frozen space. It ends with a random word."""
 
 
 class RedisIsolation(Isolation[Redis]):
@@ -37,19 +46,24 @@ class RedisIsolation(Isolation[Redis]):
         self._lock = threading.Lock()
         self._connection: Connection | None = None
         self._databases = 0
+        self._user = ""
+        self._configuration: Mapping[str, str] | None = None
 
     def numbers(self, identifier: str) -> tuple[range, int]:
         """The logical databases to choose from for a space of that id, and how many it takes."""
-        own = self._own()
+        with self._exchange():
+            own = self._own()
         return range(own.stop, self._databases), len(own) if identifier.startswith(SNAPSHOT) else 1
 
     def filled(self) -> frozenset[int]:
         """The numbers of the logical databases that hold keys."""
         with self._exchange() as exchange:
-            return exchange.filled()
+            return frozenset(exchange.filled())
 
     def bound(self, space: Space) -> Redis:
-        return self._service if space.is_own else self._service.in_database(space.number, channel_prefix=f"{space.id}:")
+        if space.is_own:
+            return self._service
+        return self._service.in_database(space.number, channel_prefix=f"{space.id}:", user=self._user)
 
     def create(self, space: Space, source: Space | None = None, *, is_new: bool = False) -> None:
         self.replace(space, source)
@@ -58,32 +72,74 @@ class RedisIsolation(Isolation[Redis]):
         self.replace(space, None)
 
     def replace(self, space: Space, source: Space | None) -> None:
-        numbers = self._numbers_of(space)
-        # Of a snapshot, a namespace gets what was in the first: it has no more.
-        pairs = list(zip(self._numbers_of(source), numbers, strict=False)) if source else []
         with self._exchange() as exchange:
-            filled = exchange.filled() if pairs else frozenset()
+            numbers = self._numbers_of(space)
+            filled = exchange.filled() if source else {}
             exchange.flush(numbers)
-            for origin, number in pairs:
+            # Of a snapshot, a namespace gets what was in the first: it has no more.
+            for origin, number in zip(self._numbers_of(source) if source else (), numbers, strict=False):
                 if origin in filled:
                     exchange.copy(origin, number)
 
-    def is_empty(self, space: Space) -> bool:
-        return self.filled().isdisjoint(self._numbers_of(space))
+    def record(self, space: Space) -> str:
+        """How many keys without a time to live each logical database holds, and a key that only this record knows.
 
-    def clear(self, kept: Collection[Space]) -> None:
-        from redis.exceptions import ResponseError
-
-        # A space of other services has no number.
-        spared = {number for space in kept if space.number for number in self._numbers_of(space)}
+        Keys whose time is over go by themselves, and are not counted.
+        """
         with self._exchange() as exchange:
-            exchange.flush(sorted(exchange.filled() - spared))
+            numbers = self._numbers_of(space)
+            if exchange.filled().keys().isdisjoint(numbers):
+                return ""
+            mark = _MARK + token_hex(8).encode()
+            exchange.call("SELECT", numbers[0])
+            exchange.call("SET", mark, space.id)
+            filled = exchange.filled()
+            return json.dumps({"mark": mark.decode(), "keys": [filled.get(number, 0) for number in numbers]})
+
+    def verify(self, source: Space, record: str) -> None:
+        with self._exchange() as exchange:
+            self._verify(exchange, source, record)
+
+    def verify_copy(self, copy: Space, source: Space | None, record: str, *, is_new: bool = False) -> None:
+        if source is None:
+            return
+        with self._exchange() as exchange:
+            filled = self._verify(exchange, source, record)
+            numbers = self._numbers_of(copy)
+            for position, (expected, number) in enumerate(zip(json.loads(record)["keys"], numbers, strict=False)):
+                if filled.get(number, 0) < expected - (position == 0):
+                    raise ContentLost(_words(number, filled.get(number, 0), expected - (position == 0)))
+
+    def _verify(self, exchange: "_Exchange", source: Space, record: str) -> Mapping[int, int]:
+        known = json.loads(record)
+        numbers = self._numbers_of(source)
+        filled = exchange.filled()
+        for number, expected in zip(numbers, known["keys"], strict=True):
+            if filled.get(number, 0) != expected:
+                raise ContentLost(_words(number, filled.get(number, 0), expected))
+        # The last question: what is there now was there all the time.
+        exchange.call("SELECT", numbers[0])
+        if not exchange.call("EXISTS", known["mark"]):
+            raise ContentLost(f"logical database {numbers[0]} was emptied")
+        return filled
+
+    def clear(self, kept: Collection[Space], records: Collection[str] = (), idle: Collection[Space] = ()) -> None:
+        # A space of other services has no number.
+        with self._exchange() as exchange:
+            spared = {number for space in kept if space.number for number in self._numbers_of(space)}
+            exchange.attempt("REPLICAOF", "NO", "ONE")
+            exchange.attempt("CLIENT", "UNPAUSE")
+            exchange.configure(self._configuration or {})
+            exchange.flush(sorted(exchange.filled().keys() - spared))
             exchange.call("SCRIPT", "FLUSH")
-            with suppress(ResponseError):  # before 7.0 there are none
-                exchange.call("FUNCTION", "FLUSH")
-            users = [name for name in exchange.call("ACL", "USERS") if name != b"default"]
+            exchange.attempt("FUNCTION", "FLUSH")  # before 7.0 there are none
+            users = [name for name in exchange.call("ACL", "USERS") if name not in (b"default", _USER.encode())]
             if users:
                 exchange.call("ACL", "DELUSER", *users)
+            exchange.call("ACL", "SETUSER", "default", "reset", "on", self._password_rule(), "~*", "&*", "+@all")
+            for log in ("SLOWLOG", "LATENCY"):
+                exchange.attempt(log, "RESET")
+            exchange.attempt("ACL", "LOG", "RESET")
 
     def found(self) -> frozenset[str]:
         return frozenset()
@@ -95,9 +151,6 @@ class RedisIsolation(Isolation[Redis]):
                 connection.disconnect()
 
     def _own(self) -> range:
-        if not self._databases:
-            with self._exchange() as exchange:
-                self._databases = int(exchange.call("CONFIG", "GET", "databases")[1])
         return OWN_NUMBERS if self._databases > len(OWN_NUMBERS) else range(1)
 
     def _numbers_of(self, space: Space) -> range:
@@ -110,16 +163,33 @@ class RedisIsolation(Isolation[Redis]):
     @contextmanager
     def _exchange(self) -> Iterator["_Exchange"]:
         with self._lock:
+            is_new = self._connection is None
             if self._connection is None:
                 self._connection = _connection(self._service)
             elif _is_over(self._connection):
                 self._connection.disconnect()  # it connects again by itself
+                is_new = True
             try:
-                yield _Exchange(self._connection)
+                exchange = _Exchange(self._connection)
+                if is_new:
+                    self._greet(exchange)
+                yield exchange
             except BaseException:
                 # An answer may be on its way that nobody waits for.
                 self._connection.disconnect()
                 raise
+
+    def _greet(self, exchange: "_Exchange") -> None:
+        """What is to be known of a server, and the user of namespaces, whom a server that started again has lost."""
+        self._databases = int(exchange.call("CONFIG", "GET", "databases")[1])
+        if self._configuration is None:
+            self._configuration = self._service.configuration_at_start or exchange.configuration()
+        rules = ["reset", "on", self._password_rule(), "~*", "&*", "+@all", *(f"-{name}" for name in _FORBIDDEN)]
+        # A server of somebody else's may not let us.
+        self._user = _USER if exchange.attempt("ACL", "SETUSER", _USER, *rules) else ""
+
+    def _password_rule(self) -> str:
+        return f">{self._service.password}" if self._service.password else "nopass"
 
 
 class _Exchange:
@@ -137,9 +207,32 @@ class _Exchange:
         self._connection.send_command(*command)
         return self._connection.read_response()
 
-    def filled(self) -> frozenset[int]:
-        """The numbers of the logical databases that hold keys."""
-        return frozenset(int(number) for number in _FILLED.findall(self.call("INFO", "keyspace")))
+    def attempt(self, *command: Any) -> bool:
+        """Send a command that a server may not know or allow; whether it has done it."""
+        from redis.exceptions import ResponseError
+
+        try:
+            self.call(*command)
+        except ResponseError:
+            return False
+        return True
+
+    def configuration(self) -> dict[str, str]:
+        """Everything that CONFIG SET may change, and more."""
+        words = [word.decode(errors="surrogateescape") for word in self.call("CONFIG", "GET", "*")]
+        return dict(zip(words[::2], words[1::2], strict=True))
+
+    def configure(self, wanted: Mapping[str, str]) -> None:
+        """Set what is not as wanted."""
+        found = self.configuration()
+        for name, value in wanted.items():
+            if name in found and found[name] != value:
+                self.attempt("CONFIG", "SET", name, value.encode(errors="surrogateescape"))
+
+    def filled(self) -> dict[int, int]:
+        """The logical databases that hold keys: by number, how many have no time to live."""
+        found = _FILLED.findall(self.call("INFO", "keyspace"))
+        return {int(number): int(keys) - int(expiring) for number, keys, expiring in found}
 
     def flush(self, numbers: Sequence[int]) -> None:
         """Empty logical databases."""
@@ -153,7 +246,8 @@ class _Exchange:
         cursor: bytes | int = 0
         while True:
             self.call("SELECT", source)
-            cursor, keys = self.call("SCAN", cursor, "COUNT", _BATCH)
+            cursor, found = self.call("SCAN", cursor, "COUNT", _BATCH)
+            keys = [key for key in found if not key.startswith(_MARK)]
             packed = [self._connection.pack_command("COPY", key, key, "DB", target, "REPLACE") for key in keys]
             if packed:
                 self._connection.send_packed_command([part for command in packed for part in command])
@@ -179,6 +273,10 @@ def _connection(service: Redis) -> Connection:
         socket_timeout=_TIMEOUT,
         retry=Retry(NoBackoff(), 0),
     )
+
+
+def _words(number: int, found: int, expected: int) -> str:
+    return f"logical database {number} has {found} keys without a time to live instead of {expected}"
 
 
 def _is_over(connection: Connection) -> bool:

@@ -1,5 +1,6 @@
 """S3: a space is the buckets whose names end with its suffix."""
 
+import json
 import re
 import threading
 import warnings
@@ -13,13 +14,14 @@ from triton_env.backup.s3.locks import held_versions
 from triton_env.backup.s3.notes import PROPERTIES, Notes
 from triton_env.errors import InvalidSetting, IsolationFailed
 from triton_env.isolation import ours
-from triton_env.isolation.base import OWN, PREFIX, SNAPSHOT, TEMPLATE, Isolation, Space
+from triton_env.isolation.base import OWN, PREFIX, SNAPSHOT, TEMPLATE, ContentLost, Isolation, Space
 from triton_env.isolation.s3_copy import (
     Admin,
     CopiedBucket,
     admin_of,
     connect_bucket,
     copy_bucket,
+    count_versions,
     make_bucket,
     read_bucket,
     remove_bucket,
@@ -117,7 +119,37 @@ class S3Isolation(Isolation[S3]):
         self._remove(before, is_ours=not space.is_own)
         self._make(space, targets)
 
-    def clear(self, kept: Collection[Space]) -> None:
+    def record(self, space: Space) -> str:
+        """How many versions of objects each bucket holds."""
+        return json.dumps({name: count_versions(self._clients, name) for name in self._of(space, self._buckets())})
+
+    def verify(self, source: Space, record: str) -> None:
+        held: dict[str, int] = json.loads(record)
+        for name, count in held.items():
+            if count and count != (found := count_versions(self._clients, name)):
+                raise ContentLost(f"the bucket {name} has {found} versions of objects instead of {count}")
+        if not all(held.values()):
+            self._verify_there(held)
+
+    def verify_copy(self, copy: Space, source: Space | None, record: str, *, is_new: bool = False) -> None:
+        if source and is_new:
+            # The server has answered that each object was copied that was there.
+            self.verify(source, record)
+            return
+        names = names_of(copy)
+        self._verify_there([names.real(self._service.bucket)])
+        if source:
+            for name, count in json.loads(record).items():
+                target = names.real(names_of(source).expected(name))
+                if count and not count_versions(self._clients, target):
+                    raise ContentLost(f"the bucket {target} was emptied")
+
+    def _verify_there(self, names: Collection[str]) -> None:
+        missing = set(names) - self._buckets().keys()
+        if missing:
+            raise ContentLost(f"the bucket {min(missing)} was deleted")
+
+    def clear(self, kept: Collection[Space], records: Collection[str] = (), idle: Collection[Space] = ()) -> None:
         there = self._buckets()
         stay = {name for space in kept for name in self._of(space, there)}
         own = self._of(OWN, there)

@@ -255,6 +255,20 @@ def remove_bucket(admin: Admin, name: str, *, is_ours: bool) -> None:
         ) from error
 
 
+def count_versions(admin: Admin, name: str) -> int:
+    """How many versions of objects a bucket has: none where it is gone."""
+    from botocore.exceptions import ClientError
+
+    if (count := admin.quick.count(name)) is not None:
+        return count
+    try:
+        return sum(len(versions) for versions in versions_by_key(admin.client, name))
+    except ClientError as error:
+        if not is_missing(error):
+            raise
+        return 0
+
+
 def _left_out(bucket: str, version: Version, notes: Notes, action: Callable[[], _Answer]) -> _Answer | None:
     """What `action` gives; None where the version is gone or cannot be read, which is noted."""
     from botocore.exceptions import ClientError

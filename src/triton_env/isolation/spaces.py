@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from triton_env.errors import IsolationFailed, TritonError, UsageError
-from triton_env.isolation.base import SNAPSHOT, TEMPLATE, Isolation, Space
+from triton_env.isolation.base import ContentLost, Isolation, Space
 from triton_env.isolation.folder import Finished, Folder
 from triton_env.isolation.locks import Held
 from triton_env.isolation.postgres import PostgresIsolation
@@ -61,7 +61,6 @@ class Spaces:
         self._lock = threading.Lock()
         self._isolations: dict[str, Isolation[Any]] = {}
         self._versions: Mapping[str, str] = {}
-        self._empty: dict[tuple[str, str], bool] = {}
 
     @property
     def services(self) -> tuple[str, ...]:
@@ -69,14 +68,14 @@ class Spaces:
         return self.environment.services
 
     def make(
-        self, identifier: str, services: Collection[str], source: Space | None, *, is_new: bool = False
+        self, identifier: str, services: Collection[str], source: Finished | None, *, is_new: bool = False
     ) -> tuple[Space, Held]:
         """Make a space, as a copy of `source` or empty. Nothing is left of it where that fails.
 
         Args:
             identifier: its id.
             services: that are to have something of it.
-            source: to be copied.
+            source: to be copied; the environment's own too.
             is_new: whether the id was made up just now, so that no earlier space can have had it.
 
         Returns:
@@ -85,6 +84,7 @@ class Spaces:
         Raises:
             UsageError: a living process has one of that id.
             IsolationFailed: a server refused, or Redis has no number free.
+            ContentLost: the source has lost something.
         """
         with self.folder.adding():
             return self._make(identifier, services, source, is_new)
@@ -107,25 +107,68 @@ class Spaces:
         """The services, for clients of that space."""
         return {name: self._isolation(name).bound(space) for name in services}
 
-    def replace(self, space: Space, source: Space | None, services: Collection[str], doing: str) -> None:
-        """Make what is in a space a copy of another, or empty."""
-        self.each(services, lambda each: each.replace(space, self._to_copy(each, source)), doing)
+    def replace(self, space: Space, source: Finished | None, services: Collection[str], doing: str) -> None:
+        """Make what is in a space a copy of another, or empty.
 
-    def freeze(self, space: Space, services: Collection[str]) -> None:
-        """Nobody connects to it any more, and it is copied often."""
-        self.each(services, lambda isolation: isolation.freeze(space), "finish a template")
+        Raises:
+            IsolationFailed: a server refused.
+            ContentLost: the source has lost something. Where that was so before, `space` is as it was.
+        """
+        if source:
+            self.verify(source, services)
+        self.each(
+            services,
+            lambda each: self._copy(each, space, source, lambda origin: each.replace(space, origin), is_used=True),
+            doing,
+        )
 
-    def clear(self) -> None:
-        """Bring all servers back to what they were, but for the spaces that somebody uses or keeps."""
+    def finish(self, space: Space, services: Collection[str]) -> Finished:
+        """Nobody connects to it any more, and it is copied often. What it holds is recorded."""
+
+        def finish(isolation: Isolation[Any]) -> str:
+            isolation.freeze(space)
+            return isolation.record(space)
+
+        return Finished(space, tuple(services), self.each(services, finish, "finish a template"))
+
+    def verify(self, finished: Finished, services: Collection[str]) -> None:
+        """Check that the servers still hold what was recorded.
+
+        Raises:
+            ContentLost: something has wiped it.
+        """
+
+        def verify(isolation: Isolation[Any]) -> None:
+            if record := finished.records.get(isolation.name):
+                isolation.verify(finished.space, record)
+
+        self.each(services, verify, "say what it holds")
+
+    def is_intact(self, space: Space, source: Finished | None, service: str) -> bool:
+        """Whether a copy that no client has used is there with all that its source has."""
+        record = source.records.get(service, "") if source else ""
+        origin = source.space if source and record else None
+        try:
+            self._call(service, lambda each: each.verify_copy(space, origin, record), "say what it holds")
+        except ContentLost:
+            return False
+        return True
+
+    def clear(self, idle: Collection[Space]) -> None:
+        """Bring all servers back to what they were, but for the spaces that somebody uses or keeps.
+
+        Args:
+            idle: spaces that no client uses yet.
+        """
         with self.folder.clearing():
             kept = self.folder.known()
-            self.each(self.services, lambda isolation: isolation.clear(kept), "be reset")
+            finished = (*self.folder.templates().values(), *self.folder.snapshots().values())
 
-    def is_there(self, finished: Finished) -> bool:
-        """Whether the servers still have it: somebody may have emptied their volumes."""
-        names = [name for name in finished.services if name in self.services and name != "redis"]
-        found = self.each(names, lambda isolation: finished.space.id in isolation.found(), "say what it has")
-        return all(found.values())
+            def clear(isolation: Isolation[Any]) -> None:
+                records = [each.records[isolation.name] for each in finished if isolation.name in each.records]
+                isolation.clear(kept, records, idle)
+
+            self.each(self.services, clear, "be reset")
 
     def postgres(self) -> PostgresIsolation | None:
         """PostgreSQL's part, where the environment has it."""
@@ -191,8 +234,9 @@ class Spaces:
             except BaseException as error:
                 errors.append(error)
         if errors:
-            # A Ctrl-C comes before what it caused.
-            raise next((error for error in errors if not isinstance(error, Exception)), errors[0])
+            # A Ctrl-C comes before what it caused, and what was wiped before what failed for it.
+            errors.sort(key=lambda error: (isinstance(error, Exception), not isinstance(error, ContentLost)))
+            raise errors[0]
         return {name: answers[name] for name in names}
 
     def close(self) -> None:
@@ -203,10 +247,10 @@ class Spaces:
             isolation.close()
 
     def _make(
-        self, identifier: str, services: Collection[str], source: Space | None, is_new: bool
+        self, identifier: str, services: Collection[str], source: Finished | None, is_new: bool
     ) -> tuple[Space, Held]:
         def create(isolation: Isolation[Any]) -> None:
-            isolation.create(space, self._to_copy(isolation, source), is_new=is_new)
+            self._copy(isolation, space, source, lambda origin: isolation.create(space, origin, is_new=is_new))
 
         held = self._taken(identifier, services)
         try:
@@ -223,20 +267,47 @@ class Spaces:
             raise
         return space, held
 
-    def _to_copy(self, isolation: Isolation[Any], source: Space | None) -> Space | None:
-        """The source for one service: none where a copy would be empty anyway, since that is made more quickly."""
-        if source is None or not source.id.startswith((TEMPLATE, SNAPSHOT)):
-            return source
-        key = isolation.name, source.id
-        if key not in self._empty:
-            self._empty[key] = isolation.is_empty(source)
-        return None if self._empty[key] else source
+    def _copy(
+        self,
+        isolation: Isolation[Any],
+        space: Space,
+        source: Finished | None,
+        act: Callable[[Space | None], None],
+        *,
+        is_used: bool = False,
+    ) -> None:
+        """Make a copy, and see that it has all of its source.
+
+        Args:
+            isolation: of the service.
+            space: becomes the copy.
+            source: to be copied.
+            act: makes it, called with what is to be copied: nothing where a copy would be empty anyway.
+            is_used: whether clients may write to the copy already, so that it may hold something else.
+        """
+        record = source.records.get(isolation.name) if source else ""
+        if source is None or record == "":
+            act(None)
+        elif record is None:
+            act(source.space)
+        else:
+            try:
+                act(source.space)
+            except Exception:
+                isolation.verify(source.space, record)  # what is lost is the cause, and says more
+                raise
+            if is_used:
+                isolation.verify(source.space, record)
+            else:
+                isolation.verify_copy(space, source.space, record, is_new=True)
 
     def _call(self, name: str, action: Callable[[Isolation[Any]], _Answer], doing: str) -> _Answer:
         try:
             return action(self._isolation(name))
         except TritonError:
             raise
+        except ContentLost as lost:
+            raise ContentLost(f"{self.environment.service(name).title}: {lost}") from lost
         except Exception as error:
             service = self.environment.service(name)
             raise IsolationFailed(

@@ -103,7 +103,7 @@ class Postgres(Service):
         return self._settings.postgres_db
 
     def connect(self, **options: Any) -> "psycopg.Connection[Any]":
-        """A new connection to the target database.
+        """A new connection to the target database. Text is UTF-8, whatever encoding the server has.
 
         Args:
             **options: keyword arguments of `psycopg.connect`; they win over those worked out here.
@@ -126,16 +126,20 @@ class Postgres(Service):
         # private socket alone.
         if self.placement.sockets is None:
             return
-        from psycopg import sql
-
         options = {"host": str(self.placement.sockets), "password": None, "connect_timeout": CONNECT_TIMEOUT}
         with self.connect(**options, autocommit=True) as connection:
-            # Made here, so that the password itself is in no statement that the server might log.
-            verifier = connection.pgconn.encrypt_password(
-                self.password.encode(), self.user.encode(), b"scram-sha-256"
-            ).decode()
-            statement = sql.SQL("alter role {} password {}")
-            connection.execute(statement.format(sql.Identifier(self.user), sql.Literal(verifier)))
+            self.set_password(connection)
+
+    def set_password(self, connection: "psycopg.Connection[Any]") -> None:
+        """Give the user the password of the settings."""
+        from psycopg import sql
+
+        # Made here, so that the password itself is in no statement that the server might log.
+        verifier = connection.pgconn.encrypt_password(
+            self.password.encode(), self.user.encode(), b"scram-sha-256"
+        ).decode()
+        statement = sql.SQL("alter role {} password {}")
+        connection.execute(statement.format(sql.Identifier(self.user), sql.Literal(verifier)))
 
     def server_version(self) -> str:
         with self.connect(connect_timeout=CONNECT_TIMEOUT) as connection:
@@ -175,6 +179,8 @@ class Postgres(Service):
             "user": self.user,
             "password": self.password,
             "dbname": self.database,
+            # A server that was made without a locale has the encoding SQL_ASCII, and would hand out bytes.
+            "client_encoding": "utf8",
         }
 
     def _url(self, endpoint: Endpoint) -> str:

@@ -1,6 +1,7 @@
 """Redis."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from pydantic import SecretStr
@@ -54,11 +55,13 @@ class Redis(Service):
     title = "Redis"
 
     def __init__(
-        self, settings: Settings, placement: Placement, *, database: int = 0, channel_prefix: str = ""
+        self, settings: Settings, placement: Placement, *, database: int = 0, channel_prefix: str = "", user: str = ""
     ) -> None:
         super().__init__(settings, placement)
         self._database = database
         self._channel_prefix = channel_prefix
+        self._user = user
+        self.configuration_at_start: Mapping[str, str] | None = None
 
     @staticmethod
     def fresh_credentials() -> Mapping[str, Any]:
@@ -123,24 +126,38 @@ class Redis(Service):
         """
         return self._channel_prefix
 
-    def in_database(self, number: int, *, channel_prefix: str = "") -> "Redis":
-        """The same server, for clients of another logical database."""
-        return Redis(self._settings, self.placement, database=number, channel_prefix=channel_prefix)
+    def in_database(self, number: int, *, channel_prefix: str = "", user: str = "") -> "Redis":
+        """The same server, for clients of another logical database.
+
+        Args:
+            number: of the database.
+            channel_prefix: see the property.
+            user: that clients log in as, with the same password; empty for the default user.
+        """
+        return Redis(self._settings, self.placement, database=number, channel_prefix=channel_prefix, user=user)
 
     def client(self, **options: Any) -> "redis.Redis":
-        """A new client.
+        """A new client. In a namespace its FLUSHALL empties the namespace's logical database alone.
 
         Args:
             **options: keyword arguments of `redis.Redis`; they win over those worked out here.
         """
         import redis
 
-        return redis.Redis(**(self._connection() | options))
+        if not self._channel_prefix:
+            return redis.Redis(**(self._connection() | options))
+        from triton_env.services.redis_clients import ConfinedRedis
+
+        return ConfinedRedis(**(self._connection() | options))
 
     def aclient(self, **options: Any) -> "redis.asyncio.Redis":
         """A new asynchronous client; see `client`."""
         import redis.asyncio
 
+        if self._channel_prefix:
+            from triton_env.services.redis_clients import AsyncConfinedRedis
+
+            return AsyncConfinedRedis(**(self._connection() | options))
         return redis.asyncio.Redis(**(self._connection() | options))
 
     def server_version(self) -> str:
@@ -151,9 +168,14 @@ class Redis(Service):
         return str(info["redis_version"])
 
     def ensure_ready(self) -> None:
+        from redis.exceptions import ResponseError
+
         # While Redis loads its data, PING is answered with the error LOADING.
         with self._client_of_one_try() as client:
             client.ping()
+            if self.configuration_at_start is None:
+                with suppress(ResponseError):  # not for this user
+                    self.configuration_at_start = client.config_get("*")
 
     def _client_of_one_try(self) -> "redis.Redis":
         """By default the client tries again for seconds, which would only hold up whoever tries again anyway."""
@@ -167,12 +189,14 @@ class Redis(Service):
         return {
             "host": self.host,
             "port": self.port,
+            "username": self._user or None,
             "password": self.password or None,
             "db": self.database,
         }
 
     def _url(self, endpoint: Endpoint) -> str:
-        credentials = f":{url_quoted(self.password)}@" if self.password else ""
+        credentials = f"{self._user}:{url_quoted(self.password)}" if self.password else self._user
+        credentials = f"{credentials}@" if credentials else ""
         return f"redis://{credentials}{endpoint}/{self.database}"
 
     def _variables(self, endpoints: Mapping[str, Endpoint], url: str) -> dict[str, str]:
