@@ -1,16 +1,25 @@
 """A backup is data: nothing in it is executed, and what it holds goes nowhere but into the services."""
 
+import hashlib
+import json
+import random
+import subprocess
+import sys
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
 from backup.forging import Change, in_archive, in_index, rewritten
 from triton_env import TritonEnvironment, backup
+from triton_env.backup.archive import Archive
 from triton_env.backup.clickhouse import statements
 from triton_env.backup.clickhouse.statements import Entry, NotAllowed
+from triton_env.backup.postgres.index import Index
+from triton_env.cli import command_line
 from triton_env.errors import RestoreFailed
 
 pytestmark = pytest.mark.timeout(300)
@@ -270,30 +279,105 @@ class TestClickHouse:
             assert client.command("EXISTS triton.elsewhere") == 1
 
 
+def _sealed(path: Path, manifest: Iterable[bytes], members: Iterable[zipfile.ZipInfo] = ()) -> Path:
+    """A file that is sealed as a backup is, whatever is in it."""
+    with path.open("w+b") as file, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        for member in members:
+            archive.writestr(member, b"x" * 100)
+        with archive.open("manifest.json", "w", force_zip64=True) as stream:
+            for piece in manifest:
+                stream.write(piece)
+        archive.comment = f"triton-env backup, format 1, sha256 {'0' * 64}".encode()
+    return _resealed(path, path.read_bytes())
+
+
+def _resealed(path: Path, data: bytes) -> Path:
+    path.write_bytes(data[:-64] + hashlib.sha256(data[:-64]).hexdigest().encode())
+    return path
+
+
 class TestReading:
-    def test_nothing_is_unpacked_beyond_what_is_said(self, archive: Path, tmp_path: Path) -> None:
-        """The packed manifest is small, and holds in memory what a hundred thousand pages would."""
-        import tracemalloc
-
-        from triton_env.backup.archive import _SEAL, _digest
-
-        path = tmp_path / "bomb"
-        with path.open("w+b") as file:
-            with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as bomb:
-                with bomb.open("manifest.json", "w", force_zip64=True) as stream:
-                    for _ in range(300):
-                        stream.write(b" " * (1 << 20))
-                bomb.comment = _SEAL.format(format=1, digest="0" * 64).encode()
-            digest = _digest(file)
-            file.seek(-64, 2)
-            file.write(digest.encode())
+    @pytest.mark.parametrize(
+        "manifest",
+        [
+            (b" " * (1 << 20) for _ in range(300)),
+            [b"[" + b"{}," * 4_000_000 + b"{}]"],
+            [b"[" * 10_000_000],
+        ],
+        ids=["long", "many parts", "deep"],
+    )
+    def test_what_unpacks_to_much_takes_little_memory(self, tmp_path: Path, manifest: Iterable[bytes]) -> None:
+        path = _sealed(tmp_path / "bomb", manifest)
         assert path.stat().st_size < 1 << 20
-        tracemalloc.start()
-        try:
-            for look in (backup.read_manifest, backup.verify):
-                with pytest.raises(RestoreFailed, match="does not write") as raised:
-                    look(path)
-                assert "manifest is longer than" in raised.value.cause
-            assert tracemalloc.get_traced_memory()[1] < 100 << 20
-        finally:
-            tracemalloc.stop()
+        for look in ("read_manifest", "verify"):
+            code = f"""
+import resource, sys
+from triton_env import backup, errors
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+try:
+    backup.{look}(sys.argv[1])
+except errors.RestoreFailed:
+    # In kilobytes.
+    sys.exit(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before > 150_000)
+sys.exit(2)
+"""
+            assert subprocess.run([sys.executable, "-c", code, str(path)], check=False).returncode == 0
+
+    def test_whatever_is_in_a_file_is_an_error_of_ours(self, archive: Path, tmp_path: Path) -> None:
+        """Bytes are changed at random, always the same ones, and the seal is put right again."""
+        chance = random.Random(20)
+        good = archive.read_bytes()
+        refused = 0
+        for _ in range(150):
+            data = bytearray(good)
+            for _ in range(chance.randrange(1, 5)):
+                # The list of members and the manifest are at the end.
+                where = len(data) - 200 - min(int(chance.expovariate(1 / 700)), len(data) - 300)
+                data[where] = chance.choice((0, 255, chance.randrange(256), data[where] ^ 1 << chance.randrange(8)))
+            path = _resealed(tmp_path / "a", bytes(data))
+            try:
+                backup.verify(path)
+                with Archive(path) as opened:
+                    opened.read_index("postgres/index.json", Index)
+            except RestoreFailed:
+                refused += 1
+        assert refused > 100
+
+    def test_what_no_manifest_of_ours_says_is_refused(self, archive: Path, tmp_path: Path) -> None:
+        with Archive(archive) as opened:
+            good = opened.manifest.as_data()
+        member = good["members"][0]
+        for change, words in (
+            ({"services": {"mon\x1b[2Jgo": good["services"]["postgres"]}}, r"does not know: mon\x1b[2Jgo"),
+            ({"services": [1]}, "services: Input should be"),
+            ({"services": {"postgres": {"version": "1"} | {"notes": "x"}}}, "notes: Input should be"),
+            ({"members": [member | {"size": -1}]}, "size: Input should be greater"),
+            ({"members": [member | {"size": 10**30}]}, "size:"),
+            ({"members": [member | {"name": "../../etc/passwd"}]}, "name: String should match"),
+            ({"members": [member | {"name": "/etc/passwd"}]}, "name: String should match"),
+            ({"members": [member, member]}, "its list of files is not that of its manifest"),
+            ({"format": -1}, "format: Input should be greater"),
+            ({"tool": None}, "tool: Input should be"),
+        ):
+            with pytest.raises(RestoreFailed) as raised:
+                backup.read_manifest(_sealed(tmp_path / "a", [json.dumps(good | change).encode()]))
+            assert words in str(raised.value)
+        packed = zipfile.ZipInfo("postgres/a")
+        packed.compress_type = zipfile.ZIP_LZMA
+        members = [member | {"name": "postgres/a", "size": 100}]
+        path = _sealed(tmp_path / "a", [json.dumps(good | {"members": members}).encode()], [packed])
+        with pytest.raises(RestoreFailed) as raised:
+            backup.verify(path)
+        assert "packed in a way" in raised.value.cause
+
+    def test_nothing_in_it_reaches_the_terminal_as_a_command(self, archive: Path, tmp_path: Path) -> None:
+        hostile = "a\x1b]0;owned\x07\x9b2J\u202e"
+        with Archive(archive) as opened:
+            good = opened.manifest.as_data()
+        services = {"postgres": {"version": hostile, "contents": [hostile], "notes": [f"{hostile}\nerror: fake"]}}
+        more = {"services": services, "members": [], "tool": hostile, "created": hostile, "runtime": hostile}
+        path = _sealed(tmp_path / "a", [json.dumps(good | more).encode()])
+        shown = CliRunner().invoke(command_line, ["backup", str(path), "--verify"]).stderr
+        assert shown.count(r"a\x1b]0;owned\x07\x9b2J\u202e") == 6
+        assert all(character.isprintable() or character == "\n" for character in shown)
+        assert "\nerror: fake" not in shown

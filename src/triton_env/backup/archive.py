@@ -39,6 +39,9 @@ _DIGEST_LENGTH = 64
 _MANIFEST_BYTES = 16 << 20
 INDEX_BYTES = 64 << 20
 """The longest index of a service. Manifest and indexes are held in memory; everything else is read in pieces."""
+_MANIFEST_PARTS = 600_000
+_INDEX_PARTS = 2_000_000
+"""The most commas in them: what JSON becomes in memory depends on its parts more than on its length."""
 _DIRECTORY_BYTES = 32 << 20
 """The longest list of members at the end of a ZIP file: some 100,000 of them."""
 _ENCRYPTED = 1
@@ -162,7 +165,7 @@ class ArchiveWriter:
             BackupFailed: it is longer than a restore accepts, or cannot be written.
         """
         encoded = json.dumps(data, indent=1).encode()
-        if len(encoded) > INDEX_BYTES:
+        if len(encoded) > INDEX_BYTES or encoded.count(b",") > _INDEX_PARTS:
             raise BackupFailed(
                 f"{SERVICES[service].title} holds too many things for one backup.",
                 cause=f"their list takes {len(encoded):,} bytes, and {INDEX_BYTES:,} is the most that a restore reads",
@@ -308,8 +311,8 @@ class Archive:
         """
         with self.member(name) as stream:
             data = stream.read(INDEX_BYTES + 1)
-        if len(data) > INDEX_BYTES:
-            raise self.refused(f"{name} is longer than {INDEX_BYTES:,} bytes")
+        if len(data) > INDEX_BYTES or data.count(b",") > _INDEX_PARTS:
+            raise self.refused(f"{name} is longer than any index")
         try:
             return form.model_validate_json(data)
         except ValidationError as error:
@@ -362,8 +365,8 @@ class Archive:
                 data = stream.read(_MANIFEST_BYTES + 1)
         except _DAMAGED as error:
             raise self._damaged(f"its manifest cannot be read ({error})") from error
-        if len(data) > _MANIFEST_BYTES:
-            raise self.refused(f"its manifest is longer than {_MANIFEST_BYTES:,} bytes")
+        if len(data) > _MANIFEST_BYTES or data.count(b",") > _MANIFEST_PARTS:
+            raise self.refused("its manifest is longer than any manifest")
         try:
             manifest = Manifest.from_json(data)
         except ValidationError as error:
