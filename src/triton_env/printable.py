@@ -11,10 +11,17 @@ _UNSAFE = re.compile(
     "]"
 )
 
+_COLOUR = re.compile(r"(\x1b\[[0-9;]*m)")
+
 
 def printable(text: str) -> str:
     """`text` with characters that a terminal obeys, or that hide others, as escapes. Line feeds and tabs stay."""
     return _UNSAFE.sub(lambda found: _escape(found[0]), text)
+
+
+def coloured(text: str) -> str:
+    """As `printable`, with colours kept: for lines of a server's log."""
+    return "".join(part if _COLOUR.fullmatch(part) else printable(part) for part in _COLOUR.split(text))
 
 
 def one_line(text: str) -> str:

@@ -9,7 +9,7 @@ import click
 from triton_env.cli.options import project_option, service_arguments
 from triton_env.cli.persistent import infrastructure, not_running
 from triton_env.cli.signals import Interrupted, interruptible
-from triton_env.cli.words import colors_on, stop_printing
+from triton_env.cli.words import colors_on, print_data, stop_printing
 
 if TYPE_CHECKING:
     from triton_env.model import Program
@@ -60,7 +60,7 @@ def _shown(program: "Program", secrets: frozenset[str]) -> int:
         assert process.stdout is not None
         try:
             for line in process.stdout:
-                click.echo(redacted(line, secrets), nl=False, color=colors_on(sys.stdout) or None)
+                print_data(redacted(line, secrets), nl=False, colours=colors_on(sys.stdout) or None)
             return 1 if process.wait() else 0
         except BrokenPipeError:
             stop_printing()

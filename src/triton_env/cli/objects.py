@@ -6,9 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-import click
-
-from triton_env.cli.words import stop_printing
+from triton_env.cli.words import print_data, stop_printing
 from triton_env.errors import TritonError, UsageError
 
 if TYPE_CHECKING:
@@ -60,7 +58,7 @@ def run(client: "S3Client", arguments: Sequence[str]) -> int:
 def _ls(client: "S3Client", words: list[str], recursive: bool) -> int:
     if not words:
         for bucket in client.list_buckets()["Buckets"]:
-            click.echo(f"{bucket['CreationDate']:%Y-%m-%d %H:%M:%S} {bucket['Name']}")
+            print_data(f"{bucket['CreationDate']:%Y-%m-%d %H:%M:%S} {bucket['Name']}")
         return 0
     (place,) = _places(words, 1, "ls [S3URI]")
     found = False
@@ -69,11 +67,11 @@ def _ls(client: "S3Client", words: list[str], recursive: bool) -> int:
     for page in paginator.paginate(Bucket=place.bucket, Prefix=place.key, **delimiter):
         for folder in page.get("CommonPrefixes", ()):
             found = True
-            click.echo(f"{'PRE':>30} {_shown(folder['Prefix'], place.key, recursive)}")
+            print_data(f"{'PRE':>30} {_shown(folder['Prefix'], place.key, recursive)}")
         for item in page.get("Contents", ()):
             found = True
             name = _shown(item["Key"], place.key, recursive)
-            click.echo(f"{item['LastModified']:%Y-%m-%d %H:%M:%S} {item['Size']:>10} {name}")
+            print_data(f"{item['LastModified']:%Y-%m-%d %H:%M:%S} {item['Size']:>10} {name}")
     # As `aws s3 ls` has it: a prefix without objects is not there.
     return 0 if found or not place.key else 1
 
@@ -94,7 +92,7 @@ def _cp(client: "S3Client", words: list[str], recursive: bool) -> int:
             with _opened(str(source)) as file:
                 client.upload_fileobj(file, target.bucket, target.key)
         if _STREAM not in words:
-            click.echo(f"copied: {source} to {target}")
+            print_data(f"copied: {source} to {target}")
     return 0
 
 
@@ -154,7 +152,7 @@ def _rm(client: "S3Client", words: list[str], recursive: bool) -> int:
         raise UsageError(f"{place} is a bucket.", hint=f"python -m triton_env s3 rm {place} --recursive")
     for key in _keys(client, place.bucket, place.key) if recursive else (place.key,):
         client.delete_object(Bucket=place.bucket, Key=key)
-        click.echo(f"deleted: {_Place(place.bucket, key)}")
+        print_data(f"deleted: {_Place(place.bucket, key)}")
     return 0
 
 
@@ -168,7 +166,7 @@ def _mb(client: "S3Client", words: list[str], recursive: bool) -> int:
             Bucket=place.bucket,
             CreateBucketConfiguration={"LocationConstraint": region},  # type: ignore[typeddict-item]
         )
-    click.echo(f"made: {place.bucket}")
+    print_data(f"made: {place.bucket}")
     return 0
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from triton_env.errors import TritonError
-from triton_env.printable import one_line, printable
+from triton_env.printable import coloured, one_line, printable
 
 _WIDTH = 200
 """Longest message of an unexpected exception."""
@@ -63,6 +63,11 @@ def say_interrupted(by: str, interruption: BaseException, words: str = "What was
     clean = not getattr(interruption, "__notes__", ())
     say(f"\nInterrupted by {by}.{f' {words}' if clean and words else ''}")
     _say_notes(interruption)
+
+
+def print_data(text: str, *, nl: bool = True, colours: bool | None = None) -> None:
+    """Print names or lines of a server on standard output: as they are for a program, made safe for a terminal."""
+    click.echo(coloured(text) if sys.stdout.isatty() else text, nl=nl, color=colours)
 
 
 def stop_printing() -> None:
