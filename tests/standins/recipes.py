@@ -146,7 +146,8 @@ LOCALSTACK = Standin(
 )
 
 SERVER = REPOSITORY / "src" / "triton_env" / "runtimes" / "embedded" / "clickhouse"
-# Just this package, below namespace packages: a change elsewhere in the project must not rebuild the image.
+# Just this package, and the module beside it that it imports, below namespace packages: a change elsewhere in the
+# project must not rebuild the image.
 SERVER_INSIDE = "/opt/clickhouse/lib/triton_env/runtimes/embedded/clickhouse"
 CLICKHOUSE_CONFIG = {
     "Entrypoint": ["/entrypoint.sh"],
@@ -192,6 +193,7 @@ CLICKHOUSE = Standin(
                 ("/entrypoint.sh", HERE / "clickhouse" / "entrypoint.sh"),
                 *_programs("clickhouse", "run-sql", "clickhouse-server"),
                 *((f"{SERVER_INSIDE}/{path.name}", path) for path in sorted(SERVER.glob("*.py"))),
+                (f"{SERVER_INSIDE.rpartition('/')[0]}/rights.py", SERVER.with_name("rights.py")),
             ),
             config=CLICKHOUSE_CONFIG,
             # The server's user may not write bytecode beside the modules: without this each start compiles them.
