@@ -60,6 +60,8 @@ OF_OTHERS = {
     "TESTCONTAINERS_RYUK_DISABLED": "Testcontainers",
     "CLICKHOUSE_DEFAULT_ACCESS_MANAGEMENT": "the ClickHouse image",
     "EAGER_SERVICE_LOADING": "LocalStack",
+    "EXTRA_CORS_ALLOWED_ORIGINS": "LocalStack",
+    "LOCALSTACK_HOST": "LocalStack",
 }
 """Variables that are mentioned and are not this project's, with who reads them."""
 ABOUT_CONTAINERS = {"backup-and-restore", "daily-development", "labels", "ports-and-storage", "python", "variables"}

@@ -131,7 +131,7 @@ class S3(Service):
                 ("AWS_ENDPOINT_URL", "LOCALSTACK_PORT", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "S3_BUCKET"),
             ),
             secrets=frozenset({settings.aws_secret_access_key.get_secret_value(), token} - {""}),
-            # Keys are not checked. What is kept depends on LocalStack's own classes.
+            # LocalStack does not check keys. What is kept depends on LocalStack's own classes.
             data=DataRecipe(
                 volume="localstack_data",
                 path="/var/lib/localstack",
@@ -176,7 +176,7 @@ class S3(Service):
 
     @property
     def secret_key(self) -> str:
-        """The secret access key. Neither LocalStack nor moto checks it."""
+        """The secret access key. The embedded server checks it, LocalStack does not."""
         return self._settings.aws_secret_access_key.get_secret_value()
 
     @property
