@@ -6,14 +6,15 @@ back: either it happened, and the restore counts, or it did not.
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import psycopg
-from psycopg import errors, sql
+from psycopg import sql
 
 from triton_env.errors import RestoreUnfinished
+from triton_env.isolation.postgres_server import drop_database
 from triton_env.services import Postgres
 
 MAINTENANCE = "template1"
@@ -74,7 +75,7 @@ class PostgresTakeover:
         with admin(self._service, "triton-env") as connection:
             self._end_connections(connection)
             for name in self._plan.staged.values():
-                drop(connection, name)
+                self._drop(connection, name)
             # Those alone that still say whose they are: another one of that name may have been made since.
             query = "select rolname from pg_roles where rolname = any(%s) and shobj_description(oid, 'pg_authid') = %s"
             roles = connection.execute(query, (list(self._plan.new_roles), self._plan.mark)).fetchall()
@@ -84,7 +85,14 @@ class PostgresTakeover:
     def finish(self) -> None:
         with admin(self._service, "triton-env") as connection:
             for name in self._plan.old.values():
-                drop(connection, name)
+                self._drop(connection, name)
+
+    def _drop(self, connection: "psycopg.Connection[Any]", name: str) -> None:
+        disconnect(connection, name)
+        drop_database(connection, self._connect, name)
+
+    def _connect(self, name: str) -> "psycopg.Connection[Any]":
+        return self._service.connect(dbname=name, autocommit=True, application_name="triton-env")
 
     def _end_connections(self, connection: "psycopg.Connection[Any]") -> None:
         """End the connections of the restore: a server goes on with what a killed client has asked for."""
@@ -116,11 +124,3 @@ def admin(service: Postgres, label: str) -> Iterator["psycopg.Connection[Any]"]:
 def disconnect(connection: "psycopg.Connection[Any]", name: str) -> None:
     """End the connections to a database."""
     connection.execute("select pg_terminate_backend(pid) from pg_stat_activity where datname = %s", (name,))
-
-
-def drop(connection: "psycopg.Connection[Any]", name: str) -> None:
-    """Drop a database, where it is there."""
-    disconnect(connection, name)
-    # Publications' slots and the like would keep it; what a client holds is broken off.
-    with suppress(errors.InvalidCatalogName):
-        connection.execute(sql.SQL("drop database if exists {} with (force)").format(sql.Identifier(name)))
