@@ -35,6 +35,24 @@ class Row:
     name: str
 
 
+SCHEMA = ["create table a ()"]
+
+
+def helper() -> object:
+    return os, SCHEMA
+
+
+def decorated(word: str) -> Any:
+    def decorator(function: Any) -> Any:
+        @functools.wraps(function)
+        def wrapper(namespace: object) -> object:
+            return word, function(namespace)
+
+        return wrapper
+
+    return decorator
+
+
 def with_rows(rows: Any) -> Any:
     def closure(namespace: object) -> int:
         return len(rows) if isinstance(rows, str) else rows
@@ -103,6 +121,18 @@ def test_what_it_is_made_of_tells_it_from_others() -> None:
         digest(with_rows([4])),
     ]
     assert len(set(made)) == len(made)
+
+
+def test_what_modules_hold_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fills(namespace: object) -> None:
+        helper()
+
+    found = [digest(fills), digest(decorated("a")(build)), digest(decorated("b")(build)), digest(build)]
+    # As a module that is imported after the file was changed that it reads, and a function of another cell.
+    for name, value in (("SCHEMA", "create table b ()"), ("helper", lambda: None)):
+        monkeypatch.setitem(globals(), name, value)
+        found.append(digest(fills))
+    assert len(set(found)) == len(found)
 
 
 def test_what_a_build_changes_of_its_values_does_not_count() -> None:

@@ -5,7 +5,8 @@ import enum
 import functools
 import inspect
 import re
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Mapping
 from datetime import date, time, timedelta, tzinfo
 from decimal import Decimal
 from fractions import Fraction
@@ -13,6 +14,8 @@ from pathlib import Path, PurePath
 from types import CodeType, FunctionType, ModuleType
 from typing import Any
 from uuid import UUID
+
+from triton_env.isolation.sources import is_installed
 
 _PLAIN = (
     *(str, bytes, int, float, complex, bool, type(None), range, type(...)),
@@ -32,14 +35,23 @@ def described(build: Any) -> Iterator[str]:
     yield f"{getattr(function, '__module__', '')}.{getattr(function, '__qualname__', '')}"
     # The object whose method it is, or that can be called itself.
     yield from _attributes(getattr(build, "__self__", build if function is not build else None))
-    code = getattr(function, "__code__", None)
-    if code is None:
-        return
-    yield from _code(code)
-    yield from _values([*(function.__defaults__ or ()), function.__kwdefaults__ or {}])
-    yield from _values([cell.cell_contents for cell in function.__closure__ or () if _is_filled(cell)])
+    for layer in _layers(getattr(build, "__func__", build), function):
+        yield from _code(layer.__code__)
+        yield from _values([*(layer.__defaults__ or ()), layer.__kwdefaults__ or {}])
+        yield from _values([cell.cell_contents for cell in layer.__closure__ or () if _is_filled(cell)])
+        yield from _named(layer.__globals__, _names(layer.__code__), {id(layer)})
     if source := source_of(build):
         yield source.read_text("utf-8", errors="replace")
+
+
+def _layers(build: Any, innermost: Any) -> Iterator[FunctionType]:
+    """The function, with the decorators around it as far as they say what they wrap."""
+    while build is not None and build is not innermost:
+        if isinstance(build, FunctionType):
+            yield build
+        build = getattr(build, "__wrapped__", None)
+    if isinstance(innermost, FunctionType):
+        yield innermost
 
 
 def function_of(build: Any) -> Any:
@@ -59,6 +71,40 @@ def source_of(build: Any) -> Path | None:
     except TypeError:
         return None
     return path if path.is_file() else None
+
+
+def _named(found: Mapping[str, Any], names: frozenset[str], seen: set[int]) -> Iterator[str]:
+    """What a function finds by these names in its module, and so on in the project's modules, classes and functions.
+
+    What a module has read when it was imported is in such values, and in nothing that the build opens.
+    """
+    for name in sorted(names & found.keys()):
+        value = getattr(found[name], "__func__", found[name])
+        if not isinstance(value, FunctionType | ModuleType | type):
+            yield from (name, *_value(value, ()))
+            continue
+        if id(value) in seen or is_installed(_file_of(value)):
+            continue
+        seen.add(id(value))
+        yield name
+        if isinstance(value, FunctionType):
+            yield from _code(value.__code__)
+            yield from _named(value.__globals__, _names(value.__code__), seen)
+        else:
+            yield from _named(vars(value), names, seen)
+
+
+def _file_of(value: FunctionType | ModuleType | type) -> str:
+    if isinstance(value, FunctionType):
+        return value.__code__.co_filename
+    module = value if isinstance(value, ModuleType) else sys.modules.get(value.__module__)
+    # One without a file is typed in, or built into Python.
+    return getattr(module, "__file__", None) or ("" if getattr(module, "__name__", "") == "__main__" else "<frozen>")
+
+
+def _names(code: CodeType) -> frozenset[str]:
+    inner = (_names(constant) for constant in code.co_consts if isinstance(constant, CodeType))
+    return frozenset(code.co_names).union(*inner)
 
 
 def _code(code: CodeType) -> Iterator[str]:

@@ -89,7 +89,7 @@ class Reads:
         return Reads(tuple(found), self.is_certain)
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Recording:
     """What has been read so far, by absolute paths.
 
@@ -115,17 +115,19 @@ class Recording:
             source: the file that the function is in.
             programs: whether the working folders of programs count.
         """
-        files = {path: stamp for path, stamp in self.files.items() if path not in self.written and scope.counts(path)}
+        # Copies: a thread of the build may still be reading.
+        written, opened, listed = set(self.written), dict(self.files), dict(self.folders)
+        files = {path: stamp for path, stamp in opened.items() if path not in written and scope.counts(path)}
         # That a file is absent counts in the project alone: elsewhere libraries look for many.
         files = {path: stamp for path, stamp in files.items() if os.path.isfile(path) or scope.is_inside(path)}
-        folders = {path: stamp for path, stamp in self.folders.items() if scope.counts(path) and os.path.isdir(path)}
+        folders = {path: stamp for path, stamp in listed.items() if scope.counts(path) and os.path.isdir(path)}
         modules = sources.imported([*files, *([str(source)] if source else [])], folders, scope)
         for path in modules:
             files.setdefault(path, _stamp("file", path))
         found: list[tuple[Kind, str, Stamp]] = [("file", path, stamp) for path, stamp in files.items()]
         found += [("folder", path, stamp) for path, stamp in folders.items()]
         if programs:
-            found += [("tree", path, None) for path in scope.outermost(self.working)]
+            found += [("tree", path, None) for path in scope.outermost(tuple(self.working))]
         reads = tuple(_read(kind, path, stamp, scope.root) for kind, path, stamp in sorted(found, key=_place))
         certain = not any(_may_be_newer(path) for path in modules - self.imported)
         return Reads(reads, certain and all(read.content not in (_UNKNOWN, _TOO_MANY) for read in reads))

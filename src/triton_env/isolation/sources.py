@@ -8,7 +8,7 @@ import sys
 import sysconfig
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from types import FrameType, ModuleType
 from typing import Any
@@ -44,36 +44,54 @@ class Scope:
 
     def is_inside(self, path: str) -> bool:
         """Whether it is below the root."""
-        return Path(path).is_relative_to(self.root)
+        return _is_below(path, str(self.root))
 
     def counts(self, path: str) -> bool:
         """Whether a change of that file or folder is one of the template."""
-        inside = self.is_inside(path)
-        folders = Path(path).relative_to(self.root).parts[:-1] if inside else Path(path).parts[:-1]
-        if any(is_hidden(name) or name in _PACKAGES for name in folders):
-            return False
-        if Path(path).name in (*_PACKAGES, "__pycache__"):
-            return False
-        # A project may be below a folder of the system, such as /usr/src/app, but what is installed in it is not of it.
-        installed = [each for each in _installed() if not inside or self.root in Path(each).parents]
-        spared = (*self.spared, _OURS, *installed, *(() if inside else _SYSTEM))
-        return not any(Path(path).is_relative_to(each) for each in spared)
+        return _counts(self, path)
 
     def outermost(self, folders: Iterable[str]) -> list[str]:
         """The working folders of programs whose files count, without those that are below others of them."""
-        found = {str(self.root) if self.root.is_relative_to(each) else each for each in folders}
+        found = {str(self.root) if _is_below(str(self.root), each) else each for each in folders}
         found = {each for each in found if each == str(self.root) or self.counts(each)}
         return [
             each for each in found if not any(each != other and Path(each).is_relative_to(other) for other in found)
         ]
 
 
+# It is asked for the same files again and again, and without pathlib, which takes ten times as long.
+@lru_cache(maxsize=100_000)
+def _counts(scope: Scope, path: str) -> bool:
+    root = str(scope.root)
+    inside = _is_below(path, root)
+    *folders, name = (path.removeprefix(root) if inside else path).split("/")
+    if name in (*_PACKAGES, "__pycache__") or any(is_hidden(each) or each in _PACKAGES for each in folders if each):
+        return False
+    # A project may be below a folder of the system, such as /usr/src/app, but what is installed in it is not of it.
+    machines = (*_libraries(), sys.prefix, sys.base_prefix)
+    installed = [each for each in machines if not inside or (each != root and _is_below(each, root))]
+    spared = (*map(str, scope.spared), _OURS, *installed, *(() if inside else _SYSTEM))
+    return not any(_is_below(path, each) for each in spared)
+
+
+def _is_below(path: str, folder: str) -> bool:
+    """Whether an absolute path is a folder, or below it."""
+    return path == folder or path.startswith(folder.rstrip("/") + "/")
+
+
 @cache
-def _installed() -> tuple[str, ...]:
-    """Where Python and what is installed for it are."""
+def _libraries() -> tuple[str, ...]:
+    """Where Python's own modules are, and those that are installed for it."""
     paths = sysconfig.get_paths()
-    found = [paths[name] for name in ("stdlib", "platstdlib", "purelib", "platlib")]
-    return tuple({*found, sys.prefix, sys.base_prefix, site.getusersitepackages()} - {"/"})
+    found = {paths[name] for name in ("stdlib", "platstdlib", "purelib", "platlib")}
+    return (*found, site.getusersitepackages())
+
+
+def is_installed(path: str) -> bool:
+    """Whether a module is Python's own, or was installed, or is this project's."""
+    if path.startswith("<frozen") or any(name in _PACKAGES for name in path.split("/")):
+        return True
+    return any(_is_below(path, each) for each in (*_libraries(), _OURS))
 
 
 def imported(files: Iterable[str], folders: Iterable[str], scope: Scope) -> set[str]:
@@ -89,12 +107,15 @@ def imported(files: Iterable[str], folders: Iterable[str], scope: Scope) -> set[
     waiting = [path for path in files if path.endswith(".py")]
     waiting += [path for path in by_file if os.path.dirname(path) in listed and scope.counts(path)]
     found: set[str] = set()
+    names: set[str] = set()
     while waiting:
         path = waiting.pop()
         if path in found:
             continue
         found.add(path)
-        for name in _imports(path, by_file.get(path)):
+        new = _imports(path, by_file.get(path)) - names
+        names |= new
+        for name in new:
             file = getattr(sys.modules.get(name), "__file__", None)
             if file and file.endswith(".py") and scope.counts(file := os.path.abspath(file)):
                 waiting.append(file)
@@ -105,24 +126,23 @@ def _loaded() -> list[ModuleType]:
     return [module for module in list(sys.modules.values()) if isinstance(module, ModuleType)]
 
 
-def _imports(path: str, module: ModuleType | None) -> Iterator[str]:
+def _imports(path: str, module: ModuleType | None) -> set[str]:
     """The names of the modules that a source imports, anywhere in it, with the packages that they are in."""
     try:
         tree = ast.parse(Path(path).read_bytes())
     except (OSError, SyntaxError, ValueError):
-        return
+        return set()
     package = (getattr(module, "__package__", None) or "").split(".")
+    names: set[str] = set()
     for node in ast.walk(tree):
-        names: list[str] = []
         if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
+            names.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             above = package[: len(package) - node.level + 1] if node.level else []
             base = ".".join([*above, *([node.module] if node.module else [])])
-            names = [base, *(f"{base}.{alias.name}" for alias in node.names)]
-        for name in names:
-            parts = name.split(".")
-            yield from (".".join(parts[:count]) for count in range(1, len(parts) + 1))
+            names.update((base, *(f"{base}.{alias.name}" for alias in node.names)))
+    parts = (name.split(".") for name in names)
+    return {".".join(each[:count]) for each in parts for count in range(1, len(each) + 1)}
 
 
 def of_cached(path: str) -> str:
