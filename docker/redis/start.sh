@@ -1,6 +1,10 @@
 #!/bin/sh
 # Everything comes on standard input, so that the password is no argument, which every user of the machine could read.
 set -eu
+if [ "$(printf %s "$REDIS_PASSWORD" | tr -d '[:cntrl:]')" != "$REDIS_PASSWORD" ]; then
+    echo 'REDIS_PASSWORD may not hold line breaks and other control characters.' >&2
+    exit 1
+fi
 password=$(printf '%s' "$REDIS_PASSWORD" | sed 's/[\\"]/\\&/g')
 exec docker-entrypoint.sh redis-server - <<END
 $(cat /etc/redis/redis.conf)

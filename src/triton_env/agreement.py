@@ -7,7 +7,7 @@ from urllib.parse import SplitResult, unquote, urlsplit
 from pydantic import SecretStr
 
 from triton_env.errors import InvalidSetting
-from triton_env.settings import Settings
+from triton_env.settings import Settings, problem_of_text
 
 _OF_SERVICE = {"database_url": "postgres", "redis_url": "redis", "aws_endpoint_url": "s3"}
 """The service of each URL."""
@@ -49,6 +49,8 @@ def agreed(
     values: dict[str, object] = {}
     for name, url in urls(settings, services).items():
         for part in _parts(name, urlsplit(url), hosts=hosts):
+            if problem := problem_of_text(str(part.value)):
+                raise InvalidSetting(f"{name.upper()} cannot be used: of its parts, {problem}.", where=origin(name))
             if part.field not in settings.model_fields_set:
                 values[part.field] = _typed(part)
             elif _plain(getattr(settings, part.field)) != part.value:

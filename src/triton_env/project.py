@@ -35,7 +35,18 @@ def persistent_settings(settings: Settings) -> Settings:
                 where=origin(name),
                 hint=f"unset {name.upper()}, or let it point to localhost",
             )
-    return _with_own_ports(agreed(settings))
+    return _with_own_ports(_checked(agreed(settings), settings))
+
+
+def _checked(settings: Settings, before: Settings) -> Settings:
+    """See that what was taken from URLs is what the settings of that name may be: it goes into SQL and XML."""
+    taken = {name: value for name, value in settings if value != getattr(before, name)}
+    try:
+        Settings(**taken)
+    except InvalidSetting as error:
+        error.where = ", ".join(origin(name) for name in urls(before))
+        raise
+    return settings
 
 
 def _with_own_ports(settings: Settings) -> Settings:

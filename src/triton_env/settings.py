@@ -5,13 +5,22 @@ A field's name in upper case is its variable; `.env.example` documents each of t
 """
 
 import os
+import unicodedata
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
-from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic_core import ErrorDetails
 from pydantic_settings import (
     BaseSettings,
@@ -39,6 +48,17 @@ def _is_http_url(text: str) -> str:
     return text
 
 
+def problem_of_text(text: str) -> str:
+    """Why a text cannot be a setting; empty where it can.
+
+    Servers get settings in lines: of configuration, of a password file, of HTTP headers.
+    """
+    categories = {unicodedata.category(character) for character in text}
+    if "Cc" in categories or not categories.isdisjoint(("Zl", "Zp")):
+        return "it may not hold line breaks and other control characters"
+    return "it has to be text in UTF-8" if "Cs" in categories else ""
+
+
 def _upper(value: Any) -> Any:
     return value.upper() if isinstance(value, str) else value
 
@@ -55,6 +75,9 @@ LogLevel = Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"], B
 ProjectName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$", min_length=2, max_length=40)]
 """What Compose takes as a project name. Of one letter it would make volume names that are drives on Windows."""
 BucketName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$")]
+
+Region = Annotated[str, Field(pattern=r"^[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?$")]
+"""What boto3 takes for one. It goes into XML and HTTP headers as it is."""
 
 RuntimeName = Literal["auto", "docker", "embedded", "external"]
 RUNTIME_NAMES: tuple[str, ...] = get_args(RuntimeName)
@@ -112,7 +135,7 @@ class Settings(BaseSettings):
     localstack_port: PortNumber = 4566
     aws_access_key_id: Name = "test"
     aws_secret_access_key: SecretStr = SecretStr("test")
-    aws_default_region: Name = "us-east-1"
+    aws_default_region: Region = "us-east-1"
     s3_bucket: BucketName = "triton-documents"
     localstack_auth_token: SecretStr = SecretStr("")
 
@@ -147,6 +170,14 @@ class Settings(BaseSettings):
     debug_mode: bool = False
     api_host: Name = "127.0.0.1"
     api_port: PortNumber = 8000
+
+    @field_validator("*", mode="after")
+    @classmethod
+    def _has_no_control_characters(cls, value: Any) -> Any:
+        text = value.get_secret_value() if isinstance(value, SecretStr) else value
+        if isinstance(text, str) and (problem := problem_of_text(text)):
+            raise ValueError(problem)
+        return value
 
     @model_validator(mode="wrap")
     @classmethod

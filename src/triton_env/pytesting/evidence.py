@@ -166,7 +166,9 @@ def _recent_queries(service: "ClickHouse", began: Began) -> list[tuple[str, str,
     """The queries that the embedded server remembers, which keeps no log of them in a table."""
     import urllib3
 
-    headers = {"X-ClickHouse-User": service.user, "X-ClickHouse-Key": service.password}
+    from triton_env.services.clickhouse import authorization
+
+    headers = authorization(service)
     timeout = urllib3.Timeout(connect=_CONNECT_TIMEOUT, read=_CONNECT_TIMEOUT)
     with urllib3.HTTPConnectionPool(
         service.host, service.http_port, timeout=timeout, retries=False, headers=headers

@@ -31,8 +31,14 @@ if TYPE_CHECKING:
     import redis.asyncio
 
 _START = """\
+set -eu
+if [ "$(printf %s "$REDIS_PASSWORD" | tr -d '[:cntrl:]')" != "$REDIS_PASSWORD" ]; then
+    echo 'REDIS_PASSWORD may not hold line breaks and other control characters.' >&2
+    exit 1
+fi
+password=$(printf '%s' "$REDIS_PASSWORD" | sed 's/[\\\\"]/\\\\&/g')
 exec docker-entrypoint.sh redis-server - "$@" <<END
-requirepass "$REDIS_PASSWORD"
+requirepass "$password"
 END
 """
 """Reads the password as configuration from standard input: as an argument every user of the machine could read it

@@ -14,6 +14,7 @@ import urllib3
 
 from triton_env.backup.archive import CHUNK
 from triton_env.services import ClickHouse
+from triton_env.services.clickhouse import authorization
 
 _TIMEOUT = urllib3.Timeout(connect=10, read=600)
 """Seconds to connect, and between two pieces of an answer."""
@@ -51,7 +52,7 @@ class Http:
             maxsize=connections,
             timeout=_TIMEOUT,
             retries=False,
-            headers={"X-ClickHouse-User": service.user, "X-ClickHouse-Key": service.password},
+            headers=authorization(service),
         )
 
     def __enter__(self) -> "Http":
