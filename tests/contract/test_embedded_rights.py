@@ -4,6 +4,7 @@ import http.client
 import os
 import re
 import sys
+import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ from clickhouse_connect.driver.exceptions import DatabaseError
 
 from patience import patient_probes
 from triton_env import TritonEnvironment
+from triton_env.errors import RuntimeUnavailable
+from triton_env.runtimes.embedded.account import Account
 
 pytestmark = [pytest.mark.usefixtures("embedded_packages"), pytest.mark.timeout(300)]
 
@@ -263,3 +266,26 @@ class TestS3Door:
             preflight = {"Access-Control-Request-Method": method, "Access-Control-Request-Headers": asked}
             headers = {"Origin": "https://app.example.net", **preflight}
             assert urllib3.request("OPTIONS", f"{env.s3.endpoint_url}/shared/a", headers=headers).status == status
+
+
+@pytest.mark.skipif(not IS_ROOT, reason="an ordinary user's servers are that user")
+def test_programs_that_the_servers_user_cannot_reach_run_from_a_copy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Account, "can_read", lambda *_: False)
+    with patient_probes(), TritonEnvironment(services=("postgres", "redis"), runtime="embedded") as env:
+        assert env.redis.client().ping()
+        with env.postgres.connect() as connection:
+            assert connection.execute("select 1").fetchone() == (1,)
+        _, servers = processes(env)
+        assert {int(status["CapEff"], 16) for status in servers} == {0}
+        top = Path(psutil.Process(int(servers[0]["Pid"])).exe())
+        assert f"triton-env-{env.id}" in str(top)
+
+
+@pytest.mark.parametrize("name", ["a,b", "a?b", 'a"b'])
+def test_a_folder_for_temporary_files_that_servers_cannot_take(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    (tmp_path / name).mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / name))
+    with pytest.raises(RuntimeUnavailable, match="characters that servers cannot take"):
+        TritonEnvironment(services=("redis",), runtime="embedded").start()

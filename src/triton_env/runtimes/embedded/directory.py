@@ -4,6 +4,7 @@ import errno
 import fcntl
 import os
 import re
+import shutil
 import stat
 import tempfile
 import time
@@ -25,6 +26,8 @@ _FRESH_FOR = 60
 _LONGEST_SOCKET = 103
 """Bytes in the path of a Unix socket: 107 on Linux, 103 on macOS."""
 _LONGEST_BELOW = len("/triton-env-01234567/run/.s.PGSQL.65535.lock")
+_UNFIT = frozenset(",?\"'\\\n")
+"""What cannot be in a path: PostgreSQL takes a list of folders for sockets, ClickHouse options after the path."""
 _HINT = "export TMPDIR=/tmp"
 _MOUNTS = Path("/proc/self/mounts")
 _SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - only a directory of our own in it is used
@@ -89,6 +92,18 @@ class PrivateDirectory:
         self._give(folder)
         return folder
 
+    def shared_copy(self, name: str, sources: Iterable[Path]) -> Path:
+        """Make a folder in it with copies of folders, which the servers' user can read and run, and not change."""
+        folder = self.own_folder(name)
+        for source in sources:
+            shutil.copytree(source, folder / source.name)
+        if self._account is not None:
+            for path in (folder, *folder.rglob("*")):
+                if not path.is_symlink():
+                    os.chown(path, -1, self._account.gid)
+                    path.chmod(0o750 if path.is_dir() or path.stat().st_mode & stat.S_IXUSR else 0o640)
+        return folder
+
     def remove(self) -> None:
         """Remove it with everything in it. Does nothing where it is gone.
 
@@ -138,9 +153,16 @@ def disk_base() -> Path:
     """Where environments have their directories: the system's folder for temporary files.
 
     Raises:
-        RuntimeUnavailable: its path is too long for what goes into it.
+        RuntimeUnavailable: its path is too long for what goes into it, or has characters that servers cannot take.
     """
     base = Path(tempfile.gettempdir())
+    if found := sorted(_UNFIT & set(str(base))):
+        raise RuntimeUnavailable(
+            "The path of the folder for temporary files has characters that servers cannot take.",
+            where=str(base),
+            cause=f"PostgreSQL or ClickHouse reads {' '.join(map(repr, found))} as a part of its configuration",
+            hint=_HINT,
+        )
     if len(os.fsencode(base)) + _LONGEST_BELOW > _LONGEST_SOCKET:
         raise RuntimeUnavailable(
             "The path of the folder for temporary files is too long for Unix sockets.", where=str(base), hint=_HINT

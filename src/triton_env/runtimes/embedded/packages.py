@@ -59,6 +59,19 @@ def folders() -> tuple[str, ...]:
     return tuple(dict.fromkeys(os.path.realpath(path) for path in found if path))
 
 
+def own_folders(program: Path, path: str) -> tuple[Path, ...]:
+    """The folders of the package that brings a program: its own, and that of its libraries where it has one.
+
+    Args:
+        program: from `program`.
+        path: as `program` takes it.
+    """
+    package = path.partition("/")[0]
+    folder = next(parent for parent in program.parents if parent.name == package)
+    libraries = folder.with_name(f"{package}.libs")
+    return (folder, libraries) if libraries.is_dir() else (folder,)
+
+
 def program(path: str) -> Path:
     """The file of a program that a package brings.
 

@@ -63,7 +63,7 @@ def become_ordinary(account: tuple[int, int] | None, *, read_all: bool) -> None:
         account: the user and the group to become; None where this process is an ordinary user already.
         read_all: keep one capability over exec, that of reading what file modes forbid. Where root's interpreter lives
             below a home folder of mode 0700, no other user can so much as start it, or import from it. The program
-            has to call `give_up_capabilities` once it is loaded, before it listens. A container may not have
+            has to call `give_up_capabilities` once it is loaded, before it answers. A container may not have
             CAP_DAC_READ_SEARCH (Docker's default set does not); CAP_DAC_OVERRIDE, which it has, includes it.
     """
     kept = _reading_capability() if read_all and _LINUX else 0

@@ -97,6 +97,8 @@ class EmbeddedRuntime:
             raise
         self._cache = TemplateCache()
         self._python_is_readable = python_is_readable(self._account)
+        self._copying = threading.Lock()
+        self._copies: dict[tuple[Path, ...], Path] = {}
         self._starts = Starts()
         self._servers: dict[str, Server] = {}
         self._sweeper = threading.Thread(target=sweep, name="triton-sweep", daemon=True)
@@ -181,7 +183,20 @@ class EmbeddedRuntime:
         folder = self._disk.servers_folder(recipe.name, process.files)
         storage = self._memory if process.storage is Storage.MEMORY else self._disk
         data = storage.servers_folder(f"{recipe.name}-data")
-        return Server(recipe, folder, data, self._sockets, self._logs / f"{recipe.name}.log", self._host)
+        log = self._logs / f"{recipe.name}.log"
+        return Server(recipe, folder, data, self._sockets, log, self._host, self._reachable_program)
+
+    def _reachable_program(self, name: str) -> Path:
+        """The file of a program, or of a copy of it where the servers' user cannot reach what is installed."""
+        path = packages.program(name)
+        if self._account is None or self._account.can_read(path):
+            return path
+        folders = packages.own_folders(path, name)
+        with self._copying:
+            copy = self._copies.get(folders)
+            if copy is None:
+                copy = self._copies[folders] = self._disk.shared_copy(f"programs-{folders[0].name}", folders)
+        return copy / path.relative_to(folders[0].parent)
 
     @contextmanager
     def _explained_failures(self, recipe: ServiceRecipe) -> Iterator[None]:

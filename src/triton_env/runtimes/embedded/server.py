@@ -3,6 +3,7 @@
 import os
 import re
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -47,7 +48,16 @@ class PortConflict(Exception):
 class Server:
     """One service: its files, and its process once there is one."""
 
-    def __init__(self, recipe: ServiceRecipe, folder: Path, data: Path, sockets: Path, log: Path, host: str) -> None:
+    def __init__(
+        self,
+        recipe: ServiceRecipe,
+        folder: Path,
+        data: Path,
+        sockets: Path,
+        log: Path,
+        host: str,
+        program: Callable[[str], Path] = packages.program,
+    ) -> None:
         self.recipe = recipe
         self.data = data
         self.log = log
@@ -58,6 +68,7 @@ class Server:
         self._host = host
         self._folder = folder
         self._sockets = sockets
+        self._program = program
 
     @property
     def where(self) -> str:
@@ -91,7 +102,7 @@ class Server:
             return str(values[plain])
         if kind == "port":
             return str(self.ports[name])
-        return str(self._folder / name if kind == "file" else packages.program(name))
+        return str(self._folder / name if kind == "file" else self._program(name))
 
     def check_alive(self) -> None:
         """Raise `ServiceExited` if the process has ended, or `PortConflict` if it did since a port is taken."""

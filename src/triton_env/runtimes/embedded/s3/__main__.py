@@ -43,8 +43,12 @@ def main() -> None:
     run_wsgi_app(application, create_environ())
     door = Door(application, keys, options.host)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    server = werkzeug.serving.make_server(
+        options.host, options.port, door, threaded=True, request_handler=MotoRequestHandler
+    )
     give_up_capabilities("botocore", "flask", "jinja2", "moto.core", "moto.s3", "werkzeug")
-    werkzeug.serving.run_simple(options.host, options.port, door, threaded=True, request_handler=MotoRequestHandler)
+    server.log_startup()
+    server.serve_forever()
 
 
 if __name__ == "__main__":
