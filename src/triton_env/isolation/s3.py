@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from triton_env.backup.s3 import configuration
 from triton_env.backup.s3.dump import THREADS
 from triton_env.backup.s3.locks import held_versions
-from triton_env.backup.s3.notes import PROPERTIES, Notes
+from triton_env.backup.s3.notes import GONE, PROPERTIES, Notes
 from triton_env.errors import InvalidSetting, IsolationFailed
 from triton_env.isolation import ours
 from triton_env.isolation.base import OWN, PREFIX, SNAPSHOT, TEMPLATE, ContentLost, Isolation, Space
@@ -55,6 +55,7 @@ class S3Isolation(Isolation[S3]):
         self._lock = threading.Lock()
         self._admin: Admin | None = None
         self._defaults: dict[str, Any] | None = None
+        self._stays: set[str] = set()
         self._read: dict[tuple[str, datetime], CopiedBucket] = {}
 
     def bound(self, space: Space) -> S3:
@@ -87,7 +88,7 @@ class S3Isolation(Isolation[S3]):
         targets = {} if source is None else self._targets(space, source, there)
         self._remove(left, is_ours=True)
         try:
-            self._make(space, targets)
+            self._make(space, source, targets)
         except BaseException:
             self._remove([names.real(self._service.bucket), *targets], is_ours=True)
             raise
@@ -102,7 +103,9 @@ class S3Isolation(Isolation[S3]):
         try:
             self._remove(self._of(space, self._buckets()), is_ours=True)
         except IsolationFailed as error:
-            _warn(f"The namespace {space.id} stays on the server: {error.what} {error.cause}")
+            if space.id not in self._stays:  # a removal is tried again and again
+                self._stays.add(space.id)
+                _warn(f"{space.id} stays on the server: {error.what} ({error.cause})")
             raise
 
     def replace(self, space: Space, source: Space | None) -> None:
@@ -117,7 +120,7 @@ class S3Isolation(Isolation[S3]):
         before = self._of(space, there)
         self._check_locks(before, is_ours=not space.is_own)
         self._remove(before, is_ours=not space.is_own)
-        self._make(space, targets)
+        self._make(space, source, targets)
 
     def record(self, space: Space) -> str:
         """How many versions of objects each bucket holds."""
@@ -201,37 +204,50 @@ class S3Isolation(Isolation[S3]):
         names = {after.real(before.expected(name)): name for name in self._of(source, there)}
         notes = Notes()
         read = {target: self._copied(source, name, there[name], notes) for target, name in names.items()}
-        for sentence in notes.sentences():
-            _warn(sentence)
+        self._say(notes, source)
         return {target: bucket for target, bucket in read.items() if bucket is not None}
 
     def _copied(self, source: Space, name: str, date: datetime, notes: Notes) -> CopiedBucket | None:
         if found := self._read.get((name, date)):
             return found
         read = read_bucket(self._clients, name, notes)
-        if read and source.id.startswith(_FROZEN) and datetime.now(UTC) - date > _DATES:
+        if read is None:
+            notes.add(GONE, name)
+        elif source.id.startswith(_FROZEN) and datetime.now(UTC) - date > _DATES:
             self._read[name, date] = read
         return read
 
-    def _make(self, space: Space, targets: Mapping[str, CopiedBucket]) -> None:
+    def _make(self, space: Space, source: Space | None, targets: Mapping[str, CopiedBucket]) -> None:
         """Make the buckets of a space that has none. The expected one comes first: by it the space is known."""
         expected = names_of(space).real(self._service.bucket)
         if expected not in targets:
             make_bucket(self._clients, expected, self._service.region)
         notes = Notes()
         for name in sorted(targets, key=lambda name: name != expected):
-            source = targets[name]
-            locks = configuration.has_lock_at_once(source.configuration)
-            make_bucket(self._clients, name, source.configuration["region"], locks=locks)
+            wanted = targets[name].configuration
+            make_bucket(self._clients, name, wanted["region"], locks=configuration.has_lock_at_once(wanted))
             if self._defaults is None:
                 # Of a new bucket, so that what is as it shall be is not asked for and set again in every copy.
                 self._defaults = configuration.read(self._client, name)
                 self._defaults.pop("object_lock", None)
-            copy_bucket(self._client, source, name, self._defaults, notes)
-        copies = {source.name: name for name, source in targets.items()}
-        for name, source in targets.items():
-            for part in connect_bucket(self._client, source, name, self._defaults or {}, copies):
+            copy_bucket(self._client, targets[name], name, self._defaults, notes)
+        copies = {bucket.name: name for name, bucket in targets.items()}
+        for name, bucket in targets.items():
+            for part in connect_bucket(self._client, bucket, name, self._defaults or {}, copies):
                 notes.add(PROPERTIES, part)
+        self._say(notes, source)
+
+    def _say(self, notes: Notes, source: Space | None) -> None:
+        """Warn of what a copy does not have. What is gone from a template or a snapshot is an error."""
+        gone = notes.names(GONE)
+        if gone and source and source.id.startswith(_FROZEN):
+            kind = "snapshot" if source.id.startswith(SNAPSHOT) else "template"
+            raise IsolationFailed(
+                f"The {kind} {source.id} is not complete any more in S3: {gone[0]} is gone.",
+                where="S3",
+                cause="something deleted it, such as a test that empties all buckets",
+                hint="take the snapshot again" if kind == "snapshot" else "pytest --triton-rebuild",
+            )
         for sentence in notes.sentences():
             _warn(sentence)
 

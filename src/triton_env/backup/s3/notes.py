@@ -28,6 +28,11 @@ class Notes:
         with self._lock:
             self._names.setdefault(sentence, []).append(name)
 
+    def names(self, sentence: str) -> list[str]:
+        """The names that belong to a sentence."""
+        with self._lock:
+            return sorted(set(self._names.get(sentence, ())))
+
     def sentences(self) -> tuple[str, ...]:
         """All of it, in an order that does not depend on threads."""
         return tuple(sentence.format(_shown(sorted(set(names)))) for sentence, names in sorted(self._names.items()))
