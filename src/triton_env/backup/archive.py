@@ -8,7 +8,6 @@ import hashlib
 import io
 import json
 import os
-import re
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
@@ -20,6 +19,15 @@ from typing import IO, Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from triton_env.backup.manifest import FORMAT, Manifest, Member
+from triton_env.backup.sealing import (
+    CHUNK,
+    DIGEST_LENGTH,
+    SEAL,
+    SEAL_PATTERN,
+    SEAL_ROOM,
+    digest_of,
+    directory_bytes,
+)
 from triton_env.errors import BackupFailed, RestoreFailed
 from triton_env.printable import one_line
 from triton_env.private import open_file
@@ -28,14 +36,6 @@ from triton_env.services import SERVICES
 _Form = TypeVar("_Form", bound=BaseModel)
 
 MANIFEST = "manifest.json"
-CHUNK = 1 << 20
-"""Bytes that are held at a time."""
-
-_SEAL = "triton-env backup, format {format}, sha256 {digest}"
-_SEAL_PATTERN = re.compile(rb"triton-env backup, format (\d{1,6}), sha256 ([0-9a-f]{64})\Z")
-_SEAL_ROOM = 128
-"""Bytes at the end of a file within which the seal begins."""
-_DIGEST_LENGTH = 64
 _MANIFEST_BYTES = 16 << 20
 INDEX_BYTES = 64 << 20
 """The longest index of a service. Manifest and indexes are held in memory; everything else is read in pieces."""
@@ -46,8 +46,6 @@ _DIRECTORY_BYTES = 32 << 20
 """The longest list of members at the end of a ZIP file: some 100,000 of them."""
 _ENCRYPTED = 1
 """The flag of an encrypted member."""
-_END_ROOM = 22 + 20 + 128
-"""Bytes at the end of a ZIP file within which its closing records begin: its comment is the seal."""
 _SHOWN = 80
 """Characters of a name from a file that are shown."""
 _LEVEL = 3
@@ -181,10 +179,10 @@ class ArchiveWriter:
         """
         with _writing(self.path):
             self._zip.writestr(MANIFEST, json.dumps(manifest.as_data(), indent=1))
-            self._zip.comment = _SEAL.format(format=manifest.format, digest="0" * _DIGEST_LENGTH).encode()
+            self._zip.comment = SEAL.format(format=manifest.format, digest="0" * DIGEST_LENGTH).encode()
             self._zip.close()
-            digest = _digest(self._file)
-            self._file.seek(-_DIGEST_LENGTH, os.SEEK_END)
+            digest = digest_of(self._file)
+            self._file.seek(-DIGEST_LENGTH, os.SEEK_END)
             self._file.write(digest.encode())
             self._file.flush()
             os.fsync(self._file.fileno())
@@ -329,7 +327,7 @@ class Archive:
 
     def _opened(self) -> zipfile.ZipFile:
         try:
-            directory = _directory_bytes(self._file)
+            directory = directory_bytes(self._file)
             if directory > _DIRECTORY_BYTES:
                 raise self.refused(f"its list of members takes {directory:,} bytes")
             return zipfile.ZipFile(self._file)
@@ -339,8 +337,8 @@ class Archive:
     def _check_seal(self) -> None:
         # Before the list of members is read, which may be of any length in a file that is not ours.
         self._file.seek(0, os.SEEK_END)
-        self._file.seek(max(0, self._file.tell() - _SEAL_ROOM))
-        match = _SEAL_PATTERN.search(self._file.read(_SEAL_ROOM))
+        self._file.seek(max(0, self._file.tell() - SEAL_ROOM))
+        match = SEAL_PATTERN.search(self._file.read(SEAL_ROOM))
         if match is None:
             if zipfile.is_zipfile(self._file) or not self._begins_well():
                 raise self._foreign()
@@ -352,7 +350,7 @@ class Archive:
                 where=str(self.path),
                 hint="pip install --upgrade triton-env",
             )
-        if _digest(self._file).encode() != match[2]:
+        if digest_of(self._file).encode() != match[2]:
             raise self._damaged("its checksum is wrong")
 
     def _begins_well(self) -> bool:
@@ -437,36 +435,6 @@ class _Translated(io.RawIOBase):
             raise self._damaged(str(error)) from error
         buffer[: len(data)] = data
         return len(data)
-
-
-def _digest(file: IO[bytes]) -> str:
-    """SHA-256 of everything but the digest at the end."""
-    left = file.seek(0, os.SEEK_END) - _DIGEST_LENGTH
-    file.seek(0)
-    digest = hashlib.sha256()
-    while left > 0 and (data := file.read(min(CHUNK, left))):
-        digest.update(data)
-        left -= len(data)
-    return digest.hexdigest()
-
-
-def _directory_bytes(file: IO[bytes]) -> int:
-    """How long the list of members is, by the record at the end of a ZIP file; read without the list."""
-    file.seek(0, os.SEEK_END)
-    length = file.tell()
-    file.seek(max(0, length - _END_ROOM))
-    tail = file.read(_END_ROOM)
-    at = tail.rfind(b"PK\x05\x06")
-    if at < 0 or len(tail) < at + 22:
-        raise zipfile.BadZipFile("it has no end")
-    size = int.from_bytes(tail[at + 12 : at + 16], "little")
-    if tail[at - 20 : at - 16] == b"PK\x06\x07":
-        # More than 4 GiB, or than 65,535 members: the lengths are in another record.
-        file.seek(min(int.from_bytes(tail[at - 12 : at - 4], "little"), length))
-        record = file.read(56)
-        if record[:4] == b"PK\x06\x06":
-            size = max(size if size != 0xFFFFFFFF else 0, int.from_bytes(record[40:48], "little"))
-    return size
 
 
 def _first_problem(error: ValidationError) -> str:

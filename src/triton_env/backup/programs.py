@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager, suppress
 
-from triton_env.backup.archive import CHUNK
+from triton_env.backup.sealing import CHUNK
 from triton_env.model import Program
 
 _LINES = 12

@@ -12,7 +12,7 @@ from urllib.parse import urlencode
 
 import urllib3
 
-from triton_env.backup.archive import CHUNK
+from triton_env.backup.sealing import CHUNK
 from triton_env.services import ClickHouse
 from triton_env.services.clickhouse import authorization
 

@@ -3,13 +3,14 @@
 from collections.abc import Iterator
 from typing import Any
 
-from triton_env.backup.archive import CHUNK, Archive
+from triton_env.backup.archive import Archive
 from triton_env.backup.base import TRUST, Note, RunsPrograms
 from triton_env.backup.clickhouse import schema, statements
 from triton_env.backup.clickhouse.dump import INDEX, users_part
 from triton_env.backup.clickhouse.http import Http, ServerError, literal, quoted
 from triton_env.backup.clickhouse.takeover import UNCHECKED, ClickHouseTakeover, Plan, drop, rename, replacing
 from triton_env.backup.journal import Place
+from triton_env.backup.sealing import CHUNK
 from triton_env.backup.steps import Meter
 from triton_env.errors import RestoreFailed
 from triton_env.printable import one_line

@@ -8,7 +8,7 @@ from typing import Any
 import psycopg
 from psycopg import errors, sql
 
-from triton_env.backup.archive import CHUNK, Archive
+from triton_env.backup.archive import Archive
 from triton_env.backup.base import TRUST, Note, RunsPrograms, is_users
 from triton_env.backup.journal import Place
 from triton_env.backup.postgres import catalog, loading
@@ -19,6 +19,7 @@ from triton_env.backup.postgres.takeover import Plan, PostgresTakeover, admin, d
 from triton_env.backup.postgres.toc import NotAnArchive
 from triton_env.backup.postgres.tools import pg_restore
 from triton_env.backup.programs import ProgramFailed, feed
+from triton_env.backup.sealing import CHUNK
 from triton_env.backup.steps import Meter
 from triton_env.errors import RestoreFailed
 from triton_env.printable import one_line

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import IO
 
-from triton_env.backup.archive import CHUNK
+from triton_env.backup.sealing import CHUNK
 
 _MAGIC = b"PGDMP"
 _CUSTOM = 1

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
-from triton_env.backup.archive import CHUNK, ArchiveWriter
+from triton_env.backup.archive import ArchiveWriter
 from triton_env.backup.base import RunsPrograms
 from triton_env.backup.journal import Place
 from triton_env.backup.manifest import SavedService
@@ -17,6 +17,7 @@ from triton_env.backup.s3.locks import has_expired
 from triton_env.backup.s3.notes import EXPIRED_LOCKS, GONE, STRAY_LOCKS, Notes
 from triton_env.backup.s3.reading import Found, Reader
 from triton_env.backup.s3.versions import Order, Version, in_phases, versions_by_key
+from triton_env.backup.sealing import CHUNK
 from triton_env.backup.steps import Meter
 from triton_env.isolation.ours import without_spaces
 from triton_env.services import S3, Service

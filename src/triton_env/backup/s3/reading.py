@@ -10,12 +10,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, TypeVar
 
-from triton_env.backup.archive import CHUNK
 from triton_env.backup.s3 import configuration
 from triton_env.backup.s3.answers import is_about_one, is_changed, is_missing, status_of, words_of
 from triton_env.backup.s3.locks import lock_of
 from triton_env.backup.s3.notes import ACLS, GONE, UNREADABLE, Notes
 from triton_env.backup.s3.versions import Version
+from triton_env.backup.sealing import CHUNK
 from triton_env.errors import BackupFailed
 
 if TYPE_CHECKING:
@@ -29,11 +29,11 @@ _RANGE = 8 << 20
 """Bytes of a longer one that are asked for at once."""
 _TRIES = 5
 """How often an object is read that changes meanwhile."""
-_HEADERS = (
+HEADERS = (
     *("CacheControl", "ContentDisposition", "ContentEncoding", "ContentLanguage", "ContentType"),
     *("StorageClass", "WebsiteRedirectLocation"),
 )
-_ENCRYPTION = ("ServerSideEncryption", "SSEKMSKeyId", "BucketKeyEnabled")
+ENCRYPTION = ("ServerSideEncryption", "SSEKMSKeyId", "BucketKeyEnabled")
 _CHECKSUMS = ("CRC32", "SHA1", "SHA256")
 """Those that every installation of boto3 can compute."""
 
@@ -181,7 +181,7 @@ class Reader:
 
 def headers(answer: Mapping[str, Any]) -> dict[str, str]:
     """The headers of an object that were given with it, from the answer that has it."""
-    found = {name: str(answer[name]) for name in _HEADERS if answer.get(name)}
+    found = {name: str(answer[name]) for name in HEADERS if answer.get(name)}
     if answer.get("Expires"):
         found["Expires"] = answer["Expires"].isoformat()
     # How it was once uploaded, which some servers keep as if it were a property of the object.
@@ -191,7 +191,7 @@ def headers(answer: Mapping[str, Any]) -> dict[str, str]:
 
 def encryption(answer: Mapping[str, Any]) -> dict[str, Any]:
     """How the server encrypts an object, as arguments of the request that makes it."""
-    return {name: answer[name] for name in _ENCRYPTION if answer.get(name)}
+    return {name: answer[name] for name in ENCRYPTION if answer.get(name)}
 
 
 def checksum(answer: Mapping[str, Any]) -> str:

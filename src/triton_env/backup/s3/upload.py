@@ -12,6 +12,7 @@ from triton_env.backup.s3.configuration import as_mine
 from triton_env.backup.s3.contents import Content, suspends_well
 from triton_env.backup.s3.dump import THREADS
 from triton_env.backup.s3.locks import Locked
+from triton_env.backup.s3.reading import ENCRYPTION, HEADERS
 from triton_env.errors import RestoreFailed
 
 if TYPE_CHECKING:
@@ -22,6 +23,8 @@ _PART = 8 << 20
 _SMALL = 1 << 20
 """Bytes up to which objects wait in memory for their turn."""
 _AHEAD = 32
+_HEADERS = frozenset({*HEADERS, *ENCRYPTION, "Expires"})
+"""The arguments that a backup may give to the request that makes an object."""
 _GRANTEES = {"ID": "id", "URI": "uri", "EmailAddress": "emailAddress"}
 _PERMISSIONS = {
     "FULL_CONTROL": "GrantFullControl",
@@ -150,6 +153,8 @@ class Uploads:
     def _arguments(self, header: dict[str, Any]) -> dict[str, Any]:
         if header["t"] == "marker":
             return {}
+        if unknown := {*header["headers"], *header.get("encryption", {})} - _HEADERS:
+            raise ValueError(f"an object has the header {sorted(unknown)[0]!r}, which no backup has")
         arguments: dict[str, Any] = {**header["headers"], "Metadata": header["metadata"]}
         if "tags" in header:
             arguments["Tagging"] = urlencode([(tag["Key"], tag["Value"]) for tag in header["tags"]])
