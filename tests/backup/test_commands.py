@@ -11,8 +11,10 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
+from backup.test_unfinished import at_step, killed
 from projects import free_name
 from triton_env import Settings, TritonEnvironment
+from triton_env.backup import restore
 from triton_env.backup.archive import ArchiveWriter
 from triton_env.backup.display import shown, size
 from triton_env.backup.manifest import Manifest, SavedService
@@ -265,3 +267,19 @@ class TestPersistent:
             with env.redis.client() as redis:
                 assert redis.get("a") == b"1"
                 assert redis.dbsize() == 1
+                redis.set("a", 2)
+            # Killed when Redis has taken over.
+            killed(at_step(Step("redis", "restored")), lambda report: restore(env, file, replace=True, report=report))
+            status = cli("status", "--project", project, "--json")
+            assert status.exit_code == 1
+            assert "is to be taken back" in json.loads(status.stdout)["restore"]
+            problems = {name: each["problem"] for name, each in json.loads(status.stdout)["services"].items()}
+            assert "is to be taken back" in problems["postgres"]
+            assert f"do it with: python -m triton_env up --project {project}" in status.stderr
+            pruned = cli("prune", "--json")
+            (left,) = [each for each in json.loads(pruned.stdout)["leftovers"] if each["environment"] == project]
+            assert (left["what"], left["result"]) == ("restore", "removed")
+            assert json.loads(cli("status", "--project", project, "--json").stdout)["restore"] is None
+            with env.redis.client() as redis:
+                assert redis.get("a") == b"2"
+                assert list(redis.info("keyspace")) == ["db0"]

@@ -13,11 +13,14 @@ import pytest
 
 from backup.conftest import Started
 from triton_env import Settings, TritonEnvironment, backup
-from triton_env.backup import Step, restoration
+from triton_env.backup import Step, creation, recovery, restoration
 from triton_env.backup.clickhouse import restore as clickhouse_restore
+from triton_env.backup.clickhouse.http import Http
 from triton_env.backup.journal import Entry, Phase, Place
 from triton_env.backup.s3 import takeover as s3_takeover
+from triton_env.errors import RestoreFailed, RestoreUnfinished
 from triton_env.external import external_id, external_settings
+from triton_env.prune import look as look_for_leftovers
 from triton_env.services import SERVICES
 from triton_env.status import unfinished_restore
 
@@ -251,3 +254,129 @@ def test_the_next_start_finishes_it_or_takes_it_back(
     assert unfinished_restore(place) is None
     which = "finished" if word == "new" else "taken back"
     assert f"that was broken off is {which}: " in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("point", "again", "word"),
+    [
+        pytest.param(at_step(Step("redis", "restored")), at_note(Phase.TAKING_OVER, pending=2), "old", id="taken back"),
+        pytest.param(
+            at_note(Phase.COMMITTED), at_call(s3_takeover, "copy_bucket"), "new", id="finished, but for a bucket"
+        ),
+    ],
+)
+def test_what_finishes_it_or_takes_it_back_may_be_killed_too(
+    point: KilledAt,
+    again: KilledAt,
+    word: str,
+    theirs: TritonEnvironment,
+    settings: Settings,
+    place: Place,
+    restoring: Callable[[KilledAt], None],
+) -> None:
+    restoring(point)
+    killed(again, lambda _: TritonEnvironment(settings, runtime="external").start())
+    assert unfinished_restore(place)
+    with TritonEnvironment(settings, runtime="external") as external:
+        assert look(external).items() >= words_in(theirs, word).items()
+    assert not place.path.exists()
+
+
+def test_the_next_backup_and_restore_come_to_it_as_well(
+    theirs: TritonEnvironment, archive: Path, place: Place, restoring: Callable[[KilledAt], None], tmp_path: Path
+) -> None:
+    with patch.object(creation, "place_of", lambda env: place):
+        restoring(at_step(Step("s3", "bucket another")))
+        said: list[str] = []
+        manifest = backup.create(theirs, tmp_path / "a", report=lambda step: said.append(step.words))
+        assert any("taken back: S3, ClickHouse, Redis, PostgreSQL hold what they held" in words for words in said), said
+        held = {name: saved.contents for name, saved in manifest.services.items()}
+        assert "triton_restore" not in str(held).replace("-", "_")
+        assert held["redis"] == ("0", "3")
+        restoring(at_call(s3_takeover, "remove_bucket", 1))
+        backup.restore(theirs, archive, services=("redis",), replace=True)
+        assert look(theirs).items() >= words_in(theirs, "new").items()
+        assert not place.path.exists()
+
+
+def test_one_that_goes_on_is_left_alone(
+    theirs: TritonEnvironment, settings: Settings, place: Place, archive: Path, tmp_path: Path
+) -> None:
+    fill(theirs, "old")
+    refused: list[str] = []
+
+    def meanwhile(step: Step) -> None:
+        if (step.service, step.words) != ("redis", "database 3"):
+            return
+        unfinished = unfinished_restore(place)
+        assert unfinished
+        assert unfinished.goes_on
+        assert not unfinished.changes_data
+        assert f"process {os.getpid()} is restoring {archive}: everything is as it was" in unfinished.words
+        for action in (
+            lambda: backup.restore(theirs, archive, replace=True),
+            lambda: backup.create(theirs, tmp_path / "a"),
+        ):
+            with pytest.raises(RestoreFailed, match=f"Another process is restoring {archive}"):
+                action()
+            refused.append("refused")
+        with TritonEnvironment(settings, runtime="external") as external:
+            assert look(external)["rows"] == [("old",)]
+
+    theirs_place = {"place_of": lambda env: place}
+    with patch.multiple(restoration, **theirs_place), patch.multiple(creation, **theirs_place):
+        backup.restore(theirs, archive, replace=True, report=meanwhile)
+    assert refused
+    assert look(theirs).items() >= words_in(theirs, "new").items()
+
+
+def test_without_its_journal_nothing_is_dropped_or_hidden(
+    theirs: TritonEnvironment, settings: Settings, place: Place, restoring: Callable[[KilledAt], None], tmp_path: Path
+) -> None:
+    # The first rename sets the database of "of_old" aside, the second the environment's own.
+    restoring(at_call(clickhouse_restore, "rename", 2))
+    place.remove()
+    with pytest.raises(RestoreUnfinished, match="was set aside by a restore that was broken off") as raised:
+        TritonEnvironment(settings, services=("clickhouse",), runtime="external").start()
+    statement = raised.value.hint.partition("no process restores any more: ")[2]
+    with Http(theirs.clickhouse) as http:
+        assert "triton" not in http.run("SHOW DATABASES").splitlines()
+        http.run(statement)
+    external = TritonEnvironment(settings, services=("clickhouse",), runtime="external")
+    with external, external.clickhouse.client() as client:
+        assert client.query("SELECT word FROM t").result_rows == [("old",)]
+    manifest = backup.create(theirs, tmp_path / "a")
+    assert "triton_restore" not in str([saved.contents for saved in manifest.services.values()]).replace("-", "_")
+
+
+def test_a_journal_that_cannot_be_read_says_what_to_do(settings: Settings, place: Place) -> None:
+    place.path.write_text('{"format": 99}')
+    try:
+        with pytest.raises(RestoreUnfinished, match="The journal of an unfinished restore cannot be read") as raised:
+            TritonEnvironment(settings, services=("redis",), runtime="external").start()
+        assert raised.value.where == str(place.path)
+        assert f"rm {place.path}" in raised.value.hint
+        unfinished = unfinished_restore(place)
+        assert unfinished
+        assert "cannot be read" in unfinished.words
+        with look_for_leftovers(settings) as findings:
+            (found,) = [each for each in findings.leftovers if each.what == "restore"]
+        assert found.stays
+    finally:
+        place.remove()
+
+
+def test_a_server_that_is_down_leaves_the_journal(
+    theirs: TritonEnvironment, settings: Settings, place: Place, restoring: Callable[[KilledAt], None]
+) -> None:
+    restoring(at_step(Step("redis", "restored")))
+    down = patch.object(recovery.RedisTakeover, "put_back", side_effect=ConnectionError("it does not answer"))
+    with down, pytest.raises(RestoreUnfinished, match="could not be taken back in Redis yet") as raised:
+        TritonEnvironment(settings, runtime="external").start()
+    assert raised.value.cause == "it does not answer"
+    assert raised.value.where == f"{theirs.redis.host}:{theirs.redis.port}"
+    assert place.path.exists()
+    # Each service by itself, as it comes.
+    with TritonEnvironment(settings, services=("redis", "s3"), runtime="external"):
+        assert not place.path.exists()
+    assert look(theirs).items() >= words_in(theirs, "old").items()

@@ -4,6 +4,8 @@ Any unzip program can list and unpack it. The ZIP comment, which is the end of t
 SHA-256 of everything before it: a flipped byte anywhere, or a missing end, is found.
 """
 
+import fcntl
+import glob
 import hashlib
 import io
 import json
@@ -29,6 +31,7 @@ from triton_env.backup.sealing import (
     directory_bytes,
 )
 from triton_env.errors import BackupFailed, RestoreFailed
+from triton_env.isolation import locks
 from triton_env.printable import one_line
 from triton_env.private import open_file
 from triton_env.services import SERVICES
@@ -132,6 +135,9 @@ class ArchiveWriter:
             # It holds data: nobody else may read it, whatever the umask.
             handle = open_file(self._partial, os.O_RDWR | os.O_CREAT | os.O_EXCL)
         self._file = os.fdopen(handle, "w+b")
+        with suppress(OSError):  # a file system without locks
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._remove_abandoned()
         self._zip = zipfile.ZipFile(self._file, "w", zipfile.ZIP_DEFLATED, allowZip64=True, compresslevel=_LEVEL)
 
     @property
@@ -207,6 +213,12 @@ class ArchiveWriter:
         with suppress(OSError):
             self._file.close()
         self._partial.unlink(missing_ok=True)
+
+    def _remove_abandoned(self) -> None:
+        """Remove what killed processes left of the same archive. Those that live hold a lock."""
+        for path in self.path.parent.glob(f"{glob.escape(self.path.name)}.partial-*"):
+            if held := locks.abandoned(path):
+                held.release(remove=True)
 
     def _publish(self) -> None:
         with _writing(self.path):

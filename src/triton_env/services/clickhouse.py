@@ -168,12 +168,13 @@ class ClickHouse(Service):
 
     def ensure_ready(self) -> None:
         if self._set_aside():
-            # What begins next puts it back. An empty database of that name would only hide what has happened.
+            # `check_data` says so. An empty database of that name would only hide what has happened.
             return
         self._ask({"default": f"CREATE DATABASE IF NOT EXISTS `{self.database}`", self.database: "SELECT 1"})
 
     def check_ready(self) -> None:
-        self._ask({self.database: "SELECT 1"})
+        if not self._set_aside():
+            self._ask({self.database: "SELECT 1"})
 
     def check_data(self) -> None:
         if aside := self._set_aside():

@@ -1,0 +1,102 @@
+"""Backups hold the user's data alone, and restores leave what isolation made as it is."""
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from triton_env import Settings, TritonEnvironment, backup
+from triton_env.isolation.namespace import Namespace
+
+pytestmark = pytest.mark.timeout(300)
+
+
+def fill(space: TritonEnvironment | Namespace, word: str) -> None:
+    with space.postgres.connect() as connection:
+        connection.execute(f"create table t as select '{word}' as word")
+    with space.clickhouse.client() as client:
+        client.command("CREATE TABLE t (word String) ENGINE = MergeTree ORDER BY word")
+        client.command(f"INSERT INTO t VALUES ('{word}')")
+    with space.redis.client() as redis:
+        redis.set("word", word)
+    client = space.s3.client()
+    client.put_object(Bucket=space.s3.bucket, Key="word", Body=word.encode())
+    client.create_bucket(Bucket="more")
+    client.put_object(Bucket="more", Key="word", Body=word.encode())
+
+
+def look(space: TritonEnvironment | Namespace) -> set[str]:
+    """The words that the services hold."""
+    found: set[Any] = set()
+    with space.postgres.connect() as connection:
+        found |= {word for (word,) in connection.execute("select word from t").fetchall()}
+    with space.clickhouse.client() as client:
+        found |= {word for (word,) in client.query("SELECT word FROM t").result_rows}
+    with space.redis.client() as redis:
+        found.add((redis.get("word") or b"").decode())
+    for bucket in (space.s3.bucket, "more"):
+        found.add(space.s3.client().get_object(Bucket=bucket, Key="word")["Body"].read().decode())
+    return found
+
+
+def from_template(namespace: Namespace) -> None:
+    fill(namespace, "template")
+
+
+@pytest.fixture(scope="module")
+def env(embedded_packages: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TritonEnvironment]:
+    settings = Settings(triton_state_dir=str(tmp_path_factory.mktemp("state")), triton_pool_size=1)
+    with TritonEnvironment(settings, runtime="embedded") as environment:
+        fill(environment, "users")
+        yield environment
+
+
+def test_namespaces_templates_and_snapshots_are_neither_saved_nor_touched(
+    env: TritonEnvironment, tmp_path: Path
+) -> None:
+    ended = threading.Event()
+
+    def come_and_go() -> None:
+        while not ended.is_set():
+            env.namespace(template=from_template).close()
+
+    with env.namespace(template=from_template) as living:
+        env.snapshot("before")
+        churn = threading.Thread(target=come_and_go)
+        churn.start()
+        try:
+            manifest = backup.create(env, tmp_path / "a")
+        finally:
+            ended.set()
+            churn.join()
+        assert {name: saved.contents for name, saved in manifest.services.items()} == {
+            "postgres": ("postgres", "triton"),
+            "clickhouse": ("default", "triton"),
+            "redis": ("0",),
+            "s3": ("more", env.s3.bucket),
+        }
+        assert not [note for saved in manifest.services.values() for note in saved.notes]
+        env.redis.client().set("word", "changed")
+        env.s3.client().put_object(Bucket="more", Key="word", Body=b"changed")
+        backup.restore(env, tmp_path / "a", replace=True)
+        assert look(env) == {"users"}
+        assert look(living) == {"template"}
+        for _ in range(3):  # those that were made before the restore, and after it
+            with env.namespace(template=from_template) as namespace:
+                assert look(namespace) == {"template"}
+        with env.namespace(template="before") as namespace:
+            assert look(namespace) == {"users"}
+    env.redis.client().set("word", "changed")
+    env.restore("before")
+    assert look(env) == {"users"}
+
+
+def test_what_isolation_made_is_not_in_the_way_of_a_restore(env: TritonEnvironment, tmp_path: Path) -> None:
+    backup.create(env, tmp_path / "a")
+    env.reset()
+    with env.namespace(template=from_template) as living:
+        backup.restore(env, tmp_path / "a")  # replace=True is not needed
+        assert look(living) == {"template"}
+    assert look(env) == {"users"}
