@@ -1,6 +1,7 @@
 """Runs of the example's tests in which somebody is killed at a random moment, and what is left afterwards.
 
 python benchmarks/chaos.py [--runs N] [--runtimes docker,embedded] [--seed N]
+python benchmarks/chaos.py --restores N [--seed N]   # kills restores and backups instead
 
 Each run is `pytest` in examples/app, serially or in four processes. The victim is the process of pytest, one of its
 workers, the keeper of the shared environment, the reaper or guard of an environment, or nobody: then Ctrl-C is pressed.
@@ -23,6 +24,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import chaos_restores
 import click
 import psutil
 
@@ -177,8 +179,13 @@ def start_once(runtime: str, state: Path) -> None:
 @click.option("--runs", default=100, show_default=True)
 @click.option("--runtimes", default="docker,embedded", show_default=True)
 @click.option("--seed", default=1, show_default=True)
-def main(runs: int, runtimes: str, seed: int) -> None:
+@click.option(
+    "--restores", default=0, help="Kill so many restores and backups of persistent services, and nothing else."
+)
+def main(runs: int, runtimes: str, seed: int, restores: int) -> None:
     """Run, kill, look what is left."""
+    if restores:
+        sys.exit(0 if chaos_restores.run(restores, seed) else 1)
     state = Path(tempfile.mkdtemp(prefix="chaos-state-"))
     counts: Counter[str] = Counter()
     try:
