@@ -96,7 +96,9 @@ def look(env: TritonEnvironment) -> dict[str, Any]:
     found: dict[str, Any] = {}
     with env.postgres.connect() as connection:
         found["rows"] = connection.execute("select * from t").fetchall()
-        found["databases"] = connection.execute("select datname from pg_database order by 1").fetchall()
+        found["databases"] = connection.execute(
+            "select datname from pg_database where not datistemplate order by 1"
+        ).fetchall()
         roles = "select rolname from pg_roles where rolname in ('newer', 'older') order by 1"
         found["roles"] = [name for (name,) in connection.execute(roles).fetchall()]
     with env.clickhouse.client() as client:
@@ -122,7 +124,7 @@ def words_in(env: TritonEnvironment, word: str) -> dict[str, Any]:
     """What `look` has to find where everything is that word's, but for roles, which are never dropped."""
     return {
         "rows": [(word,)],
-        "databases": sorted([(f"of_{word}",), ("postgres",), ("template0",), ("template1",), ("triton",)]),
+        "databases": sorted([(f"of_{word}",), ("postgres",), ("triton",)]),
         "t": [(word, word)],
         "n": [(1,)],
         "keyspace": {"db0": 1, "db3": 1},

@@ -136,6 +136,11 @@ class Roles:
             admin.execute(sql.SQL("comment on role {} is {}").format(sql.Identifier(name), sql.Literal(MARK)))
 
 
+def is_of_template(name: str, comment: str | None) -> bool:
+    """Whether a role belongs to templates alone, by its name and comment."""
+    return name.startswith(ASIDE) or comment == MARK
+
+
 def _inheriting(admin: "Admin") -> str:
     """Also where the new role was made with NOINHERIT, as far as the server can say that."""
     return " with inherit true" if admin.info.server_version >= 160_000 else ""

@@ -15,6 +15,7 @@ from triton_env.backup.postgres.tools import pg_dump
 from triton_env.backup.programs import ProgramFailed, output
 from triton_env.backup.steps import Meter
 from triton_env.errors import BackupFailed
+from triton_env.isolation.roles import is_of_template
 from triton_env.services import Postgres, Service
 
 INDEX = "postgres/index.json"
@@ -83,11 +84,17 @@ def save(service: Service, program: RunsPrograms, archive: ArchiveWriter, meter:
 
 
 def users_part(index: dict[str, Any]) -> dict[str, Any]:
-    """What of these databases, their settings and roles is the user's: neither isolation nor a restore made it."""
+    """What of these databases, roles and their settings is the user's: neither isolation nor a restore made it."""
+    others = {
+        each["name"]
+        for each in index["roles"]
+        if not is_users(each["name"]) or is_of_template(each["name"], each["comment"])
+    }
     return index | {
-        "roles": [role for role in index["roles"] if is_users(role["name"])],
+        "roles": [role for role in index["roles"] if role["name"] not in others],
+        "memberships": [each for each in index["memberships"] if others.isdisjoint((each["role"], each["member"]))],
         "databases": [database for database in index["databases"] if is_users(database["name"])],
-        "settings": [settings for settings in index["settings"] if is_users(settings["database"])],
+        "settings": [each for each in index["settings"] if is_users(each["database"]) and each["role"] not in others],
     }
 
 

@@ -93,7 +93,7 @@ def save(service: Service, program: RunsPrograms, archive: ArchiveWriter, meter:
 
 def _is_the_users(user: bytes) -> bool:
     """Whether a user of Redis was made by hand, not with the server or with a namespace."""
-    return user != b"default" and not user.startswith(b"triton_")
+    return user != b"default" and not user.startswith((b"triton_", b"triton-"))
 
 
 class _Keys:
