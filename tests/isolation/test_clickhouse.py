@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from typing import Any
 
 import pytest
@@ -369,3 +370,42 @@ def test_several_at_once(isolation: ClickHouseIsolation) -> None:
         assert [count(isolation, space, "t") for space in spaces] == [1] * 12
         list(pool.map(isolation.drop, spaces))
     assert isolation.found() == frozenset()
+
+
+def test_a_snapshot_has_all_databases_of_the_environment(embedded_packages: None) -> None:
+    with TritonEnvironment(services=("clickhouse",), runtime="embedded") as env, closing(env.clickhouse.client()) as ch:
+        for statement in (
+            "CREATE TABLE claims (id UInt8) ENGINE = MergeTree ORDER BY id",
+            "CREATE DATABASE `odd name`",
+            "CREATE TABLE `odd name`.sums (id UInt8) ENGINE = MergeTree ORDER BY id",
+            "CREATE MATERIALIZED VIEW `odd name`.reads TO `odd name`.sums AS SELECT id FROM claims",
+            "CREATE VIEW both AS SELECT id FROM `odd name`.sums UNION ALL SELECT id FROM claims",
+            "CREATE TABLE default.plain (id UInt8) ENGINE = Memory",
+            "INSERT INTO claims VALUES (1)",
+            "INSERT INTO default.plain VALUES (7)",
+        ):
+            ch.command(statement)
+        env.snapshot("all")
+        for statement in (
+            "INSERT INTO claims VALUES (2)",
+            "INSERT INTO default.plain VALUES (8)",
+            "CREATE DATABASE later",
+            "DROP TABLE `odd name`.reads",
+        ):
+            ch.command(statement)
+        for _ in range(2):
+            env.restore("all")
+            assert ch.query("SELECT id FROM both ORDER BY id").result_rows == [(1,), (1,)]
+            assert ch.query("SELECT id FROM default.plain").result_rows == [(7,)]
+            databases = f"SELECT name FROM system.databases WHERE name NOT IN {SYSTEM} AND name NOT LIKE 'triton\\_%'"
+            assert {name for (name,) in ch.query(databases).result_rows} == {"default", "triton", "odd name"}
+            # Each view writes where it did, and none into the snapshot.
+            ch.command("INSERT INTO claims VALUES (3)")
+            assert ch.query("SELECT id FROM both ORDER BY id").result_rows == [(1,), (1,), (3,), (3,)]
+        with env.namespace(template="all") as namespace, closing(namespace.clickhouse.client()) as own:
+            assert own.query("SELECT id FROM claims").result_rows == [(1,)]
+            ch.command("DROP DATABASE `odd name` SYNC")
+        env.restore("all")
+        env.delete_snapshot("all")
+        left = ch.query("SELECT name FROM system.databases WHERE name LIKE 'triton\\_snap%'").result_rows
+        assert left == []

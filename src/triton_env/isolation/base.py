@@ -63,6 +63,9 @@ class Isolation(ABC, Generic[ServiceT]):
     name: ClassVar[str]
     """The service's name in the API."""
 
+    is_lasting = False
+    """Whether the server holds data of others, which a snapshot leaves alone."""
+
     def __init__(self, service: ServiceT) -> None:
         self._service = service
 

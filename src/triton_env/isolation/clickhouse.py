@@ -7,8 +7,8 @@ from typing import Final
 
 from triton_env.backup.clickhouse.http import Http, ServerError, literal, quoted
 from triton_env.backup.clickhouse.schema import SYSTEM
-from triton_env.isolation import clickhouse_access
-from triton_env.isolation.base import NAMESPACE, SNAPSHOT, TEMPLATE, ContentLost, Isolation, Space
+from triton_env.isolation import clickhouse_access, ours
+from triton_env.isolation.base import NAMESPACE, PREFIX, SNAPSHOT, TEMPLATE, ContentLost, Isolation, Space
 from triton_env.isolation.clickhouse_copy import THREADS, UNCHECKED, UNSYNCED, Copying
 from triton_env.isolation.clickhouse_names import Account
 from triton_env.services import ClickHouse
@@ -16,6 +16,8 @@ from triton_env.services import ClickHouse
 _STAGED: Final = "__new"
 """Ends the name of a database that is about to take the place of the one whose name it begins with."""
 _SPACE: Final = re.compile(f"({NAMESPACE}|{TEMPLATE}|{SNAPSHOT})[a-z0-9_]+")
+_PART: Final = "__"
+"""Between the id of a snapshot and the name of another database that it holds, in hexadecimal digits."""
 _FROZEN: Final = (TEMPLATE, SNAPSHOT)
 """Spaces that nobody changes once they are made."""
 _DEFAULT: Final = "default"
@@ -68,33 +70,77 @@ class ClickHouseIsolation(Isolation[ClickHouse]):
                 (ReplicatedMergeTree, KeeperMap), a Set with rows, a mutation that fails, a dictionary with a password
                 of another user or server.
         """
-        database = self._database(space)
         if source is None:
-            self._make(database)
+            self._make(self._database(space))
             return
-        copying = self._copying(source)
-        self._make(database, copying.comment)
+        pairs, names = self._pairs(space, source)
         try:
-            copying.make(copying.items(database), database)
+            for origin, database in pairs.items():
+                copying = self._copying(origin)
+                self._make(database, copying.comment)
+                copying.make(copying.items(database, _without(names, origin)), database)
         except BaseException:
-            self._drop(database)
+            for database in pairs.values():
+                self._drop(database)
             raise
 
     def drop(self, space: Space) -> None:
         database = self._database(space)
-        self._drop(database)
-        self._drop(database + _STAGED)
+        for name in [database, database + _STAGED, *self._parts(space)]:
+            self._drop(name)
 
     def replace(self, space: Space, source: Space | None) -> None:
-        database = self._database(space)
+        """Make what is in `space` a copy; see `Isolation.replace`.
+
+        A snapshot holds all databases of the environment. Those that were made after it are dropped at last.
+        """
         if source is None:
-            self._make_empty(database)
+            self._make_empty(self._database(space))
             return
-        copying = self._copying(source)
-        staged = database + _STAGED
+        pairs, names = self._pairs(space, source)
+        for origin, database in pairs.items():
+            self._replace(origin, database, _without(names, origin))
+        if space.is_own and not self.is_lasting:
+            for name in self._others():
+                if name not in pairs.values():
+                    self._drop(name)
+
+    def _pairs(self, space: Space, source: Space) -> tuple[dict[str, str], dict[str, str]]:
+        """By their names the databases to copy, and by all names of the source those that are named instead."""
+        pairs = {self._database(source): self._database(space)}
+        if source.is_own and space.id.startswith(SNAPSHOT) and not self.is_lasting:
+            pairs |= {name: _part(space, name) for name in self._others()}
+        further = {part: bytes.fromhex(part.removeprefix(_part(source, ""))).decode() for part in self._parts(source)}
+        # A namespace has one database. What names others in a snapshot, names the environment's.
+        return (pairs | further if space.is_own else pairs), pairs | further
+
+    def _others(self) -> list[str]:
+        """The databases of the environment beside its own, but for `default` where that is empty."""
+        beside = {*SYSTEM, self._service.database, self._service.database + _STAGED}
+        names = [name for name in self._databases() if name not in beside and not ours.is_space(name)]
+        return [name for name in names if name != _DEFAULT or self._contents(_DEFAULT)]
+
+    def _parts(self, space: Space) -> list[str]:
+        """The databases of a snapshot beside its first."""
+        if not space.id.startswith(SNAPSHOT):
+            return []
+        return [name for name in self._databases() if name.startswith(_part(space, ""))]
+
+    def _replace(self, origin: str, database: str, others: Mapping[str, str]) -> None:
+        copying = self._copying(origin)
+        if database == _DEFAULT:
+            # Its engine may be another, and tables cannot be moved between databases of different engines.
+            self._make_empty(database)
+            copying.make(copying.items(database, others), database)
+            return
+        staged = (
+            database + _STAGED
+            if ours.is_space(database) or database == self._service.database
+            else f"{PREFIX}own{_STAGED}"
+        )
         self._make(staged)
         try:
-            items = copying.items(staged)
+            items = copying.items(staged, others)
             alone = [item for item in items if item.stands_alone]
             copying.make(alone, staged)
             # What names other tables cannot be renamed. It is made here once to see that it can be, without its rows.
@@ -106,19 +152,26 @@ class ClickHouseIsolation(Isolation[ClickHouse]):
             if alone:
                 moves = (f"{quoted(staged, item.name)} TO {quoted(database, item.name)}" for item in alone)
                 self._http.run(f"RENAME TABLE {', '.join(moves)}", UNCHECKED)
-            copying.make([item for item in copying.items(database) if not item.stands_alone], database)
+            copying.make([item for item in copying.items(database, others) if not item.stands_alone], database)
         finally:
             self._drop(staged)
 
     def record(self, space: Space) -> str:
-        held = self._contents(space.id).get(space.id, {})
+        names = [space.id, *self._parts(space)]
+        found = self._contents(*names)
         server = clickhouse_access.removals(self._http)
-        if not held and not server and not self._copying(space).comment:
+        # A restored snapshot removes databases that were made later, also where it is empty.
+        if not (found or server or self._copying(space.id).comment or space.id.startswith(SNAPSHOT)):
             return ""
-        return json.dumps({"held": held, "server": server})
+        held = found.get(space.id, {})
+        return json.dumps({"held": held, "parts": {name: found.get(name, {}) for name in names[1:]}, "server": server})
 
     def verify(self, source: Space, record: str) -> None:
-        self._verify(self._contents(source.id), source, record)
+        parts = json.loads(record).get("parts", {})
+        found = self._contents(source.id, *parts)
+        self._verify(found, source, record)
+        for name, held in parts.items():
+            self._verify(found, Space(name, 0), json.dumps({"held": held}))
 
     def verify_copy(self, copy: Space, source: Space | None, record: str, *, is_new: bool = False) -> None:
         found = self._contents(copy.id, *([source.id] if source and is_new else []))
@@ -171,9 +224,8 @@ class ClickHouseIsolation(Isolation[ClickHouse]):
     def _databases(self) -> list[str]:
         return [row["name"] for row in self._http.rows("SELECT name FROM system.databases")]
 
-    def _copying(self, source: Space) -> Copying:
-        """What is to be known of a source. That of a frozen one is kept, as long as it is the same database."""
-        database = self._database(source)
+    def _copying(self, database: str) -> Copying:
+        """What is to be known of a database. That of a frozen one is kept, as long as it is the same database."""
         query = f"SELECT toString(uuid) AS uuid, comment FROM system.databases WHERE name = {literal(database)}"  # noqa: S608
         found = self._http.rows(query)
         if not found:
@@ -219,3 +271,12 @@ class ClickHouseIsolation(Isolation[ClickHouse]):
         self._frozen.pop(database, None)
         self._http.run(f"KILL QUERY WHERE current_database = {literal(database)} ASYNC")
         self._http.run(f"DROP DATABASE IF EXISTS {quoted(database)} SYNC", UNCHECKED)
+
+
+def _part(space: Space, name: str) -> str:
+    """The name of a database within a snapshot."""
+    return f"{space.id}{_PART}{name.encode().hex()}"
+
+
+def _without(names: Mapping[str, str], name: str) -> dict[str, str]:
+    return {before: after for before, after in names.items() if before != name}

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -111,8 +111,14 @@ class Copying:
             self._check(row)
         self._settle()
 
-    def items(self, target: str) -> list[Item]:
-        """What the copy `target` will have: each behind what it needs."""
+    def items(self, target: str, others: Mapping[str, str] | None = None) -> list[Item]:
+        """What the copy `target` will have: each behind what it needs.
+
+        Args:
+            target: the name of the copy.
+            others: other databases that are named by its statements, and what the copy names instead.
+        """
+        others = others or {}
         names = frozenset(row["name"] for row in self._rows)
         inner = [row for row in self._rows if _INNER.match(row["name"])]
         found: dict[str, Item] = {}
@@ -127,8 +133,10 @@ class Copying:
                     "or make it after the copy",
                 )
             statement = exchanged.statement
+            for before, after in others.items():
+                statement = exchange(statement, before, after, self._tables(before), self._account).statement
             statement = without_columns(statement) if row["engine"] == "Alias" else with_empty(statement)
-            others = exchanged.names - {row["name"]}
+            named = exchanged.names - {row["name"]}
             is_table = "View" not in row["engine"] and row["engine"] != "Dictionary"
             found[row["name"]] = Item(
                 row["name"],
@@ -137,12 +145,16 @@ class Copying:
                 row["engine_full"],
                 row["rows"],
                 statement,
-                others & names,
+                named & names,
                 tuple(Item(each["name"], "", each["engine"], "", each["rows"], "") for each in own),
-                is_table and not others and not own,
+                is_table and not named and not own,
             )
         made_with_others = {each.name for item in found.values() for each in item.inner}
         return list(_in_order([item for item in found.values() if item.name not in made_with_others]))
+
+    def _tables(self, database: str) -> frozenset[str]:
+        query = f"SELECT name FROM system.tables WHERE database = {literal(database)}"  # noqa: S608
+        return frozenset(row["name"] for row in self._http.rows(query))
 
     def make(self, items: Sequence[Item], target: str, *, filled: bool = True) -> list[Item]:
         """Make these in the database `target`, with their rows, several at once where they need nothing.

@@ -139,6 +139,7 @@ class PostgresIsolation(Isolation[Postgres]):
     def clear(self, kept: Collection[Space], records: Collection[str] = (), idle: Collection[Space] = ()) -> None:
         spared = {space.id + end for space in kept for end in ("", _BESIDE)} | {EMPTY, *_BUILT_IN}
         own = self._service.database
+        self._service.prepare()  # where a socket leads in without a password, which may be another by now
         with self._admin() as admin:
             reset_configuration(admin, self._service.user)
             self._service.set_password(admin)

@@ -158,6 +158,8 @@ class S3Isolation(Isolation[S3]):
         own = self._of(OWN, there)
         left = [name for name in there if name not in stay]
         self._check_locks([name for name in left if name in own], is_ours=False)
+        for name in left:
+            self._client.delete_bucket_tagging(Bucket=name)  # moto keeps them for the next bucket of the name
         self._remove([name for name in left if name in own], is_ours=False)
         self._remove([name for name in left if name not in own], is_ours=True)
         if self._service.bucket not in stay:

@@ -323,6 +323,7 @@ class Spaces:
             service = self.environment.service(name)
             with self._lock:
                 isolation = self._isolations.setdefault(name, isolation_of(service))
+                isolation.is_lasting = self.environment.lasting
         return isolation
 
     def _drop(self, space: Space, services: Collection[str]) -> None:

@@ -138,6 +138,8 @@ class Postgres(Service):
         verifier = connection.pgconn.encrypt_password(
             self.password.encode(), self.user.encode(), b"scram-sha-256"
         ).decode()
+        # Whatever ALTER SYSTEM or ALTER ROLE has made the default.
+        connection.execute("set role none; set default_transaction_read_only = off")
         statement = sql.SQL("alter role {} password {}")
         connection.execute(statement.format(sql.Identifier(self.user), sql.Literal(verifier)))
 

@@ -1,0 +1,212 @@
+"""What belongs to a server as a whole: a reset takes it back, and nothing of it keeps a database from being dropped."""
+
+from collections.abc import Iterator
+from contextlib import closing, suppress
+from typing import Any
+
+import pytest
+import redis
+
+from triton_env import Namespace, Settings, TritonEnvironment
+from triton_env.backup.s3 import configuration
+from triton_env.isolation.postgres import EMPTY
+
+SUBSCRIPTION = (
+    "create publication p",
+    "create subscription s connection 'dbname=nowhere' publication p"
+    " with (connect = false, slot_name = none, enabled = false)",
+)
+
+
+@pytest.fixture(scope="module")
+def env(embedded_packages: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TritonEnvironment]:
+    settings = Settings(triton_state_dir=str(tmp_path_factory.mktemp("state")), triton_pool_size=0)
+    with TritonEnvironment(settings, runtime="embedded") as environment:
+        yield environment
+
+
+def one(env: TritonEnvironment | Namespace, query: str, **options: Any) -> Any:
+    with env.postgres.connect(**options) as connection:
+        row = connection.execute(query).fetchone()
+        return row and row[0]
+
+
+def run(env: TritonEnvironment | Namespace, *statements: str, **options: Any) -> None:
+    with env.postgres.connect(autocommit=True, **options) as connection:
+        for statement in statements:
+            connection.execute(statement)
+
+
+def test_reset_takes_back_what_changes_all_of_postgresql(env: TritonEnvironment) -> None:
+    run(env, "create table of_template1 (id int)", dbname="template1")
+    run(
+        env,
+        "alter system set default_transaction_isolation = 'serializable'",
+        "alter system set default_transaction_read_only = on",
+        "select pg_reload_conf()",
+    )
+    writable = {"options": "-c default_transaction_read_only=off"}
+    run(
+        env,
+        "alter role all set work_mem = '9MB'",
+        "alter role current_user set search_path = weird, public",
+        "alter role current_user connection limit 90 password 'another'",
+        "create role left_over login",
+        "alter role left_over set work_mem = '8MB'",
+        "create database further owner left_over",
+        "select pg_create_physical_replication_slot('left_over')",
+        "select pg_replication_origin_create('left_over')",
+        "create schema left_over",
+        "drop database postgres with (force)",
+        **writable,
+    )
+    env.reset()
+    assert one(env, "show default_transaction_isolation") == "read committed"
+    assert one(env, "show default_transaction_read_only") == "off"
+    assert one(env, "show work_mem") == "4MB"
+    assert one(env, "show search_path") == '"$user", public'
+    assert one(env, "select rolconnlimit from pg_roles where rolname = current_user") == -1
+    assert one(env, "select to_regnamespace('left_over')") is None
+    assert one(env, "select count(*) from pg_roles where oid >= 16384") == 0
+    assert one(env, "select count(*) from pg_replication_slots") == 0
+    assert one(env, "select count(*) from pg_replication_origin") == 0
+    assert one(env, "select count(*) from pg_db_role_setting") == 0
+    query = "select string_agg(datname, ' ' order by datname) from pg_database"
+    assert one(env, query) == f"postgres template0 template1 {env.postgres.database} {EMPTY}"
+    for database in ("template1", "postgres"):
+        assert one(env, "select to_regclass('of_template1')", dbname=database) is None
+    assert one(env, "select datistemplate from pg_database where datname = 'template1'") is True
+    with env.namespace(services=("postgres",)) as namespace:
+        assert one(namespace, "select to_regclass('of_template1')") is None
+
+
+def test_a_client_in_template1_is_no_obstacle(env: TritonEnvironment) -> None:
+    run(env, f"alter database {EMPTY} is_template false", f"drop database {EMPTY}")
+    # As a graphical client has it open all day.
+    with closing(env.postgres.connect(dbname="template1", autocommit=True)) as idle:
+        with env.namespace(services=("postgres",)) as namespace:
+            assert one(namespace, "select 1") == 1
+        idle.execute("select 1")
+        env.reset()
+    with env.namespace(services=("postgres",)) as namespace:
+        assert one(namespace, "select 1") == 1
+
+
+def test_what_is_in_template1_is_in_empty_namespaces(env: TritonEnvironment) -> None:
+    run(env, f"alter database {EMPTY} is_template false", f"drop database {EMPTY}")
+    run(env, "create extension citext", dbname="template1")
+    try:
+        with env.namespace(services=("postgres",)) as namespace:
+            assert one(namespace, "select 'a'::citext = 'A'") is True
+    finally:
+        run(env, "drop extension citext", dbname="template1")
+        run(env, f"alter database {EMPTY} is_template false", f"drop database {EMPTY}")
+
+
+def test_a_database_with_a_subscription_can_be_dropped(env: TritonEnvironment) -> None:
+    def build(namespace: Namespace) -> None:
+        run(namespace, *SUBSCRIPTION)
+
+    with env.namespace(template=build, services=("postgres",)) as namespace:
+        # A copy has none, since subscriptions are the server's.
+        run(namespace, "drop publication p", *SUBSCRIPTION)
+        namespace.reset()
+        assert one(namespace, "select count(*) from pg_publication") == 1
+        run(namespace, "drop publication p", *SUBSCRIPTION)
+    run(env, *SUBSCRIPTION)
+    env.reset()
+    assert (
+        one(
+            env,
+            "select count(*) from pg_subscription s join pg_database d on d.oid = s.subdbid"
+            " where datname = current_database()",
+        )
+        == 0
+    )
+
+
+def test_reset_takes_back_what_changes_all_of_redis(env: TritonEnvironment) -> None:
+    with env.redis.client() as client:
+        before = client.config_get("*")
+        client.set("a", 1)
+        client.function_load("#!lua name=left_over\nredis.register_function('f', function() return 1 end)")
+        client.config_set("maxmemory", "1mb")
+        client.config_set("maxmemory-policy", "allkeys-lru")
+        client.config_set("notify-keyspace-events", "KEA")
+        client.config_set("save", "60 1")
+        client.config_set("requirepass", "another")
+        client.acl_setuser("left_over", enabled=True, nopass=True, commands=["+@all"], keys=["*"])
+        client.acl_setuser("default", commands=["-get"])
+        client.script_load("return 1")
+    with env.namespace(services=("redis",)) as namespace:
+        env.reset()
+        with env.redis.client() as client:
+            assert client.config_get("*") == before
+            assert "left_over" not in client.acl_users()
+            assert client.function_list() == []
+            assert client.get("a") is None
+        # The namespace goes on.
+        with redis.Redis.from_url(namespace.redis.url) as client:
+            assert client.set("a", 1)
+
+
+def test_reset_takes_back_what_changes_all_of_clickhouse(env: TritonEnvironment) -> None:
+    kinds = {
+        "users": "CREATE USER left_over",
+        "roles": "CREATE ROLE left_over",
+        "settings_profiles": "CREATE SETTINGS PROFILE left_over",
+        "quotas": "CREATE QUOTA left_over",
+        "row_policies": "CREATE ROW POLICY left_over ON default.* USING 1",
+        "named_collections": "CREATE NAMED COLLECTION left_over AS a = 1",
+        "functions": "CREATE FUNCTION left_over AS (x) -> x * 2",
+    }
+    made = []
+    with closing(env.clickhouse.client()) as client:
+        for kind, statement in kinds.items():
+            # The embedded server has not all of them.
+            with suppress(Exception):
+                client.command(statement)
+                made.append(kind)
+        client.command("SYSTEM STOP MERGES")
+    assert "functions" in made
+    env.reset()
+    with closing(env.clickhouse.client()) as client:
+        for kind in made:
+            name = "short_name" if kind == "row_policies" else "name"
+            assert client.command(f"SELECT count() FROM system.{kind} WHERE {name} = 'left_over'") == 0
+
+
+def test_functions_that_a_template_may_need_stay(env: TritonEnvironment) -> None:
+    def build(namespace: Namespace) -> None:
+        with closing(namespace.clickhouse.client()) as client:
+            client.command("CREATE OR REPLACE FUNCTION of_template AS (x) -> x * 2")
+            client.command("CREATE TABLE t (id UInt8) ENGINE Memory")
+
+    env.namespace(template=build, services=("clickhouse",)).close()
+    env._isolation()._open().spaces.sweep()
+    with closing(env.clickhouse.client()) as client:
+        client.command("CREATE FUNCTION left_over AS (x) -> x * 2")
+    env.reset()
+    with (
+        env.namespace(template=build, services=("clickhouse",)) as namespace,
+        closing(namespace.clickhouse.client()) as client,
+    ):
+        assert client.command("SELECT of_template(2)") == 4
+        assert client.command("SELECT count() FROM system.functions WHERE name = 'left_over'") == 0
+
+
+def test_reset_takes_back_the_settings_of_buckets(env: TritonEnvironment) -> None:
+    s3, bucket = env.s3.client(), env.s3.bucket
+    before = configuration.read(s3, bucket)
+    s3.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
+    s3.put_bucket_tagging(Bucket=bucket, Tagging={"TagSet": [{"Key": "a", "Value": "b"}]})
+    s3.put_bucket_cors(
+        Bucket=bucket, CORSConfiguration={"CORSRules": [{"AllowedMethods": ["GET"], "AllowedOrigins": ["*"]}]}
+    )
+    s3.put_object(Bucket=bucket, Key="a", Body=b"1")
+    s3.delete_object(Bucket=bucket, Key="a")
+    s3.create_bucket(Bucket="further")
+    env.reset()
+    assert "further" not in [each["Name"] for each in s3.list_buckets()["Buckets"]]
+    assert configuration.read(s3, bucket) == before
+    assert not s3.list_object_versions(Bucket=bucket).get("Versions")
