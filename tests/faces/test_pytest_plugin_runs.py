@@ -585,6 +585,6 @@ def test_servers_of_somebody_else(project: Runs, monkeypatch: pytest.MonkeyPatch
         arguments = ("--triton-runtime=external", "--triton-keep")
         done = project.pytester.runpytest_subprocess(*arguments, timeout=RUN_TIMEOUT)
         done.assert_outcomes(failed=1)
-        done.stdout.fnmatch_lines(["*triton-env: services of namespace triton_ns_*", "Redis  *redis://:[*][*][*]@*"])
-        done.stdout.fnmatch_lines(["*kept by triton-env*", "triton_ns_*", "  Redis  *redis://:[*][*][*]@*"])
+        done.stdout.fnmatch_lines(["*triton-env: services of namespace triton_ns_*", "Redis  *redis://*:[*][*][*]@*"])
+        done.stdout.fnmatch_lines(["*kept by triton-env*", "triton_ns_*", "  Redis  *redis://*:[*][*][*]@*"])
         assert env.redis.password not in done.stdout.str()
