@@ -106,6 +106,9 @@ class ClickHouseRestorer:
         """
         names = {database.name for database in self._form.databases}
         found = []
+        with self._translated() as http:
+            listed = http.rows("SELECT name FROM system.table_functions")
+        functions = statements.reaching_out(row["name"] for row in listed)
         try:
             for function in self._form.functions:
                 statements.check_function(function)
@@ -113,7 +116,7 @@ class ClickHouseRestorer:
                 statements.check_entry(entry)
                 if entry.database not in names:
                     raise statements.NotAllowed(f"{entry.database}.{entry.name} is in none of its databases")
-                if words := statements.outside(entry):
+                if words := statements.outside(entry, functions):
                     found.append(f"{entry.database}.{entry.name} ({words})")
             if taken := sorted(names & set(schema.SYSTEM)):
                 raise statements.NotAllowed(f"the database {taken[0]} is the server's own")

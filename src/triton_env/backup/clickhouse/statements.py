@@ -2,7 +2,7 @@
 it goes to a server, and has to be the one statement that its entry claims."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from itertools import pairwise
 from typing import Annotated, Literal
 
@@ -78,37 +78,11 @@ _INSIDE = re.compile(
     r"|Dictionary|Loop|Alias|Distributed|TimeSeries|Fuzz\w*"
 )
 """Engines whose tables hold their rows in the server, or have them from other tables of it or of its own cluster."""
-_OUTSIDE = frozenset(
-    {
-        *("arrowflight", "azureblobstorage", "azureblobstoragecluster", "deltalake", "deltalakecluster", "executable"),
-        *(
-            "file",
-            "filecluster",
-            "gcs",
-            "hdfs",
-            "hdfscluster",
-            "hive",
-            "hudi",
-            "hudicluster",
-            "iceberg",
-            "icebergazure",
-        ),
-        *("iceberghdfs", "iceberglocal", "icebergs3", "icebergs3cluster", "jdbc", "mongodb", "mysql", "odbc", "oss"),
-        *("paimon", "paimons3", "postgresql", "prometheusquery", "python", "redis", "remote", "remotesecure", "s3"),
-        *(
-            "s3cluster",
-            "sqlite",
-            "url",
-            "urlcluster",
-            "ytsaurus",
-            "cosn",
-            "deltalakelocal",
-            "deltalakes3",
-            "paimonlocal",
-        ),
-    }
+_FUNCTIONS_INSIDE = re.compile(
+    r"sqlstandardvalues|cluster(allreplicas)?|dictionary|format|fuzz\w+|generate\w+|input|loop|merge|mergetree\w+|null"
+    r"|numbers(_mt)?|primes|timeseries\w+|values|view|viewifpermitted|zeros(_mt)?"
 )
-"""Functions that read files, run programs, or connect to other servers."""
+"""Table functions that have their rows from the server itself or from its own cluster."""
 _SOURCES_INSIDE = frozenset({"CLICKHOUSE", "NULL"})
 
 Token = tuple[str, str]
@@ -156,8 +130,18 @@ def check_entry(entry: Entry) -> None:
         raise NotAllowed(f"the {name} would be in a database of the server's own")
 
 
-def outside(entry: Entry) -> str:
-    """What an object reads, runs or connects to beyond its server; empty where there is nothing."""
+def reaching_out(functions: Iterable[str]) -> frozenset[str]:
+    """Those of a server's table functions that read files, run programs or queries, or connect to other servers."""
+    return frozenset(name for name in map(str.lower, functions) if not _FUNCTIONS_INSIDE.fullmatch(name))
+
+
+def outside(entry: Entry, functions: Collection[str]) -> str:
+    """What an object reads, runs or connects to beyond its server; empty where there is nothing.
+
+    Args:
+        entry: the object.
+        functions: what `reaching_out` gave.
+    """
     tokens = list(_tokens(entry.definition))
     words = [text.upper() if kind == "word" else text for kind, text in tokens]
     for index in range(len(words) - 2):
@@ -171,7 +155,7 @@ def outside(entry: Entry) -> str:
         is_called = (
             kind in ("word", "name") and following == "(" and words[max(0, index - 2) : index] != ["ENGINE", "="]
         )
-        if is_called and (_bare(text).lower() in _OUTSIDE or "\\" in text):
+        if is_called and (_bare(text).lower() in functions or "\\" in text):
             return f"the function {text}"
     if entry.kind == "DICTIONARY" and (words_of := _asked(tokens)):
         return words_of

@@ -6,6 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from triton_env.backup.postgres.catalog import list_elements
+
 _Text = Annotated[str, Field(pattern=r"^[^\x00]*$", max_length=1 << 20)]
 _Name = Annotated[str, Field(pattern=r"^[^\x00]+$", max_length=63)]
 _OrNone = Annotated[str, Field(pattern=r"^[^\x00]*$", max_length=63)]
@@ -125,6 +127,10 @@ class Index(_Data):
             if (one.role in _REACHES_THE_MACHINE or one.role in there) and one.member not in there
         ]
         for settings in self.settings:
-            names = (setting.partition("=")[0] for setting in settings.settings)
-            found += [f"the setting {name}" for name in names if _RUNS_CODE.fullmatch(name)]
+            for setting in settings.settings:
+                name, _, value = setting.partition("=")
+                if _RUNS_CODE.fullmatch(name):
+                    found.append(f"the setting {name}")
+                elif name.lower() == "search_path" and "pg_catalog" in list_elements(value)[1:]:
+                    found.append("a search_path that puts others before the server's own functions")
         return found

@@ -183,6 +183,8 @@ class Loader:
             _fill_again(inside, found, self._supers)
             for words in ("reassign owned by {} to current_user", "drop owned by {}"):
                 inside.execute(sql.SQL(words).format(me))
+        # As its owner, the role may have given the database settings; those that it had are in the index.
+        self._admin.execute(sql.SQL("alter database {} reset all").format(sql.Identifier(database)))
 
     def _give_away(self, inside: Connection, found: Contents) -> None:
         """Give everything the owner that it had; what is not in the list stays, and goes to the superuser."""
