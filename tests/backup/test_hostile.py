@@ -191,6 +191,27 @@ class TestPostgres:
         assert "division by zero" in str(_refused(victim, path, "postgres"))
 
 
+def test_what_needs_a_superuser_is_restored_from_a_file_that_is_trusted(
+    victim: TritonEnvironment, tmp_path: Path
+) -> None:
+    with victim.postgres.connect(autocommit=True) as connection:
+        connection.execute("create function seen() returns event_trigger language plpgsql as $$ begin end $$")
+        connection.execute("create event trigger seen on ddl_command_end execute function seen()")
+        connection.execute("create role second superuser")
+    backup.create(victim, tmp_path / "a", services=("postgres",))
+    with victim.postgres.connect(autocommit=True) as connection:
+        connection.execute("drop role second")
+    error = _refused(victim, tmp_path / "a", "postgres")
+    assert "the superuser second, event trigger seen in the database triton" in error.what
+    assert "--trust-code" in error.hint
+    backup.restore(victim, tmp_path / "a", replace=True, trusted=True)
+    with victim.postgres.connect(autocommit=True) as connection:
+        assert connection.execute("select rolsuper from pg_roles where rolname = 'second'").fetchone() == (True,)
+        assert connection.execute("select evtname from pg_event_trigger").fetchone() == ("seen",)
+        connection.execute("drop event trigger seen")
+        connection.execute("drop role second")
+
+
 DATABASE = "postgres/database-1.dump"
 
 

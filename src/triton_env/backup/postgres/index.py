@@ -14,7 +14,7 @@ _OrNone = Annotated[str, Field(pattern=r"^[^\x00]*$", max_length=63)]
 _Verifier = Annotated[
     str, Field(pattern=r"^(SCRAM-SHA-256\$\d+:[A-Za-z0-9+/=]+\$[A-Za-z0-9+/=]+:[A-Za-z0-9+/=]+|md5[0-9a-f]{32})$")
 ]
-_Setting = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_$]*(\.[A-Za-z_][A-Za-z0-9_$]*)*=[^\x00]*$")]
+_Setting = Annotated[str, Field(pattern=r"^[^=\x00]+=[^\x00]*$", max_length=1 << 20)]
 _Limit = Annotated[int, Field(ge=-2, lt=1 << 31)]
 
 _RUNS_CODE = re.compile(

@@ -18,9 +18,9 @@ _ALGORITHM = 15
 """From this minor version on, one byte names the compression; before, a number was its level."""
 _TABLE_AM = 14
 _RELKIND = 16
-_LIMIT = 256 << 20
+_LIMIT = 128 << 20
 """Bytes of a table of contents."""
-_ENTRIES = 5_000_000
+_ENTRIES = 500_000
 
 
 class NotAnArchive(Exception):
