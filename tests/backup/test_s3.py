@@ -10,7 +10,11 @@ import pytest
 
 from backup.conftest import Started
 from triton_env import TritonEnvironment, backup
+from triton_env.backup.archive import Archive
 from triton_env.backup.s3 import configuration, dump, reading, upload
+from triton_env.backup.s3.restore import S3Restorer
+from triton_env.backup.s3.takeover import Plan, S3Takeover
+from triton_env.backup.steps import Meter
 from triton_env.errors import IsolationFailed, RestoreFailed
 from triton_env.isolation.base import Space
 from triton_env.isolation.s3 import S3Isolation
@@ -318,6 +322,48 @@ def test_properties_of_buckets_and_objects_are_restored_or_named(env: TritonEnvi
         encrypted = s3.head_object(Bucket=own, Key="kms")
         assert (encrypted["ServerSideEncryption"], encrypted["SSEKMSKeyId"]) == ("aws:kms", key_id)
         assert s3.head_object(Bucket=own, Key="sha", ChecksumMode="ENABLED")["ChecksumSHA256"]
+
+
+def test_a_restore_that_others_finish_sets_the_same_locks_and_properties(
+    env: TritonEnvironment, s3: Any, path: Path
+) -> None:
+    make_bucket(s3, "reports", "Enabled")
+    make_bucket(s3, "locked", ObjectLockEnabledForBucket=True)
+    for number in range(2):
+        s3.put_object(
+            Bucket="locked", Key="key", Body=b"%d" % number, ObjectLockLegalHoldStatus="ON" if number else "OFF"
+        )
+        held = s3.head_object(Bucket="locked", Key="key")
+    inventory: Any = {
+        "Id": "all",
+        "IsEnabled": True,
+        "IncludedObjectVersions": "All",
+        "Schedule": {"Frequency": "Daily"},
+        "Destination": {"S3BucketDestination": {"Bucket": "arn:aws:s3:::reports", "Format": "CSV"}},
+    }
+    s3.put_bucket_inventory_configuration(Bucket="locked", Id="all", InventoryConfiguration=inventory)
+    before = configuration.read(s3, "locked"), contents(s3, "locked")
+    backup.create(env, path, services=("s3",))
+    s3.put_object_legal_hold(Bucket="locked", Key="key", VersionId=held["VersionId"], LegalHold={"Status": "OFF"})
+    place: Any = None
+    with Archive(path) as archive:
+        restorer = S3Restorer(env.s3, place, archive, Meter("s3", lambda step: None), place, "triton_restore_01234567")
+        restorer.check()
+        plan = restorer.plan()
+        restorer.stage()
+    # Without the backup, from what was loaded, as after a kill; and once more, since that may be killed too.
+    noted: list[dict[str, Any]] = []
+    S3Takeover(env.s3, Plan(**plan), noted.append).finish()
+    assert (configuration.read(s3, "locked"), contents(s3, "locked")) == before
+    versions = s3.list_object_versions(Bucket="locked")["Versions"]
+    holds = [
+        s3.head_object(Bucket="locked", Key="key", VersionId=each["VersionId"]).get("ObjectLockLegalHoldStatus")
+        for each in versions
+    ]
+    assert (holds[0], holds[1] or "OFF") == ("ON", "OFF")
+    S3Takeover(env.s3, Plan(**noted[-1]), noted.append).finish()
+    names = [each["Name"] for each in s3.list_buckets()["Buckets"]]
+    assert not [name for name in names if name.startswith("triton-restore-")]
 
 
 def test_no_property_that_boto3_knows_is_forgotten() -> None:

@@ -49,6 +49,7 @@ def words_of(error: "ClientError") -> str:
     if storage_class:
         return f"storage class {storage_class}"
     message = " ".join(str(details.get("Message", "")).split()).rstrip(".")
-    if code_of(error) in ("400", "403", "500"):
-        message = f"{message}, HTTP {code_of(error)}"
+    if code_of(error) == "400":
+        # All that an answer without a body says.
+        message = "HTTP status 400, as where it is encrypted with a key of its client (SSE-C)"
     return message[:120] or code_of(error)

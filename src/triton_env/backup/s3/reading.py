@@ -27,6 +27,8 @@ SMALL = CHUNK
 """Bytes up to which an object is read by one request, and may be read before it is its turn."""
 _RANGE = 8 << 20
 """Bytes of a longer one that are asked for at once."""
+_ERRORS = 10
+"""In one bucket, failures of the server itself that are failures to read one object; with more, nothing is saved."""
 _TRIES = 5
 """How often an object is read that changes meanwhile."""
 HEADERS = (
@@ -74,6 +76,7 @@ class Reader:
         self._bucket = bucket
         self._notes = notes
         self._folder = folder
+        self._errors: list[str] = []
 
     def read(self, version: Version) -> Found | None:
         """A version; None where it is gone or cannot be read, which is noted."""
@@ -98,6 +101,15 @@ class Reader:
                     return None
                 if not is_about_one(error):
                     raise
+                if status_of(error) >= 500:
+                    self._errors.append(name)
+                    if len(self._errors) > _ERRORS:
+                        raise BackupFailed(
+                            f"S3 fails to hand out {name} and {_ERRORS} other objects.",
+                            where=f"the bucket {self._bucket}",
+                            cause=words_of(error),
+                            hint="python -m triton_env logs s3",
+                        ) from error
                 if not is_changed(error):
                     self._notes.add(UNREADABLE, f"{name} ({words_of(error)})")
                     return None
