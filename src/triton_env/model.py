@@ -159,9 +159,11 @@ class CutOff:
     Attributes:
         files: the files, with their content, that are to be put in place so that the data can be used as it is. None of
             them: nothing can be done with the data, so it is to be made anew.
+        is_final: whether a server that is at work on the data would not finish what is missing.
     """
 
     files: Mapping[str, bytes] = field(default_factory=dict)
+    is_final: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -77,8 +77,7 @@ class Healing:
         is_ours = (container["Config"].get("Labels") or {}).get(OUR_LABEL) == self._project
         # One that was started again by the engine found what an earlier start had left.
         is_at_work = container["State"]["Status"] in ("running", "paused") and not container.get("RestartCount")
-        # Data that only has to be completed is made already.
-        return is_ours and (not is_at_work or bool(left.files))
+        return is_ours and (left.is_final or not is_at_work)
 
     def _put(self, recipe: ServiceRecipe, files: Mapping[str, bytes]) -> None:
         """Replace the content of files, through a container that never runs."""

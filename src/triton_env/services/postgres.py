@@ -167,7 +167,8 @@ class Postgres(Service):
         """Create the target database, unless the server has others of its users'; whether it was created."""
         from psycopg import sql
 
-        with self.connect(dbname="postgres", connect_timeout=CONNECT_TIMEOUT, autocommit=True) as connection:
+        # Not `postgres`, which initdb makes last.
+        with self.connect(dbname="template1", connect_timeout=CONNECT_TIMEOUT, autocommit=True) as connection:
             # Numbers below are those of initdb.
             if connection.execute("select from pg_database where oid >= 16384 limit 1").fetchone() is not None:
                 return False

@@ -18,6 +18,8 @@ _USER, _PASSWORD, _DATABASE = "POSTGRES_USER", "POSTGRES_PASSWORD", "POSTGRES_DB
 _PG_DATABASE, _PG_AUTHID = 1262, 1260
 _FIRST_USER_OID = 16384
 _INITDB_DATABASE = "postgres"
+"""The last one that initdb makes."""
+_INITDB_DATABASES = 3
 _INITDB_MAKES = frozenset(
     (
         *("PG_VERSION", "base", "global", "pg_commit_ts", "pg_dynshmem", "pg_hba.conf", "pg_ident.conf", "pg_logical"),
@@ -109,39 +111,48 @@ def inspect(volume: VolumeFiles, data: DataRecipe) -> Witness | None:
 def cut_off(volume: VolumeFiles) -> CutOff | None:
     """What an initdb left that was ended before it was through, or before the image let clients in.
 
-    Everything in the data has to be initdb's own. Data on which a server for clients ever ran is at most completed.
+    Everything in the data has to be initdb's own, and clients cannot have come in by the network.
     """
     rules = volume.files("pg_hba.conf").get("pg_hba.conf", b"")
     lets_in = _FROM_ELSEWHERE.search(rules) is not None
     # The first server with connections writes it. Looked for first: of data that was used, little else is read.
     has_run = bool(volume.files("postmaster.opts"))
-    if (has_run and (lets_in or not rules)) or not _is_initdbs(volume.names()):
+    if has_run and (lets_in or not rules):
         return None
-    folder = volume.files("global")
-    has_control = len(folder.get("global/pg_control", b"")) == _CONTROL_SIZE
-    is_whole = has_control and _is_shut_down(folder) and _INITDB_DATABASE in _databases(_catalog(folder, _PG_DATABASE))
-    if not (has_run or is_whole):
-        return CutOff()
+    databases = _initdbs_databases(volume.names())
+    if databases is None:
+        return None
+    if has_run:
+        # Started again by the engine, the image takes for whole what has a version, and the server starts on it.
+        is_whole = databases == _INITDB_DATABASES
+    else:
+        folder = volume.files("global")
+        has_control = len(folder.get("global/pg_control", b"")) == _CONTROL_SIZE
+        is_whole = (
+            has_control and _is_shut_down(folder) and _INITDB_DATABASE in _databases(_catalog(folder, _PG_DATABASE))
+        )
+    if not is_whole:
+        return CutOff(is_final=has_run)
     if lets_in:
         return None
     # What the image adds once initdb is through. Before 14, passwords are kept in the older form.
     version = _text(volume.files("PG_VERSION").get("PG_VERSION"))
     method = b"md5" if version in ("12", "13") else b"scram-sha-256"
-    return CutOff({"pg_hba.conf": rules + b"\nhost all all all " + method + b"\n"})
+    return CutOff({"pg_hba.conf": rules + b"\nhost all all all " + method + b"\n"}, is_final=True)
 
 
-def _is_initdbs(names: Iterable[str]) -> bool:
-    """Whether there is something, and initdb made all of it."""
-    found = False
+def _initdbs_databases(names: Iterable[str]) -> int | None:
+    """How many databases there are, where initdb made all that there is; else None, also where there is nothing."""
+    count: int | None = None
     for name in names:
-        found = True
         top, _, below = name.partition("/")
         # Files of tables, and folders of databases, have numbers; those that initdb makes are lower.
         number = re.match(r"\d+", name.rstrip("/").rpartition("/")[2]) if top in ("base", "global") else None
         is_foreign = top not in _INITDB_MAKES or (top in ("pg_tblspc", "pg_replslot", "pg_twophase") and below)
         if is_foreign or (number and int(number[0]) >= _FIRST_USER_OID):
-            return False
-    return found
+            return None
+        count = (count or 0) + bool(re.fullmatch(r"base/\d+/", name))
+    return count
 
 
 def _text(content: bytes | None) -> str:

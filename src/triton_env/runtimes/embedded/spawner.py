@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from triton_env.errors import RuntimeUnavailable
+from triton_env.private import open_file
 from triton_env.runtimes.embedded.account import Account, lonely_user
 from triton_env.runtimes.embedded.directory import LOCK_NAME, PrivateDirectory
 
@@ -94,7 +95,7 @@ class Guard:
         self._gone = False
         self._socket, theirs = socket.socketpair()
         try:
-            with theirs, log.open("ab") as output:
+            with theirs, os.fdopen(open_file(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND), "ab") as output:
                 self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and script
                     [
                         *(sys.executable, "-I", "-S", str(_GUARD)),
