@@ -139,6 +139,16 @@ class TestWriting:
         writer.abandon()
         assert names(path.parent) == []
 
+    def test_what_a_killed_one_left_goes_with_the_next(self, path: Path) -> None:
+        path.with_name(f"{path.name}.partial-00000000").touch()
+        other = path.with_name(f"other-{path.name}.partial-00000000")
+        other.touch()
+        living = ArchiveWriter(path, force=True)
+        write(path)
+        assert len(names(path.parent)) == 3
+        living.abandon()
+        assert names(path.parent) == sorted([path.name, other.name])
+
     def test_a_full_disk_is_named_and_nothing_is_left(self, path: Path) -> None:
         before = resource.getrlimit(resource.RLIMIT_FSIZE)
         writer = ArchiveWriter(path, force=False)

@@ -173,6 +173,7 @@ class Place:
         self.path.unlink(missing_ok=True)
         with suppress(FileNotFoundError):
             self._sync()
+        self._tidy()
 
     def forget(self, services: Collection[str]) -> None:
         """The data of these services is gone, and with it what was to be done."""
@@ -206,6 +207,7 @@ class Place:
             yield
         finally:
             held.release()
+            self._tidy()
 
     def try_hold(self, *, together: bool = False) -> locks.Held | None:
         """As `held`, until it is released; None where that is not to be had at this moment."""
@@ -235,6 +237,11 @@ class Place:
     def taken_numbers(self) -> frozenset[int]:
         """The logical databases of Redis that namespaces, templates and snapshots have."""
         return taken_numbers(folder_of(self.settings, self.environment))
+
+    def _tidy(self) -> None:
+        """Remove the lock of a session, of which there are many, where nobody holds it."""
+        if not self.lasting and (free := locks.abandoned(self.lock)):
+            free.release(remove=True)
 
     def _sync(self) -> None:
         folder = os.open(self.path.parent, os.O_RDONLY)

@@ -11,6 +11,7 @@ Until then it is in the bucket that marks the restore.
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from triton_env.backup.base import Note
@@ -22,6 +23,9 @@ from triton_env.services import S3
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
+
+_TRIES = 5
+"""How often to make a bucket that others make too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,11 +92,7 @@ class S3Takeover:
                 return
             for name, staged in self._plan.staged.items():
                 if name not in self._plan.done:
-                    remove_bucket(clients, name, is_ours=False)
-                    if fill:
-                        fill(name)
-                    else:
-                        self._copy(clients, staged, name)
+                    _refill(clients, name, fill or partial(self._copy, clients, staged))
                     self._plan = replace(self._plan, done=(*self._plan.done, name))
                     self._note(self._plan.as_data())
                 remove_bucket(clients, staged, is_ours=True)
@@ -118,6 +118,18 @@ class S3Takeover:
         configuration.apply(client, name, wanted, names_buckets=True)
         missing = [f"no {part.replace('_', ' ')}" for part in configuration.missing(client, name, wanted)]
         self.differences[name] = [*missing, *(f"no lock of {key}" for key in set_locks(client, name, locks))]
+
+
+def _refill(clients: Admin, name: str, fill: Callable[[str], None]) -> None:
+    """Make a bucket anew. Others may be quicker, such as a start that finds the one missing that it expects."""
+    for tries_left in reversed(range(_TRIES)):
+        remove_bucket(clients, name, is_ours=False)
+        try:
+            return fill(name)
+        except clients.client.exceptions.BucketAlreadyOwnedByYou:
+            if not tries_left:
+                raise
+    return None
 
 
 def remember(client: "S3Client", mark: str, name: str, wanted: Mapping[str, Any], locks: Sequence[Locked]) -> None:
