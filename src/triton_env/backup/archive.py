@@ -137,7 +137,8 @@ class ArchiveWriter:
         self._file = os.fdopen(handle, "w+b")
         with suppress(OSError):  # a file system without locks
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            self._remove_abandoned()
+            # What killed processes left of the same archive.
+            locks.remove_abandoned(self.path.parent, f"{glob.escape(self.path.name)}.partial-*")
         self._zip = zipfile.ZipFile(self._file, "w", zipfile.ZIP_DEFLATED, allowZip64=True, compresslevel=_LEVEL)
 
     @property
@@ -213,12 +214,6 @@ class ArchiveWriter:
         with suppress(OSError):
             self._file.close()
         self._partial.unlink(missing_ok=True)
-
-    def _remove_abandoned(self) -> None:
-        """Remove what killed processes left of the same archive. Those that live hold a lock."""
-        for path in self.path.parent.glob(f"{glob.escape(self.path.name)}.partial-*"):
-            if held := locks.abandoned(path):
-                held.release(remove=True)
 
     def _publish(self) -> None:
         with _writing(self.path):

@@ -132,9 +132,7 @@ class Folder:
 
     def abandoned(self) -> Iterator[tuple[str, Held, Lease]]:
         """The spaces of dead processes: each with its lock, which the caller gives back, and what is known of it."""
-        for path in self.path.glob("new-*"):
-            if held := locks.abandoned(path):
-                held.release(remove=True)
+        locks.remove_abandoned(self.path, "new-*")
         for path in self.path.glob("*.lease"):
             if (held := locks.abandoned(path)) is None:
                 continue

@@ -84,6 +84,13 @@ def abandoned(path: Path) -> Held | None:
     return _locked(path, fcntl.LOCK_EX, os.O_RDWR, wait=False)
 
 
+def remove_abandoned(folder: Path, pattern: str) -> None:
+    """Remove those of these files whose holders are dead."""
+    for path in folder.glob(pattern):
+        if held := abandoned(path):
+            held.release(remove=True)
+
+
 def shared(path: Path) -> Held | None:
     """Lock a file together with others that do so, once nobody excludes these; None where its folder is gone.
 
