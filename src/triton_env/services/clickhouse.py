@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from clickhouse_connect.driver.client import Client
 
 
+_ALWAYS_THERE = "system"
+"""The database that every server has. `default` is missing for a moment where a restore replaces it."""
 _SET_ASIDE = """
 SELECT name FROM system.databases
 WHERE name = '%(name)s' OR (startsWith(name, 'triton_restore_') AND endsWith(name, '_old_%(name)s')) FORMAT TSVRaw
@@ -164,13 +166,13 @@ class ClickHouse(Service):
         return await clickhouse_connect.get_async_client(**(self._connection() | options))
 
     def server_version(self) -> str:
-        return self._ask({"default": "SELECT version()"})
+        return self._ask({_ALWAYS_THERE: "SELECT version()"})
 
     def ensure_ready(self) -> None:
         if self._set_aside():
             # `check_data` says so. An empty database of that name would only hide what has happened.
             return
-        self._ask({"default": f"CREATE DATABASE IF NOT EXISTS `{self.database}`", self.database: "SELECT 1"})
+        self._ask({_ALWAYS_THERE: f"CREATE DATABASE IF NOT EXISTS `{self.database}`", self.database: "SELECT 1"})
 
     def check_ready(self) -> None:
         if not self._set_aside():
@@ -189,7 +191,8 @@ class ClickHouse(Service):
 
     def _set_aside(self) -> str:
         """The name that the target database got from a restore; empty where it has its own."""
-        answer = self._ask({"default": _SET_ASIDE % {"name": self.database.replace("\\", "\\\\").replace("'", "\\'")}})
+        name = self.database.replace("\\", "\\\\").replace("'", "\\'")
+        answer = self._ask({_ALWAYS_THERE: _SET_ASIDE % {"name": name}})
         names = answer.splitlines()
         return "" if self.database in names else next(iter(names), "")
 

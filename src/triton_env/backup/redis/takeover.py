@@ -93,6 +93,11 @@ class RedisTakeover:
                 self._flush(number)
 
     def finish(self) -> None:
+        # A server that was cut off may have lost the transaction, which is on disk within a second.
+        lost = [pair for pair in self._plan.pairs if self._says(pair[1]) == self._plan.new(pair[0])]
+        if lost:
+            with Connection(self._service, 0) as connection:
+                connection.at_once([*self._swaps("old", lost), ("SELECT", 0)])
         kept = [target for number, target in self._plan.pairs if self._says(target) == self._plan.old(number)]
         # The keys go last: without any of them, this is another server, or all is done.
         if kept or not self._plan.staged:
