@@ -175,7 +175,7 @@ class Loader:
                 toc.restream(found.only(kept), stream),
                 on_bytes,
             )
-            inside.execute(sql.SQL("alter schema public owner to {}").format(sql.SQL(public)))
+            inside.execute(sql.SQL("alter schema public owner to {}").format(sql.SQL(_literally(public))))
             self._give_away(inside, found)
             for statement in afterwards:
                 inside.execute(statement)
