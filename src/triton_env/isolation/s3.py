@@ -1,6 +1,7 @@
 """S3: a space is the buckets whose names end with its suffix."""
 
 import json
+import logging
 import re
 import threading
 import warnings
@@ -26,12 +27,15 @@ from triton_env.isolation.s3_copy import (
     read_bucket,
     remove_bucket,
 )
+from triton_env.printable import printable
 from triton_env.services import S3
 from triton_env.services.s3_names import BucketNames
 from triton_env.threads import for_each
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
+
+_log = logging.getLogger(__name__)
 
 _FROZEN: Final = (TEMPLATE, SNAPSHOT)
 """Spaces that nobody changes once they are made."""
@@ -250,7 +254,10 @@ class S3Isolation(Isolation[S3]):
                 cause="something deleted it, such as a test that empties all buckets",
                 hint="take the snapshot again" if kind == "snapshot" else "pytest --triton-rebuild",
             )
-        for sentence in notes.sentences():
+        # What comes and goes while it is copied is no reason to stop those that take warnings for errors.
+        if gone:
+            _log.warning("S3: %s", printable(GONE.replace("{}", ", ".join(gone[:_SHOWN]))))
+        for sentence in notes.sentences(but=GONE):
             _warn(sentence)
 
     def _check_locks(self, names: Collection[str], *, is_ours: bool) -> None:
@@ -269,7 +276,7 @@ class S3Isolation(Isolation[S3]):
 
 
 def _warn(words: str) -> None:
-    warnings.warn(f"S3: {words}", stacklevel=2)
+    warnings.warn(printable(f"S3: {words}"), stacklevel=2)
 
 
 def names_of(space: Space) -> BucketNames:

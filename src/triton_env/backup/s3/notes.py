@@ -33,9 +33,10 @@ class Notes:
         with self._lock:
             return sorted(set(self._names.get(sentence, ())))
 
-    def sentences(self) -> tuple[str, ...]:
-        """All of it, in an order that does not depend on threads."""
-        return tuple(sentence.format(_shown(sorted(set(names)))) for sentence, names in sorted(self._names.items()))
+    def sentences(self, *, but: str = "") -> tuple[str, ...]:
+        """All of it but one, in an order that does not depend on threads."""
+        found = [(sentence, names) for sentence, names in sorted(self._names.items()) if sentence != but]
+        return tuple(sentence.replace("{}", _shown(sorted(set(names)))) for sentence, names in found)
 
 
 def _shown(names: list[str]) -> str:

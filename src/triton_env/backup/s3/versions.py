@@ -7,11 +7,15 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote
 
+from triton_env.backup.s3.answers import status_of
+
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 NULL = "null"
 """The version id of what came while versioning was off or suspended."""
+_TRIES = 5
+"""How often a list is asked for, each of them with the repetitions of boto3 itself."""
 _PAGE = 1_000_000
 """Versions to list at once: servers that follow S3 to the letter give 1000."""
 
@@ -101,7 +105,7 @@ def listed(client: "S3Client", bucket: str, *, is_versioned: bool = True) -> tup
     markers: list[Version] = []
     arguments: dict[str, Any] = {}
     while True:
-        page = client.list_object_versions(Bucket=bucket, MaxKeys=_PAGE, **arguments)
+        page = _page(client, bucket, arguments)
         versions += [_version(entry, is_versioned, is_marker=False) for entry in page.get("Versions", ())]
         markers += [_version(entry, is_versioned, is_marker=True) for entry in page.get("DeleteMarkers", ())]
         if not page.get("IsTruncated"):
@@ -113,6 +117,19 @@ def listed(client: "S3Client", bucket: str, *, is_versioned: bool = True) -> tup
         if following == arguments:
             raise RuntimeError(f"the server does not get on with the list of the bucket {bucket} after {following}")
         arguments = {name: value for name, value in following.items() if value}
+
+
+def _page(client: "S3Client", bucket: str, arguments: Mapping[str, Any]) -> Any:
+    """One answer. moto fails with 500 where objects come and go while it makes its list."""
+    from botocore.exceptions import ClientError
+
+    for _ in range(_TRIES - 1):
+        try:
+            return client.list_object_versions(Bucket=bucket, MaxKeys=_PAGE, **arguments)
+        except ClientError as error:
+            if status_of(error) != 500:
+                raise
+    return client.list_object_versions(Bucket=bucket, MaxKeys=_PAGE, **arguments)
 
 
 def _version(entry: Mapping[str, Any], is_versioned: bool, *, is_marker: bool) -> Version:
