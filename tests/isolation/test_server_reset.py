@@ -2,14 +2,20 @@
 
 from collections.abc import Iterator
 from contextlib import closing, suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
 import redis
+from psycopg import pq
+from psycopg.conninfo import make_conninfo
 
+from patience import until
 from triton_env import Namespace, Settings, TritonEnvironment
 from triton_env.backup.s3 import configuration
+from triton_env.errors import SnapshotFailed, TemplateFailed
 from triton_env.isolation.postgres import EMPTY
+from triton_env.services import postgres
 
 SUBSCRIPTION = (
     "create publication p",
@@ -210,3 +216,56 @@ def test_reset_takes_back_the_settings_of_buckets(env: TritonEnvironment) -> Non
     assert "further" not in [each["Name"] for each in s3.list_buckets()["Buckets"]]
     assert configuration.read(s3, bucket) == before
     assert not s3.list_object_versions(Bucket=bucket).get("Versions")
+
+
+def test_text_is_text_in_databases_without_an_encoding(env: TritonEnvironment) -> None:
+    # All of a server is so where initdb found no locale.
+    run(env, "create database plain encoding 'SQL_ASCII' locale 'C' template template0")
+    try:
+        assert one(env, "select current_database()", dbname="plain") == "plain"
+        assert one(env, "select 'ä'", dbname="plain") == "ä"
+    finally:
+        run(env, "drop database plain")
+
+
+def test_nothing_left_in_a_database_keeps_it_from_being_dropped(
+    embedded_packages: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # What servers need to be started with, so that tests can prepare transactions and replicate.
+    options = (*postgres._THROWAWAY, "max_prepared_transactions=10", "wal_level=logical")
+    monkeypatch.setattr(postgres, "_THROWAWAY", options)
+    settings = Settings(triton_state_dir=str(tmp_path), triton_pool_size=0)
+
+    def prepare(place: Namespace | TritonEnvironment, name: str) -> None:
+        run(place, "begin", "create table prepared (id int)", f"prepare transaction '{name}'")
+
+    def replicate(place: Namespace | TritonEnvironment, slot: str) -> pq.PGconn:
+        run(place, f"select pg_create_logical_replication_slot('{slot}', 'pgoutput')", "create publication p")
+        client = pq.PGconn.connect(make_conninfo(place.postgres.url, replication="database").encode())
+        words = f"START_REPLICATION SLOT {slot} LOGICAL 0/0 (proto_version '1', publication_names 'p')"
+        client.send_query(words.encode())
+        assert until(lambda: one(place, f"select active from pg_replication_slots where slot_name = '{slot}'"))
+        return client
+
+    with TritonEnvironment(settings, services=("postgres",), runtime="embedded") as env:
+        with pytest.raises(TemplateFailed, match="left a transaction open") as caught:
+            env.namespace(template=lambda namespace: prepare(namespace, "of_template"))
+        assert "the prepared transaction 'of_template'" in caught.value.where
+        everything = "select count(*) from pg_prepared_xacts", "select count(*) from pg_replication_slots"
+        with env.namespace() as namespace:
+            # In this order: a slot that is being made waits for transactions that are prepared.
+            client = replicate(namespace, "of_namespace")
+            prepare(namespace, "of_namespace")
+            namespace.reset()
+            assert [one(env, query) for query in everything] == [0, 0]
+            prepare(namespace, "of_namespace")
+        # It is removed in the background, with what is in it.
+        assert until(lambda: one(env, "select count(*) from pg_database where datname like 'triton\\_ns%'") == 0)
+        assert [one(env, query) for query in everything] == [0, 0]
+        prepare(env, "of_own")
+        with pytest.raises(SnapshotFailed, match="a transaction is prepared in it") as caught:
+            env.snapshot("prepared")
+        assert "rollback prepared 'of_own'" in caught.value.hint
+        env.reset()
+        assert [one(env, query) for query in everything] == [0, 0]
+        client.finish()
