@@ -112,7 +112,7 @@ class Namespace:
                     self._unverified.discard(name)
         return self._bound[name]
 
-    def verify_before_use(self) -> None:
+    def _verify_before_use(self) -> None:
         """See, when a service is first asked for, that nothing has wiped it from the server."""
         self._unverified = set(self._bound)
 

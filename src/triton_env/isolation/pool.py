@@ -161,7 +161,7 @@ class Pool:
                     del self._make[key]
             raise
         # It may wait for long, and a test may wipe the servers by then.
-        namespace.verify_before_use()
+        namespace._verify_before_use()
         with self._changed:
             if key in self._make:
                 self._ready[key].append(namespace)

@@ -142,7 +142,7 @@ class PostgresIsolation(Isolation[Postgres]):
         self._service.prepare()  # where a socket leads in without a password, which may be another by now
         with self._admin() as admin:
             reset_configuration(admin, self._service.user)
-            self._service.set_password(admin)
+            self._service._set_password(admin)
             for (name,) in admin.execute("select datname from pg_database").fetchall():
                 if name not in spared and name != own:
                     self._drop(admin, name)

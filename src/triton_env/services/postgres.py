@@ -128,9 +128,9 @@ class Postgres(Service):
             return
         options = {"host": str(self.placement.sockets), "password": None, "connect_timeout": CONNECT_TIMEOUT}
         with self.connect(**options, autocommit=True) as connection:
-            self.set_password(connection)
+            self._set_password(connection)
 
-    def set_password(self, connection: "psycopg.Connection[Any]") -> None:
+    def _set_password(self, connection: "psycopg.Connection[Any]") -> None:
         """Give the user the password of the settings."""
         from psycopg import sql
 
