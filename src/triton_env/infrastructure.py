@@ -325,8 +325,8 @@ class Infrastructure:
     @cached_property
     def _compose(self) -> Compose:
         with self._engine.translated("tell where this process runs"):
-            bind = self._engine.addresses(self.settings).bind
-        return Compose(self.settings, self._engine.url, bind)
+            addresses = self._engine.addresses(self.settings)
+        return Compose(self.settings, self._engine.url, addresses.bind, addresses.name)
 
     @cached_property
     def _host(self) -> str:

@@ -59,7 +59,8 @@ class ContainerRecipe:
         command: arguments after the image; empty for the image's own.
         data_paths: paths to keep on `storage`, besides those that the image declares as volumes.
         storage: what is mounted on these paths.
-        mounts: files or folders of this machine by the absolute path that they have in the container, read-only.
+        files: files or folders of this machine by the absolute path under which the container has copies of them.
+        host_variable: the variable by which the server learns the host name that clients use, where it asks for that.
         cpu_shares: relative weight when CPU is short; 1024 is everybody's default. A service that takes long
             to boot gets more, since it decides when all are ready.
     """
@@ -71,7 +72,8 @@ class ContainerRecipe:
     command: tuple[str, ...] = field(default=(), repr=False)
     data_paths: tuple[str, ...] = ()
     storage: Storage = Storage.MEMORY
-    mounts: Mapping[str, Path] = field(default_factory=dict)
+    files: Mapping[str, Path] = field(default_factory=dict)
+    host_variable: str = ""
     cpu_shares: int = 1024
 
 

@@ -138,6 +138,8 @@ class Settings(BaseSettings):
     aws_default_region: Region = "us-east-1"
     s3_bucket: BucketName = "triton-documents"
     localstack_auth_token: SecretStr = SecretStr("")
+    localstack_host: str = ""
+    extra_cors_allowed_origins: str = ""
 
     # Images
     postgres_image: Name = "postgres:14-alpine"

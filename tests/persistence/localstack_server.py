@@ -96,6 +96,7 @@ class Server:
             *("create", "--init", "--name", self.name, f"--publish=127.0.0.1:{self.port}:4566"),
             *(f"--volume={volume}:{DATA}", f"--volume={PACKAGE}:{INSIDE}:ro"),
             f"--volume={PACKAGE / 'ready.d'}:/etc/localstack/init/ready.d:ro",
+            f"--volume={PACKAGE / 'start.d'}:/etc/localstack/init/start.d:ro",
             *variables,
             *options,
             image(),

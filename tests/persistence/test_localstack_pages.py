@@ -1,14 +1,21 @@
-"""What a web page of any site can do to the persistent LocalStack, which does not check keys: nothing."""
+"""What a web page of any site can do to LocalStack, which does not check keys: nothing, in a session either."""
 
+import functools
 import http.client
-from collections.abc import Iterator, Mapping
+import socket
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
 
 import pytest
+from testcontainers.core.config import testcontainers_config
 
-from persistence.localstack_server import Server, server, volume
+from persistence.localstack_server import server, volume
+from triton_env import Settings, TritonEnvironment
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(600)]
 
+NAME = "engine.example.net"
 PAGE = {"Origin": "https://example.org"}
 FORM = (
     b'--x\r\nContent-Disposition: form-data; name="key"\r\n\r\npage\r\n'
@@ -16,17 +23,43 @@ FORM = (
 )
 
 
-@pytest.fixture(scope="module")
-def instance() -> Iterator[Server]:
-    with volume() as name, server(name) as made:
+@dataclass(frozen=True)
+class Instance:
+    """Where a LocalStack answers, and what makes clients for it."""
+
+    port: int
+    s3: Callable[[], Any]
+
+
+@pytest.fixture(scope="module", params=["persistent", "session"])
+def instance(request: pytest.FixtureRequest) -> Iterator[Instance]:
+    if request.param == "session":
+        # As if the engine were on another machine, whose name its LocalStack has to learn.
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(testcontainers_config, "tc_host_override", NAME)
+            patch.setattr(socket, "getaddrinfo", functools.partial(addresses, socket.getaddrinfo))
+            settings = Settings(triton_bind_address="127.0.0.1")
+            with TritonEnvironment(settings, runtime="docker", services=("s3",)) as env:
+                assert env.s3.host == NAME
+                yield filled(Instance(env.s3.port, env.s3.client))
+        return
+    with volume() as name, server(name, LOCALSTACK_HOST=NAME) as made:
         made.start()
-        made.s3().create_bucket(Bucket="claims")
-        made.s3().put_object(Bucket="claims", Key="kept", Body=b"kept")
-        yield made
+        yield filled(Instance(made.port, made.s3))
+
+
+def addresses(inner: Callable[..., Any], host: Any, *arguments: Any, **keywords: Any) -> Any:
+    return inner("127.0.0.1" if host == NAME else host, *arguments, **keywords)
+
+
+def filled(instance: Instance) -> Instance:
+    instance.s3().create_bucket(Bucket="claims")
+    instance.s3().put_object(Bucket="claims", Key="kept", Body=b"kept")
+    return instance
 
 
 def answer(
-    instance: Server, method: str, path: str, headers: Mapping[str, str], body: bytes | None = None
+    instance: Instance, method: str, path: str, headers: Mapping[str, str], body: bytes | None = None
 ) -> http.client.HTTPResponse:
     connection = http.client.HTTPConnection("127.0.0.1", instance.port, timeout=120)
     try:
@@ -56,11 +89,12 @@ def answer(
         ("OPTIONS", "/claims/kept", PAGE | {"Access-Control-Request-Method": "PUT"}, None),
         ("GET", "/claims/kept", {"Host": "example.org:4566"}, None),
         ("GET", "/claims/kept", {"Host": "127.0.0.1.example.org"}, None),
+        ("GET", "/claims/kept", {"Host": "localstack.xn--p1ai"}, None),
         ("PUT", "/claims/page", {"Host": "claims.s3.example.org", "Origin": "http://claims.s3.example.org"}, b"x"),
     ],
 )
 def test_a_page_gets_nothing(
-    instance: Server, method: str, path: str, headers: Mapping[str, str], body: bytes | None
+    instance: Instance, method: str, path: str, headers: Mapping[str, str], body: bytes | None
 ) -> None:
     response = answer(instance, method, path, headers, body)
     assert response.status == 403
@@ -69,14 +103,18 @@ def test_a_page_gets_nothing(
 
 
 @pytest.mark.parametrize(
-    "host", ["localhost:4566", "[::1]", "172.17.0.1", "localstack:4566", "claims.s3.localhost.localstack.cloud:4566"]
+    "host",
+    [
+        *("localhost:4566", "[::1]", "172.17.0.1", "host.docker.internal", "claims.s3.localhost.localstack.cloud:4566"),
+        *(f"{NAME}:4566", "localstack:4566", "localstack.app_default:4566", "triton-1a2b-s3.triton-network-1a2b"),
+    ],
 )
-def test_names_that_no_stranger_leads_here_are_answered(instance: Server, host: str) -> None:
+def test_names_that_no_stranger_leads_here_are_answered(instance: Instance, host: str) -> None:
     path = "/kept" if host.startswith("claims") else "/claims/kept"
     assert answer(instance, "GET", path, {"Host": host}).status == 200
 
 
-def test_pages_that_a_bucket_names_get_in(instance: Server) -> None:
+def test_pages_that_a_bucket_names_get_in(instance: Instance) -> None:
     rule = {"AllowedOrigins": ["https://*.example.net"], "AllowedMethods": ["GET"], "AllowedHeaders": ["*"]}
     instance.s3().create_bucket(Bucket="shared")
     instance.s3().put_object(Bucket="shared", Key="a", Body=b"a")

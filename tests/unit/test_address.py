@@ -35,6 +35,8 @@ def test_by_the_engines_url(engine_url: str, bind: str, host: str) -> None:
     plan = plan_addresses(engine_url=engine_url)
     assert (plan.bind, plan.host) == (bind, host)
     assert plan.reason
+    # What servers that check names have to learn.
+    assert plan.name == (host if host.endswith(".example") else "")
 
 
 def test_beside_the_containers_in_one_of_the_same_engine() -> None:

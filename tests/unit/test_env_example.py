@@ -13,7 +13,7 @@ from unit.fakes import FakeRuntimes
 
 EXAMPLE = Path(__file__).parents[2] / ".env.example"
 SERVICE_SECTIONS = ("PostgreSQL", "ClickHouse", "Redis", "S3 (LocalStack)")
-NO_CONNECTION = {"CLICKHOUSE_NOFILE", "LOCALSTACK_AUTH_TOKEN"}
+NO_CONNECTION = {"CLICKHOUSE_NOFILE", "EXTRA_CORS_ALLOWED_ORIGINS", "LOCALSTACK_AUTH_TOKEN", "LOCALSTACK_HOST"}
 """Variables of a service that say nothing about how to reach it."""
 
 

@@ -136,6 +136,7 @@ def test_s3_is_loaded_early_and_asks_nobody_outside() -> None:
         "DISABLE_EVENTS": "1",
         "DNS_ADDRESS": "0",
         "AWS_DEFAULT_REGION": "us-east-1",
+        "EXTRA_CORS_ALLOWED_ORIGINS": "",
     }
     # A mount there breaks its start.
     assert not [path for path in container.data_paths if path.startswith("/tmp")]
@@ -144,10 +145,12 @@ def test_s3_is_loaded_early_and_asks_nobody_outside() -> None:
 def test_s3_storage_follows_the_settings() -> None:
     memory, disk = recipe("s3").container, recipe("s3", triton_storage="disk").container
     assert memory.storage is Storage.MEMORY
-    assert not memory.mounts
+    (door,) = memory.files.values()
+    assert door.is_file()
     assert disk.storage is Storage.DISK
     assert disk.environment["PROVIDER_OVERRIDE_S3"] == "persisted"
-    (source,) = disk.mounts.values()
+    assert disk.files.items() > memory.files.items()
+    source = disk.files[disk.environment["PYTHONPATH"]]
     assert (source / "triton_persistence" / "__init__.py").is_file()
 
 

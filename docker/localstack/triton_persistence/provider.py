@@ -15,7 +15,7 @@ from localstack.aws.skeleton import DispatchTable, create_dispatch_table
 from localstack.services.plugins import Service
 from localstack.services.s3.provider import S3Provider
 
-from . import LOCALSTACK, door, pacing, records
+from . import LOCALSTACK, pacing, records
 from .bodies import BodyFiles, BodyStore, collect_written
 from .changes import Change, Locks, change_of, is_change
 from .database import Database
@@ -76,10 +76,6 @@ class PersistedS3Provider(S3Provider):
             LOG.info("S3: removed %s bodies of writes that were cut off, or of objects that were deleted", len(orphans))
         if broken := [body for body, size in sizes.items() if self._files.size(body) != size]:
             LOG.error("S3: %s bodies are missing or cut short, such as %s", len(broken), broken[0])
-
-    def on_after_init(self) -> None:
-        super().on_after_init()
-        door.install(self._cors_handler)
 
     def dispatch(self) -> DispatchTable:
         """Return the operations. Those that change something are saved before they answer."""

@@ -31,6 +31,11 @@ class AddressPlan:
     host: str
     reason: str
 
+    @property
+    def name(self) -> str:
+        """The host where it is a name within a domain, which servers do not take for theirs unless they know it."""
+        return self.host if "." in self.host and not _is_address(self.host) else ""
+
 
 def plan_addresses(
     *,

@@ -34,12 +34,13 @@ class Compose:
         settings: of the persistent mode; all that the compose file asks for comes from here.
         engine_url: the engine, as DOCKER_HOST.
         bind: the host address on which ports are published.
+        name: the host name by which clients reach them, where servers have to know it.
 
     Raises:
         ComposeUnavailable: there is no Compose, or none that is new enough.
     """
 
-    def __init__(self, settings: Settings, engine_url: str, bind: str) -> None:
+    def __init__(self, settings: Settings, engine_url: str, bind: str, name: str = "") -> None:
         self.project = settings.triton_project
         self.file = used_file(settings)
         self._program = compose_program()
@@ -47,6 +48,7 @@ class Compose:
         # Compose's own variables would change which files and profiles are used.
         inherited = {name: value for name, value in process_environment().items() if not name.startswith("COMPOSE_")}
         self._environment = inherited | _variables(settings) | {"DOCKER_HOST": engine_url, "TRITON_BIND_ADDRESS": bind}
+        self._environment["LOCALSTACK_HOST"] = settings.localstack_host or name
 
     def up(self, services: Sequence[str]) -> None:
         """Create and start containers without waiting for health checks; replace those that differ from the settings.

@@ -21,10 +21,11 @@ from triton_env.errors import (
     ServiceExited,
     TritonError,
 )
-from triton_env.model import Endpoint, Placement, Port, Probe, Program, ServiceRecipe, Storage
+from triton_env.model import ContainerRecipe, Endpoint, Placement, Port, Probe, Program, ServiceRecipe, Storage
 from triton_env.readiness import DeadlineExceeded, wait_until_ready
 from triton_env.redaction import redacted
 from triton_env.runtimes import failures
+from triton_env.runtimes.archives import archive_of
 from triton_env.runtimes.base import Report
 from triton_env.runtimes.engine import Engine, explanation
 from triton_env.runtimes.execution import in_container
@@ -191,6 +192,7 @@ class DockerRuntime:
             recipe,
             volumes,
             {str(port.number): (self.addresses.bind, number) for port, number in ports.items()},
+            self.addresses.name,
             name=f"triton-{self._environment}-{recipe.name}",
             network=self._ensure_network(),
             labels=self._owner.labels(recipe.name),
@@ -228,6 +230,7 @@ class ServiceContainer(DockerContainer):
         recipe: ServiceRecipe,
         volumes: tuple[str, ...],
         published: Mapping[str, tuple[str, int]],
+        host_name: str,
         *,
         name: str,
         network: Network,
@@ -236,7 +239,7 @@ class ServiceContainer(DockerContainer):
         container = recipe.container
         super().__init__(
             container.image,
-            env=dict(container.environment),
+            env={**container.environment, **_host_variable(container, host_name)},
             network=network,
             network_aliases=[container.alias],
         )
@@ -250,6 +253,9 @@ class ServiceContainer(DockerContainer):
         """Create and start the container and wait for it. `on_boot` is called between the two."""
         client = self.get_docker_client()
         self._container = client.create(self.image, **self._options())
+        if files := self.recipe.container.files:
+            # Not mounted: the engine may be on another machine, or see other files than this process.
+            self._container.put_archive("/", archive_of(files))
         on_boot()
         client.start(self._container)
         assert self._wait_strategy is not None
@@ -271,15 +277,12 @@ class ServiceContainer(DockerContainer):
                 self._network.name: EndpointConfig(docker_sdk_version.__version__, aliases=self._network_aliases)
             },
         }
-        options["mounts"] = [
-            Mount(path, str(source), type="bind", read_only=True) for path, source in container.mounts.items()
-        ]
         if container.storage is Storage.MEMORY:
             options["tmpfs"] = dict.fromkeys(self._paths, "")
         else:
             # No source: a volume of this container alone, removed with it.
             labels = with_session_label(self._labels)
-            options["mounts"] += [Mount(path, None, type="volume", labels=labels) for path in self._paths]
+            options["mounts"] = [Mount(path, None, type="volume", labels=labels) for path in self._paths]
         return options
 
     def log_tail(self, lines: int, since: float | None = None) -> str:
@@ -312,6 +315,10 @@ class ServiceContainer(DockerContainer):
             log=self.log_tail(failures.LOG_LINES),
             hint=f"check {self.recipe.container.image_variable} and the settings of {self.recipe.title}",
         )
+
+
+def _host_variable(container: ContainerRecipe, name: str) -> dict[str, str]:
+    return {container.host_variable: name} if container.host_variable and name else {}
 
 
 class ReadinessProbe(WaitStrategy):

@@ -68,7 +68,7 @@ class PersistentRuntime:
         try:
             with self._engine.translated("tell where this process runs"):
                 self._addresses = self._engine.addresses(settings)
-            self._compose = Compose(settings, self._engine.url, self._addresses.bind)
+            self._compose = Compose(settings, self._engine.url, self._addresses.bind, self._addresses.name)
             self._project = Project(self._engine, settings.triton_project)
             with self._leases.turn:
                 # Before the look: what is found running is not stopped by its last user any more.

@@ -6,7 +6,6 @@ import json
 import re
 import threading
 from collections.abc import Mapping
-from pathlib import Path
 from secrets import token_hex
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -36,6 +35,8 @@ if TYPE_CHECKING:
 
 _PERSISTENCE = "/opt/triton-env/localstack"
 """Where containers find the provider that writes through, as in the compose file."""
+_DOOR = "start.d/10-door.py"
+"""What keeps web pages out, as a hook of LocalStack's start."""
 
 LAST_FREE_VERSION = (4, 14, 0)
 """The newest LocalStack that starts without a token; later ones exit with code 55 (since 2026-03-23)."""
@@ -113,11 +114,12 @@ class S3(Service):
             "DISABLE_EVENTS": "1",
             "DNS_ADDRESS": "0",
             "AWS_DEFAULT_REGION": settings.aws_default_region,
+            "EXTRA_CORS_ALLOWED_ORIGINS": settings.extra_cors_allowed_origins,
         }
-        mounts: dict[str, Path] = {}
+        files = {f"/etc/localstack/init/{_DOOR}": provided(f"docker/localstack/{_DOOR}")}
         if settings.triton_storage is Storage.DISK:
             # LocalStack itself keeps nothing over a restart, whatever is mounted.
-            mounts[_PERSISTENCE] = provided("docker/localstack")
+            files[_PERSISTENCE] = provided("docker/localstack")
             environment |= {"PROVIDER_OVERRIDE_S3": "persisted", "PYTHONPATH": _PERSISTENCE}
         if token:
             environment["LOCALSTACK_AUTH_TOKEN"] = token
@@ -148,7 +150,8 @@ class S3(Service):
                 alias="localstack",
                 environment=environment,
                 storage=settings.triton_storage,
-                mounts=mounts,
+                files=files,
+                host_variable="LOCALSTACK_HOST",
                 # It boots slowest of all, so what it waits for is what everybody waits for.
                 cpu_shares=4096,
             ),

@@ -88,8 +88,9 @@ def _service(settings: Settings, name: str, runtime: str) -> dict[str, Any]:
     recipe = SERVICES[name].recipe(settings)
     described: dict[str, Any] = {}
     if runtime != "embedded":
-        described["container"] = asdict(recipe.container)
-        described["files"] = [_digest(path) for path in recipe.container.mounts.values()]
+        # The same files may come from another folder.
+        files = {path: _digest(source) for path, source in recipe.container.files.items()}
+        described["container"] = asdict(recipe.container) | {"files": files}
     if runtime in ("auto", "embedded"):
         described["process"] = asdict(recipe.process)
         described["packages"] = [packages.version(distribution) for distribution in recipe.process.requires]

@@ -2,6 +2,10 @@
 
 LocalStack does not check keys, so what a page in the developer's browser sends is done, whatever site it comes from.
 Such requests name the origin of the page, and where its own host name leads here (DNS rebinding) they name that host.
+
+LocalStack executes this file before it serves (https://docs.localstack.cloud/references/init-hooks/). Where it cannot,
+in a version whose classes are others, it logs the error and starts without the door. Persistent services mount it, and
+sessions copy it into their container.
 """
 
 import ipaddress
@@ -16,21 +20,14 @@ from localstack.http import Request, Response
 from localstack.services.s3.cors import S3CorsHandler
 from localstack.utils.urls import localstack_host
 
-LOG = logging.getLogger(__name__)
+LOG = logging.getLogger("triton_env.door")
 
 _LOCAL = ("localhost", "internal", "local", "localhost.localstack.cloud", "amazonaws.com")
 """Domains whose names no stranger can lead here: those of this machine, of containers, of LocalStack and of AWS."""
 
 
 class Door:
-    """The first handler of each request.
-
-    Args:
-        cors: S3's own handler, which knows the buckets' rules.
-    """
-
-    def __init__(self, cors: S3CorsHandler) -> None:
-        self._cors = cors
+    """The first handler of each request."""
 
     def __call__(self, chain: HandlerChain, context: Any, response: Response) -> None:
         """Refuse what a page of another origin sends."""
@@ -49,11 +46,17 @@ class Door:
         origin = request.headers.get("Origin")
         if origin is None or origin in config.EXTRA_CORS_ALLOWED_ORIGINS.replace(" ", "").split(","):
             return ""
-        _, bucket = self._cors.pre_parse_s3_request(request)
-        rules = self._cors.bucket_cors_index.cors.get(bucket, {}).get("CORSRules", [])
-        if self._cors.match_rules(request, rules):
-            return ""
+        # S3's own handler knows the buckets' rules. It is there once S3 is loaded.
+        for cors in handlers.preprocess_request.handlers:
+            if isinstance(cors, S3CorsHandler) and _is_allowed(cors, request):
+                return ""
         return "no CORS rule of the bucket allows this origin"
+
+
+def _is_allowed(cors: S3CorsHandler, request: Request) -> bool:
+    _, bucket = cors.pre_parse_s3_request(request)
+    rules = cors.bucket_cors_index.cors.get(bucket, {}).get("CORSRules", [])
+    return cors.match_rules(request, rules) is not None
 
 
 def _is_ours(host: str) -> bool:
@@ -64,13 +67,14 @@ def _is_ours(host: str) -> bool:
     try:
         ipaddress.ip_address(name)
     except ValueError:
-        # The name of a container has no dot, or the name of its network after it.
-        domains = (*_LOCAL, localstack_host().host)
-        return bool(name) and ("." not in name or any(name == each or name.endswith(f".{each}") for each in domains))
+        # The name of a container has no dot, or the name of its network after it. Public domains are of letters alone.
+        _, dot, domain = name.rpartition(".")
+        if not dot or not (domain.isalpha() or domain.startswith("xn--")):
+            return bool(name)
+        return any(name == each or name.endswith(f".{each}") for each in (*_LOCAL, localstack_host().host))
     # Whoever asks by an address means that address.
     return True
 
 
-def install(cors: S3CorsHandler) -> None:
-    """Put it before everything else. To be called before the gateway serves."""
-    handlers.preprocess_request.handlers.insert(0, Door(cors))
+# Before everything else.
+handlers.preprocess_request.handlers.insert(0, Door())
