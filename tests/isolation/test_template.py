@@ -20,7 +20,7 @@ def build(namespace: object, number: int = 1) -> None:
 
 
 class Seeds:
-    def __init__(self, rows: int) -> None:
+    def __init__(self, rows: Any) -> None:
         self.rows = rows
 
     def __call__(self, namespace: object) -> None:
@@ -28,6 +28,23 @@ class Seeds:
 
     def build(self, namespace: object) -> None:
         """Fills nothing."""
+
+
+class Slotted(Seeds):
+    __slots__ = ("word",)
+    KIND = "a"
+
+    def __init__(self, word: str) -> None:
+        super().__init__(1)
+        self.word = word
+
+    @classmethod
+    def fill(cls, namespace: object) -> str:
+        return cls.KIND
+
+
+class Derived(Slotted):
+    KIND = "b"
 
 
 @dataclass
@@ -119,6 +136,19 @@ def test_what_it_is_made_of_tells_it_from_others() -> None:
         digest(functools.partial(build, number=Row("b"))),
         digest(with_rows([3])),
         digest(with_rows([4])),
+        digest(Slotted("a")),
+        digest(Slotted("b")),
+        digest(Derived("b").build),
+        digest(Slotted.fill),
+        digest(Derived.fill),
+        digest(with_rows(Slotted("a"))),
+        digest(with_rows(Slotted("b"))),
+        digest(functools.partial(build, number=Seeds(Seeds(1)))),
+        digest(functools.partial(build, number=Seeds(Seeds(2)))),
+        digest(functools.partial(build, number=with_rows(1))),
+        digest(functools.partial(build, number=with_rows(2))),
+        digest(functools.partial(build, number=Seeds(1).build)),
+        digest(functools.partial(build, number=Seeds(2).build)),
     ]
     assert len(set(made)) == len(made)
 

@@ -2,9 +2,11 @@
 
 import importlib
 import os
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -58,7 +60,8 @@ def test_files_and_folders_that_are_read_count_and_products_do_not(project: Path
         write(migrations / name, name)
     outside = write(tmp_path / "shared" / "types.sql", "")
     write(project / ".venv/lib/x.py", "")
-    write(project / "unread.sql", "")
+    for name in ("unread.sql", "updated.txt", "rows.db"):
+        write(project / name, "")
 
     def build() -> None:
         for path in sorted(migrations.glob("*.sql")):
@@ -70,11 +73,17 @@ def test_files_and_folders_that_are_read_count_and_products_do_not(project: Path
         Path(os.__file__).read_text()
         with pytest.raises(FileNotFoundError):
             Path("optional.toml").read_text()
+        with open("updated.txt", "r+") as file:
+            file.read()
+        with open("made.txt", "a+") as file:
+            file.write("made")
+        with closing(sqlite3.connect("file:rows.db?mode=ro", uri=True)) as connection:
+            connection.execute("select 1 from sqlite_schema")
 
     found = read_by(build, project)
     assert names(found) == {
         *("file migrations/001.sql", "file migrations/002.sql", "folder migrations", f"file {outside}"),
-        "file optional.toml",
+        *("file optional.toml", "file updated.txt", "file rows.db"),
     }
     assert found.is_certain
     assert found.renewed(project)

@@ -6,12 +6,14 @@ import functools
 import inspect
 import re
 import sys
+from collections import deque
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from datetime import date, time, timedelta, tzinfo
 from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path, PurePath
-from types import CodeType, FunctionType, ModuleType
+from types import CodeType, FunctionType, MemberDescriptorType, MethodType, ModuleType, SimpleNamespace
 from typing import Any
 from uuid import UUID
 
@@ -27,21 +29,26 @@ _DEPTH = 20
 
 def described(build: Any) -> Iterator[str]:
     """What can be said of a callable, the same in every process."""
+    yield from _callable(build, ())
+    if source := source_of(build):
+        yield source.read_text("utf-8", errors="replace")
+
+
+def _callable(build: Any, above: tuple[int, ...]) -> Iterator[str]:
     if isinstance(build, functools.partial):
-        yield from described(build.func)
-        yield from _values([*build.args, build.keywords])
+        yield from _callable(build.func, above)
+        yield from _value([*build.args, build.keywords], above, made_with=True)
         return
     function = function_of(build)
     yield f"{getattr(function, '__module__', '')}.{getattr(function, '__qualname__', '')}"
-    # The object whose method it is, or that can be called itself.
-    yield from _attributes(getattr(build, "__self__", build if function is not build else None))
+    # The object or class whose method it is, or that can be called itself.
+    yield from _owner(getattr(build, "__self__", build if function is not build else None), above)
     for layer in _layers(getattr(build, "__func__", build), function):
         yield from _code(layer.__code__)
-        yield from _values([*(layer.__defaults__ or ()), layer.__kwdefaults__ or {}])
-        yield from _values([cell.cell_contents for cell in layer.__closure__ or () if _is_filled(cell)])
+        cells = [cell.cell_contents for cell in layer.__closure__ or () if _is_filled(cell)]
+        values = [*(layer.__defaults__ or ()), layer.__kwdefaults__ or {}, *cells]
+        yield from _value(values, above, made_with=True)
         yield from _named(layer.__globals__, _names(layer.__code__), {id(layer)})
-    if source := source_of(build):
-        yield source.read_text("utf-8", errors="replace")
 
 
 def _layers(build: Any, innermost: Any) -> Iterator[FunctionType]:
@@ -117,13 +124,16 @@ def _code(code: CodeType) -> Iterator[str]:
             yield from _value(constant, ())
 
 
-def _values(values: list[Any]) -> Iterator[str]:
-    for value in values:
-        yield from _value(value, ())
+def _value(value: Any, above: tuple[int, ...], *, made_with: bool = False) -> Iterator[str]:
+    """A value as far as it is made of plain ones; of anything else, such as a client, its type: not its address.
 
-
-def _value(value: Any, above: tuple[int, ...]) -> Iterator[str]:
-    """A value as far as it is made of plain ones; of anything else, such as a client, its type: not its address."""
+    Args:
+        value: to be described.
+        above: the ids of what it is in.
+        made_with: whether the function was made with it. Then objects of the project's classes and functions count
+            with what they hold. What a module holds of the kind, such as the settings of an application, may be
+            another in each process, without a difference to the template.
+    """
     kind = f"{type(value).__module__}.{type(value).__qualname__}"
     inside = (*above, id(value))
     if isinstance(value, enum.Enum):
@@ -132,32 +142,60 @@ def _value(value: Any, above: tuple[int, ...]) -> Iterator[str]:
         yield f"{kind} {value!r}"
     elif id(value) in above or len(above) > _DEPTH:
         yield "..."
-    elif isinstance(value, list | tuple):
+    elif isinstance(value, list | tuple | deque):
         yield f"{kind} {len(value)}"
         for each in value:
-            yield from _value(each, inside)
+            yield from _value(each, inside, made_with=made_with)
     elif isinstance(value, set | frozenset):
-        yield f"{kind} {sorted(repr(list(_value(each, inside))) for each in value)}"
-    elif isinstance(value, dict):
+        yield f"{kind} {sorted(repr(list(_value(each, inside, made_with=made_with))) for each in value)}"
+    elif isinstance(value, Mapping):
         yield f"{kind} {len(value)}"
         for item in value.items():
-            yield from _value(item, inside)
+            yield from _value(item, inside, made_with=made_with)
+    elif made_with and isinstance(value, FunctionType | MethodType | functools.partial):
+        yield from _callable(value, inside)
     elif isinstance(value, FunctionType):
         yield from (f"{value.__module__}.{value.__qualname__}", *_code(value.__code__))
     elif isinstance(value, type | ModuleType):
         yield value.__name__
     else:
         yield kind
-        if dataclasses.is_dataclass(value):
-            yield from _value(
-                {each.name: getattr(value, each.name, None) for each in dataclasses.fields(value)}, inside
-            )
+        is_seen_through = made_with and not is_installed(_file_of(type(value)))
+        if is_seen_through or dataclasses.is_dataclass(value) or isinstance(value, SimpleNamespace):
+            yield from _value(_attributes(value), inside, made_with=made_with)
 
 
-def _attributes(instance: Any) -> Iterator[str]:
-    """The attributes of an object whose method fills a template. A module or a class has none that count."""
-    if instance is not None and not isinstance(instance, type | ModuleType | FunctionType):
-        yield from _value(dict(sorted(getattr(instance, "__dict__", {}).items())), (id(instance),))
+def _owner(owner: Any, above: tuple[int, ...]) -> Iterator[str]:
+    """The object or class whose method fills a template. A module has nothing that counts."""
+    if owner is None or isinstance(owner, ModuleType | FunctionType) or id(owner) in above:
+        return
+    inside = (*above, id(owner))
+    kind = owner if isinstance(owner, type) else type(owner)
+    for each in kind.__mro__:
+        if not is_installed(_file_of(each)):
+            yield each.__qualname__
+            for name, value in sorted(vars(each).items()):
+                # Methods and properties, which the one that is called may use.
+                parts = [getattr(value, part, None) for part in ("__func__", "fget", "func")]
+                function = next((part for part in (value, *parts) if isinstance(part, FunctionType)), None)
+                if function:
+                    yield from (name, *_code(function.__code__))
+                elif not name.startswith("__"):
+                    yield from (name, *_value(value, inside))
+    if owner is not kind:
+        yield from _value(_attributes(owner), inside, made_with=True)
+
+
+def _attributes(instance: Any) -> dict[str, Any]:
+    """The attributes of an object, in its dictionary or in slots."""
+    found: dict[str, Any] = {}
+    for kind in type(instance).__mro__:
+        for name, member in vars(kind).items():
+            if isinstance(member, MemberDescriptorType):
+                with suppress(AttributeError):  # not set
+                    found[name] = member.__get__(instance)
+    found |= getattr(instance, "__dict__", {})
+    return dict(sorted(found.items()))
 
 
 def _is_filled(cell: Any) -> bool:

@@ -18,6 +18,7 @@ from functools import cache
 from pathlib import Path
 from types import FrameType
 from typing import Any, Literal
+from urllib.parse import unquote, urlsplit
 
 import psutil
 
@@ -97,6 +98,7 @@ class Recording:
         files: that were opened, with what the system said of them then.
         folders: that were listed.
         written: files that were opened to be written: products, not what the build depends on.
+        updated: files that were opened to be read and written; where they have not changed, they were read.
         imported: files that were opened since a module was imported.
         working: the working folders of programs that were started.
     """
@@ -104,6 +106,7 @@ class Recording:
     files: dict[str, Stamp] = field(default_factory=dict)
     folders: dict[str, Stamp] = field(default_factory=dict)
     written: set[str] = field(default_factory=set)
+    updated: set[str] = field(default_factory=set)
     imported: set[str] = field(default_factory=set)
     working: set[str] = field(default_factory=set)
 
@@ -117,6 +120,7 @@ class Recording:
         """
         # Copies: a thread of the build may still be reading.
         written, opened, listed = set(self.written), dict(self.files), dict(self.folders)
+        written |= {path for path in set(self.updated) if _stamp("file", path) != opened[path]}
         files = {path: stamp for path, stamp in opened.items() if path not in written and scope.counts(path)}
         # That a file is absent counts in the project alone: elsewhere libraries look for many.
         files = {path: stamp for path, stamp in files.items() if os.path.isfile(path) or scope.is_inside(path)}
@@ -166,13 +170,22 @@ def _note_open(recording: Recording, path: Any, _: Any = None, flags: int = 0, *
     if (name := _name(path)) is None:
         return
     if flags & (os.O_WRONLY | os.O_RDWR):
-        recording.written.add(name)
-        return
+        if flags & (os.O_WRONLY | os.O_TRUNC) or name in recording.written:
+            recording.written.add(name)
+            return
+        recording.updated.add(name)
     name = sources.of_cached(name)
     if name not in recording.files:
         recording.files[name] = _stamp("file", name)
     if sources.is_import(_caller()):
         recording.imported.add(name)
+
+
+def _note_database(recording: Recording, database: Any, *_: Any) -> None:
+    # https://www.sqlite.org/uri.html
+    if isinstance(database, str) and database.startswith("file:"):
+        database = unquote(urlsplit(database).path)
+    _note_open(recording, database)
 
 
 def _note_list(recording: Recording, path: Any = None, *_: Any) -> None:
@@ -203,7 +216,7 @@ _NOTES: dict[str, Callable[..., None]] = {
     "open": _note_open,
     "os.listdir": _note_list,
     "os.scandir": _note_list,
-    "sqlite3.connect": _note_open,
+    "sqlite3.connect": _note_database,
     "subprocess.Popen": _note_program,
     "os.system": _note_command,
     "os.fork": _note_command,
