@@ -9,6 +9,7 @@ ROWS = 100_000
 
 _CLICKHOUSE = (
     "CREATE FUNCTION doubled AS (x) -> x * 2",
+    "CREATE FUNCTION `größe-2` AS (x) -> x * 2",
     """CREATE TABLE triton.claims (
         id UInt64, day Date, amount Decimal(12, 2), note Nullable(String), tags Array(LowCardinality(String)),
         more Map(String, Array(Int32)), pair Tuple(a Int8, b String), at DateTime64(6, 'Europe/Berlin'),
@@ -35,6 +36,8 @@ _CLICKHOUSE = (
     "INSERT INTO triton.small VALUES (1, 'one'), (2, 'it''s\\n two')",
     "CREATE TABLE triton.`odd-name ``x` (a Int32) ENGINE = TinyLog",
     "INSERT INTO triton.`odd-name ``x` VALUES (5)",
+    "CREATE TABLE triton.`two\\nlines` (`a\\tb` Int32) ENGINE = TinyLog",
+    "INSERT INTO triton.`two\\nlines` VALUES (6)",
     "CREATE TABLE triton.empty (a Int32) ENGINE = MergeTree ORDER BY a",
     """CREATE DICTIONARY triton.names (id UInt32, text String) PRIMARY KEY id
         SOURCE(CLICKHOUSE(TABLE 'small' DB 'triton')) LAYOUT(FLAT()) LIFETIME(0)""",
@@ -61,6 +64,7 @@ _CLICKHOUSE_QUERIES = (
     " ORDER BY id",
     "SELECT * FROM triton.small ORDER BY id",
     "SELECT * FROM triton.`odd-name ``x`",
+    "SELECT `a\\tb`, `größe-2`(1) FROM triton.`two\\nlines`",
     "SELECT count() FROM triton.empty",
     "SELECT * FROM triton.uses_names ORDER BY id",
     "SELECT dictGet('triton.names', 'text', toUInt64(2))",

@@ -240,6 +240,7 @@ class TestClickHouse:
             "CREATE FUNCTION tripled AS (x) -> x; DROP DATABASE triton",
             "CREATE FUNCTION tripled AS (x) -> (SELECT 1)",
             "CREATE FUNCTION tripled ON CLUSTER c AS (x) -> x",
+            "CREATE FUNCTION tripled AS (x) -> file(x)",
         ):
             change = in_index("clickhouse", lambda index: index["functions"][0].update(statement=statement))  # noqa: B023
             _refused(victim, rewritten(archive, marker.parent / "a", change), "clickhouse")
@@ -278,7 +279,42 @@ class TestClickHouse:
             ),
             ("DICTIONARY", "(a UInt8) PRIMARY KEY a SOURCE(CLICKHOUSE(HOST 'evil' TABLE 't'))", "the server 'evil'"),
             ("DICTIONARY", "(a UInt8) PRIMARY KEY a SOURCE(CLICKHOUSE(QUERY 'DROP TABLE t'))", "a query of its own"),
+            # Also as the server itself does not write it.
+            ("TABLE", "(a UInt8) ENGINE Kafka('evil', 't', 'g', 'CSV')", "the engine Kafka"),
+            ("TABLE", "(a UInt8) ENGINE Kafka SETTINGS kafka_broker_list = 'evil'", "the engine Kafka"),
+            ("TABLE", "(engine String) ENGINE \"ExecutablePool\"('x', 'TSV')", 'the engine "ExecutablePool"'),
+            ("TABLE", "(engine String DEFAULT if(engine = file('a'), 'b', 'c')) ENGINE = Log", "the function file"),
+            (
+                "TABLE",
+                "(a UInt8) ENGINE = MergeTree ORDER BY a SETTINGS `disk` = `disk`(type = 'web')",
+                "a disk of its",
+            ),
+            ("TABLE", "(a UInt8) ENGINE = MergeTree ORDER BY a SETTINGS `d\\x69sk` = disk(a = 1)", "a disk of its own"),
+            ("MATERIALIZED VIEW", "ENGINE URL('http://a/') AS SELECT 1 AS a", "the engine URL"),
+            ("MATERIALIZED VIEW", "TO t AS SELECT a FROM b ORDER BY a WITH FILL TO file('c')", "the function file"),
+            ("DICTIONARY", "(a UInt8) SOURCE(CLICKHOUSE(`HOST` 'evil' TABLE 't'))", "the property `HOST`"),
+            ("DICTIONARY", "(a UInt8) SOURCE(CLICKHOUSE(TABLE 't' \"query\" 'SELECT 1'))", 'the property "QUERY"'),
+            ("DICTIONARY", "(a UInt8) SOURCE(CLICKHOUSE(NAME elsewhere))", "the property NAME"),
+            ("DICTIONARY", "(a UInt8) SOURCE(CLICKHOUSE(HOST concat('ev', 'il') TABLE 't'))", "the server concat"),
+            (
+                "DICTIONARY",
+                "(a UInt8) SOURCE(CLICKHOUSE(TABLE 't' WHERE '1 UNION ALL SELECT 1'))",
+                "a condition of its",
+            ),
+            ("DICTIONARY", "(a UInt8) SOURCE(CLICKHOUSE(TABLE 't' WHERE 'a = f\\x69le(b)'))", "a condition of its own"),
+            # What only looks like it.
             ("TABLE", "(`url` String DEFAULT 'ENGINE = URL', file String) ENGINE = MergeTree ORDER BY tuple()", ""),
+            ("TABLE", "(engine String) ENGINE = MergeTree ORDER BY engine SETTINGS index_granularity = 1", ""),
+            ("TABLE", "(url String, INDEX url (url) TYPE set(1), PROJECTION url (SELECT url)) ENGINE = Log", ""),
+            ("VIEW", "AS SELECT name FROM system.tables WHERE (engine = 'MergeTree') OR (disk = source)", ""),
+            ("MATERIALIZED VIEW", "TO triton.url (`a` UInt8) AS SELECT a FROM b WHERE engine = 'Log'", ""),
+            ("MATERIALIZED VIEW", "TO file (`a` UInt8) AS WITH 1 AS url SELECT a FROM b WHERE engine = a", ""),
+            (
+                "DICTIONARY",
+                "(a UInt8) PRIMARY KEY a SOURCE(CLICKHOUSE(HOST 'localhost' PORT tcpPort() USER 'u' TABLE 't' "
+                "WHERE 'name = \\'x\\' AND a > 1' UPDATE_FIELD 'b')) LAYOUT(FLAT()) LIFETIME(MIN 0 MAX 10)",
+                "",
+            ),
             ("TABLE", "(a UInt8) ENGINE = File(TabSeparated)", ""),
             ("DICTIONARY", "(a UInt8) PRIMARY KEY a SOURCE(CLICKHOUSE(TABLE 't' DB 'd')) LAYOUT(FLAT())", ""),
         ],

@@ -124,9 +124,14 @@ def _broken(tail: bytes) -> str:
     return text.partition(b"\n")[0].decode(errors="replace").strip()
 
 
+_ESCAPES = str.maketrans(
+    {"\\": r"\\", "`": r"\`", "\b": r"\b", "\f": r"\f", "\n": r"\n", "\r": r"\r", "\t": r"\t", "\0": r"\0"}
+)
+
+
 def quoted(*names: str) -> str:
-    """A name, or names with dots between, that need no quoting any more."""
-    return ".".join("`" + name.replace("\\", "\\\\").replace("`", "\\`") + "`" for name in names)
+    """A name, or names with dots between, that need no quoting any more; as the server itself quotes them."""
+    return ".".join(f"`{name.translate(_ESCAPES)}`" for name in names)
 
 
 def literal(text: str) -> str:

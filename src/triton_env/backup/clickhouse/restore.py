@@ -112,6 +112,8 @@ class ClickHouseRestorer:
         try:
             for function in self._form.functions:
                 statements.check_function(function)
+                if words := statements.called_outside(function, functions):
+                    found.append(f"{function.name} ({words})")
             for entry in self._form.objects:
                 statements.check_entry(entry)
                 if entry.database not in names:
