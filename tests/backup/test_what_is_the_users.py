@@ -9,6 +9,7 @@ import pytest
 
 from triton_env import Settings, TritonEnvironment, backup
 from triton_env.isolation.namespace import Namespace
+from triton_env.isolation.roles import MARK
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -100,3 +101,20 @@ def test_what_isolation_made_is_not_in_the_way_of_a_restore(env: TritonEnvironme
         backup.restore(env, tmp_path / "a")  # replace=True is not needed
         assert look(living) == {"template"}
     assert look(env) == {"users"}
+
+
+def test_roles_of_templates_come_along_where_the_users_data_names_them(
+    env: TritonEnvironment, embedded: TritonEnvironment, tmp_path: Path
+) -> None:
+    roles = ("triton_role_0123456789ab", "marked", "unused")
+    with env.postgres.connect(autocommit=True) as connection:
+        for role in roles:
+            connection.execute(f"create role {role}; comment on role {role} is '{MARK}'")
+        connection.execute("create table given (a int); grant select on given to triton_role_0123456789ab")
+        connection.execute("create table owned (a int); alter table owned owner to marked")
+    backup.create(env, tmp_path / "a.backup", services=("postgres",))
+    backup.restore(embedded, tmp_path / "a.backup", services=("postgres",), replace=True)
+    query = "select relacl::text, relowner::regrole::text from pg_class where relname in ('given', 'owned') order by 1"
+    with env.postgres.connect() as before, embedded.postgres.connect() as after:
+        assert after.execute(query).fetchall() == before.execute(query).fetchall()
+        assert after.execute("select from pg_roles where rolname = 'unused'").fetchone() is None

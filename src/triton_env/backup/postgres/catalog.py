@@ -14,8 +14,11 @@ _ROLES = """
 select rolname as name, rolsuper as superuser, rolinherit as inherit, rolcreaterole as createrole,
        rolcreatedb as createdb, rolcanlogin as login, rolreplication as replication, rolbypassrls as bypassrls,
        rolconnlimit as connection_limit, rolpassword as verifier, rolvaliduntil::text as valid_until,
-       shobj_description(oid, 'pg_authid') as comment
-from pg_authid where rolname !~ '^pg_' order by rolname
+       shobj_description(oid, 'pg_authid') as comment,
+       (select coalesce(array_agg(distinct d.datname::text), '{}') from pg_shdepend s
+        join pg_database d on d.oid = s.dbid or (s.classid = 'pg_database'::regclass and d.oid = s.objid)
+        where s.refclassid = 'pg_authid'::regclass and s.refobjid = a.oid) as used_by
+from pg_authid a where rolname !~ '^pg_' order by rolname
 """
 _MEMBERSHIPS = """
 select parent.rolname as role, child.rolname as member, m.admin_option as admin,

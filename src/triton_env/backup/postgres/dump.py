@@ -84,18 +84,30 @@ def save(service: Service, program: RunsPrograms, archive: ArchiveWriter, meter:
 
 
 def users_part(index: dict[str, Any]) -> dict[str, Any]:
-    """What of these databases, roles and their settings is the user's: neither isolation nor a restore made it."""
-    others = {
-        each["name"]
-        for each in index["roles"]
-        if not is_users(each["name"]) or is_of_template(each["name"], each["comment"])
-    }
-    return index | {
-        "roles": [role for role in index["roles"] if role["name"] not in others],
+    """What of these databases, roles and their settings is the user's: neither isolation nor a restore made it.
+
+    A role of a template is the user's as well where a database of the user's gives it something, or belongs to it.
+    """
+    roles = [
+        {key: value for key, value in role.items() if key != "used_by"}
+        for role in index["roles"]
+        if any(map(is_users, role["used_by"])) or not _is_isolations(role)
+    ]
+    others = {role["name"] for role in index["roles"]} - {role["name"] for role in roles}
+    return users_databases(index) | {
+        "roles": roles,
         "memberships": [each for each in index["memberships"] if others.isdisjoint((each["role"], each["member"]))],
-        "databases": [database for database in index["databases"] if is_users(database["name"])],
         "settings": [each for each in index["settings"] if is_users(each["database"]) and each["role"] not in others],
     }
+
+
+def users_databases(index: dict[str, Any]) -> dict[str, Any]:
+    """As `users_part`, for a backup, in which older versions have saved what isolation made."""
+    return index | {"databases": [database for database in index["databases"] if is_users(database["name"])]}
+
+
+def _is_isolations(role: dict[str, Any]) -> bool:
+    return not is_users(role["name"]) or is_of_template(role["name"], role["comment"])
 
 
 class _Saver:

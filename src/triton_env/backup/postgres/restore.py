@@ -12,7 +12,7 @@ from triton_env.backup.archive import Archive
 from triton_env.backup.base import TRUST, Note, RunsPrograms, is_users
 from triton_env.backup.journal import Place
 from triton_env.backup.postgres import catalog, loading
-from triton_env.backup.postgres.dump import INDEX, users_part
+from triton_env.backup.postgres.dump import INDEX, users_databases
 from triton_env.backup.postgres.index import Index
 from triton_env.backup.postgres.statements import NotAllowed
 from triton_env.backup.postgres.takeover import Plan, PostgresTakeover, admin, disconnect
@@ -64,7 +64,7 @@ class PostgresRestorer:
         self._archive = archive
         self._meter = meter
         self._form = archive.read_index(INDEX, Index)
-        self._index = users_part(self._form.model_dump())
+        self._index = users_databases(self._form.model_dump())
         self._mark = mark
         self._plan = Plan(mark)
 
