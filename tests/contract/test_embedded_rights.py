@@ -238,6 +238,34 @@ class TestS3Door:
         forged = post["fields"] | {"policy": post["fields"]["policy"][:-4] + "AAA="}
         assert urllib3.request("POST", post["url"], fields=forged | send).status == 403
 
+    @pytest.mark.parametrize("version", ["s3v4", "s3"])
+    def test_a_form_uploads_what_its_policy_allows(self, env: TritonEnvironment, version: str) -> None:
+        bucket, s3 = env.s3.bucket, client(env, signature_version=version)
+
+        def status(content: bytes = b"posted", changed: Mapping[str, str] | None = None, **options: Any) -> int:
+            post = s3.generate_presigned_post(bucket, "posts/${filename}", **options)
+            fields = post["fields"] | (changed or {}) | {"file": ("name", content)}
+            return urllib3.request("POST", post["url"], fields=fields).status
+
+        size: dict[str, Any] = {"Conditions": [["content-length-range", 2, 6]]}
+        assert [status(b"p" * length, **size) for length in (1, 2, 6, 7)] == [400, 204, 204, 400]
+        assert status(ExpiresIn=-60) == 403
+        assert [status(changed={"key": key}) for key in ("posts/other", "elsewhere")] == [204, 403]
+        typed: dict[str, Any] = {"Conditions": [["eq", "$Content-Type", "text/plain"]]}
+        assert [status(changed={"Content-Type": kind}, **typed) for kind in ("text/plain", "text/html")] == [204, 403]
+        # What the policy does not name at all.
+        assert status(changed={"acl": "public-read"}) == 403
+
+    @pytest.mark.parametrize("kind", ["application/x-www-form-urlencoded", "multipart/form-data; boundary=x", ""])
+    def test_a_body_of_any_type_is_stored(self, env: TritonEnvironment, kind: str) -> None:
+        bucket, s3 = env.s3.bucket, client(env)
+        s3.put_object(Bucket=bucket, Key="typed", Body=b"a=1&b=2", **({"ContentType": kind} if kind else {}))
+        assert s3.get_object(Bucket=bucket, Key="typed")["Body"].read() == b"a=1&b=2"
+        # As curl --data-binary and urllib send it, whatever it is.
+        url = s3.generate_presigned_url("put_object", Params={"Bucket": bucket, "Key": "typed"})
+        assert urllib3.request("PUT", url, body=b"b=3", headers={"Content-Type": kind} if kind else {}).status == 200
+        assert s3.get_object(Bucket=bucket, Key="typed")["Body"].read() == b"b=3"
+
     def test_what_a_bucket_gives_to_everybody_is_read_and_nothing_else(self, env: TritonEnvironment) -> None:
         bucket, s3 = env.s3.bucket, client(env)
         s3.put_object(Bucket=bucket, Key="public", Body=b"public", ACL="public-read")

@@ -29,7 +29,7 @@ def main() -> None:
     # It would let every web page in; buckets have configurations of their own for that.
     os.environ["MOTO_DISABLE_GLOBAL_CORS"] = "true"
     import werkzeug.serving
-    from moto.moto_server.werkzeug_app import MotoRequestHandler, create_backend_app
+    from moto.moto_server.werkzeug_app import BackendRequest, MotoRequestHandler, create_backend_app
     from werkzeug.test import create_environ, run_wsgi_app
 
     from .door import Door
@@ -39,6 +39,15 @@ def main() -> None:
     MotoRequestHandler.server_version = f"moto/{version('moto')}"  # type: ignore[assignment]
     # S3's application alone: moto's dispatcher also serves every other service of AWS, and a page that resets it.
     application = create_backend_app("s3")
+
+    class BodyRequest(BackendRequest):
+        """A request whose body is an object's, also where its content type is that of a form."""
+
+        @property
+        def want_form_data_parsed(self) -> bool:
+            return self.method == "POST" and self.mimetype == "multipart/form-data"
+
+    application.request_class = BodyRequest
     # The first request loads what moto knows about S3, and would wait for that.
     run_wsgi_app(application, create_environ())
     door = Door(application, keys, options.host)

@@ -10,6 +10,7 @@ import fnmatch
 import hashlib
 import ipaddress
 import json
+import os
 import shutil
 import tempfile
 from collections.abc import Iterable, Mapping
@@ -26,6 +27,7 @@ from moto.s3.utils import bucket_name_from_url
 from werkzeug.formparser import parse_form_data
 from werkzeug.wsgi import get_input_stream
 
+from .forms import check_policy
 from .signature import RefusedError, Signatures, Signed
 
 _IN_MEMORY: Final = 1 << 20
@@ -85,9 +87,13 @@ class Door:
         is_form = request.headers.get("content-type", "").lower().startswith("multipart/form-data")
         if request.method == "POST" and is_form and "authorization" not in request.headers:
             body = _kept_body(environ)
-            fields = parse_form_data(dict(environ))[1]
+            _, given, files = parse_form_data(dict(environ))
             body.seek(0)
-            signed = self._signatures.check_form({name.lower(): value for name, value in fields.items()})
+            bucket = request.bucket or unquote(request.path.strip("/"))
+            fields = {name.lower(): value for name, value in given.items()} | {"bucket": bucket}
+            if signed := self._signatures.check_form(fields):
+                sizes = [file.stream.seek(0, os.SEEK_END) for file in files.values()]
+                check_policy(fields, sum(sizes) or len(fields.get("file", "")))
         else:
             signed = self._signatures.check(request, lambda: _digest(environ))
         if not signed and not _is_public(request):
