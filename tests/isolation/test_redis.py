@@ -73,6 +73,24 @@ def test_reset_of_a_namespace_leaves_the_others(small: TritonEnvironment) -> Non
             assert sorted(redis.keys()) == [b"mine", b"seed"]
 
 
+def test_a_test_that_removes_all_users_does_so_for_itself_alone(small: TritonEnvironment) -> None:
+    def users_go(namespace: Namespace) -> None:
+        with namespace.redis.client() as redis:
+            redis.acl_deluser(*(name for name in redis.acl_users() if name != "default"))
+
+    with small.namespace() as later:
+        for _ in range(4):  # also one that was made in advance
+            with small.namespace() as namespace:
+                users_go(namespace)
+        later.reset()
+        with later.redis.client() as redis:
+            assert redis.set("a", 1)
+            users_go(later)
+        small.reset()
+        with later.redis.client() as redis:
+            assert redis.get("a") == b"1"
+
+
 def test_it_goes_on_after_the_server_has_ended_its_connection(small: TritonEnvironment) -> None:
     with small.namespace() as namespace, namespace.redis.client() as redis:
         redis.set("a", 1)

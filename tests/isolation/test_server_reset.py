@@ -86,6 +86,21 @@ def test_reset_takes_back_what_changes_all_of_postgresql(env: TritonEnvironment)
         assert one(namespace, "select to_regclass('of_template1')") is None
 
 
+def test_reset_finds_a_way_in(env: TritonEnvironment) -> None:
+    own = env.postgres.database
+    untimed = {"options": "-c statement_timeout=0", "dbname": "postgres"}
+    for statements in (
+        ("alter database template1 is_template false", "drop database template1"),
+        (f"drop database {own} with (force)",),
+        ("alter system set statement_timeout = 1", "select pg_reload_conf()"),
+        ("alter role current_user nologin",),
+    ):
+        run(env, *statements, **untimed)
+        env.reset()
+        assert one(env, "show statement_timeout") == "0"
+        assert one(env, "select current_user", dbname="template1") == env.postgres.user
+
+
 def test_a_client_in_template1_is_no_obstacle(env: TritonEnvironment) -> None:
     run(env, f"alter database {EMPTY} is_template false", f"drop database {EMPTY}")
     # As a graphical client has it open all day.

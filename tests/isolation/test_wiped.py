@@ -113,6 +113,51 @@ def test_a_namespace_is_reset_to_what_it_was_though_its_template_was_wiped(env: 
         assert contents.look(namespace) == contents.everywhere(namespace, "template")
 
 
+def test_a_template_that_was_changed_is_built_again(env: TritonEnvironment) -> None:
+    def build(namespace: Namespace) -> None:
+        with namespace.postgres.connect() as connection:
+            connection.execute("create table words (word text)")
+            connection.execute("insert into words values ('a')")
+        with closing(namespace.clickhouse.client()) as client:
+            for table, word in (("one", "a"), ("two", "b")):
+                client.command(f"create table {table} (word String) engine MergeTree order by word")
+                client.command(f"insert into {table} values ('{word}')")
+
+    def postgres(name: str) -> None:
+        for statements, database in (
+            ([f"alter database {name} allow_connections true"], env.postgres.database),
+            (["truncate words"], name),
+            ([f"alter database {name} allow_connections false"], env.postgres.database),
+        ):
+            with env.postgres.connect(dbname=database, autocommit=True) as connection:
+                for statement in statements:
+                    connection.execute(statement)
+
+    def clickhouse(statement: str) -> Callable[[str], None]:
+        def change(name: str) -> None:
+            with closing(env.clickhouse.client(database=name)) as client:
+                client.command(statement)
+
+        return change
+
+    services = ("postgres", "clickhouse")
+    changes = (
+        postgres,
+        clickhouse("exchange tables one and two"),
+        clickhouse("rename table one to three"),
+        clickhouse("create or replace table one (word String) engine Memory as select 'c' as word"),
+    )
+    for change in changes:
+        with env.namespace("first", template=build, services=services) as namespace:
+            assert namespace.source
+            change(namespace.source.space.id)
+        with env.namespace("second", template=build, services=services) as namespace:
+            with namespace.postgres.connect() as connection:
+                assert connection.execute("select * from words").fetchall() == [("a",)]
+            with closing(namespace.clickhouse.client()) as client:
+                assert client.query("select * from one").result_rows == [("a",)]
+
+
 def test_a_server_that_is_wiped_between_check_and_copy(env: TritonEnvironment, monkeypatch: pytest.MonkeyPatch) -> None:
     copy = _Exchange.copy
     left = 1

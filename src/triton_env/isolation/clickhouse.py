@@ -26,18 +26,23 @@ _DEFAULT: Final = "default"
 
 _CONTENTS: Final = r"""
 SELECT database AS name, toUInt32(count()) AS tables, toString(sumIf(total_rows, is_exact)) AS rows,
-       toUInt32(countIf(total_rows > 0 AND is_merged)) AS filled
+       toUInt32(countIf(total_rows > 0 AND is_merged)) AS filled,
+       toString(sum(cityHash64(table))) AS names,
+       if(max(is_refreshed), '0', toString(sum(cityHash64(table, toString(uuid))))) AS identities
 FROM (
-    SELECT database, total_rows, position(engine_full, ' TTL ') = 0 AS stays,
+    SELECT database, table, uuid, total_rows, position(engine_full, ' TTL ') = 0 AS stays,
            stays AND engine IN ('MergeTree', 'Memory', 'Log', 'TinyLog', 'StripeLog') AS is_exact,
-           stays AND match(engine, '^(Replacing|Summing|Aggregating)MergeTree$') AS is_merged
+           stays AND match(engine, '^(Replacing|Summing|Aggregating)MergeTree$') AS is_merged,
+           engine = 'MaterializedView' AND position(create_table_query, ' REFRESH ') > 0 AS is_refreshed
     FROM system.tables WHERE database IN ({}) AND NOT is_temporary AND NOT match(name, '^\\.(inner|tmp)')
 ) GROUP BY database
 """
-"""What databases with tables hold: how many, and their rows, as far as a server leaves these alone.
+"""What databases with tables hold: which ones, and their rows, as far as a server leaves these alone.
 
-It merges rows of some engines, removes those whose time is over, and fills inner tables of views anew.
+It merges rows of some engines, removes those whose time is over, and fills inner tables of views anew, or makes other
+tables of them where a view is refreshed.
 """
+_IDENTITIES: Final = "identities"
 
 
 class ClickHouseIsolation(Isolation[ClickHouse]):
@@ -169,15 +174,16 @@ class ClickHouseIsolation(Isolation[ClickHouse]):
     def verify(self, source: Space, record: str) -> None:
         parts = json.loads(record).get("parts", {})
         found = self._contents(source.id, *parts)
-        self._verify(found, source, record)
-        for name, held in parts.items():
-            self._verify(found, Space(name, 0), json.dumps({"held": held}))
+        for name, held in {source.id: json.loads(record)["held"], **parts}.items():
+            self._verify(found, name, held)
 
     def verify_copy(self, copy: Space, source: Space | None, record: str, *, is_new: bool = False) -> None:
         found = self._contents(copy.id, *([source.id] if source and is_new else []))
+        held = json.loads(record)["held"] if record else {}
         if source and is_new:
-            self._verify(found, source, record)
-        self._verify(found, copy, record or '{"held": {}}')
+            self._verify(found, source.id, held)
+        # Its tables are others.
+        self._verify(found, copy.id, {name: count for name, count in held.items() if name != _IDENTITIES})
 
     def clear(self, kept: Collection[Space], records: Collection[str] = (), idle: Collection[Space] = ()) -> None:
         """Bring the server back to what it was after the start; see `Isolation.clear`.
@@ -212,14 +218,18 @@ class ClickHouseIsolation(Isolation[ClickHouse]):
         rows = self._http.rows(_CONTENTS.format(", ".join(map(literal, databases))))
         return {row.pop("name"): {name: int(count) for name, count in row.items()} for row in rows}
 
-    def _verify(self, found: Mapping[str, Mapping[str, int]], space: Space, record: str) -> None:
-        there, expected = found.get(space.id, {}), json.loads(record)["held"]
-        if not there and space.id not in self._databases():
-            raise ContentLost(f"the database {space.id} was dropped")
+    def _verify(self, found: Mapping[str, Mapping[str, int]], database: str, expected: Mapping[str, int]) -> None:
+        there = found.get(database, {})
+        if not there and database not in self._databases():
+            raise ContentLost(f"the database {database} was dropped")
         for name, count in expected.items():
-            if there.get(name, 0) < count:
+            now = there.get(name, 0)
+            if name in ("names", _IDENTITIES):
+                if now != count:
+                    raise ContentLost(f"the database {database} has other tables than it had")
+            elif now < count:
                 what = {"filled": "tables with rows"}.get(name, name)
-                raise ContentLost(f"the database {space.id} has {there.get(name, 0)} {what} instead of {count}")
+                raise ContentLost(f"the database {database} has {now} {what} instead of {count}")
 
     def _databases(self) -> list[str]:
         return [row["name"] for row in self._http.rows("SELECT name FROM system.databases")]

@@ -139,7 +139,7 @@ class PostgresIsolation(Isolation[Postgres]):
     def clear(self, kept: Collection[Space], records: Collection[str] = (), idle: Collection[Space] = ()) -> None:
         spared = {space.id + end for space in kept for end in ("", _BESIDE)} | {EMPTY, *_BUILT_IN}
         own = self._service.database
-        self._service.prepare()  # where a socket leads in without a password, which may be another by now
+        self._set_password()
         with self._admin() as admin:
             reset_configuration(admin, self._service.user)
             self._service._set_password(admin)
@@ -151,9 +151,9 @@ class PostgresIsolation(Isolation[Postgres]):
         self.replace(OWN, None)
         self.close()
         if own != "postgres":
-            self._renew("postgres", "template0", via="template1")
+            self._renew("postgres", "template0")
         if own != "template1":
-            self._renew("template1", EMPTY, via="postgres")
+            self._renew("template1", EMPTY)
         with self._admin() as admin:
             drop_roles(admin, self._service.user)
             drop_belongings(admin)
@@ -233,10 +233,12 @@ class PostgresIsolation(Isolation[Postgres]):
             self._copy_in_use(admin, statement, EMPTY, origin)
 
     def _identities(self, admin: "Admin", *names: str) -> dict[str, str]:
-        """What tells each of these databases from every other of its name; a frozen one's says that it is frozen."""
+        """What tells each of these databases from every other of its name.
+
+        It is another one once its properties were changed, so also where a frozen one was opened for clients.
+        """
         rows = admin.execute(
-            "select datname, oid || case when datallowconn then '' else ' frozen' end from pg_database"
-            " where datname = any(%s)",
+            "select datname, concat_ws(' ', oid, xmin) from pg_database where datname = any(%s)",
             [list(names)],
         )
         return dict(rows.fetchall())
@@ -304,9 +306,19 @@ class PostgresIsolation(Isolation[Postgres]):
                 raise _busy(name, busy[0], len(busy))
             time.sleep(_QUIET_INTERVAL)
 
-    def _renew(self, name: str, origin: str, *, via: str) -> None:
+    def _set_password(self) -> None:
+        """Give the user the password of the settings, which may be another by now, where a socket leads in without."""
+        from psycopg import OperationalError
+
+        for name in (self._service.database, "template1", "postgres"):
+            # One that is not there, or a user who may not log in: a connection from before may still be open.
+            with suppress(OperationalError):
+                return self._service.prepare(name)
+        return None
+
+    def _renew(self, name: str, origin: str) -> None:
         """Make a database anew that every server has. Tables that somebody made in it go."""
-        with self._connect(via) as admin:
+        with self._connect(self._service.database) as admin:
             self._drop(admin, name)
             is_template = "is_template true" if name == "template1" else ""
             statement = f"create database {{}} template {{}} {is_template} {self._how(admin)}"
@@ -353,6 +365,8 @@ class PostgresIsolation(Isolation[Postgres]):
             application_name="triton-env",
             # Never prepared: a plan would hold on to a database's properties, and these run once each.
             prepare_threshold=None,
+            # Before the first statement, if the server is ours: what is between us and another may not take options.
+            **({} if self.is_lasting else {"options": "-c statement_timeout=0"}),
         )
         admin.execute(PLAIN_SESSION)
         return admin

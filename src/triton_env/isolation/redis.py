@@ -74,6 +74,7 @@ class RedisIsolation(Isolation[Redis]):
     def replace(self, space: Space, source: Space | None) -> None:
         with self._exchange() as exchange:
             numbers = self._numbers_of(space)
+            self._make_user(exchange)
             filled = exchange.filled() if source else {}
             exchange.flush(numbers)
             # Of a snapshot, a namespace gets what was in the first: it has no more.
@@ -101,9 +102,10 @@ class RedisIsolation(Isolation[Redis]):
             self._verify(exchange, source, record)
 
     def verify_copy(self, copy: Space, source: Space | None, record: str, *, is_new: bool = False) -> None:
-        if source is None:
-            return
         with self._exchange() as exchange:
+            self._make_user(exchange)
+            if source is None:
+                return
             filled = self._verify(exchange, source, record)
             numbers = self._numbers_of(copy)
             for position, (expected, number) in enumerate(zip(json.loads(record)["keys"], numbers, strict=False)):
@@ -136,6 +138,7 @@ class RedisIsolation(Isolation[Redis]):
             users = [name for name in exchange.call("ACL", "USERS") if name not in (b"default", _USER.encode())]
             if users:
                 exchange.call("ACL", "DELUSER", *users)
+            self._make_user(exchange)
             exchange.call("ACL", "SETUSER", "default", "reset", "on", self._password_rule(), "~*", "&*", "+@all")
             for log in ("SLOWLOG", "LATENCY"):
                 exchange.attempt(log, "RESET")
@@ -184,6 +187,10 @@ class RedisIsolation(Isolation[Redis]):
         self._databases = int(exchange.call("CONFIG", "GET", "databases")[1])
         if self._configuration is None:
             self._configuration = self._service.configuration_at_start or exchange.configuration()
+        self._make_user(exchange)
+
+    def _make_user(self, exchange: "_Exchange") -> None:
+        """Make the user of namespaces, whom a test may have deleted or changed, for each of them."""
         rules = ["reset", "on", self._password_rule(), "~*", "&*", "+@all", *(f"-{name}" for name in _FORBIDDEN)]
         # A server of somebody else's may not let us.
         self._user = _USER if exchange.attempt("ACL", "SETUSER", _USER, *rules) else ""

@@ -121,12 +121,18 @@ class Postgres(Service):
 
         return await psycopg.AsyncConnection.connect(**(self._connection() | options))
 
-    def prepare(self) -> None:
+    def prepare(self, database: str = "") -> None:
         # A data directory that was copied from the template has a superuser without a password, who gets in by the
         # private socket alone.
         if self.placement.sockets is None:
             return
-        options = {"host": str(self.placement.sockets), "password": None, "connect_timeout": CONNECT_TIMEOUT}
+        options = {
+            "host": str(self.placement.sockets),
+            "password": None,
+            "dbname": database or self.database,
+            "connect_timeout": CONNECT_TIMEOUT,
+            "options": "-c statement_timeout=0",
+        }
         with self.connect(**options, autocommit=True) as connection:
             self._set_password(connection)
 
