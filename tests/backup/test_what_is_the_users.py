@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from triton_env import Settings, TritonEnvironment, backup
+from triton_env.backup.redis import dump
 from triton_env.isolation.namespace import Namespace
 from triton_env.isolation.roles import MARK
 
@@ -100,6 +101,24 @@ def test_what_isolation_made_is_not_in_the_way_of_a_restore(env: TritonEnvironme
     with env.namespace(template=from_template) as living:
         backup.restore(env, tmp_path / "a")  # replace=True is not needed
         assert look(living) == {"template"}
+    assert look(env) == {"users"}
+
+
+def test_what_older_versions_saved_of_namespaces_is_not_restored(
+    env: TritonEnvironment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    notes: list[str] = []
+    with env.namespace(template=from_template) as living:
+        with monkeypatch.context() as older:
+            older.setattr(dump, "own_numbers", lambda count, taken: range(count))
+            backup.create(env, tmp_path / "a", services=("redis",))
+        living.redis.client().set("word", "living")
+        backup.restore(
+            env, tmp_path / "a", replace=True, report=lambda step: notes.append(step.words) if step.note else None
+        )
+        assert living.redis.client().get("word") == b"living"
+        (note,) = notes
+        assert "a namespace, template or snapshot has here" in note
     assert look(env) == {"users"}
 
 

@@ -102,6 +102,13 @@ class RedisRestorer:
             raise self._refused(
                 f"The backup has a logical database {max(self._members)}, and the server has {count} in all."
             )
+        if spaces := sorted(taken & self._members.keys() - set(OWN_NUMBERS)):
+            # Older versions have saved all of them, also those of namespaces.
+            shown = ", ".join(map(str, spaces))
+            self._meter.note(
+                f"not restored: logical databases that a namespace, template or snapshot has here ({shown})"
+            )
+            self._members = {number: name for number, name in self._members.items() if number not in spaces}
         if spaces := sorted(taken & self._members.keys()):
             raise self._refused(
                 f"The backup has a logical database {spaces[0]}, which a namespace, template or snapshot has here.",
