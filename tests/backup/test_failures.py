@@ -191,6 +191,19 @@ class TestRestore:
             backup.restore(small, archive, replace=True, report=interrupt)
         assert not hasattr(raised.value, "__notes__")
 
+    def test_what_comes_into_an_empty_bucket_meanwhile_stays(self, small: TritonEnvironment, archive: Path) -> None:
+        client, bucket = small.s3.client(), small.s3.bucket
+        client.delete_object(Bucket=bucket, Key="old")
+
+        def write(step: Step) -> None:
+            if step.words == "database 0":
+                client.put_object(Bucket=bucket, Key="old", Body=b"newer")
+
+        with pytest.raises(RestoreFailed, match=f"The bucket {bucket} was empty when the restore began"):
+            backup.restore(small, archive, services=("redis", "s3"), replace=True, report=write)
+        assert client.get_object(Bucket=bucket, Key="old")["Body"].read() == b"newer"
+        client.put_object(Bucket=bucket, Key="old", Body=b"old")
+
     def test_a_view_still_takes_rows_once_after_one_that_failed(
         self, small: TritonEnvironment, archive: Path, tmp_path: Path
     ) -> None:

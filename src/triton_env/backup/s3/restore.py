@@ -12,7 +12,7 @@ from triton_env.backup.s3.contents import difference
 from triton_env.backup.s3.dump import threaded_client, users_buckets
 from triton_env.backup.s3.locks import held_versions
 from triton_env.backup.s3.removal import remove_bucket
-from triton_env.backup.s3.takeover import Plan, S3Takeover, remember
+from triton_env.backup.s3.takeover import Plan, S3Takeover, begin, remember
 from triton_env.backup.s3.upload import Uploads
 from triton_env.backup.steps import Meter
 from triton_env.errors import RestoreFailed
@@ -80,7 +80,15 @@ class S3Restorer:
 
     def stage(self) -> None:
         self._create(self._mark, "us-east-1")
+        there = self._names()
         for name in self._plan.direct:
+            if name in there and not self._is_empty(name):
+                raise RestoreFailed(
+                    f"The bucket {name} was empty when the restore began, and is in use by now.",
+                    where=f"{self._service.host}:{self._service.port}",
+                    hint="try again",
+                )
+            begin(self._client, self._mark, name)
             remove_bucket(self._client, name)
             self._load(name, name)
         for name, staged in self._plan.staged.items():

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 _TRIES = 5
 """How often to make a bucket that others make too."""
 
+_BEGUN = "begun/"
+"""Begins the keys, in the bucket that marks a restore, by which it notes what it loads in its place."""
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:
@@ -76,7 +79,8 @@ class S3Takeover:
         with _Clients(self._service) as clients:
             if not _is_there(clients, self._plan.mark):
                 return
-            for name in (*self._plan.staged.values(), *self._plan.direct):
+            begun = [name for name in self._plan.direct if _has_begun(clients.client, self._plan.mark, name)]
+            for name in (*self._plan.staged.values(), *begun):
                 remove_bucket(clients, name, is_ours=True)
             self._service.ensure_ready()
             remove_bucket(clients, self._plan.mark, is_ours=True)
@@ -130,6 +134,15 @@ def _refill(clients: Admin, name: str, fill: Callable[[str], None]) -> None:
             if not tries_left:
                 raise
     return None
+
+
+def begin(client: "S3Client", mark: str, name: str) -> None:
+    """Note that a bucket is loaded in its place: only from then on what is in it is not the user's."""
+    client.put_object(Bucket=mark, Key=f"{_BEGUN}{name}/", Body=b"")
+
+
+def _has_begun(client: "S3Client", mark: str, name: str) -> bool:
+    return bool(client.list_objects_v2(Bucket=mark, Prefix=f"{_BEGUN}{name}/", MaxKeys=1).get("KeyCount"))
 
 
 def remember(client: "S3Client", mark: str, name: str, wanted: Mapping[str, Any], locks: Sequence[Locked]) -> None:
