@@ -122,6 +122,8 @@ def test_a_template_that_was_changed_is_built_again(env: TritonEnvironment) -> N
             for table, word in (("one", "a"), ("two", "b")):
                 client.command(f"create table {table} (word String) engine MergeTree order by word")
                 client.command(f"insert into {table} values ('{word}')")
+        with closing(namespace.s3.client()) as client_of_s3:
+            client_of_s3.put_object(Bucket=namespace.s3.bucket, Key="word", Body=b"a")
 
     def postgres(name: str) -> None:
         for statements, database in (
@@ -140,9 +142,16 @@ def test_a_template_that_was_changed_is_built_again(env: TritonEnvironment) -> N
 
         return change
 
-    services = ("postgres", "clickhouse")
+    def s3(_: str) -> None:
+        with closing(env.s3.client()) as client:
+            for bucket in client.list_buckets()["Buckets"]:
+                for found in client.list_objects_v2(Bucket=bucket["Name"]).get("Contents", []):
+                    client.put_object(Bucket=bucket["Name"], Key=found["Key"], Body=b"changed")
+
+    services = ("postgres", "clickhouse", "s3")
     changes = (
         postgres,
+        s3,
         clickhouse("exchange tables one and two"),
         clickhouse("rename table one to three"),
         clickhouse("create or replace table one (word String) engine Memory as select 'c' as word"),
@@ -156,6 +165,8 @@ def test_a_template_that_was_changed_is_built_again(env: TritonEnvironment) -> N
                 assert connection.execute("select * from words").fetchall() == [("a",)]
             with closing(namespace.clickhouse.client()) as client:
                 assert client.query("select * from one").result_rows == [("a",)]
+            with closing(namespace.s3.client()) as client_of_s3:
+                assert client_of_s3.get_object(Bucket=namespace.s3.bucket, Key="word")["Body"].read() == b"a"
 
 
 def test_a_server_that_is_wiped_between_check_and_copy(env: TritonEnvironment, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,6 @@
 """S3: a space is the buckets whose names end with its suffix."""
 
+import hashlib
 import json
 import logging
 import re
@@ -22,7 +23,7 @@ from triton_env.isolation.s3_copy import (
     admin_of,
     connect_bucket,
     copy_bucket,
-    count_versions,
+    etags_in,
     make_bucket,
     read_bucket,
     remove_bucket,
@@ -127,16 +128,20 @@ class S3Isolation(Isolation[S3]):
         self._make(space, source, targets)
 
     def record(self, space: Space) -> str:
-        """How many versions of objects each bucket holds."""
-        return json.dumps({name: count_versions(self._clients, name) for name in self._of(space, self._buckets())})
+        """How many versions of objects each bucket holds, and a hash of what is in them."""
+        return json.dumps({name: self._held(name) for name in self._of(space, self._buckets())})
 
     def verify(self, source: Space, record: str) -> None:
-        held: dict[str, int] = json.loads(record)
-        for name, count in held.items():
-            if count and count != (found := count_versions(self._clients, name)):
-                raise ContentLost(f"the bucket {name} has {found} versions of objects instead of {count}")
-        if not all(held.values()):
-            self._verify_there(held)
+        held: dict[str, list[Any]] = json.loads(record)
+        for name, (count, content) in held.items():
+            if not count:
+                continue
+            now, found = self._held(name)
+            if now != count:
+                raise ContentLost(f"the bucket {name} has {now} versions of objects instead of {count}")
+            if found != content:
+                raise ContentLost(f"the bucket {name} has other objects than it had")
+        self._verify_there([name for name, (count, _) in held.items() if not count])
 
     def verify_copy(self, copy: Space, source: Space | None, record: str, *, is_new: bool = False) -> None:
         if source and is_new:
@@ -144,15 +149,19 @@ class S3Isolation(Isolation[S3]):
             self.verify(source, record)
             return
         names = names_of(copy)
-        self._verify_there([names.real(self._service.bucket)])
-        if source:
-            for name, count in json.loads(record).items():
-                target = names.real(names_of(source).expected(name))
-                if count and not count_versions(self._clients, target):
-                    raise ContentLost(f"the bucket {target} was emptied")
+        held = json.loads(record) if source else {}
+        targets = {names.real(names_of(source or OWN).expected(name)): count for name, (count, _) in held.items()}
+        self._verify_there([names.real(self._service.bucket), *targets])
+        for target, count in targets.items():
+            if count and not etags_in(self._clients, target):
+                raise ContentLost(f"the bucket {target} was emptied")
+
+    def _held(self, name: str) -> tuple[int, str]:
+        etags = etags_in(self._clients, name)
+        return len(etags), hashlib.sha256("\n".join(sorted(etags)).encode()).hexdigest()
 
     def _verify_there(self, names: Collection[str]) -> None:
-        missing = set(names) - self._buckets().keys()
+        missing = set(names) - (self._buckets().keys() if names else set())
         if missing:
             raise ContentLost(f"the bucket {min(missing)} was deleted")
 

@@ -255,18 +255,18 @@ def remove_bucket(admin: Admin, name: str, *, is_ours: bool) -> None:
         ) from error
 
 
-def count_versions(admin: Admin, name: str) -> int:
-    """How many versions of objects a bucket has: none where it is gone."""
+def etags_in(admin: Admin, name: str) -> list[str]:
+    """The entity tags of all versions of objects in a bucket, empty for delete markers: none where it is gone."""
     from botocore.exceptions import ClientError
 
-    if (count := admin.quick.count(name)) is not None:
-        return count
+    if (etags := admin.quick.etags(name)) is not None:
+        return etags
     try:
-        return sum(len(versions) for versions in versions_by_key(admin.client, name))
+        return [version.etag for versions in versions_by_key(admin.client, name) for version in versions]
     except ClientError as error:
         if not is_missing(error):
             raise
-        return 0
+        return []
 
 
 def _left_out(bucket: str, version: Version, notes: Notes, action: Callable[[], _Answer]) -> _Answer | None:

@@ -62,12 +62,16 @@ class QuickRequests:
         answer = self._answer("DELETE", f"/{bucket}")
         return answer is not None and answer.status == 204
 
-    def count(self, bucket: str) -> int | None:
-        """How many versions of objects are in a bucket; None where boto3 is to find out: there are many, or none is."""
+    def etags(self, bucket: str) -> list[str] | None:
+        """Of all versions of objects in a bucket the entity tags, without quotation marks; empty for delete markers.
+
+        None where boto3 is to find out: there are many, or there is no bucket.
+        """
         answer = self._answer("GET", f"/{bucket}?max-keys=1000&versions=")
         if answer is None or answer.status != 200 or b"<IsTruncated>false</IsTruncated>" not in answer.data:
             return None
-        return len(re.findall(rb"<(?:Version|DeleteMarker)>", answer.data))
+        found = re.findall(r"<ETag>([^<]*)</ETag>|<(DeleteMarker)>", answer.data.decode())
+        return [etag.replace("&quot;", "").strip('"') for etag, _ in found]
 
     def close(self) -> None:
         """Close the connections."""
