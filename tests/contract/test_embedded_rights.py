@@ -130,6 +130,16 @@ class TestClickHouseFiles:
             client.command("SYSTEM RELOAD DICTIONARY outside")
         client.command("DROP DICTIONARY outside")
 
+    @pytest.mark.parametrize("source", ["EXECUTABLE", "`executable`", r"`\x65xecutable`", "executable_pool"])
+    def test_no_program_is_started(self, env: TritonEnvironment, source: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        client = env.clickhouse.client()
+        create = (
+            "CREATE DICTIONARY started (line String) PRIMARY KEY line LAYOUT(COMPLEX_KEY_HASHED()) LIFETIME(0)"
+            f" SOURCE({source}(COMMAND 'id' FORMAT 'LineAsString'))"
+        )
+        with pytest.raises(DatabaseError, match="DENIED"):
+            client.command(create)
+
     def test_links_and_patterns_lead_nowhere(self, env: TritonEnvironment) -> None:
         client = env.clickhouse.client()
         assert client.query("SELECT * FROM file('/etc/pass*', 'LineAsString', 'line String')").result_rows == []

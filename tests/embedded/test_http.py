@@ -265,6 +265,8 @@ def test_the_memory_of_the_server_is_out_of_reach(server: Server, database: str)
         "SELECT * FROM Python(headers)",
         "SELECT * FROM `python` (request)",
         "SELECT * FROM\nPYTHON/**/('x')",
+        r"SELECT * FROM `pyth\x6fn`(headers)",
+        r'SELECT * FROM "\x50ython" (headers)',
     ):
         assert server.post(query).headers["x-clickhouse-exception-code"] == "497"
     assert server.ask("SELECT 'Python (3)' AS python") == "Python (3)"

@@ -30,7 +30,7 @@ _SYS_LANDLOCK_RESTRICT_SELF = 446
 _LANDLOCK_CREATE_RULESET_VERSION = 1
 _LANDLOCK_RULE_PATH_BENEATH = 1
 _EXECUTE, _WRITE_FILE, _READ_FILE, _READ_DIR = (1 << bit for bit in range(4))
-_TRUNCATE = 1 << 14
+_REFER, _TRUNCATE = 1 << 13, 1 << 14
 _ALL_FILE_RIGHTS = {2: (1 << 14) - 1, 3: (1 << 15) - 1}  # by version; from 3 on truncation is a right too
 _PACKAGES = ("collections", "concurrent", "email", "encodings", "html", "http", "json", "logging", "urllib", "xml")
 _MODULES = (
@@ -150,22 +150,26 @@ def confine(readable: Iterable[str], writable: Iterable[str]) -> bool:
     Returns:
         Whether this kernel can do it.
     """
-    if not _LINUX:
-        return False
-    libc = ctypes.CDLL(None, use_errno=True)
-    version = libc.syscall(_SYS_LANDLOCK_CREATE_RULESET, None, ctypes.c_size_t(0), _LANDLOCK_CREATE_RULESET_VERSION)
+    version = _landlock_version()
     if version < min(_ALL_FILE_RIGHTS):
         return False
     everything = _ALL_FILE_RIGHTS[min(version, max(_ALL_FILE_RIGHTS))]
-    handled = ctypes.c_uint64(everything)
-    rules = libc.syscall(_SYS_LANDLOCK_CREATE_RULESET, ctypes.byref(handled), ctypes.c_size_t(8), 0)
-    _check(rules, "landlock_create_ruleset")
     reading = _EXECUTE | _READ_FILE | _READ_DIR
-    for path, rights in (*((path, reading) for path in readable), *((path, everything) for path in writable)):
-        with suppress(FileNotFoundError, NotADirectoryError):
-            _allow(libc, rules, path, rights & everything)
-    _check(libc.syscall(_SYS_LANDLOCK_RESTRICT_SELF, rules, 0), "landlock_restrict_self")
-    os.close(rules)
+    _restrict(everything, [*((path, reading) for path in readable), *((path, everything) for path in writable)])
+    return True
+
+
+def forbid_programs() -> bool:
+    """Let this thread, and all that it starts, execute no program; takes what `confine` does.
+
+    Returns:
+        Whether this kernel can do it.
+    """
+    if _landlock_version() < min(_ALL_FILE_RIGHTS):
+        return False
+    _prctl(_PR_SET_NO_NEW_PRIVS, 1)
+    # Files could not move to other folders if that were not allowed here too.
+    _restrict(_EXECUTE | _REFER, [("/", _REFER)])
     return True
 
 
@@ -179,6 +183,28 @@ def adopt_orphans() -> None:
     """Become the parent of what this process's children leave behind (Linux)."""
     if _LINUX:
         _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+
+
+def _landlock_version() -> int:
+    """The version of Landlock that this kernel has; 0 where it has none."""
+    if not _LINUX:
+        return 0
+    create = ctypes.CDLL(None, use_errno=True).syscall
+    version = create(_SYS_LANDLOCK_CREATE_RULESET, None, ctypes.c_size_t(0), _LANDLOCK_CREATE_RULESET_VERSION)
+    return max(0, int(version))
+
+
+def _restrict(handled: int, allowed: Iterable[tuple[str, int]]) -> None:
+    """Take these rights away, but for what is allowed below some paths."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    rights = ctypes.c_uint64(handled)
+    rules = libc.syscall(_SYS_LANDLOCK_CREATE_RULESET, ctypes.byref(rights), ctypes.c_size_t(8), 0)
+    _check(rules, "landlock_create_ruleset")
+    for path, wanted in allowed:
+        with suppress(FileNotFoundError, NotADirectoryError):
+            _allow(libc, rules, path, wanted & handled)
+    _check(libc.syscall(_SYS_LANDLOCK_RESTRICT_SELF, rules, 0), "landlock_restrict_self")
+    os.close(rules)
 
 
 def _allow(libc: ctypes.CDLL, rules: int, path: str, rights: int) -> None:

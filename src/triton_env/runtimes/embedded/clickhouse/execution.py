@@ -20,6 +20,7 @@ from .sql import InsertData, Statement
 _USER: Final = "default"  # the engine runs everything as this user
 DEFAULT_FORMAT: Final = "TabSeparated"
 _SELECTS: Final = frozenset({"SELECT", "WITH", "FROM"})
+_OF_THE_PROCESS: Final = (b"python", b"executable", b"executable_pool", b"executablepool")
 # The engine formats every piece of a streamed result as a result of its own. Only where pieces put
 # together are the same as the whole may a result be streamed.
 _STREAMED: Final = frozenset(
@@ -150,7 +151,7 @@ class Execution:
         """Start an INSERT that brings data."""
         if self.request.readonly:
             raise ServerError(READONLY, f"{_USER}: Cannot execute query in readonly mode")
-        self._refuse_process_memory(text[: insert.head_end])
+        self._refuse_process(text[: insert.head_end])
         self.lease.prepare(self.request, "INSERT")
         # The engine takes no parameters along with an insert; set on the connection they mean the same.
         for name, value in self.request.query_parameters.items():
@@ -199,7 +200,7 @@ class Execution:
             raise ServerError(SYNTAX_ERROR, "Syntax error (Multi-statements are not allowed)")
         if statement.verb in _SELECTS and query_class == chdb.CONTROL:
             raise ServerError(INTO_OUTFILE_NOT_ALLOWED, "INTO OUTFILE is not allowed")
-        self._refuse_process_memory(text)
+        self._refuse_process(text)
         self.lease.cancellable = query_class == chdb.READ_ONLY
         # A session outlives this request, and readonly could never be taken back from its connection.
         if self.lease.session is not None and (level := self.request.readonly):
@@ -208,7 +209,10 @@ class Execution:
                 raise ServerError(READONLY, f"{_USER}: Cannot execute query in readonly mode")
         return query_class
 
-    def _refuse_process_memory(self, text: bytes) -> None:
-        """The table function Python reads variables of the process by name: the server's own, here."""
-        if sql.calls_function(text, b"python"):
-            raise ServerError(ACCESS_DENIED, f"{_USER}: The table function Python is not available over HTTP")
+    def _refuse_process(self, text: bytes) -> None:
+        """What leads out of the engine: to variables of this process by their names, and to programs.
+
+        A server refuses the latter in dictionaries that are created by a query, the engine in a process does not.
+        """
+        for name in sql.called_functions(text, _OF_THE_PROCESS):
+            raise ServerError(ACCESS_DENIED, f"{_USER}: The function {name.decode()} is not available over HTTP")

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import uvicorn
 
-from ..rights import give_up_capabilities
+from ..rights import forbid_programs, give_up_capabilities
 from .app import Application
 from .config import ConfigError, ServerConfig, parse_arguments
 from .engine import Engine, load_engine
@@ -26,6 +26,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     try:
         config = parse_arguments(arguments)
+        # Before the engine has threads. Unlike a server, it executes what a dictionary names as its source.
+        forbid_programs()
         load_engine()
         give_up_capabilities("python_multipart", "uvicorn", __package__)
         # What has a relative path is looked for here, and not where the setting user_files_path says.

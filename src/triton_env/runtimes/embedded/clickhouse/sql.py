@@ -7,7 +7,7 @@ its FORMAT clause, and the place in an INSERT where the data starts.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -23,6 +23,7 @@ _TOKEN: Final = re.compile(
     """,
     re.VERBOSE | re.DOTALL,
 )
+_ESCAPED_BYTE: Final = re.compile(rb"\\x([0-9a-fA-F]{2})")
 _DATA_START: Final = re.compile(rb"[ \t\f\v]*+;?\r?\n?")
 _BEFORE_NAME: Final = frozenset({b"INSERT", b"INTO", b"TABLE", b"FUNCTION"})
 _OPENING, _CLOSING = frozenset(b"([{"), frozenset(b")]}")
@@ -196,16 +197,23 @@ def _trailing_format(sql: bytes) -> str | None:
     return name
 
 
-def calls_function(sql: bytes, name: bytes) -> bool:
-    """Whether the text calls a function `name` (in lower case), quoted or not."""
-    if name not in sql.lower():
-        return False
-    previous = b""
+def called_functions(sql: bytes, names: Collection[bytes]) -> set[bytes]:
+    """Those of the functions (in lower case) that the text calls, quoted or not."""
+    lower = sql.lower()
+    if not any(name in lower for name in names) and not _ESCAPED_BYTE.search(sql):
+        return set()
+    called, previous = set(), b""
     for token in tokens_of(sql):
-        if token.group() == b"(" and previous.strip(b'`"').lower() == name:
-            return True
+        if token.group() == b"(":
+            called.add(_unquoted(previous).lower())
         previous = token.group()
-    return False
+    return called & set(names)
+
+
+def _unquoted(name: bytes) -> bytes:
+    if not name.startswith((b"`", b'"')):
+        return name
+    return _ESCAPED_BYTE.sub(lambda found: bytes.fromhex(found[1].decode()), name[1:-1])
 
 
 def replace_strings(sql: bytes, replacement: Callable[[bytes], bytes]) -> bytes:
