@@ -106,8 +106,7 @@ def pytest_runtestloop(session: pytest.Session) -> None:
     """Start what is needed, before the first test: the time that it takes is no test's."""
     option = session.config.option
     state = State.of(session.config)
-    # A worker of pytest-xdist cannot stop the run: its tests fail, each with the reason.
-    if not option.collectonly and not hasattr(session.config, "workerinput"):
+    if not option.collectonly:
         _check_exported(session.config)
     if not state.needs.all or option.collectonly or getattr(option, "setupplan", False):
         return
@@ -184,5 +183,8 @@ def _check_exported(config: pytest.Config) -> None:
     state = config.stash.get(KEY, None)
     if state is not None and state.exported is not None:
         from triton_env.pytesting import overridden
+        from triton_env.pytesting.variables import worker_of_xdist
 
-        overridden.check(state)
+        # A worker of pytest-xdist cannot stop the run: its tests fail, each with the reason.
+        if worker_of_xdist() is None:
+            overridden.check(state)

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -178,6 +179,12 @@ def test_an_application_is_not_left_with_the_developers_database(application: Ru
         assert "DATABASE_URL changed after the export" in done.stdout.str() + done.stderr.str()
         assert done.parseoutcomes().get("passed") is None
     assert not (makes.path / "ran").exists()
+    # In workers alone, before their tests are collected: the tests fail, and no worker ends and is started again.
+    shutil.rmtree(makes.path / "below")
+    makes.makeconftest(f"import os\nif 'PYTEST_XDIST_WORKER' in os.environ:{DEVELOPERS}")
+    done = application.run("--triton-export-env", "-n1")
+    assert done.ret == pytest.ExitCode.TESTS_FAILED
+    assert done.parseoutcomes().keys() == {"errors"}
 
 
 def test_variables_that_are_changed_on_purpose_are_nobodys_mistake(application: Runs) -> None:
