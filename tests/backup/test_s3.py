@@ -1,5 +1,7 @@
 """S3: every version, lock and property is kept or named, whatever happens while it is read."""
 
+import io
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,8 +11,10 @@ import boto3
 import pytest
 
 from backup.conftest import Started
+from backup.forging import rewritten
 from triton_env import TritonEnvironment, backup
 from triton_env.backup.archive import Archive
+from triton_env.backup.records import read_records, write_record
 from triton_env.backup.s3 import configuration, dump, reading, upload
 from triton_env.backup.s3.restore import S3Restorer
 from triton_env.backup.s3.takeover import Plan, S3Takeover
@@ -240,6 +244,40 @@ def test_locks_are_restored_and_checked_before_the_first_change(env: TritonEnvir
     end_hold()
     restore()
     assert_restored({"key"})
+
+
+def test_a_policy_that_denies_to_delete_is_not_a_lock(env: TritonEnvironment, s3: Any, path: Path) -> None:
+    make_bucket(s3, "denied")
+    s3.put_object(Bucket="denied", Key="key", Body=b"1")
+    actions = ["s3:DeleteObject", "s3:DeleteObjectVersion", "s3:DeleteBucket"]
+    where = ["arn:aws:s3:::denied", "arn:aws:s3:::denied/*"]
+    statement = {"Effect": "Deny", "Principal": "*", "Action": actions, "Resource": where}
+    policy = {"Version": "2012-10-17", "Statement": [statement]}
+    s3.put_bucket_policy(Bucket="denied", Policy=json.dumps(policy))
+    backup.create(env, path, services=("s3",))
+    s3.put_object(Bucket="denied", Key="later", Body=b"2")
+    backup.restore(env, path, services=("s3",), replace=True)
+    assert set(contents(s3, "denied")) == {"key"}
+    assert json.loads(s3.get_bucket_policy(Bucket="denied")["Policy"]) == policy
+
+
+def test_properties_of_another_form_are_refused_before_anything_changes(
+    env: TritonEnvironment, s3: Any, path: Path
+) -> None:
+    def changed(name: str, data: bytes) -> bytes:
+        records = list(read_records(io.BytesIO(data)))
+        records[0].header["configuration"]["logging"] = {"TargetBucket": "elsewhere"}
+        stream = io.BytesIO()
+        for record in records:
+            write_record(stream, record)
+        return stream.getvalue()
+
+    s3.put_object(Bucket=env.s3.bucket, Key="key", Body=b"1")
+    backup.create(env, path, services=("s3",))
+    with pytest.raises(RestoreFailed, match=r"Nothing\s+was\s+changed") as raised:
+        backup.restore(env, rewritten(path, path.with_name("forged"), changed), replace=True)
+    assert "the logging of the bucket" in raised.value.cause
+    assert set(contents(s3, env.s3.bucket)) == {"key"}
 
 
 def test_a_namespace_that_compliance_keeps_on_the_server_says_so(embedded_packages: None) -> None:

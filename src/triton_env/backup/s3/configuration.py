@@ -3,7 +3,7 @@
 What a bucket has and the table has not would be lost in silence: a test compares it with all that boto3 can ask for.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -327,17 +327,40 @@ def _put(client: "S3Client", part: Part, bucket: str, wanted: Any) -> bool:
     from botocore.exceptions import ClientError
 
     try:
-        for each in wanted if part.is_many else (wanted,):
-            beside = {name: each[name] for name in part.beside if name in each}
-            value = {name: each[name] for name in each if name not in beside} if beside else each
-            id_ = {"Id": each["Id"]} if part.is_many else {}
-            getattr(client, part.put)(Bucket=bucket, **{part.argument: value}, **id_, **beside, **part.fixed)
+        for arguments in _arguments(part, wanted):
+            getattr(client, part.put)(Bucket=bucket, **arguments)
     except ClientError as error:
         # The other bucket may be gone, or on another server.
         if not (is_not_implemented(error) or part.names_buckets or code_of(error) in part.refused):
             raise
         return False
     return True
+
+
+def _arguments(part: Part, wanted: Any) -> Iterator[dict[str, Any]]:
+    """Those of each request that sets a part."""
+    for each in wanted if part.is_many else (wanted,):
+        beside = {name: each[name] for name in part.beside if name in each}
+        value = {name: each[name] for name in each if name not in beside} if beside else each
+        id_ = {"Id": each["Id"]} if part.is_many else {}
+        yield {part.argument: value, **id_, **beside, **part.fixed}
+
+
+def malformed(client: "S3Client", configuration: Mapping[str, Any]) -> str:
+    """The first part of a configuration that no request can set, since it is of another form; empty for none."""
+    from botocore.validate import ParamValidator
+
+    for part in PARTS:
+        if wanted := configuration.get(part.name) if part.put else None:
+            operation = client.meta.method_to_api_mapping[part.put]
+            form: Any = client.meta.service_model.operation_model(operation).input_shape
+            try:
+                found = [ParamValidator().validate({"Bucket": "b", **each}, form) for each in _arguments(part, wanted)]
+            except (KeyError, TypeError):
+                return part.name
+            if any(problems.has_errors() for problems in found):
+                return part.name
+    return ""
 
 
 def has_lock_at_once(configuration: Mapping[str, Any]) -> bool:

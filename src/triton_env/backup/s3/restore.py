@@ -123,6 +123,8 @@ class S3Restorer:
         with self._archive.member(self._members[name]) as stream:
             records = read_records(stream)
             wanted: dict[str, Any] = next(records).header["configuration"]
+            if part := configuration.malformed(self._client, wanted):
+                raise self._archive.refused(f"the {part.replace('_', ' ')} of the bucket {name} has another form")
             # What is loaded aside gets its locks where it takes over, and stays removable until then.
             locks = bucket == name and configuration.has_lock_at_once(wanted)
             self._create(bucket, wanted["region"], locks=locks)
@@ -135,6 +137,9 @@ class S3Restorer:
             raise RestoreFailed("The server does not hold what was restored.", cause=found)
         now = wanted if bucket == name else {part: value for part, value in wanted.items() if part != "object_lock"}
         configuration.apply(self._client, bucket, now, names_buckets=False)
+        if bucket != name and wanted.get("policy"):
+            # It may deny to read or to remove what is in it.
+            self._client.delete_bucket_policy(Bucket=bucket)
         remember(self._client, self._mark, name, wanted, uploads.locks)
         self._report(name, uploads.differences)
 
