@@ -277,3 +277,7 @@ class TestRecords:
         length = data.draw(st.integers(1, len(stream.getvalue()) - 1))
         with pytest.raises(EOFError):
             list(read_records(io.BytesIO(stream.getvalue()[:length])))
+
+    def test_more_parts_than_any_record_has_are_not_read(self) -> None:
+        with pytest.raises(ValueError, match="a record has 16,777,216 parts"):
+            list(read_records(io.BytesIO(b"\0\0\0\2{}\1\0\0\0" + bytes(100))))

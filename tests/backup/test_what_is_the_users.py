@@ -122,6 +122,17 @@ def test_what_older_versions_saved_of_namespaces_is_not_restored(
     assert look(env) == {"users"}
 
 
+def test_a_key_that_looks_like_one_of_a_restore_hides_no_others(env: TritonEnvironment, tmp_path: Path) -> None:
+    with env.redis.client(db=5) as redis:
+        redis.mset({"triton_restore": "mine", "word": "mine"})
+        (saved,) = backup.create(env, tmp_path / "a", services=("redis",)).services.values()
+        assert "5" in saved.contents
+        assert saved.notes == ("A key triton_restore is not saved: restores use this name.",)
+        backup.restore(env, tmp_path / "a", services=("redis",), replace=True)
+        assert redis.keys() == [b"word"]
+        redis.flushdb()
+
+
 def test_roles_of_templates_come_along_where_the_users_data_names_them(
     env: TritonEnvironment, embedded: TritonEnvironment, tmp_path: Path
 ) -> None:

@@ -10,6 +10,8 @@ _LENGTH = struct.Struct(">I")
 _HEADER_BYTES = 16 << 20
 _PART_BYTES = 512 << 20
 """The longest value that Redis takes, and far more than any other part."""
+_PARTS = 2_000_000
+"""More than a value has that is saved in one piece, which takes less than a megabyte in a server."""
 _PIECE = 1 << 20
 
 
@@ -51,6 +53,8 @@ def read_records(stream: IO[bytes]) -> Iterator[Record]:
     while first := stream.read(1):
         header = _header(_exactly(stream, _bounded(_LENGTH.unpack(first + _exactly(stream, 3))[0], _HEADER_BYTES)))
         count = _length(stream)
+        if count > _PARTS:
+            raise ValueError(f"a record has {count:,} parts")
         yield Record(header, tuple(_exactly(stream, _bounded(_length(stream), _PART_BYTES)) for _ in range(count)))
 
 

@@ -1,8 +1,10 @@
 """Redis as it is on the wire: commands in pipelines, replies as the server sent them."""
 
+import re
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
+from triton_env.backup.base import PREFIX
 from triton_env.services import Redis
 
 if TYPE_CHECKING:
@@ -12,6 +14,7 @@ Command = tuple[Any, ...]
 
 KEY = "triton_restore"
 """In a logical database that a restore uses: whose it is, and what is in it."""
+_SAYS = re.compile(PREFIX.encode() + rb"[0-9a-f]{8} (new|old) [0-9]+")
 KEYS = 1000
 """Keys, and elements of a collection, that are asked for at once."""
 
@@ -105,7 +108,9 @@ def databases(service: Redis) -> int:
 def is_staged(service: Redis, number: int) -> bool:
     """Whether a restore uses a logical database: what it loads is there, or what it keeps until it is finished."""
     with Connection(service, number) as connection:
-        return bool(connection.ask("EXISTS", KEY))
+        # An application may have a key of that name for something else.
+        (value,) = connection.try_all([("GET", KEY)])
+        return _SAYS.fullmatch(value or b"") is not None
 
 
 def used_databases(service: Redis) -> list[int]:

@@ -15,6 +15,7 @@ from triton_env.backup.journal import Place
 from triton_env.backup.manifest import SavedService
 from triton_env.backup.records import Record, write_record
 from triton_env.backup.redis.connection import (
+    KEY,
     KEYS,
     Command,
     Connection,
@@ -112,6 +113,9 @@ class _Keys:
 
     def records(self) -> Iterator[Record]:
         for keys in self._connection.scan("SCAN"):
+            if (own := KEY.encode()) in keys:
+                self._notes.append(f"A key {KEY} is not saved: restores use this name.")
+                keys.remove(own)
             small: list[tuple[bytes, bytes, dict[str, Any]]] = []
             size = 0
             for key, kind, expiry, usage in self._looked_at(keys):

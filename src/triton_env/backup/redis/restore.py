@@ -165,6 +165,8 @@ class _Loader:
         """Write a record, now or with the next ones."""
         if not record.parts:
             raise ValueError("a record names no key")
+        if record.parts[0] == KEY.encode():
+            raise ValueError(f"a record is of the key {KEY}, which restores use")
         if not record.header.get("more"):
             # A scan may find a key twice.
             self._commands.append(("DEL", record.parts[0]))
