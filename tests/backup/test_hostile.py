@@ -18,6 +18,7 @@ from triton_env import TritonEnvironment, backup
 from triton_env.backup.archive import Archive
 from triton_env.backup.clickhouse import statements
 from triton_env.backup.clickhouse.statements import Entry, NotAllowed
+from triton_env.backup.postgres import restore as postgres_restore
 from triton_env.backup.postgres.index import Index
 from triton_env.cli import command_line
 from triton_env.errors import RestoreFailed
@@ -162,6 +163,9 @@ class TestPostgres:
             ("ACL", "TABLE t", f"grant select on table public.precious to public; {run};"),
             ("ACL", "TABLE t", "grant pg_execute_server_program to somebody;"),
             ("ACL", "TABLE t", 'grant all on function "pg_catalog"."pg_read_file"("text") to "somebody";'),
+            ("ACL", "TABLE t", 'GRANT SELECT ON TABLE "pg_catalog"."pg_authid" TO PUBLIC;'),
+            ("ACL", "TABLE t", 'GRANT SELECT("rolpassword") ON TABLE "pg_catalog"."pg_authid" TO "somebody";'),
+            ("ACL", "SCHEMA s", 'GRANT ALL ON SCHEMA "pg_catalog" TO PUBLIC;'),
             ("DEFAULT ACL", "x", f"{run};"),
             ("EXTENSION", "x", f'create extension if not exists "citext" with schema "public"; {run};'),
             ("COMMENT", "x", f"COMMENT ON EXTENSION \"plpgsql\" IS 'x'; {run};"),
@@ -172,6 +176,17 @@ class TestPostgres:
             ("FUNCTION", "f()", f"{owned.replace(' c ', ' /**/ c ')};"),
         ):
             _refused(victim, rewritten(archive, marker.parent / "a", in_archive(DATABASE, entry)), "postgres")
+
+    def test_it_does_not_connect_with_a_password_that_everybody_knows(
+        self, victim: TritonEnvironment, archive: Path, marker: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        server = victim.postgres
+        target = f"host={server.host} port={server.port} user={server.user} password={server.password} dbname=postgres"
+        connect = f"do $$ begin perform public.dblink_exec('{target}', $x${_program(marker)}$x$); end $$;"
+        extension = ("EXTENSION", "x", 'CREATE EXTENSION IF NOT EXISTS "dblink" WITH SCHEMA "public";')
+        path = rewritten(archive, marker.parent / "a", in_archive(DATABASE, extension, ("TABLE", "t", connect)))
+        monkeypatch.setattr(postgres_restore, "_KNOWN_PASSWORD", server.password)
+        assert "extension dblink in the database triton" in " ".join(str(_refused(victim, path, "postgres")).split())
 
     def test_what_runs_by_itself_while_it_is_loaded_has_no_rights(
         self, victim: TritonEnvironment, archive: Path, marker: Path

@@ -52,6 +52,7 @@ _SUPERUSERS = frozenset(
 """Kinds of entries that a superuser alone can make, and that run code or may."""
 _UNTRUSTED = re.compile(r'\bLANGUAGE\s+"?(c|internal|plpython\w*|plperlu|pltclu)"?(?!\w)|\bLEAKPROOF\b', re.IGNORECASE)
 """Marks functions that only a superuser can make. It spares the attempt: the server has the last word."""
+_CONNECTING = re.compile(r"dblink|\w+_fdw|https?|pg_net|plproxy", re.IGNORECASE)
 _OWNED = """
 select (select relname from pg_class where oid = d.classid) as catalog,
        coalesce(pn.nspname, tn.nspname, case when array_length(a.object_names, 1) > 1 then a.object_names[1] end, '')
@@ -98,6 +99,16 @@ def contents(stream: IO[bytes], encoding: str) -> Contents:
         NotAnArchive: it has none that is known.
     """
     return toc.read(stream, encoding)
+
+
+def connecting(found: Contents) -> list[str]:
+    """The extensions in an archive by which anybody connects to other servers, and to this one; in words.
+
+    Raises:
+        NotAllowed: one is made by another statement than pg_dump writes.
+    """
+    extensions = [names(entry)[0] for entry in found.entries if entry.description == "EXTENSION"]
+    return [f"extension {name}" for name in extensions if _CONNECTING.fullmatch(name)]
 
 
 def reserved(found: Contents) -> list[str]:

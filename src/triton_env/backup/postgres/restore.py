@@ -24,10 +24,12 @@ from triton_env.backup.steps import Meter
 from triton_env.errors import RestoreFailed
 from triton_env.printable import one_line
 from triton_env.services import Postgres, Service
+from triton_env.settings import Settings
 
 _SWAP_TRIES = 20
 """How often to take databases away from clients that connect again at once."""
 
+_KNOWN_PASSWORD = Settings.model_fields["postgres_password"].default.get_secret_value()
 _SHOWN = 6
 """How many things are named in a message."""
 _ALWAYS_THERE = "postgres"
@@ -99,7 +101,11 @@ class PostgresRestorer:
         found = self._form.reaching_the_machine(version, supers, self._service.user)
         for database in self._index["databases"]:
             with self._archive.member(database["member"]) as stream, self._explained(database):
-                words = loading.reserved(loading.contents(stream, database["encoding"]))
+                contents = loading.contents(stream, database["encoding"])
+                words = loading.reserved(contents)
+                if self._service.password == _KNOWN_PASSWORD:
+                    # What is in the archive could connect to the server as its superuser.
+                    words += loading.connecting(contents)
             found += [f"{each} in the database {database['name']}" for each in words]
         if found:
             more = f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""

@@ -104,8 +104,9 @@ def _composed(kind: str, value: str) -> sql.Composable:
 
 
 def _is_of_the_server(shape: str, tokens: Sequence[Token]) -> bool:
-    """Whether it lets others use a function of the server's own, such as one that reads files."""
-    if not re.match(rf"{_VERB} {_PRIVILEGES} ON (FUNCTION|PROCEDURE|ROUTINE) ", shape):
+    """Whether it lets others use what is the server's own, such as a function that reads files, or passwords."""
+    match = re.match(rf"{_VERB} {_PRIVILEGES} ON (FUNCTION|PROCEDURE|ROUTINE|TABLE|SCHEMA) ", shape)
+    if match is None:
         return False
     on = shape.split(" ").index("ON")
     return tokens[on + 2][1] in _SERVERS_OWN
