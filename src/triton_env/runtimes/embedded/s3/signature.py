@@ -9,10 +9,11 @@ import base64
 import functools
 import hashlib
 import hmac
+import re
 import time
 from calendar import timegm
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from typing import Final
 from urllib.parse import parse_qsl, quote, unquote, unquote_to_bytes
@@ -21,6 +22,7 @@ from botocore.auth import HmacV1Auth
 
 _UNRESERVED: Final = "-_.~"
 _SUBRESOURCES: Final = frozenset(HmacV1Auth.QSAOfInterest)
+_IS_HEADER: Final = re.compile("x-amz-|content-(md5|type)$", re.IGNORECASE)
 _UNSIGNED: Final = "UNSIGNED-PAYLOAD"
 
 
@@ -117,6 +119,9 @@ class Signatures:
             _check_time(_seconds(date) + _number(given.get("X-Amz-Expires", "")))
         elif "Signature" in given:
             expires = given.get("Expires", "")
+            # Such a URL has what was signed as a header, a session token for instance.
+            moved = {name.lower(): value for name, value in given.items() if _IS_HEADER.match(name)}
+            request = replace(request, headers=moved | dict(request.headers))
             self._check_version_2(request, given.get("AWSAccessKeyId", ""), given["Signature"], expires)
             _check_time(_number(expires))
         else:
