@@ -3,6 +3,7 @@
 import http.client
 import os
 import re
+import socket
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -174,12 +175,20 @@ def raw(
         connection.close()
 
 
-def client(env: TritonEnvironment, secret: str | None = None, aws_session_token: str = "", **options: Any) -> Any:
+def client(
+    env: TritonEnvironment,
+    secret: str | None = None,
+    aws_session_token: str = "",
+    endpoint_url: str = "",
+    **options: Any,
+) -> Any:
     """S3's client as an application builds it."""
     keys = {"aws_access_key_id": env.s3.access_key, "aws_secret_access_key": secret or env.s3.secret_key}
     keys |= {"aws_session_token": aws_session_token} if aws_session_token else {}
     config = Config(**{"signature_version": "s3v4", "retries": {"total_max_attempts": 1}, **options})
-    return boto3.client("s3", endpoint_url=env.s3.endpoint_url, region_name="us-east-1", config=config, **keys)
+    return boto3.client(
+        "s3", endpoint_url=endpoint_url or env.s3.endpoint_url, region_name="us-east-1", config=config, **keys
+    )
 
 
 class TestS3Door:
@@ -227,6 +236,27 @@ class TestS3Door:
             response = raw(env.s3.host, env.s3.port, "GET", path, {"Host": name})
             assert response is not None
             assert response.status == status
+
+    @pytest.mark.parametrize("version", ["s3v4", "s3"])
+    @pytest.mark.parametrize("base", ["localhost", "s3.localhost", "s3.eu-central-1.localhost"])
+    def test_a_bucket_of_any_name_can_be_in_the_host(
+        self, env: TritonEnvironment, base: str, version: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        lookup = socket.getaddrinfo
+        monkeypatch.setattr(socket, "getaddrinfo", lambda host, *rest, **more: lookup(env.s3.host, *rest, **more))
+        path = client(env, signature_version=version)
+        names = {"signature_version": version, "s3": {"addressing_style": "virtual"}}
+        virtual = client(env, endpoint_url=f"http://{base}:{env.s3.port}", **names)
+        assert env.s3.bucket in [each["Name"] for each in virtual.list_buckets()["Buckets"]]
+        for bucket in (env.s3.bucket, "with.dots.in-it", "s3-like"):
+            path.create_bucket(Bucket=bucket)
+            virtual.put_object(Bucket=bucket, Key="in host +ü", Body=b"content")
+            assert path.get_object(Bucket=bucket, Key="in host +ü")["Body"].read() == b"content"
+            url = virtual.generate_presigned_url("get_object", Params={"Bucket": bucket, "Key": "in host +ü"})
+            assert url.startswith(f"http://{bucket}.{base}:")
+            assert urllib3.request("GET", url).data == b"content"
+            post = virtual.generate_presigned_post(bucket, "posted")
+            assert urllib3.request("POST", post["url"], fields=post["fields"] | {"file": ("n", b"x")}).status == 204
 
     @pytest.mark.parametrize("version", ["s3v4", "s3"])
     def test_the_key_decides(self, env: TritonEnvironment, version: str) -> None:
@@ -293,6 +323,9 @@ class TestS3Door:
         for method, asked in (("GET", f"{url}?acl"), ("PUT", url), ("DELETE", url)):
             assert urllib3.request(method, asked).status == 403
         assert urllib3.request("GET", f"{env.s3.endpoint_url}/{bucket}").status == 403
+        # Another object, whose name only looks like that one's.
+        s3.put_object(Bucket=bucket, Key="/public", Body=b"private")
+        assert urllib3.request("GET", f"{env.s3.endpoint_url}/{bucket}//public").status == 403
 
     def test_pages_that_the_bucket_names_get_in(self, env: TritonEnvironment) -> None:
         s3 = client(env)

@@ -11,6 +11,7 @@ import hashlib
 import ipaddress
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterable, Mapping
@@ -23,7 +24,6 @@ from moto.core.models import DEFAULT_ACCOUNT_ID
 from moto.core.request import PRESERVED_HEADER_NAMES_ENVIRON_KEY
 from moto.iam.access_control import PermissionResult
 from moto.s3.models import s3_backends
-from moto.s3.utils import bucket_name_from_url
 from werkzeug.formparser import parse_form_data
 from werkzeug.wsgi import get_input_stream
 
@@ -33,6 +33,8 @@ from .signature import RefusedError, Signatures, Signed
 _IN_MEMORY: Final = 1 << 20
 """Bytes of a form that are kept in memory."""
 _STATUS: Final = {200: "200 OK", 400: "400 Bad Request", 403: "403 Forbidden"}
+_OF_NONE: Final = re.compile(r"(s3(\.[\w-]+)?\.)?localhost")
+_OF_A_BUCKET: Final = re.compile(r"(?P<bucket>.+?)(\.s3(\.[\w-]+)?)?\.localhost")
 _READING: Final = frozenset(
     {
         *("list-type", "prefix", "delimiter", "marker", "max-keys", "continuation-token", "start-after"),
@@ -70,14 +72,13 @@ class Door:
             self._check_signature(request, environ)
         except RefusedError as refusal:
             return _refuse(refusal, start_response)
-        return self._inside(environ, _with_headers(start_response, allowed))
+        return self._inside(_with_bucket_in_path(environ, request, host), _with_headers(start_response, allowed))
 
     def _check_host(self, host: str) -> None:
-        name = host.lower().rstrip(".")
-        if name in ("localhost", self._host) or name.endswith(".localhost"):
+        if host in ("localhost", self._host) or host.endswith(".localhost"):
             return
         try:
-            if ipaddress.ip_address(name).is_loopback:
+            if ipaddress.ip_address(host).is_loopback:
                 return
         except ValueError:
             pass
@@ -101,9 +102,9 @@ class Door:
 
 
 def _host_of(environ: WSGIEnvironment) -> str:
-    """The name in the header Host, without the port."""
+    """The name in the header Host, in lower case and without the port."""
     try:
-        return urlsplit(f"//{environ.get('HTTP_HOST', '')}").hostname or ""
+        return (urlsplit(f"//{environ.get('HTTP_HOST', '')}").hostname or "").rstrip(".")
     except ValueError:
         return ""
 
@@ -120,9 +121,23 @@ def _signed_part(environ: WSGIEnvironment, host: str) -> Signed:
         if key.startswith("HTTP_") or key in ("CONTENT_TYPE", "CONTENT_LENGTH"):
             name = names.get(key) or key.removeprefix("HTTP_").replace("_", "-")
             headers[name.lower()] = value
-    is_name = host.endswith(".localhost")
-    bucket = bucket_name_from_url(f"http://{host}") or "" if is_name else ""
-    return Signed(environ["REQUEST_METHOD"], path, query, bucket, headers)
+    return Signed(environ["REQUEST_METHOD"], path, query, _bucket_of(host), headers)
+
+
+def _bucket_of(host: str) -> str:
+    """The bucket that a host name names, as in `BUCKET.localhost` or `BUCKET.s3.REGION.localhost`; empty for none."""
+    found = _OF_A_BUCKET.fullmatch(host) if not _OF_NONE.fullmatch(host) else None
+    return found["bucket"] if found else ""
+
+
+def _with_bucket_in_path(environ: WSGIEnvironment, request: Signed, host: str) -> WSGIEnvironment:
+    """The request as moto understands it for any bucket, also for one with dots in its name."""
+    if not host.endswith(".localhost"):
+        return environ
+    prefix = f"/{request.bucket}" if request.bucket else ""
+    target = prefix + request.path + (f"?{request.query}" if request.query else "")
+    address, path = f"localhost:{environ['SERVER_PORT']}", prefix + environ["PATH_INFO"]
+    return environ | {"HTTP_HOST": address, "PATH_INFO": path, "RAW_URI": target, "REQUEST_URI": target}
 
 
 def _kept_body(environ: WSGIEnvironment) -> Any:
@@ -145,7 +160,7 @@ def _digest(environ: WSGIEnvironment) -> str:
 
 def _place(request: Signed) -> tuple[Any, str]:
     """Moto's bucket, None where there is none, and the name of the object, empty where the bucket itself is meant."""
-    name, key = request.bucket, unquote(request.path.lstrip("/"))
+    name, key = request.bucket, unquote(request.path.removeprefix("/"))
     if not name:
         name, _, key = key.partition("/")
     buckets = s3_backends[DEFAULT_ACCOUNT_ID]["aws"].buckets
