@@ -234,7 +234,7 @@ class _Builder:
     def __init__(self, spaces: Spaces) -> None:
         self._spaces = spaces
 
-    def verify_namespace(self, namespace: Namespace, service: str) -> None:
+    def verify_namespace(self, namespace: Namespace, services: tuple[str, ...]) -> None:
         """It is new."""
 
     def reset_namespace(self, namespace: Namespace) -> None:

@@ -171,11 +171,11 @@ class Isolator:
 
     # What a namespace asks of whoever made it.
 
-    def verify_namespace(self, namespace: Namespace, service: str) -> None:
-        """See that it still has what it begins with in that service; what a test has wiped is made again."""
+    def verify_namespace(self, namespace: Namespace, services: tuple[str, ...]) -> None:
+        """See that it still has what it begins with in these services; what a test has wiped is made again."""
         opened = self._of(namespace)
-        if not opened.spaces.is_intact(namespace.space, namespace.source, service):
-            self._replace(opened, namespace, (service,))
+        if lost := opened.spaces.lost(namespace.space, namespace.source, services):
+            self._replace(opened, namespace, lost)
 
     def reset_namespace(self, namespace: Namespace) -> None:
         """Bring it back to what it was when it was handed out."""

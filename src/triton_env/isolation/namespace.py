@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 class Keeper(Protocol):
     """Whoever made a namespace, and removes it."""
 
-    def verify_namespace(self, namespace: "Namespace", service: str) -> None:
-        """See that it still has what it begins with in that service, before a client first uses it."""
+    def verify_namespace(self, namespace: "Namespace", services: tuple[str, ...]) -> None:
+        """See that it still has what it begins with in these services, before a client first uses them."""
 
     def reset_namespace(self, namespace: "Namespace") -> None:
         """Bring it back to what it was when it was handed out."""
@@ -105,12 +105,16 @@ class Namespace:
         if name not in self._bound:
             raise ServiceNotSelected(name, self.services)
         self._check_is_there()
-        if name in self._unverified and self._process == os.getpid():
-            with self._lock:
-                if name in self._unverified:
-                    self._keeper.verify_namespace(self, name)
-                    self._unverified.discard(name)
+        self._verify((name,))
         return self._bound[name]
+
+    def _verify(self, names: tuple[str, ...]) -> None:
+        if self._unverified.isdisjoint(names) or self._process != os.getpid():
+            return
+        with self._lock:
+            if waiting := tuple(name for name in names if name in self._unverified):
+                self._keeper.verify_namespace(self, waiting)
+                self._unverified.difference_update(waiting)
 
     def _verify_before_use(self) -> None:
         """See, when a service is first asked for, that nothing has wiped it from the server."""
@@ -122,6 +126,8 @@ class Namespace:
         Args:
             internal: the values for other containers on the shared network instead of this machine.
         """
+        self._check_is_there()
+        self._verify(self.services)  # at once, which takes the time of the slowest
         variables: dict[str, str] = {}
         for name in self.services:
             variables |= self.service(name).environ(internal=internal)

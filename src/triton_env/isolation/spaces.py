@@ -144,15 +144,19 @@ class Spaces:
 
         self.each(services, verify, "say what it holds")
 
-    def is_intact(self, space: Space, source: Finished | None, service: str) -> bool:
-        """Whether a copy that no client has used is there with all that its source has."""
-        record = source.records.get(service, "") if source else ""
-        origin = source.space if source and record else None
-        try:
-            self._call(service, lambda each: each.verify_copy(space, origin, record), "say what it holds")
-        except ContentLost:
+    def lost(self, space: Space, source: Finished | None, services: Collection[str]) -> tuple[str, ...]:
+        """The services in which a copy that no client has used lacks something that its source has."""
+
+        def is_lost(isolation: Isolation[Any]) -> bool:
+            record = source.records.get(isolation.name, "") if source else ""
+            try:
+                isolation.verify_copy(space, source.space if source and record else None, record)
+            except ContentLost:
+                return True
             return False
-        return True
+
+        found = self.each(services, is_lost, "say what it holds")
+        return tuple(name for name in services if found[name])
 
     def clear(self, idle: Collection[Space]) -> None:
         """Bring all servers back to what they were, but for the spaces that somebody uses or keeps.
