@@ -349,6 +349,10 @@ def test_without_its_journal_nothing_is_dropped_or_hidden(
         assert client.query("SELECT word FROM t").result_rows == [("old",)]
     manifest = backup.create(theirs, tmp_path / "a")
     assert "triton_restore" not in str([saved.contents for saved in manifest.services.values()]).replace("-", "_")
+    for saved in manifest.services.values():
+        assert any(
+            note.startswith("What a restore left is not saved, and its journal is gone: ") for note in saved.notes
+        )
 
 
 def test_a_journal_that_cannot_be_read_says_what_to_do(settings: Settings, place: Place) -> None:

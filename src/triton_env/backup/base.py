@@ -1,7 +1,7 @@
 """What saves and what restores one service."""
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 from triton_env.backup.archive import ArchiveWriter
@@ -20,12 +20,28 @@ Note = Callable[[dict[str, Any]], None]
 
 PREFIX = "triton_restore_"
 """Begins the names of what a restore makes beside the data that is there. Followed by eight hexadecimal digits."""
+_SHOWN = 6
+"""How many names a note has."""
 _STAGED = re.compile(f"{PREFIX}[0-9a-f]{{8}}_.*", re.DOTALL)
 
 
 def is_users(database: str) -> bool:
     """Whether a database is the user's: neither isolation nor a restore made it."""
-    return not _STAGED.fullmatch(database) and not is_space(database)
+    return not is_of_restore(database) and not is_space(database)
+
+
+def is_of_restore(database: str) -> bool:
+    """Whether a restore made a database, or set it aside."""
+    return bool(_STAGED.fullmatch(database))
+
+
+def left_by_restores(names: Iterable[str]) -> list[str]:
+    """What a backup says of what restores left: their journals are gone, or it would not be there any more."""
+    found = list(names)
+    more = f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
+    return [f"What a restore left is not saved, and its journal is gone: {', '.join(found[:_SHOWN])}{more}."] * bool(
+        found
+    )
 
 
 TRUST = "only if you know who made the file: restore FILE --trust-code (trusted=True in Python)"

@@ -4,7 +4,7 @@ from itertools import chain
 from typing import Any
 
 from triton_env.backup.archive import ArchiveWriter
-from triton_env.backup.base import RunsPrograms, is_users
+from triton_env.backup.base import RunsPrograms, is_of_restore, is_users, left_by_restores
 from triton_env.backup.clickhouse import schema
 from triton_env.backup.clickhouse.http import Http, ServerError, quoted
 from triton_env.backup.journal import Place
@@ -49,7 +49,8 @@ def save(service: Service, program: RunsPrograms, archive: ArchiveWriter, meter:
             there -= {database["name"] for database in databases}
             databases += [{"name": name, "engine": schema.RENAMEABLE, "comment": ""} for name in sorted(there)]
             index = users_part({"databases": databases, "functions": schema.functions(http), "objects": saver.objects})
-            notes = [*saver.notes, *schema.left_out(http)]
+            remains = left_by_restores(each["name"] for each in databases if is_of_restore(each["name"]))
+            notes = [*saver.notes, *schema.left_out(http, is_users), *remains]
         except (ServerError, ValueError) as error:
             raise BackupFailed(
                 "ClickHouse could not be saved.", where=f"{service.host}:{service.http_port}", cause=str(error)

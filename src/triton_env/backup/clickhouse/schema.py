@@ -1,6 +1,7 @@
 """What there is in a ClickHouse server, as data: databases, and in each its tables, dictionaries and views."""
 
 import re
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
@@ -67,12 +68,13 @@ def holds_rows(engine: str, statement: str = "") -> bool:
     return engine.endswith("MergeTree") or engine in _LOGS or own_file
 
 
-def left_out(http: Http) -> list[str]:
-    """What the server holds beside its tables, one sentence for each kind of it."""
+def left_out(http: Http, concerns: Callable[[str], bool]) -> list[str]:
+    """What the databases that this concerns hold beside their tables, one sentence for each kind of it."""
     found = []
     for query, words in _LEFT_OUT:
         with suppress(ServerError):  # an older server, which lacks the list
-            names = [f"{row['database']}.{row['name']}" for row in http.rows(query % _SYSTEM_NAMES)]
+            rows = [row for row in http.rows(query % _SYSTEM_NAMES) if concerns(row["database"])]
+            names = [f"{row['database']}.{row['name']}" for row in rows]
             if names:
                 more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
                 found.append(f"{words}: {', '.join(names[:_SHOWN])}{more}.")

@@ -7,7 +7,7 @@ from typing import Any
 import psycopg
 
 from triton_env.backup.archive import ArchiveWriter
-from triton_env.backup.base import RunsPrograms, is_users
+from triton_env.backup.base import RunsPrograms, is_of_restore, is_users, left_by_restores
 from triton_env.backup.journal import Place
 from triton_env.backup.manifest import SavedService
 from triton_env.backup.postgres import catalog
@@ -74,9 +74,11 @@ def save(service: Service, program: RunsPrograms, archive: ArchiveWriter, meter:
     with service.connect(autocommit=True) as connection:
         # Once more: what was made since may own something in a database.
         known = {role["name"] for role in index["roles"]}
-        later = users_part(catalog.read(connection))
+        there = catalog.read(connection)
+        later = users_part(there)
         index["roles"] += [role for role in later["roles"] if role["name"] not in known]
-        notes = [*saver.notes, *_left_out(connection)]
+        remains = left_by_restores(each["name"] for each in there["databases"] if is_of_restore(each["name"]))
+        notes = [*saver.notes, *_left_out(connection), *remains]
     archive.add_json(INDEX, service.name, "index", index)
     return SavedService(
         service.server_version(), tuple(database["name"] for database in index["databases"]), tuple(notes)

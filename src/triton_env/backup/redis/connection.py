@@ -109,8 +109,7 @@ def is_staged(service: Redis, number: int) -> bool:
     """Whether a restore uses a logical database: what it loads is there, or what it keeps until it is finished."""
     with Connection(service, number) as connection:
         # An application may have a key of that name for something else.
-        (value,) = connection.try_all([("GET", KEY)])
-        return _SAYS.fullmatch(value or b"") is not None
+        return connection.ask("TYPE", KEY) == b"string" and bool(_SAYS.fullmatch(connection.ask("GET", KEY) or b""))
 
 
 def used_databases(service: Redis) -> list[int]:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from triton_env.backup.archive import ArchiveWriter
-from triton_env.backup.base import RunsPrograms
+from triton_env.backup.base import RunsPrograms, left_by_restores
 from triton_env.backup.journal import Place
 from triton_env.backup.manifest import SavedService
 from triton_env.backup.records import Record, write_record
@@ -63,9 +63,10 @@ def save(service: Service, program: RunsPrograms, archive: ArchiveWriter, meter:
     taken = place.taken_numbers()
     own = own_numbers(databases(service), taken)
     used = used_databases(service)
-    numbers = [number for number in used if number in own and not is_staged(service, number)]
-    notes: list[str] = []
-    if others := [number for number in used if number not in own and number not in taken]:
+    staged = [number for number in used if number not in taken and is_staged(service, number)]
+    numbers = [number for number in used if number in own and number not in staged]
+    notes = left_by_restores(f"logical database {number}" for number in staged)
+    if others := [number for number in used if number not in {*own, *taken, *staged}]:
         shown = ", ".join(map(str, others[:_SHOWN])) + (" and others" if len(others) > _SHOWN else "")
         notes.append(f"Logical databases from {len(OWN_NUMBERS)} on are kept for namespaces and not saved: {shown}.")
     for number in numbers:

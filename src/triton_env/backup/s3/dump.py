@@ -7,7 +7,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from triton_env.backup.archive import ArchiveWriter
-from triton_env.backup.base import RunsPrograms
+from triton_env.backup.base import RunsPrograms, left_by_restores
 from triton_env.backup.journal import Place
 from triton_env.backup.manifest import SavedService
 from triton_env.backup.records import Record, Writable, write_record
@@ -45,7 +45,8 @@ def save(service: Service, program: RunsPrograms, archive: ArchiveWriter, meter:
     client = threaded_client(service)
     notes = Notes()
     saved: list[str] = []
-    for bucket in users_buckets(service, [bucket["Name"] for bucket in client.list_buckets()["Buckets"]]):
+    there = [bucket["Name"] for bucket in client.list_buckets()["Buckets"]]
+    for bucket in users_buckets(service, there):
         meter.begin(f"bucket {bucket}")
         if (found := _read_bucket(client, bucket, notes)) is None:
             notes.add(GONE, bucket)
@@ -59,7 +60,8 @@ def save(service: Service, program: RunsPrograms, archive: ArchiveWriter, meter:
                     _note_lock(bucket, each, settings, notes)
                     _write(reader, each, state, stream)
         saved.append(bucket)
-    return SavedService(service.server_version(), tuple(saved), notes.sentences())
+    remains = left_by_restores(name for name in there if STAGED.match(name))
+    return SavedService(service.server_version(), tuple(saved), (*notes.sentences(), *remains))
 
 
 def users_buckets(service: S3, there: Iterable[str]) -> list[str]:
