@@ -16,7 +16,7 @@ from triton_env.backup.archive import Archive
 from triton_env.backup.base import PREFIX, Restorer
 from triton_env.backup.clickhouse import ClickHouseRestorer
 from triton_env.backup.creation import place_of, programs_of
-from triton_env.backup.journal import Entry, Phase, Place
+from triton_env.backup.journal import Entry, Phase, Place, command_to_settle
 from triton_env.backup.manifest import Manifest
 from triton_env.backup.postgres import PostgresRestorer
 from triton_env.backup.recovery import settle
@@ -107,7 +107,7 @@ def _settle_earlier(env: TritonEnvironment, place: Place, archive: Archive, repo
             f"An earlier restore is unfinished in {_titles(left.pending)}, and this one does not have "
             f"{'it' if len(left.pending) == 1 else 'them'}.",
             where=f"environment {place.environment}",
-            hint="python -m triton_env up" if place.lasting else "restore in an environment with all its services",
+            hint=command_to_settle(place) if place.lasting else "restore in an environment with all its services",
         )
 
 
