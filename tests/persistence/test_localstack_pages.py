@@ -76,6 +76,7 @@ def answer(
     [
         ("GET", "/claims/kept", PAGE, None),
         ("GET", "/", PAGE, None),
+        ("DELETE", "/claims/kept", {"Origin": ""}, None),
         ("PUT", "/claims/page", {"Origin": "null"}, b"x"),
         ("DELETE", "/claims/kept", {"Origin": "https://app.localstack.cloud"}, None),
         ("POST", "/claims", PAGE | {"Content-Type": "multipart/form-data; boundary=x"}, FORM),

@@ -44,7 +44,7 @@ class Door:
         if not _is_ours(request.headers.get("Host", "")):
             return "this server answers to localhost, to addresses and to names of containers, not to this host name"
         origin = request.headers.get("Origin")
-        if origin is None or origin in config.EXTRA_CORS_ALLOWED_ORIGINS.replace(" ", "").split(","):
+        if origin is None or (origin and origin in config.EXTRA_CORS_ALLOWED_ORIGINS.replace(" ", "").split(",")):
             return ""
         # S3's own handler knows the buckets' rules. It is there once S3 is loaded.
         for cors in handlers.preprocess_request.handlers:
