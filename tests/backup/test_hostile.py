@@ -256,6 +256,7 @@ class TestClickHouse:
             "CREATE FUNCTION tripled AS (x) -> (SELECT 1)",
             "CREATE FUNCTION tripled ON CLUSTER c AS (x) -> x",
             "CREATE FUNCTION tripled AS (x) -> file(x)",
+            "CREATE FUNCTION tripled AS (x) -> AIGenerate('a', x)",
         ):
             change = in_index("clickhouse", lambda index: index["functions"][0].update(statement=statement))  # noqa: B023
             _refused(victim, rewritten(archive, marker.parent / "a", change), "clickhouse")

@@ -29,6 +29,13 @@ _SHOWN = 6
 """How many things are named in a message."""
 _LONGEST = 60
 """Characters of a database's name that fit into another one: names are those of files."""
+_FUNCTIONS = """
+SELECT name FROM system.table_functions
+UNION ALL
+SELECT name FROM system.functions
+WHERE origin = 'ExecutableUserDefined' OR (origin = 'System' AND startsWith(lower(name), 'ai'))
+"""
+"""Table functions, and others that run programs or ask a language model of somebody else (aiGenerate)."""
 _KINDS_OF_TYPES = """
 SELECT name FROM system.settings
 WHERE type = 'Bool' AND (match(name, '^allow_experimental_.*type') OR name LIKE 'allow_suspicious_%'
@@ -107,7 +114,7 @@ class ClickHouseRestorer:
         names = {database.name for database in self._form.databases}
         found = []
         with self._translated() as http:
-            listed = http.rows("SELECT name FROM system.table_functions")
+            listed = http.rows(_FUNCTIONS)
         functions = statements.reaching_out(row["name"] for row in listed)
         try:
             for function in self._form.functions:

@@ -142,7 +142,7 @@ def check_entry(entry: Entry) -> None:
 
 
 def reaching_out(functions: Iterable[str]) -> frozenset[str]:
-    """Those of a server's table functions that read files, run programs or queries, or connect to other servers."""
+    """Those of a server's functions that read files, run programs or queries, or connect to other servers."""
     return frozenset(name for name in map(str.lower, functions) if not _FUNCTIONS_INSIDE.fullmatch(name))
 
 
