@@ -22,7 +22,7 @@ TritonError
 ├── ComposeFailed               Docker Compose could not do what it was asked to
 ├── StartFailed                 a service did not come up
 │   ├── ServiceExited           its container or process ended during the start
-│   ├── ServiceNotReady         it never answered a client within its timeout
+│   ├── ServiceNotReady         it never answered a client within its timeout, or turned it down
 │   ├── ServiceUnusable         a server of somebody else does not answer, or turned the client down
 │   ├── StartCancelled          the start was called off (Ctrl-C, stop(), another service failed)
 │   └── KeeperEnded             the process that keeps a shared environment ended while it started
@@ -235,7 +235,7 @@ class ServiceExited(StartFailed):
 
 
 class ServiceNotReady(StartFailed):
-    """The service never answered a client within its timeout."""
+    """The service never answered a client within its timeout, or turned it down."""
 
 
 class ServiceUnusable(StartFailed):

@@ -16,13 +16,28 @@ _CLOSED_WITHIN = 0.01
 """Seconds within which a proxy without a server behind it has closed the connection again."""
 
 
-class DeadlineExceeded(Exception):
-    """The probe did not succeed in time. `last_error` is what it raised last."""
+REFUSED_FOR = 2
+"""Seconds after which a server that turns the client down will go on to do so; one that starts may for a moment."""
 
-    def __init__(self, seconds: float, last_error: Exception) -> None:
+
+class DeadlineExceeded(Exception):
+    """The probe did not succeed in time, or never will.
+
+    Attributes:
+        seconds: how long it was tried.
+        last_error: what the probe raised last.
+        refused: whether the server turned the client down, which more time does not change.
+    """
+
+    def __init__(self, seconds: float, last_error: Exception, *, refused: bool = False) -> None:
         super().__init__(f"not ready after {seconds:g} s: {last_error}")
         self.seconds = seconds
         self.last_error = last_error
+        self.refused = refused
+
+
+class Refused(Exception):
+    """A probe's client was turned down; the words are those of `__cause__`."""
 
 
 def wait_until_ready(
@@ -46,12 +61,14 @@ def wait_until_ready(
         How many tries it took.
 
     Raises:
-        DeadlineExceeded: with the probe's last error.
+        DeadlineExceeded: with the probe's last error; long before the timeout where that has been `Refused` for
+            `REFUSED_FOR` seconds.
         StartCancelled: `cancelled` was set.
         Exception: whatever `check_alive` raises.
     """
     start = time.monotonic()
     next_liveness_check = start
+    refused_since: float | None = None
     tries = 0
     while True:
         if cancelled.is_set():
@@ -64,9 +81,12 @@ def wait_until_ready(
         else:
             return tries
         now = time.monotonic()
+        refused_since = (refused_since or now) if isinstance(last_error, Refused) else None
         if now >= next_liveness_check:
             check_alive()
             next_liveness_check = now + _LIVENESS_INTERVAL
+        if refused_since is not None and now - refused_since >= REFUSED_FOR:
+            raise DeadlineExceeded(now - start, last_error, refused=True) from last_error
         if now - start >= timeout:
             raise DeadlineExceeded(timeout, last_error) from last_error
         cancelled.wait(interval)

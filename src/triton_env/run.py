@@ -16,7 +16,7 @@ from triton_env.external import external_id, external_settings
 from triton_env.model import Placement
 from triton_env.progress import Display, open_display
 from triton_env.project import persistent_settings
-from triton_env.readiness import check_listening
+from triton_env.readiness import Refused, check_listening
 from triton_env.runtimes.base import Runtime
 from triton_env.runtimes.choice import open_persistent, open_runtime, open_shared
 from triton_env.services import SERVICES, START_ORDER, Service
@@ -297,14 +297,23 @@ class _Probe:
 
     def __call__(self, placement: Placement) -> None:
         # Another placement means another try on other ports.
-        if self._service is None or self._service.placement != placement:
-            self._service = self._kind(self._settings, placement)
-            self._steps = [partial(check_listening, self._service.host, self._service.port), self._service.prepare]
+        service = self._service
+        if service is None or service.placement != placement:
+            self._service = service = self._kind(self._settings, placement)
+            self._steps = [partial(check_listening, service.host, service.port), service.prepare]
+        try:
+            self._try(service)
+        except Exception as error:
+            if service.refuses(error):
+                raise Refused(str(error)) from error
+            raise
+
+    def _try(self, service: Service) -> None:
         # Each of these has to succeed once.
         while self._steps:
             self._steps[0]()
             del self._steps[0]
-        self._see_ready(self._service)
+        self._see_ready(service)
 
 
 def _errors(done: "Iterable[Future[Service]]") -> list[BaseException]:

@@ -432,6 +432,16 @@ class TestRun:
         assert capfd.readouterr().out == f"redis://:{password}@127.0.0.1:26379/0 yes\n"
         assert runtimes.last.stops == 1
 
+    def test_leaves_out_what_would_lead_the_command_elsewhere(
+        self, runtimes: FakeRuntimes, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("PGHOSTADDR", "192.0.2.1")
+        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://192.0.2.1")
+        script = "import os; print(*(os.environ.get(name) for name in ('PGHOSTADDR', 'AWS_ENDPOINT_URL_S3')))"
+        result = cli("run", "--services", "postgres", "--", sys.executable, "-c", script)
+        assert capfd.readouterr().out == "None http://192.0.2.1\n"
+        assert "without PGHOSTADDR" in result.stderr
+
     def test_options_after_the_command_are_the_commands(
         self, runtimes: FakeRuntimes, capfd: pytest.CaptureFixture[str]
     ) -> None:

@@ -1,6 +1,7 @@
 """Parts of the pytest plugin that need no server: what is shown of services, and how much of it."""
 
 import ast
+import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, wait
@@ -13,6 +14,7 @@ from triton_env import pytest_plugin, pytesting
 from triton_env.model import Endpoint, Placement
 from triton_env.pytesting import access, evidence
 from triton_env.pytesting.evidence import Question
+from triton_env.pytesting.variables import Exported
 from triton_env.services import S3, ClickHouse, Postgres, Redis, Service
 from triton_env.settings import Settings
 from triton_env.threads import in_thread
@@ -118,3 +120,13 @@ def test_the_plugin_can_be_imported_by_older_versions_of_pytest() -> None:
         *("CallInfo", "Config", "ExitCode", "FixtureRequest", "Item", "MonkeyPatch", "Parser"),
         *("PytestPluginManager", "Session", "StashKey", "TestReport", "UsageError", "fail", "fixture", "hookimpl"),
     }
+
+
+def test_what_would_lead_the_application_elsewhere_is_unset_and_put_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PGHOSTADDR", "192.0.2.1")
+    monkeypatch.delenv("PGSERVICE", raising=False)
+    exported = Exported({"DATABASE_URL": "postgresql://here"}, without=("PGHOSTADDR", "PGSERVICE"), remember=True)
+    assert "PGHOSTADDR" not in os.environ
+    exported.put_back()
+    assert os.environ["PGHOSTADDR"] == "192.0.2.1"
+    assert "PGSERVICE" not in os.environ

@@ -10,7 +10,7 @@ import pytest
 
 from triton_env import readiness
 from triton_env.errors import StartCancelled
-from triton_env.readiness import DeadlineExceeded, check_listening, wait_until_ready
+from triton_env.readiness import DeadlineExceeded, Refused, check_listening, wait_until_ready
 
 
 class Died(Exception):
@@ -128,6 +128,27 @@ def test_ctrl_c_in_a_probe_is_no_failed_try() -> None:
 
     with pytest.raises(KeyboardInterrupt):
         wait(probe)
+
+
+def test_a_client_that_is_turned_down_is_not_tried_until_the_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(readiness, "REFUSED_FOR", 0)
+
+    def refused() -> None:
+        raise Refused("password authentication failed")
+
+    with pytest.raises(DeadlineExceeded, match="password authentication failed") as given_up:
+        wait(refused, timeout=1000)
+    assert given_up.value.refused
+
+
+def test_a_refusal_that_ends_is_forgotten() -> None:
+    errors: list[Exception] = [Refused("no"), ConnectionError("not yet"), Refused("no")]
+
+    def probe() -> None:
+        if errors:
+            raise errors.pop(0)
+
+    assert wait(probe) == 4
 
 
 class TestCheckListening:

@@ -6,12 +6,17 @@ import signal
 import subprocess
 from collections.abc import Mapping
 from types import FrameType
+from typing import TYPE_CHECKING
 
 import click
 
 from triton_env.cli.options import runtime_option, selected, services_option
 from triton_env.cli.signals import handled_by, interruptible
+from triton_env.cli.words import say
 from triton_env.errors import UsageError
+
+if TYPE_CHECKING:
+    from triton_env.environment import TritonEnvironment
 
 _NOT_FOUND, _NOT_EXECUTABLE = 127, 126
 """As shells have it: https://pubs.opengroup.org/onlinepubs/9799919799/utilities/V3_chap02.html#tag_19_08_02"""
@@ -29,7 +34,8 @@ def command(services: tuple[str, ...] | None, runtime: str | None, cmd: tuple[st
     python -m triton_env run --services postgres -- python app.py --port 8000
 
     CMD sees the process environment with the variables of the services on top (DATABASE_URL, CLICKHOUSE_HOST,
-    REDIS_URL, AWS_ENDPOINT_URL, ...). SIGINT, SIGTERM and SIGHUP are passed on to it.
+    REDIS_URL, AWS_ENDPOINT_URL, ...), without those that would lead its clients elsewhere all the same (PGHOSTADDR,
+    PGSSLMODE, AWS_ENDPOINT_URL_S3, AWS_PROFILE, ...). SIGINT, SIGTERM and SIGHUP are passed on to it.
 
     Exit status: that of CMD, 128 + n if signal n ended it; 127 if there is no such command, 126 if it cannot be
     executed; 1 if a service does not come up; 130, 143 or 129 if a signal came during the start.
@@ -43,7 +49,17 @@ def command(services: tuple[str, ...] | None, runtime: str | None, cmd: tuple[st
         interruptible(),
         TritonEnvironment(Settings(), services=selected(services), runtime=runtime) as environment,
     ):
-        return _run(cmd, inherited | environment.environ())
+        misleading = _misleading(environment, inherited)
+        if misleading:
+            say(f"without {', '.join(misleading)}, which would lead {cmd[0]} to other servers, or to none", dim=True)
+        kept = {name: value for name, value in inherited.items() if name not in misleading}
+        return _run(cmd, kept | environment.environ())
+
+
+def _misleading(environment: "TritonEnvironment", inherited: Mapping[str, str]) -> list[str]:
+    """The variables of this process that would keep a client from the services."""
+    names = {name for service in environment.services for name in environment.service(service).misleading}
+    return sorted(name for name in names & inherited.keys() if inherited[name])
 
 
 def _run(cmd: tuple[str, ...], environ: Mapping[str, str]) -> int:

@@ -99,7 +99,8 @@ class Spaces:
         from triton_env.pytesting.variables import Exported
 
         namespace = self._environments.namespace(services, self._template)
-        exported = Exported(namespace.environ(), remember=self._remember)
+        without = {name for service in namespace.services for name in namespace.service(service).misleading}
+        exported = Exported(namespace.environ(), without=without, remember=self._remember)
         self.parts.append(Part(self._environments.of(services), namespace, exported))
         return namespace
 

@@ -7,7 +7,7 @@ them for the user's settings; so the values from before go along in one more var
 import json
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from triton_env.settings import process_environment
 
@@ -20,6 +20,7 @@ class Exported:
 
     Args:
         variables: their names and values.
+        without: variables that are not set meanwhile: they would lead the application elsewhere all the same.
         remember: whether processes that are started meanwhile are told what was there before.
 
     Attributes:
@@ -28,14 +29,14 @@ class Exported:
 
     values: Mapping[str, str]
 
-    def __init__(self, variables: Mapping[str, str], *, remember: bool = False) -> None:
+    def __init__(self, variables: Mapping[str, str], *, without: Collection[str] = (), remember: bool = False) -> None:
         ours = process_environment()
         self.values = dict(variables)
-        values = dict(variables)
+        values: dict[str, str | None] = {**dict.fromkeys(name for name in without if name in ours), **variables}
         if remember:
-            values[_BEFORE] = json.dumps({name: ours.get(name) for name in variables})
+            values[_BEFORE] = json.dumps({name: ours.get(name) for name in values})
         self._before = {name: ours.get(name) for name in values}
-        os.environ.update(values)
+        _set(values)
 
     def put_back(self) -> None:
         """Set what was there before. Does nothing the second time."""

@@ -24,11 +24,21 @@ def service_exited(recipe: ServiceRecipe, *, where: str, cause: str, log: str, h
 
 
 def service_not_ready(recipe: ServiceRecipe, error: DeadlineExceeded, *, where: str, log: str) -> ServiceNotReady:
-    """The server runs, but no client could work with it in time."""
+    """The server runs, but no client could work with it in time, or it turns them down."""
+    cause = redacted(str(error.last_error), recipe.secrets)
+    if error.refused:
+        names = ", ".join(recipe.external.variables)
+        return ServiceNotReady(
+            f"{recipe.title} runs, but turns its client down.",
+            where=where,
+            cause=cause,
+            log_tail=redacted(log, recipe.secrets),
+            hint=f"compare {names} with what the server was set up with; waiting longer does not help",
+        )
     return ServiceNotReady(
         f"{recipe.title} was not ready after {error.seconds:g} s.",
         where=where,
-        cause=redacted(str(error.last_error), recipe.secrets),
+        cause=cause,
         log_tail=redacted(log, recipe.secrets),
         hint=f"give it longer with TRITON_{recipe.name.upper()}_TIMEOUT={error.seconds * 2:g}",
     )

@@ -26,6 +26,8 @@ class Service(ABC):
     """Its name in the API, in labels and on the command line."""
     title: ClassVar[str]
     """Its name for people."""
+    misleading: ClassVar[frozenset[str]] = frozenset()
+    """Variables by which an application's client would not reach this service, whatever URL it is given."""
 
     def __init__(self, settings: Settings, placement: Placement) -> None:
         self._settings = settings
@@ -75,6 +77,10 @@ class Service(ABC):
         Raises:
             RestoreUnfinished: a restore that was broken off has set it aside, and nothing is known of that here.
         """
+
+    def refuses(self, error: Exception) -> bool:
+        """Whether a probe's error means that this client is turned down, which waiting does not change."""
+        return False
 
     @abstractmethod
     def _url(self, endpoint: Endpoint) -> str: ...

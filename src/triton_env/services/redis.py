@@ -183,6 +183,11 @@ class Redis(Service):
                 with suppress(ResponseError):  # not for this user
                     self.configuration_at_start = client.config_get("*")
 
+    def refuses(self, error: Exception) -> bool:
+        from redis.exceptions import AuthenticationError, NoPermissionError
+
+        return isinstance(error, AuthenticationError | NoPermissionError)
+
     def _client_of_one_try(self) -> "redis.Redis":
         """By default the client tries again for seconds, which would only hold up whoever tries again anyway."""
         from redis.backoff import NoBackoff

@@ -3,6 +3,7 @@
 import asyncio
 import functools
 import json
+import os
 import re
 import threading
 from collections.abc import Mapping
@@ -78,6 +79,13 @@ class S3(Service):
 
     name = "s3"
     title = "S3"
+    misleading = frozenset(
+        f"AWS_{name}"
+        for name in (
+            *("ENDPOINT_URL_S3", "IGNORE_CONFIGURED_ENDPOINT_URLS", "PROFILE", "DEFAULT_PROFILE", "SESSION_TOKEN"),
+            *("USE_FIPS_ENDPOINT", "USE_DUALSTACK_ENDPOINT"),
+        )
+    )
 
     def __init__(self, settings: Settings, placement: Placement, names: BucketNames | None = None) -> None:
         super().__init__(settings, placement)
@@ -191,17 +199,18 @@ class S3(Service):
         """A new boto3 client.
 
         Args:
-            **options: keyword arguments of `boto3.session.Session.client`; they win over those worked out here.
+            **options: keyword arguments of `boto3.session.Session.client`; they win over those worked out here. What a
+                `config` leaves out stays as it is here.
         """
         with _SESSION_LOCK:
-            client: S3Client = _session().client("s3", **(self._connection() | options))
+            client: S3Client = _session().client("s3", **self._connection(options))
         self._names.attach(client)
         return client
 
     def resource(self, **options: Any) -> "S3ServiceResource":
         """A new boto3 resource; see `client`."""
         with _SESSION_LOCK:
-            resource: S3ServiceResource = _session().resource("s3", **(self._connection() | options))
+            resource: S3ServiceResource = _session().resource("s3", **self._connection(options))
         self._names.attach(resource.meta.client)
         return resource
 
@@ -233,6 +242,11 @@ class S3(Service):
     def check_ready(self) -> None:
         self._probe_client.list_objects_v2(Bucket=self.bucket, MaxKeys=1)
 
+    def refuses(self, error: Exception) -> bool:
+        from botocore.exceptions import ClientError
+
+        return isinstance(error, ClientError) and error.response["ResponseMetadata"].get("HTTPStatusCode") in (401, 403)
+
     @functools.cached_property
     def _probe_client(self) -> "S3Client":
         """One client for all tries: building one takes longer than a try."""
@@ -243,23 +257,23 @@ class S3(Service):
             # The first request may have to wait for the provider.
             read_timeout=10,
             retries={"total_max_attempts": 1},
-            signature_version="s3v4",
-            s3={"addressing_style": "path"},
-            proxies={},
         )
         return self.client(config=once)
 
-    def _connection(self) -> dict[str, Any]:
+    def _connection(self, options: Mapping[str, Any]) -> dict[str, Any]:
         from botocore.config import Config
 
         # Virtual-host addresses (BUCKET.127.0.0.1) do not exist here, and no proxy leads here.
         config = Config(signature_version="s3v4", s3={"addressing_style": "path"}, proxies={})
+        if given := options.get("config"):
+            config = config.merge(given)
         return {
             "endpoint_url": self.endpoint_url,
-            "config": config,
             "aws_access_key_id": self.access_key,
             "aws_secret_access_key": self.secret_key,
             "region_name": self.region,
+            **options,
+            "config": config,
         }
 
     def _url(self, endpoint: Endpoint) -> str:
@@ -290,8 +304,16 @@ def _session() -> Any:
     boto3's default session, which others may change.
     """
     import boto3
+    import botocore.session
+    from botocore.configprovider import ConfigValueStore, ConstantProvider
 
-    return boto3.session.Session()
+    core = botocore.session.Session()
+    # Each variable has botocore's own default, whatever AWS_PROFILE, AWS_ENDPOINT_URL_S3 or ~/.aws/config say.
+    values = {name: variable[2] for name, variable in core.SESSION_VARIABLES.items()}
+    values |= {"config_file": os.devnull, "credentials_file": os.devnull, "s3": None, "proxies_config": None}
+    store = ConfigValueStore({name: ConstantProvider(value) for name, value in values.items()})
+    core.register_component("config_store", store)
+    return boto3.session.Session(botocore_session=core)
 
 
 def _fixed_port(settings: Settings) -> int:
