@@ -61,9 +61,7 @@ class Infrastructure:
     def __init__(self, settings: Settings) -> None:
         self.settings = persistent_settings(settings)
         self.project = self.settings.triton_project
-        # Which image it is matters to a start alone, which may refuse one that needs a token.
-        plain = self.settings.updated(localstack_image=Settings.model_fields["localstack_image"].default)
-        self._recipes = {name: kind.recipe(plain) for name, kind in SERVICES.items()}
+        self._recipes = {name: kind.recipe(self.settings) for name, kind in SERVICES.items()}
         self.file = used_file(self.settings)
         self._engine = Engine()
         self._on_engine = Project(self._engine, self.project)

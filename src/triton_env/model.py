@@ -9,6 +9,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Protocol
 
+from triton_env.errors import TritonError
+
 
 class Storage(StrEnum):
     """Where a session's data lives."""
@@ -63,6 +65,7 @@ class ContainerRecipe:
         host_variable: the variable by which the server learns the host name that clients use, where it asks for that.
         cpu_shares: relative weight when CPU is short; 1024 is everybody's default. A service that takes long
             to boot gets more, since it decides when all are ready.
+        unusable: why the container cannot be run, known from the settings alone; it matters only where containers are.
     """
 
     image: str
@@ -75,6 +78,7 @@ class ContainerRecipe:
     files: Mapping[str, Path] = field(default_factory=dict)
     host_variable: str = ""
     cpu_shares: int = 1024
+    unusable: TritonError | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,6 +36,9 @@ from triton_env.errors import InvalidSetting
 from triton_env.model import Storage
 from triton_env.ownership import foreign_owner_of
 
+HUB_PREFIX = "TESTCONTAINERS_HUB_IMAGE_NAME_PREFIX"
+"""The registry that has the images of Docker Hub: https://java.testcontainers.org/features/image_name_substitution/"""
+
 
 def _is_address_or_empty(text: str) -> str:
     if text:
@@ -62,6 +65,16 @@ def problem_of_text(text: str) -> str:
     return "it has to be text in UTF-8" if "Cs" in categories else ""
 
 
+def _from_hub(image: str) -> str:
+    """An image's name with Testcontainers' prefix for those of Docker Hub: one name for all that use it."""
+    prefix = os.environ.get(HUB_PREFIX, "")
+    registry, slash, _ = image.partition("/")
+    elsewhere = slash and registry != "docker.io" and (set(registry) & set(".:") or registry == "localhost")
+    if not prefix or elsewhere or image.startswith(prefix):
+        return image
+    return prefix + image.removeprefix("docker.io/")
+
+
 def _upper(value: Any) -> Any:
     return value.upper() if isinstance(value, str) else value
 
@@ -69,6 +82,7 @@ def _upper(value: Any) -> Any:
 PortNumber = Annotated[int, Field(ge=1, le=65535)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Name = Annotated[str, Field(min_length=1)]
+Image = Annotated[str, Field(min_length=1), AfterValidator(_from_hub)]
 Identifier = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", max_length=63)]
 """A name that PostgreSQL and ClickHouse take unquoted; the ClickHouse image pastes it unquoted into SQL and XML."""
 IpAddress = Annotated[str, AfterValidator(_is_address_or_empty)]
@@ -145,10 +159,10 @@ class Settings(BaseSettings):
     extra_cors_allowed_origins: str = ""
 
     # Images
-    postgres_image: Name = "postgres:14-alpine"
-    clickhouse_image: Name = "clickhouse/clickhouse-server:latest"
-    redis_image: Name = "redis:7-alpine"
-    localstack_image: Name = "localstack/localstack:4.14.0"
+    postgres_image: Image = "postgres:14-alpine"
+    clickhouse_image: Image = "clickhouse/clickhouse-server:latest"
+    redis_image: Image = "redis:7-alpine"
+    localstack_image: Image = "localstack/localstack:4.14.0"
 
     # triton-env
     triton_runtime: RuntimeName = "auto"

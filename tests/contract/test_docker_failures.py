@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import docker
 import pytest
@@ -73,6 +74,25 @@ def test_absent_image_is_not_pulled_where_that_is_forbidden() -> None:
     error = failure(Settings(redis_image="triton-env/absent:1", triton_pull="never"), "redis")
     assert isinstance(error, ImageUnavailable)
     assert "TRITON_PULL" in error.cause
+
+
+def test_one_name_with_testcontainers_prefix(engine: docker.DockerClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is looked up, created and reported under that name, and pulled under it."""
+    name = f"redis-{uuid4().hex}"
+    image = engine.images.get(Settings().redis_image)
+    monkeypatch.setenv("TESTCONTAINERS_HUB_IMAGE_NAME_PREFIX", "registry.invalid/hub/")
+    image.tag("registry.invalid/hub/" + name, "1")
+    try:
+        settings = Settings(redis_image=f"{name}:1", triton_pull="never")
+        with TritonEnvironment(settings, services=("redis",)) as env:
+            container = engine.containers.get(f"triton-{env.id}-redis")
+            assert container.attrs["Config"]["Image"] == f"registry.invalid/hub/{name}:1"
+    finally:
+        engine.images.remove(f"registry.invalid/hub/{name}:1")
+    error = failure(Settings(redis_image=f"{name}:1"), "redis")
+    assert isinstance(error, ImageUnavailable)
+    assert f"registry.invalid/hub/{name}:1" in error.what
+    assert "TESTCONTAINERS_HUB_IMAGE_NAME_PREFIX" in error.where
 
 
 def test_newer_localstack_without_a_token_is_refused_before_anything_starts(engine: docker.DockerClient) -> None:

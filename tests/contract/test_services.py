@@ -176,6 +176,13 @@ class TestS3:
         answer = client.get_object(Bucket=env.s3.bucket, Key="a/b.txt")
         assert (answer["Body"].read(), answer["Metadata"]) == (b"text", {"owner": "us"})
 
+    def test_encrypts_with_keys_of_kms(self, env: TritonEnvironment) -> None:
+        answer = env.s3.client().put_object(
+            Bucket=env.s3.bucket, Key="claim.pdf", Body=b"claim", ServerSideEncryption="aws:kms"
+        )
+        assert answer["ServerSideEncryption"] == "aws:kms"
+        assert env.s3.client().get_object(Bucket=env.s3.bucket, Key="claim.pdf")["Body"].read() == b"claim"
+
     def test_resource_lists(self, env: TritonEnvironment) -> None:
         bucket = env.s3.resource().Bucket(env.s3.bucket)
         bucket.put_object(Key="listed", Body=b"1")

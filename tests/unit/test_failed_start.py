@@ -10,14 +10,12 @@ from triton_env.errors import (
     CleanupFailed,
     EngineFailed,
     EngineUnreachable,
-    LocalStackTokenRequired,
     NotStarted,
     ServiceExited,
     ServiceNotReady,
     TritonError,
 )
 from triton_env.services import SERVICES
-from triton_env.settings import Settings
 from unit.fakes import FakeRuntime, FakeRuntimes, fails_with, until_cancelled, when_main_waits
 
 EXITED = ServiceExited("Redis exited while it started.")
@@ -103,14 +101,6 @@ def test_a_lazy_environment_keeps_what_did_come_up(runtimes: FakeRuntimes) -> No
         with pytest.raises(ServiceExited):
             env.redis  # noqa: B018
         assert env.postgres.port
-
-
-def test_a_recipe_that_is_refused_fails_before_the_runtime_is_opened(runtimes: FakeRuntimes) -> None:
-    env = TritonEnvironment(Settings(localstack_image="localstack/localstack:latest"))
-    with pytest.raises(LocalStackTokenRequired):
-        env.start()
-    assert runtimes.names == []
-    assert repr(env).startswith("<TritonEnvironment not started")
 
 
 def test_ctrl_c_during_the_start_stops_what_was_started(runtimes: FakeRuntimes) -> None:

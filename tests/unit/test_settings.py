@@ -186,3 +186,23 @@ def test_a_long_bad_value_is_cut() -> None:
 def test_good_values(variable: str, text: str, value: object, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(variable, text)
     assert getattr(Settings(), variable.lower()) == value
+
+
+@pytest.mark.parametrize(
+    ("named", "used"),
+    [
+        ("redis:7-alpine", "registry.example/hub/redis:7-alpine"),
+        ("docker.io/library/redis:7", "registry.example/hub/library/redis:7"),
+        ("registry.example/hub/redis:7", "registry.example/hub/redis:7"),
+        ("other.example/redis:7", "other.example/redis:7"),
+        ("localhost/redis", "localhost/redis"),
+        ("mirror:5000/redis", "mirror:5000/redis"),
+    ],
+)
+def test_testcontainers_prefix_is_for_images_of_docker_hub(
+    named: str, used: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TESTCONTAINERS_HUB_IMAGE_NAME_PREFIX", "registry.example/hub/")
+    monkeypatch.setenv("REDIS_IMAGE", named)
+    assert Settings().redis_image == used
+    assert Settings().postgres_image == "registry.example/hub/postgres:14-alpine"

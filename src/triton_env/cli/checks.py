@@ -26,7 +26,7 @@ from triton_env.runtimes.embedded import packages
 from triton_env.runtimes.ports import listener_on
 from triton_env.services import SERVICES
 from triton_env.services.s3 import LAST_FREE_VERSION, needs_token
-from triton_env.settings import Settings, process_environment
+from triton_env.settings import HUB_PREFIX, Settings, process_environment
 
 if TYPE_CHECKING:
     from triton_env.runtimes.engine import Engine
@@ -219,6 +219,8 @@ def _resources(engine: "Engine", plan: AddressPlan | None) -> Iterator[Finding]:
 def _images(engine: "Engine | None", settings: Settings) -> Iterator[Finding]:
     if engine is None:
         yield Finding("images", Verdict.WARNING, "cannot be looked up without an engine")
+    if prefix := process_environment().get(HUB_PREFIX):
+        yield Finding("images", Verdict.GOOD, f"those of Docker Hub come from {prefix} ({HUB_PREFIX})")
     for name in SERVICES:
         variable = f"{'localstack' if name == 's3' else name}_image"
         image = getattr(settings, variable)
@@ -254,9 +256,12 @@ def _token(settings: Settings) -> Finding:
     if not needs_token(image):
         return Finding("token", Verdict.GOOD, f"no LOCALSTACK_AUTH_TOKEN, and {image} needs none")
     last = ".".join(str(part) for part in LAST_FREE_VERSION)
+    elsewhere = settings.triton_runtime not in ("auto", "docker") or (
+        settings.triton_runtime == "auto" and not _embedded_problem()
+    )
     return Finding(
         "token",
-        Verdict.BAD,
+        Verdict.WARNING if elsewhere else Verdict.BAD,
         f"{image} does not start without LOCALSTACK_AUTH_TOKEN",
         f"export LOCALSTACK_IMAGE=localstack/localstack:{last}, or set LOCALSTACK_AUTH_TOKEN",
     )
@@ -281,10 +286,7 @@ def _runtime(settings: Settings) -> Finding:
     """What a start would do."""
     if settings.triton_runtime != "auto":
         return Finding("runtime", Verdict.GOOD, f"TRITON_RUNTIME is {settings.triton_runtime}")
-    try:
-        recipes = [service.recipe(settings) for service in SERVICES.values()]
-    except TritonError as error:
-        return Finding("runtime", Verdict.BAD, error.what, error.hint)
+    recipes = [service.recipe(settings) for service in SERVICES.values()]
     docker = docker_problem(settings, recipes)
     if not docker:
         return Finding("runtime", Verdict.GOOD, "docker, since an engine answers and has the images or can pull them")
@@ -313,11 +315,9 @@ def _ports(engine: "Engine | None", plan: AddressPlan | None, settings: Settings
 
 def _fixed_ports(settings: Settings) -> Iterator[tuple[str, int]]:
     for service in SERVICES.values():
-        # A recipe that cannot be made (LocalStack without its token) has a finding of its own.
-        with suppress(TritonError):
-            recipe = service.recipe(settings)
-            for port in recipe.ports:
-                yield recipe.title, port.fixed
+        recipe = service.recipe(settings)
+        for port in recipe.ports:
+            yield recipe.title, port.fixed
 
 
 def _holder(engine: "Engine | None", plan: AddressPlan | None, port: int) -> str:

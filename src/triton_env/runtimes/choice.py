@@ -14,6 +14,7 @@ from triton_env.errors import RuntimeUnavailable, TritonError
 from triton_env.model import ServiceRecipe
 from triton_env.runtimes.base import Runtime
 from triton_env.runtimes.embedded import packages
+from triton_env.runtimes.starts import check_usable
 from triton_env.settings import Settings, docker_host, process_environment
 
 if TYPE_CHECKING:
@@ -54,6 +55,7 @@ def open_runtime(
         RuntimeUnavailable: it cannot run here. One that was named is never replaced by another.
     """
     if name == "docker":
+        check_usable(recipes)
         return _docker(settings, environment, "it was asked for")
     if name == "embedded":
         return _embedded(settings, environment, recipes, "it was asked for")
@@ -66,6 +68,7 @@ def open_runtime(
     if not problem:
         return _docker(settings, environment, "a Docker engine answers and the images are there or can be pulled")
     if other := packages.problem_of(recipes):
+        check_usable(recipes)
         raise _neither(problem, other)
     runtime = _embedded(settings, environment, recipes, f"Docker cannot be used: {problem}")
     if not _said.is_set():
@@ -122,12 +125,16 @@ def open_shared(joined: "Joined", recipes: Sequence[ServiceRecipe], say: Callabl
     return AttachedRuntime(joined, recipes, say)
 
 
-def docker_problem(settings: Settings, recipes: Iterable[ServiceRecipe]) -> str:
+def docker_problem(settings: Settings, recipes: Sequence[ServiceRecipe]) -> str:
     """Why the Docker runtime cannot run these services, in one line; empty where it can.
 
     Takes `IMAGES_TIMEOUT` seconds at most where the engine answers, `ENGINE_TIMEOUT` where it hangs, and next to
     nothing where there is none.
     """
+    try:
+        check_usable(recipes)
+    except TritonError as error:
+        return _one_line(error)
     if problem := quick_problem():
         return problem
     answer: Future[str] = Future()

@@ -243,6 +243,8 @@ class ServiceContainer(DockerContainer):
             network=network,
             network_aliases=[container.alias],
         )
+        # Without Testcontainers' prefix: the name has it already, as it was looked up and pulled.
+        self.image = container.image
         self.name = name
         self.recipe = recipe
         self._published = dict(published)

@@ -32,7 +32,7 @@ from triton_env.runtimes.address import (
     possible_own_container_ids,
 )
 from triton_env.runtimes.owner import LABEL
-from triton_env.settings import Settings
+from triton_env.settings import HUB_PREFIX, Settings, process_environment
 
 OLDEST_API = (1, 41)
 """API of engine 20.10, the oldest that Compose v2 supports."""
@@ -265,9 +265,10 @@ def _unreachable(url: str, error: BaseException) -> TritonError:
 
 
 def _no_image(image: str, variable: str, cause: str) -> ImageUnavailable:
+    prefix = process_environment().get(HUB_PREFIX, "")
     return ImageUnavailable(
         f"The image {image} is not on the engine and could not be pulled.",
-        where=variable,
+        where=variable + (f", with {HUB_PREFIX}={prefix}" if prefix and image.startswith(prefix) else ""),
         cause=cause,
         hint=f"docker pull {image}, or set {variable} to an image that is there (docker image ls)",
     )

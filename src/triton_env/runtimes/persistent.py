@@ -21,7 +21,7 @@ from triton_env.runtimes.engine import Engine
 from triton_env.runtimes.execution import in_container
 from triton_env.runtimes.ports import listener_on
 from triton_env.runtimes.project import Project, ProjectContainer
-from triton_env.runtimes.starts import Starts
+from triton_env.runtimes.starts import Starts, check_usable
 from triton_env.runtimes.volumes import check_volumes, explain_login_failure, last_checkout, stamp_volume
 from triton_env.settings import Settings
 from triton_env.timeline import Phase
@@ -205,6 +205,7 @@ class PersistentRuntime:
         """Have the image; the last to arrive here starts all containers in one run of Compose."""
         try:
             report(Phase.PULL, "")
+            check_usable((recipe,))
             self._engine.ensure_image(
                 recipe.container.image,
                 recipe.container.image_variable,

@@ -35,7 +35,7 @@ def ensure_ryuk(engine: Engine) -> None:
         if Reaper._instance is not None:
             return
         try:
-            engine.client.images.get(testcontainers_config.ryuk_image)
+            engine.client.images.get(testcontainers_config.hub_image_name_prefix + testcontainers_config.ryuk_image)
         except docker.errors.DockerException:
             return
         try:

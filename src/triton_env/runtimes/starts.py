@@ -1,7 +1,8 @@
 """The starts that are under way in a runtime: called off together, and waited for by its stop."""
 
+import copy
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 from triton_env.errors import StartCancelled
@@ -52,3 +53,11 @@ class Starts:
         """Wait up to `timeout` seconds until none is under way."""
         with self._idle:
             self._idle.wait_for(lambda: self._under_way == 0, timeout=timeout)
+
+
+def check_usable(recipes: Iterable[ServiceRecipe]) -> None:
+    """Raise why one of these services cannot be run as a container, where that is known without an engine."""
+    for recipe in recipes:
+        if recipe.container.unusable is not None:
+            # A new one: the same recipe may be refused again, and each time with its own traceback.
+            raise copy.copy(recipe.container.unusable)

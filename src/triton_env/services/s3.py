@@ -102,19 +102,9 @@ class S3(Service):
     @staticmethod
     def recipe(settings: Settings) -> ServiceRecipe:
         token = settings.localstack_auth_token.get_secret_value()
-        if (
-            not token
-            and settings.triton_runtime not in ("embedded", "external")
-            and needs_token(settings.localstack_image)
-        ):
-            raise LocalStackTokenRequired(
-                f"The image {settings.localstack_image} does not start without LOCALSTACK_AUTH_TOKEN.",
-                where="LOCALSTACK_IMAGE",
-                cause="LocalStack asks for a token in every version after 4.14.0, `latest` included",
-                hint="export LOCALSTACK_IMAGE=localstack/localstack:4.14.0, or set LOCALSTACK_AUTH_TOKEN",
-            )
         environment = {
-            "SERVICES": "s3",
+            # Objects are encrypted with keys of KMS where a client asks for `aws:kms`.
+            "SERVICES": "s3,kms",
             # Load the S3 provider during the boot, not on the first request.
             "EAGER_SERVICE_LOADING": "1",
             # Nothing of this is needed for S3 on a plain port; each costs time or a connection to the outside.
@@ -162,6 +152,7 @@ class S3(Service):
                 host_variable="LOCALSTACK_HOST",
                 # It boots slowest of all, so what it waits for is what everybody waits for.
                 cpu_shares=4096,
+                unusable=None if token else _lack_of_token(settings.localstack_image),
             ),
             process=ProcessRecipe(
                 argv=("{python}", "-m", "triton_env.runtimes.embedded.s3", "--host", "{host}", "--port", "{port:s3}"),
@@ -321,6 +312,17 @@ def _fixed_port(settings: Settings) -> int:
     if "localstack_port" in settings.model_fields_set:
         return settings.localstack_port
     return urlsplit(settings.aws_endpoint_url).port or settings.localstack_port
+
+
+def _lack_of_token(image: str) -> LocalStackTokenRequired | None:
+    if not needs_token(image):
+        return None
+    return LocalStackTokenRequired(
+        f"The image {image} does not start without LOCALSTACK_AUTH_TOKEN.",
+        where="LOCALSTACK_IMAGE",
+        cause="LocalStack asks for a token in every version after 4.14.0, `latest` included",
+        hint="export LOCALSTACK_IMAGE=localstack/localstack:4.14.0, or set LOCALSTACK_AUTH_TOKEN",
+    )
 
 
 def needs_token(image: str) -> bool:

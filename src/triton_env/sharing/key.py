@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -90,7 +90,7 @@ def _service(settings: Settings, name: str, runtime: str) -> dict[str, Any]:
     if runtime != "embedded":
         # The same files may come from another folder.
         files = {path: _digest(source) for path, source in recipe.container.files.items()}
-        described["container"] = asdict(recipe.container) | {"files": files}
+        described["container"] = asdict(replace(recipe.container, unusable=None)) | {"files": files}
     if runtime in ("auto", "embedded"):
         described["process"] = asdict(recipe.process)
         described["packages"] = [packages.version(distribution) for distribution in recipe.process.requires]
