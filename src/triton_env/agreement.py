@@ -23,13 +23,10 @@ class _Part:
 
 def urls(settings: Settings, services: Collection[str] = tuple(_OF_SERVICE.values())) -> Mapping[str, str]:
     """The URLs that were set, by the names of their fields, those of some services only."""
-    values = {
-        "database_url": settings.database_url.get_secret_value(),
-        "redis_url": settings.redis_url.get_secret_value(),
-        "aws_endpoint_url": settings.aws_endpoint_url,
-    }
     return {
-        name: url for name, url in values.items() if name in settings.model_fields_set and _OF_SERVICE[name] in services
+        name: str(_plain(getattr(settings, name)))
+        for name, service in _OF_SERVICE.items()
+        if name in settings.model_fields_set and service in services
     }
 
 

@@ -37,7 +37,10 @@ def external_settings(settings: Settings, services: Collection[str]) -> Settings
                 hint=f"the form is {_example(name)}",
             )
     settings = agreed(settings, services, hosts=True)
-    if urlsplit(settings.aws_endpoint_url).port is None and "localstack_port" not in settings.model_fields_set:
+    if (
+        urlsplit(settings.or_default("aws_endpoint_url")).port is None
+        and "localstack_port" not in settings.model_fields_set
+    ):
         return settings.updated(localstack_port=_HTTP_PORT)
     return settings
 
@@ -49,10 +52,10 @@ def external_id(settings: Settings) -> str:
     to be found by everybody.
     """
     addresses = (
-        *(settings.postgres_host, settings.postgres_port),
-        *(settings.clickhouse_host, settings.clickhouse_http_port),
-        *(settings.redis_host, settings.redis_port),
-        *(urlsplit(settings.aws_endpoint_url).hostname, settings.localstack_port),
+        *(settings.postgres_host, settings.or_default("postgres_port")),
+        *(settings.clickhouse_host, settings.or_default("clickhouse_http_port")),
+        *(settings.redis_host, settings.or_default("redis_port")),
+        *(urlsplit(settings.or_default("aws_endpoint_url")).hostname, settings.or_default("localstack_port")),
     )
     return hashlib.sha256(repr(addresses).encode()).hexdigest()[:8]
 

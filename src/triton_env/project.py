@@ -40,7 +40,7 @@ def persistent_settings(settings: Settings) -> Settings:
 
 def _checked(settings: Settings, before: Settings) -> Settings:
     """See that what was taken from URLs is what the settings of that name may be: it goes into SQL and XML."""
-    taken = {name: value for name, value in settings if value != getattr(before, name)}
+    taken = {name: value for name, value in settings if value != before.or_default(name)}
     try:
         Settings(**taken)
     except InvalidSetting as error:
@@ -57,6 +57,6 @@ def _with_own_ports(settings: Settings) -> Settings:
         **{
             name: first + offset
             for offset, name in enumerate(PORTS)
-            if getattr(settings, name) == Settings.model_fields[name].default
+            if settings.or_default(name) == Settings.model_fields[name].default
         }
     )

@@ -23,6 +23,7 @@ from triton_env.services import SERVICES, START_ORDER, Service
 from triton_env.settings import Settings
 from triton_env.sharing.reuse import Reuse
 from triton_env.timeline import Phase, Recorder
+from triton_env.unknown_variables import warn_of_misspelt
 
 if TYPE_CHECKING:
     from triton_env.backup.recovery import Recovery
@@ -71,6 +72,8 @@ class Run:
         display: Display | None = None,
     ) -> None:
         self.process = os.getpid()
+        # The keeper of a shared environment has the settings of who started it.
+        self._warns = not identity
         self.persistent = persistent
         self._joined: Joined | None = None
         if reuse:
@@ -95,6 +98,9 @@ class Run:
             self.id = token_hex(4)
         self._runtime_name = runtime_name
         self._recipes = {name: SERVICES[name].recipe(self.settings) for name in START_ORDER if name in names}
+        if persistent or runtime_name == "external":
+            for recipe in self._recipes.values():
+                settings.check(*recipe.external.variables, *(port.variable for port in recipe.ports))
         self._display = display or open_display(settings.triton_progress, tuple(names), lazy=lazy)
         self.recorder = Recorder(self._display.show)
         self.runtime: Future[Runtime] = Future()
@@ -174,6 +180,8 @@ class Run:
             journal.Place(self.settings, self.id, lasting=False).remove()
 
     def _start(self) -> None:
+        if self._warns:
+            warn_of_misspelt(lambda words: self._display.say(f"warning: {words}"))
         try:
             self._recovery = self._unfinished_restore()
             runtime = self._open_runtime()

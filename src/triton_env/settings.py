@@ -1,40 +1,45 @@
 """The one settings model, and the only reader of the process environment and of `.env`.
 
-Precedence, highest first: arguments, the process environment, `.env` in the current folder, the default.
+Precedence, highest first: arguments, the process environment, `.env` of the project, the default.
 A field's name in upper case is its variable; `.env.example` documents each of them.
+
+Names such as POSTGRES_PORT and API_PORT belong to the application as well, and Kubernetes sets some of them. So what is
+wrong with one of these is said where its value is used, and stops nothing else.
 """
 
+import copy
 import os
 import threading
 import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, get_args
 from urllib.parse import urlsplit
 
-from dotenv import dotenv_values
 from pydantic import (
     AfterValidator,
     BeforeValidator,
     Field,
+    PrivateAttr,
     SecretStr,
     ValidationError,
     field_validator,
     model_validator,
 )
+from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 from pydantic_settings import (
     BaseSettings,
-    DotEnvSettingsSource,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
 )
 
+from triton_env import dotenv_file
 from triton_env.errors import InvalidSetting
 from triton_env.model import Storage
-from triton_env.ownership import foreign_owner_of
 
 HUB_PREFIX = "TESTCONTAINERS_HUB_IMAGE_NAME_PREFIX"
 """The registry that has the images of Docker Hub: https://java.testcontainers.org/features/image_name_substitution/"""
@@ -87,8 +92,8 @@ Identifier = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", max_lengt
 """A name that PostgreSQL and ClickHouse take unquoted; the ClickHouse image pastes it unquoted into SQL and XML."""
 IpAddress = Annotated[str, AfterValidator(_is_address_or_empty)]
 HttpUrl = Annotated[str, AfterValidator(_is_http_url)]
-LogLevel = Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"], BeforeValidator(_upper)]
-"""In upper or lower case: the variable LOG_LEVEL is shared with many programs."""
+LogLevel = Annotated[str, Field(min_length=1), BeforeValidator(_upper)]
+"""Any word, in upper case: which levels there are is for the application to say."""
 ProjectName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$", min_length=2, max_length=40)]
 """What Compose takes as a project name. Of one letter it would make volume names that are drives on Windows."""
 BucketName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$")]
@@ -100,11 +105,22 @@ RuntimeName = Literal["auto", "docker", "embedded", "external"]
 RUNTIME_NAMES: tuple[str, ...] = get_args(RuntimeName)
 
 
-class _KnownNamesOnly(DotEnvSettingsSource):
+class _DotenvFile(PydanticBaseSettingsSource):
     """`.env` belongs to the whole project: names that are not ours are none of our business."""
 
+    def __init__(self, settings_cls: type[BaseSettings], path: Path | None) -> None:
+        super().__init__(settings_cls)
+        self._path = path
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
+        raise NotImplementedError("all fields are read at once")
+
     def __call__(self) -> dict[str, Any]:
-        return {name: value for name, value in super().__call__().items() if name in self.settings_cls.model_fields}
+        return {
+            name.lower(): entry.value
+            for name, entry in (dotenv_file.read(self._path) if self._path else {}).items()
+            if entry.value and name.lower() in self.settings_cls.model_fields
+        }
 
 
 class Settings(BaseSettings):
@@ -115,8 +131,6 @@ class Settings(BaseSettings):
     """
 
     model_config = SettingsConfigDict(
-        env_file=".env",
-        env_file_encoding="utf-8",
         env_ignore_empty=True,
         extra="forbid",
         frozen=True,
@@ -198,13 +212,33 @@ class Settings(BaseSettings):
             raise ValueError(problem)
         return value
 
+    _problems: dict[str, InvalidSetting] = PrivateAttr(default_factory=dict)
+    """What is wrong with variables that are checked where they are used, by fields; these have their defaults."""
+
     @model_validator(mode="wrap")
     @classmethod
     def _explain(cls, values: Any, handler: Any) -> Self:
         try:
             return handler(values)  # type: ignore[no-any-return]
         except ValidationError as error:
-            raise _invalid_setting(cls, error) from None
+            details = error.errors()
+        problems = {
+            name: _invalid_setting(cls, [detail])
+            for detail in details
+            if detail["loc"] and _is_shared(name := str(detail["loc"][0])) and _origin(detail) != _ARGUMENT
+        }
+        if len(problems) < len(details):
+            raise _invalid_setting(cls, details)
+        settings: Self = handler({name: value for name, value in values.items() if name not in problems})
+        settings._problems.update(problems)
+        return settings
+
+    if not TYPE_CHECKING:  # with it, type checkers would take every attribute for one that exists
+
+        def __getattribute__(self, name: str) -> Any:
+            if _is_shared(name):
+                _raise_problem(self, (name,))
+            return super().__getattribute__(name)
 
     @classmethod
     def settings_customise_sources(
@@ -216,41 +250,73 @@ class Settings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Arguments, then the process environment, then `.env`."""
-        assert isinstance(dotenv_settings, DotEnvSettingsSource)
-        if isinstance(dotenv_settings.env_file, str):
-            _check_whose(Path(dotenv_settings.env_file))
-        return (
-            init_settings,
-            env_settings,
-            _KnownNamesOnly(settings_cls, env_file=dotenv_settings.env_file),
-        )
+        # Not pydantic's own source: it names neither the file nor the line that it does not understand.
+        return (init_settings, env_settings, _DotenvFile(settings_cls, dotenv_file.find(_start.get())))
 
     def updated(self, **values: Any) -> Self:
         """A copy with other values for some fields, which are taken as they are."""
-        return self.model_copy(update=values)
+        copied = self.model_copy(update=values)
+        copied._problems = {name: problem for name, problem in self._problems.items() if name not in values}
+        return copied
+
+    def check(self, *variables: str) -> None:
+        """See that these variables, named in upper case, can be used.
+
+        Raises:
+            InvalidSetting: one cannot.
+        """
+        _raise_problem(self, [variable.lower() for variable in variables])
+
+    def or_default(self, field: str) -> Any:
+        """A field's value, and its default where the variable cannot be used: for what may not be used at all."""
+        return dict(self)[field]
+
+    def fixed_port(self, field: str) -> int:
+        """A port of `.env`, for a description that holds it whether it is used or not.
+
+        Raises:
+            InvalidSetting: the ports of a session are fixed, and this one cannot be used.
+        """
+        return int(getattr(self, field) if self.triton_ports == "fixed" else self.or_default(field))
+
+    @property
+    def problems(self) -> tuple[InvalidSetting, ...]:
+        """What is wrong with variables of services; they are checked where they are used."""
+        return tuple(problem for name, problem in self._problems.items() if name not in _OF_APPLICATION)
 
 
-def _check_whose(file: Path) -> None:
-    """Raise `InvalidSetting` if a file of variables is another user's: these name images and servers.
+_ARGUMENT = "an argument"
+_OF_APPLICATION = frozenset({"environment", "log_level", "debug_mode", "api_host", "api_port"})
 
-    Not where the whole folder is that user's, as a checkout is that is mounted into a container where root works.
-    """
+
+def _is_shared(field: str) -> bool:
+    """Whether a setting's variable is shared with other programs."""
+    return field in Settings.__pydantic_fields__ and not field.startswith("triton_")
+
+
+def _raise_problem(settings: Settings, fields: Iterable[str]) -> None:
+    # Not there while the settings are being made.
+    private = getattr(settings, "__pydantic_private__", None) or {}
+    for field in fields:
+        if problem := private.get("_problems", {}).get(field):
+            # A new one, each time with its own traceback.
+            raise copy.copy(problem)
+
+
+_start: ContextVar[Path | None] = ContextVar("_start", default=None)
+"""The folder whose `.env` is read, where it is not the current one."""
+
+
+def settings_in(folder: Path) -> Settings:
+    """The settings with the `.env` of a folder, or of the project that it is in, instead of the current folder's."""
+    token = _start.set(folder)
     try:
-        problem = foreign_owner_of(file)
-        is_at_home = file.lstat().st_uid == file.stat().st_uid == file.absolute().parent.stat().st_uid
-    except OSError:  # there is none, or it cannot be read either
-        return
-    if problem and not is_at_home:
-        raise InvalidSetting(
-            f"{file} is another user's, and is not used.",
-            where=str(file.absolute()),
-            cause=problem,
-            hint=f"have a file of your own: chown $(id -u) {file}; or work in another folder",
-        )
+        return Settings()
+    finally:
+        _start.reset(token)
 
 
-def _invalid_setting(model: type[Settings], error: ValidationError) -> InvalidSetting:
-    details = error.errors()
+def _invalid_setting(model: type[Settings], details: Sequence[ErrorDetails]) -> InvalidSetting:
     lines = [_describe(model, detail) for detail in details]
     origins = {str(detail["loc"][0]).upper(): _origin(detail) for detail in details if detail["loc"]}
     return InvalidSetting(
@@ -278,13 +344,13 @@ def _origin(detail: ErrorDetails) -> str:
     """Where a bad value was found: pydantic does not tell, so by where it stands."""
     variable = str(detail["loc"][0]).upper()
     bad = str(detail["input"]).upper()
-    for origin, values in (
-        ("the process environment", os.environ),
-        (".env in the current folder", dotenv_values(".env")),
-    ):
-        if any(value and value.upper() == bad for name, value in values.items() if name.upper() == variable):
-            return origin
-    return "an argument"
+    if any(value.upper() == bad for name, value in os.environ.items() if value and name.upper() == variable):
+        return "the process environment"
+    if path := dotenv_file.find(_start.get()):
+        for name, entry in dotenv_file.read(path).items():
+            if name.upper() == variable and entry.value.upper() == bad:
+                return f"line {entry.line} of {path}"
+    return _ARGUMENT
 
 
 def process_environment() -> dict[str, str]:

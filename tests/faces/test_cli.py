@@ -146,10 +146,10 @@ class TestWrongUse:
     def test_a_variable_that_cannot_be_used(
         self, command: list[str], runtimes: FakeRuntimes, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setenv("POSTGRES_PORT", "many")
+        monkeypatch.setenv("TRITON_PULL", "many")
         result = cli(*command)
         assert result.exit_code == 2
-        assert "POSTGRES_PORT" in result.stderr
+        assert "TRITON_PULL" in result.stderr
         assert "Traceback" not in result.stderr
 
 

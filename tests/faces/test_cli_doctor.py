@@ -77,9 +77,14 @@ class TestWithNeitherEngineNorPackages:
 
     def test_settings_that_cannot_be_read_are_a_finding(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("REDIS_PORT", "many")
+        monkeypatch.setenv("API_PORT", "auto")  # the application's own
+        (finding,) = findings("settings")
+        # It matters to persistent and external services, and to fixed ports alone.
+        assert finding.verdict is Verdict.WARNING
+        assert "REDIS_PORT cannot be 'many'" in finding.words
+        monkeypatch.setenv("TRITON_PORTS", "some")
         (finding,) = findings("settings")
         assert finding.verdict is Verdict.BAD
-        assert "REDIS_PORT cannot be 'many'" in finding.words
         assert "the process environment" in finding.words
 
     def test_misspelled_variables(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -88,14 +93,14 @@ class TestWithNeitherEngineNorPackages:
         Path(".env").write_text("TRITON_PORT=fixed\nTRITON_PULL=never\nOTHER=1\n")
         first, second, third = findings("variables")
         assert (first.words, first.mend) == (
-            "TRITON_HOME in the process environment is no setting of triton-env",
+            "TRITON_HOME in the process environment is not a setting of triton-env",
             "unset TRITON_HOME, unless it belongs to another program",
         )
         assert (second.words[:35], second.mend) == (
             "TRITON_RUNTIM in the process enviro",
             "did you mean TRITON_RUNTIME?",
         )
-        assert third.words == "TRITON_PORT in .env is no setting of triton-env"
+        assert third.words == f"TRITON_PORT in {Path('.env').absolute()} is not a setting of triton-env"
         assert third.mend == "did you mean TRITON_PORTS?"
         assert {first.verdict, second.verdict, third.verdict} == {Verdict.WARNING}
 

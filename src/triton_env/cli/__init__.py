@@ -16,7 +16,7 @@ import click
 
 from triton_env._version import __version__
 from triton_env.cli.signals import Interrupted
-from triton_env.cli.words import say_error, say_interrupted, say_unexpected
+from triton_env.cli.words import say_error, say_interrupted, say_notice, say_unexpected
 from triton_env.errors import TritonError
 
 COMMANDS = (
@@ -40,6 +40,17 @@ class _Commands(click.Group):
             return None
         command: click.Command = import_module(f"triton_env.cli.{name.replace('-', '_')}").command
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name, command, rest = super().resolve_command(ctx, args)
+        # `doctor` lists them with all else. Help takes no settings, which take long to load.
+        if name != "doctor" and not {"-h", "--help"} & set(rest):
+            from triton_env.unknown_variables import warn_of_misspelt
+
+            warn_of_misspelt(say_notice)
+        return name, command, rest
 
     def main(  # type: ignore[override] # never returns, whatever standalone_mode says
         self,
@@ -82,7 +93,7 @@ def command_line() -> None:
     for one command:    python -m triton_env run -- pytest
     for daily work:     python -m triton_env up
 
-    Settings come from the process environment and from .env in the current folder; see .env.example.
+    Settings come from the process environment and from .env of the project; see .env.example.
 
     Exit status: 0 good, 1 the environment failed, 2 wrong use, 130 Ctrl-C; `run` passes on that of its command.
     """

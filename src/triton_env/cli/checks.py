@@ -8,13 +8,13 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from difflib import get_close_matches
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import psutil
 
+from triton_env import dotenv_file
 from triton_env._version import __version__
 from triton_env.cli.support import MOVE_ON, postgres_end_of_life
 from triton_env.errors import InvalidSetting, TritonError
@@ -27,6 +27,7 @@ from triton_env.runtimes.ports import listener_on
 from triton_env.services import SERVICES
 from triton_env.services.s3 import LAST_FREE_VERSION, needs_token
 from triton_env.settings import HUB_PREFIX, Settings, process_environment
+from triton_env.unknown_variables import unknown_variables
 
 if TYPE_CHECKING:
     from triton_env.runtimes.engine import Engine
@@ -93,13 +94,20 @@ def examine() -> Iterator[Finding]:
 
 
 def _settings() -> tuple[Settings, list[Finding]]:
-    origin = ".env and the process environment" if Path(".env").is_file() else "the process environment"
+    path = dotenv_file.find()
+    origin = f"{path} and the process environment" if path else "the process environment"
     try:
-        return Settings(), [Finding("settings", Verdict.GOOD, f"read from {origin}")]
+        settings = Settings()
     except InvalidSetting as error:
-        words = f"{error.what} {error.where}".strip()
         # The rest is looked at with the defaults.
-        return Settings.model_construct(), [Finding("settings", Verdict.BAD, words, error.hint)]
+        return Settings.model_construct(), [_finding_of(error, Verdict.BAD)]
+    # Checked where they are used, which need not be.
+    problems = [_finding_of(problem, Verdict.WARNING) for problem in settings.problems]
+    return settings, problems or [Finding("settings", Verdict.GOOD, f"read from {origin}")]
+
+
+def _finding_of(error: InvalidSetting, verdict: Verdict) -> Finding:
+    return Finding("settings", verdict, f"{error.what} {error.cause or error.where}".strip(), error.hint)
 
 
 def _versions() -> Iterator[Finding]:
@@ -120,19 +128,10 @@ def _versions() -> Iterator[Finding]:
 
 
 def _unknown_variables() -> Iterator[Finding]:
-    from dotenv import dotenv_values
-
-    known = [name.upper() for name in Settings.model_fields]
-    places = {"the process environment": process_environment(), ".env": {}}
-    with suppress(OSError, UnicodeDecodeError):
-        places[".env"] = dict.fromkeys(dotenv_values(".env", interpolate=False), "")
-    for place, names in places.items():
-        for name in sorted(names):
-            if not name.upper().startswith("TRITON_") or name.upper() in known:
-                continue
-            close = get_close_matches(name.upper(), known, 1, cutoff=0.8)
-            mend = f"did you mean {close[0]}?" if close else f"unset {name}, unless it belongs to another program"
-            yield Finding("variables", Verdict.WARNING, f"{name} in {place} is no setting of triton-env", mend)
+    for variable in unknown_variables():
+        unset = f"unset {variable.name}, unless it belongs to another program"
+        mend = f"did you mean {variable.close}?" if variable.close else unset
+        yield Finding("variables", Verdict.WARNING, str(variable), mend)
 
 
 def _engine(settings: Settings) -> "tuple[Engine | None, Finding]":

@@ -122,8 +122,8 @@ class Templates:
             "format": _FORMAT,
             "content": content,
             "versions": dict(self._spaces.versions()),
-            "roles": [settings.postgres_user, settings.clickhouse_user],
-            "names": [settings.postgres_db, settings.clickhouse_db, settings.s3_bucket],
+            "roles": [settings.or_default(field) for field in ("postgres_user", "clickhouse_user")],
+            "names": [settings.or_default(field) for field in ("postgres_db", "clickhouse_db", "s3_bucket")],
         }
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:_SHORT]
 

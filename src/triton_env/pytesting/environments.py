@@ -3,6 +3,7 @@
 import contextlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from secrets import token_hex
 from typing import TYPE_CHECKING, Any
 
@@ -73,11 +74,14 @@ class Environments:
                 stack.callback(environment.stop)
 
     def _started(self, services: frozenset[str]) -> "TritonEnvironment":
+        from triton_env import dotenv_file
         from triton_env.environment import TritonEnvironment
-        from triton_env.settings import Settings
+        from triton_env.settings import settings_in
         from triton_env.sharing.reuse import Reuse
 
-        settings = Settings()
+        # That of the project, in whichever of its folders pytest is called.
+        root = self._config.rootpath
+        settings = settings_in(root if dotenv_file.find(root) else Path.cwd())
         if self._quiet:
             settings = settings.updated(triton_progress="off")
         reuse: bool | Reuse = self._options.reuse

@@ -19,6 +19,7 @@ from secrets import token_hex
 
 from triton_env.errors import InvalidSetting
 from triton_env.ownership import may_be_replaced, problem_of
+from triton_env.project_folders import project_folders
 from triton_env.provided import provided
 from triton_env.registry import lasting_folder, make_private
 from triton_env.settings import Settings
@@ -26,8 +27,6 @@ from triton_env.settings import Settings
 OUR_LABEL = "org.triton-env.project"
 """In the compose file, on everything that it makes: another project of the same name does not have it."""
 FILE = "docker-compose.yml"
-_ROOTS = ("pyproject.toml", ".git")
-"""What the root of a project has."""
 _MOUNTED = re.compile(r"\./docker/(\w+)")
 _UNUSED_FOR = 30 * 24 * 3600
 """Seconds after which a copy that no container of this engine has may go: other engines may have some that use it."""
@@ -44,7 +43,7 @@ def compose_file(start: Path | None = None) -> Path:
         InvalidSetting: the file may be another user's doing.
     """
     own = provided(FILE)
-    for folder in _project_folders(start or Path.cwd()):
+    for folder in project_folders(start or Path.cwd()):
         candidate = folder / FILE
         if _is_ours(candidate):
             # The code that says so comes from there too.
@@ -111,21 +110,6 @@ def remove(copy: Path) -> None:
         shutil.rmtree(copy)
     else:
         copy.unlink()
-
-
-def _project_folders(start: Path) -> tuple[Path, ...]:
-    """`start` and those above it that are of the same project."""
-    folders: list[Path] = []
-    for folder in (start, *start.parents):
-        try:
-            if folders and may_be_replaced(folder):
-                break
-            folders.append(folder)
-            if any((folder / name).exists() for name in _ROOTS) or may_be_replaced(folder):
-                break
-        except OSError:
-            break
-    return tuple(folders)
 
 
 def _is_ours(path: Path) -> bool:

@@ -66,8 +66,8 @@ class ClickHouse(Service):
             name=ClickHouse.name,
             title=ClickHouse.title,
             ports=(
-                Port("http", 8123, fixed=settings.clickhouse_http_port, variable="CLICKHOUSE_HTTP_PORT"),
-                Port("native", 9000, fixed=settings.clickhouse_port, variable="CLICKHOUSE_PORT"),
+                Port("http", 8123, fixed=settings.fixed_port("clickhouse_http_port"), variable="CLICKHOUSE_HTTP_PORT"),
+                Port("native", 9000, fixed=settings.fixed_port("clickhouse_port"), variable="CLICKHOUSE_PORT"),
             ),
             timeout=settings.triton_clickhouse_timeout,
             external=ExternalRecipe(

@@ -85,7 +85,7 @@ class Postgres(Service):
         return ServiceRecipe(
             name=Postgres.name,
             title=Postgres.title,
-            ports=(Port("postgres", 5432, fixed=settings.postgres_port, variable="POSTGRES_PORT"),),
+            ports=(Port("postgres", 5432, fixed=settings.fixed_port("postgres_port"), variable="POSTGRES_PORT"),),
             timeout=settings.triton_postgres_timeout,
             external=ExternalRecipe(
                 settings.postgres_host,

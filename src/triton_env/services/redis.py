@@ -80,7 +80,7 @@ class Redis(Service):
         return ServiceRecipe(
             name=Redis.name,
             title=Redis.title,
-            ports=(Port("redis", 6379, fixed=settings.redis_port, variable="REDIS_PORT"),),
+            ports=(Port("redis", 6379, fixed=settings.fixed_port("redis_port"), variable="REDIS_PORT"),),
             timeout=settings.triton_redis_timeout,
             external=ExternalRecipe(settings.redis_host, ("REDIS_URL", "REDIS_HOST", "REDIS_PORT", "REDIS_PASSWORD")),
             secrets=frozenset({password}),

@@ -127,7 +127,7 @@ class S3(Service):
             ports=(Port("s3", 4566, fixed=_fixed_port(settings), variable="LOCALSTACK_PORT"),),
             timeout=settings.triton_s3_timeout,
             external=ExternalRecipe(
-                urlsplit(settings.aws_endpoint_url).hostname or "",
+                urlsplit(settings.or_default("aws_endpoint_url")).hostname or "",
                 ("AWS_ENDPOINT_URL", "LOCALSTACK_PORT", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "S3_BUCKET"),
             ),
             secrets=frozenset({settings.aws_secret_access_key.get_secret_value(), token} - {""}),
@@ -309,9 +309,10 @@ def _session() -> Any:
 
 def _fixed_port(settings: Settings) -> int:
     """LOCALSTACK_PORT where it was set, else the port of AWS_ENDPOINT_URL."""
+    port = settings.fixed_port("localstack_port")
     if "localstack_port" in settings.model_fields_set:
-        return settings.localstack_port
-    return urlsplit(settings.aws_endpoint_url).port or settings.localstack_port
+        return port
+    return urlsplit(settings.or_default("aws_endpoint_url")).port or port
 
 
 def _lack_of_token(image: str) -> LocalStackTokenRequired | None:

@@ -69,8 +69,7 @@ def key_of(settings: Settings, names: Sequence[str], runtime: str, suffix: str =
 
 def settings_as_data(settings: Settings) -> dict[str, Any]:
     """All values of settings, secrets included, as what JSON can hold."""
-    values = ((field, getattr(settings, field)) for field in type(settings).model_fields)
-    return {field: value.get_secret_value() if isinstance(value, SecretStr) else value for field, value in values}
+    return {field: value.get_secret_value() if isinstance(value, SecretStr) else value for field, value in settings}
 
 
 def settings_from_data(data: Mapping[str, Any]) -> Settings:
