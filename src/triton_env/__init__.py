@@ -8,10 +8,33 @@ True
 Names are loaded on first use, so `import triton_env` imports no driver, no Docker SDK and no settings.
 """
 
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from triton_env._version import __version__
+
+
+def _check_python() -> None:
+    """Say what is wrong before some module fails for want of it. Also read by the Pythons that cannot run the rest."""
+    archive = getattr(globals().get("__loader__"), "archive", "")
+    if sys.version_info < (3, 11):  # noqa: UP036 - that is the question
+        version = ".".join(str(part) for part in sys.version_info[:2])
+        problem = f"triton-env needs Python 3.11 or newer, and this is Python {version} ({sys.executable})."
+    elif archive:
+        problem = (
+            f"triton-env cannot be run out of a zip file ({archive}): it starts its servers from files. "
+            "Install it with pip, or build an archive that is unpacked when it runs, for example with shiv."
+        )
+    else:
+        return
+    # A program ends with the sentence; an application that imports it may catch the error.
+    if sys.argv[:1] in (["-m"], [archive]):
+        sys.exit(f"error: {problem}")
+    raise ImportError(problem)
+
+
+_check_python()
 
 if TYPE_CHECKING:
     from triton_env.environment import TritonEnvironment

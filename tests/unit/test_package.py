@@ -3,6 +3,7 @@
 import importlib
 import subprocess
 import sys
+import tomllib
 import zipfile
 from pathlib import Path
 
@@ -74,6 +75,34 @@ def test_other_names_are_not() -> None:
         triton_env.Mongo  # noqa: B018
     with pytest.raises(ImportError):
         importlib.import_module("triton_env.mongo")
+
+
+class TestWhereItCannotRun:
+    def test_an_older_python(self) -> None:
+        script = (
+            "import sys; sys.version_info = (3, 10, 4)\ntry:\n    import triton_env\nexcept ImportError as error:\n"
+        )
+        done = subprocess.run([sys.executable, "-c", f"{script}    print(error)"], capture_output=True, text=True)
+        assert done.stdout == f"triton-env needs Python 3.11 or newer, and this is Python 3.10 ({sys.executable}).\n"
+
+    def test_a_zip_file(self, tmp_path: Path) -> None:
+        archive = tmp_path / "app.pyz"
+        with zipfile.ZipFile(archive, "w") as file:
+            for name in ("__init__.py", "_version.py", "__main__.py"):
+                file.write(ROOT / "src" / "triton_env" / name, f"triton_env/{name}")
+            file.writestr("__main__.py", "import triton_env.__main__")
+        done = subprocess.run([sys.executable, str(archive)], capture_output=True, text=True)
+        assert done.returncode == 1
+        assert done.stderr.startswith(f"error: triton-env cannot be run out of a zip file ({archive})")
+
+
+def test_it_leaves_the_versions_of_drivers_to_its_users() -> None:
+    """Extras of Testcontainers are for its modules, which are not used, and bound redis to its newest versions."""
+    dependencies = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+    (testcontainers,) = (each for each in dependencies if each.startswith("testcontainers"))
+    assert "[" not in testcontainers
+    drivers = ("boto3", "clickhouse-connect", "psycopg", "redis")
+    assert not [each for each in dependencies if each.startswith(drivers) and "<" in each]
 
 
 @pytest.fixture(scope="module")
