@@ -121,7 +121,9 @@ class TestTheSameServices:
             assert environment.redis.url == theirs.redis.url
 
     def test_urls_alone_lead_there(self, theirs: TritonEnvironment) -> None:
-        urls = {name: theirs.environ()[name] for name in ("DATABASE_URL", "REDIS_URL", "AWS_ENDPOINT_URL")}
+        # No URL of S3 holds its keys.
+        names = ("DATABASE_URL", "REDIS_URL", "AWS_ENDPOINT_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
+        urls = {name: theirs.environ()[name] for name in names}
         Path(".env").write_text("".join(f"{name}={value}\n" for name, value in urls.items()), "utf-8")
         with TritonEnvironment(services=("postgres", "redis", "s3"), runtime="external") as environment:
             for name in environment.services:

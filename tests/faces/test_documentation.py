@@ -48,6 +48,8 @@ from triton_env.settings import RUNTIME_NAMES
 REFERENCE = ROOT / "docs" / "reference"
 ALL_BLOCKS = [block for document in DOCUMENTS for block in blocks(document)]
 OF_OTHERS = {
+    "AWS_ENDPOINT_URL_S3": "the AWS SDKs",
+    "AWS_PROFILE": "the AWS SDKs",
     "CI": "the tests",
     "COMPOSE_PROJECT_NAME": "Compose",
     "DOCKER_HOST": "the Docker SDK",
@@ -57,6 +59,7 @@ OF_OTHERS = {
     "NO_PROXY": "many programs",
     "RYUK_CONTAINER_IMAGE": "Testcontainers",
     "TC_HOST": "Testcontainers",
+    "TESTCONTAINERS_HUB_IMAGE_NAME_PREFIX": "Testcontainers",
     "TESTCONTAINERS_RYUK_DISABLED": "Testcontainers",
     "CLICKHOUSE_DEFAULT_ACCESS_MANAGEMENT": "the ClickHouse image",
     "EAGER_SERVICE_LOADING": "LocalStack",
