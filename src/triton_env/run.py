@@ -180,9 +180,9 @@ class Run:
             journal.Place(self.settings, self.id, lasting=False).remove()
 
     def _start(self) -> None:
-        if self._warns:
-            warn_of_misspelt(lambda words: self._display.say(f"warning: {words}"))
         try:
+            if self._warns:
+                warn_of_misspelt(lambda words: self._display.say(f"warning: {words}"))
             self._recovery = self._unfinished_restore()
             runtime = self._open_runtime()
         except BaseException as error:

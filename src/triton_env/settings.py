@@ -286,6 +286,7 @@ class Settings(BaseSettings):
 
 
 _ARGUMENT = "an argument"
+_OF_KUBERNETES = "Kubernetes sets it for a service of that name: unset it, or give the pod enableServiceLinks: false"
 _OF_APPLICATION = frozenset({"environment", "log_level", "debug_mode", "api_host", "api_port"})
 
 
@@ -322,7 +323,9 @@ def _invalid_setting(model: type[Settings], details: Sequence[ErrorDetails]) -> 
     return InvalidSetting(
         lines[0] if len(lines) == 1 else f"{len(lines)} settings cannot be used:\n  " + "\n  ".join(lines),
         where=", ".join(f"{name} comes from {origin}" for name, origin in origins.items()),
-        hint="see .env.example for what each variable means and takes",
+        hint=_OF_KUBERNETES
+        if any(str(detail["input"]).startswith("tcp://") for detail in details)
+        else "see .env.example for what each variable means and takes",
     )
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from triton_env import TritonEnvironment, __version__
+from triton_env import TritonEnvironment, __version__, unknown_variables
 from triton_env.cli import COMMANDS, command_line, serve
 from triton_env.errors import CleanupFailed, EngineUnreachable, ServiceExited
 from triton_env.services import SERVICES
@@ -151,6 +151,16 @@ class TestWrongUse:
         assert result.exit_code == 2
         assert "TRITON_PULL" in result.stderr
         assert "Traceback" not in result.stderr
+
+
+def test_a_misspelt_variable_is_reported_by_every_command(
+    runtimes: FakeRuntimes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(unknown_variables, "_warned", set())
+    monkeypatch.setenv("TRITON_RUNTIM", "embedded")
+    assert "did you mean TRITON_RUNTIME?" in cli("run", "--services", "redis", "--", "true").stderr
+    monkeypatch.setattr(unknown_variables, "_warned", set())
+    assert "did you mean TRITON_RUNTIME?" in cli("env").stderr
 
 
 class TestFailure:

@@ -7,6 +7,7 @@ import pytest
 
 from triton_env import Settings, TritonEnvironment, unknown_variables
 from triton_env.errors import InvalidSetting
+from triton_env.settings import settings_in
 from unit.fakes import FakeRuntimes
 
 
@@ -58,6 +59,10 @@ class TestVariablesThatBelongToOthersAsWell:
             environment.start()
         assert runtimes.names == []
 
+    def test_kubernetes_is_named(self) -> None:
+        with pytest.raises(InvalidSetting, match="hint: Kubernetes sets it"):
+            Settings().check("POSTGRES_PORT")
+
     def test_their_values_are_not_replaced_silently(self) -> None:
         settings = Settings()
         with pytest.raises(InvalidSetting, match="API_PORT cannot be 'auto'"):
@@ -80,6 +85,14 @@ class TestDotenv:
         assert Settings().s3_bucket == "of-the-project"
         (tmp_path / "tests" / "pyproject.toml").touch()
         assert Settings().s3_bucket == "triton-documents"
+
+    def test_may_be_that_of_another_folder_than_the_current_one(self, tmp_path: Path) -> None:
+        Path(".env").write_text("S3_BUCKET=of-this-folder\n")
+        (tmp_path / ".env").write_text("S3_BUCKET=of-the-root\nPOSTGRES_DB=a-b\n")
+        settings = settings_in(tmp_path)
+        assert (settings.s3_bucket, Settings().s3_bucket) == ("of-the-root", "of-this-folder")
+        with pytest.raises(InvalidSetting, match=f"line 2 of {tmp_path}"):
+            settings.check("POSTGRES_DB")
 
     def test_a_folder_of_that_name_is_a_virtual_environment(self) -> None:
         Path(".env").mkdir()
@@ -122,6 +135,13 @@ class TestMisspeltVariables:
             "TRITON_RUNTIM in the process environment is not a setting of triton-env; did you mean TRITON_RUNTIME?",
             f"TRITON_STORGE in {Path('.env').absolute()} is not a setting of triton-env; did you mean TRITON_STORAGE?",
         ]
+
+    def test_are_said_at_the_start_of_a_session(
+        self, runtimes: FakeRuntimes, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        monkeypatch.setenv("TRITON_STORGE", "disk")
+        with TritonEnvironment(Settings(triton_progress="plain"), services=("redis",)):
+            assert "warning: TRITON_STORGE" in capsys.readouterr().err
 
     @pytest.mark.parametrize(
         ("name", "value"),
