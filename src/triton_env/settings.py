@@ -375,7 +375,7 @@ _hidden: dict[str, tuple[int, str]] = {}
 def without_variables(names: Iterable[str]) -> Iterator[None]:
     """Have variables out of the process environment until the block ends.
 
-    For libraries that obey a variable whatever they are told. Other threads miss it as well, so the block is short, and
+    For libraries that obey a variable in any case. Other threads miss it as well, so the block is short, and
     nothing is changed where the variable is not set.
     """
     taken: list[str] = []

@@ -1,4 +1,4 @@
-"""Variables that look like settings of triton-env and are none: most often one is misspelt."""
+"""Variables that look like settings of triton-env but are not: most often one is misspelt."""
 
 import re
 import threading

@@ -8,7 +8,7 @@ import functools
 from collections.abc import Mapping
 
 WITHOUT_PARAMETER = ("PGSERVICE", "PGDATESTYLE", "PGTZ", "PGGEQO")
-"""Variables that libpq obeys whatever is stated. (`service=` overrules the first, but has to name one that exists.)"""
+"""Variables that libpq obeys in any case. (`service=` overrules the first, but has to name one that exists.)"""
 
 _OWN: Mapping[str, str] = {
     # None: the client's own default. psycopg reads this one itself, and does not take an empty text.
