@@ -35,7 +35,7 @@ from triton_env.runtimes.embedded.directory import (
     sweep,
 )
 from triton_env.runtimes.embedded.server import PortConflict, Server, ended, log_size, log_tail
-from triton_env.runtimes.embedded.spawner import CannotRun, Guard, GuardGone, Program
+from triton_env.runtimes.embedded.spawner import CannotRun, Child, Guard, GuardGone, Program
 from triton_env.runtimes.embedded.templates import TemplateCache
 from triton_env.runtimes.ports import free_port, listener_on
 from triton_env.runtimes.starts import Starts
@@ -314,12 +314,17 @@ class EmbeddedRuntime:
                 cancelled=self._starts.cancelled,
             )
         except DeadlineExceeded as error:
+            if error.refused:
+                self._check_that_it_listens(server, child)
             raise failures.service_not_ready(
                 server.recipe, error, where=server.where, log=log_tail(server.log, failures.LOG_LINES)
             ) from error.last_error
         check_alive()
+        self._check_that_it_listens(server, child)
+
+    def _check_that_it_listens(self, server: Server, child: Child) -> None:
+        """Raise `PortConflict` if another program answered: the server would find its port taken once it got there."""
         if not server.listens():
-            # Somebody else answered. Ours would find the port taken as soon as it got there.
             self._guard.kill(child)
             raise PortConflict(server.exited())
 
