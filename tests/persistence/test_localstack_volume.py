@@ -68,7 +68,7 @@ def test_a_refused_volume_stays_as_it_is(running: Server) -> None:
         before = content()
         log = running.start_in_vain()
         assert f"{S3} was written with LocalStack 4.13.0, and this is LocalStack 4.14.0. Use what wrote it" in log
-        of_newer, of_damaged, of_bare = run("python", "-c", REFUSED, newer, damaged, bare).splitlines()
+        of_newer, of_damaged, of_bare = run("python", "-W", "ignore", "-c", REFUSED, newer, damaged, bare).splitlines()
         assert f"{newer} was written with data format 2, and this is data format 1. Use what wrote it" in of_newer
         assert f"{damaged}/meta.db cannot be used: file is not a database" in of_damaged
         assert bare in of_bare
@@ -127,7 +127,7 @@ constants.VERSION = "4.15.0"
 print(refusal())
 print("touched:", folder.exists())
 """
-    of_field, of_version, touched = running.run("python", "-c", script).splitlines()
+    of_field, of_version, touched = running.run("python", "-W", "ignore", "-c", script).splitlines()
     assert "LocalStack's S3Part has other fields than this provider stores: ['colour']" in of_field
     assert "this provider is for LocalStack 4.14.0, and this is 4.15.0" in of_version
     assert touched == "touched: False"
