@@ -377,7 +377,7 @@ def test_a_server_that_is_down_leaves_the_journal(
 ) -> None:
     restoring(at_step(Step("redis", "restored")))
     down = patch.object(recovery.RedisTakeover, "put_back", side_effect=ConnectionError("it does not answer"))
-    with down, pytest.raises(RestoreUnfinished, match="could not be taken back in Redis yet") as raised:
+    with down, pytest.raises(RestoreUnfinished, match=r"could not be taken back in Redis\syet") as raised:
         TritonEnvironment(settings, runtime="external").start()
     assert raised.value.cause == "it does not answer"
     assert raised.value.where == f"{theirs.redis.host}:{theirs.redis.port}"
