@@ -30,6 +30,7 @@ from isolation_parts import (
 from tables import Aim, Row, as_data, as_markdown, as_text, chosen, lines
 
 from triton_env import Settings, TritonEnvironment
+from triton_env.isolation.namespace import Namespace
 from triton_env.runtimes.owner import LABEL
 
 CHILDREN = Path(__file__).with_name("startup_children.py")
@@ -44,7 +45,8 @@ CONTAINER_ROUNDS = 3
 ROWS = (
     Row("pool-p50", "a namespace of all four from the pool, p50", ("template",), Aim(0.002, "seconds")),
     Row("pool-p95", "the same, p95", ("template",), Aim(0.020, "seconds")),
-    Row("rush-p50", "the same without a pause between tests, p50", ("template",)),
+    Row("pool-use-p50", "the same, and its first use: the variables of all four, p50", ("template",)),
+    Row("rush-p50", "a namespace from the pool without a pause between tests, p50", ("template",)),
     Row("direct-p50", "a namespace of all four without a pool, p50", ("template",), Aim(0.030, "seconds")),
     Row("direct-p95", "the same, p95", ("template",)),
     Row("full-p50", "the same with two ClickHouse tables and a document in the template, p50", ("template",)),
@@ -74,7 +76,7 @@ class Bench:
         """The samples of these rows, in seconds."""
         samples: dict[str, list[float]] = {}
         groups: dict[tuple[str, ...], Callable[[Path], dict[str, list[float]]]] = {
-            ("pool-p50", "pool-p95"): self._pool,
+            ("pool-p50", "pool-p95", "pool-use-p50"): self._pool,
             ("rush-p50",): self._rush,
             ("direct-p50", "direct-p95", "full-p50", "reset"): self._direct,
             ("template", "schema", "truncate"): self._alone,
@@ -96,7 +98,12 @@ class Bench:
     def _pool(self, template: Path) -> dict[str, list[float]]:
         with self.environment(4) as environment:
             taken = self._namespaces(environment, template, PAUSE)
-        return {"pool-p50": [statistics.median(taken)], "pool-p95": [_p95(taken)]}
+            used = self._namespaces(environment, template, PAUSE, use=lambda namespace: namespace.environ())
+        return {
+            "pool-p50": [statistics.median(taken)],
+            "pool-p95": [_p95(taken)],
+            "pool-use-p50": [statistics.median(used)],
+        }
 
     def _rush(self, template: Path) -> dict[str, list[float]]:
         with self.environment(4) as environment:
@@ -116,7 +123,13 @@ class Bench:
             "reset": resets,
         }
 
-    def _namespaces(self, environment: TritonEnvironment, template: Path, pause: float) -> list[float]:
+    def _namespaces(
+        self,
+        environment: TritonEnvironment,
+        template: Path,
+        pause: float,
+        use: Callable[[Namespace], object] = lambda namespace: None,
+    ) -> list[float]:
         # The first one builds the template and fills the pool.
         environment.namespace(template=template).close()
         time.sleep(2)
@@ -124,6 +137,7 @@ class Bench:
         for _ in range(self.rounds):
             begun = time.perf_counter()
             namespace = environment.namespace(template=template)
+            use(namespace)
             taken.append(time.perf_counter() - begun)
             time.sleep(pause)
             namespace.close()
