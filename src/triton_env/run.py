@@ -267,7 +267,7 @@ class Run:
             self.services[name].set_result(service)
 
     def _see_ready(self, service: Service) -> None:
-        """See that a service is ready. A missing database or bucket is made, unless the servers are somebody else's."""
+        """See that a service is ready. A missing database or bucket is made, unless the servers are external."""
         if self._runtime_name != "external":
             service.ensure_ready()
         elif self._recovery and self._recovery.concerns(service.name):

@@ -72,7 +72,7 @@ def _is_ours(host: str) -> bool:
         if not dot or not (domain.isalpha() or domain.startswith("xn--")):
             return bool(name)
         return any(name == each or name.endswith(f".{each}") for each in (*_LOCAL, localstack_host().host))
-    # Whoever asks by an address means that address.
+    # A client that asks by an address means that address.
     return True
 
 

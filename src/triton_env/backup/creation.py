@@ -37,7 +37,7 @@ def create(
 ) -> Manifest:
     """Save what of the user's the services hold to one file, readable by its owner alone.
 
-    Namespaces, templates and snapshots are not in it, and may come and go meanwhile.
+    Namespaces, templates and snapshots are not in it, and may come and go while it is made.
 
     The file appears when it is complete and was read back. Nothing is left of a backup that fails or is broken off.
 

@@ -195,7 +195,7 @@ class Place:
             together: with others that do so, as backups do; otherwise alone, as a restore.
 
         Raises:
-            RestoreFailed: somebody else restores, or, where it is not `together`, makes a backup.
+            RestoreFailed: another process restores or, where it is not `together`, makes a backup.
         """
         # Who only looks whether it is held has it for a moment too.
         deadline = time.monotonic() + _PATIENCE

@@ -58,7 +58,7 @@ class Templates:
         self._known: dict[str, _Known] = {}
 
     def finished(self, template: Template) -> Finished:
-        """The template on the servers. It is built where it is not there yet; who comes meanwhile waits.
+        """The template on the servers. It is built where it is not there yet; others that ask for it wait.
 
         Raises:
             TemplateFailed: it could not be built. Nothing of it is left.

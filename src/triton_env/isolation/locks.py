@@ -100,7 +100,7 @@ def shared(path: Path) -> Held | None:
 
 
 def at_once(path: Path, *, together: bool = False) -> Held | None:
-    """Lock a file without waiting; the file is made where it is missing. None where somebody else excludes it.
+    """Lock a file without waiting; the file is made where it is missing. None where another holder excludes it.
 
     Args:
         path: of the file.

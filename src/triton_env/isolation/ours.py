@@ -1,6 +1,6 @@
 """What isolation made, told from the user's data by its names alone.
 
-Backup and restore leave all of it as it is: namespaces, templates, snapshots and the pool come and go meanwhile.
+Backup and restore leave all of it as it is: namespaces, templates, snapshots and the pool come and go beside them.
 """
 
 import re

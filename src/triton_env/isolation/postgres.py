@@ -317,7 +317,7 @@ class PostgresIsolation(Isolation[Postgres]):
         return None
 
     def _renew(self, name: str, origin: str) -> None:
-        """Make a database anew that every server has. Tables that somebody made in it go."""
+        """Make a database anew that every server has. Tables that were made in it go."""
         with self._connect(self._service.database) as admin:
             self._drop(admin, name)
             is_template = "is_template true" if name == "template1" else ""

@@ -192,7 +192,7 @@ class RedisIsolation(Isolation[Redis]):
     def _make_user(self, exchange: "_Exchange") -> None:
         """Make the user of namespaces, whom a test may have deleted or changed, for each of them."""
         rules = ["reset", "on", self._password_rule(), "~*", "&*", "+@all", *(f"-{name}" for name in _FORBIDDEN)]
-        # A server of somebody else's may not let us.
+        # An external server may not let us.
         self._user = _USER if exchange.attempt("ACL", "SETUSER", _USER, *rules) else ""
 
     def _password_rule(self) -> str:

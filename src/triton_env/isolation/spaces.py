@@ -159,7 +159,7 @@ class Spaces:
         return tuple(name for name in services if found[name])
 
     def clear(self, idle: Collection[Space]) -> None:
-        """Bring all servers back to what they were, but for the spaces that somebody uses or keeps.
+        """Bring all servers back to what they were, but for the spaces that are in use or kept.
 
         Args:
             idle: spaces that no client uses yet.

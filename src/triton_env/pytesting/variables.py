@@ -20,7 +20,7 @@ class Exported:
 
     Args:
         variables: their names and values.
-        without: variables that are not set meanwhile: they would lead the application elsewhere all the same.
+        without: variables that are not set while it runs: they would lead the application elsewhere all the same.
         remember: whether processes that are started meanwhile are told what was there before.
 
     Attributes:

@@ -35,7 +35,7 @@ UNION ALL
 SELECT name FROM system.functions
 WHERE origin = 'ExecutableUserDefined' OR (origin = 'System' AND startsWith(lower(name), 'ai'))
 """
-"""Table functions, and others that run programs or ask a language model of somebody else (aiGenerate)."""
+"""Table functions, and others that run programs or ask a language model elsewhere (aiGenerate)."""
 _KINDS_OF_TYPES = """
 SELECT name FROM system.settings
 WHERE type = 'Bool' AND (match(name, '^allow_experimental_.*type') OR name LIKE 'allow_suspicious_%'

@@ -103,7 +103,7 @@ class Index(_Data):
     databases: tuple[Database, ...]
 
     def reaching_the_machine(self, version: int, there: Mapping[str, str | None], protected: str) -> list[str]:
-        """What would let somebody run code as the server's own user, in words.
+        """What would let a client run code as the server's own user, in words.
 
         Args:
             version: of the server that takes the backup.

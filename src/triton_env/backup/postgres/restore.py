@@ -93,7 +93,7 @@ class PostgresRestorer:
             self._check_code(version, dict(supers))
 
     def _check_code(self, version: int, supers: Mapping[str, str | None]) -> None:
-        """See that nothing in the backup runs with the rights of a superuser, or lets somebody have them.
+        """See that nothing in the backup runs with the rights of a superuser, or grants them.
 
         Raises:
             RestoreFailed: something does; it is named.

@@ -53,7 +53,7 @@ _SCANS = {b"hash": "HSCAN", b"set": "SSCAN", b"zset": "ZSCAN"}
 def save(service: Service, program: RunsPrograms, archive: ArchiveWriter, meter: Meter, place: Place) -> SavedService:
     """Save the user's logical databases and the functions; see `Saver`.
 
-    Keys are read by SCAN, some at a time: what changes meanwhile is saved as it was before or as it is after, and what
+    Keys are read by SCAN, some at a time: what changes in between is saved as it was before or as it is after, and what
     goes away is left out and counted.
 
     Raises:

@@ -30,7 +30,7 @@ _RANGE = 8 << 20
 _ERRORS = 10
 """In one bucket, failures of the server itself that are failures to read one object; with more, nothing is saved."""
 _TRIES = 5
-"""How often an object is read that changes meanwhile."""
+"""How often an object is read that changes while it is read."""
 HEADERS = (
     *("CacheControl", "ContentDisposition", "ContentEncoding", "ContentLanguage", "ContentType"),
     *("StorageClass", "WebsiteRedirectLocation"),
