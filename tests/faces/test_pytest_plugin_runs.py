@@ -154,7 +154,11 @@ DEVELOPERS = """
 """
 
 
-def test_an_application_is_not_left_with_the_developers_database(application: Runs) -> None:
+def test_an_application_is_not_left_with_the_developers_database(
+    application: Runs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # By which the last part tells workers: this test may run in one itself.
+    monkeypatch.delenv("PYTEST_XDIST_WORKER", raising=False)
     makes = application.pytester
     # As pytest-env and pytest-dotenv do it: in the hook of a plugin.
     plugin = DEVELOPERS.replace("os.environ", "def pytest_load_initial_conftests():\n        os.environ")
