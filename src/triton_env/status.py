@@ -90,7 +90,7 @@ class UnfinishedRestore:
 
 
 def unfinished_restore(place: Place) -> UnfinishedRestore | None:
-    """What the journal of these services says; None where there is no restore."""
+    """What the journal of these services says; None without an unfinished restore."""
     try:
         # In this order: one that ends in between has removed its journal.
         goes_on = place.is_held()

@@ -239,7 +239,7 @@ class Place:
         return taken_numbers(folder_of(self.settings, self.environment))
 
     def _tidy(self) -> None:
-        """Remove the lock of a session, of which there are many, where nobody holds it."""
+        """Remove the lock of a session, of which there are many, where no process holds it."""
         if not self.lasting and (free := locks.abandoned(self.lock)):
             free.release(remove=True)
 

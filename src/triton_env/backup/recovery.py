@@ -66,7 +66,7 @@ def settle(
     Args:
         place: of the environment.
         services: those that run, by name.
-        say: is told what was done.
+        say: receives a line about what was done.
         finishers: by service, what finishes it instead of its takeover, given what notes its plan.
 
     Returns:
@@ -145,7 +145,7 @@ class Recovery:
         place: of the environment.
         entry: what the journal says.
         names: of the services that start.
-        say: is told what was done.
+        say: receives a line about what was done.
     """
 
     def __init__(self, place: Place, entry: Entry, names: Collection[str], say: Say) -> None:

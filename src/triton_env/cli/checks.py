@@ -130,8 +130,8 @@ def _versions() -> Iterator[Finding]:
 def _unknown_variables() -> Iterator[Finding]:
     for variable in unknown_variables():
         unset = f"unset {variable.name}, unless it belongs to another program"
-        mend = f"did you mean {variable.close}?" if variable.close else unset
-        yield Finding("variables", Verdict.WARNING, str(variable), mend)
+        hint = f"did you mean {variable.close}?" if variable.close else unset
+        yield Finding("variables", Verdict.WARNING, str(variable), hint)
 
 
 def _engine(settings: Settings) -> "tuple[Engine | None, Finding]":

@@ -265,7 +265,7 @@ class S3Isolation(Isolation[S3]):
                 cause="something deleted it, such as a test that empties all buckets",
                 hint="take the snapshot again" if kind == "snapshot" else "pytest --triton-rebuild",
             )
-        # What comes and goes while it is copied is no reason to stop those that take warnings for errors.
+        # What comes and goes while it is copied does not stop those that take warnings for errors.
         if gone:
             _log.warning("S3: %s", printable(GONE.replace("{}", ", ".join(gone[:_SHOWN]))))
         for sentence in notes.sentences(but=GONE):

@@ -123,7 +123,7 @@ class Spaces:
         )
 
     def finish(self, space: Space, services: Collection[str]) -> Finished:
-        """Nobody connects to it any more, and it is copied often. What it holds is recorded."""
+        """It accepts no connections from now on, and is copied often. What it holds is recorded."""
 
         def finish(isolation: Isolation[Any]) -> str:
             isolation.freeze(space)

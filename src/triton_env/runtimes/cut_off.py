@@ -26,7 +26,7 @@ class Healing:
     Args:
         engine: the engine that has the volumes.
         project: the project's name.
-        say: is told what is done.
+        say: receives a line about what is done.
     """
 
     def __init__(self, engine: Engine, project: str, say: Callable[[str], None]) -> None:

@@ -29,7 +29,7 @@ _INITDB_MAKES = frozenset(
         *("postmaster.pid", "postmaster.opts"),
     )
 )
-"""What is in a data directory that nobody added anything to. A base backup has a backup_label as well."""
+"""What is in a data directory to which nothing was added. A base backup has a backup_label as well."""
 _FROM_ELSEWHERE = re.compile(rb"^\s*host\w*\s+\S+\s+\S+\s+(?!127\.|::1|localhost)\S", re.MULTILINE)
 _OTHER_PATHS = (
     # The official images from 18 on, where their volume /var/lib/postgresql was mounted.

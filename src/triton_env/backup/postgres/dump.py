@@ -37,7 +37,7 @@ _LEFT_OUT = (
     (
         "select datname from pg_database where (datistemplate or not datallowconn)"
         " and datname !~ '^(template[01]$|triton_)' order by 1",
-        "Databases that are templates, or that let nobody connect, are not saved",
+        "Databases that are templates, or that allow no connections, are not saved",
     ),
     ("select gid from pg_prepared_xacts order by 1", "Prepared transactions are not saved"),
     (

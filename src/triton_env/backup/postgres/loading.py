@@ -1,6 +1,6 @@
 """Loading an archive of pg_dump without the rights of a superuser.
 
-What is in an archive is SQL of whoever made it, and parts of it run while it is loaded: expressions of indexes,
+What is in an archive is SQL of its author, and parts of it run while it is loaded: expressions of indexes,
 constraints, materialized views. So a role that was made for it loads it: it owns the new database, and may do nothing
 else on the server. A superuser then gives everything the owners and privileges that it had, by statements of our own.
 """

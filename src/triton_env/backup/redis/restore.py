@@ -114,7 +114,7 @@ class RedisRestorer:
                 f"The backup has a logical database {spaces[0]}, which a namespace, template or snapshot has here.",
                 hint="restore into a new session, or first remove what has it: python -m triton_env prune --kept",
             )
-        # Each is swapped with one that is empty and in nobody's way, best with one that applications do not use. Where
+        # Each is swapped with one that is empty and not in the way, best with one that applications do not use. Where
         # there are too few, those that are empty themselves are loaded in their place.
         spare = [number for number in range(count) if number not in used | taken and number not in self._members]
         pool = [*reversed([n for n in spare if n >= len(OWN_NUMBERS)]), *(n for n in spare if n < len(OWN_NUMBERS))]
