@@ -76,6 +76,40 @@ def test_what_was_inserted_survives_a_kill(directory: Path, start: Start) -> Non
     assert again.stop() == 0
 
 
+@pytest.mark.parametrize("crash", [signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGSYS, signal.SIGTRAP])
+def test_a_crash_ends_the_process(directory: Path, start: Start, crash: signal.Signals) -> None:
+    server = start(directory)
+    assert server.stop(crash) == -crash
+    if crash not in (signal.SIGSYS, signal.SIGTRAP):
+        assert "Fatal Python error" in server.log.read_text()
+
+
+LOADS_HALF = """
+import sys, threading
+from triton_env.runtimes.embedded.clickhouse import server
+
+def load_engine():
+    threading.Thread(target=threading.Event().wait).start()
+    raise RuntimeError("Code: 236. DB::Exception: The server is shutting down due to a fatal error. (ABORTED)")
+
+server.load_engine = load_engine
+sys.exit(server.main(sys.argv[1:]))
+"""
+
+
+def test_an_engine_that_crashes_while_it_is_loaded_ends_the_process(directory: Path) -> None:
+    users = directory / "users.json"
+    users.write_text("[]")
+    options = ["--host", "127.0.0.1", "--port", "0", "--path", str(directory / "data"), "--users-file", str(users)]
+    options += ["--database", "triton"]
+    result = subprocess.run(
+        [sys.executable, "-c", LOADS_HALF, *options], capture_output=True, text=True, timeout=PATIENCE
+    )
+    assert result.returncode == 1
+    assert "cannot load the engine" in result.stderr
+    assert "shutting down due to a fatal error" in result.stderr
+
+
 def test_running_queries_get_their_time_at_the_end(directory: Path, start: Start) -> None:
     server = start(directory, "--shutdown-grace", "50")
     answers: list[httpx.Response] = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import faulthandler
 import logging
 import os
 import signal
@@ -28,13 +29,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         config = parse_arguments(arguments)
         # Before the engine has threads. Unlike a server, it executes what a dictionary names as its source.
         forbid_programs()
-        load_engine()
+        _load_engine()
         give_up_capabilities("python_multipart", "uvicorn", __package__)
         # What has a relative path is looked for here, and not where the setting user_files_path says.
         files = config.path / "user_files"
         files.mkdir(parents=True, exist_ok=True)
         os.chdir(files)
         engine = Engine(config.path, config.database)
+        _end_at_a_crash()
     except (ConfigError, ServerError, OSError) as error:
         log.error("cannot start: %s", error)
         return 1
@@ -46,6 +48,38 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os._exit(status)  # its thread would keep the process alive, and the engine must not be closed under it
     engine.close()
     return status
+
+
+def _load_engine() -> None:
+    """Load the engine, or end this process: what is left of a half-loaded engine may wait for its threads for ever."""
+    try:
+        load_engine()
+    except Exception:
+        log.exception("cannot load the engine")
+        logging.shutdown()
+        os._exit(1)
+
+
+_CRASHES = (
+    signal.SIGABRT,
+    signal.SIGBUS,
+    signal.SIGFPE,
+    signal.SIGILL,
+    signal.SIGSEGV,
+    signal.SIGSYS,
+    signal.SIGTRAP,
+)
+
+
+def _end_at_a_crash() -> None:
+    """A crash ends the process with its signal, after the stack of each thread has gone to the log.
+
+    The engine's own handlers, which it installs when it opens its first directory, write nothing where there is no
+    ClickHouse server around it, and keep the thread that crashed for minutes: the process lives and answers nothing.
+    """
+    for number in _CRASHES:
+        signal.signal(number, signal.SIG_DFL)
+    faulthandler.enable()
 
 
 class _KnownErrors(logging.Filter):
