@@ -147,3 +147,19 @@ def test_a_database_that_was_dropped_is_gone(server: Server) -> None:
     assert server.ask("SELECT 1", database="short_lived") == "1"
     server.ask("DROP DATABASE short_lived")
     assert server.post("SELECT 1", database="short_lived").headers["x-clickhouse-exception-code"] == "81"
+
+
+def test_a_request_that_names_no_database_is_answered_while_the_servers_own_is_away(
+    server: Server, database: str, session: str
+) -> None:
+    server.ask("RENAME DATABASE triton TO elsewhere")
+    try:
+        for parameters in ({}, {"session_id": session}):
+            assert server.ask("SELECT currentDatabase()", **parameters) == "default"
+        # Once one was chosen, nothing takes its place.
+        server.ask(f"USE {database}", session_id=session)
+        assert server.post("SELECT 1", database="triton").headers["x-clickhouse-exception-code"] == "81"
+    finally:
+        server.ask("RENAME DATABASE elsewhere TO triton")
+    assert server.ask("SELECT currentDatabase()") == "triton"
+    assert server.ask("SELECT currentDatabase()", session_id=session) == database

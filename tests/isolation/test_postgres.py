@@ -229,6 +229,32 @@ def test_it_goes_on_after_the_server_has_ended_its_connections(small: TritonEnvi
         assert execute(connection, "select 1") == [(1,)]
 
 
+def test_it_goes_on_where_the_server_ends_a_connection_in_the_middle(
+    small: TritonEnvironment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a restore does at its takeover, which renames the database that administration is connected to."""
+    real, ended = postgres.execute, []
+
+    def execute(admin: Any, statement: str, *names: str) -> None:
+        # Every kind of statement comes out twice: on a connection that is ended then, and on one that is left alone.
+        if statement not in ended:
+            ended.append(statement)
+            with small.postgres.connect(autocommit=True) as connection:
+                connection.execute("select pg_terminate_backend(%s, 60000)", [admin.info.backend_pid])
+        real(admin, statement, *names)
+
+    def build(namespace: Namespace) -> None:
+        with namespace.postgres.connect() as connection:
+            connection.execute("create table t (id int)")
+
+    monkeypatch.setattr(postgres, "execute", execute)
+    with small.namespace(template=build) as namespace:
+        namespace.reset()
+        with namespace.postgres.connect() as connection:
+            assert connection.execute("select count(*) from t").fetchone() == (0,)
+    assert len(ended) >= 3, ended
+
+
 def test_a_client_that_connects_again_and_again_is_no_obstacle(small: TritonEnvironment) -> None:
     stop = threading.Event()
     connected = threading.Event()

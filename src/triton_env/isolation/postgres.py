@@ -3,9 +3,9 @@
 import queue
 import select
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from triton_env.errors import SnapshotFailed
 from triton_env.isolation.base import OWN, PREFIX, SNAPSHOT, TEMPLATE, ContentLost, Isolation, Space
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
     Admin = psycopg.Connection[Any]
 
+_Answer = TypeVar("_Answer")
+
 _ADMINS = 2
 """Connections to the maintenance database: one for whoever waits, one for the background."""
 _CONNECT_TIMEOUT = 10
@@ -32,6 +34,8 @@ _QUIET_TIMEOUT = 3
 """Seconds that clients of a database get to end their transactions before it cannot be copied."""
 _QUIET_INTERVAL = 0.05
 _TRIES = 3
+_CONNECTIONS = 10
+"""How many connections in a row the server may end while something is done."""
 EMPTY = f"{PREFIX}empty"
 """The database from which empty spaces are copied. Clients may be in `template1`, but none can be in this one."""
 _BUILT_IN = ("template0", "template1", "postgres")
@@ -84,53 +88,82 @@ class PostgresIsolation(Isolation[Postgres]):
         """A connection to the maintenance database, for the length of a block."""
         return self._admin()
 
+    def administered(self, act: Callable[["Admin"], _Answer]) -> _Answer:
+        """Do something that may be begun again, and begin again where the server ends the connection.
+
+        A restore that takes over ends all connections to the databases that it renames, of which the maintenance
+        database is one.
+        """
+        from psycopg import OperationalError
+
+        for tries_left in reversed(range(_CONNECTIONS)):
+            with self._admin() as admin:
+                try:
+                    return act(admin)
+                except OperationalError:
+                    if not (admin.closed and tries_left):
+                        raise
+        raise AssertionError
+
     def bound(self, space: Space) -> Postgres:
         if space.is_own:
             return self._service
         return Postgres(self._service._settings.updated(postgres_db=space.id), self._service.placement)
 
     def create(self, space: Space, source: Space | None = None, *, is_new: bool = False) -> None:
-        with self._admin() as admin:
-            if not is_new:
+        may_be_there = not is_new
+
+        def create(admin: "Admin") -> None:
+            nonlocal may_be_there
+            if may_be_there:
                 self._drop(admin, space.id)
+            may_be_there = True
             self._copy(admin, space.id, source)
 
+        self.administered(create)
+
     def drop(self, space: Space) -> None:
-        with self._admin() as admin:
+        def drop(admin: "Admin") -> None:
             self._drop(admin, space.id + _BESIDE)
             self._drop(admin, space.id)
+
+        self.administered(drop)
 
     def replace(self, space: Space, source: Space | None) -> None:
         name = self._database(space)
         beside = (space.id or f"{PREFIX}own") + _BESIDE
-        with self._admin() as admin:
+
+        def replace(admin: "Admin") -> None:
             self._drop(admin, beside)
             try:
                 self._copy(admin, beside, source)
                 self._drop(admin, name)
                 execute(admin, "alter database {} rename to {}", beside, name)
             except BaseException:
-                self._drop(admin, beside)
+                if not admin.closed:
+                    self._drop(admin, beside)
                 raise
 
+        self.administered(replace)
+
     def freeze(self, space: Space) -> None:
-        with self._admin() as admin:
+        def freeze(admin: "Admin") -> None:
             self._quieten(admin, space.id)
             execute(admin, "alter database {} with allow_connections false is_template true", space.id)
             # Who was connected still is.
             admin.execute("select pg_terminate_backend(pid) from pg_stat_activity where datname = %s", [space.id])
 
+        self.administered(freeze)
+
     def record(self, space: Space) -> str:
-        with self._admin() as admin:
-            return self._identities(admin, space.id)[space.id]
+        return self.administered(lambda admin: self._identities(admin, space.id))[space.id]
 
     def verify(self, source: Space, record: str) -> None:
-        with self._admin() as admin:
-            self._verify(self._identities(admin, source.id), source, record)
+        self._verify(self.administered(lambda admin: self._identities(admin, source.id)), source, record)
 
     def verify_copy(self, copy: Space, source: Space | None, record: str, *, is_new: bool = False) -> None:
-        with self._admin() as admin:
-            found = self._identities(admin, copy.id, *([source.id] if source else []))
+        names = [copy.id, *([source.id] if source else [])]
+        found = self.administered(lambda admin: self._identities(admin, *names))
         if source and is_new:
             self._verify(found, source, record)
         if copy.id not in found:

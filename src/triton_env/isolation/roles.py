@@ -112,8 +112,7 @@ class Roles:
     def _movable(self) -> dict[str, str]:
         if self._isolation is None:
             return {}
-        with self._isolation.administration() as admin:
-            return self._of(admin)
+        return self._isolation.administered(self._of)
 
     def _of(self, admin: "Admin") -> dict[str, str]:
         """The roles that are not the server's own nor the environment's, with the comments on them."""

@@ -10,6 +10,7 @@ import re
 from typing import Final
 
 # Numbers and names: ClickHouse, src/Common/ErrorCodes.cpp.
+UNKNOWN_DATABASE: Final = 81
 UNKNOWN_SETTING: Final = (115, "UNKNOWN_SETTING")
 QUERY_WITH_SAME_ID_IS_ALREADY_RUNNING: Final = (216, "QUERY_WITH_SAME_ID_IS_ALREADY_RUNNING")
 ACCESS_DENIED: Final = (497, "ACCESS_DENIED")

@@ -9,9 +9,12 @@ from dataclasses import dataclass, field
 
 from . import sql
 from .engine import Connection, Engine
-from .errors import SESSION_IS_LOCKED, SESSION_NOT_FOUND, UNKNOWN_SETTING, ServerError
+from .errors import SESSION_IS_LOCKED, SESSION_NOT_FOUND, UNKNOWN_DATABASE, UNKNOWN_SETTING, ServerError
 from .pool import ConnectionPool, State
 from .request import QueryRequest
+
+_BUILT_IN = "default"
+"""The database in which every new connection is."""
 
 
 @dataclass(slots=True)
@@ -27,7 +30,8 @@ class Session:
     timeout: float
     busy: bool = True
     last_used: float = 0.0
-    current_database: str = "default"
+    current_database: str = _BUILT_IN
+    is_chosen: bool = False  # whether a USE has named the database
     applied: dict[str, str] | None = field(default_factory=dict)  # None: unknown, after a failure
     originals: dict[str, str] = field(default_factory=dict)
 
@@ -37,12 +41,13 @@ class Session:
         self._apply_settings({} if verb == "SET" else dict(request.settings))
         database = request.database or self.database
         if database != self.current_database:
-            self.connection.run(f"USE {sql.identifier(database)}")
-            self.current_database = database
+            is_named = bool(request.database) or self.is_chosen
+            self.current_database = _use(self.connection, database, is_named=is_named) or self.current_database
 
     def settle(self, verb: str) -> None:
         """Take over what the statement changed for the session. Blocks."""
         if verb == "USE":
+            self.is_chosen = True
             self.database = self.current_database = str(self.connection.rows("SELECT currentDatabase()")[0][0])
 
     def _apply_settings(self, wanted: Mapping[str, str]) -> None:
@@ -99,10 +104,12 @@ class Lease:
         state = State.of(database, self._readonly, request.settings)
         self._connection = self._pool.take(state)
         if self._connection is None:
-            if database != "default":
-                self.connection.run(f"USE {sql.identifier(database)}")
+            is_there = database == _BUILT_IN or _use(self.connection, database, is_named=bool(request.database))
             set_settings(self.connection, request.settings)
+            if not is_there:
+                return self.keep_from_others()
         self._state = state
+        return None
 
     def keep_from_others(self) -> None:
         """The connection gets something of this request's own: nobody else may have it afterwards."""
@@ -138,6 +145,20 @@ class Lease:
             self._pool.give(self._state, connection)
         else:
             connection.close()
+
+
+def _use(connection: Connection, database: str, *, is_named: bool) -> str:
+    """Move a connection to a database; empty where it stays, since the server's own was dropped or is being replaced.
+
+    A request that names none is then in `default`, as on a server that has no other. Blocks.
+    """
+    try:
+        connection.run(f"USE {sql.identifier(database)}")
+    except ServerError as error:
+        if is_named or error.code != UNKNOWN_DATABASE:
+            raise
+        return ""
+    return database
 
 
 def set_settings(connection: Connection, settings: Mapping[str, str]) -> None:
