@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from triton_env.runtimes.owner import Owner
     from triton_env.runtimes.remains import Remains
 
-_OWNER_GONE = "nobody holds its lock"
+_OWNER_GONE = "the process that made it is gone"
 
 
 @dataclass(frozen=True, slots=True)

@@ -64,7 +64,7 @@ class TestThisMachine:
         assert result.exit_code == 0
         assert result.stdout == ""
         assert "no Docker engine was looked at: no engine answers at " in result.stderr
-        assert "Nothing is left of dead owners." in result.stderr
+        assert "Nothing to remove." in result.stderr
 
     def test_directories(self, machine: Path) -> None:
         dead = [dead_directory(machine / "tmp", "0123abcd"), dead_directory(machine / "shm", "0123abcd")]
@@ -97,7 +97,7 @@ class TestThisMachine:
         result = prune()
         assert result.exit_code == 1
         assert "Permission denied" in result.stdout
-        assert "1 removed, 1 failed" in result.stderr
+        assert "Removed 1. 1 could not be removed." in result.stderr
         assert bad.exists()
         assert not good.exists()
 
@@ -132,6 +132,33 @@ class TestThisMachine:
         assert {row["result"] for row in as_data("--kept")["leftovers"]} == {"removed"}
         assert not folder.exists()
         assert as_data("--kept")["leftovers"] == []
+
+    def test_the_words_are_true_of_what_goes_and_what_stays(self, machine: Path) -> None:
+        folder = machine / "state" / "spaces" / "0123abcd"
+        folder.mkdir(parents=True)
+        (folder / "lock").write_text(json.dumps({"format": 1, "lasting": False}))
+        (folder / "triton_ns_1.kept").write_text(json.dumps({"format": 1, "services": ["redis"], "pid": 1}))
+
+        def words(*arguments: str) -> str:
+            result = prune(*arguments)
+            assert result.exit_code == 0
+            # The first line says that there is no engine.
+            return " ".join(result.stderr.splitlines()[1:])
+
+        rows = len(as_data("--dry-run")["leftovers"])
+        stays = f"{rows} stay, for the reason shown."
+        assert words("--dry-run") == f"Nothing to remove. {stays}"
+        assert words() == f"Nothing to remove. {stays}"
+        dead_directory(machine / "tmp", "4567cdef")
+        assert words("--dry-run") == (
+            f"Would remove 1; nothing was changed. {stays} Remove it with: python -m triton_env prune"
+        )
+        assert words() == f"Removed 1. {stays}"
+        assert words("--dry-run", "--kept") == (
+            f"Would remove {rows}; nothing was changed. Remove them with: python -m triton_env prune --kept"
+        )
+        assert words("--kept") == f"Removed {rows}."
+        assert words("--dry-run") == "Nothing to remove."
 
     def test_folders_of_dead_sessions_go_and_those_of_lasting_servers_stay(self, machine: Path) -> None:
         for name, lasting in (("0123abcd", False), ("triton", True)):

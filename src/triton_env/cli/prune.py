@@ -1,20 +1,27 @@
-"""`prune`: remove what dead owners left."""
+"""`prune`: remove what killed processes left."""
 
 import json
-import sys
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from triton_env.cli.tables import Column, print_table
 from triton_env.cli.words import say, say_notice
+from triton_env.printable import one_line
 
 if TYPE_CHECKING:
-    from rich.table import Table
+    from rich.text import Text
 
     from triton_env.prune import Leftover
 
-_PLAIN_WIDTH = 250
-"""Of a table that does not go to a terminal: no cell is to be cut."""
+_COLUMNS = (
+    Column("result"),
+    Column("what"),
+    Column("name"),
+    Column("why", has_words=True),
+    Column("environment", rank=1),
+    Column("owner", rank=2),
+)
 _COLORS = {"removed": "green", "would go": "yellow", "stays": "dim", "failed": "red"}
 
 
@@ -23,19 +30,21 @@ _COLORS = {"removed": "green", "would go": "yellow", "stays": "dim", "failed": "
 @click.option("--kept", is_flag=True, help="Also namespaces that were kept, such as those of failed tests.")
 @click.option("--json", "as_json", is_flag=True, help="Print one line of JSON instead of the table.")
 def command(dry_run: bool, kept: bool, as_json: bool) -> int:
-    """Remove what environments left whose owners are dead: containers, networks, volumes, directories, records.
+    """Remove what environments of killed processes left: containers, networks, volumes, directories, records.
 
     \b
     python -m triton_env prune --dry-run
     python -m triton_env prune
 
-    The next start does most of this unasked. Nothing is touched that belongs to a living process, another machine or
-    another user; what cannot be told from here is shown, and stays. Persistent services are never touched, but for a
-    restore that was broken off: it is finished or taken back. Without an engine the rest is done.
+    The next start does most of this by itself. What belongs to a running process, another machine or another user is
+    not touched; where that cannot be decided from here, it is shown and stays. Persistent services are not touched
+    either, except that a restore that was interrupted is finished or rolled back. Without a Docker engine, what is on
+    this machine is still removed.
 
     The line of --json is {"dry_run", "engine_problem", "leftovers"}.
 
-    Exit status: 0; 1 if something could not be removed.
+    Exit status: 0, whether or not there was something to remove, also with --dry-run; 1 if something could not be
+    removed.
     """
     from triton_env.prune import look
     from triton_env.settings import Settings
@@ -57,21 +66,27 @@ def command(dry_run: bool, kept: bool, as_json: bool) -> int:
         data = {"dry_run": dry_run, "engine_problem": findings.engine_problem or None}
         click.echo(json.dumps(data | {"leftovers": [_as_data(*row) for row in rows]}))
     elif rows:
-        from rich.console import Console
-
-        # Read from the environment by rich where this is a terminal.
-        width = None if sys.stdout.isatty() else _PLAIN_WIDTH
-        Console(file=sys.stdout, highlight=False, width=width).print(_table(rows))
-    _say_what_happened([result for _, result, _ in rows])
+        print_table(_COLUMNS, _cells(rows))
+    _say_what_happened([result for _, result, _ in rows], kept)
     return 1 if any(problem for _, _, problem in rows) else 0
 
 
-def _say_what_happened(results: list[str]) -> None:
-    counts = {result: results.count(result) for result in _COLORS if result in results}
-    if not counts.keys() - {"stays"}:
-        say("Nothing is left of dead owners.", fg="green")
-    else:
-        say(", ".join(f"{count} {result}" for result, count in counts.items()))
+def _say_what_happened(results: list[str], kept: bool) -> None:
+    counts = {result: results.count(result) for result in _COLORS}
+    parts: list[str] = []
+    if count := counts["removed"]:
+        parts.append(f"Removed {count}.")
+    if count := counts["would go"]:
+        parts.append(f"Would remove {count}; nothing was changed.")
+    if count := counts["failed"]:
+        parts.append(f"{count} could not be removed.")
+    if not parts:
+        parts.append("Nothing to remove.")
+    if count := counts["stays"]:
+        parts.append(f"{count} {'stays' if count == 1 else 'stay'}, for the reason shown.")
+    say(" ".join(parts), fg="red" if counts["failed"] else "green")
+    if count := counts["would go"]:
+        say(f"Remove {'it' if count == 1 else 'them'} with: python -m triton_env prune{' --kept' if kept else ''}")
 
 
 def _as_data(leftover: "Leftover", result: str, problem: str) -> dict[str, Any]:
@@ -88,22 +103,14 @@ def _as_data(leftover: "Leftover", result: str, problem: str) -> dict[str, Any]:
     }
 
 
-def _table(rows: list[tuple["Leftover", str, str]]) -> "Table":
-    from rich.table import Table
+def _cells(rows: list[tuple["Leftover", str, str]]) -> "list[list[Text]]":
     from rich.text import Text
 
-    table = Table(box=None, pad_edge=False)
-    for heading in ("result", "what", "name", "environment", "owner", "why"):
-        table.add_column(heading, no_wrap=heading == "result")
+    cells: list[list[Text]] = []
     for leftover, result, problem in rows:
         process = f"process {leftover.pid}" if leftover.pid is not None else ""
         owner = ", ".join(part for part in (process, leftover.project) if part)
-        table.add_row(
-            Text(result, style=_COLORS[result]),
-            leftover.what,
-            Text(leftover.name),
-            leftover.environment,
-            Text(owner),
-            Text(f"{leftover.why}; {problem}" if problem else leftover.why),
-        )
-    return table
+        why = f"{leftover.why}; {problem}" if problem else leftover.why
+        texts = (leftover.what, leftover.name, why, leftover.environment, owner)
+        cells.append([Text(result, style=_COLORS[result]), *(Text(one_line(text)) for text in texts)])
+    return cells

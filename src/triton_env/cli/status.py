@@ -12,18 +12,28 @@ import click
 from triton_env.cli.options import project_option
 from triton_env.cli.persistent import infrastructure
 from triton_env.cli.signals import Interrupted, interruptible
-from triton_env.cli.words import colors_on, say, say_notice, stop_printing
+from triton_env.cli.tables import Column, console, fitting, print_table
+from triton_env.cli.words import say, say_notice, stop_printing
+from triton_env.printable import one_line
 
 if TYPE_CHECKING:
-    from rich.table import Table
+    from rich.text import Text
 
     from triton_env.infrastructure import Infrastructure
     from triton_env.status import ServiceStatus
 
 _INTERVAL = 2
 """Seconds between the end of a look and the next."""
-_PLAIN_WIDTH = 200
-"""Of a table that does not go to a terminal: no cell is to be cut."""
+_COLUMNS = (
+    Column("service"),
+    Column("state"),
+    Column("health", has_words=True),
+    Column("ports"),
+    Column("version", rank=1),
+    Column("up", right=True, rank=2),
+    Column("cpu", right=True, rank=3),
+    Column("memory", rank=4),
+)
 
 
 @click.command(short_help="Show how the persistent services are.")
@@ -68,11 +78,7 @@ def _print(services: "Infrastructure", statuses: "Sequence[ServiceStatus]", as_j
         data = _as_data(services.project, statuses) | {"restore": restore.words if restore else None}
         click.echo(json.dumps(data))
     else:
-        from rich.console import Console
-
-        # Read from the environment by rich where this is a terminal.
-        width = None if sys.stdout.isatty() else _PLAIN_WIDTH
-        Console(file=sys.stdout, highlight=False, width=width).print(_table(services.project, statuses))
+        print_table(_COLUMNS, _rows(statuses), _title(services.project))
 
 
 def _watch(services: "Infrastructure", as_json: bool) -> NoReturn:
@@ -81,13 +87,13 @@ def _watch(services: "Infrastructure", as_json: bool) -> NoReturn:
             _print(services, services.status(), as_json)
             sys.stdout.flush()
             time.sleep(_INTERVAL)
-    from rich.console import Console
     from rich.live import Live
 
-    console = Console(file=sys.stdout, highlight=False, no_color=not colors_on(sys.stdout))
-    with Live(console=console, auto_refresh=False, transient=False) as live:
+    target = console()
+    with Live(console=target, auto_refresh=False, transient=False) as live:
         while True:
-            live.update(_table(services.project, services.status()), refresh=True)
+            shown = fitting(target, _COLUMNS, _rows(services.status()), _title(services.project))
+            live.update(shown, refresh=True)
             time.sleep(_INTERVAL)
 
 
@@ -119,40 +125,43 @@ def _facts(status: "ServiceStatus") -> dict[str, Any]:
     }
 
 
-def _table(project: str, statuses: "Sequence[ServiceStatus]") -> "Table":
-    from rich.table import Table
+def _title(project: str) -> str:
+    return f"project {project}"
+
+
+def _rows(statuses: "Sequence[ServiceStatus]") -> "list[list[Text]]":
     from rich.text import Text
 
-    table = Table(box=None, pad_edge=False, title=f"project {project}", title_justify="left", title_style="dim")
-    for heading in ("service", "state", "health", "ports", "version", "up", "cpu", "memory", "restarts"):
-        # Numbers to the right. What has spaces in it may be wrapped.
-        right = heading in ("up", "cpu", "restarts")
-        table.add_column(heading, justify="right" if right else "left", no_wrap=heading in ("service", "up", "cpu"))
+    rows: list[list[Text]] = []
     for status in statuses:
         facts, usage = _facts(status), status.usage
-        table.add_row(
-            Text(status.title, style="bold"),
-            Text(status.state, style="green" if status.state == "running" else "red"),
-            _health(status),
-            ", ".join(str(port) for port in facts["ports"].values()),
-            status.version,
-            _duration(status.uptime),
-            f"{usage.cpu_percent:.1f} %" if usage else "",
-            f"{_size(usage.memory)} of {_size(usage.memory_limit)}" if usage else "",
-            str(facts["restarts"]) if status.container else "",
+        rows.append(
+            [
+                Text(status.title, style="bold"),
+                Text(status.state, style="green" if status.state == "running" else "red"),
+                _health(status),
+                Text(", ".join(str(port) for port in facts["ports"].values())),
+                Text(status.version),
+                Text(_duration(status.uptime)),
+                Text(f"{usage.cpu_percent:.1f} %" if usage else ""),
+                Text(f"{_size(usage.memory)} of {_size(usage.memory_limit)}" if usage else ""),
+            ]
         )
-    return table
+    return rows
 
 
-def _health(status: "ServiceStatus") -> Any:
+def _health(status: "ServiceStatus") -> "Text":
     from rich.text import Text
 
+    restarts = status.container.restarts if status.container else 0
+    again = f", restarted {restarts} {'time' if restarts == 1 else 'times'}" if restarts else ""
     if status.healthy:
         docker = status.container.health if status.container else ""
         # Docker asks every few seconds alone; what it says of one that answers may be old.
         late = f" (Docker says {docker})" if docker == "unhealthy" else ""
-        return Text(f"healthy{late}", style="green")
-    return Text(f"unhealthy: {status.problem}" if status.state == "running" else status.problem, style="red")
+        return Text(f"healthy{late}{again}", style="green")
+    problem = f"unhealthy: {status.problem}" if status.state == "running" else status.problem
+    return Text(one_line(problem) + again, style="red")
 
 
 def _duration(seconds: float | None) -> str:
