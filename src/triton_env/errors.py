@@ -43,6 +43,7 @@ import re
 import textwrap
 from collections.abc import Sequence
 
+from triton_env.commands import runnable, wrapped
 from triton_env.printable import printable
 
 _WIDTH = 110
@@ -105,8 +106,7 @@ class TritonError(Exception):
         lines = _head(self.what, 6)
         lines += _labelled("  where: ", _head(self.where, 2))
         lines += _labelled("  cause: ", _tail(self.cause, 3))
-        # A word of the hint is never broken: it may be part of a command to copy.
-        hint = textwrap.wrap(printable(self.hint), _WIDTH, break_long_words=False, break_on_hyphens=False)
+        hint = wrapped(printable(runnable(self.hint)), _WIDTH)
         hint = ["", *_labelled("hint: ", hint)] if hint else []
         log = _tail(self.log_tail, min(_LOG_LINES, _HEIGHT - 1 - len(lines) - len(hint)))
         if log:

@@ -7,6 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
+from triton_env.commands import runnable
 from triton_env.notebook.kernel import in_kernel
 from triton_env.timeline import Event, Phase
 
@@ -131,7 +132,7 @@ class _Plain:
     def say(self, words: str) -> None:
         """Print a line that belongs to no service."""
         if not self._closed:
-            self._print(words)
+            self._print(runnable(words))
 
     def show(self, event: Event) -> None:
         if self._closed or event.service not in self._rows:
@@ -195,7 +196,7 @@ class _Live:
             self._substitute.say(words)
         elif self._drawing and not self._closed:
             # Above the table, where it stays.
-            self._console.print(f"triton-env: {words}", markup=False)
+            self._console.print(f"triton-env: {runnable(words)}", markup=False, soft_wrap=True)
 
     def show(self, event: Event) -> None:
         if self._substitute is not None:

@@ -21,6 +21,7 @@ from triton_env.backup.manifest import Manifest, SavedService
 from triton_env.backup.postgres.catalog import list_elements
 from triton_env.backup.steps import Step
 from triton_env.cli import command_line
+from triton_env.commands import runnable
 
 ROOT = Path(__file__).parents[2]
 
@@ -275,7 +276,7 @@ class TestPersistent:
             assert "is to be taken back" in json.loads(status.stdout)["restore"]
             problems = {name: each["problem"] for name, each in json.loads(status.stdout)["services"].items()}
             assert "is to be taken back" in problems["postgres"]
-            assert f"do it with: python -m triton_env up --project {project}" in status.stderr
+            assert runnable(f"do it with: python -m triton_env up --project {project}") in status.stderr
             pruned = cli("prune", "--json")
             (left,) = [each for each in json.loads(pruned.stdout)["leftovers"] if each["environment"] == project]
             assert (left["what"], left["result"]) == ("restore", "removed")

@@ -37,7 +37,7 @@ from triton_env.errors import (
     StartCancelled,
 )
 from triton_env.model import ProcessRecipe
-from triton_env.runtimes.embedded import directory, runtime
+from triton_env.runtimes.embedded import directory, packages, runtime
 from triton_env.runtimes.embedded.account import Account
 from triton_env.runtimes.embedded.rights import become_ordinary
 from triton_env.runtimes.ports import _is_free
@@ -390,7 +390,7 @@ class TestFailures:
         with pytest.raises(RuntimeUnavailable) as caught:
             TritonEnvironment(services=("redis",), runtime="embedded").start()
         assert "not installed: absent-server" in str(caught.value)
-        assert 'pip install "triton-env[embedded]"' in str(caught.value)
+        assert caught.value.hint == packages.INSTALL
 
     def test_one_failure_ends_the_others(self, monkeypatch: pytest.MonkeyPatch) -> None:
         changed(monkeypatch, argv=("{python}", "-c", "raise SystemExit(3)", "{port:redis}"))

@@ -17,6 +17,7 @@ from click.testing import CliRunner, Result
 
 from triton_env import TritonEnvironment, __version__, unknown_variables
 from triton_env.cli import COMMANDS, command_line, serve
+from triton_env.commands import runnable
 from triton_env.errors import CleanupFailed, EngineUnreachable, ServiceExited
 from triton_env.services import SERVICES
 from unit.fakes import FakeRuntimes, fails_with, installed, until_cancelled
@@ -423,7 +424,7 @@ class TestEnv:
     def test_where_nothing_runs_it_says_how_to_start_something(self) -> None:
         result = cli("env")
         assert result.exit_code == 1
-        assert "hint: start one with: python -m triton_env serve" in result.stderr
+        assert runnable("hint: start one with: python -m triton_env serve") in result.stderr
         assert result.stdout == ""
 
 

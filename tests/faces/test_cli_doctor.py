@@ -12,6 +12,7 @@ from click.testing import CliRunner, Result
 from triton_env.cli import checks, command_line
 from triton_env.cli.checks import Finding, Verdict, examine
 from triton_env.cli.support import postgres_end_of_life
+from triton_env.commands import runnable
 from triton_env.runtimes import compose
 from triton_env.runtimes.embedded import packages
 
@@ -55,7 +56,7 @@ class TestWithNeitherEngineNorPackages:
         for subject in ("settings", "python", "triton-env", "compose", "images", "token", "ports"):
             assert f" {subject:<12}" in result.stdout
         assert "✗ runtime     neither can be used." in result.stdout
-        assert packages.INSTALL in result.stdout
+        assert runnable(packages.INSTALL) in result.stdout
         assert result.stdout.rstrip().endswith("2 bad")
         assert result.stderr == ""
 

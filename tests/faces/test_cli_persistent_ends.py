@@ -17,6 +17,7 @@ from faces.persistent_project import COMPOSE, OURS, ROOT, PersistentProject, Ter
 from patience import until
 from projects import free_name, ports
 from triton_env import TritonEnvironment, backup
+from triton_env.commands import runnable
 from triton_env.runtimes.compose import compose_program
 from triton_env.settings import Settings
 
@@ -131,7 +132,7 @@ class TestNothing:
         done = nothing.invoked(*arguments)
         assert done.exit_code == 1
         assert done.stdout == ""
-        assert "hint: start what is missing with: python -m triton_env up" in done.stderr
+        assert runnable("hint: start what is missing with: python -m triton_env up") in done.stderr
 
     @pytest.mark.parametrize("arguments", [["env", "--persistent"], ["env"]])
     def test_has_no_variables(self, arguments: list[str], nothing: PersistentProject) -> None:

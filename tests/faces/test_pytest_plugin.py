@@ -381,7 +381,7 @@ def test_clients_where_nobody_runs_them(project: Runs) -> None:
     project.pytester.makeini("[pytest]\ntriton_runtime = embedded")
     done = project.run("-p", "triton_env")
     done.assert_outcomes(errors=1)
-    done.stdout.fnmatch_lines(["*triton_redis_async needs pytest-asyncio*", "hint: pip install pytest-asyncio"])
+    done.stdout.fnmatch_lines(["*triton_redis_async needs pytest-asyncio*", "hint: *pip install pytest-asyncio"])
 
 
 # --- The reference ---------------------------------------------------------------------------------------------------

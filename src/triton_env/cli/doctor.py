@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from triton_env.cli.words import marks, styled
+from triton_env.commands import runnable
 
 if TYPE_CHECKING:
     from triton_env.cli.checks import Finding
@@ -50,4 +51,4 @@ def _print(finding: "Finding") -> None:
     color = _COLORS[finding.verdict]
     click.echo(f"{styled(signs[finding.verdict], fg=color, bold=True)} {finding.subject:<11} {finding.words}")
     if finding.mend:
-        click.echo(f"  {'':<11} {styled(signs['mend'] + ' ' + finding.mend, fg='cyan')}")
+        click.echo(f"  {'':<11} {styled(signs['mend'] + ' ' + runnable(finding.mend), fg='cyan')}")

@@ -1,5 +1,6 @@
 """`env`: the variables of a running environment."""
 
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -34,7 +35,13 @@ def command(form: str, environment: str, persistent: bool, project: str | None) 
     """
     if environment and (persistent or project):
         raise UsageError("--id is for what `serve` started, not for persistent services.")
-    variables = _of_persistent(project) if persistent or project else _of_session(environment)
+    try:
+        variables = _of_persistent(project) if persistent or project else _of_session(environment)
+    except TritonError:
+        if form == "shell" and not sys.stdout.isatty():
+            # `eval` of nothing succeeds, and a script would go on without the variables.
+            click.echo("false")
+        raise
     click.echo(as_text(variables, form), nl=False)
 
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from triton_env.environment import TritonEnvironment
     from triton_env.registry import Record
     from triton_env.services import Service
+    from triton_env.settings import Settings
 
 _WATCH_INTERVAL = 2
 """Seconds between two looks at whether the services still answer."""
@@ -95,7 +96,7 @@ def _serve(services: tuple[str, ...], runtime: str | None, as_json: bool, env_fi
                     say("")
                     print_table([environment.service(name) for name in environment.services], versions)
                     say("")
-                say(f"{_ways(env_file)}\n{styled(_END[shared], bold=True)}")
+                say(f"{_ways(settings, record.id, env_file)}\n{styled(_END[shared], bold=True)}")
                 _hold(environment)
         except Interrupted as interrupted:
             # Also one that came before `_hold`: whoever saw the file or the record may take it from there.
@@ -124,10 +125,12 @@ def _record(environment: "TritonEnvironment") -> "Record":
     )
 
 
-def _ways(env_file: Path | None) -> str:
+def _ways(settings: "Settings", environment: str, env_file: Path | None) -> str:
+    from triton_env.cli.elsewhere import evaluated, variables_of_session
+
     if env_file:
-        return f"Variables: in {env_file}, or: python -m triton_env env"
-    return 'Variables for another shell: eval "$(python -m triton_env env --format shell)"'
+        return f"Variables: in {env_file.absolute()}, or: {variables_of_session(settings, environment)}"
+    return f"Variables for another shell: {evaluated(variables_of_session(settings, environment, 'shell'))}"
 
 
 def _hold(environment: "TritonEnvironment") -> NoReturn:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from triton_env.cli.options import project_option, selected, services_option
-from triton_env.cli.persistent import ended_by_signals, infrastructure, option_of, settings_for, titles
+from triton_env.cli.persistent import ended_by_signals, infrastructure, settings_for, titles
 from triton_env.cli.words import say, say_end_of_life, styled
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ def command(services: tuple[str, ...] | None, project: str | None, as_json: bool
     call had started is stopped again.
     """
     from triton_env.cli.connections import as_data, print_table
+    from triton_env.cli.elsewhere import evaluated, for_persistent, variables_of_persistent
     from triton_env.cli.versions import server_versions
     from triton_env.environment import TritonEnvironment
     from triton_env.run import Persistent
@@ -65,10 +66,9 @@ def command(services: tuple[str, ...] | None, project: str | None, as_json: bool
         say("")
         print_table(running, versions)
         say("")
-    option = option_of(project)
     say(
-        f'Variables for a shell: eval "$(python -m triton_env env --persistent{option} --format shell)"\n'
-        + styled(f"They go on running. Stop them with: python -m triton_env down{option}", bold=True)
+        f"Variables for a shell: {evaluated(variables_of_persistent(settings, 'shell'))}\n"
+        + styled(f"They go on running. Stop them with: {for_persistent(settings, 'down')}", bold=True)
     )
 
 

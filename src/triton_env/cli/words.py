@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from triton_env.commands import runnable
 from triton_env.errors import TritonError
 from triton_env.printable import coloured, one_line, printable
 
@@ -15,13 +16,13 @@ _WIDTH = 200
 
 
 def say(text: str, **style: Any) -> None:
-    """Print `text` on standard error. `style` is that of `click.style`.
+    """Print `text` on standard error, with its commands as they work in any shell. `style` is that of `click.style`.
 
     A standard error that is gone (a closed terminal, a pipe without reader) is no reason to fail: whoever says
     something may be about to remove containers.
     """
     try:
-        click.echo(styled(text, **style), err=True, color=None if colors_on(sys.stderr) else False)
+        click.echo(styled(runnable(text), **style), err=True, color=None if colors_on(sys.stderr) else False)
     except (OSError, ValueError):
         return
 

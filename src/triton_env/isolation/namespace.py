@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, Self, cast
 
+from triton_env.commands import runnable
 from triton_env.errors import ServiceNotSelected, UnknownService, UsageError
 from triton_env.isolation.base import Space
 from triton_env.services import S3, SERVICES, ClickHouse, Postgres, Redis, Service
@@ -179,7 +180,9 @@ class Namespace:
     def directions(self) -> str:
         """How to get into it and how to remove it, in words. It holds passwords."""
         urls = "\n".join(f"  {self._bound[name].title:<11} {_address(self._bound[name])}" for name in self._bound)
-        return f"The namespace {self.id} is kept:\n{urls}\nRemove it with: python -m triton_env prune --kept"
+        return (
+            f"The namespace {self.id} is kept:\n{urls}\nRemove it with: {runnable('python -m triton_env prune --kept')}"
+        )
 
     def _check_is_there(self) -> None:
         if self._closed and not self.is_kept:

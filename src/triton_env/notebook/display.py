@@ -9,6 +9,7 @@ from contextlib import suppress
 from html import escape
 from uuid import uuid4
 
+from triton_env.commands import runnable
 from triton_env.progress import Row, seconds_words
 from triton_env.timeline import Event, Phase
 
@@ -43,7 +44,7 @@ class NotebookDisplay:
 
     def say(self, words: str) -> None:
         if not self._closed.is_set():
-            self._said.append(words)
+            self._said.append(runnable(words))
 
     def show(self, event: Event) -> None:
         # The display's own thread publishes: events come in bursts, and their senders have work to do.

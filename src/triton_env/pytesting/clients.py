@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from triton_env.commands import runnable
 from triton_env.pytesting.options import SCOPES, SERVICES
 
 if TYPE_CHECKING:
@@ -89,7 +90,7 @@ def _client(request: pytest.FixtureRequest, service: str) -> Any:
         return request.getfixturevalue(f"_triton_{service}_asyncio_{_loop_scope(request)}")
     pytest.fail(
         f"triton-env: {request.fixturename} needs pytest-asyncio, or anyio and a test that anyio runs"
-        " (@pytest.mark.anyio)\n\nhint: pip install pytest-asyncio",
+        f" (@pytest.mark.anyio)\n\nhint: {runnable('pip install pytest-asyncio')}",
         pytrace=False,
     )
 

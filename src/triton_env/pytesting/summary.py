@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from triton_env._version import __version__
+from triton_env.commands import runnable
 from triton_env.pytesting.options import SERVICES, Options
 
 if TYPE_CHECKING:
@@ -78,7 +79,7 @@ def tell_kept(reporter: "pytest.TerminalReporter", kept: Iterable[Mapping[str, A
         reporter.write_line(f"{each['id']}  of {each['test']}")
         for line in (*each["urls"], *each["commands"]):
             reporter.write_line(f"  {line}")
-    reporter.write_line("remove them all with: python -m triton_env prune --kept")
+    reporter.write_line(runnable("remove them all with: python -m triton_env prune --kept"))
 
 
 def _words(services: Iterable[str]) -> str:

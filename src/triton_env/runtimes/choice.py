@@ -251,7 +251,7 @@ def _neither(docker: str, embedded: str) -> RuntimeUnavailable:
         "There are two ways to run the services, with Docker or embedded, and neither works here.",
         where="TRITON_RUNTIME=auto",
         cause=f"Docker: {docker}\nembedded: {embedded}",
-        hint=f"{packages.INSTALL} for the embedded ones; or start an engine that has the images: docker info",
+        hint=f"install the embedded servers: {packages.INSTALL}; or start an engine that has the images: docker info",
     )
 
 
