@@ -6,7 +6,9 @@ python benchmarks/chaos.py --restores N [--seed N]   # kills restores and backup
 Each run is `pytest` in examples/app, serially or in four processes. The victim is the process of pytest, one of its
 workers, the keeper of the shared environment, the reaper or guard of an environment, or nobody: then Ctrl-C is pressed.
 Within 15 seconds containers, networks, volumes, processes and directories have to be what they were before. Where the
-reaper was killed as well there is nobody left to clean up: the next start has to, so a short one follows.
+reaper was killed as well there is nobody left to clean up: the next start has to, so a short one follows. What belongs
+to others who use the same machine does not count: the runs have a folder for temporary files and a mark of their own,
+and on the engine what has a living owner without that mark is not theirs.
 """
 
 import os
@@ -28,6 +30,7 @@ import chaos_restores
 import click
 import psutil
 
+from triton_env.runtimes.embedded.directory import abandoned
 from triton_env.runtimes.owner import LABEL
 
 APPLICATION = Path(__file__).parents[1] / "examples" / "app"
@@ -38,7 +41,43 @@ PATIENCE = 15.0
 LONGEST = 120.0
 """Seconds that a run may take to end by itself."""
 OURS = re.compile(r"triton[-_]env|claims_desk|valkey-server|/pginstall/|moto")
-BASES = (Path(tempfile.gettempdir()), Path("/dev/shm"))
+SHARED_MEMORY = Path("/dev/shm")
+ANONYMOUS = re.compile(r"[0-9a-f]{64}")
+"""The name of a volume that Docker made for a container of an image with VOLUME."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where the runs of this benchmark leave their traces.
+
+    Attributes:
+        state: their state folder.
+        temporary: their folder for temporary files.
+        mark: begins the mark of each of them.
+    """
+
+    state: Path
+    temporary: Path
+    mark: str
+
+    def environ(self, runtime: str, mark: str) -> dict[str, str]:
+        """The environment variables of one run."""
+        own = {"TRITON_RUNTIME": runtime, "TRITON_STATE_DIR": str(self.state), "TMPDIR": str(self.temporary)}
+        return dict(os.environ) | own | {MARK: f"{self.mark}{mark}"}
+
+    def has(self, process: psutil.Process) -> bool:
+        """Whether a process is one of its runs, or an orphan, which could be.
+
+        Servers have no mark, but their folder for temporary files, and some overwrite even that.
+        """
+        try:
+            variables = process.environ()
+            if process.ppid() == 1:
+                return True
+        except (psutil.Error, OSError):
+            return False
+        own_folder = str(self.temporary) in " ".join((variables.get("TMPDIR", ""), _words(process)))
+        return variables.get(MARK, "").startswith(self.mark) or own_folder
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,10 +113,9 @@ def plans(runs: int, runtimes: tuple[str, ...], seed: int) -> Iterator[Plan]:
         yield Plan(runtime, workers, chance.choice(possible), chance.uniform(0.3, 9 if runtime == "docker" else 6))
 
 
-def carry_out(plan: Plan, state: Path) -> str:
+def carry_out(plan: Plan, place: Place) -> str:
     """Do one run; returns what happened to its victim."""
-    mark = f"{os.getpid()}-{time.monotonic_ns()}"
-    environ = dict(os.environ) | {"TRITON_RUNTIME": plan.runtime, "TRITON_STATE_DIR": str(state), MARK: mark}
+    environ = place.environ(plan.runtime, str(time.monotonic_ns()))
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
     command += ["-n", str(plan.workers)] if plan.workers else []
     with tempfile.TemporaryFile() as output:
@@ -86,7 +124,10 @@ def carry_out(plan: Plan, state: Path) -> str:
         )
         with suppress(subprocess.TimeoutExpired):
             pytest.wait(plan.after)
-        outcome = "it had ended before" if pytest.poll() is not None else strike(plan, pytest.pid, mark)
+        if pytest.poll():
+            output.seek(0)
+            raise click.ClickException(f"pytest failed before it was hit: {output.read().decode(errors='replace')}")
+        outcome = "it had ended before" if pytest.poll() == 0 else strike(plan, pytest.pid, environ[MARK])
         try:
             pytest.wait(LONGEST)
         except subprocess.TimeoutExpired:
@@ -136,42 +177,60 @@ def _words(process: psutil.Process) -> str:
         return ""
 
 
-def belongings(since: float) -> set[str]:
-    """All that is there of ours: on the engine, in the process table from `since` on, and in folders."""
-    found: set[str] = set()
-    if shutil.which("docker"):
-        label = f"label={LABEL}"
-        for kind, command in (
-            ("container", ("ps", "-a", "--filter", label, "--format", "{{.Names}}")),
-            ("network", ("network", "ls", "--filter", label, "--format", "{{.Name}}")),
-            ("volume", ("volume", "ls", "--filter", label, "--format", "{{.Name}}")),
-            # Of containers that were removed without theirs.
-            ("dangling volume", ("volume", "ls", "--filter", "dangling=true", "--format", "{{.Name}}")),
-        ):
-            done = subprocess.run(["docker", *command], capture_output=True, text=True, check=False)
-            found |= {f"{kind} {name}" for name in done.stdout.split()}
+def belongings(place: Place, since: float) -> set[str]:
+    """All that is there of the runs: on the engine, in the process table from `since` on, and in folders."""
+    found = _on_the_engine(place) if shutil.which("docker") else set[str]()
     for process in psutil.process_iter():
         with suppress(psutil.Error):
             words = _words(process)
-            if process.pid != os.getpid() and process.create_time() > since and OURS.search(words):
+            if process.create_time() > since and OURS.search(words) and place.has(process):
                 found.add(f"process {process.pid} {words[:90]}")
-    for base in BASES:
-        found |= {f"folder {path}" for path in base.glob("triton-env-*")}
+    found |= {f"folder {path}" for path in place.temporary.glob("triton-env-*")}
+    return found | {f"folder {path}" for path in abandoned((SHARED_MEMORY,))}
+
+
+def _on_the_engine(place: Place) -> set[str]:
+    found: set[str] = set()
+    label = f"label={LABEL}"
+    owner = f'{{{{.Label "{LABEL}.owner.pid"}}}}'
+    for kind, command in (
+        ("container", ("ps", "-a", "--filter", label, "--format", f"{{{{.Names}}}} {owner}")),
+        ("network", ("network", "ls", "--filter", label, "--format", f"{{{{.Name}}}} {owner}")),
+        ("volume", ("volume", "ls", "--filter", label, "--format", f"{{{{.Name}}}} {owner}")),
+        # Of containers that were removed without theirs.
+        ("dangling volume", ("volume", "ls", "--filter", "dangling=true", "--format", "{{.Name}}")),
+    ):
+        done = subprocess.run(["docker", *command], capture_output=True, text=True, check=False)
+        for line in done.stdout.splitlines():
+            name, _, pid = line.partition(" ")
+            if kind == "dangling volume":
+                is_ours = ANONYMOUS.fullmatch(name) is not None
+            else:
+                is_ours = bool(pid) and not _is_of_a_stranger(place, int(pid))
+            if is_ours:
+                found.add(f"{kind} {name}")
     return found
 
 
-def left(before: set[str], since: float, patience: float = PATIENCE) -> set[str]:
+def _is_of_a_stranger(place: Place, pid: int) -> bool:
+    try:
+        return not place.has(psutil.Process(pid))
+    except psutil.NoSuchProcess:
+        return False
+
+
+def left(before: set[str], place: Place, since: float, patience: float = PATIENCE) -> set[str]:
     """What is there that was not before, once it is nothing or the patience, in seconds, is over."""
     deadline = time.monotonic() + patience
-    while (rest := belongings(since) - before) and time.monotonic() < deadline:
+    while (rest := belongings(place, since) - before) and time.monotonic() < deadline:
         time.sleep(0.3)
     return rest
 
 
-def start_once(runtime: str, state: Path) -> None:
+def start_once(runtime: str, place: Place) -> None:
     """What anybody does next: a short session, whose start takes away what dead owners left."""
     code = "import time; from triton_env import TritonEnvironment as E\nwith E(services=['redis']): time.sleep(3)"
-    environ = dict(os.environ) | {"TRITON_RUNTIME": runtime, "TRITON_STATE_DIR": str(state), "TRITON_PROGRESS": "off"}
+    environ = place.environ(runtime, "next") | {"TRITON_PROGRESS": "off"}
     subprocess.run([sys.executable, "-c", code], env=environ, check=False, timeout=LONGEST)
 
 
@@ -186,19 +245,26 @@ def main(runs: int, runtimes: str, seed: int, restores: int) -> None:
     """Run, kill, look what is left."""
     if restores:
         sys.exit(0 if chaos_restores.run(restores, seed) else 1)
-    state = Path(tempfile.mkdtemp(prefix="chaos-state-"))
+    # Short: the paths of Unix sockets begin with it.
+    folder = Path(tempfile.mkdtemp(prefix="chaos-"))
+    place = Place(folder / "state", folder / "tmp", f"{os.getpid()}-")
     counts: Counter[str] = Counter()
     try:
+        for each in (place.state, place.temporary):
+            each.mkdir()
+        # The servers' own user has to reach its folders below.
+        folder.chmod(0o711)
+        place.temporary.chmod(0o1777)
         since = time.time()
-        before = belongings(since)
+        before = belongings(place, since)
         for number, plan in enumerate(plans(runs, tuple(runtimes.split(",")), seed), 1):
-            outcome = carry_out(plan, state)
+            outcome = carry_out(plan, place)
             nobody_is_left = plan.victim in ("reaper", "everybody")
-            rest = left(before, since, 1.0 if nobody_is_left else PATIENCE)
+            rest = left(before, place, since, 1.0 if nobody_is_left else PATIENCE)
             swept = ""
             if rest and nobody_is_left:
-                start_once(plan.runtime, state)
-                rest, swept = left(before, since), ", swept by the next start"
+                start_once(plan.runtime, place)
+                rest, swept = left(before, place, since), ", swept by the next start"
             counts[f"{plan.runtime}, {plan.victim}"] += 1
             counts["left something"] += bool(rest)
             print(
@@ -209,10 +275,10 @@ def main(runs: int, runtimes: str, seed: int, restores: int) -> None:
         print()
         for name, count in sorted(counts.items()):
             print(f"{count:4} {name}")
-        files = [str(path.relative_to(state)) for path in state.rglob("*") if path.is_file()]
+        files = [str(path.relative_to(place.state)) for path in place.state.rglob("*") if path.is_file()]
         print(f"{len(files):4} files in the state folder {files[:5]}")
     finally:
-        shutil.rmtree(state, ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)
     sys.exit(1 if counts["left something"] else 0)
 
 
