@@ -51,3 +51,16 @@ def write_new(path: Path, text: str) -> Path:
     with os.fdopen(open_file(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL), "w", encoding="utf-8") as file:
         file.write(text)
     return path
+
+
+def sync_folder(path: Path) -> None:
+    """See that the disk has the names of the files in a folder as they are now.
+
+    Raises:
+        OSError: it cannot be opened or written.
+    """
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

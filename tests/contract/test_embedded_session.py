@@ -633,66 +633,6 @@ class TestStaleDirectories:
             directory.PrivateDirectory("0123abcd", Account(65534, 61234), tmp_path)
 
 
-STARTER = """
-    env = TritonEnvironment({settings}services=("postgres",), runtime="embedded").start()
-    with env.postgres.connect() as connection:
-        assert connection.execute("select count(*) from pg_class").fetchone()[0] > 100
-    print("made" if "creating subdirectories" in env.logs("postgres", 500) else "copied")
-    env.stop()
-"""
-
-
-class TestTemplates:
-    @pytest.fixture
-    def cache(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-        return tmp_path / "cache" / "triton-env" / "templates"
-
-    def run(self, count: int, **settings: str) -> list[str]:
-        processes = [script(STARTER.format(settings=""), **settings) for _ in range(count)]
-        outcomes = [process.communicate(timeout=PATIENCE) for process in processes]
-        assert all(process.returncode == 0 for process in processes), outcomes
-        return sorted(output.strip() for output, _ in outcomes)
-
-    def archives(self, cache: Path) -> list[Path]:
-        return sorted(cache.glob("*.tar"))
-
-    def test_many_starters_make_it_once(self, cache: Path) -> None:
-        assert self.run(4) == ["copied", "copied", "copied", "made"]
-        assert len(self.archives(cache)) == 1
-        assert not list(cache.glob("*.new"))
-
-    def test_other_settings_make_another(self, cache: Path) -> None:
-        assert self.run(1) == ["made"]
-        assert self.run(1) == ["copied"]
-        assert self.run(1, POSTGRES_DB="other") == ["made"]
-        assert self.run(1, POSTGRES_USER="somebody") == ["made"]
-        assert self.run(1, POSTGRES_DB="other") == ["copied"]
-        assert len(self.archives(cache)) == 3
-
-    def test_it_holds_no_password_and_is_private(self, cache: Path) -> None:
-        with TritonEnvironment(services=("postgres",), runtime="embedded") as env:
-            (archive,) = self.archives(cache)
-            content = archive.read_bytes()
-            assert env.postgres.password.encode() not in content
-            assert b"SCRAM-SHA-256$" not in content
-        assert stat.S_IMODE(archive.stat().st_mode) == 0o600
-
-    @pytest.mark.parametrize("size", [0, 100_000])
-    def test_one_that_was_cut_short_is_made_again(self, cache: Path, size: int) -> None:
-        assert self.run(1) == ["made"]
-        (archive,) = self.archives(cache)
-        os.truncate(archive, size)
-        with pytest.raises(ServiceExited):
-            TritonEnvironment(services=("postgres",), runtime="embedded").start()
-        assert self.run(1) == ["made"]
-
-    def test_without_a_place_for_it(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        (tmp_path / "file").write_text("")
-        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
-        assert self.run(2) == ["made", "made"]
-
-
 def test_a_user_without_a_name_is_told_what_postgres_lacks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     if not IS_ROOT:
         pytest.skip("only root can become somebody else")

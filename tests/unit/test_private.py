@@ -16,6 +16,7 @@ from triton_env.leases import HeldFile, Leases
 from triton_env.private import make_folders, write_new
 from triton_env.registry import Record, Registry, make_private
 from triton_env.runtimes.embedded.directory import PrivateDirectory
+from triton_env.runtimes.embedded.seal import seal
 from triton_env.runtimes.embedded.templates import TemplateCache
 
 
@@ -29,6 +30,10 @@ def umask(request: pytest.FixtureRequest) -> Iterator[int]:
 def modes(folder: Path) -> dict[str, int]:
     """The modes of all that is in a folder, by path."""
     return {str(path.relative_to(folder)): stat.S_IMODE(path.lstat().st_mode) for path in sorted(folder.rglob("*"))}
+
+
+def written(path: Path) -> None:
+    write_new(path, "data")
 
 
 def test_all_that_is_kept_is_private_whatever_the_umask(tmp_path: Path, umask: int) -> None:
@@ -49,7 +54,7 @@ def test_all_that_is_kept_is_private_whatever_the_umask(tmp_path: Path, umask: i
     directory = PrivateDirectory("76543210", None, tmp_path)
     directory.servers_folder("redis", {"redis.conf": "requirepass secret"})
     cache = TemplateCache(tmp_path / "cache" / "triton-env" / "templates")
-    cache.get(cache.folder / "one.tar", lambda path: write_new(path, "data") and None, threading.Event())
+    cache.get(cache.folder / "one.tar", written, threading.Event(), 1)
     made |= modes(tmp_path)
     directory.remove()
     assert len(made) >= 15
@@ -83,16 +88,17 @@ def test_a_cache_that_others_can_write_to_is_not_used(tmp_path: Path) -> None:
     cache = TemplateCache(tmp_path / "templates")
     cache.folder.mkdir()
     (cache.folder / "one.tar").write_text("prepared")
+    seal(cache.folder / "one.tar")
     for mode in (0o777, 0o720):
         cache.folder.chmod(mode)
         with pytest.raises(PermissionError):
-            cache.get(cache.folder / "one.tar", lambda path: None, threading.Event())
+            cache.get(cache.folder / "one.tar", written, threading.Event(), 1)
     cache.folder.chmod(0o755)
-    assert cache.get(cache.folder / "one.tar", lambda path: None, threading.Event())
+    assert cache.get(cache.folder / "one.tar", written, threading.Event(), 1)
     if os.geteuid() == 0:
         os.chown(cache.folder, 65534, 65534)
         with pytest.raises(PermissionError):
-            cache.get(cache.folder / "one.tar", lambda path: None, threading.Event())
+            cache.get(cache.folder / "one.tar", written, threading.Event(), 1)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")

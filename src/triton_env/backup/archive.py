@@ -33,7 +33,7 @@ from triton_env.backup.sealing import (
 from triton_env.errors import BackupFailed, RestoreFailed
 from triton_env.isolation import locks
 from triton_env.printable import one_line
-from triton_env.private import open_file
+from triton_env.private import open_file, sync_folder
 from triton_env.services import SERVICES
 
 _Form = TypeVar("_Form", bound=BaseModel)
@@ -221,11 +221,7 @@ class ArchiveWriter:
                 self._partial.replace(self.path)
             else:
                 self._publish_unless_there()
-            folder = os.open(self.path.parent, os.O_RDONLY)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
+            sync_folder(self.path.parent)
 
     def _publish_unless_there(self) -> None:
         try:

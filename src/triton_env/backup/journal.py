@@ -20,7 +20,7 @@ from triton_env.errors import RestoreFailed, RestoreUnfinished
 from triton_env.isolation import locks
 from triton_env.isolation.folder import taken_numbers
 from triton_env.isolation.state import folder_of
-from triton_env.private import open_file
+from triton_env.private import open_file, sync_folder
 from triton_env.registry import lasting_folder, make_private, private_folder
 from triton_env.settings import Settings
 
@@ -159,7 +159,7 @@ class Place:
             except BaseException:
                 fresh.unlink(missing_ok=True)
                 raise
-            self._sync()
+            sync_folder(self.path.parent)
         except OSError as error:
             raise RestoreFailed(
                 "The journal of the restore cannot be written.",
@@ -172,7 +172,7 @@ class Place:
         """All is done: nothing is left to be known."""
         self.path.unlink(missing_ok=True)
         with suppress(FileNotFoundError):
-            self._sync()
+            sync_folder(self.path.parent)
         self._tidy()
 
     def forget(self, services: Collection[str]) -> None:
@@ -242,13 +242,6 @@ class Place:
         """Remove the lock of a session, of which there are many, where no process holds it."""
         if not self.lasting and (free := locks.abandoned(self.lock)):
             free.release(remove=True)
-
-    def _sync(self) -> None:
-        folder = os.open(self.path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
 
 
 def places(settings: Settings) -> list[Place]:

@@ -35,7 +35,7 @@ _THROWAWAY = ("fsync=off", "synchronous_commit=off", "full_page_writes=off")
 https://www.postgresql.org/docs/current/non-durability.html"""
 
 _REFUSAL = re.compile(
-    r"authentication failed|no password supplied|no pg_hba\.conf entry|role \".*\" does not exist|permission denied"
+    r"authentication failed|no password supplied|pg_hba\.conf (entry|rejects)|role \".*\" does not exist|permission denied"
     r"|not permitted to log in|does not support SSL|SSL error|certificate|authentication method|channel binding"
     r"|invalid .* value|invalid value for|invalid connection option|bad value for|unrecognized configuration"
     r"|session is (not )?read-only|definition of service|service file"

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from ipaddress import ip_address
 from pathlib import Path
+from secrets import token_hex
 from typing import Any, ClassVar
 
 from triton_env import model
@@ -17,6 +18,7 @@ from triton_env.errors import (
     InvalidSetting,
     RuntimeUnavailable,
     ServiceExited,
+    ServiceNotReady,
     StartCancelled,
     StartFailed,
 )
@@ -108,35 +110,46 @@ class EmbeddedRuntime:
         with self._starts.one(recipe), self._explained_failures(recipe):
             report(Phase.CREATE, "")
             server = self._server(recipe)
-            template = self._make_data(server, report)
             given = write_new(self._inputs / recipe.name, recipe.process.input) if recipe.process.input else None
-            for tries_left in reversed(range(_PORT_TRIES)):
-                server.ports = self._ports(recipe)
-                report(Phase.BOOT, "")
-                server.log_start = server.log.stat().st_size if server.log.exists() else 0
-                program = self._program(
-                    server, server.resolved(recipe.process.argv), input=given, stop_signal=recipe.process.stop_signal
-                )
-                server.child = self._guard.start(program)
-                try:
-                    self._wait(server, probe)
-                except PortConflict as conflict:
-                    if self._settings.triton_ports == "fixed":
-                        holders = {number: listener_on(number) for number in server.ports.values()}
-                        raise failures.port_taken(
-                            recipe, self._host, holders, instead=failures.RANDOM_PORTS
-                        ) from conflict
-                    if tries_left == 0:
-                        raise conflict.exited from conflict
-                    _log.debug("the ports %s of %s are taken", server.ports, recipe.name)
-                except ServiceExited:
-                    if template is not None:
-                        self._cache.discard(template)
+            template = self._make_data(server, report)
+            try:
+                return self._booted(server, probe, report, given)
+            except (ServiceExited, ServiceNotReady) as error:
+                if template is None:
                     raise
-                else:
-                    self._servers[recipe.name] = server
-                    report(Phase.READY, "")
-                    return server.placement
+                _log.debug("the start with %s failed: %s", template, error)
+                is_gone = self._cache.discard(template, f"{recipe.title} did not start with a copy of it")
+            # Once again, with nothing in it that an earlier process has made.
+            if server.child is not None:
+                self._guard.kill(server.child)
+            self._empty_data(server)
+            self._make_data(server, report, use_cache=is_gone)
+            return self._booted(server, probe, report, given)
+
+    def _booted(self, server: Server, probe: Probe, report: Report, given: Path | None) -> Placement:
+        """Start the process of a server, and wait until it is ready; on other ports where some are taken."""
+        recipe = server.recipe
+        for tries_left in reversed(range(_PORT_TRIES)):
+            server.ports = self._ports(recipe)
+            report(Phase.BOOT, "")
+            server.log_start = server.log.stat().st_size if server.log.exists() else 0
+            program = self._program(
+                server, server.resolved(recipe.process.argv), input=given, stop_signal=recipe.process.stop_signal
+            )
+            server.child = self._guard.start(program)
+            try:
+                self._wait(server, probe)
+            except PortConflict as conflict:
+                if self._settings.triton_ports == "fixed":
+                    holders = {number: listener_on(number) for number in server.ports.values()}
+                    raise failures.port_taken(recipe, self._host, holders, instead=failures.RANDOM_PORTS) from conflict
+                if tries_left == 0:
+                    raise conflict.exited from conflict
+                _log.debug("the ports %s of %s are taken", server.ports, recipe.name)
+            else:
+                self._servers[recipe.name] = server
+                report(Phase.READY, "")
+                return server.placement
         raise AssertionError("unreachable: the last try returns or raises")
 
     def logs(self, service: str, lines: int, since: float | None = None) -> str:
@@ -228,7 +241,7 @@ class EmbeddedRuntime:
             if f"{{port:{port.name}}}" in asked
         }
 
-    def _make_data(self, server: Server, report: Report) -> Path | None:
+    def _make_data(self, server: Server, report: Report, *, use_cache: bool = True) -> Path | None:
         """Fill the server's data directory; returns the template that it is a copy of, if it is one."""
         template = server.recipe.process.template
         if template is None:
@@ -240,7 +253,7 @@ class EmbeddedRuntime:
             nonlocal initialised
             report(Phase.CREATE, "initialising its data directory")
             for number, command in enumerate(template.commands):
-                text = write_new(self._inputs / f"{server.recipe.name}-{number}", command.input)
+                text = write_new(self._inputs / f"{server.data.name}-{number}", command.input)
                 self._run_to_end(server, command.argv, input=text)
             initialised = True
 
@@ -249,33 +262,57 @@ class EmbeddedRuntime:
             self._run_to_end(server, (_tar(), "-cf", "-", "-C", str(server.data), "."), output=path)
 
         try:
-            self._cache.get(cached, make, self._starts.cancelled)
-        except OSError as error:
-            _log.debug("no template cache in %s: %s", self._cache.folder, error)
-            if not initialised:
-                initialise()
-        if initialised:
-            return None
-        try:
-            self._run_to_end(server, (_tar(), "-xf", "-", "-C", str(server.data)), input=cached)
-        except ServiceExited:
-            self._cache.discard(cached)
-            raise
-        return cached
+            while use_cache and self._cache.get(cached, make, self._starts.cancelled, server.recipe.timeout):
+                if self._unpacked(cached, server):
+                    return cached
+                use_cache = self._cache.discard(cached, "it is damaged")
+        except (OSError, CannotRun, ServiceExited) as error:
+            _log.debug("the template cache in %s cannot be used: %s", self._cache.folder, error)
+        if not initialised:
+            initialise()
+        return None
+
+    def _unpacked(self, cached: Path, server: Server) -> bool:
+        """Unpack a template; False where it is damaged. The data directory is empty then.
+
+        Raises:
+            ServiceExited: there may be no room for it.
+        """
+        argv = (_tar(), "-xf", "-", "-C", str(server.data))
+        unpacking = self._guard.start(self._program(server, argv, input=cached))
+        # Meanwhile, so that it takes no time of its own where there is another processor.
+        is_intact = self._cache.is_intact(cached)
+        status = self._guard.wait(unpacking)
+        if is_intact and status == 0:
+            return True
+        self._empty_data(server)
+        if is_intact:
+            raise self._failed(server, argv, status)
+        return False
+
+    def _empty_data(self, server: Server) -> None:
+        """Give the server another data directory."""
+        storage = self._memory if server.data.parent == self._memory.path else self._disk
+        # What a process of the first one still writes goes with the environment.
+        shutil.rmtree(server.data, ignore_errors=True)
+        server.data = storage.servers_folder(f"{server.recipe.name}-data-{token_hex(2)}")
 
     def _run_to_end(self, server: Server, argv: tuple[str, ...], **files: Path) -> None:
         resolved = server.resolved(argv)
         status = self._guard.wait(self._guard.start(self._program(server, resolved, **files)))
         if status != 0:
-            raise failures.service_exited(
-                server.recipe,
-                where=f"{Path(resolved[0]).name}, which makes {server.data}",
-                cause=ended(status),
-                log=log_tail(server.log, failures.LOG_LINES),
-                hint=f"df -h {server.data} {self._cache.folder} tells whether there is room"
-                if has_a_name(self._account)
-                else 'give this user a name: echo "me:x:$(id -u):0::/:" >> /etc/passwd (as root)',
-            )
+            raise self._failed(server, resolved, status)
+
+    def _failed(self, server: Server, argv: tuple[str, ...], status: int) -> ServiceExited:
+        return failures.service_exited(
+            server.recipe,
+            where=f"{Path(argv[0]).name}, which makes {server.data}",
+            cause=ended(status),
+            log=log_tail(server.log, failures.LOG_LINES),
+            hint=f"df -h {server.data} {self._cache.folder} tells whether there is room"
+            if has_a_name(self._account)
+            else 'give this user a name: echo "me:x:$(id -u):0::/:" >> /etc/passwd (as root)',
+        )
 
     def _program(self, server: Server, resolved: tuple[str, ...], **options: Any) -> Program:
         return Program(

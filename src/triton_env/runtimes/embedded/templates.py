@@ -1,7 +1,7 @@
 """Initialised data directories, kept for later sessions: made once per version and settings, then unpacked.
 
 Each is one archive: a directory of 1,300 files takes a journaling file system ten times as long, once to write and
-each time to read.
+each time to read. Its seal says whether it is still what was written.
 """
 
 import errno
@@ -10,6 +10,7 @@ import json
 import logging
 import os
 import platform
+import shutil
 import stat
 import threading
 import time
@@ -17,19 +18,23 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
+from secrets import token_hex
 
 from platformdirs import user_cache_path
 
 from triton_env.errors import StartCancelled
 from triton_env.model import DataTemplate
-from triton_env.private import make_folders
+from triton_env.private import make_folders, sync_folder
 from triton_env.runtimes.embedded import packages
+from triton_env.runtimes.embedded.seal import has_seal, is_intact, seal
 
 _log = logging.getLogger(__name__)
 
-_FORMAT = 1
+_FORMAT = 2
 """Goes up when templates are made in another way than before."""
 _LOCK_INTERVAL = 0.1
+_UNREADABLE = (errno.ELOOP, errno.EACCES, errno.EPERM, errno.ENXIO, errno.EIO)
+"""As what opening it fails where it is a link, a socket, another user's, or on a failing disk."""
 _UNUSED_FOR = 30 * 24 * 3600
 """Seconds after which a template that nobody used is removed."""
 
@@ -55,50 +60,124 @@ class TemplateCache:
         digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
         return self.folder / f"{service}-{digest[:20]}.tar"
 
-    def get(self, path: Path, make: Callable[[Path], None], cancelled: threading.Event) -> bool:
-        """See that the template `path` is there, making it where it is missing.
+    def get(self, path: Path, make: Callable[[Path], None], cancelled: threading.Event, timeout: float) -> bool:
+        """See that the template `path` is there, making it where it is missing or cannot be one.
 
-        One process makes it, others wait. It appears under its name when it is complete.
+        One process makes it, others wait. It appears under its name when all of it is on the disk.
 
         Args:
             path: from `find`.
             make: writes it to the path that it is given.
             cancelled: ends the wait for another process when set.
+            timeout: seconds to wait for another process, which may be stopped.
 
         Returns:
-            Whether it was there already, perhaps by another process just now.
+            Whether it was there already, perhaps by another process just now. Whether its content is as it was
+            written is for `is_intact` to say, which takes longer.
 
         Raises:
             StartCancelled: `cancelled` was set.
-            OSError: the cache folder cannot be used. Nothing that `make` raises is changed.
+            OSError: the cache folder cannot be used, or another process takes too long. Nothing that `make` raises is
+                changed.
         """
-        with suppress(OSError):
+        with suppress(FileNotFoundError):
             self._check()
-            os.utime(path)
-            return True
+            if self._is_there(path):
+                return True
         # Only here: most starts find what they need.
         from filelock import FileLock, Timeout
 
         make_folders(self.folder)
         self._check()
-        lock = FileLock(path.with_suffix(".lock"), mode=0o600, thread_local=False)
+        lock_path = path.with_suffix(".lock")
+        with suppress(OSError):
+            # A folder in its place, which no process can lock.
+            lock_path.rmdir()
+        lock = FileLock(lock_path, mode=0o600, thread_local=False)
+        deadline = time.monotonic() + timeout
         while True:
             with suppress(Timeout):
                 lock.acquire(timeout=_LOCK_INTERVAL)
                 break
             if cancelled.is_set():
                 raise StartCancelled("The start was called off.")
+            if time.monotonic() >= deadline:
+                raise TimeoutError(errno.ETIMEDOUT, "another process takes too long to make it", str(path))
         try:
-            if path.exists():
+            if self._is_there(path):
                 return True
             unfinished = path.with_suffix(".new")
             # Of somebody who was killed.
-            unfinished.unlink(missing_ok=True)
-            make(unfinished)
-            unfinished.rename(path)
+            _remove(unfinished)
+            try:
+                make(unfinished)
+                seal(unfinished)
+                unfinished.rename(path)
+            except BaseException:
+                unfinished.unlink(missing_ok=True)
+                raise
+            sync_folder(self.folder)
         finally:
             lock.release()
         self._remove_unused(path)
+        return False
+
+    def is_intact(self, path: Path) -> bool:
+        """Whether all of a template can be read and is as it was written."""
+        try:
+            return is_intact(path)
+        except OSError:
+            return False
+
+    def discard(self, path: Path, reason: str) -> bool:
+        """Forget a template. Processes that copy from it at this moment have opened it, and read on.
+
+        Args:
+            path: from `find`.
+            reason: why it cannot be used, as a sentence without its full stop.
+
+        Returns:
+            Whether its name is free for another one.
+        """
+        aside = path.with_name(f"{path.stem}-{token_hex(4)}.old")
+        try:
+            # Under its name there is all of it or nothing, also where it is a folder that takes long to remove.
+            path.rename(aside)
+        except FileNotFoundError:
+            return True  # by another process
+        except OSError as error:
+            _log.warning("cached data directory %s: %s, and it cannot be removed: %s", path, reason, error.strerror)
+            return False
+        _log.warning("cached data directory %s: %s, so it is made again", path, reason)
+        with suppress(OSError):
+            _remove(aside)
+        return True
+
+    def _is_there(self, path: Path) -> bool:
+        """Whether there is something that looks like a template. Anything else is discarded.
+
+        Raises:
+            OSError: it cannot be looked at or discarded.
+        """
+        try:
+            # Not to be held up by a named pipe.
+            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        except FileNotFoundError:
+            return False
+        except OSError as error:
+            if error.errno not in _UNREADABLE:
+                raise
+            reason = "it is a link" if error.errno == errno.ELOOP else f"it cannot be opened ({error.strerror})"
+        else:
+            try:
+                reason = _unfit(descriptor)
+                if not reason:
+                    os.utime(descriptor)
+                    return True
+            finally:
+                os.close(descriptor)
+        if not self.discard(path, reason):
+            raise FileExistsError(errno.EEXIST, reason, str(path))
         return False
 
     def _check(self) -> None:
@@ -107,16 +186,31 @@ class TemplateCache:
         if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid() or status.st_mode & 0o022:
             raise PermissionError(errno.EPERM, "others can write to it", str(self.folder))
 
-    def discard(self, path: Path) -> None:
-        """Forget a template with which a server would not start: a power failure may have cut its files short."""
-        _log.warning("the template %s is removed, since a server did not start with a copy of it", path)
-        with suppress(OSError):
-            path.unlink()
-
     def _remove_unused(self, kept: Path) -> None:
         oldest = time.time() - _UNUSED_FOR
         for path in self.folder.iterdir():
             with suppress(OSError):
-                if path.suffix == kept.suffix and path.stat().st_mtime < oldest:
+                if path.suffix == ".old":
+                    # Of somebody who was killed.
+                    _remove(path)
+                elif path.suffix == kept.suffix and path.stat().st_mtime < oldest:
                     path.unlink()
                     path.with_suffix(".lock").unlink(missing_ok=True)
+
+
+def _unfit(descriptor: int) -> str:
+    """Why an open file cannot be a template of this user's, in words; empty where it may be one."""
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode):
+        return "it is not a file"
+    if status.st_uid != os.geteuid() or status.st_mode & 0o022:
+        return "other users can change it"
+    return "" if has_seal(descriptor) else "it is cut short"
+
+
+def _remove(path: Path) -> None:
+    """Remove what is there, whatever it is."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

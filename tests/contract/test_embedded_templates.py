@@ -1,0 +1,260 @@
+"""The cached data directory of an embedded PostgreSQL: made once, and never trusted when it is not what was written."""
+
+import logging
+import os
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import tarfile
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from patience import patient_probes
+from triton_env import Settings, TritonEnvironment
+from triton_env.errors import ServiceNotReady
+from triton_env.runtimes.embedded.runtime import EmbeddedRuntime
+from triton_env.runtimes.embedded.seal import is_intact, seal
+from triton_env.runtimes.embedded.templates import TemplateCache
+
+pytestmark = [pytest.mark.usefixtures("embedded_packages"), pytest.mark.timeout(500)]
+
+PATIENCE = 300
+STARTER = """
+from triton_env import TritonEnvironment
+with TritonEnvironment(services=("postgres",), runtime="embedded") as env:
+    with env.postgres.connect() as connection:
+        assert connection.execute("select count(*) from pg_class").fetchone()[0] > 100
+    print("made" if "creating subdirectories" in env.logs("postgres", 500) else "copied")
+"""
+IS_ROOT = os.geteuid() == 0
+
+
+@pytest.fixture(scope="module", autouse=True)
+def patient() -> Iterator[None]:
+    with patient_probes():
+        yield
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "triton-env" / "templates"
+
+
+def started(**settings: str) -> str:
+    """Whether the data directory of an environment was made or copied."""
+    with TritonEnvironment(Settings(**settings), services=("postgres",), runtime="embedded") as env:  # type: ignore[arg-type]
+        with env.postgres.connect() as connection:
+            (count,) = connection.execute("select count(*) from pg_class").fetchone() or (0,)
+            assert count > 100
+        return "made" if "creating subdirectories" in env.logs("postgres", 500) else "copied"
+
+
+def archive_in(cache: Path) -> Path:
+    (archive,) = cache.glob("*.tar")
+    return archive
+
+
+def overwrite(archive: Path, member: str, content: bytes = b"") -> None:
+    """Replace what a file in an archive holds by as many bytes: `content` and line feeds, or zeros."""
+    with tarfile.open(archive) as opened:
+        found = opened.getmember(member)
+    replacement = content.ljust(found.size, b"\n") if content else bytes(found.size)
+    with archive.open("r+b") as file:
+        file.seek(found.offset_data)
+        file.write(replacement)
+
+
+def in_its_place(archive: Path, make: Callable[[Path], object]) -> None:
+    archive.unlink()
+    make(archive)
+
+
+def folder(path: Path) -> None:
+    path.mkdir()
+    (path / "content").write_text("content")
+
+
+def listening(path: Path) -> None:
+    # The path may be too long for a socket.
+    here = os.open(".", os.O_RDONLY)
+    os.chdir(path.parent)
+    try:
+        with socket.socket(socket.AF_UNIX) as server:
+            server.bind(path.name)
+    finally:
+        os.fchdir(here)
+        os.close(here)
+
+
+DAMAGES: dict[str, Callable[[Path], object]] = {
+    "no users": lambda path: overwrite(path, "./global/1260"),
+    "no catalog": lambda path: overwrite(path, "./base/1/1249"),
+    "no control file": lambda path: overwrite(path, "./global/pg_control"),
+    "no way in": lambda path: overwrite(path, "./pg_hba.conf", b"local all all reject\nhost all all all reject\n"),
+    "cut short": lambda path: os.truncate(path, 100_000),
+    "one byte short": lambda path: os.truncate(path, path.stat().st_size - 1),
+    "empty": lambda path: os.truncate(path, 0),
+    "zeros": lambda path: path.write_bytes(bytes(path.stat().st_size)),
+    "a folder": lambda path: in_its_place(path, folder),
+    "a link": lambda path: path.rename(path.with_suffix(".moved")) and path.symlink_to(path.with_suffix(".moved")),
+    "a link to nothing": lambda path: in_its_place(path, lambda path: path.symlink_to("/absent")),
+    "a pipe": lambda path: in_its_place(path, os.mkfifo),
+    "a socket": lambda path: in_its_place(path, listening),
+    "open to others": lambda path: path.chmod(0o666),
+}
+
+
+class TestDamage:
+    @pytest.mark.parametrize("damage", DAMAGES)
+    def test_what_is_not_as_it_was_written_is_made_again(
+        self, cache: Path, damage: str, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        assert started() == "made"
+        DAMAGES[damage](archive_in(cache))
+        with caplog.at_level(logging.WARNING):
+            assert started() == "made"
+        (record,) = [record for record in caplog.records if "cached data directory" in record.getMessage()]
+        assert "so it is made again" in record.getMessage()
+        assert started() == "copied"
+        assert not [path for path in cache.iterdir() if path.suffix in (".old", ".new")]
+
+    @pytest.mark.skipif(not IS_ROOT, reason="only root can give files away")
+    def test_nor_is_what_belongs_to_another_user_used(self, cache: Path) -> None:
+        assert started() == "made"
+        os.chown(archive_in(cache), 12345, 12345)
+        assert [started(), started()] == ["made", "copied"]
+
+    def test_one_with_which_a_start_fails_is_made_again_in_that_start(
+        self, cache: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """Such as one that was made by a program with a fault: it is intact, and no client gets in."""
+        assert started() == "made"
+        archive = archive_in(cache)
+        overwrite(archive, "./global/1260")
+        content = archive.read_bytes()
+        archive.write_bytes(content[: content.rindex(b"triton-env crc32")])
+        seal(archive)
+        assert is_intact(archive)
+        with caplog.at_level(logging.WARNING):
+            assert started() == "made"
+        assert "PostgreSQL did not start with a copy of it, so it is made again" in caplog.text
+        assert started() == "copied"
+
+    def test_where_it_cannot_be_removed_the_start_does_without(
+        self, cache: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        assert started() == "made"
+        overwrite(archive_in(cache), "./global/1260")
+
+        def refuse(path: Path, target: object) -> None:
+            raise PermissionError(1, "Operation not permitted", str(path))
+
+        with monkeypatch.context() as patched:
+            patched.setattr(
+                Path, "rename", lambda path, to: refuse(path, to) if path.suffix == ".tar" else os.rename(path, to)
+            )
+            assert started() == "made"
+        assert "cannot be removed: Operation not permitted" in caplog.text
+
+    @pytest.mark.parametrize("suffix", [".new", ".lock"])
+    def test_folders_where_files_are_to_be_made_are_not_in_the_way(self, cache: Path, suffix: str) -> None:
+        assert started() == "made"
+        archive = archive_in(cache)
+        archive.unlink()
+        archive.with_suffix(".lock").unlink(missing_ok=True)
+        archive.with_suffix(suffix).mkdir()
+        assert [started(), started()] == ["made", "copied"]
+
+    def test_a_start_that_fails_for_another_reason_fails_once_again(
+        self, cache: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        assert started() == "made"
+        tries = []
+
+        def not_ready(self: EmbeddedRuntime, *arguments: object) -> None:
+            tries.append(arguments)
+            raise ServiceNotReady("not ready")
+
+        monkeypatch.setattr(EmbeddedRuntime, "_wait", not_ready)
+        with pytest.raises(ServiceNotReady):
+            started()
+        assert len(tries) == 2
+
+
+class TestMaking:
+    def test_many_starters_make_it_once(self, cache: Path) -> None:
+        processes = [
+            subprocess.Popen([sys.executable, "-c", STARTER], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+            for _ in range(4)
+        ]
+        outcomes = [process.communicate(timeout=PATIENCE) for process in processes]
+        assert sorted(output.strip() for output, _ in outcomes) == ["copied", "copied", "copied", "made"], outcomes
+        assert not list(cache.glob("*.new"))
+        assert is_intact(archive_in(cache))
+
+    def test_other_settings_make_another(self, cache: Path) -> None:
+        assert [started(), started()] == ["made", "copied"]
+        assert started(postgres_db="other") == "made"
+        assert started(postgres_user="somebody") == "made"
+        assert started(postgres_db="other") == "copied"
+        assert len(list(cache.glob("*.tar"))) == 3
+
+    def test_it_holds_no_password_and_is_private(self, cache: Path) -> None:
+        with TritonEnvironment(services=("postgres",), runtime="embedded") as env:
+            archive = archive_in(cache)
+            content = archive.read_bytes()
+            assert env.postgres.password.encode() not in content
+            assert b"SCRAM-SHA-256$" not in content
+        assert stat.S_IMODE(archive.stat().st_mode) == 0o600
+
+    def test_without_a_place_for_it(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        (tmp_path / "file").write_text("")
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+        assert [started(), started()] == ["made", "made"]
+
+    def test_nobody_waits_for_ever_for_another_process_that_makes_it(self, tmp_path: Path) -> None:
+        cache = TemplateCache(tmp_path)
+        code = (
+            "import sys; from filelock import FileLock; lock = FileLock(sys.argv[1]); lock.acquire();"
+            "print('locked', flush=True); sys.stdin.read()"
+        )
+        holder = subprocess.Popen(
+            [sys.executable, "-c", code, str(tmp_path / "one.lock")],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        try:
+            assert holder.stdout is not None
+            assert holder.stdout.readline() == "locked\n"
+            holder.send_signal(signal.SIGSTOP)
+            with pytest.raises(TimeoutError, match="another process"):
+                cache.get(tmp_path / "one.tar", lambda path: None, threading.Event(), 0.3)
+        finally:
+            holder.kill()
+            holder.communicate()
+
+    def test_it_is_on_the_disk_before_it_has_its_name(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        steps: list[str] = []
+        fsync, rename = os.fsync, Path.rename
+
+        def synced(descriptor: int) -> None:
+            steps.append("folder" if stat.S_ISDIR(os.fstat(descriptor).st_mode) else "file")
+            fsync(descriptor)
+
+        def renamed(path: Path, target: Path) -> Path:
+            steps.append("rename")
+            return rename(path, target)
+
+        monkeypatch.setattr(os, "fsync", synced)
+        monkeypatch.setattr(Path, "rename", renamed)
+        TemplateCache(tmp_path).get(
+            tmp_path / "one.tar", lambda path: path.write_text("content") and None, threading.Event(), 1
+        )
+        assert steps == ["file", "rename", "folder"]
