@@ -35,10 +35,10 @@ _THROWAWAY = ("fsync=off", "synchronous_commit=off", "full_page_writes=off")
 https://www.postgresql.org/docs/current/non-durability.html"""
 
 _REFUSAL = re.compile(
-    r"authentication failed|no password supplied|pg_hba\.conf (entry|rejects)|role \".*\" does not exist|permission denied"
-    r"|not permitted to log in|does not support SSL|SSL error|certificate|authentication method|channel binding"
-    r"|invalid .* value|invalid value for|invalid connection option|bad value for|unrecognized configuration"
-    r"|session is (not )?read-only|definition of service|service file"
+    r"authentication failed|no password supplied|pg_hba\.conf (entry|rejects)|role \".*\" does not exist"
+    r"|permission denied|not permitted to log in|does not support SSL|SSL error|certificate|authentication method"
+    r"|channel binding|invalid .* value|invalid value for|invalid connection option|bad value for"
+    r"|unrecognized configuration|session is (not )?read-only|definition of service|service file"
 )
 """With what the server or libpq turns a client down for good. (Errors of connections have no SQLSTATE in psycopg.)"""
 
