@@ -4,13 +4,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
-
-from dotenv import dotenv_values
-from dotenv.parser import Binding, parse_stream
+from typing import TYPE_CHECKING
 
 from triton_env.errors import InvalidSetting
 from triton_env.ownership import foreign_owner_of
 from triton_env.project_folders import is_root, project_folders
+
+if TYPE_CHECKING:
+    from dotenv.parser import Binding
 
 NAME = ".env"
 _BYTE_ORDER_MARKS = (b"\xff\xfe", b"\xfe\xff")
@@ -48,6 +49,10 @@ def read(path: Path) -> Mapping[str, Entry]:
     Raises:
         InvalidSetting: it is another user's, cannot be read, or has a line that is not understood.
     """
+    # Most folders have no such file.
+    from dotenv import dotenv_values
+    from dotenv.parser import parse_stream
+
     _check_whose(path)
     try:
         data = path.read_bytes()
@@ -80,7 +85,7 @@ def _has_root(folders: tuple[Path, ...]) -> bool:
         return False
 
 
-def _line_of(binding: Binding) -> int:
+def _line_of(binding: "Binding") -> int:
     """A statement begins with the empty lines before it."""
     statement = binding.original.string
     return binding.original.line + statement[: len(statement) - len(statement.lstrip())].count("\n")

@@ -11,7 +11,6 @@ from types import TracebackType
 from typing import Any, Self
 
 from filelock import Timeout
-from pydantic import SecretStr
 
 from triton_env.backup.journal import Place
 from triton_env.errors import CleanupFailed, StartCancelled, TritonError
@@ -26,6 +25,7 @@ from triton_env.runtimes.project import Project, ProjectContainer
 from triton_env.runtimes.usage import usage_of
 from triton_env.runtimes.volume_content import remove_leftovers
 from triton_env.services import SERVICES, Service
+from triton_env.setting_types import SecretStr
 from triton_env.settings import Settings
 from triton_env.status import ServiceStatus, UnfinishedRestore, look_at, unfinished_restore
 from triton_env.threads import in_thread

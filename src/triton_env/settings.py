@@ -11,35 +11,19 @@ import copy
 import os
 import threading
 import unicodedata
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, get_args
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NoReturn, Self, dataclass_transform, get_args
 from urllib.parse import urlsplit
-
-from pydantic import (
-    AfterValidator,
-    BeforeValidator,
-    Field,
-    PrivateAttr,
-    SecretStr,
-    ValidationError,
-    field_validator,
-    model_validator,
-)
-from pydantic.fields import FieldInfo
-from pydantic_core import ErrorDetails
-from pydantic_settings import (
-    BaseSettings,
-    PydanticBaseSettingsSource,
-    SettingsConfigDict,
-)
 
 from triton_env import dotenv_file
 from triton_env.errors import InvalidSetting
 from triton_env.model import Storage
+from triton_env.setting_types import Field, Number, SecretStr, Text, fields_of
 
 HUB_PREFIX = "TESTCONTAINERS_HUB_IMAGE_NAME_PREFIX"
 """The registry that has the images of Docker Hub: https://java.testcontainers.org/features/image_name_substitution/"""
@@ -64,6 +48,8 @@ def problem_of_text(text: str) -> str:
 
     Servers get settings in lines: of configuration, of a password file, of HTTP headers.
     """
+    if text.isascii() and text.isprintable():
+        return ""
     categories = {unicodedata.category(character) for character in text}
     if "Cc" in categories or not categories.isdisjoint(("Zl", "Zp")):
         return "it may not hold line breaks and other control characters"
@@ -80,61 +66,54 @@ def _from_hub(image: str) -> str:
     return prefix + image.removeprefix("docker.io/")
 
 
-def _upper(value: Any) -> Any:
-    return value.upper() if isinstance(value, str) else value
-
-
-PortNumber = Annotated[int, Field(ge=1, le=65535)]
-Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Name = Annotated[str, Field(min_length=1)]
-Image = Annotated[str, Field(min_length=1), AfterValidator(_from_hub)]
-Identifier = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", max_length=63)]
+PortNumber = Annotated[int, Number(ge=1, le=65535)]
+Seconds = Annotated[float, Number(gt=0)]
+Name = Annotated[str, Text(1)]
+Image = Annotated[str, Text(1), _from_hub]
+Identifier = Annotated[str, Text(most=63, pattern=r"[A-Za-z_][A-Za-z0-9_]*")]
 """A name that PostgreSQL and ClickHouse take unquoted; the ClickHouse image pastes it unquoted into SQL and XML."""
-IpAddress = Annotated[str, AfterValidator(_is_address_or_empty)]
-HttpUrl = Annotated[str, AfterValidator(_is_http_url)]
-LogLevel = Annotated[str, Field(min_length=1), BeforeValidator(_upper)]
+IpAddress = Annotated[str, _is_address_or_empty]
+HttpUrl = Annotated[str, _is_http_url]
+LogLevel = Annotated[str, Text(1), str.upper]
 """Any word, in upper case: which levels there are is for the application to say."""
-ProjectName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$", min_length=2, max_length=40)]
+ProjectName = Annotated[str, Text(2, 40, r"[a-z0-9][a-z0-9_-]*")]
 """What Compose takes as a project name. Of one letter it would make volume names that are drives on Windows."""
-BucketName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$")]
+BucketName = Annotated[str, Text(pattern=r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")]
 
-Region = Annotated[str, Field(pattern=r"^[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?$")]
+Region = Annotated[str, Text(pattern=r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?")]
 """What boto3 takes for one. It goes into XML and HTTP headers as it is."""
 
 RuntimeName = Literal["auto", "docker", "embedded", "external"]
 RUNTIME_NAMES: tuple[str, ...] = get_args(RuntimeName)
 
 
-class _DotenvFile(PydanticBaseSettingsSource):
-    """`.env` belongs to the whole project: names that are not ours are none of our business."""
+@dataclass(frozen=True, slots=True)
+class _Given:
+    """A value as it was given, and where, in words."""
 
-    def __init__(self, settings_cls: type[BaseSettings], path: Path | None) -> None:
-        super().__init__(settings_cls)
-        self._path = path
-
-    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
-        raise NotImplementedError("all fields are read at once")
-
-    def __call__(self) -> dict[str, Any]:
-        return {
-            name.lower(): entry.value
-            for name, entry in (dotenv_file.read(self._path) if self._path else {}).items()
-            if entry.value and name.lower() in self.settings_cls.model_fields
-        }
+    value: object
+    origin: str
 
 
-class Settings(BaseSettings):
+@dataclass_transform(frozen_default=True, kw_only_default=True)
+def _with_fields(kind: "type[Settings]") -> "type[Settings]":
+    """Note the fields that the class declares. None is an attribute of it: one that has a problem is to be missing."""
+    kind.model_fields = fields_of(kind)
+    for name in kind.model_fields:
+        delattr(kind, name)
+    return kind
+
+
+@_with_fields
+class Settings:
     """Every setting of triton-env.
+
+    Args:
+        **values: by field. What is not among them comes from the process environment, `.env`, or is the default.
 
     Raises:
         InvalidSetting: naming the variable, its value unless it is a secret, and what is allowed.
     """
-
-    model_config = SettingsConfigDict(
-        env_ignore_empty=True,
-        extra="forbid",
-        frozen=True,
-    )
 
     # PostgreSQL
     postgres_user: Identifier = "triton_user"
@@ -153,7 +132,7 @@ class Settings(BaseSettings):
     clickhouse_user: Identifier = "default"
     clickhouse_password: SecretStr = SecretStr("development_password_change_in_prod")
     clickhouse_db: Identifier = "triton"
-    clickhouse_nofile: Annotated[int, Field(ge=1024)] = 20_000
+    clickhouse_nofile: Annotated[int, Number(ge=1024)] = 20_000
 
     # Redis
     redis_url: SecretStr = SecretStr("redis://localhost:6379/0")
@@ -193,9 +172,9 @@ class Settings(BaseSettings):
     triton_s3_timeout: Seconds = 120
     triton_progress: Literal["auto", "live", "plain", "off"] = "auto"
     triton_state_dir: str = ""
-    triton_linger: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 10
+    triton_linger: Annotated[float, Number(ge=0)] = 10
     triton_namespaces: Literal["session", "everywhere"] = "session"
-    triton_pool_size: Annotated[int, Field(ge=0, le=64)] = 4
+    triton_pool_size: Annotated[int, Number(ge=0, le=64)] = 4
 
     # The application
     environment: Name = "development"
@@ -204,60 +183,64 @@ class Settings(BaseSettings):
     api_host: Name = "127.0.0.1"
     api_port: PortNumber = 8000
 
-    @field_validator("*", mode="after")
-    @classmethod
-    def _has_no_control_characters(cls, value: Any) -> Any:
-        text = value.get_secret_value() if isinstance(value, SecretStr) else value
-        if isinstance(text, str) and (problem := problem_of_text(text)):
-            raise ValueError(problem)
-        return value
+    model_fields: ClassVar[Mapping[str, Field]]
+    """All of them by name, in this order."""
+    model_fields_set: frozenset[str]
+    """Those that do not just have their defaults."""
+    _problems: Mapping[str, InvalidSetting]
+    """What is wrong with variables that are checked where they are used, by fields; these have no value here."""
 
-    _problems: dict[str, InvalidSetting] = PrivateAttr(default_factory=dict)
-    """What is wrong with variables that are checked where they are used, by fields; these have their defaults."""
-
-    @model_validator(mode="wrap")
-    @classmethod
-    def _explain(cls, values: Any, handler: Any) -> Self:
-        try:
-            return handler(values)  # type: ignore[no-any-return]
-        except ValidationError as error:
-            details = error.errors()
-        problems = {
-            name: _invalid_setting(cls, [detail])
-            for detail in details
-            if detail["loc"] and _is_shared(name := str(detail["loc"][0])) and _origin(detail) != _ARGUMENT
-        }
-        if len(problems) < len(details):
-            raise _invalid_setting(cls, details)
-        settings: Self = handler({name: value for name, value in values.items() if name not in problems})
-        settings._problems.update(problems)
-        return settings
-
-    if not TYPE_CHECKING:  # with it, type checkers would take every attribute for one that exists
-
-        def __getattribute__(self, name: str) -> Any:
-            if _is_shared(name):
-                _raise_problem(self, (name,))
-            return super().__getattribute__(name)
+    def __init__(self, **values: Any) -> None:
+        given = _given(values)
+        good: dict[str, Any] = {}
+        bad: dict[str, str] = {}
+        for name, each in given.items():
+            try:
+                good[name] = _converted(name, each.value)
+            except ValueError as error:
+                bad[name] = str(error)
+        if any(not _is_shared(name) or given[name].origin == _ARGUMENT for name in bad):
+            raise _invalid_setting({name: (given[name], words) for name, words in bad.items()})
+        defaults = {name: _converted(name, each.default) for name, each in _FIELDS.items() if name not in given}
+        problems = {name: _invalid_setting({name: (given[name], words)}) for name, words in bad.items()}
+        vars(self).update(defaults, **good, model_fields_set=frozenset(good), _problems=problems)
 
     @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Arguments, then the process environment, then `.env`."""
-        # Not pydantic's own source: it names neither the file nor the line that it does not understand.
-        return (init_settings, env_settings, _DotenvFile(settings_cls, dotenv_file.find(_start.get())))
+    def model_construct(cls, **values: Any) -> Self:
+        """Settings with these values, taken as they are, and defaults; neither variables nor `.env` are looked at."""
+        made = cls.__new__(cls)
+        vars(made).update({name: values.get(name, field.default) for name, field in _FIELDS.items()})
+        vars(made).update(model_fields_set=frozenset(values), _problems={})
+        return made
 
     def updated(self, **values: Any) -> Self:
         """A copy with other values for some fields, which are taken as they are."""
-        copied = self.model_copy(update=values)
-        copied._problems = {name: problem for name, problem in self._problems.items() if name not in values}
+        copied = copy.copy(self)
+        problems = {name: problem for name, problem in self._problems.items() if name not in values}
+        vars(copied).update(values, model_fields_set=self.model_fields_set | set(values), _problems=problems)
         return copied
+
+    def __iter__(self) -> Iterator[tuple[str, Any]]:
+        """Names and values; of variables that cannot be used, the defaults."""
+        return ((name, self.or_default(name)) for name in _FIELDS)
+
+    def __setattr__(self, name: str, value: object) -> NoReturn:
+        raise AttributeError(f"settings are frozen: make a copy with settings.updated({name}=...)")
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Settings) and tuple(self) == tuple(other)
+
+    def __hash__(self) -> int:
+        return hash(tuple(self))
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in self)})"
+
+    if not TYPE_CHECKING:  # with it, type checkers would take every attribute for one that exists
+
+        def __getattr__(self, name: str) -> Any:
+            _raise_problem(self, (name,))
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     def check(self, *variables: str) -> None:
         """See that these variables, named in upper case, can be used.
@@ -269,7 +252,7 @@ class Settings(BaseSettings):
 
     def or_default(self, field: str) -> Any:
         """A field's value, and its default where the variable cannot be used: for what may not be used at all."""
-        return dict(self)[field]
+        return vars(self)[field] if field in vars(self) else _converted(field, _FIELDS[field].default)
 
     def fixed_port(self, field: str) -> int:
         """A port of `.env`, for a description that holds it whether it is used or not.
@@ -285,6 +268,7 @@ class Settings(BaseSettings):
         return tuple(problem for name, problem in self._problems.items() if name not in _OF_APPLICATION)
 
 
+_FIELDS = Settings.model_fields
 _ARGUMENT = "an argument"
 _OF_KUBERNETES = "Kubernetes sets it for a service of that name: unset it, or give the pod enableServiceLinks: false"
 _OF_APPLICATION = frozenset({"environment", "log_level", "debug_mode", "api_host", "api_port"})
@@ -292,14 +276,14 @@ _OF_APPLICATION = frozenset({"environment", "log_level", "debug_mode", "api_host
 
 def _is_shared(field: str) -> bool:
     """Whether a setting's variable is shared with other programs."""
-    return field in Settings.__pydantic_fields__ and not field.startswith("triton_")
+    return field in _FIELDS and not field.startswith("triton_")
 
 
 def _raise_problem(settings: Settings, fields: Iterable[str]) -> None:
-    # Not there while the settings are being made.
-    private = getattr(settings, "__pydantic_private__", None) or {}
+    # Not there in one that is being copied.
+    problems = vars(settings).get("_problems", {})
     for field in fields:
-        if problem := private.get("_problems", {}).get(field):
+        if problem := problems.get(field):
             # A new one, each time with its own traceback.
             raise copy.copy(problem)
 
@@ -317,43 +301,56 @@ def settings_in(folder: Path) -> Settings:
         _start.reset(token)
 
 
-def _invalid_setting(model: type[Settings], details: Sequence[ErrorDetails]) -> InvalidSetting:
-    lines = [_describe(model, detail) for detail in details]
-    origins = {str(detail["loc"][0]).upper(): _origin(detail) for detail in details if detail["loc"]}
+def _given(arguments: Mapping[str, object]) -> dict[str, _Given]:
+    """What is given, by field: by arguments, then by the process environment, then by `.env`."""
+    given: dict[str, _Given] = {}
+    # `.env` belongs to the whole project: names that are not ours are none of our business.
+    if path := dotenv_file.find(_start.get()):
+        for name, entry in dotenv_file.read(path).items():
+            if entry.value and name.lower() in _FIELDS:
+                given[name.lower()] = _Given(entry.value, f"line {entry.line} of {path}")
+    for name, value in os.environ.items():
+        if value and name.lower() in _FIELDS:
+            given[name.lower()] = _Given(value, "the process environment")
+    return given | {name: _Given(value, _ARGUMENT) for name, value in arguments.items()}
+
+
+def _converted(name: str, value: object) -> Any:
+    """A value as what its field holds.
+
+    Raises:
+        ValueError: it cannot be that, with words about what is allowed; or there is no such field.
+    """
+    if name not in _FIELDS:
+        raise ValueError
+    value = _FIELDS[name].converted(value)
+    text = value.get_secret_value() if isinstance(value, SecretStr) else value
+    if isinstance(text, str) and (problem := problem_of_text(text)):
+        raise ValueError(problem)
+    return value
+
+
+def _invalid_setting(bad: Mapping[str, tuple[_Given, str]]) -> InvalidSetting:
+    lines = [_described(name, given.value, words) for name, (given, words) in bad.items()]
     return InvalidSetting(
         lines[0] if len(lines) == 1 else f"{len(lines)} settings cannot be used:\n  " + "\n  ".join(lines),
-        where=", ".join(f"{name} comes from {origin}" for name, origin in origins.items()),
+        where=", ".join(f"{name.upper()} comes from {given.origin}" for name, (given, _) in bad.items()),
         hint=_OF_KUBERNETES
-        if any(str(detail["input"]).startswith("tcp://") for detail in details)
+        if any(str(given.value).startswith("tcp://") for given, _ in bad.values())
         else "see .env.example for what each variable means and takes",
     )
 
 
-def _describe(model: type[Settings], detail: ErrorDetails) -> str:
-    name = str(detail["loc"][0]) if detail["loc"] else ""
-    if detail["type"] == "extra_forbidden":
+def _described(name: str, value: object, words: str) -> str:
+    if name not in _FIELDS:
         return f"There is no setting {name!r}."
-    annotation = str(model.model_fields[name].annotation)
-    value = "its value (a secret)" if "Secret" in annotation else _shown(detail["input"])
-    return f"{name.upper()} cannot be {value}: {detail['msg'].removeprefix('Value error, ')}."
+    shown = "its value (a secret)" if _FIELDS[name].annotation is SecretStr else _shown(value)
+    return f"{name.upper()} cannot be {shown}: {words}."
 
 
 def _shown(value: object) -> str:
     text = repr(value)
     return text if len(text) <= 60 else text[:59] + "…"
-
-
-def _origin(detail: ErrorDetails) -> str:
-    """Where a bad value was found: pydantic does not tell, so by where it stands."""
-    variable = str(detail["loc"][0]).upper()
-    bad = str(detail["input"]).upper()
-    if any(value.upper() == bad for name, value in os.environ.items() if value and name.upper() == variable):
-        return "the process environment"
-    if path := dotenv_file.find(_start.get()):
-        for name, entry in dotenv_file.read(path).items():
-            if name.upper() == variable and entry.value.upper() == bad:
-                return f"line {entry.line} of {path}"
-    return _ARGUMENT
 
 
 def process_environment() -> dict[str, str]:

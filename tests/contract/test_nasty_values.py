@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
-from pydantic import SecretStr
 
 import projects
 from triton_env import Settings, TritonEnvironment
@@ -15,6 +14,7 @@ from triton_env.errors import InvalidSetting
 from triton_env.infrastructure import Infrastructure
 from triton_env.project import persistent_settings
 from triton_env.services import ClickHouse, Postgres, Redis
+from triton_env.setting_types import SecretStr
 
 NASTY = {
     "quotes": """a'b"c`d''e\"\"""",

@@ -5,12 +5,12 @@ from collections.abc import Iterator
 
 import pytest
 from botocore.config import Config
-from pydantic import SecretStr
 
 from patience import patient_probes
 from triton_env import TritonEnvironment
 from triton_env.model import Placement
 from triton_env.services import SERVICES
+from triton_env.setting_types import SecretStr
 
 pytestmark = pytest.mark.timeout(400)
 

@@ -23,7 +23,6 @@ import pytest
 import redis
 from botocore.config import Config
 from botocore.exceptions import ClientError
-from pydantic import SecretStr
 
 from faces.documents import ROOT, tokens
 from faces.persistent_project import checkout
@@ -46,6 +45,7 @@ from triton_env import Settings, TritonEnvironment, TritonError, backup
 from triton_env.project import persistent_settings
 from triton_env.runtimes.compose import PROJECT_LABEL
 from triton_env.runtimes.stamps import FILE
+from triton_env.setting_types import SecretStr
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(300)]
 

@@ -5,13 +5,13 @@ import os
 from pathlib import Path
 
 import pytest
-from pydantic import SecretStr
 
 from triton_env import Settings, errors
 from triton_env.errors import ImageUnavailable, ServiceNotSelected, StartFailed, TritonError
 from triton_env.leases import HeldFile, is_held
 from triton_env.model import Storage
 from triton_env.services import SERVICES
+from triton_env.setting_types import SecretStr
 from triton_env.sharing import failure
 from triton_env.sharing.key import key_of, settings_as_data, settings_from_data
 from triton_env.sharing.place import Order, Place

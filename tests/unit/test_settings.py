@@ -3,8 +3,8 @@
 import re
 from pathlib import Path
 
+import pydantic
 import pytest
-from pydantic import ValidationError
 
 from triton_env import Settings
 from triton_env.errors import InvalidSetting
@@ -72,8 +72,12 @@ def test_an_empty_variable_does_not_hide_the_value_in_dotenv(monkeypatch: pytest
 
 def test_settings_are_frozen() -> None:
     settings = Settings()
-    with pytest.raises(ValidationError, match="frozen"):
+    with pytest.raises(AttributeError, match="frozen"):
         settings.postgres_db = "other"
+
+
+def test_secrets_of_pydantic_are_secrets() -> None:
+    assert Settings(postgres_password=pydantic.SecretStr("s3cret")) == Settings(postgres_password="s3cret")
 
 
 def test_updated_returns_a_copy() -> None:
@@ -120,6 +124,46 @@ def test_a_bad_value_is_answered_with_its_name_value_and_what_is_allowed(
     # Nothing of pydantic's remains, neither in the words nor behind them.
     assert not re.search(r"pydantic|value_error|Value error|type=", message)
     assert caught.value.__cause__ is None
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "words"),
+    [
+        ("postgres_port", 1.5, "got a number with a fractional part"),
+        ("postgres_port", None, "a valid integer"),
+        ("postgres_port", 10**30, "less than or equal to"),
+        ("triton_linger", [], "a valid number"),
+        ("triton_linger", "nan", "a finite number"),
+        ("triton_pool_size", 65, "less than or equal to 64"),
+        ("debug_mode", 2, "a valid boolean"),
+        ("postgres_db", 5, "a valid string"),
+        ("postgres_db", "a\n", "pattern"),
+        ("triton_project", "a", "at least 2 characters"),
+        ("triton_runtime", 1, "'auto', 'docker', 'embedded' or 'external'"),
+        ("localstack_host", "a\nb", "line breaks"),
+    ],
+)
+def test_a_bad_argument_is_answered_with_what_is_allowed(field: str, value: object, words: str) -> None:
+    with pytest.raises(InvalidSetting, match=words) as caught:
+        Settings(**{field: value})
+    assert caught.value.where == f"{field.upper()} comes from an argument"
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "taken"),
+    [
+        ("postgres_port", " 5 ", 5),
+        ("postgres_port", "5.0", 5),
+        ("triton_linger", 3, 3.0),
+        ("triton_linger", "1e3", 1000.0),
+        ("debug_mode", "ON", True),
+        ("debug_mode", 0, False),
+        ("triton_storage", Storage.DISK, Storage.DISK),
+    ],
+)
+def test_good_arguments(field: str, value: object, taken: object) -> None:
+    found = getattr(Settings(**{field: value}), field)
+    assert (found, type(found)) == (taken, type(taken))
 
 
 @pytest.mark.parametrize("url", ["http://localhost:99999", "http://:4566", "ftp://localhost", "http://localhost:0"])

@@ -7,11 +7,11 @@ import pytest
 import redis.connection
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from pydantic import SecretStr
 
 from triton_env import ClickHouse, Postgres, Redis, Settings
 from triton_env.errors import NoSharedNetwork
 from triton_env.model import Endpoint, Placement
+from triton_env.setting_types import SecretStr
 
 # No server takes control characters or lone surrogates in a password.
 passwords = st.text(st.characters(exclude_categories=("Cs", "Cc")), min_size=1, max_size=40)

@@ -98,7 +98,6 @@ def timelines(timeline: Timeline) -> None:
 def wrong_uses(env: TritonEnvironment, settings: Settings) -> None:
     TritonEnvironment(service=("redis",))  # type: ignore[call-arg]
     TritonEnvironment(services=5)  # type: ignore[arg-type]
-    Settings(no_such_setting=1)  # type: ignore[call-arg]
     settings.postgres_port = 1  # type: ignore[misc]
     env.mongo  # type: ignore[attr-defined]  # noqa: B018
     env.timeline.spans[0].start = 0  # type: ignore[misc]

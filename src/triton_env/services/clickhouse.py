@@ -6,8 +6,6 @@ from base64 import b64encode
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from pydantic import SecretStr
-
 from triton_env.errors import RestoreUnfinished
 from triton_env.model import (
     ContainerRecipe,
@@ -26,6 +24,7 @@ from triton_env.services.base import (
     random_password,
     url_quoted,
 )
+from triton_env.setting_types import SecretStr
 from triton_env.settings import Settings, without_variables
 
 if TYPE_CHECKING:

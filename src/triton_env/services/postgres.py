@@ -4,8 +4,6 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from pydantic import SecretStr
-
 from triton_env.model import (
     Command,
     ContainerRecipe,
@@ -25,6 +23,7 @@ from triton_env.services.base import (
 )
 from triton_env.services.postgres_data import data_recipe
 from triton_env.services.postgres_parameters import WITHOUT_PARAMETER, every_parameter
+from triton_env.setting_types import SecretStr
 from triton_env.settings import Settings, without_variables
 
 if TYPE_CHECKING:

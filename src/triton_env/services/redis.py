@@ -4,8 +4,6 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from pydantic import SecretStr
-
 from triton_env.model import (
     ContainerRecipe,
     DataRecipe,
@@ -24,6 +22,7 @@ from triton_env.services.base import (
     random_password,
     url_quoted,
 )
+from triton_env.setting_types import SecretStr
 from triton_env.settings import Settings
 
 if TYPE_CHECKING:

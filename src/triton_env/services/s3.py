@@ -11,8 +11,6 @@ from secrets import token_hex
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from pydantic import SecretStr
-
 from triton_env.errors import LocalStackTokenRequired
 from triton_env.model import (
     ContainerRecipe,
@@ -29,6 +27,7 @@ from triton_env.model import (
 from triton_env.provided import provided
 from triton_env.services.base import CONNECT_TIMEOUT, Service, random_password
 from triton_env.services.s3_names import BucketNames
+from triton_env.setting_types import SecretStr
 from triton_env.settings import Settings
 
 if TYPE_CHECKING:

@@ -7,11 +7,10 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from pydantic import SecretStr
-
 from triton_env._version import __version__
 from triton_env.runtimes.embedded import packages
 from triton_env.services import SERVICES
+from triton_env.setting_types import SecretStr
 from triton_env.settings import Settings, process_environment
 
 _LENGTH = 16
@@ -80,7 +79,7 @@ def settings_from_data(data: Mapping[str, Any]) -> Settings:
         value = data.get(field, description.default)
         # JSON keeps all kinds but these: secrets and choices (enumerations of strings).
         values[field] = value if isinstance(value, kind) or not issubclass(kind, SecretStr | str) else kind(value)
-    return Settings.model_construct(None, **values)
+    return Settings.model_construct(**values)
 
 
 def _service(settings: Settings, name: str, runtime: str) -> dict[str, Any]:

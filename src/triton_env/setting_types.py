@@ -1,0 +1,191 @@
+"""What a setting may be: types, limits, and what is said about a value that is neither.
+
+Every command and every test process reads settings, most of them to do little else. So this is no model of a library
+that takes a tenth of a second to load.
+"""
+
+import inspect
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from math import isfinite
+from typing import Annotated, Any, Literal, get_args, get_origin
+
+
+class SecretStr:
+    """A text that is shown as stars. Its value is `get_secret_value()`."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: str) -> None:
+        self._value = value
+
+    def get_secret_value(self) -> str:
+        """The text itself."""
+        return self._value
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, SecretStr) and other._value == self._value
+
+    def __hash__(self) -> int:
+        return hash(self._value)
+
+    def __len__(self) -> int:
+        return len(self._value)
+
+    def __str__(self) -> str:
+        return "**********" if self._value else ""
+
+    def __repr__(self) -> str:
+        return f"SecretStr({str(self)!r})"
+
+
+@dataclass(frozen=True, slots=True)
+class Number:
+    """The limits of a number: `gt` is greater than, `ge` greater than or equal to, `le` less than or equal to."""
+
+    gt: float | None = None
+    ge: float | None = None
+    le: float | None = None
+
+    def __call__(self, value: float) -> float:
+        """Raise `ValueError` if a number is beyond the limits; else return it."""
+        if isinstance(value, float) and not isfinite(value):
+            raise ValueError("Input should be a finite number")
+        if self.gt is not None and not value > self.gt:
+            raise ValueError(f"Input should be greater than {self.gt}")
+        if self.ge is not None and not value >= self.ge:
+            raise ValueError(f"Input should be greater than or equal to {self.ge}")
+        if self.le is not None and not value <= self.le:
+            raise ValueError(f"Input should be less than or equal to {self.le}")
+        return value
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """The limits of a text: the least and the most characters, and a pattern for all of it."""
+
+    least: int = 0
+    most: int | None = None
+    pattern: str = ""
+
+    def __call__(self, value: str) -> str:
+        """Raise `ValueError` if a text is beyond the limits; else return it."""
+        if len(value) < self.least:
+            raise ValueError(f"String should have at least {_characters(self.least)}")
+        if self.most is not None and len(value) > self.most:
+            raise ValueError(f"String should have at most {_characters(self.most)}")
+        if self.pattern and not re.fullmatch(self.pattern, value):
+            raise ValueError(f"String should match pattern '^{self.pattern}$'")
+        return value
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """A setting: its type, what limits it, and its default, which is a secret's value too."""
+
+    annotation: Any
+    default: Any = field(repr=False)
+    metadata: tuple[Callable[[Any], Any], ...] = ()
+
+    def converted(self, value: object) -> Any:
+        """A value, or the text of a variable, as one of this type.
+
+        Raises:
+            ValueError: it is none, with words that say what is allowed.
+        """
+        value = _converted(value, self.annotation)
+        for limit in self.metadata:
+            value = limit(value)
+        return value
+
+
+def fields_of(kind: type) -> dict[str, Field]:
+    """The fields that a class declares as `name: type = default`, in that order."""
+    return {
+        name: _field(annotation, vars(kind)[name])
+        for name, annotation in inspect.get_annotations(kind).items()
+        if name in vars(kind)
+    }
+
+
+def _field(annotation: Any, default: object) -> Field:
+    if get_origin(annotation) is Annotated:
+        kind, *limits = get_args(annotation)
+        return Field(kind, default, tuple(limits))
+    return Field(annotation, default)
+
+
+def _converted(value: object, kind: Any) -> object:
+    if get_origin(kind) is Literal:
+        return _choice(value, dict(zip(get_args(kind), get_args(kind), strict=True)))
+    if issubclass(kind, StrEnum):
+        return _choice(value, {str(member): member for member in kind})
+    return _CONVERSIONS[kind](value)
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise ValueError("Input should be a valid string")
+    return value
+
+
+def _secret(value: object) -> SecretStr:
+    # Of pydantic, too.
+    return SecretStr(_text(value.get_secret_value() if hasattr(value, "get_secret_value") else value))
+
+
+def _whole_number(value: object) -> int:
+    if isinstance(value, str):
+        try:
+            return int(re.sub(r"\.0+\s*$", "", value))
+        except ValueError:
+            raise ValueError("Input should be a valid integer, unable to parse string as an integer") from None
+    if not isinstance(value, int | float):
+        raise ValueError("Input should be a valid integer")
+    if isinstance(value, float) and not value.is_integer():
+        raise ValueError("Input should be a valid integer, got a number with a fractional part")
+    return int(value)
+
+
+def _number(value: object) -> float:
+    if isinstance(value, str):
+        try:
+            return float(value)
+        except ValueError:
+            raise ValueError("Input should be a valid number, unable to parse string as a number") from None
+    if not isinstance(value, int | float):
+        raise ValueError("Input should be a valid number")
+    return float(value)
+
+
+def _truth(value: object) -> bool:
+    if not isinstance(value, bool | int | float | str):
+        raise ValueError("Input should be a valid boolean")
+    known = str(value).lower()
+    if known in ("1", "true", "t", "yes", "y", "on", "1.0"):
+        return True
+    if known in ("0", "false", "f", "no", "n", "off", "0.0"):
+        return False
+    raise ValueError("Input should be a valid boolean, unable to interpret input")
+
+
+def _choice(value: object, choices: Mapping[str, object]) -> object:
+    if isinstance(value, str) and value in choices:
+        return choices[value]
+    *others, last = (repr(choice) for choice in choices)
+    raise ValueError(f"Input should be {', '.join(others)} or {last}")
+
+
+_CONVERSIONS: Mapping[type, Callable[[object], object]] = {
+    str: _text,
+    int: _whole_number,
+    float: _number,
+    bool: _truth,
+    SecretStr: _secret,
+}
+
+
+def _characters(count: int) -> str:
+    return "1 character" if count == 1 else f"{count} characters"
