@@ -20,6 +20,10 @@ _COMMAND = re.compile(
         [^,;\n]*""",
     re.VERBOSE,
 )
+_OTHERS = re.compile(
+    r"(?<![\w./-])(?:docker|export|unset|set -a|ls|sed|chown|chmod|iconv|ALTER|RENAME|sudo|make|ssh) [^,;\n]*"
+)
+"""Commands of other programs."""
 _SPACE = "\0"
 """Stands for a space at which nothing is wrapped. What is shown has no such character: see `printable`."""
 
@@ -37,9 +41,17 @@ def interpreter() -> str:
 
 
 def wrapped(text: str, width: int) -> list[str]:
-    """The lines of a text. No command of ours goes over two: what is copied would be two commands."""
-    joined = _COMMAND.sub(lambda match: match[0].replace(" ", _SPACE), text)
-    lines = textwrap.wrap(joined, width, break_long_words=False, break_on_hyphens=False)
+    """The lines of a text, each with as many words as `width` has room for.
+
+    No word is broken, and no command goes over two lines: what is copied would be two commands.
+    """
+    for pattern in (_COMMAND, _OTHERS):
+        text = pattern.sub(lambda match: match[0].replace(" ", _SPACE), text)
+    lines = [
+        part
+        for line in text.splitlines()
+        for part in textwrap.wrap(line, width, break_long_words=False, break_on_hyphens=False) or [""]
+    ]
     return [line.replace(_SPACE, " ") for line in lines]
 
 

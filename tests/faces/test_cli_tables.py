@@ -11,7 +11,8 @@ import pytest
 from rich.cells import cell_len
 
 from triton_env import Settings
-from triton_env.cli import connections, prune, status
+from triton_env.cli import connections, doctor, prune, status
+from triton_env.cli.findings import Finding, Verdict
 from triton_env.cli.tables import print_table
 from triton_env.model import Endpoint, Placement
 from triton_env.prune import Leftover
@@ -44,6 +45,8 @@ def on_terminal(width: int, show: Callable[[], None], monkeypatch: pytest.Monkey
     """What a command writes to a terminal of so many columns, or to a file on a machine with one."""
 
     class Stream(io.StringIO):
+        encoding = "utf-8"
+
         def isatty(self) -> bool:
             return is_one
 
@@ -147,6 +150,29 @@ class TestConnections:
         for row in statuses():
             assert row.service is not None
             assert row.service.url in words_of(text)
+
+
+class TestDoctor:
+    WORDS = f"{PROJECT}/docker-compose.yml is used, and so is {PROJECT}/.env, which other programs read as well"
+    HINT = "export LOCALSTACK_IMAGE=localstack/localstack:4.14.0, or set LOCALSTACK_AUTH_TOKEN to that of your account"
+    COMMAND = f"docker compose --project-directory {PROJECT} up --wait"
+
+    @pytest.mark.parametrize("width", WIDTHS)
+    def test_words_paths_and_commands_are_whole(self, width: int, monkeypatch: pytest.MonkeyPatch) -> None:
+        findings = [
+            Finding("compose file", Verdict.WARNING, self.WORDS, self.HINT),
+            Finding("engine", Verdict.BAD, "No engine answers.", f"start it with: {self.COMMAND}, then look again"),
+        ]
+        for finding in findings:
+            text = on_terminal(width, lambda finding=finding: doctor._print(finding), monkeypatch)
+            # Nothing but the places of line breaks differs.
+            assert " ".join(text.split()) == f"! {finding.subject} {finding.words} → {finding.hint}".replace(
+                "!", "!" if finding.verdict is Verdict.WARNING else "✗"
+            )
+            whole = (PROJECT, self.COMMAND, "export LOCALSTACK_IMAGE=localstack/localstack:4.14.0")
+            for line in text.splitlines():
+                assert len(line) <= width or any(each in line for each in whole)
+        assert self.COMMAND in text
 
 
 @pytest.mark.parametrize("show", [show_status, show_prune, show_connections])

@@ -6,26 +6,35 @@ from typing import TYPE_CHECKING
 
 import click
 
-from triton_env.cli.words import marks, styled
-from triton_env.commands import runnable
+from triton_env.cli.words import columns_of, marks, styled
+from triton_env.commands import runnable, wrapped
+from triton_env.printable import printable
 
 if TYPE_CHECKING:
-    from triton_env.cli.checks import Finding
+    from triton_env.cli.findings import Finding
 
-_COLORS = {"good": "green", "warning": "yellow", "bad": "red"}
+_COLORS = {"good": "green", "note": "bright_black", "warning": "yellow", "bad": "red"}
+_LABEL = 12
+"""Columns for what was looked at."""
+_NARROW = 60
+"""With fewer columns than this, the words begin below."""
 
 
-@click.command(short_help="Check engine, images, ports, memory, disk and settings.")
+_UNLIMITED = 100_000
+
+
+@click.command(short_help="Check what a start needs: settings, engine, images, ports, ...")
 @click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
 def command(as_json: bool) -> int:
-    """Look at the engine, images, ports, memory, disk and settings.
+    """Check settings, packages, engine, images, ports, memory and disk: what the runtime needs that a start would use.
 
-    Each finding is good, a warning or bad, with what to do about it. Nothing is changed, and no engine is needed for
-    the rest to be looked at.
+    Each finding is good, a note, a warning or bad, with what to do about it. Nothing is changed. Docker is not looked
+    at where TRITON_RUNTIME is embedded or external, and is no more than a note where the embedded servers would run.
 
     Exit status: 1 if a finding is bad, else 0.
     """
-    from triton_env.cli.checks import Verdict, examine
+    from triton_env.cli.checks import examine
+    from triton_env.cli.findings import Verdict
 
     findings: list[Finding] = []
     for finding in examine():
@@ -35,20 +44,35 @@ def command(as_json: bool) -> int:
     counts = {verdict.value: sum(finding.verdict is verdict for finding in findings) for verdict in Verdict}
     if as_json:
         rows = [
-            {"subject": each.subject, "verdict": each.verdict.value, "words": each.words, "mend": each.mend or None}
+            {"subject": each.subject, "verdict": each.verdict.value, "words": each.words, "hint": each.hint or None}
             for each in findings
         ]
         click.echo(json.dumps({"findings": rows, **counts}, indent=2))
     else:
-        names = {"good": "good", "warning": "warnings" if counts["warning"] != 1 else "warning", "bad": "bad"}
-        parts = [styled(f"{counts[name]} {names[name]}", fg=_COLORS[name]) for name in names if counts[name]]
+        parts = [styled(_counted(name, count), fg=_COLORS[name]) for name, count in counts.items() if count]
         click.echo(f"\n{', '.join(parts)}")
     return 1 if counts["bad"] else 0
 
 
+def _counted(verdict: str, count: int) -> str:
+    plural = "s" if verdict in ("note", "warning") and count != 1 else ""
+    return f"{count} {verdict}{plural}"
+
+
 def _print(finding: "Finding") -> None:
     signs = marks(sys.stdout)
-    color = _COLORS[finding.verdict]
-    click.echo(f"{styled(signs[finding.verdict], fg=color, bold=True)} {finding.subject:<11} {finding.words}")
-    if finding.mend:
-        click.echo(f"  {'':<11} {styled(signs['mend'] + ' ' + runnable(finding.mend), fg='cyan')}")
+    mark = styled(signs[finding.verdict], fg=_COLORS[finding.verdict], bold=True)
+    width = columns_of(sys.stdout)
+    stacked = width is not None and width < _NARROW
+    indent = 2 if stacked else 2 + _LABEL + 1
+    room = (width or _UNLIMITED) - indent
+    lines = wrapped(printable(runnable(finding.words)), room)
+    if stacked:
+        click.echo(f"{mark} {finding.subject}")
+    else:
+        click.echo(f"{mark} {finding.subject:<{_LABEL}} {lines.pop(0)}")
+    for line in lines:
+        click.echo(f"{'':{indent}}{line}")
+    for number, line in enumerate(wrapped(runnable(finding.hint), room - 2) if finding.hint else ()):
+        sign = " " if number else signs["hint"]
+        click.echo(f"{'':{indent}}{styled(f'{sign} {line}', fg='cyan')}")

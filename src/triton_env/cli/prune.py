@@ -7,6 +7,7 @@ import click
 
 from triton_env.cli.tables import Column, print_table
 from triton_env.cli.words import say, say_notice
+from triton_env.commands import runnable
 from triton_env.printable import one_line
 
 if TYPE_CHECKING:
@@ -111,6 +112,6 @@ def _cells(rows: list[tuple["Leftover", str, str]]) -> "list[list[Text]]":
         process = f"process {leftover.pid}" if leftover.pid is not None else ""
         owner = ", ".join(part for part in (process, leftover.project) if part)
         why = f"{leftover.why}; {problem}" if problem else leftover.why
-        texts = (leftover.what, leftover.name, why, leftover.environment, owner)
+        texts = (leftover.what, leftover.name, runnable(why), leftover.environment, owner)
         cells.append([Text(result, style=_COLORS[result]), *(Text(one_line(text)) for text in texts)])
     return cells

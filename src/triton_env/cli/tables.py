@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from triton_env.folding import fold
+from triton_env.commands import wrapped
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -99,7 +99,7 @@ def _listed(
             if not cell.plain:
                 continue
             room = max(target.width - labels - 4, _LEAST_WORDS)
-            parts = fold(cell.plain, room) if column.has_words else [cell.plain]
+            parts = wrapped(cell.plain, room) if column.has_words else [cell.plain]
             for number, part in enumerate(parts):
                 label = "" if number else column.heading
                 lines.append(Text.assemble((f"  {label:<{labels}}  ", "dim"), (part, cell.style)))

@@ -1,13 +1,14 @@
 """Words for people, on standard error."""
 
 import os
+import shutil
 import sys
 import traceback
 from typing import Any
 
 import click
 
-from triton_env.commands import runnable
+from triton_env.commands import runnable, wrapped
 from triton_env.errors import TritonError
 from triton_env.printable import coloured, one_line, printable
 
@@ -29,7 +30,9 @@ def say(text: str, **style: Any) -> None:
 
 def say_notice(text: str) -> None:
     """Print a warning, which is one line."""
-    say(f"{styled('warning:', fg='yellow', bold=True)} {one_line(text)}")
+    words, columns = runnable(one_line(text)), columns_of(sys.stderr)
+    folded = "\n".join(wrapped(words, columns - len("warning: "))) if columns else words
+    say(f"{styled('warning:', fg='yellow', bold=True)} {folded}")
 
 
 def say_end_of_life(postgres_image: str) -> None:
@@ -45,7 +48,9 @@ def say_error(error: TritonError) -> None:
     if debug_mode():
         traceback.print_exception(error, file=sys.stderr)
         return
-    _say_with_hint(str(error))
+    columns = columns_of(sys.stderr)
+    # Behind "error: ".
+    _say_with_hint(error.shown(columns - len("error: ")) if columns else str(error))
     _say_notes(error)
 
 
@@ -85,10 +90,10 @@ def styled(text: str, **style: Any) -> str:
 
 
 def marks(stream: Any) -> dict[str, str]:
-    """Signs for good, warning, bad and a mend, which `stream` can encode."""
+    """Signs for the verdicts and for a hint, which `stream` can encode."""
     unicode = "utf" in str(getattr(stream, "encoding", "") or "").lower()
-    signs = "✓!✗→" if unicode else "+!x>"
-    return dict(zip(("good", "warning", "bad", "mend"), signs, strict=True))
+    signs = "✓·!✗→" if unicode else "+-!x>"
+    return dict(zip(("good", "note", "warning", "bad", "hint"), signs, strict=True))
 
 
 def colors_on(stream: Any) -> bool:
@@ -108,6 +113,11 @@ def debug_mode() -> bool:
         return Settings().debug_mode
     except TritonError:
         return False
+
+
+def columns_of(stream: Any) -> int | None:
+    """The width of the terminal that `stream` is; None where it is none."""
+    return max(shutil.get_terminal_size().columns, 20) if stream.isatty() else None
 
 
 def _say_notes(error: BaseException) -> None:
