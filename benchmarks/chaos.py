@@ -66,13 +66,13 @@ class Place:
         return dict(os.environ) | own | {MARK: f"{self.mark}{mark}"}
 
     def has(self, process: psutil.Process) -> bool:
-        """Whether a process is one of its runs, or an orphan, which could be.
+        """Whether a process is one of its runs.
 
-        Servers have no mark, but their folder for temporary files, and some overwrite even that.
+        Servers have no mark, but their folder for temporary files. Valkey overwrites even that: an orphan of it counts.
         """
         try:
             variables = process.environ()
-            if process.ppid() == 1:
+            if "PATH" not in variables and process.ppid() == 1:
                 return True
         except (psutil.Error, OSError):
             return False
