@@ -122,17 +122,22 @@ def carry_out(plan: Plan, place: Place) -> str:
         pytest = subprocess.Popen(
             command, cwd=APPLICATION, env=environ, stdout=output, stderr=output, start_new_session=True
         )
-        with suppress(subprocess.TimeoutExpired):
-            pytest.wait(plan.after)
-        if pytest.poll():
-            output.seek(0)
-            raise click.ClickException(f"pytest failed before it was hit: {output.read().decode(errors='replace')}")
-        outcome = "it had ended before" if pytest.poll() == 0 else strike(plan, pytest.pid, environ[MARK])
         try:
-            pytest.wait(LONGEST)
-        except subprocess.TimeoutExpired:
-            pytest.kill()
-            raise click.ClickException(f"pytest hangs: {plan}") from None
+            with suppress(subprocess.TimeoutExpired):
+                pytest.wait(plan.after)
+            if pytest.poll():
+                output.seek(0)
+                raise click.ClickException(f"pytest failed before it was hit: {output.read().decode(errors='replace')}")
+            outcome = "it had ended before" if pytest.poll() == 0 else strike(plan, pytest.pid, environ[MARK])
+            try:
+                pytest.wait(LONGEST)
+            except subprocess.TimeoutExpired:
+                pytest.kill()
+                raise click.ClickException(f"pytest hangs: {plan}") from None
+        finally:
+            if pytest.poll() is None:  # somebody pressed Ctrl-C here
+                os.killpg(pytest.pid, signal.SIGINT)
+                pytest.wait(LONGEST)
     return outcome
 
 
