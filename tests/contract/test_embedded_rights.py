@@ -369,3 +369,13 @@ def test_a_folder_for_temporary_files_that_servers_cannot_take(
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / name))
     with pytest.raises(RuntimeUnavailable, match="characters that servers cannot take"):
         TritonEnvironment(services=("redis",), runtime="embedded").start()
+
+
+def test_a_link_within_a_closed_folder_is_not_a_way_for_others(tmp_path: Path) -> None:
+    """Such as the environment of a project in a home folder of mode 0700 whose packages are elsewhere."""
+    closed, link = tmp_path / "closed", tmp_path / "closed" / "lib"
+    closed.mkdir(mode=0o700)
+    link.symlink_to("/usr")
+    account = Account(uid=65534, gid=61184)
+    assert account.can_pass(Path("/usr"))
+    assert not account.can_pass(link)

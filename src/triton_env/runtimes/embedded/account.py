@@ -44,7 +44,9 @@ class Account:
 
     def can_pass(self, folder: Path) -> bool:
         """Whether file modes let this user reach what lies in `folder`."""
-        return all(each.stat().st_mode & stat.S_IXOTH for each in (folder.resolve(), *folder.resolve().parents))
+        # A link on the way is passed too, and what it leads to.
+        ways = (folder.absolute(), folder.resolve())
+        return all(each.stat().st_mode & stat.S_IXOTH for way in ways for each in (way, *way.parents))
 
     def _can_read(self, path: Path) -> bool:
         return self.can_pass(path.parent) and bool(path.stat().st_mode & stat.S_IROTH)
