@@ -7,12 +7,12 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Generic, Self, TypeVar, cast, overload
 
 from triton_env import interrupts
+from triton_env.arguments import checked_reuse, checked_runtime
 from triton_env.errors import (
     CleanupFailed,
     KeeperEnded,
     NotStarted,
     ServiceNotSelected,
-    UnknownRuntime,
     UnknownService,
     UsageError,
 )
@@ -27,11 +27,12 @@ from triton_env.services import (
     Service,
 )
 from triton_env.services.selection import selected
-from triton_env.settings import RUNTIME_NAMES, Settings
+from triton_env.settings import Settings
 from triton_env.sharing.reuse import Reuse
 from triton_env.timeline import Recorder, Timeline
 
 if TYPE_CHECKING:
+    from triton_env.errors import ServiceDied
     from triton_env.isolation.isolator import Isolator, TemplateLike
     from triton_env.isolation.namespace import Namespace
 
@@ -99,9 +100,9 @@ class TritonEnvironment:
     ) -> None:
         self._settings = settings or Settings()
         self._services = selected(services)
-        self._runtime_name = _checked_runtime(runtime or self._settings.triton_runtime)
+        self._runtime_name = checked_runtime(runtime or self._settings.triton_runtime)
         self._persistent = Persistent.ATTACH if persistent is True else persistent or None
-        self._reuse = _checked_reuse(reuse, self._persistent, self._runtime_name)
+        self._reuse = checked_reuse(reuse, self._persistent, self._runtime_name)
         self._lazy = lazy
         self._run: Run | None = None
         self._recorder: Recorder | None = None
@@ -234,7 +235,17 @@ class TritonEnvironment:
             since: what `log_position` returned, for those that were written afterwards.
         """
         self._check_selected(service)
-        return self._running().runtime.result().logs(service, lines, since)
+        run = self._running()
+        return run.runtime.result().logs(service, lines, since) + run.liveness.last_line(service)
+
+    def deaths(self) -> "Mapping[str, ServiceDied]":
+        """The servers that have ended since they were ready, by the names of their services. It asks no server.
+
+        `namespace`, `snapshot`, `reset` and clients that cannot connect raise the same errors by themselves.
+        """
+        run = self._running()
+        ready = [name for name, future in run.services.items() if future.done() and not future.exception()]
+        return {name: died for name in ready if (died := run.liveness.died(name))}
 
     def log_position(self, service: str) -> float:
         """Where a service's log ends now, for `logs`. It costs next to nothing."""
@@ -369,7 +380,9 @@ class TritonEnvironment:
 
     def __repr__(self) -> str:
         state = f"{self._run.id} running" if self._run else self._state
-        return f"<TritonEnvironment {state}: {', '.join(self._services)}>"
+        dead = [name for name in self._services if self._run and self._run.liveness.known(name)]
+        died = f" ({', '.join(dead)} died)" if dead else ""
+        return f"<TritonEnvironment {state}: {', '.join(self._services)}{died}>"
 
     def _repr_html_(self) -> str:
         """What a notebook shows: state, runtime, services and how the start went."""
@@ -427,21 +440,3 @@ class TritonEnvironment:
         if self._run is None:
             raise NotStarted(self._state)
         return self._run
-
-
-def _checked_reuse(reuse: bool | Reuse, persistent: Persistent | None, runtime: str) -> Reuse | None:
-    if reuse and persistent:
-        raise UsageError(
-            "Persistent services are shared anyway, so reuse=True has nothing to do with persistent=True.",
-            hint="leave out one of them",
-        )
-    # Servers of somebody else are everybody's.
-    if not reuse or runtime == "external":
-        return None
-    return Reuse() if reuse is True else reuse
-
-
-def _checked_runtime(name: str) -> str:
-    if name not in RUNTIME_NAMES:
-        raise UnknownRuntime(name, RUNTIME_NAMES)
-    return name

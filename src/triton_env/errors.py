@@ -26,6 +26,7 @@ TritonError
 │   ├── ServiceUnusable         a server of somebody else does not answer, or turned the client down
 │   ├── StartCancelled          the start was called off (Ctrl-C, stop(), another service failed)
 │   └── KeeperEnded             the process that keeps a shared environment ended while it started
+├── ServiceDied                 a server that was ready has ended, or was ended
 ├── IsolationFailed             a namespace could not be made, reset or removed
 │   ├── SnapshotFailed          a snapshot was not taken or not restored
 │   └── TemplateFailed          a template could not be built; nothing of it is left
@@ -263,6 +264,29 @@ class StartCancelled(StartFailed):
 
 class KeeperEnded(StartFailed):
     """The process that keeps a shared environment ended while it started it."""
+
+
+class ServiceDied(TritonError):
+    """A server that was ready has ended, or was ended by somebody.
+
+    Attributes:
+        service: the service's name.
+        status: the exit status, negative for a signal; None where it is not known.
+        at: when, in seconds since the epoch; None where that is not known.
+    """
+
+    service: str = ""
+    status: int | None = None
+    at: float | None = None
+
+    def beside(self, error: Exception) -> "ServiceDied":
+        """The same error as one that is caught as the driver's error too: programs may expect that one."""
+        about = {"__module__": "triton_env", "__doc__": self.__doc__}
+        both: type[ServiceDied] = type(ServiceDied.__name__, (ServiceDied, type(error)), about)
+        # Not by their constructors, of which each wants something else.
+        made = both.__new__(both, self.what)
+        made.__dict__.update(error.__dict__ | self.__dict__)
+        return made
 
 
 class IsolationFailed(TritonError):

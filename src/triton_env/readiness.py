@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 
 from triton_env.errors import StartCancelled
+from triton_env.model import Placement
 
 _LIVENESS_INTERVAL = 0.2
 """Seconds between liveness checks: they cost a request to the engine, a refused probe costs next to nothing."""
@@ -108,3 +109,15 @@ def check_listening(host: str, port: int) -> None:
                 raise ConnectionError(f"nobody listens at {host}:{port} yet")
         except TimeoutError:
             return
+
+
+def refuses(placement: Placement) -> bool:
+    """Whether nobody listens at its main port any more. A server that is slow does not count."""
+    endpoint = next(iter(placement.endpoints.values()))
+    try:
+        check_listening(endpoint.host, endpoint.port)
+    except ConnectionError:
+        return True
+    except OSError:
+        return False
+    return False

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from triton_env.errors import StartCancelled
 from triton_env.external import external_id, external_settings
+from triton_env.liveness import Liveness
 from triton_env.model import Placement
 from triton_env.progress import Display, open_display
 from triton_env.project import persistent_settings
@@ -107,6 +108,7 @@ class Run:
         self._opener: threading.Thread | None = None
         self._recovery: Recovery | None = None
         self.services: dict[str, Future[Service]] = {name: Future() for name in self._recipes}
+        self.liveness = Liveness(self.runtime, self._recipes)
 
     def begin(self) -> None:
         """Open the runtime and start all services, without waiting for either."""
@@ -264,6 +266,7 @@ class Run:
             finally:
                 self.services[name].set_exception(error)
         else:
+            service.watched_by(partial(self.liveness.died, name))
             self.services[name].set_result(service)
 
     def _see_ready(self, service: Service) -> None:

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from importlib import import_module
 
 from triton_env.backup.journal import Phase, Place, command_to_settle
+from triton_env.ending import exit_words
 from triton_env.errors import RestoreUnfinished, TritonError
 from triton_env.redaction import redacted
 from triton_env.runtimes.project import ProjectContainer
@@ -182,6 +183,6 @@ def _usage(usage: "Future[Usage | None]", deadline: float) -> Usage | None:
 
 
 def _why_not_running(container: ProjectContainer) -> str:
-    ended = "out of memory" if container.out_of_memory else f"exit code {container.exit_code}"
+    ended = "out of memory" if container.out_of_memory else exit_words(container.exit_code)
     words = {"exited": f"it ended ({ended})", "restarting": f"it ends again and again ({ended})"}
     return words.get(container.status, f"it is {container.status}")

@@ -18,9 +18,10 @@ from click.testing import CliRunner, Result
 from triton_env import TritonEnvironment, __version__, unknown_variables
 from triton_env.cli import COMMANDS, command_line, serve
 from triton_env.commands import runnable
+from triton_env.ending import Ending
 from triton_env.errors import CleanupFailed, EngineUnreachable, ServiceExited
-from triton_env.services import SERVICES
-from unit.fakes import FakeRuntimes, fails_with, installed, until_cancelled
+from triton_env.services import SERVICES, Service
+from unit.fakes import FakeRuntime, FakeRuntimes, fails_with, installed, until_cancelled
 
 TESTS = Path(__file__).parents[1]
 
@@ -359,6 +360,42 @@ class TestServe:
         assert result.stderr.count("Redis does not answer any more at 127.0.0.1:26379") == 1
         assert "redis line 0" in result.stderr
         assert result.stderr.count("Redis answers again.") == 1
+
+    def test_it_says_how_a_server_died_and_holds_the_others(
+        self, runtimes: FakeRuntimes, state: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        rounds = self.dying(runtimes, monkeypatch, "redis")
+        with once(lambda: len(rounds) > 5, signalled(signal.SIGTERM)):
+            result = cli("serve", "--services", "redis,postgres")
+        assert result.exit_code == 0
+        said = "warning: Redis died at 00:00:01 UTC: ended by signal 9 (SIGKILL). The other services run on."
+        assert " ".join(result.stderr.split()).count(said) == 1
+        assert "redis line 0" in result.stderr
+
+    def test_it_ends_when_all_have_died(
+        self, runtimes: FakeRuntimes, state: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        self.dying(runtimes, monkeypatch, "redis", "postgres")
+        result = cli("serve", "--services", "redis,postgres")
+        assert result.exit_code == 1
+        assert "died at 00:00:01 UTC." in result.stderr
+        assert runtimes.opened[0].stops == 1
+
+    def dying(self, runtimes: FakeRuntimes, monkeypatch: pytest.MonkeyPatch, *names: str) -> list[str]:
+        """Have these servers be dead when `serve` looks; returns what it has looked at."""
+        looks: list[str] = []
+
+        def answer(service: Service) -> bool:
+            looks.append(service.name)
+            return service.name not in names
+
+        ending = Ending("process 1", "begin anew", status=-9, at=1.0)
+        monkeypatch.setattr(
+            FakeRuntime, "ending", lambda self, service, look=True: ending if service in names else None
+        )
+        monkeypatch.setattr("triton_env.cli.serve._WATCH_INTERVAL", 0.01)
+        monkeypatch.setattr("triton_env.cli.serve._answers", answer)
+        return looks
 
 
 class TestEnvFileThatIsNotOurs:

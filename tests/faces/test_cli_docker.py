@@ -205,8 +205,9 @@ def test_serve_says_that_a_container_died_and_still_cleans_up(engine: Engine, se
     engine.kill(serving.data["id"], "redis")
     assert serving.process.stderr is not None
     for line in serving.process.stderr:
-        if "Redis does not answer any more" in line:
+        if "Redis died at " in line:
             break
+    assert "exit code 137, which stands for SIGKILL" in line
     assert serving.end()[0] == 0
 
 

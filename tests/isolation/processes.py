@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,10 @@ from typing import Any
 from triton_env import Namespace, Settings, TritonEnvironment
 from triton_env.isolation.isolator import Isolator
 from triton_env.isolation.spaces import Environment
+from triton_env.liveness import Liveness
 from triton_env.model import Endpoint, Placement
+from triton_env.runtimes.base import Runtime
+from triton_env.runtimes.external import ExternalRuntime
 from triton_env.services import SERVICES
 
 _SCRIPT = """
@@ -35,6 +39,8 @@ def isolator(description: str) -> Isolator:
         name: Placement({port: Endpoint(*where) for port, where in ports.items()})
         for name, ports in about["at"].items()
     }
+    runtime: Future[Runtime] = Future()
+    runtime.set_result(ExternalRuntime(settings))  # it knows of no server how it ended
     services = {name: SERVICES[name](settings, placement) for name, placement in placements.items()}
     return Isolator(
         Environment(
@@ -45,6 +51,7 @@ def isolator(description: str) -> Isolator:
             lasting=False,
             outlives=True,
             is_shared=lambda: True,
+            liveness=Liveness(runtime, {}),
         )
     )
 

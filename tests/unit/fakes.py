@@ -9,6 +9,7 @@ from types import FrameType
 from typing import ClassVar
 from unittest.mock import patch
 
+from triton_env.ending import Ending
 from triton_env.errors import StartCancelled
 from triton_env.model import Endpoint, Placement, Probe, Program, ServiceRecipe
 from triton_env.runtimes.base import Report
@@ -58,6 +59,7 @@ class FakeRuntime:
         self.ready: list[str] = []
         self.called_off: list[str] = []
         self.stops = 0
+        self.endings: dict[str, Ending] = {}
 
     def start(self, recipe: ServiceRecipe, probe: Probe, report: Report) -> Placement:
         self.recipes[recipe.name] = recipe
@@ -80,6 +82,9 @@ class FakeRuntime:
 
     def logs(self, service: str, lines: int, since: float | None = None) -> str:
         return "\n".join(f"{service} line {number}" for number in range(lines))
+
+    def ending(self, service: str, *, look: bool = True) -> Ending | None:
+        return self.endings.get(service)
 
     def program(self, service: str, argv: Sequence[str], environment: Mapping[str, str]) -> Program:
         return Program(tuple(argv), environment)

@@ -12,7 +12,7 @@ import click
 
 from triton_env.cli.options import runtime_option, selected, services_option
 from triton_env.cli.signals import handled_by, interruptible
-from triton_env.cli.words import say
+from triton_env.cli.words import say, say_error
 from triton_env.errors import UsageError
 
 if TYPE_CHECKING:
@@ -53,7 +53,11 @@ def command(services: tuple[str, ...] | None, runtime: str | None, cmd: tuple[st
         if misleading:
             say(f"without {', '.join(misleading)}, which would lead {cmd[0]} to other servers, or to none", dim=True)
         kept = {name: value for name, value in inherited.items() if name not in misleading}
-        return _run(cmd, kept | environment.environ())
+        status = _run(cmd, kept | environment.environ())
+        # The command may have had no better words than that a connection was refused.
+        for died in environment.deaths().values() if status else ():
+            say_error(died)
+        return status
 
 
 def _misleading(environment: "TritonEnvironment", inherited: Mapping[str, str]) -> list[str]:

@@ -55,8 +55,11 @@ def command(
     line {"id", "runtime", "services", "environ"}, goes to standard output when all services are ready. Both hold
     passwords.
 
+    A server that dies meanwhile is reported, with its exit status and its last log lines. The others run on; when none
+    is left, the command ends.
+
     Exit status: 0 after Ctrl-C, SIGTERM or SIGHUP while serving; 130, 143 or 129 when it came during the start; 1 if a
-    service does not come up; 2 for wrong use.
+    service does not come up, or all have died; 2 for wrong use.
     """
     with interruptible():
         _serve(selected(services), runtime, as_json, env_file, reuse)
@@ -134,8 +137,13 @@ def _ways(settings: "Settings", environment: str, env_file: Path | None) -> str:
 
 
 def _hold(environment: "TritonEnvironment") -> NoReturn:
-    """Until a signal comes, say when a service stops answering, and when it answers again."""
+    """Until a signal comes, say when a service stops answering, and when it answers again.
+
+    Raises:
+        ServiceDied: all of them have died, so there is nothing left to hold.
+    """
     silent: set[str] = set()
+    dead: set[str] = set()
     while True:
         time.sleep(_WATCH_INTERVAL)
         for name in environment.services:
@@ -144,9 +152,16 @@ def _hold(environment: "TritonEnvironment") -> NoReturn:
                 if name in silent:
                     say(f"{service.title} answers again.", fg="green")
                     silent.discard(name)
+                    dead.discard(name)
             elif name not in silent:
                 silent.add(name)
-                say_notice(f"{service.title} does not answer any more at {service.host}:{service.port}.")
+                if died := environment.deaths().get(name):
+                    dead.add(name)
+                    if dead == set(environment.services):
+                        raise died
+                    say_notice(f"{died.what.removesuffix('.')}: {died.cause}. The other services run on.")
+                else:
+                    say_notice(f"{service.title} does not answer any more at {service.host}:{service.port}.")
                 if log := environment.logs(name, _LOG_LINES).strip():
                     say("  its last log lines:\n    " + log.replace("\n", "\n    "), dim=True)
 

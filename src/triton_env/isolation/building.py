@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from triton_env.errors import SnapshotFailed, TemplateFailed, TritonError, UsageError
+from triton_env.errors import ServiceDied, SnapshotFailed, TemplateFailed, TritonError, UsageError
 from triton_env.isolation.base import TEMPLATE, ContentLost
 from triton_env.isolation.folder import Finished
 from triton_env.isolation.namespace import Namespace
@@ -166,6 +166,10 @@ class Templates:
         except BaseException as error:
             try:
                 spaces.remove(space, services, held)
+            except ServiceDied as died:
+                # What it took the server to fail with hides why it did.
+                if isinstance(error, Exception | SystemExit):
+                    raise died from error
             except TritonError as another:
                 error.add_note(f"What was made of it could not be removed: {another}")
             raise

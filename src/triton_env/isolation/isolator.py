@@ -4,13 +4,13 @@ import os
 import re
 import threading
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
 from secrets import token_hex
 from typing import TYPE_CHECKING, TypeVar
 
-from triton_env.errors import CleanupFailed, InvalidSetting, IsolationFailed, SnapshotFailed, UsageError
+from triton_env.errors import CleanupFailed, InvalidSetting, IsolationFailed, ServiceDied, SnapshotFailed, UsageError
 from triton_env.isolation import state
 from triton_env.isolation.base import NAMESPACE, OWN, SNAPSHOT, ContentLost
 from triton_env.isolation.building import Templates
@@ -67,6 +67,8 @@ class Isolator:
                 hint="use 1 to 24 of a to z, 0 to 9 and, between these, _; or no name, and one is made up",
             )
         names = selected(services, self._environment.services)
+        # One from the pool was made before, so it asks no server.
+        self._environment.liveness.check(names)
         opened = self._open()
         namespace = self._again(opened, template, partial(self._taken, opened, name, names))
         namespace.keep_on_error = keep_on_error
@@ -76,6 +78,7 @@ class Isolator:
     def reset(self) -> None:
         """See `TritonEnvironment.reset`."""
         self._check_all("reset")
+        self._environment.liveness.check(self._environment.services)
         opened = self._open()
         opened.spaces.clear([namespace.space for namespace in opened.pool.unused()])
 
@@ -86,6 +89,7 @@ class Isolator:
                 f"A snapshot cannot be named {name!r}.",
                 hint="use at most 64 letters, digits, dots, - and _, beginning with a letter or digit",
             )
+        self._environment.liveness.check(self._environment.services)
         opened = self._open()
         spaces, folder = opened.spaces, opened.folder
         with folder.making(f"snapshot-{name}"):
@@ -332,6 +336,7 @@ def isolator_of(run: "Run", services: tuple[str, ...], runtime: str, *, shared: 
         lasting=lasting,
         outlives=outlives,
         is_shared=run.is_shared_with_others,
+        liveness=run.liveness,
     )
     return Isolator(environment)
 
@@ -384,7 +389,9 @@ class _Opened:
         )
 
     def _remove(self, namespace: Namespace) -> None:
-        self.spaces.remove(namespace.space, namespace.services, namespace.held)
+        # What a server held that has died is gone, or is there for the next sweep once it is back.
+        with suppress(ServiceDied):
+            self.spaces.remove(namespace.space, namespace.services, namespace.held)
 
     def _sweep(self) -> None:
         self.spaces.sweep()

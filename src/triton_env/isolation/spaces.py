@@ -6,13 +6,14 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from triton_env.errors import IsolationFailed, TritonError, UsageError
+from triton_env.errors import IsolationFailed, ServiceDied, TritonError, UsageError
 from triton_env.isolation.base import ContentLost, Isolation, Space
 from triton_env.isolation.folder import Finished, Folder
 from triton_env.isolation.locks import Held
 from triton_env.isolation.postgres import PostgresIsolation
 from triton_env.isolation.redis import RedisIsolation
 from triton_env.isolation.services import isolation_of
+from triton_env.liveness import Liveness
 from triton_env.services import Service
 from triton_env.settings import Settings
 from triton_env.threads import in_thread
@@ -36,6 +37,7 @@ class Environment:
         lasting: whether its servers hold data of somebody else's: persistent and external ones.
         outlives: whether its servers go on when this process stops it.
         is_shared: whether others use it at this moment.
+        liveness: whether its servers live.
     """
 
     id: str
@@ -45,6 +47,7 @@ class Environment:
     lasting: bool
     outlives: bool
     is_shared: Callable[[], bool]
+    liveness: Liveness
 
 
 class Spaces:
@@ -226,6 +229,7 @@ class Spaces:
 
         Raises:
             IsolationFailed: one of them failed; the others have ended as well.
+            ServiceDied: one of them failed since its server has ended.
         """
         # Those first that take longest.
         ordered = sorted(names, key=lambda name: name != "postgres")
@@ -238,8 +242,9 @@ class Spaces:
             except BaseException as error:
                 errors.append(error)
         if errors:
-            # A Ctrl-C comes before what it caused, and what was wiped before what failed for it.
-            errors.sort(key=lambda error: (isinstance(error, Exception), not isinstance(error, ContentLost)))
+            # A Ctrl-C comes before what it caused, and what died or was wiped before what failed for it.
+            causes = (ServiceDied, ContentLost)
+            errors.sort(key=lambda error: (isinstance(error, Exception), not isinstance(error, causes)))
             raise errors[0]
         return {name: answers[name] for name in names}
 
@@ -267,7 +272,8 @@ class Spaces:
                 self.remove(self.folder.space(identifier), services, held)
             except Exception as another:
                 held.release()  # the next sweep tries again
-                error.add_note(f"What was made of {identifier} could not be removed: {another}")
+                if not isinstance(another, ServiceDied):
+                    error.add_note(f"What was made of {identifier} could not be removed: {another}")
             raise
         return space, held
 
@@ -313,6 +319,8 @@ class Spaces:
         except ContentLost as lost:
             raise ContentLost(f"{self.environment.service(name).title}: {lost}") from lost
         except Exception as error:
+            if died := self.environment.liveness.died(name):
+                raise died from error
             service = self.environment.service(name)
             raise IsolationFailed(
                 f"{service.title} could not {doing}.",
@@ -354,12 +362,14 @@ class Spaces:
         return held
 
     def _take_number(self, identifier: str) -> None:
-        redis = self._isolation("redis")
-        assert isinstance(redis, RedisIsolation)
-        numbers, count = redis.numbers(identifier)
-        # Where somebody else's data is, a number that nobody has taken may hold some of it.
-        avoided = redis.filled if self.environment.lasting else tuple
-        self.folder.take_numbers(identifier, numbers, count, avoided)
+        def take(redis: Isolation[Any]) -> None:
+            assert isinstance(redis, RedisIsolation)
+            numbers, count = redis.numbers(identifier)
+            # Where somebody else's data is, a number that nobody has taken may hold some of it.
+            avoided = redis.filled if self.environment.lasting else tuple
+            self.folder.take_numbers(identifier, numbers, count, avoided)
+
+        self._call("redis", take, "give a namespace its number")
 
 
 def _version(isolation: Isolation[Any]) -> str:

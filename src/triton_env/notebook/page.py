@@ -52,7 +52,7 @@ def page(names: Sequence[str], state: str, run: "Run | None", timeline: Timeline
     rows = []
     for name in names:
         if name in running:
-            status = _coloured("ready", _GOOD) if name in listening else _coloured("no answer", _BAD)
+            status = _coloured("ready", _GOOD) if name in listening else _silent(run, name)
             address = _address(running[name], hidden=_holds_lasting_secrets(run))
         else:
             status, address = _why_not(run.services[name]), ""
@@ -79,6 +79,13 @@ def _why_not(future: "Future[Service]") -> str:
     if isinstance(future.exception(), StartCancelled):
         return "called off"
     return _coloured(escape(str(future.exception()).partition("\n")[0]), _BAD)
+
+
+def _silent(run: "Run", name: str) -> str:
+    """Why a server does not answer."""
+    died = run.liveness.died(name)
+    words = f"{died.what.partition(' ')[2].rstrip('.')}: {died.cause}" if died else "no answer"
+    return _coloured(escape(words), _BAD)
 
 
 def _holds_lasting_secrets(run: "Run") -> bool:

@@ -25,10 +25,14 @@ def _scope(fixture_name: str, config: pytest.Config) -> Scope:
 @contextmanager
 def explained() -> Iterator[None]:
     """Errors of ours without the way that they came: their words say all that helps."""
-    from triton_env.errors import TritonError
+    from triton_env.errors import ServiceDied, TritonError
 
     try:
         yield
+    except ServiceDied as died:
+        # Its last log lines are in the report on the first test that failed for it.
+        words = f"triton-env: {died.what.removesuffix('.')}: {died.cause}"
+        raise pytest.fail.Exception(words, pytrace=False) from None
     except TritonError as error:
         raise pytest.fail.Exception(f"triton-env: {error}", pytrace=False) from None
 

@@ -1,12 +1,13 @@
 """What the plugin adds to the report on a failed test, and to what is said at the end."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from triton_env.pytesting import deaths
 from triton_env.pytesting.options import SERVICES
 from triton_env.pytesting.state import State
 
@@ -77,7 +78,9 @@ def add_to(report: pytest.TestReport, state: State, item: pytest.Item, start: fl
 
 
 def _add_evidence(state: State, item: pytest.Item, report: pytest.TestReport, start: float) -> None:
-    used = list(_used(state, item))
+    dead = deaths.of(state, item)
+    deaths.tell(report, state, item, dead.values())
+    used = list(_used(state, item, dead.keys()))
     if not used:
         return
     from triton_env.pytesting import access, evidence
@@ -120,7 +123,7 @@ def _note_kept(state: State, item: pytest.Item, report: pytest.TestReport) -> No
 
 
 class Kept:
-    """Collects what was kept from the reports, those of workers too."""
+    """Collects from the reports, those of workers too, what was kept and what has died."""
 
     def __init__(self, state: State) -> None:
         self._state = state
@@ -128,24 +131,28 @@ class Kept:
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """One more report."""
         self._state.kept += getattr(report, KEPT, ())
+        self._state.died += getattr(report, deaths.DIED, ())
 
 
-def _used(state: State, item: pytest.Item) -> Iterator[_Used]:
+def _used(state: State, item: pytest.Item, dead: Set[str]) -> Iterator[_Used]:
+    """What a test uses, without services whose servers have died: nothing can be asked of them."""
     need = state.needs.of(item)
     for spaces in state.used_by(item):
         for part in spaces.parts:
             # A namespace that lives longer has what other tests need as well. A test that asks while it runs is
             # the only one of its namespace.
             of_others = bool(need.namespace) and spaces.node is not item
-            names = [name for name in part.namespace.services if not of_others or name in need.namespace]
+            there = [name for name in part.namespace.services if name not in dead]
+            names = [name for name in there if not of_others or name in need.namespace]
             if names:
                 surely = spaces is not state.exported
                 yield _Used(part.environment, _bound(part.namespace, names), part.namespace, surely)
     if need.environment:
         for environment in state.running:
             if need.environment <= set(environment.services):
-                services = tuple(environment.service(name) for name in SERVICES if name in need.environment)
-                yield _Used(environment, services, None, True)
+                services = tuple(environment.service(name) for name in SERVICES if name in need.environment - dead)
+                if services:
+                    yield _Used(environment, services, None, True)
                 return
 
 

@@ -40,6 +40,8 @@ class State:
         self.facts: list[Mapping[str, Any]] = []
         self.told: list[str] = []
         self.kept: list[Mapping[str, Any]] = []
+        self.died: list[Mapping[str, Any]] = []
+        self.died_in: dict[str, str] = {}  # in the report on which test a dead server was first seen
         self.problems: list[str] = []
         self.changed: set[str] = set()
         self.refused: str | None = None  # why no test may run; None before the first one

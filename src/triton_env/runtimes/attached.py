@@ -6,8 +6,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from triton_env.ending import BEGIN_ANEW, Ending
 from triton_env.errors import StartCancelled, TritonError
 from triton_env.model import Placement, Probe, Program, ServiceRecipe
+from triton_env.readiness import refuses
 from triton_env.redaction import redacted
 from triton_env.runtimes.base import Report
 from triton_env.timeline import Phase
@@ -16,6 +18,8 @@ if TYPE_CHECKING:
     from triton_env.sharing.joining import Joined
     from triton_env.sharing.news import Told
 
+_NEWS_TIMEOUT = 2
+"""Seconds to wait for the keeper's word about a server that does not listen any more; it looks five times a second."""
 _CALLED_OFF = "The start was called off."
 
 
@@ -81,6 +85,18 @@ class AttachedRuntime:
 
         return log_size(self._embedded_log(service))
 
+    def ending(self, service: str, *, look: bool = True) -> Ending | None:
+        told = self._news.told
+        if service not in told.placements:
+            return None
+        if look and self.name == "docker":
+            return _container_ending(self._container(service), told.placements[service])
+        if look and service not in told.endings and refuses(told.placements[service]):
+            self._news.wait_for_ending(service, _NEWS_TIMEOUT)
+            reason = "it does not listen any more"
+            return told.endings.get(service) or Ending(f"environment {self._joined.id}", BEGIN_ANEW, reason=reason)
+        return told.endings.get(service)
+
     def program(self, service: str, argv: Sequence[str], environment: Mapping[str, str]) -> Program:
         recipe = self._recipes[service]
         if self.name == "docker":
@@ -118,6 +134,19 @@ class AttachedRuntime:
 
 def _has_news_of(service: str, seen: int, told: "Told") -> bool:
     return service in told.placements or len(told.phases.get(service, ())) > seen
+
+
+def _container_ending(container: str, placement: Placement) -> Ending | None:
+    from triton_env.runtimes.engine import Engine
+
+    try:
+        engine = Engine()
+    except TritonError:
+        return None
+    try:
+        return engine.ending(container, placement, where=f"container {container}", hint=BEGIN_ANEW)
+    finally:
+        engine.close()
 
 
 def _container_log(container: str, lines: int, since: float | None) -> str:

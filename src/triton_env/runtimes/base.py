@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
+from triton_env.ending import Ending
 from triton_env.model import Placement, Probe, Program, ServiceRecipe
 from triton_env.timeline import Phase
 
@@ -54,6 +55,14 @@ class Runtime(Protocol):
 
         Raises:
             TritonError: it cannot be run from here.
+        """
+
+    def ending(self, service: str, *, look: bool = True) -> Ending | None:
+        """How a server has ended that had been ready; None while it runs, before it was, and where nobody can tell.
+
+        Args:
+            service: the service's name.
+            look: also where that asks an engine or takes a while. Otherwise it tells what is known, in microseconds.
         """
 
     def stop(self) -> None:

@@ -15,6 +15,7 @@ from testcontainers.core.network import Network
 from testcontainers.core.wait_strategies import ContainerStatusWaitStrategy
 from testcontainers.core.waiting_utils import WaitStrategy, WaitStrategyTarget
 
+from triton_env.ending import BEGIN_ANEW, Ending, container_words
 from triton_env.errors import (
     CleanupFailed,
     PortTaken,
@@ -73,6 +74,7 @@ class DockerRuntime:
             self.addresses = self._engine.addresses(settings)
         self._owner = Owner.this_process(environment)
         self._containers: dict[str, ServiceContainer] = {}
+        self._ready: dict[str, Placement] = {}
         self._network: Network | None = None
         self._network_lock = threading.Lock()
         self._starts = Starts()
@@ -122,6 +124,7 @@ class DockerRuntime:
                     # Whoever has the environment may start containers by Testcontainers, which asks for Ryuk without a
                     # lock: a second one of its name would be refused. Most often it is there long before the service.
                     self._ryuk.join(_RYUK_TIMEOUT)
+                    self._ready[recipe.name] = placement
                     report(Phase.READY, "")
                     return placement
         raise AssertionError("unreachable: the last try returns or raises")
@@ -132,6 +135,17 @@ class DockerRuntime:
 
     def log_position(self, service: str) -> float:
         return time.time()
+
+    def ending(self, service: str, *, look: bool = True) -> Ending | None:
+        container = self._containers.get(service)
+        if container is None or service not in self._ready or not look or self._starts.cancelled.is_set():
+            return None
+        return self._engine.ending(
+            container.name,
+            self._ready[service],
+            where=f"container {container.name}, image {container.image}",
+            hint=BEGIN_ANEW,
+        )
 
     def program(self, service: str, argv: Sequence[str], environment: Mapping[str, str]) -> Program:
         container = self._containers[service]
@@ -309,7 +323,7 @@ class ServiceContainer(DockerContainer):
         state = self._container.attrs["State"]
         if state["Status"] not in ("exited", "dead"):
             return
-        cause = "it ran out of memory" if state.get("OOMKilled") else f"exit code {state['ExitCode']}"
+        cause = container_words(state["ExitCode"], out_of_memory=bool(state.get("OOMKilled")))
         raise failures.service_exited(
             self.recipe,
             where=f"container {self.name}, image {self.image}",

@@ -17,6 +17,7 @@ from docker.utils import parse_repository_tag
 from testcontainers.core.config import testcontainers_config
 from testcontainers.core.docker_client import DockerClient, get_docker_host
 
+from triton_env.ending import Ending, ending_of_container
 from triton_env.errors import (
     EngineFailed,
     EnginePermissionDenied,
@@ -26,6 +27,8 @@ from triton_env.errors import (
     StartCancelled,
     TritonError,
 )
+from triton_env.model import Placement
+from triton_env.readiness import refuses
 from triton_env.runtimes.address import (
     AddressPlan,
     plan_addresses,
@@ -33,12 +36,16 @@ from triton_env.runtimes.address import (
 )
 from triton_env.runtimes.owner import LABEL
 from triton_env.settings import HUB_PREFIX, Settings, process_environment
+from triton_env.threads import in_thread
 
 OLDEST_API = (1, 41)
 """API of engine 20.10, the oldest that Compose v2 supports."""
 OLDEST_ENGINE = "20.10"
 ANSWER_TIMEOUT = 15
 """Seconds within which an engine has to say that it is there; for all later requests the SDK's default holds."""
+_LOOK_TIMEOUT = 3
+"""Seconds that the engine gets to tell why a server does not answer: its client waits for that."""
+_LOOK_INTERVAL = 0.05
 DEFAULT_SOCKET = "unix:///var/run/docker.sock"
 
 _FOREIGN = (DockerException, requests.RequestException, urllib3.exceptions.HTTPError, OSError)
@@ -200,6 +207,22 @@ class Engine:
                 if network.get("Gateway"):
                     return str(network["Gateway"])
         return ""
+
+    def ending(self, container: str, placement: Placement, *, where: str, hint: str) -> Ending | None:
+        """How a container has ended; None while it runs, and where the engine does not tell it in a few seconds."""
+        deadline = time.monotonic() + _LOOK_TIMEOUT
+        try:
+            while True:
+                attributes = in_thread(self.client.api.inspect_container, container).result(_LOOK_TIMEOUT)
+                ending = ending_of_container(attributes, where=where, hint=hint)
+                # Its ports are closed before the engine has heard of its end.
+                if ending or not refuses(placement) or time.monotonic() > deadline:
+                    return ending
+                time.sleep(_LOOK_INTERVAL)
+        except NotFound:
+            return Ending(where, hint, reason="its container was removed")
+        except (*_FOREIGN, TimeoutError):
+            return None
 
     def publisher_of(self, port: int) -> str:
         """The container that publishes `port` on this engine, in words; empty if none does or it cannot be told."""

@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
+from triton_env.ending import Ending
 from triton_env.errors import RuntimeUnavailable, ServiceUnusable, StartCancelled
 from triton_env.model import Endpoint, Placement, Probe, Program, ServiceRecipe
 from triton_env.readiness import DeadlineExceeded, check_listening, wait_until_ready
@@ -52,6 +53,9 @@ class ExternalRuntime:
 
     def log_position(self, service: str) -> float:
         return 0.0
+
+    def ending(self, service: str, *, look: bool = True) -> Ending | None:
+        return None
 
     def program(self, service: str, argv: Sequence[str], environment: Mapping[str, str]) -> Program:
         raise RuntimeUnavailable(

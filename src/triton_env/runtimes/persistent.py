@@ -9,6 +9,7 @@ from dataclasses import replace
 from functools import partial
 from typing import ClassVar
 
+from triton_env.ending import Ending
 from triton_env.errors import CleanupFailed, ComposeFailed, InvalidSetting, StartCancelled, TritonError
 from triton_env.leases import Leases
 from triton_env.model import Placement, Probe, Program, ServiceRecipe
@@ -117,6 +118,23 @@ class PersistentRuntime:
 
     def log_position(self, service: str) -> float:
         return time.time()
+
+    def ending(self, service: str, *, look: bool = True) -> Ending | None:
+        container = self._containers.get(service)
+        if container is None or not look or self._starts.cancelled.is_set():
+            return None
+        where = f"container {container.name}, image {container.image}"
+        # By its name: `up` may have put another in its place.
+        ending = self._engine.ending(
+            container.name,
+            container.placement(self._recipes[service], self._addresses.host),
+            where=where,
+            hint="python -m triton_env up, which starts it again",
+        )
+        if ending and ending.returns:
+            logs = f"python -m triton_env logs {service}"
+            return replace(ending, hint=f"the engine is starting it again; what it writes meanwhile: {logs}")
+        return ending
 
     def program(self, service: str, argv: Sequence[str], environment: Mapping[str, str]) -> Program:
         recipe, container = self._recipes[service], self._containers[service]

@@ -9,6 +9,7 @@ from typing import Any
 
 from docker.errors import NotFound
 
+from triton_env.ending import container_words
 from triton_env.errors import ProjectTaken, ServiceExited, TritonError
 from triton_env.model import Endpoint, Placement, ServiceRecipe
 from triton_env.readiness import DeadlineExceeded, wait_until_ready
@@ -133,7 +134,7 @@ class Project:
                 )
             # The engine starts it again by itself, for ever: what ended once is not waited for.
             if now.status in ("exited", "dead", "restarting") or now.restarts > container.restarts:
-                cause = "it ran out of memory" if now.out_of_memory else f"exit code {now.exit_code}"
+                cause = container_words(now.exit_code, out_of_memory=now.out_of_memory)
                 raise failures.service_exited(
                     recipe,
                     where=f"container {now.name}, image {now.image}",

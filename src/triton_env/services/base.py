@@ -1,12 +1,13 @@
 """What every service is: a recipe, a readiness probe, connection properties and clients."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from secrets import token_urlsafe
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 from urllib.parse import quote
 
-from triton_env.errors import NoSharedNetwork
+from triton_env.errors import NoSharedNetwork, ServiceDied
 from triton_env.model import Endpoint, Placement, ServiceRecipe
 from triton_env.settings import Settings
 
@@ -32,6 +33,26 @@ class Service(ABC):
     def __init__(self, settings: Settings, placement: Placement) -> None:
         self._settings = settings
         self.placement = placement
+        self._died: Callable[[], ServiceDied | None] = _nobody_knows
+
+    def watched_by(self, died: Callable[[], ServiceDied | None]) -> Self:
+        """Have it ask, where a client cannot connect, whether the server has died; returns itself."""
+        self._died = died
+        return self
+
+    def _like(self, other: "Service") -> Self:
+        """Watched as another service of the same server; returns itself."""
+        return self.watched_by(other._died)
+
+    @contextmanager
+    def _death_told(self) -> Iterator[None]:
+        """In its block, an error of a client says that the server has died, where it has."""
+        try:
+            yield
+        except Exception as error:
+            if died := self._died():
+                raise died.beside(error) from error
+            raise
 
     @staticmethod
     @abstractmethod
@@ -131,6 +152,10 @@ class Service(ABC):
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} at {self._main}>"
+
+
+def _nobody_knows() -> ServiceDied | None:
+    return None
 
 
 def random_password() -> str:

@@ -151,7 +151,8 @@ class ClickHouse(Service):
             **options: keyword arguments of `clickhouse_connect.get_client`; they win over those worked out here.
 
         Raises:
-            clickhouse_connect.driver.exceptions.Error: the server cannot be reached.
+            ServiceDied: the server has ended.
+            clickhouse_connect.driver.exceptions.Error: it cannot be reached, or turns this client down.
         """
         import clickhouse_connect
         from clickhouse_connect.driver.httputil import default_pool_manager
@@ -160,14 +161,16 @@ class ClickHouse(Service):
         if "http_proxy" not in options:
             # Without a pool the client obeys HTTP_PROXY, and no proxy leads here.
             connection["pool_mgr"] = default_pool_manager()
-        return clickhouse_connect.get_client(**(connection | options))
+        with self._death_told():
+            return clickhouse_connect.get_client(**(connection | options))
 
     async def aclient(self, **options: Any) -> "AsyncClient":
         """A new asynchronous client; see `client`."""
         import clickhouse_connect
 
         # As above. Here there is no pool to hand over.
-        with without_variables(() if "http_proxy" in options else ("http_proxy", "HTTP_PROXY")):
+        proxies = () if "http_proxy" in options else ("http_proxy", "HTTP_PROXY")
+        with self._death_told(), without_variables(proxies):
             return await clickhouse_connect.get_async_client(**(self._connection() | options))
 
     def server_version(self) -> str:

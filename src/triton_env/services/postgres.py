@@ -125,18 +125,19 @@ class Postgres(Service):
             **options: keyword arguments of `psycopg.connect`; they win over those worked out here.
 
         Raises:
-            psycopg.OperationalError: the server cannot be reached.
+            ServiceDied: the server has ended.
+            psycopg.OperationalError: it cannot be reached, or turns this client down.
         """
         import psycopg
 
-        with without_variables(WITHOUT_PARAMETER):
+        with self._death_told(), without_variables(WITHOUT_PARAMETER):
             return psycopg.connect(**(self._connection() | options))
 
     async def aconnect(self, **options: Any) -> "psycopg.AsyncConnection[Any]":
         """A new asynchronous connection; see `connect`."""
         import psycopg
 
-        with without_variables(WITHOUT_PARAMETER):
+        with self._death_told(), without_variables(WITHOUT_PARAMETER):
             return await psycopg.AsyncConnection.connect(**(self._connection() | options))
 
     def prepare(self, database: str = "") -> None:

@@ -139,7 +139,8 @@ class Redis(Service):
             channel_prefix: see the property.
             user: that clients log in as, with the same password; empty for the default user.
         """
-        return Redis(self._settings, self.placement, database=number, channel_prefix=channel_prefix, user=user)
+        other = Redis(self._settings, self.placement, database=number, channel_prefix=channel_prefix, user=user)
+        return other._like(self)
 
     def client(self, **options: Any) -> "redis.Redis":
         """A new client. In a namespace its FLUSHALL empties the namespace's logical database alone.
@@ -149,21 +150,19 @@ class Redis(Service):
         """
         import redis
 
-        if not self._channel_prefix:
-            return redis.Redis(**(self._connection() | options))
-        from triton_env.services.redis_clients import ConfinedRedis
+        from triton_env.services.redis_clients import ConfinedRedis, watched
 
-        return ConfinedRedis(**(self._connection() | options))
+        kind = ConfinedRedis if self._channel_prefix else redis.Redis
+        return watched(kind(**(self._connection() | options)), self._died)
 
     def aclient(self, **options: Any) -> "redis.asyncio.Redis":
         """A new asynchronous client; see `client`."""
         import redis.asyncio
 
-        if self._channel_prefix:
-            from triton_env.services.redis_clients import AsyncConfinedRedis
+        from triton_env.services.redis_clients import AsyncConfinedRedis, async_watched
 
-            return AsyncConfinedRedis(**(self._connection() | options))
-        return redis.asyncio.Redis(**(self._connection() | options))
+        kind = AsyncConfinedRedis if self._channel_prefix else redis.asyncio.Redis
+        return async_watched(kind(**(self._connection() | options)), self._died)
 
     def server_version(self) -> str:
         with self._client_of_one_try() as client:

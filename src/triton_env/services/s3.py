@@ -194,14 +194,13 @@ class S3(Service):
         """
         with _SESSION_LOCK:
             client: S3Client = _session().client("s3", **self._connection(options))
-        self._names.attach(client)
-        return client
+        return self._attached(client)
 
     def resource(self, **options: Any) -> "S3ServiceResource":
         """A new boto3 resource; see `client`."""
         with _SESSION_LOCK:
             resource: S3ServiceResource = _session().resource("s3", **self._connection(options))
-        self._names.attach(resource.meta.client)
+        self._attached(resource.meta.client)
         return resource
 
     def aclient(self, **options: Any) -> AsyncS3:
@@ -249,6 +248,17 @@ class S3(Service):
             retries={"total_max_attempts": 1},
         )
         return self.client(config=once)
+
+    def _attached(self, client: "S3Client") -> "S3Client":
+        self._names.attach(client)
+
+        def tell_death(caught_exception: Exception | None, **_: object) -> None:
+            # Before the client decides whether to try again.
+            if caught_exception is not None and (died := self._died()):
+                raise died.beside(caught_exception) from caught_exception
+
+        client.meta.events.register_first("needs-retry.s3", tell_death)
+        return client
 
     def _connection(self, options: Mapping[str, Any]) -> dict[str, Any]:
         from botocore.config import Config

@@ -25,6 +25,8 @@ _TRIES = 5
 """How often to look for an environment whose services answer, before the next one is taken as it is."""
 _END_TIMEOUT = 15.0
 """Seconds to wait for the end of a keeper whose start failed: after the error nothing is left."""
+_NEWS_TIMEOUT = 2
+"""Seconds to wait for the keeper's word about a server that does not listen any more; it looks five times a second."""
 _KEEPER = Path(__file__).with_name("keeper.py")
 
 
@@ -60,6 +62,13 @@ class Joined:
         """Have no newcomer join it, since it is not whole any more. It ends once nobody uses it."""
         with self._place.turn():
             self._instance.close()
+
+    def how_it_ended(self, service: str) -> str:
+        """How a server ended that does not answer, in brackets; empty where the keeper does not know."""
+        if self.news.told.runtime == "embedded":
+            self.news.wait_for_ending(service, _NEWS_TIMEOUT)
+        ending = self.news.told.endings.get(service)
+        return f" ({ending.words})" if ending else ""
 
     def wait_until_listed(self) -> None:
         """Wait until other processes can see the environment too, once its services are ready.
@@ -123,11 +132,11 @@ def join(settings: Settings, names: Sequence[str], runtime: str, reuse: Reuse) -
             raise
         if not silent:
             return joined
-        joined.leave()
         words.append(
-            f"{SERVICES[silent[0]].title} of the shared environment {joined.id} does not answer any more, "
-            "so another one is started"
+            f"{SERVICES[silent[0]].title} of the shared environment {joined.id} does not answer any more"
+            f"{joined.how_it_ended(silent[0])}, so another one is started"
         )
+        joined.leave()
     raise AssertionError("unreachable: the last try is taken as it is")
 
 

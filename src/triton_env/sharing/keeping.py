@@ -71,6 +71,7 @@ class _Keeper:
         self._announcer = Announcer(instance.events)
         self._environment = _Kept(self._order, self._announcer)
         self._told_to_stop = False
+        self._ended: set[str] = set()
 
     def run(self) -> None:
         # A terminal that closes or is interrupted is that of one of those who use it.
@@ -166,6 +167,7 @@ class _Keeper:
             unused_since: float | None = None
             while not self._told_to_stop:
                 time.sleep(_INTERVAL)
+                self._tell_endings()
                 if images.changed():
                     with self._place.turn():
                         self._instance.close()
@@ -178,6 +180,15 @@ class _Keeper:
                 enough = now - unused_since >= self._order.linger or not self._instance.is_open()
                 if enough and self._closed_unless_used():
                     return
+
+    def _tell_endings(self) -> None:
+        """Tell those who use it which servers have just ended. Where they are containers these ask the engine."""
+        run = self._environment.run
+        assert run is not None
+        for name in set(self._environment.services) - self._ended:
+            if ending := run.runtime.result().ending(name, look=False):
+                self._ended.add(name)
+                self._announcer.tell_ending(name, ending)
 
     def _closed_unless_used(self) -> bool:
         with self._place.turn():

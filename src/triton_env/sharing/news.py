@@ -4,10 +4,11 @@ import json
 import os
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from triton_env.ending import Ending
 from triton_env.errors import TritonError
 from triton_env.leases import is_locked
 from triton_env.model import Endpoint, Placement
@@ -60,6 +61,10 @@ class Announcer:
         """Tell that all are ready and that others can see the environment."""
         self._tell(up=True)
 
+    def tell_ending(self, service: str, ending: Ending) -> None:
+        """Tell how a server ended that had been ready."""
+        self._tell(ended=service, ending=asdict(ending))
+
     def tell_failure(self, service: str, error: BaseException) -> None:
         """Tell that the start failed; `service` is to blame, or none if empty."""
         self._tell(failed=service, error=failure.as_data(error))
@@ -80,6 +85,7 @@ class Told:
         placements: of the services that are ready.
         phases: by service, what it went through until then.
         said: words that belong to no service.
+        endings: of the servers that have ended since they were ready.
         up: whether the whole is ready.
         failed: which service is to blame for the failure, empty for none of them; None where there is no failure.
         error: the failure.
@@ -91,6 +97,7 @@ class Told:
     placements: dict[str, Placement] = field(default_factory=dict)
     phases: dict[str, list[tuple[Phase, str]]] = field(default_factory=dict)
     said: list[str] = field(default_factory=list)
+    endings: dict[str, Ending] = field(default_factory=dict)
     up: bool = False
     failed: str | None = None
     error: TritonError | None = None
@@ -108,6 +115,8 @@ class Told:
             self.said.append(event["say"])
         elif "up" in event:
             self.up = True
+        elif "ended" in event:
+            self.endings[event["ended"]] = Ending(**event["ending"])
         elif "failed" in event:
             self.failed, self.error = event["failed"], failure.from_data(event["error"])
 
@@ -170,6 +179,18 @@ class News:
         with self._changed:
             self._changed.wait_for(lambda: condition(self.told) or self.is_over)
             return condition(self.told)
+
+    def wait_for_ending(self, service: str, seconds: float) -> None:
+        """Wait until the keeper has told how a server ended, for so many seconds at most."""
+        pause = threading.Event()
+        for _ in range(int(seconds / _INTERVAL)):
+            with self._changed:
+                if not self._files:
+                    return
+                self._take_in()
+                if service in self.told.endings or not is_locked(self._alive):
+                    return
+            pause.wait(_INTERVAL)
 
     def log_tail(self) -> str:
         """The last words of the keeper's log."""

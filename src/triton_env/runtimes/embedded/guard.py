@@ -6,7 +6,7 @@ Run as a script in a process of its own, with the standard library alone, so tha
 
 The owner sends one JSON object a line through the socket: {"id", "argv", "env", "cwd", "log", "input", "output",
 "account", "alone", "read_all", "readable", "writable", "stop"} to start a process or {"id", "end": true} to end one.
-The guard answers {"id", "pid"} or {"id", "error"}, and {"id", "status"} when the process has ended.
+The guard answers {"id", "pid"} or {"id", "error"}, and {"id", "status", "at"} when the process has ended.
 
 Why a process between the owner and the servers: PR_SET_PDEATHSIG fires when the *thread* that forked ends, and an
 owner forks in threads that end early; macOS has no such thing at all. The guard has one thread. It sees the end of
@@ -120,7 +120,7 @@ class _Guard:
                 return
             if pid in requests:
                 del self._pids[requests[pid]]
-                self._tell({"id": requests[pid], "status": os.waitstatus_to_exitcode(status)})
+                self._tell({"id": requests[pid], "status": os.waitstatus_to_exitcode(status), "at": time.time()})
 
     def _signal(self, request: int, number: int) -> None:
         pid = self._pids[request]

@@ -13,6 +13,7 @@ from secrets import token_hex
 from typing import Any, ClassVar
 
 from triton_env import model
+from triton_env.ending import BEGIN_ANEW, Ending, exit_words
 from triton_env.errors import (
     CleanupFailed,
     InvalidSetting,
@@ -24,7 +25,7 @@ from triton_env.errors import (
 )
 from triton_env.model import Placement, Probe, ServiceRecipe, Storage
 from triton_env.private import write_new
-from triton_env.readiness import DeadlineExceeded, wait_until_ready
+from triton_env.readiness import DeadlineExceeded, refuses, wait_until_ready
 from triton_env.redaction import redacted
 from triton_env.runtimes import failures
 from triton_env.runtimes.base import Report
@@ -36,7 +37,7 @@ from triton_env.runtimes.embedded.directory import (
     memory_base,
     sweep,
 )
-from triton_env.runtimes.embedded.server import PortConflict, Server, ended, log_size, log_tail
+from triton_env.runtimes.embedded.server import PortConflict, Server, log_size, log_tail
 from triton_env.runtimes.embedded.spawner import CannotRun, Child, Guard, GuardGone, Program
 from triton_env.runtimes.embedded.templates import TemplateCache
 from triton_env.runtimes.ports import free_port, listener_on
@@ -50,6 +51,8 @@ _PORT_TRIES = 10
 """How often to pick other ports when somebody else was quicker."""
 _IN_FLIGHT_TIMEOUT = 30
 """Seconds that `stop` waits for starts that it has called off."""
+_NEWS_TIMEOUT = 2
+"""Seconds to wait for the guard's word about a server that does not listen any more; it takes some milliseconds."""
 _LOOPBACK = "127.0.0.1"
 _TEMPORARY = "tmp"
 _PASSED_ON = (
@@ -161,6 +164,19 @@ class EmbeddedRuntime:
     def program(self, service: str, argv: Sequence[str], environment: Mapping[str, str]) -> model.Program:
         server = self._servers[service]
         return program_beside(server.recipe, server.placement, self.folder, argv, environment)
+
+    def ending(self, service: str, *, look: bool = True) -> Ending | None:
+        server = self._servers.get(service)
+        if server is None or server.child is None or self._starts.cancelled.is_set():
+            return None
+        ending = server.ending(self._guard, BEGIN_ANEW)
+        if ending is None and look and refuses(server.placement):
+            # Ports are closed before anybody hears of the end of their process.
+            self._guard.wait_briefly(server.child, _NEWS_TIMEOUT)
+            ending = server.ending(self._guard, BEGIN_ANEW) or Ending(
+                server.where, BEGIN_ANEW, reason="it does not listen any more, though its process has not ended"
+            )
+        return ending
 
     @property
     def folder(self) -> Path:
@@ -307,7 +323,7 @@ class EmbeddedRuntime:
         return failures.service_exited(
             server.recipe,
             where=f"{Path(argv[0]).name}, which makes {server.data}",
-            cause=ended(status),
+            cause=exit_words(status),
             log=log_tail(server.log, failures.LOG_LINES),
             hint=f"df -h {server.data} {self._cache.folder} tells whether there is room"
             if has_a_name(self._account)

@@ -2,6 +2,7 @@
 
 import os
 import re
+import signal
 import sys
 from collections.abc import Callable
 from contextlib import suppress
@@ -9,11 +10,12 @@ from pathlib import Path
 
 import psutil
 
+from triton_env.ending import Ending, exit_words
 from triton_env.errors import ServiceExited
 from triton_env.model import Endpoint, Placement, ServiceRecipe
 from triton_env.runtimes import failures
 from triton_env.runtimes.embedded import packages
-from triton_env.runtimes.embedded.spawner import Child
+from triton_env.runtimes.embedded.spawner import Child, Guard
 
 _LOG_BYTES = 1 << 18
 """How much of the end of a log is looked at for its last lines."""
@@ -65,6 +67,7 @@ class Server:
         """Where in the log the words of this try begin."""
         self.ports: dict[str, int] = {}
         self.child: Child | None = None
+        self._kills_before = out_of_memory_kills()
         self._host = host
         self._folder = folder
         self._sockets = sockets
@@ -117,10 +120,20 @@ class Server:
         return failures.service_exited(
             self.recipe,
             where=self.where,
-            cause=ended(status or 0),
+            cause=exit_words(status or 0),
             log=log_tail(self.log, failures.LOG_LINES, self.log_start),
             hint=f"check the settings of {self.recipe.title}, or set TRITON_RUNTIME=docker",
         )
+
+    def ending(self, guard: Guard, hint: str) -> Ending | None:
+        """How the process has ended; None while it runs."""
+        child = self.child
+        if child is None or (child.status is None and not guard.is_gone):
+            return None
+        reason = "" if child.status is not None else "the process that guards the servers was ended, and took it along"
+        if child.status == -signal.SIGKILL and out_of_memory_kills() > self._kills_before:
+            reason = "the kernel has killed processes for lack of memory since the start, so perhaps this one"
+        return Ending(where=self.where, hint=hint, status=child.status, at=child.ended, reason=reason)
 
     def listens(self) -> bool:
         """Whether the process, or one that it started, has all its ports; yes where that cannot be told."""
@@ -142,9 +155,13 @@ class Server:
         return found >= set(self.ports.values())
 
 
-def ended(status: int) -> str:
-    """An exit status, negative for a signal, in words."""
-    return f"exit code {status}" if status >= 0 else f"ended by signal {-status}"
+def out_of_memory_kills() -> int:
+    """How many processes the kernel has killed for lack of memory since it booted; 0 where it does not tell."""
+    with suppress(OSError), open("/proc/vmstat", encoding="ascii") as file:
+        for line in file:
+            if line.startswith("oom_kill "):
+                return int(line.split()[1])
+    return 0
 
 
 def log_size(path: Path) -> int:

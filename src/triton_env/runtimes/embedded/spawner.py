@@ -67,11 +67,13 @@ class Child:
         id: the number of the request that started it.
         pid: its process id.
         status: its exit status, negative for a signal; None while it runs.
+        ended: when it ended, in seconds since the epoch; None while it runs.
     """
 
     id: int
     pid: int
     status: int | None = None
+    ended: float | None = None
 
 
 class Guard:
@@ -167,6 +169,11 @@ class Guard:
                 raise GuardGone
             return child.status
 
+    def wait_briefly(self, child: Child, seconds: float) -> None:
+        """Wait for the end of a process, or of the guard, for so many seconds at most."""
+        with self._changed:
+            self._changed.wait_for(lambda: child.status is not None or self._gone, seconds)
+
     def kill(self, child: Child) -> None:
         """End one process and wait for its end."""
         self._send({"id": child.id, "end": True})
@@ -216,7 +223,9 @@ class Guard:
         number = answer["id"]
         with self._changed:
             if "status" in answer:
-                self._children[number].status = answer["status"]
+                child = self._children[number]
+                child.ended = answer["at"]
+                child.status = answer["status"]
             else:
                 self._answers[number] = answer
                 if "pid" in answer:

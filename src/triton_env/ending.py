@@ -1,0 +1,93 @@
+"""How a server that was ready has ended, as its runtime tells it."""
+
+import signal
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+_BEYOND = 128
+"""Shells and engines report the end by a signal as this number and the signal's."""
+BEGIN_ANEW = "what it held is lost; env.stop() and env.start() start all services anew, without data"
+"""What to do about the end of a server whose data goes with it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How a server has ended.
+
+    Attributes:
+        where: its process or container, for people.
+        hint: what to do about it.
+        status: its exit status, negative for a signal; None where it is not known.
+        at: when, in seconds since the epoch; None where that is not known.
+        out_of_memory: whether the kernel ended it for lack of memory.
+        reason: what else is known about it.
+        returns: whether the engine is starting it again.
+    """
+
+    where: str
+    hint: str
+    status: int | None = None
+    at: float | None = None
+    out_of_memory: bool = False
+    reason: str = ""
+    returns: bool = False
+
+    @property
+    def words(self) -> str:
+        """What ended it."""
+        how = "it ran out of memory" if self.out_of_memory else ""
+        if self.status is not None and not how:
+            how = exit_words(self.status)
+        return "; ".join(filter(None, (how, self.reason))) or "how it ended is not known"
+
+
+def exit_words(status: int) -> str:
+    """An exit status, negative for a signal, in words."""
+    if status < 0:
+        return f"ended by signal {-status}{_named(-status, ' ({})')}"
+    return f"exit code {status}{_named(status - _BEYOND, ', which stands for {}')}"
+
+
+def container_words(status: int, *, out_of_memory: bool) -> str:
+    """What ended a container, in words."""
+    return "it ran out of memory" if out_of_memory else exit_words(status)
+
+
+def ending_of_container(attributes: Mapping[str, Any], *, where: str, hint: str) -> Ending | None:
+    """How a container has ended, by what an engine says of it; None while it runs."""
+    state = attributes["State"]
+    if state["Status"] not in ("exited", "dead", "restarting"):
+        return None
+    count = attributes.get("RestartCount", 0)
+    reasons = [f"the engine has restarted it {count} times"] if count else []
+    return Ending(
+        where=where,
+        hint=hint,
+        status=state["ExitCode"],
+        at=_seconds(state.get("FinishedAt", "")),
+        out_of_memory=bool(state.get("OOMKilled")),
+        reason="; ".join([*([state["Error"]] if state.get("Error") else []), *reasons]),
+        returns=state["Status"] == "restarting",
+    )
+
+
+def clock(at: float | None) -> str:
+    """The time of day as servers write it to their logs; empty where it is not known."""
+    return f" at {datetime.fromtimestamp(at, UTC):%H:%M:%S} UTC" if at is not None else ""
+
+
+def _named(number: int, form: str) -> str:
+    with suppress(ValueError):
+        return form.format(signal.Signals(number).name)
+    return ""
+
+
+def _seconds(moment: str) -> float | None:
+    """A time of an engine's, which has nanoseconds; None for the year 1, its word for never."""
+    with suppress(ValueError):
+        found = datetime.fromisoformat(moment.split(".")[0].rstrip("Z") + "+00:00")
+        return found.timestamp() if found.year > 1 else None
+    return None

@@ -1,0 +1,74 @@
+"""Whether the servers of an environment live: looked at where something failed, and where a namespace is handed out."""
+
+from collections.abc import Collection, Mapping
+from concurrent.futures import Future
+
+from triton_env.ending import clock
+from triton_env.errors import ServiceDied
+from triton_env.model import ServiceRecipe
+from triton_env.redaction import redacted
+from triton_env.runtimes.base import Runtime
+
+_LOG_LINES = 40
+"""How much of a server's log the error gets; it shows what fits a screen."""
+
+
+class Liveness:
+    """What is known of the ends of an environment's servers.
+
+    Args:
+        runtime: where they run.
+        recipes: of the servers, by service name.
+    """
+
+    def __init__(self, runtime: Future[Runtime], recipes: Mapping[str, ServiceRecipe]) -> None:
+        self._runtime = runtime
+        self._recipes = recipes
+        self._suspects: set[str] = set()
+
+    def died(self, service: str) -> ServiceDied | None:
+        """Look whether a server has ended, since something failed; None while it lives.
+
+        This may ask an engine. An engine that does not answer within seconds cannot tell.
+        """
+        ending = self._runtime.result().ending(service)
+        if ending is None:
+            # Somebody may have started it again.
+            self._suspects.discard(service)
+            return None
+        self._suspects.add(service)
+        recipe = self._recipes[service]
+        error = ServiceDied(
+            f"{recipe.title} died{clock(ending.at)}.",
+            where=ending.where,
+            cause=redacted(ending.words, recipe.secrets),
+            log_tail=self._runtime.result().logs(service, _LOG_LINES),
+            hint=ending.hint,
+        )
+        error.service, error.status, error.at = service, ending.status, ending.at
+        return error
+
+    def last_line(self, service: str) -> str:
+        """What a log lacks of a server that has ended: how. Empty while it lives."""
+        ending = self._runtime.result().ending(service)
+        title = self._recipes[service].title
+        return f"triton-env: {title} died{clock(ending.at)}: {ending.words}\n" if ending else ""
+
+    def known(self, service: str) -> bool:
+        """Whether it is known to have ended. Costs microseconds, and asks nobody."""
+        if service in self._suspects:
+            return True
+        runtime = self._runtime
+        if not runtime.done() or runtime.cancelled() or runtime.exception():
+            return False
+        return runtime.result().ending(service, look=False) is not None
+
+    def check(self, services: Collection[str]) -> None:
+        """See that none of these servers is known to have ended.
+
+        Raises:
+            ServiceDied: one has.
+        """
+        for service in services:
+            if self.known(service) and (error := self.died(service)):
+                raise error
