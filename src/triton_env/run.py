@@ -266,7 +266,7 @@ class Run:
             finally:
                 self.services[name].set_exception(error)
         else:
-            service.watched_by(partial(self.liveness.died, name))
+            service._watched_by(partial(self.liveness.died, name))
             self.services[name].set_result(service)
 
     def _see_ready(self, service: Service) -> None:

@@ -35,14 +35,14 @@ class Service(ABC):
         self.placement = placement
         self._died: Callable[[], ServiceDied | None] = _nobody_knows
 
-    def watched_by(self, died: Callable[[], ServiceDied | None]) -> Self:
+    def _watched_by(self, died: Callable[[], ServiceDied | None]) -> Self:
         """Have it ask, where a client cannot connect, whether the server has died; returns itself."""
         self._died = died
         return self
 
     def _like(self, other: "Service") -> Self:
         """Watched as another service of the same server; returns itself."""
-        return self.watched_by(other._died)
+        return self._watched_by(other._died)
 
     @contextmanager
     def _death_told(self) -> Iterator[None]:
