@@ -210,9 +210,11 @@ def make_private(folder: Path) -> None:
         for path, owners in ((folder, {os.getuid()}), (folder.parent, {0, os.getuid()})):
             status = path.lstat() if path == folder else path.stat()
             if not stat.S_ISDIR(status.st_mode) or status.st_uid not in owners:
-                raise _unusable(folder, f"{path} is no folder of this user's")
+                raise _unusable(folder, f"{path} is not a folder of this user's")
         if stat.S_IMODE(folder.stat().st_mode) != 0o700:
             folder.chmod(0o700)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise _unusable(folder, f"{error.filename} is not a folder") from error
     except OSError as error:
         raise _unusable(folder, str(error)) from error
 

@@ -61,8 +61,12 @@ def check_free(path: Path, *, force: bool) -> None:
     """See that an archive may be made at `path`.
 
     Raises:
-        BackupFailed: it is a folder, or is there and `force` is not set.
+        BackupFailed: it is a folder, or is there and `force` is not set, or no file can be made there.
     """
+    folder = path.absolute().parent
+    if not os.access(folder, os.W_OK | os.X_OK) or not folder.is_dir():
+        why = "is not a writable folder" if folder.exists() else "does not exist"
+        raise BackupFailed(f"The backup {path} cannot be made: {folder} {why}.", hint=f"ls -ld {folder}")
     if path.is_dir():
         raise BackupFailed(f"{path} is a folder.", hint="name a file in it")
     if not force and os.path.lexists(path):

@@ -76,7 +76,7 @@ def restore(
         meter = Meter("", report)
         meter.begin("checking the backup")
         archive.check_members(meter.count)
-        names = _names(archive, services)
+        names = held_services(archive.manifest, services, archive.path)
         # Also those of which there is none: before anything else is done.
         for name in names:
             env.service(name)
@@ -111,13 +111,18 @@ def _settle_earlier(env: TritonEnvironment, place: Place, archive: Archive, repo
         )
 
 
-def _names(archive: Archive, services: Sequence[str] | None) -> tuple[str, ...]:
-    held = archive.manifest.services
+def held_services(manifest: Manifest, services: Sequence[str] | None, path: Path) -> tuple[str, ...]:
+    """The services of a backup, or those of them that were asked for.
+
+    Raises:
+        RestoreFailed: the backup does not hold one of these.
+    """
+    held = manifest.services
     wanted = tuple(services or held)
     if missing := [name for name in wanted if name in SERVICES and name not in held]:
         raise RestoreFailed(
             f"The backup does not hold {_titles(missing)}.",
-            where=str(archive.path),
+            where=str(path),
             cause=f"it holds {_titles(held)}",
         )
     return wanted

@@ -1,5 +1,6 @@
 """Buckets and objects, without the AWS command line: ls, cp, rm, mb and cat, written as `aws s3` has them."""
 
+import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -53,6 +54,26 @@ def run(client: "S3Client", arguments: Sequence[str]) -> int:
         return 0
     except (Boto3Error, BotoCoreError, ClientError, OSError) as error:
         raise TritonError(f"s3 {name} failed.", where=" ".join(places), cause=str(error)) from error
+
+
+def check_source(arguments: Sequence[str]) -> None:
+    """See that what is to be copied from this machine is there, before a server is asked for anything.
+
+    Raises:
+        UsageError: it is not.
+    """
+    name, *words = arguments
+    source = next((word for word in words if word == _STREAM or not word.startswith("-")), _STREAM)
+    if name != "cp" or source == _STREAM or source.startswith(_SCHEME):
+        return
+    is_recursive = "--recursive" in words
+    if not os.path.exists(source):
+        raise UsageError(f"There is no {'folder' if is_recursive else 'file'} {source}.", hint=f"ls -l {source}")
+    if os.path.isdir(source) != is_recursive:
+        what, instead = ("a file", "without") if is_recursive else ("a folder", "with")
+        raise UsageError(f"{source} is {what}.", hint=f"copy it {instead} --recursive")
+    if not os.access(source, os.R_OK):
+        raise UsageError(f"{source} cannot be read.", hint=f"ls -ld {source}")
 
 
 def _ls(client: "S3Client", words: list[str], recursive: bool) -> int:

@@ -45,6 +45,10 @@ def command(
     """
     if backup and no_backup:
         raise UsageError("--backup and --no-backup exclude each other.")
+    if backup:
+        from triton_env.backup.archive import check_free
+
+        check_free(backup, force=False)
     names = services or ()
     with infrastructure(project) as persistent:
         with ended_by_signals("Nothing was destroyed."):

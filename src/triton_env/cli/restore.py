@@ -41,21 +41,20 @@ def command(file: Path, services: tuple[str, ...] | None, project: str | None, y
     """
     from triton_env.backup import read_manifest, restore
     from triton_env.backup.display import shown
+    from triton_env.backup.restoration import held_services
     from triton_env.environment import TritonEnvironment
 
+    # Before anything is asked, and before services are started for it.
+    manifest = read_manifest(file)
+    names = held_services(manifest, services, file)
     if not yes and not sys.stdin.isatty():
         raise UsageError(
-            "This replaces data, so it asks before, and there is no terminal to ask on.",
+            f"This replaces what {titles(names)} {_hold(names)}, so it asks first, and there is no terminal to ask on.",
             hint=f"python -m triton_env restore {file} --yes",
         )
-    # Before services are started for it.
-    manifest = read_manifest(file)
-    names = services or tuple(manifest.services)
     say_contents(manifest)
     say_notes(manifest)
-    if not yes and not click.confirm(
-        f"Replace what {titles(names)} {'holds' if len(names) == 1 else 'hold'} now?", default=False, err=True
-    ):
+    if not yes and not click.confirm(f"Replace what {titles(names)} {_hold(names)} now?", default=False, err=True):
         say("Nothing was changed.")
         return 1
     settings = settings_for(project)
@@ -71,3 +70,7 @@ def command(file: Path, services: tuple[str, ...] | None, project: str | None, y
     say(f"Restored {titles(names)} in {time.monotonic() - began:.1f} s.", fg="green")
     say(f"See what is there: python -m triton_env status{option_of(project)}")
     return 0
+
+
+def _hold(names: tuple[str, ...]) -> str:
+    return "holds" if len(names) == 1 else "hold"

@@ -29,6 +29,11 @@ def command(project: str | None, args: tuple[str, ...]) -> int:
 
     Exit status: that of aws; 1 if S3 does not run, or if it refuses; 2 for wrong use.
     """
+    from triton_env.cli.objects import check_source, run
+
+    aws = shutil.which("aws")
+    if aws is None:
+        check_source(args)
     with infrastructure(project) as services:
         service = services.running().get("s3")
         if service is None:
@@ -36,11 +41,8 @@ def command(project: str | None, args: tuple[str, ...]) -> int:
     from triton_env.services import S3
 
     assert isinstance(service, S3)
-    aws = shutil.which("aws")
     if aws is not None:
         _become_aws(aws, service, args)
-    from triton_env.cli.objects import run
-
     with ended_by_signals("What was copied stays."):
         return run(service.client(), args)
 

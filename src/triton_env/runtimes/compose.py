@@ -9,9 +9,9 @@ from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
-from triton_env.errors import ComposeFailed, ComposeUnavailable
+from triton_env.errors import ComposeFailed, ComposeUnavailable, InvalidSetting
 from triton_env.redaction import redacted
-from triton_env.runtimes.compose_file import FILE, OUR_LABEL, compose_file, used_file
+from triton_env.runtimes.compose_file import FILE, OUR_LABEL, compose_file, is_own, used_file
 from triton_env.settings import Settings, process_environment
 
 __all__ = ["FILE", "OUR_LABEL", "Compose", "compose_file", "compose_program", "compose_version"]
@@ -22,6 +22,8 @@ VOLUME_LABEL = "com.docker.compose.volume"
 FILE_LABEL = "com.docker.compose.project.config_files"
 OLDEST = (2, 20)
 """Compose of 2023-07. Version 1 knows neither `name:` nor `deploy` outside of Swarm."""
+_UNREADABLE = re.compile(r"failed to parse |^yaml: |^validating |^open .*: permission denied", re.MULTILINE)
+"""How Compose begins when it does not understand its file."""
 _VERSION_TIMEOUT = 20
 _UP_TIMEOUT = 600
 """Seconds for one run of Compose: what takes long are stop grace periods and a slow disk. Images are pulled before."""
@@ -49,6 +51,15 @@ class Compose:
         inherited = {name: value for name, value in process_environment().items() if not name.startswith("COMPOSE_")}
         self._environment = inherited | _variables(settings) | {"DOCKER_HOST": engine_url, "TRITON_BIND_ADDRESS": bind}
         self._environment["LOCALSTACK_HOST"] = settings.localstack_host or name
+
+    def check(self) -> None:
+        """See that Compose understands the compose file, where it is one that somebody has written.
+
+        Raises:
+            InvalidSetting: it does not.
+        """
+        if not is_own(self.file):
+            self._run(["config", "--quiet"], "read the compose file")
 
     def up(self, services: Sequence[str]) -> None:
         """Create and start containers without waiting for health checks; replace those that differ from the settings.
@@ -96,6 +107,13 @@ class Compose:
             )
         except subprocess.CalledProcessError as error:
             words = redacted(str(error.stderr).strip() or str(error.stdout).strip(), self._secrets)
+            if arguments[0] == "config" or _UNREADABLE.search(words):
+                raise InvalidSetting(
+                    "The compose file cannot be used.",
+                    where=str(self.file),
+                    cause=words,
+                    hint=f"docker compose --file {self.file} config --quiet",
+                ) from error
             raise ComposeFailed(
                 f"Docker Compose failed to {doing}.",
                 where=f"project {self.project}, {self.file}",

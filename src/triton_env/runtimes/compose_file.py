@@ -68,6 +68,12 @@ def used_file(settings: Settings) -> Path:
     return _kept(file, kept_folder(settings)) if file == provided(FILE) and _is_packaged(file) else file
 
 
+def is_own(file: Path) -> bool:
+    """Whether a compose file is that of this version of triton-env, or a copy of it."""
+    own = provided(FILE)
+    return file.name != FILE or file == own
+
+
 def is_same_stack(one: Path, other: Path) -> bool:
     """Whether two compose files are the same one, or of different versions of triton-env as it is installed."""
     if one.exists() and one.samefile(other):

@@ -76,13 +76,16 @@ class PersistentRuntime:
                 self._leases.take()
                 found = self._project.containers()
             self._project.check_ours(found.values(), self._compose.file)
+            running = _running(found)
+            self._wanted = {recipe.name: recipe for recipe in recipes if apply or recipe.container.alias not in running}
+            if self._wanted:
+                # Before images are pulled for it.
+                self._compose.check()
         except BaseException:
             self._leases.release()
             self._engine.close()
             raise
-        running = _running(found)
         self._recipes = {recipe.name: recipe for recipe in recipes}
-        self._wanted = {recipe.name: recipe for recipe in recipes if apply or recipe.container.alias not in running}
         self._up = _Gate(set(self._wanted))
         self._containers: dict[str, ProjectContainer] = {
             recipe.name: found[recipe.container.alias] for recipe in recipes if recipe.name not in self._wanted
