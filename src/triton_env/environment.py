@@ -195,7 +195,7 @@ class TritonEnvironment:
         """
         if self._persistent is None:
             raise UsageError(
-                "A session cannot be left running: nobody would remove it.",
+                "A session cannot be left running: nothing would remove it.",
                 hint="TritonEnvironment(persistent=True) can, and so can: python -m triton_env up",
             )
         run, self._run = self._run, None

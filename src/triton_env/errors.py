@@ -1,7 +1,7 @@
 """Every error that triton-env raises on purpose.
 
 TritonError
-├── UsageError                  wrong use: mend the call or the configuration
+├── UsageError                  wrong use: correct the call or the configuration
 │   ├── InvalidSetting          a variable or argument has a value that cannot be used
 │   ├── LocalStackTokenRequired a LocalStack image that refuses to start without a token
 │   ├── UnknownService          a service name that does not exist
@@ -135,7 +135,7 @@ def _labelled(label: str, lines: list[str]) -> list[str]:
 
 
 class UsageError(TritonError):
-    """Wrong use: the call or the configuration has to be mended."""
+    """Wrong use: the call or the configuration has to be corrected."""
 
     exit_code = 2
 

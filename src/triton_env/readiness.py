@@ -106,7 +106,7 @@ def check_listening(host: str, port: int) -> None:
         connection.settimeout(_CLOSED_WITHIN)
         try:
             if connection.recv(1) == b"":
-                raise ConnectionError(f"nobody listens at {host}:{port} yet")
+                raise ConnectionError(f"no server listens at {host}:{port} yet")
         except TimeoutError:
             return
 

@@ -414,7 +414,7 @@ class TestEnvFileThatIsNotOurs:
     def test_a_symlink_is_not_followed(self, tmp_path: Path, runtimes: FakeRuntimes) -> None:
         path = tmp_path / "link"
         path.symlink_to(tmp_path / "target")
-        assert "no ordinary file" in self.check(path, runtimes)
+        assert "not an ordinary file" in self.check(path, runtimes)
         assert not (tmp_path / "target").exists()
 
     def test_a_missing_folder_is_said_before_the_start(self, tmp_path: Path, runtimes: FakeRuntimes) -> None:

@@ -103,7 +103,7 @@ def test_questions_that_fail_or_hang_are_answered_by_a_line() -> None:
             )
     finally:
         end.set()
-    assert answers == [("b", "(cannot be told: refused)"), ("c", "(no answer within 0.1 s)"), ("d", "fine")]
+    assert answers == [("b", "(cannot be read: refused)"), ("c", "(no answer within 0.1 s)"), ("d", "fine")]
 
 
 def test_the_plugin_can_be_imported_by_older_versions_of_pytest() -> None:

@@ -419,7 +419,7 @@ class Archive:
 
     def _foreign(self) -> RestoreFailed:
         return RestoreFailed(
-            "This file is no backup of triton-env.",
+            "This file is not a backup of triton-env.",
             where=str(self.path),
             hint="backups are made with: python -m triton_env backup FILE",
         )

@@ -33,7 +33,7 @@ class EnvFile:
         if not os.path.lexists(path):
             return
         if not stat.S_ISREG(path.lstat().st_mode):
-            raise self._refused("it exists and is no ordinary file")
+            raise self._refused("it exists and is not an ordinary file")
         owner = self._owner()
         if not owner:
             raise self._refused("it exists and was not written by triton-env")

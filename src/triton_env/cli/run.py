@@ -122,8 +122,8 @@ def _find(name: str, environ: Mapping[str, str]) -> None:
     if shutil.which(name, path=environ.get("PATH")):
         return
     if os.path.exists(name) and os.sep in name:
-        raise _not_runnable(name, _NOT_EXECUTABLE, "it is there, but is no executable file")
-    raise _not_runnable(name, _NOT_FOUND, "it is in no folder of PATH" if os.sep not in name else "no such file")
+        raise _not_runnable(name, _NOT_EXECUTABLE, "it is there, but is not an executable file")
+    raise _not_runnable(name, _NOT_FOUND, "it is not in a folder of PATH" if os.sep not in name else "no such file")
 
 
 def _not_runnable(name: str, exit_code: int, cause: str) -> UsageError:

@@ -28,7 +28,7 @@ _LOG_LINES = 5
 _END = {
     False: "Ctrl-C stops and removes everything.",
     True: "Ctrl-C leaves them to others who use them; without any, they are stopped and removed.",
-    None: "Ctrl-C ends this command. The servers are somebody else's, and run on.",
+    None: "Ctrl-C ends this command. The servers were not started by triton-env, and go on.",
 }
 """What Ctrl-C does, by whether the services are shared; None where they are not ours."""
 

@@ -50,7 +50,7 @@ def _parts(folder: Path) -> dict[str, Path]:
     beside = [path for path in sorted(folder.iterdir()) if parts and path.suffix.lower() == ".sql"]
     if beside:
         raise UsageError(
-            f"A SQL file beside {', '.join(f'{name}/' for name in parts)} is nobody's.",
+            f"A SQL file beside {', '.join(f'{name}/' for name in parts)} belongs to no service.",
             where=shown(beside[0]),
             hint="move it into postgres/ or clickhouse/",
         )
@@ -106,7 +106,7 @@ def _refused(path: Path, text: str, number: int, result: Any) -> TemplateFailed:
     words = result.get_error_message()
     position = int(result.error_field(DiagnosticField.STATEMENT_POSITION) or 0)
     starts = [statement.start for statement in postgres_statements(text)]
-    # With a syntax error the server has run none of the statements, so only the place tells which one it is in.
+    # With a syntax error the server has run none of the statements, so only the place shows which one it is in.
     place = position - 1 if position else starts[number - 1] if number <= len(starts) else len(text)
     number = bisect_right(starts, place) if position else number
     where = f"{shown(path)}, statement {number}, line {_line(text, place)}"

@@ -119,7 +119,7 @@ def _answer(future: "Future[str]") -> str:
     if error is None:
         return future.result()
     words = str(error).strip().splitlines()
-    return f"(cannot be told: {words[0] if words else type(error).__name__})"
+    return f"(cannot be read: {words[0] if words else type(error).__name__})"
 
 
 def _postgres(service: "Postgres", began: Began) -> str:

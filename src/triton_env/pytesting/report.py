@@ -74,7 +74,7 @@ def add_to(report: pytest.TestReport, state: State, item: pytest.Item, start: fl
             _note_kept(state, item, report)
         _add_evidence(state, item, report, start)
     except Exception as error:  # a report that is not complete is better than none
-        report.sections.append(("triton-env", f"(nothing can be told: {type(error).__name__}: {error})"))
+        report.sections.append(("triton-env", f"(cannot be read: {type(error).__name__}: {error})"))
 
 
 def _add_evidence(state: State, item: pytest.Item, report: pytest.TestReport, start: float) -> None:

@@ -317,7 +317,7 @@ class ServiceContainer(DockerContainer):
             self._container.reload()
         except docker.errors.NotFound as error:
             raise ServiceExited(
-                f"The container of {self.recipe.title} was removed by somebody while it started.",
+                f"The container of {self.recipe.title} was removed from outside while it started.",
                 where=self.name,
             ) from error
         state = self._container.attrs["State"]

@@ -59,7 +59,7 @@ class ExternalRuntime:
 
     def program(self, service: str, argv: Sequence[str], environment: Mapping[str, str]) -> Program:
         raise RuntimeUnavailable(
-            f"{argv[0]} cannot be run: programs of a service are where its server is, and that one is somebody else's.",
+            f"{argv[0]} cannot be run: programs of a service are with its server, which triton-env did not start.",
             where=f"{service}, TRITON_RUNTIME=external",
             hint=f"install {argv[0]} on this machine, and run it with the variables of: python -m triton_env env",
         )
@@ -103,8 +103,8 @@ class ExternalRuntime:
 
 def _unusable(recipe: ServiceRecipe, main: Endpoint, error: Exception, *, refused: bool) -> ServiceUnusable:
     if refused:
-        what = f"The {recipe.title} of somebody else cannot be used as the settings say."
-        hint = "mend the variables, or create there what is missing: nothing is created on servers of somebody else"
+        what = f"The external {recipe.title} cannot be used with these settings."
+        hint = "correct the variables, or create there what is missing: triton-env creates nothing on external servers"
     else:
         what = f"No {recipe.title} answers at {main}."
         hint = "start it, let the variables point to where it is, or set TRITON_RUNTIME=auto for one of your own"

@@ -130,7 +130,7 @@ class Project:
             now = self.inspect(container.id)
             if now is None:
                 raise ServiceExited(
-                    f"The container of {recipe.title} was removed by somebody while it started.", where=container.name
+                    f"The container of {recipe.title} was removed from outside while it started.", where=container.name
                 )
             # The engine starts it again by itself, for ever: what ended once is not waited for.
             if now.status in ("exited", "dead", "restarting") or now.restarts > container.restarts:

@@ -125,7 +125,7 @@ class _Keeper:
     def _check_wanted(self) -> None:
         """Raise `StartCancelled` where nobody waits for the start any more."""
         if self._told_to_stop:
-            raise StartCancelled("The keeper of the shared environment was told to stop.")
+            raise StartCancelled("The keeper of the shared environment was asked to stop.")
         if not self._instance.is_used() and self._closed_unless_used():
             raise StartCancelled("Nobody waits for the shared environment any more.")
 

@@ -191,7 +191,7 @@ class Place:
                     raise StartFailed(
                         f"Another process has kept its hand on the shared environments for {_TURN_TIMEOUT} s.",
                         where=str(path),
-                        hint=f"lsof {path} tells which one",
+                        hint=f"lsof {path} shows which one",
                     ) from None
             time.sleep(_TURN_INTERVAL)
         try:

@@ -325,7 +325,7 @@ class EmbeddedRuntime:
             where=f"{Path(argv[0]).name}, which makes {server.data}",
             cause=exit_words(status),
             log=log_tail(server.log, failures.LOG_LINES),
-            hint=f"df -h {server.data} {self._cache.folder} tells whether there is room"
+            hint=f"df -h {server.data} {self._cache.folder} shows whether there is room"
             if has_a_name(self._account)
             else 'give this user a name: echo "me:x:$(id -u):0::/:" >> /etc/passwd (as root)',
         )
