@@ -69,7 +69,7 @@ def port_taken(recipe: ServiceRecipe, address: str, holders: dict[int, str], *, 
     taken = " or ".join(map(str, holders))
     names = " or ".join(variables[number] for number in holders)
     return PortTaken(
-        f"Port {taken}, meant for {recipe.title}, is taken by a program that is not visible from here.",
+        f"Port {taken}, on which {recipe.title} should be published, is taken by a program that is not visible.",
         where=address,
         hint=f"sudo ss -ltnp lists who listens; or set {names} to another port in .env, or {instead}",
     )
