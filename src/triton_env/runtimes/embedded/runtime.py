@@ -31,6 +31,7 @@ from triton_env.runtimes import failures
 from triton_env.runtimes.base import Report
 from triton_env.runtimes.embedded import packages
 from triton_env.runtimes.embedded.account import has_a_name, python_is_readable, servers_account
+from triton_env.runtimes.embedded.bytecode import Bytecode
 from triton_env.runtimes.embedded.directory import (
     PrivateDirectory,
     disk_base,
@@ -96,6 +97,7 @@ class EmbeddedRuntime:
             self._inputs = self._disk.own_folder("input")
             self._sockets = self._disk.servers_folder("run")
             self._temporary = self._disk.servers_folder(_TEMPORARY)
+            self._bytecode = Bytecode(self._account, self._temporary)
             self._guard = Guard(self._directories, self._account, self._logs / "guard.log")
         except RuntimeUnavailable:
             self._remove_directories()
@@ -151,6 +153,7 @@ class EmbeddedRuntime:
                 _log.debug("the ports %s of %s are taken", server.ports, recipe.name)
             else:
                 self._servers[recipe.name] = server
+                self._bytecode.keep(recipe, self._inputs)
                 report(Phase.READY, "")
                 return server.placement
         raise AssertionError("unreachable: the last try returns or raises")
@@ -187,6 +190,7 @@ class EmbeddedRuntime:
         self._starts.call_off()
         self._guard.end()
         self._starts.wait(_IN_FLIGHT_TIMEOUT)
+        self._bytecode.end()
         self._sweeper.join(_IN_FLIGHT_TIMEOUT)
         # The guard did, unless it was killed, or a start that was called off wrote one more file.
         if problems := self._remove_directories():
@@ -331,13 +335,16 @@ class EmbeddedRuntime:
         )
 
     def _program(self, server: Server, resolved: tuple[str, ...], **options: Any) -> Program:
+        process = server.recipe.process
+        compiled = self._bytecode.prefix(server.recipe)
+        variables = {"PYTHONPYCACHEPREFIX": str(compiled)} if compiled else {}
         return Program(
             argv=resolved,
-            environment=_environment_of_servers(self._temporary),
+            environment=_environment_of_servers(self._temporary) | variables,
             log=server.log,
             folder=self._temporary,
             read_all=self._has_to_read_all(resolved),
-            readable=server.readable if server.recipe.process.is_confined else (),
+            readable=(*server.readable, *variables.values()) if process.is_confined else (),
             writable=(str(server.data), str(self._temporary), os.devnull),
             **options,
         )
