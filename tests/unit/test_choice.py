@@ -33,11 +33,11 @@ class Opened:
 
 
 @pytest.fixture(autouse=True)
-def opened(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Runtimes are noted instead of opened, nothing has been said yet, and who answers may take his time."""
+def opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runtimes are noted instead of opened, nothing has been chosen yet, and who answers may take his time."""
     monkeypatch.setattr(choice, "_docker", lambda settings, environment, reason: Opened("docker", reason))
     monkeypatch.setattr(choice, "_embedded", lambda settings, environment, recipes, reason: Opened("embedded", reason))
-    monkeypatch.setattr(choice, "_said", threading.Event())
+    monkeypatch.setenv("TRITON_STATE_DIR", str(tmp_path / "state"))
     # Loading the SDK alone may take as long as people would wait for an engine.
     monkeypatch.setattr(choice, "ENGINE_TIMEOUT", 60)
     monkeypatch.setattr(choice, "IMAGES_TIMEOUT", 60)
@@ -105,7 +105,52 @@ class TestAuto:
         for _ in range(3):
             runtime = choice.open_runtime("auto", Settings(), "id", recipes(), said.append)
             assert (runtime.name, runtime.reason) == ("embedded", "Docker cannot be used: no engine answers")
-        assert said == ["the services run embedded, without Docker, since Docker cannot be used: no engine answers"]
+        assert said == [
+            "the services run embedded, without Docker, since Docker cannot be used: no engine answers"
+            " (to have it so every time: TRITON_RUNTIME=embedded in .env)"
+        ]
+
+    def test_a_change_is_said_with_how_to_pin_it(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        problems = iter(["", "", "no engine answers", "no engine answers", "", ""])
+        monkeypatch.setattr(choice, "docker_problem", lambda settings, recipes: next(problems))
+        said: list[list[str]] = []
+        for _ in range(6):
+            said.append([])
+            choice.open_runtime("auto", Settings(), "id", recipes(), said[-1].append)
+        assert [len(each) for each in said] == [0, 0, 1, 0, 1, 0]
+        assert said[4] == [
+            "the services run on Docker, since a Docker engine answers and the images are there or can be pulled;"
+            " the last time in this project they ran embedded, without Docker"
+            " (to have it so every time: TRITON_RUNTIME=docker in .env)"
+        ]
+
+    def test_each_project_has_a_last_time(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(choice, "docker_problem", lambda settings, recipes: "no engine answers")
+        said: list[str] = []
+        for project in ("one", "two", "one/src", "two"):
+            folder = tmp_path / project
+            folder.mkdir(parents=True, exist_ok=True)
+            (tmp_path / project.partition("/")[0] / "pyproject.toml").touch()
+            monkeypatch.chdir(folder)
+            choice.open_runtime("auto", Settings(), "id", recipes(), said.append)
+        assert len(said) == 2
+
+    def test_what_cannot_be_remembered_does_not_stop_a_start(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        (tmp_path / "state").write_text("a file")
+        monkeypatch.setattr(choice, "docker_problem", lambda settings, recipes: "no engine answers")
+        assert choice.open_runtime("auto", Settings(), "id", recipes()).name == "embedded"
+
+    def test_a_damaged_memory_is_none(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(choice, "docker_problem", lambda settings, recipes: "no engine answers")
+        for text in ("[]", "{", '{"a": 1}'):
+            folder = tmp_path / "state" / "choices"
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            (folder / "runtimes.json").write_text(text)
+            said: list[str] = []
+            choice.open_runtime("auto", Settings(), "id", recipes(), said.append)
+            assert len(said) == 1
 
     def test_else_an_error_that_names_both_ways(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(choice, "docker_problem", lambda settings, recipes: "no engine answers")

@@ -14,6 +14,7 @@ from triton_env.errors import RuntimeUnavailable, TritonError
 from triton_env.model import ServiceRecipe
 from triton_env.runtimes.base import Runtime
 from triton_env.runtimes.embedded import packages
+from triton_env.runtimes.last_choice import change
 from triton_env.runtimes.starts import check_usable
 from triton_env.settings import Settings, docker_host, process_environment
 
@@ -29,9 +30,6 @@ ENGINE_TIMEOUT = 10.0
 _SOCKET_TIMEOUT = 2
 _DEFAULT_SOCKET = "unix:///var/run/docker.sock"
 _NO_IMAGE = "it lacks {}, which cannot be pulled: {}"
-
-_said = threading.Event()
-"""Set when this process was told that `auto` means embedded: once is enough, however many environments it starts."""
 
 
 def open_runtime(
@@ -49,7 +47,8 @@ def open_runtime(
         settings: the environment's settings.
         environment: the environment's id.
         recipes: the services that it will run.
-        say: is told, once in a process, that `auto` means embedded, and why.
+        say: is told what `auto` means, and why, where that is news: at the first time in a project that it is not
+            Docker, and wherever it is not what it was the last time.
 
     Raises:
         RuntimeUnavailable: it cannot run here. One that was named is never replaced by another.
@@ -66,15 +65,27 @@ def open_runtime(
     assert name == "auto", name
     problem = docker_problem(settings, recipes)
     if not problem:
-        return _docker(settings, environment, "a Docker engine answers and the images are there or can be pulled")
+        runtime = _docker(settings, environment, "a Docker engine answers and the images are there or can be pulled")
+        _say_what_is_news(settings, runtime, say)
+        return runtime
     if other := packages.problem_of(recipes):
         check_usable(recipes)
         raise _neither(problem, other)
     runtime = _embedded(settings, environment, recipes, f"Docker cannot be used: {problem}")
-    if not _said.is_set():
-        _said.set()
-        say(f"the services run embedded, without Docker, since {runtime.reason}")
+    _say_what_is_news(settings, runtime, say)
     return runtime
+
+
+def _say_what_is_news(settings: Settings, runtime: Runtime, say: Callable[[str], None]) -> None:
+    last = change(settings, runtime.name)
+    if last is None or (runtime.name == "docker" and not last):
+        return
+    where = {"docker": "on Docker", "embedded": "embedded, without Docker"}
+    before = f"; the last time in this project they ran {where[last]}" if last in where else ""
+    say(
+        f"the services run {where[runtime.name]}, since {runtime.reason}{before}"
+        f" (to have it so every time: TRITON_RUNTIME={runtime.name} in .env)"
+    )
 
 
 def open_persistent(

@@ -1,0 +1,52 @@
+"""What `auto` meant the last time in a project, so that a change is noticed."""
+
+import json
+import os
+from contextlib import suppress
+from pathlib import Path
+
+from triton_env.errors import TritonError
+from triton_env.private import write_new
+from triton_env.project_folders import is_root, project_folders
+from triton_env.settings import Settings
+
+_NAME = "runtimes.json"
+_MOST = 200
+"""Projects that are remembered."""
+
+
+def change(settings: Settings, runtime: str) -> str | None:
+    """Remember the runtime that was chosen in the current project.
+
+    Returns:
+        The last one, if it was another; empty where none is known; None where it was the same.
+    """
+    from triton_env.registry import lasting_folder, make_private
+
+    try:
+        folder = lasting_folder(settings, "choices")
+        make_private(folder)
+        file = folder / _NAME
+        known = _read(file)
+        project = _project()
+        last = known.pop(project, "")
+        if last == runtime:
+            return None
+        living = {each: name for each, name in known.items() if Path(each).is_dir()}
+        kept = list((living | {project: runtime}).items())[-_MOST:]
+        # Another process may do the same. The last one wins, which is as good.
+        write_new(folder / f"{os.getpid()}.new", json.dumps(dict(kept))).replace(file)
+    except (OSError, TritonError):
+        return ""
+    return last
+
+
+def _project() -> str:
+    folders = project_folders(Path.cwd())
+    return str(folders[-1] if is_root(folders[-1]) else folders[0])
+
+
+def _read(file: Path) -> dict[str, str]:
+    with suppress(OSError, ValueError, AttributeError):
+        return {str(project): str(name) for project, name in json.loads(file.read_text("utf-8")).items()}
+    return {}
