@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from triton_env.pytesting import deaths, summary
+from triton_env.pytesting import summary
 from triton_env.pytesting.clients import (
     fixtures_for,
     triton_clickhouse_async,
@@ -168,7 +168,10 @@ def pytest_terminal_summary(
     if config.option.verbose >= 0 or exitstatus == pytest.ExitCode.TESTS_FAILED:
         summary.tell_facts(terminalreporter, [each for each in state.facts if each["id"] not in state.told])
     summary.tell_kept(terminalreporter, state.kept)
-    deaths.tell_summary(terminalreporter, state.died)
+    if state.died:
+        from triton_env.pytesting import deaths
+
+        deaths.tell_summary(terminalreporter, state.died)
     for problem in state.problems:
         terminalreporter.write_line(f"triton-env: {problem}", red=True)
 

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
-from triton_env.errors import QueryFailed, UsageError
+from triton_env.errors import QueryFailed, ServiceDied, UsageError
 from triton_env.notebook.results import as_result, has_pandas, with_floats
 from triton_env.services import ClickHouse, Postgres, Service
 from triton_env.statements import Statement, clickhouse_statements, postgres_statements, typed_names
@@ -52,6 +52,7 @@ def run_postgres(service: Postgres, text: str, variables: Mapping[str, Any]) -> 
 
     Raises:
         QueryFailed: the server refused a statement, or does not answer. Those before it have been done.
+        ServiceDied: the server has ended, perhaps over a statement.
         UsageError: there is no statement, or no variable of such a name.
     """
     import psycopg
@@ -86,6 +87,7 @@ def run_clickhouse(service: ClickHouse, text: str, variables: Mapping[str, Any])
 
     Raises:
         QueryFailed: the server refused a statement, or does not answer. Those before it have been done.
+        ServiceDied: the server has ended, perhaps over a statement.
         UsageError: there is no statement, or no variable of such a name.
     """
     from clickhouse_connect.driver.exceptions import ClickHouseError
@@ -179,10 +181,16 @@ def _value(variables: Mapping[str, Any], name: str) -> Any:
 
 @contextmanager
 def _reachable(service: Service, kind: type[Exception]) -> Iterator[None]:
-    """Explain a server that cannot be reached."""
+    """Explain a server that cannot be reached, or that has died over a statement."""
     try:
         yield
-    except kind as error:
+    except ServiceDied:
+        raise
+    except (QueryFailed, kind) as error:
+        if died := service._died():
+            raise died from error
+        if isinstance(error, QueryFailed):
+            raise
         raise QueryFailed(
             f"{service.title} does not answer.",
             where=f"{service.host}:{service.port}",

@@ -3,15 +3,13 @@
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from triton_env.pytesting.report import DIED
 from triton_env.pytesting.state import State
 
 if TYPE_CHECKING:
     import pytest
 
     from triton_env.errors import ServiceDied
-
-DIED = "triton_died"
-"""The attribute of a report that tells which servers had died, in types that pytest-xdist can send."""
 
 
 def of(state: State, item: "pytest.Item") -> "Mapping[str, ServiceDied]":
@@ -49,7 +47,7 @@ def tell_summary(reporter: "pytest.TerminalReporter", died: Iterable[Mapping[str
         by_key.setdefault(each["key"], []).append(each)
     for same in by_key.values():
         first, more = same[0], len(same) - 1
-        others = f"; {more} more failed tests needed it" if more else ""
+        others = f"; {more} more failed test{'s' if more > 1 else ''} needed it" if more else ""
         reporter.write_line(
             f"triton-env: {first['what'].removesuffix('.')} ({first['cause']}), seen first in {first['test']}{others}",
             red=True,

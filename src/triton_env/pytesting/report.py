@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from triton_env.pytesting import deaths
 from triton_env.pytesting.options import SERVICES
 from triton_env.pytesting.state import State
 
@@ -18,6 +17,9 @@ if TYPE_CHECKING:
 
 KEPT = "triton_kept"
 """The attribute of a report that tells which namespaces are kept, in types that pytest-xdist can send."""
+
+DIED = "triton_died"
+"""The attribute of a report that tells which servers had died, in such types too."""
 
 _BEGAN = pytest.StashKey[Any]()
 """When a test began: `evidence.Began`."""
@@ -78,6 +80,8 @@ def add_to(report: pytest.TestReport, state: State, item: pytest.Item, start: fl
 
 
 def _add_evidence(state: State, item: pytest.Item, report: pytest.TestReport, start: float) -> None:
+    from triton_env.pytesting import deaths
+
     dead = deaths.of(state, item)
     deaths.tell(report, state, item, dead.values())
     used = list(_used(state, item, dead.keys()))
@@ -131,7 +135,7 @@ class Kept:
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """One more report."""
         self._state.kept += getattr(report, KEPT, ())
-        self._state.died += getattr(report, deaths.DIED, ())
+        self._state.died += getattr(report, DIED, ())
 
 
 def _used(state: State, item: pytest.Item, dead: Set[str]) -> Iterator[_Used]:
