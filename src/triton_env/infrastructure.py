@@ -10,8 +10,6 @@ from functools import cached_property
 from types import TracebackType
 from typing import Any, Self
 
-from filelock import Timeout
-
 from triton_env.backup.journal import Place
 from triton_env.errors import CleanupFailed, StartCancelled, TritonError
 from triton_env.leases import Leases
@@ -23,7 +21,6 @@ from triton_env.runtimes.engine import Engine
 from triton_env.runtimes.execution import in_container
 from triton_env.runtimes.project import Project, ProjectContainer
 from triton_env.runtimes.usage import usage_of
-from triton_env.runtimes.volume_content import remove_leftovers
 from triton_env.services import SERVICES, Service
 from triton_env.setting_types import SecretStr
 from triton_env.settings import Settings
@@ -181,12 +178,12 @@ class Infrastructure:
         """
         self.containers()
         aliases = {self._recipes[name].container.alias for name in names}
-        api = self._engine.client.api
-        filters = {"label": f"{OUR_LABEL}={self.project}"}
+        ask = self._engine.ask
+        filters = {"label": [f"{OUR_LABEL}={self.project}"]}
         with self._engine.translated("list what belongs to the project", f"project {self.project}"):
-            containers = api.containers(all=True, filters=filters)
-            networks = [] if names else api.networks(filters=filters)
-            volumes = api.volumes(filters=filters)["Volumes"] or []
+            containers = ask("/containers/json", all=True, filters=filters)
+            networks = [] if names else ask("/networks", filters=filters)
+            volumes = ask("/volumes", filters=filters)["Volumes"] or []
         return Belongings(
             containers={
                 # One that is being removed may have lost its name.
@@ -214,7 +211,7 @@ class Infrastructure:
     def sizes(self, volumes: Sequence[str]) -> dict[str, int]:
         """The sizes of volumes in bytes, for those of which the engine tells it in `_SIZE_TIMEOUT` seconds."""
         try:
-            usage: Mapping[str, Any] = in_thread(self._engine.client.df).result(_SIZE_TIMEOUT)
+            usage: Mapping[str, Any] = in_thread(self._engine.ask, "/system/df").result(_SIZE_TIMEOUT)
         except Exception:  # whatever it is, the list is as good without sizes
             return {}
         sizes = {each["Name"]: (each.get("UsageData") or {}).get("Size", -1) for each in usage.get("Volumes") or ()}
@@ -226,6 +223,8 @@ class Infrastructure:
         Raises:
             CleanupFailed: something is still there; all else was removed.
         """
+        from triton_env.runtimes.volume_content import remove_leftovers
+
         api = self._engine.client.api
         problems: list[str] = []
 
@@ -341,6 +340,8 @@ class Infrastructure:
 
     @contextmanager
     def _turn(self) -> Iterator[Leases]:
+        from filelock import Timeout
+
         leases = self._leases
         try:
             leases.turn.acquire(timeout=_TURN_TIMEOUT)

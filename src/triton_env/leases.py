@@ -12,8 +12,7 @@ from pathlib import Path
 from secrets import token_hex
 from typing import Self
 
-from filelock import FileLock
-
+from triton_env.file_locks import is_held
 from triton_env.private import open_file
 from triton_env.registry import make_private, private_folder
 from triton_env.settings import Settings
@@ -87,29 +86,6 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_let_go_in_child)
 
 
-def is_held(path: Path) -> bool:
-    """Whether somebody holds the lock of this file. Two processes may ask at once."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
-    except FileNotFoundError:
-        return False
-    try:
-        return is_locked(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def is_locked(descriptor: int) -> bool:
-    """Whether somebody holds the lock of the file that is open there, by another opening of it."""
-    try:
-        # Shared: to another process that asks meanwhile this is not the lock of a holder.
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    fcntl.flock(descriptor, fcntl.LOCK_UN)
-    return False
-
-
 def any_held(folder: Path, pattern: str = "*.lease", besides: Path | None = None) -> bool:
     """Whether somebody holds one of these files. Changes nothing."""
     return any(is_held(path) for path in _found(folder, pattern) if path != besides)
@@ -142,6 +118,9 @@ class Leases:
     """
 
     def __init__(self, settings: Settings, name: str) -> None:
+        # Most commands take no turn.
+        from filelock import FileLock
+
         self._folder = private_folder(settings, "leases")
         make_private(self._folder)
         # A dot ends the project's name, which has none.

@@ -14,17 +14,15 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from filelock import FileLock, Timeout
 from platformdirs import user_runtime_path, user_state_path
 
 from triton_env.errors import InvalidSetting, TritonError, UsageError
+from triton_env.file_locks import is_held
 from triton_env.private import make_folders, write_new
 from triton_env.settings import Settings
 
 _FORMAT = 1
 """Version of the record; readers pass over records of others."""
-_SWEEP_TIMEOUT = 10
-"""Seconds to wait for another process that looks through the records."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +76,8 @@ class Registry:
     @contextmanager
     def published(self, record: Record) -> Iterator[None]:
         """List `record` until the block ends or this process does."""
+        from filelock import FileLock
+
         lock = FileLock(self._lock_path(record.id), mode=0o600, thread_local=False)
         # Before the record: a record whose lock is free belongs to nobody.
         lock.acquire()
@@ -92,30 +92,18 @@ class Registry:
     def running(self) -> tuple[Record, ...]:
         """The environments whose owners live, the oldest first. Records of dead owners are removed."""
         records: list[Record] = []
-        # One reader at a time: who tries a lock holds it for a moment, which to another reader looks like life.
-        with FileLock(self._folder / "sweep.lock", timeout=_SWEEP_TIMEOUT, mode=0o600):
-            for path in sorted(self._folder.glob("*.json")):
-                if not self._owner_lives(path.stem):
-                    path.unlink(missing_ok=True)
-                    self._lock_path(path.stem).unlink(missing_ok=True)
-                elif record := _read(path):
-                    records.append(record)
+        for path in sorted(self._folder.glob("*.json")):
+            if not is_held(self._lock_path(path.stem)):
+                path.unlink(missing_ok=True)
+                self._lock_path(path.stem).unlink(missing_ok=True)
+            elif record := _read(path):
+                records.append(record)
         return tuple(sorted(records, key=lambda record: record.started))
 
     def dead(self) -> tuple[tuple[str, Record | None], ...]:
         """The ids and, where they can be read, the records of dead owners, which `running` removes."""
-        with FileLock(self._folder / "sweep.lock", timeout=_SWEEP_TIMEOUT, mode=0o600):
-            paths = [path for path in sorted(self._folder.glob("*.json")) if not self._owner_lives(path.stem)]
-            return tuple((path.stem, _read(path)) for path in paths)
-
-    def _owner_lives(self, environment: str) -> bool:
-        if not self._lock_path(environment).exists():
-            return False
-        try:
-            with FileLock(self._lock_path(environment), timeout=0):
-                return False
-        except Timeout:
-            return True
+        paths = [path for path in sorted(self._folder.glob("*.json")) if not is_held(self._lock_path(path.stem))]
+        return tuple((path.stem, _read(path)) for path in paths)
 
     def _path(self, environment: str) -> Path:
         return self._folder / f"{environment}.json"

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from testcontainers.core.config import testcontainers_config
 
 from persistence.localstack_server import server, volume
 from triton_env import Settings, TritonEnvironment
@@ -36,7 +35,7 @@ def instance(request: pytest.FixtureRequest) -> Iterator[Instance]:
     if request.param == "session":
         # As if the engine were on another machine, whose name its LocalStack has to learn.
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(testcontainers_config, "tc_host_override", NAME)
+            patch.setenv("TC_HOST", NAME)
             patch.setattr(socket, "getaddrinfo", functools.partial(addresses, socket.getaddrinfo))
             settings = Settings(triton_bind_address="127.0.0.1")
             with TritonEnvironment(settings, runtime="docker", services=("s3",)) as env:

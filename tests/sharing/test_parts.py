@@ -8,7 +8,8 @@ import pytest
 
 from triton_env import Settings, errors
 from triton_env.errors import ImageUnavailable, ServiceNotSelected, StartFailed, TritonError
-from triton_env.leases import HeldFile, is_held
+from triton_env.file_locks import is_held
+from triton_env.leases import HeldFile
 from triton_env.model import Storage
 from triton_env.services import SERVICES
 from triton_env.setting_types import SecretStr

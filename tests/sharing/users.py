@@ -18,7 +18,7 @@ from filelock import FileLock
 
 from patience import WAIT, until
 from triton_env import Settings
-from triton_env.leases import is_held
+from triton_env.file_locks import is_held
 from triton_env.runtimes.embedded.templates import TemplateCache
 from triton_env.services import SERVICES
 

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from testcontainers.core import docker_client
 
 from triton_env import Settings
 from triton_env.errors import EngineUnreachable, LocalStackTokenRequired, RuntimeUnavailable, TritonError
 from triton_env.model import ServiceRecipe
-from triton_env.runtimes import choice
+from triton_env.runtimes import choice, engine_socket
 from triton_env.runtimes.embedded import packages
 from triton_env.services import SERVICES
 from unit.fake_engine import FakeEngine, Refusal, serving
@@ -49,7 +50,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.delenv("DOCKER_HOST", raising=False)
     monkeypatch.delenv("DOCKER_CONFIG", raising=False)
-    monkeypatch.setattr(choice, "_DEFAULT_SOCKET", f"unix://{tmp_path}/docker.sock")
+    monkeypatch.setattr(engine_socket, "DEFAULT", f"unix://{tmp_path}/docker.sock")
     return tmp_path
 
 
@@ -250,10 +251,23 @@ class TestWithoutTheSdk:
         monkeypatch.setenv("DOCKER_HOST", host)
         assert choice.quick_problem() == ""
 
-    @pytest.mark.parametrize("name", [".docker", ".testcontainers.properties"])
-    def test_files_that_may_name_an_engine_have_to_be_read(self, home: Path, name: str) -> None:
-        (home / name).mkdir()
+    @pytest.mark.parametrize(
+        ("name", "content"),
+        [(".docker/config.json", '{"currentContext": "far"}'), (".testcontainers.properties", "tc.host=tcp://far:1")],
+    )
+    def test_files_that_name_an_engine_are_read_by_testcontainers(
+        self, home: Path, name: str, content: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        (home / ".docker").mkdir()
+        (home / name).write_text(content)
+        monkeypatch.setattr(docker_client, "get_docker_host", lambda: "tcp://far:1")
+        assert engine_socket.engine_url() == "tcp://far:1"
         assert choice.quick_problem() == ""
+
+    def test_logins_to_registries_name_none(self, home: Path) -> None:
+        (home / ".docker").mkdir()
+        (home / ".docker/config.json").write_text('{"auths": {}}')
+        assert engine_socket.engine_url() == f"unix://{home}/docker.sock"
 
     def test_one_that_does_not_answer_is_explained_by_the_engine_module(
         self, home: Path, monkeypatch: pytest.MonkeyPatch

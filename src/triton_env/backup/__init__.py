@@ -21,12 +21,11 @@ each other, let the application rest meanwhile.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from triton_env.backup.manifest import Manifest, Member, SavedService
-from triton_env.backup.steps import Report, Step
-
 if TYPE_CHECKING:
     from triton_env.backup.creation import create, read_manifest, verify
+    from triton_env.backup.manifest import Manifest, Member, SavedService
     from triton_env.backup.restoration import restore
+    from triton_env.backup.steps import Report, Step
 
 __all__ = [
     "Manifest",
@@ -40,7 +39,17 @@ __all__ = [
     "verify",
 ]
 
-_HOME = {"create": "creation", "read_manifest": "creation", "verify": "creation", "restore": "restoration"}
+_HOME = {
+    "Manifest": "manifest",
+    "Member": "manifest",
+    "Report": "steps",
+    "SavedService": "manifest",
+    "Step": "steps",
+    "create": "creation",
+    "read_manifest": "creation",
+    "restore": "restoration",
+    "verify": "creation",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -39,7 +39,6 @@ _Answer = TypeVar("_Answer")
 
 def reached(settings: Settings) -> "tuple[Engine | None, Finding]":
     """The engine, to be closed, and what is to be said of it; None where none answers."""
-    # Loads the Docker SDK.
     from triton_env.runtimes.engine import Engine
 
     try:
@@ -106,7 +105,7 @@ def _addresses(engine: "Engine", settings: Settings) -> tuple[AddressPlan | None
 def _resources(engine: "Engine", plan: AddressPlan | None) -> Iterator[Finding]:
     try:
         with engine.translated("tell its resources"):
-            info: dict[str, Any] = engine.client.info()
+            info: dict[str, Any] = engine.ask("/info")
     except TritonError as error:
         yield Finding("memory", Verdict.WARNING, f"{error.what} {error.cause}", error.hint)
         return
@@ -144,22 +143,19 @@ def _images(engine: "Engine | None", settings: Settings) -> Iterator[Finding]:
 
 
 def _image(engine: "Engine", image: str, variable: str, settings: Settings) -> Finding:
-    from docker.errors import ImageNotFound
-
     try:
         with engine.translated("look up an image"):
-            try:
-                size = engine.client.images.get(image).attrs["Size"]
-            except ImageNotFound:
-                pull = f"docker pull {image}"
-                if settings.triton_pull == "never":
-                    words = f"{image} is not on the engine, and TRITON_PULL is never"
-                    return Finding("images", Verdict.BAD, words, f"{pull}, or set {variable}")
-                words = f"{image} is not on the engine; the first start pulls it"
-                return Finding("images", Verdict.WARNING, words, f"{pull}, or set {variable} to one that is there")
+            found = engine.image(image)
     except TritonError as error:
         return Finding("images", Verdict.BAD, f"{error.what} {error.cause}", error.hint)
-    return Finding("images", Verdict.GOOD, f"{image} is on the engine ({size / 1e6:.0f} MB)")
+    if found:
+        return Finding("images", Verdict.GOOD, f"{image} is on the engine ({found['Size'] / 1e6:.0f} MB)")
+    pull = f"docker pull {image}"
+    if settings.triton_pull == "never":
+        words = f"{image} is not on the engine, and TRITON_PULL is never"
+        return Finding("images", Verdict.BAD, words, f"{pull}, or set {variable}")
+    words = f"{image} is not on the engine; the first start pulls it"
+    return Finding("images", Verdict.WARNING, words, f"{pull}, or set {variable} to one that is there")
 
 
 def _token(settings: Settings) -> Finding:

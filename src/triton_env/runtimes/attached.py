@@ -100,14 +100,10 @@ class AttachedRuntime:
     def program(self, service: str, argv: Sequence[str], environment: Mapping[str, str]) -> Program:
         recipe = self._recipes[service]
         if self.name == "docker":
-            from testcontainers.core.docker_client import get_docker_host
-
-            from triton_env.runtimes.engine import DEFAULT_SOCKET
+            from triton_env.runtimes.engine_socket import engine_url
             from triton_env.runtimes.execution import in_container
 
-            return in_container(
-                get_docker_host() or DEFAULT_SOCKET, self._container(service), recipe, argv, environment
-            )
+            return in_container(engine_url(), self._container(service), recipe, argv, environment)
         from triton_env.runtimes.embedded.runtime import program_beside
 
         placement, folder = self._news.told.placements[service], self._news.told.folder

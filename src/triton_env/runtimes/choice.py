@@ -6,17 +6,16 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
-from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 from triton_env.errors import RuntimeUnavailable, TritonError
 from triton_env.model import ServiceRecipe
 from triton_env.runtimes.base import Runtime
 from triton_env.runtimes.embedded import packages
+from triton_env.runtimes.engine_socket import engine_url, socket_path
 from triton_env.runtimes.last_choice import change
 from triton_env.runtimes.starts import check_usable
-from triton_env.settings import Settings, docker_host, process_environment
+from triton_env.settings import Settings
 
 if TYPE_CHECKING:
     from triton_env.runtimes.engine import Engine
@@ -28,7 +27,6 @@ may take long; that the registry cannot be reached should not."""
 ENGINE_TIMEOUT = 10.0
 """Seconds that an engine gets for all that it is asked; the SDK itself would wait for minutes."""
 _SOCKET_TIMEOUT = 2
-_DEFAULT_SOCKET = "unix:///var/run/docker.sock"
 _NO_IMAGE = "it lacks {}, which cannot be pulled: {}"
 
 
@@ -164,7 +162,6 @@ def docker_problem(settings: Settings, recipes: Sequence[ServiceRecipe]) -> str:
 
 
 def _engine_problem(settings: Settings, recipes: Iterable[ServiceRecipe]) -> str:
-    # Loads the Docker SDK and Testcontainers, which takes longer than everything else of ours.
     from triton_env.runtimes.engine import Engine
 
     try:
@@ -194,38 +191,25 @@ def _embedded(settings: Settings, environment: str, recipes: Sequence[ServiceRec
 
 
 def quick_problem() -> str:
-    """Why no engine can be there, told without the SDK; empty where the SDK has to be asked.
-
-    Without DOCKER_HOST, a Docker context or a Testcontainers file there is the default socket alone to look at.
-    """
-    variables = process_environment()
-    home = Path.home()
-    host = docker_host()
-    elsewhere = (home / ".docker", home / ".testcontainers.properties")
-    if not host and ("DOCKER_CONFIG" in variables or any(path.exists() for path in elsewhere)):
-        return ""
-    url = urlsplit(host or _DEFAULT_SOCKET)
-    if url.scheme != "unix" or not hasattr(socket, "AF_UNIX"):
+    """Why no engine can be there, as its socket tells; empty where it has to be asked."""
+    path = socket_path(engine_url())
+    if not path:
         return ""
     try:
         with socket.socket(socket.AF_UNIX) as probe:
             probe.settimeout(_SOCKET_TIMEOUT)
-            probe.connect(url.path)
+            probe.connect(path)
     except OSError as error:
-        return f"no engine answers at {url.path} ({error.strerror or error})"
+        return f"no engine answers at {path} ({error.strerror or error})"
     return ""
 
 
 def _images_problem(engine: "Engine", settings: Settings, images: tuple[str, ...]) -> str:
     """Why these images cannot be had, in words; empty where they are there or can be pulled."""
-    from docker.errors import ImageNotFound
-
     absent: list[str] = []
     with engine.translated("look up images"):
         for image in images:
-            try:
-                engine.client.images.get(image)
-            except ImageNotFound:
+            if not engine.image(image):
                 absent.append(image)
     if not absent:
         return ""

@@ -1,21 +1,13 @@
 """The Docker engine: reaching it, its images, and its errors in our words."""
 
 import json
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import Any
-
-import docker
-import requests
-import urllib3
-from docker.constants import DEFAULT_TIMEOUT_SECONDS
-from docker.errors import APIError, DockerException, ImageNotFound, NotFound
-from docker.utils import parse_repository_tag
-from testcontainers.core.config import testcontainers_config
-from testcontainers.core.docker_client import DockerClient, get_docker_host
+from typing import TYPE_CHECKING, Any
 
 from triton_env.ending import Ending, ending_of_container
 from triton_env.errors import (
@@ -34,21 +26,33 @@ from triton_env.runtimes.address import (
     plan_addresses,
     possible_own_container_ids,
 )
+from triton_env.runtimes.engine_socket import (
+    Absent,
+    Refusal,
+    Unanswered,
+    as_text,
+    ask,
+    engine_url,
+    refusal,
+    socket_path,
+)
 from triton_env.runtimes.owner import LABEL
 from triton_env.settings import HUB_PREFIX, Settings, process_environment
 from triton_env.threads import in_thread
+
+if TYPE_CHECKING:
+    import docker
 
 OLDEST_API = (1, 41)
 """API of engine 20.10, the oldest that Compose v2 supports."""
 OLDEST_ENGINE = "20.10"
 ANSWER_TIMEOUT = 15
-"""Seconds within which an engine has to say that it is there; for all later requests the SDK's default holds."""
+"""Seconds within which an engine has to say that it is there."""
+_TIMEOUT = 60
+"""Seconds for all later requests, as in the SDK."""
 _LOOK_TIMEOUT = 3
 """Seconds that the engine gets to tell why a server does not answer: its client waits for that."""
 _LOOK_INTERVAL = 0.05
-DEFAULT_SOCKET = "unix:///var/run/docker.sock"
-
-_FOREIGN = (DockerException, requests.RequestException, urllib3.exceptions.HTTPError, OSError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,16 +75,17 @@ class Engine:
     """
 
     def __init__(self) -> None:
-        self.url = get_docker_host() or DEFAULT_SOCKET
+        self.url = engine_url()
+        self._socket = socket_path(self.url)
+        self._client: docker.DockerClient | None = None
+        self._lock = threading.Lock()
         try:
-            self.client: docker.DockerClient = DockerClient(timeout=ANSWER_TIMEOUT).client
-            answer: Mapping[str, Any] = self.client.version()
-            self.client.api.timeout = DEFAULT_TIMEOUT_SECONDS
-        except (*_FOREIGN, ValueError) as error:  # ValueError: a DOCKER_HOST that is no URL
+            answer: Mapping[str, Any] = self._asked("/version", {}, ANSWER_TIMEOUT)
+            self.info = EngineInfo(version=answer["Version"], api=answer["ApiVersion"], url=self.url)
+        except _foreign(ValueError) as error:  # ValueError: a DOCKER_HOST that is not a URL
             raise _unreachable(self.url, error) from error
-        self.info = EngineInfo(version=answer["Version"], api=answer["ApiVersion"], url=self.url)
         if tuple(int(part) for part in self.info.api.split(".")[:2]) < OLDEST_API:
-            self.client.close()
+            self.close()
             raise EngineTooOld(
                 f"The Docker engine {self.info.version} is too old.",
                 where=self.url,
@@ -89,13 +94,47 @@ class Engine:
             )
 
     @property
+    def client(self) -> "docker.DockerClient":
+        """The Docker SDK on this engine, which takes a tenth of a second to load: for what `ask` cannot do."""
+        with self._lock:
+            if self._client is None:
+                from testcontainers.core.docker_client import DockerClient
+
+                self._client = DockerClient(timeout=_TIMEOUT).client
+            return self._client
+
+    def ask(self, question: str, **query: Any) -> Any:
+        """What the engine answers to a GET request, from JSON.
+
+        Args:
+            question: the path of the request, without the version.
+            query: its parameters; those that are not text go as JSON.
+
+        Raises:
+            Absent: the engine does not have it.
+            Refusal, Unanswered: it failed; see `translated`.
+        """
+        return self._asked(f"/v{self.info.api}{question}", query, _TIMEOUT)
+
+    def _asked(self, question: str, query: dict[str, Any], timeout: float) -> Any:
+        if self._socket:
+            return ask(self._socket, question, query, timeout)
+        # Engines behind TLS or SSH are reached by the SDK alone.
+        api = self.client.api
+        response = api.get(api.base_url + question, params=as_text(query), timeout=timeout)
+        if not response.ok:
+            raise refusal(response.status_code, response.text)
+        return response.json()
+
+    @property
     def is_local(self) -> bool:
         """Whether it runs on this machine, as far as its address tells."""
         return self.url.startswith(("unix://", "npipe://"))
 
     def close(self) -> None:
         """Close the connections to the engine."""
-        self.client.close()
+        if self._client is not None:
+            self._client.close()
 
     @contextmanager
     def translated(self, doing: str, where: str = "") -> Iterator[None]:
@@ -104,14 +143,14 @@ class Engine:
             yield
         except TritonError:
             raise
-        except (requests.ConnectionError, requests.Timeout) as error:
+        except _cut_off() as error:
             raise EngineUnreachable(
                 f"The Docker engine stopped answering while it was asked to {doing}.",
                 where=where or self.url,
                 cause=innermost(error),
                 hint="docker info",
             ) from error
-        except _FOREIGN as error:
+        except _foreign() as error:
             raise EngineFailed(
                 f"The Docker engine failed to {doing}.",
                 where=where or self.url,
@@ -121,10 +160,11 @@ class Engine:
 
     def addresses(self, settings: Settings) -> AddressPlan:
         """At which address containers publish their ports, and at which this process reaches them."""
+        variables = process_environment()
         return plan_addresses(
             engine_url=self.url,
             bind_override=settings.triton_bind_address,
-            host_override=testcontainers_config.tc_host_override or "",
+            host_override=variables.get("TC_HOST", variables.get("TESTCONTAINERS_HOST_OVERRIDE", "")),
             own_gateway=self._own_gateway(),
         )
 
@@ -152,15 +192,21 @@ class Engine:
             ImageUnavailable: it is not there and cannot be pulled.
         """
         with self.translated(f"look up the image {image}", variable):
-            found = None
-            with suppress(ImageNotFound):
-                found = self.client.images.get(image)
-            if found is None:
+            found = self.image(image)
+            if not found:
                 if settings.triton_pull == "never":
                     raise _no_image(image, variable, "TRITON_PULL is never, so it was not pulled")
                 self._pull(image, variable, settings.triton_pull_timeout, on_progress, cancelled)
-                found = self.client.images.get(image)
-        return tuple(sorted((found.attrs.get("Config") or {}).get("Volumes") or {}))
+                found = self.ask(f"/images/{image}/json")
+        return tuple(sorted((found.get("Config") or {}).get("Volumes") or {}))
+
+    def image(self, image: str) -> Mapping[str, Any]:
+        """What the engine says of an image; empty where it does not have it."""
+        try:
+            found: Mapping[str, Any] = self.ask(f"/images/{image}/json")
+        except Absent:
+            return {}
+        return found
 
     def _pull(
         self,
@@ -170,6 +216,8 @@ class Engine:
         on_progress: Callable[[str], None],
         cancelled: threading.Event,
     ) -> None:
+        from docker.utils import parse_repository_tag
+
         deadline = time.monotonic() + timeout
         layers: dict[str, tuple[int, int]] = {}
         on_progress(f"pulling {image}")
@@ -191,15 +239,15 @@ class Engine:
                     layers[message["id"]] = (detail["current"], detail["total"])
                     done, total = (sum(column) / 1e6 for column in zip(*layers.values(), strict=True))
                     on_progress(f"pulled {done:.0f} of {total:.0f} MB")
-        except _FOREIGN as error:
+        except _foreign() as error:
             raise _no_image(image, variable, explanation(error)) from error
 
     def _own_gateway(self) -> str:
         """The gateway of this process's own container, if the engine knows that container; else empty."""
         for container_id in possible_own_container_ids():
             try:
-                attributes = self.client.api.inspect_container(container_id)
-            except NotFound:
+                attributes = self.ask(f"/containers/{container_id}/json")
+            except Absent:
                 continue
             if attributes["HostConfig"]["NetworkMode"] == "host":
                 return ""
@@ -213,22 +261,22 @@ class Engine:
         deadline = time.monotonic() + _LOOK_TIMEOUT
         try:
             while True:
-                attributes = in_thread(self.client.api.inspect_container, container).result(_LOOK_TIMEOUT)
+                attributes = in_thread(self.ask, f"/containers/{container}/json").result(_LOOK_TIMEOUT)
                 ending = ending_of_container(attributes, where=where, hint=hint)
                 # Its ports are closed before the engine has heard of its end.
                 if ending or not refuses(placement) or time.monotonic() > deadline:
                     return ending
                 time.sleep(_LOOK_INTERVAL)
-        except NotFound:
+        except Absent:
             return Ending(where, hint, reason="its container was removed")
-        except (*_FOREIGN, TimeoutError):
+        except _foreign(TimeoutError):
             return None
 
     def publisher_of(self, port: int) -> str:
         """The container that publishes `port` on this engine, in words; empty if none does or it cannot be told."""
         try:
-            publishers = self.client.api.containers(filters={"publish": str(port)})
-        except _FOREIGN:
+            publishers = self.ask("/containers/json", filters={"publish": [str(port)]})
+        except _foreign():
             return ""
         for container in publishers:
             name = (container.get("Names") or [container["Id"][:12]])[0].lstrip("/")
@@ -239,8 +287,11 @@ class Engine:
 
 def explanation(error: BaseException) -> str:
     """What the engine said, without the SDK's wrapping."""
-    if isinstance(error, APIError) and error.explanation:
-        text = str(error.explanation)
+    if isinstance(error, Refusal):
+        return str(error)
+    # What the SDK raises is among those of its exceptions that are loaded.
+    if isinstance(error, _foreign()) and (words := getattr(error, "explanation", None)):
+        text = str(words)
         with suppress(ValueError, KeyError, TypeError):
             text = str(json.loads(text)["message"])
         return text.strip()
@@ -268,6 +319,25 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
         below = current.__cause__ or current.__context__
         following += [below] if below is not None else []
         following += [nested for nested in current.args if isinstance(nested, BaseException)]
+
+
+def _foreign(*besides: type[Exception]) -> tuple[type[Exception], ...]:
+    """What is raised for an engine: by us and, where it is loaded by then, by the SDK and what that uses."""
+    if "docker" not in sys.modules:
+        return (OSError, Refusal, Unanswered, *besides)
+    import urllib3
+    from docker.errors import DockerException
+
+    # Those of requests are of OSError.
+    return (OSError, Refusal, Unanswered, DockerException, urllib3.exceptions.HTTPError, *besides)
+
+
+def _cut_off() -> tuple[type[Exception], ...]:
+    if "docker" not in sys.modules:
+        return (Unanswered,)
+    import requests
+
+    return (Unanswered, requests.ConnectionError, requests.Timeout)
 
 
 def _unreachable(url: str, error: BaseException) -> TritonError:

@@ -11,8 +11,6 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
-import psutil
-
 LABEL = "org.triton-env"
 """On everything of ours; the other labels begin with it."""
 ENVIRONMENT_LABEL = f"{LABEL}.environment"
@@ -74,6 +72,8 @@ class Owner:
     @classmethod
     def this_process(cls, environment: str) -> "Owner":
         """This process as the owner of an environment."""
+        import psutil
+
         return cls(
             environment=environment,
             pid=os.getpid(),
@@ -141,6 +141,8 @@ class Owner:
         if self.host != here.host:
             return Fate(State.UNKNOWN, f"owned by the machine {self.host}")
         if self.uid < 0:
+            import psutil
+
             # Labels of versions up to 1.0, which say no more.
             if psutil.pid_exists(self.pid):
                 return Fate(State.UNKNOWN, f"a process {self.pid} runs; an older version's labels do not tell which")
@@ -170,6 +172,8 @@ class Owner:
             state, ticks = _process(self.pid)
             # What cannot be read may be hidden; it is there.
             return not state or (state not in "ZX" and ticks == self.ticks)
+        import psutil
+
         with suppress(psutil.NoSuchProcess, psutil.AccessDenied):
             process = psutil.Process(self.pid)
             return process.status() != psutil.STATUS_ZOMBIE and abs(process.create_time() - self.process_started) < 1

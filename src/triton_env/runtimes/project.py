@@ -7,8 +7,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from docker.errors import NotFound
-
 from triton_env.ending import container_words
 from triton_env.errors import ProjectTaken, ServiceExited, TritonError
 from triton_env.model import Endpoint, Placement, ServiceRecipe
@@ -17,6 +15,7 @@ from triton_env.runtimes import failures
 from triton_env.runtimes.compose import FILE_LABEL, PROJECT_LABEL, SERVICE_LABEL, VOLUME_LABEL
 from triton_env.runtimes.compose_file import OUR_LABEL, is_same_stack
 from triton_env.runtimes.engine import Engine
+from triton_env.runtimes.engine_socket import Absent
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,17 +73,17 @@ class Project:
 
     def __init__(self, engine: Engine, name: str) -> None:
         self.name = name
+        self._label = f"{PROJECT_LABEL}={name}"
         self._engine = engine
 
     def containers(self) -> dict[str, ProjectContainer]:
         """The project's containers by service name of the compose file, running or not."""
-        api = self._engine.client.api
         found: dict[str, ProjectContainer] = {}
         with self._engine.translated("list containers", f"project {self.name}"):
-            for listed in api.containers(all=True, filters={"label": f"{PROJECT_LABEL}={self.name}"}):
+            for listed in self._engine.ask("/containers/json", all=True, filters={"label": [self._label]}):
                 try:
-                    container = _described(api.inspect_container(listed["Id"]))
-                except NotFound:  # removed meanwhile
+                    container = _described(self._engine.ask(f"/containers/{listed['Id']}/json"))
+                except Absent:  # removed meanwhile
                     continue
                 found[container.service] = container
         return found
@@ -159,14 +158,14 @@ class Project:
         """A container as it is now; None where it is gone."""
         with self._engine.translated("look at a container", f"project {self.name}"):
             try:
-                return _described(self._engine.client.api.inspect_container(container_id))
-            except NotFound:
+                return _described(self._engine.ask(f"/containers/{container_id}/json"))
+            except Absent:
                 return None
 
     def volumes(self) -> dict[str, str]:
         """The project's volumes on the engine: their names there, by their names in the compose file."""
         with self._engine.translated("list volumes", f"project {self.name}"):
-            listed = self._engine.client.api.volumes(filters={"label": f"{PROJECT_LABEL}={self.name}"})
+            listed = self._engine.ask("/volumes", filters={"label": [self._label]})
         return {
             volume["Labels"][VOLUME_LABEL]: volume["Name"]
             for volume in listed["Volumes"] or ()
@@ -175,6 +174,8 @@ class Project:
 
     def log_tail(self, container_id: str, lines: int, since: float | None = None) -> str:
         """The last lines of both streams, from a time on; empty where there is no such container."""
+        from docker.errors import NotFound
+
         with self._engine.translated("read a log", f"project {self.name}"):
             try:
                 text: bytes = self._engine.client.api.logs(container_id, tail=lines, since=since)

@@ -5,9 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from docker.errors import NotFound
-
 from triton_env.runtimes.engine import Engine
+from triton_env.runtimes.engine_socket import Absent
 
 _SPAN = 0.5
 """Seconds between two looks at the processor's counters. The engine itself would take between one and two."""
@@ -34,13 +33,14 @@ def usage_of(engine: Engine, container_id: str) -> Usage | None:
     Raises:
         TritonError: the engine failed.
     """
+    # A sample without the one before it, for which the engine would have to wait.
+    sample = {"stream": False, "one-shot": True}
     with engine.translated("tell what a container uses"):
         try:
-            # A sample without the one before it, for which the engine would have to wait.
-            first = engine.client.api.stats(container_id, stream=False, one_shot=True)
+            first = engine.ask(f"/containers/{container_id}/stats", **sample)
             time.sleep(_SPAN)
-            second = engine.client.api.stats(container_id, stream=False, one_shot=True)
-        except NotFound:
+            second = engine.ask(f"/containers/{container_id}/stats", **sample)
+        except Absent:
             return None
     memory = second.get("memory_stats") or {}
     if "usage" not in memory:

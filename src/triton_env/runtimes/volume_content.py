@@ -12,6 +12,7 @@ from docker.types import Mount
 
 from triton_env.model import ServiceRecipe
 from triton_env.runtimes.engine import Engine
+from triton_env.runtimes.engine_socket import Absent
 from triton_env.runtimes.owner import LABEL, Owner, State
 from triton_env.runtimes.stamps import unpacked
 
@@ -32,15 +33,15 @@ def volume_name(project: str, recipe: ServiceRecipe) -> str:
 def exists(engine: Engine, volume: str) -> bool:
     """Whether the engine has a volume."""
     try:
-        engine.client.api.inspect_volume(volume)
-    except NotFound:
+        engine.ask(f"/volumes/{volume}")
+    except Absent:
         return False
     return True
 
 
 def users_of(engine: Engine, volume: str) -> list[str]:
     """The ids of the running containers that have the volume."""
-    running = engine.client.api.containers(filters={"volume": volume, "status": "running"})
+    running = engine.ask("/containers/json", filters={"volume": [volume], "status": ["running"]})
     return [container["Id"] for container in running]
 
 
@@ -57,10 +58,7 @@ def run_inside(engine: Engine, container_id: str, command: Sequence[str]) -> boo
 
 def image_id(engine: Engine, image: str) -> str:
     """The engine's id of an image; empty where the engine does not have it."""
-    try:
-        return str(engine.client.images.get(image).id)
-    except ImageNotFound:
-        return ""
+    return str(engine.image(image).get("Id", ""))
 
 
 @dataclass(frozen=True, slots=True)

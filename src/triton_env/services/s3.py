@@ -1,6 +1,5 @@
 """S3, by LocalStack."""
 
-import asyncio
 import functools
 import json
 import os
@@ -59,6 +58,8 @@ class AsyncS3:
 
         @functools.wraps(attribute)
         async def in_thread(*args: Any, **kwargs: Any) -> Any:
+            import asyncio
+
             return await asyncio.to_thread(attribute, *args, **kwargs)
 
         return in_thread

@@ -10,7 +10,7 @@ from typing import Any
 
 from triton_env.ending import Ending
 from triton_env.errors import TritonError
-from triton_env.leases import is_locked
+from triton_env.file_locks import is_locked
 from triton_env.model import Endpoint, Placement
 from triton_env.sharing import failure
 from triton_env.sharing.place import Instance

@@ -21,7 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from triton_env.errors import StartFailed
-from triton_env.leases import HeldFile, any_held, is_held, remove_unheld
+from triton_env.file_locks import is_held
+from triton_env.leases import HeldFile, any_held, remove_unheld
 from triton_env.private import make_folder, write_new
 from triton_env.registry import Registry, make_private, private_folder
 from triton_env.settings import Settings

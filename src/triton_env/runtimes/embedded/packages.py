@@ -4,7 +4,6 @@ import importlib.util
 import os
 import sys
 from collections.abc import Iterable
-from importlib import metadata
 from pathlib import Path
 
 from triton_env.errors import RuntimeUnavailable
@@ -21,6 +20,9 @@ def missing(recipes: Iterable[ServiceRecipe]) -> tuple[str, ...]:
 
 def version(distribution: str) -> str:
     """The version of an installed distribution; empty where it is not installed."""
+    # Takes longer to load than all else of ours.
+    from importlib import metadata
+
     try:
         return metadata.version(distribution)
     except metadata.PackageNotFoundError:

@@ -1,0 +1,28 @@
+"""Does somebody hold the lock of a file? Looked at without taking it, so that several may look at once."""
+
+import fcntl
+import os
+from pathlib import Path
+
+
+def is_held(path: Path) -> bool:
+    """Whether somebody holds the lock of this file. Two processes may ask at once."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        return False
+    try:
+        return is_locked(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def is_locked(descriptor: int) -> bool:
+    """Whether somebody holds the lock of the file that is open there, by another opening of it."""
+    try:
+        # Shared: to another process that asks meanwhile this is not the lock of a holder.
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    fcntl.flock(descriptor, fcntl.LOCK_UN)
+    return False
