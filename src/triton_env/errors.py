@@ -41,12 +41,16 @@ to run. Exceptions of libraries are kept as `__cause__` and never have to be cau
 """
 
 import re
+import sysconfig
 import textwrap
+import traceback
 from collections.abc import Sequence
+from pathlib import Path
 
 from triton_env.commands import runnable, wrapped
 from triton_env.printable import printable
 
+_RED, _PLAIN = "\x1b[31m", "\x1b[39m"
 _WIDTH = 110
 _LONGEST = 200
 """What is longer without a space is neither a path nor a command, and would take up the screen."""
@@ -128,6 +132,28 @@ class TritonError(Exception):
         if log:
             lines += ["  last log lines:", *(f"    {line}" for line in log)]
         return "\n".join(lines + hint)
+
+    def _render_traceback_(self) -> list[str]:
+        """What IPython shows instead of a traceback, of which nearly all is ours.
+
+        https://ipython.readthedocs.io/en/stable/config/integrating.html#custom-exception-tracebacks
+        """
+        first, *rest = str(self).splitlines()
+        place = _place_in_users_code(self)
+        notes = [line for note in getattr(self, "__notes__", ()) for line in ("", *printable(note).splitlines())]
+        return [f"{_RED}{type(self).__name__}{_PLAIN}: {first}", *_labelled("  at: ", place), *rest, *notes]
+
+
+def _place_in_users_code(error: BaseException) -> list[str]:
+    """The last line of the user's that led to an error, and where it is; nothing where it was a magic such as %%sql."""
+    installed = (sysconfig.get_path("stdlib"), sysconfig.get_path("purelib"), sysconfig.get_path("platlib"))
+    others = (*installed, str(Path(__file__).parent))
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        if not frame.filename.startswith(others):
+            line = printable(frame.line or "")
+            where = Path(frame.filename).name if Path(frame.filename).exists() else "the cell"
+            return [] if line.startswith("get_ipython().") else [f"line {frame.lineno} of {where}: {line}".rstrip(": ")]
+    return []
 
 
 def _labelled(label: str, lines: list[str]) -> list[str]:

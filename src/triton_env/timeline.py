@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
+from html import escape
 
 
 class Phase(StrEnum):
@@ -54,9 +55,16 @@ class Span:
         return self.end - self.start
 
 
-@dataclass(frozen=True, slots=True)
+_COLUMNS = (Phase.PULL, Phase.CREATE, Phase.BOOT)
+_LAST_COLUMN = "ready after"
+
+
+@dataclass(frozen=True, slots=True, repr=False)
 class Timeline:
-    """How a start went: the spans of all services in the order in which they began."""
+    """How a start went: the spans of all services in the order in which they began.
+
+    `print` and notebooks show a table of it.
+    """
 
     spans: tuple[Span, ...]
 
@@ -80,6 +88,41 @@ class Timeline:
             (span.end for span in self.spans if span.service == service and span.phase is Phase.READY),
             None,
         )
+
+    def __repr__(self) -> str:
+        parts = ", ".join(f"{name} {ended}" for name, *_, ended in self._rows())
+        return f"<Timeline {_seconds(self.total)}{': ' if parts else ''}{parts}>"
+
+    def __str__(self) -> str:
+        rows = [("", *_COLUMNS, _LAST_COLUMN), *self._rows()]
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        lines = ("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
+        return "\n".join((*lines, f"total: {_seconds(self.total)}"))
+
+    def _repr_html_(self) -> str:
+        style = "text-align:right;padding:1px 14px 1px 0"
+        rows = [
+            "".join(f'<{tag} style="{style}">{escape(cell)}</{tag}>' for cell in row)
+            for tag, row in (("th", ("", *_COLUMNS, _LAST_COLUMN)), *(("td", row) for row in self._rows()))
+        ]
+        table = "".join(f"<tr>{row}</tr>" for row in rows)
+        return f"<table><caption>ready after {escape(_seconds(self.total))}</caption>{table}</table>"
+
+    def _rows(self) -> list[tuple[str, ...]]:
+        """For each service its name, what each phase took, and when it was ready."""
+        rows = []
+        for name in dict.fromkeys(span.service for span in self.spans):
+            spans = {span.phase: span for span in self.of(name)}
+            took = (_seconds(spans[phase].duration) if phase in spans else "" for phase in _COLUMNS)
+            failed = spans.get(Phase.FAILED)
+            ready = self.ready_at(name)
+            ended = f"failed after {_seconds(failed.end)}" if failed else ""
+            rows.append((name, *took, ended if ready is None else _seconds(ready)))
+        return rows
+
+
+def _seconds(seconds: float) -> str:
+    return f"{seconds:.2f} s"
 
 
 Listener = Callable[[Event], None]

@@ -93,6 +93,36 @@ def test_the_environment_is_shown_as_a_page(started: Kernel) -> None:
     assert "<details>" in cell.shown[0]["text/html"]
 
 
+def test_the_timeline_is_shown_as_a_table(started: Kernel) -> None:
+    cell = started.run("env.timeline")
+    assert re.fullmatch(r"<Timeline \d+\.\d\d s: (\w+ \d+\.\d\d s(, )?){4}>", cell.text)
+    assert cell.shown[0]["text/html"].count("<tr>") == 5
+
+
+class TestErrors:
+    def test_show_their_message_and_the_place_in_the_cell(self, started: Kernel) -> None:
+        cell = started.run("x = 1\nenv.restore('none')")
+        first, at, *_ = cell.error.splitlines()
+        assert first.startswith("UsageError: ")
+        assert at == "  at: line 2 of the cell: env.restore('none')"
+        assert "site-packages" not in cell.error
+        assert "isolat" not in cell.error
+        assert len(cell.error.splitlines()) < 8
+
+    def test_name_the_line_of_a_module_of_the_user(self, started: Kernel, tmp_path: Path) -> None:
+        (tmp_path / "loading.py").write_text("def load(env):\n    env.service('mongo')\n")
+        cell = started.run(f"import sys; sys.path.insert(0, {str(tmp_path)!r})\nimport loading\nloading.load(env)")
+        assert "  at: line 2 of loading.py: env.service('mongo')" in cell.error.splitlines()
+
+    def test_of_a_magic_show_no_line_of_python(self, started: Kernel) -> None:
+        cell = started.run("%%sql postgres --env nothing\nselect 1")
+        assert cell.error.startswith("UsageError: There is no variable 'nothing'.")
+        assert "get_ipython" not in cell.error
+
+    def test_of_others_are_shown_in_full(self, started: Kernel) -> None:
+        assert "Traceback" in started.run("env.postgres.connect().execute('selct')").error
+
+
 def test_an_interrupted_start_leaves_nothing(started: Kernel) -> None:
     started.run(
         "from triton_env.services import Redis\n"

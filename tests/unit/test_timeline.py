@@ -38,6 +38,27 @@ def test_an_empty_timeline() -> None:
     assert (Timeline(()).total, Timeline(()).slowest) == (0.0, None)
 
 
+def test_a_reader_is_shown_a_table_with_units() -> None:
+    assert repr(TIMELINE) == "<Timeline 3.00 s: s3 3.00 s, redis 0.75 s>"
+    assert str(TIMELINE).splitlines() == [
+        "       pull  create  boot    ready after",
+        "s3                   2.50 s  3.00 s",
+        "redis                0.25 s  0.75 s",
+        "total: 3.00 s",
+    ]
+    html = TIMELINE._repr_html_()
+    assert html.count("<tr>") == 3
+    for cell in ("s3", "2.50 s", "3.00 s", "redis", "0.25 s", "0.75 s"):
+        assert f">{cell}</td>" in html
+
+
+def test_a_service_that_failed_is_shown_as_such() -> None:
+    failed = Timeline((Span("s<3", Phase.BOOT, 0.5, 3.0), Span("s<3", Phase.FAILED, 3.0, 3.0)))
+    assert repr(failed) == "<Timeline 3.00 s: s<3 failed after 3.00 s>"
+    assert "<td>s<3" not in failed._repr_html_()
+    assert (repr(Timeline(())), str(Timeline(()))[-6:]) == ("<Timeline 0.00 s>", "0.00 s")
+
+
 def test_each_span_ends_where_the_next_begins() -> None:
     recorder = Recorder()
     for phase in (Phase.PULL, Phase.CREATE, Phase.BOOT, Phase.READY):

@@ -1,22 +1,19 @@
 """`%load_ext triton_env`: SQL in the cells of a notebook, and in IPython on a terminal."""
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from keyword import iskeyword
 from typing import Any
 
 from triton_env import interrupts
 from triton_env.environment import TritonEnvironment
-from triton_env.errors import TritonError, UsageError
+from triton_env.errors import UsageError
 from triton_env.notebook.queries import RUNNERS
 from triton_env.services import SERVICES
 
 _OPTION = re.compile(r"\s*--(?P<name>\w[\w-]*)(?:\s*=\s*|\s+)?(?P<value>[^\s-]\S*)?")
 _OPTIONS = ("env", "out")
-_RED, _PLAIN = "\x1b[31m", "\x1b[39m"
 _EXAMPLE = "%%sql postgres, and the statements in the lines below it; or in one line: %sql clickhouse select 1"
 
 
@@ -74,11 +71,10 @@ def run(line: str, cell: str | None, variables: dict[str, Any]) -> Any:
     Raises:
         TritonError: it cannot be done. A notebook shows the message alone, without a traceback.
     """
-    with _shown_briefly():
-        request = _parsed(line)
-        service = _service(_environment(request, variables), request.service)
-        text = request.sql if cell is None else f"{request.sql}\n{cell}"
-        outcome = RUNNERS[request.service](service, text, variables)
+    request = _parsed(line)
+    service = _service(_environment(request, variables), request.service)
+    text = request.sql if cell is None else f"{request.sql}\n{cell}"
+    outcome = RUNNERS[request.service](service, text, variables)
     # Where rows are shown, nobody asks what became of the statements before.
     for words in (*outcome.notices, *(outcome.done if outcome.result is None else ())):
         print(words)
@@ -86,25 +82,6 @@ def run(line: str, cell: str | None, variables: dict[str, Any]) -> Any:
         return outcome.result
     variables[request.out] = outcome.result
     return None
-
-
-@contextmanager
-def _shown_briefly() -> Iterator[None]:
-    """Have IPython show the message of an error alone: whoever writes SQL is not helped by how it got to the server.
-
-    https://ipython.readthedocs.io/en/stable/config/integrating.html#custom-exception-tracebacks
-    """
-    try:
-        yield
-    except TritonError as error:
-        # As an attribute of this one: others are shown in full.
-        error._render_traceback_ = partial(_brief, error)  # type: ignore[attr-defined]
-        raise
-
-
-def _brief(error: TritonError) -> list[str]:
-    first, *rest = str(error).splitlines()
-    return [f"{_RED}{type(error).__name__}{_PLAIN}: {first}", *rest]
 
 
 def _parsed(line: str) -> _Request:
