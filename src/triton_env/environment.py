@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Generic, Self, TypeVar, cast, overload
 
-from triton_env import interrupts
+from triton_env import interrupts, spare
 from triton_env.arguments import checked_reuse, checked_runtime
 from triton_env.errors import (
     CleanupFailed,
@@ -18,17 +18,11 @@ from triton_env.errors import (
 )
 from triton_env.model import Program
 from triton_env.run import Persistent, Run
-from triton_env.services import (
-    S3,
-    SERVICES,
-    ClickHouse,
-    Postgres,
-    Redis,
-    Service,
-)
+from triton_env.services import S3, SERVICES, ClickHouse, Postgres, Redis, Service
 from triton_env.services.selection import selected
 from triton_env.settings import Settings
 from triton_env.sharing.reuse import Reuse
+from triton_env.shortages import explained
 from triton_env.timeline import Recorder, Timeline
 
 if TYPE_CHECKING:
@@ -88,6 +82,7 @@ class TritonEnvironment:
     redis = _Attribute(Redis)
     s3 = _Attribute(S3)
 
+    @explained("The environment could not be set up.")
     def __init__(
         self,
         settings: Settings | None = None,
@@ -165,6 +160,7 @@ class TritonEnvironment:
                     raise
         return self
 
+    @explained("The environment could not be stopped.")
     def stop(self) -> None:
         """Remove everything that was started. Does nothing where nothing runs.
 
@@ -173,7 +169,7 @@ class TritonEnvironment:
         """
         try:
             # Shielded from the first line on: a Ctrl-C in between would leave containers that nobody knows of.
-            with interrupts.shielded():
+            with interrupts.shielded(), spare.released():
                 run, self._run = self._run, None
                 if run is None:
                     return
@@ -226,6 +222,7 @@ class TritonEnvironment:
             variables |= self.service(name).environ(internal=internal)
         return variables
 
+    @explained("The log could not be read.")
     def logs(self, service: str, lines: int = 100, *, since: float | None = None) -> str:
         """The last `lines` lines that a service wrote, without secrets.
 
@@ -267,6 +264,7 @@ class TritonEnvironment:
         self._check_selected(service)
         return self._running().runtime.result().program(service, argv, environment or {})
 
+    @explained("The namespace could not be made.")
     def namespace(
         self,
         name: str | None = None,
@@ -293,6 +291,7 @@ class TritonEnvironment:
         """
         return self._isolation().namespace(name, template, services=services, keep_on_error=keep_on_error)
 
+    @explained("The services could not be reset.")
     def reset(self) -> None:
         """Bring all services back to the state after the start. Namespaces, templates and snapshots stay.
 
@@ -302,6 +301,7 @@ class TritonEnvironment:
         """
         self._isolation().reset()
 
+    @explained("The snapshot could not be taken.")
     def snapshot(self, name: str) -> None:
         """Remember what all services hold, under a name. One of the same name is replaced.
 
@@ -313,6 +313,7 @@ class TritonEnvironment:
         """
         self._isolation().snapshot(name)
 
+    @explained("The snapshot could not be restored.")
     def restore(self, name: str) -> None:
         """Have all services hold what they held at a snapshot. Clients may have to connect again.
 
@@ -322,6 +323,7 @@ class TritonEnvironment:
         """
         self._isolation().restore(name)
 
+    @explained("The snapshots could not be listed.")
     def snapshots(self) -> tuple[str, ...]:
         """The names of the snapshots, in alphabetical order.
 
@@ -330,6 +332,7 @@ class TritonEnvironment:
         """
         return self._isolation().snapshots()
 
+    @explained("The snapshot could not be deleted.")
     def delete_snapshot(self, name: str) -> None:
         """Remove a snapshot from the servers. Namespaces that were made from it stay.
 
@@ -400,6 +403,7 @@ class TritonEnvironment:
             reuse=self._reuse,
         )
 
+    @explained("The environment could not be started.")
     def _begin(self) -> Run:
         run = self._new_run()
         self._recorder = run.recorder

@@ -27,6 +27,7 @@ TritonError
 │   ├── StartCancelled          the start was called off (Ctrl-C, stop(), another service failed)
 │   └── KeeperEnded             the process that keeps a shared environment ended while it started
 ├── ServiceDied                 a server that was ready has ended, or was ended
+├── ResourceExhausted           files, threads, memory, disk space or ports ran out; the message says which and where
 ├── IsolationFailed             a namespace could not be made, reset or removed
 │   ├── SnapshotFailed          a snapshot was not taken or not restored
 │   └── TemplateFailed          a template could not be built; nothing of it is left
@@ -313,6 +314,10 @@ class ServiceDied(TritonError):
         made = both.__new__(both, self.what)
         made.__dict__.update(error.__dict__ | self.__dict__)
         return made
+
+
+class ResourceExhausted(TritonError):
+    """This process, its user or this machine has run out of something; the message says what, where and the limit."""
 
 
 class IsolationFailed(TritonError):

@@ -11,6 +11,7 @@ from functools import partial
 from secrets import token_hex
 from typing import TYPE_CHECKING, Any, cast
 
+from triton_env import spare
 from triton_env.errors import StartCancelled
 from triton_env.external import external_id, external_settings
 from triton_env.liveness import Liveness
@@ -23,6 +24,7 @@ from triton_env.runtimes.choice import open_persistent, open_runtime, open_share
 from triton_env.services import SERVICES, START_ORDER, Service
 from triton_env.settings import Settings
 from triton_env.sharing.reuse import Reuse
+from triton_env.shortages import exhausted, is_behind
 from triton_env.timeline import Phase, Recorder
 from triton_env.unknown_variables import warn_of_misspelt
 
@@ -106,12 +108,15 @@ class Run:
         self.recorder = Recorder(self._display.show)
         self.runtime: Future[Runtime] = Future()
         self._opener: threading.Thread | None = None
+        self._has_spare = False
         self._recovery: Recovery | None = None
         self.services: dict[str, Future[Service]] = {name: Future() for name in self._recipes}
         self.liveness = Liveness(self.runtime, self._recipes)
 
     def begin(self) -> None:
         """Open the runtime and start all services, without waiting for either."""
+        spare.hold()
+        self._has_spare = True
         self._display.open()
         for future in self.services.values():
             future.add_done_callback(self._close_display_with_the_last)
@@ -174,6 +179,9 @@ class Run:
                 self._opener.join(_OPENING_TIMEOUT)
             wait(self.services.values(), timeout=_THREADS_TIMEOUT)
             self._display.close()
+            if self._has_spare:
+                self._has_spare = False
+                spare.drop()
 
     def _forget_restore(self) -> None:
         """Of servers that have ended, no restore can be finished."""
@@ -205,7 +213,7 @@ class Run:
             try:
                 thread.start()
             except RuntimeError as error:
-                future.set_exception(error)
+                future.set_exception(exhausted(error, f"{SERVICES[name].title} could not be started.") or error)
 
     def _open_runtime(self) -> Runtime:
         recipes = tuple(self._recipes.values())
@@ -233,6 +241,7 @@ class Run:
         return cast("PersistentRuntime", self.runtime.result())
 
     def _give_up(self, error: BaseException) -> None:
+        error = exhausted(error, "The environment could not be started.") or error
         with suppress(InvalidStateError):  # called off meanwhile
             self.runtime.set_exception(error)
             self._fail_services(error)
@@ -264,7 +273,7 @@ class Run:
             try:
                 self.recorder.report(name, Phase.FAILED, "called off" if isinstance(error, StartCancelled) else "")
             finally:
-                self.services[name].set_exception(error)
+                self.services[name].set_exception(exhausted(error, f"{kind.title} could not be started.") or error)
         else:
             service._watched_by(partial(self.liveness.died, name))
             self.services[name].set_result(service)
@@ -315,7 +324,7 @@ class _Probe:
         try:
             self._try(service)
         except Exception as error:
-            if service.refuses(error):
+            if service.refuses(error) or is_behind(error):
                 raise Refused(str(error)) from error
             raise
 

@@ -10,7 +10,10 @@ _Item = TypeVar("_Item")
 
 
 def in_thread(action: Callable[..., _Answer], *arguments: Any) -> "Future[_Answer]":
-    """Do it in a daemon thread: one that hangs may not keep this process from ending."""
+    """Do it in a daemon thread: one that hangs may not keep this process from ending.
+
+    Where no thread can be started, it is done at once, in this one.
+    """
     future: Future[_Answer] = Future()
 
     def work() -> None:
@@ -19,7 +22,11 @@ def in_thread(action: Callable[..., _Answer], *arguments: Any) -> "Future[_Answe
         except BaseException as error:
             future.set_exception(error)
 
-    threading.Thread(target=work, daemon=True).start()
+    try:
+        threading.Thread(target=work, daemon=True).start()
+    except RuntimeError:
+        # A limit, or the interpreter is on its way out. What cleans up has to be done all the same.
+        work()
     return future
 
 

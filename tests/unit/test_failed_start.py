@@ -11,6 +11,7 @@ from triton_env.errors import (
     EngineFailed,
     EngineUnreachable,
     NotStarted,
+    ResourceExhausted,
     ServiceExited,
     ServiceNotReady,
     TritonError,
@@ -171,5 +172,5 @@ def test_without_threads_to_be_had_a_start_fails_instead_of_hanging(
         raise RuntimeError("can't start new thread")
 
     monkeypatch.setattr(threading.Thread, "start", refuse)
-    with pytest.raises(RuntimeError, match="can't start new thread"):
+    with pytest.raises(ResourceExhausted, match="no further process or thread can be started"):
         TritonEnvironment().start()

@@ -18,6 +18,7 @@ from triton_env._version import __version__
 from triton_env.cli.signals import Interrupted
 from triton_env.cli.words import say_error, say_interrupted, say_notice, say_unexpected
 from triton_env.errors import TritonError
+from triton_env.shortages import exhausted
 
 COMMANDS = (
     *("serve", "env", "run"),
@@ -75,7 +76,10 @@ class _Commands(click.Group):
             say_interrupted("Ctrl-C", interruption, "")
             code = 130
         except Exception as error:
-            say_unexpected(error)
+            if shortage := exhausted(error, "The command failed."):
+                say_error(shortage)
+            else:
+                say_unexpected(error)
             code = 1
         else:
             code = answer if isinstance(answer, int) else 0

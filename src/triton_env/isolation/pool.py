@@ -112,9 +112,10 @@ class Pool:
 
     def _start(self) -> None:
         if self._thread is None and not self._is_ending:
-            self._thread = threading.Thread(target=self._work, name="triton-namespaces", daemon=True)
+            thread = threading.Thread(target=self._work, name="triton-namespaces", daemon=True)
             with suppress(RuntimeError):  # no thread to be had: then whoever needs something does it
-                self._thread.start()
+                thread.start()
+                self._thread = thread
 
     def _forget_old_kinds(self) -> None:
         while len(self._ready) > _KINDS:

@@ -70,23 +70,32 @@ class DockerRuntime:
         self._settings = settings
         self._environment = environment
         self._engine = Engine()
-        with self._engine.translated("tell where this process runs"):
-            self.addresses = self._engine.addresses(settings)
-        self._owner = Owner.this_process(environment)
         self._containers: dict[str, ServiceContainer] = {}
         self._ready: dict[str, Placement] = {}
         self._network: Network | None = None
         self._network_lock = threading.Lock()
         self._starts = Starts()
-        # Before there is anything to remove. Starting it takes some milliseconds; it gets ready beside the services.
-        self._lifeline = Lifeline(self._engine.url, self._engine.client.api.api_version, environment)
         # Beside the services, not before them: Ryuk takes a second to start.
         self._ryuk = threading.Thread(target=ensure_ryuk, args=(self._engine,), daemon=True)
-        self._ryuk.start()
         self._sweeper = threading.Thread(
             target=sweep, args=(self._engine, self._starts.cancelled.is_set), name="triton-sweep", daemon=True
         )
-        self._sweeper.start()
+        lifeline: Lifeline | None = None
+        try:
+            with self._engine.translated("tell where this process runs"):
+                self.addresses = self._engine.addresses(settings)
+            self._owner = Owner.this_process(environment)
+            # Before there is anything to remove. It starts within milliseconds, and gets ready beside the services.
+            self._lifeline = lifeline = Lifeline(self._engine.url, self._engine.client.api.api_version, environment)
+            self._ryuk.start()
+            self._sweeper.start()
+        except BaseException:
+            if lifeline:
+                lifeline.end()
+            if self._ryuk.ident:
+                self._ryuk.join(_RYUK_TIMEOUT)
+            self._engine.close()
+            raise
 
     def start(self, recipe: ServiceRecipe, probe: Probe, report: Report) -> Placement:
         report(Phase.PULL, "")

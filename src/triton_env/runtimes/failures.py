@@ -1,6 +1,7 @@
 """How starts fail, in the same words on every runtime."""
 
-from triton_env.errors import PortTaken, ServiceExited, ServiceNotReady
+from triton_env import shortages
+from triton_env.errors import PortTaken, ResourceExhausted, ServiceExited, ServiceNotReady
 from triton_env.model import ServiceRecipe
 from triton_env.readiness import DeadlineExceeded
 from triton_env.redaction import redacted
@@ -12,34 +13,48 @@ LOG_LINES = 40
 """How much of a server's log an error gets; it shows what fits a screen."""
 
 
-def service_exited(recipe: ServiceRecipe, *, where: str, cause: str, log: str, hint: str) -> ServiceExited:
-    """The server ended while it was waited for."""
-    return ServiceExited(
-        f"{recipe.title} exited while it started.",
-        where=where,
-        cause=redacted(cause, recipe.secrets),
-        log_tail=redacted(log, recipe.secrets),
-        hint=hint,
-    )
+def service_exited(
+    recipe: ServiceRecipe, *, where: str, cause: str, log: str, hint: str, place: str = ""
+) -> ServiceExited | ResourceExhausted:
+    """The server ended while it was waited for.
+
+    Args:
+        recipe: the service's.
+        where: its container or process.
+        cause: how it ended.
+        log: what it wrote.
+        hint: what to do next where the log names no shortage.
+        place: the folder of this machine that it writes to; empty where that is not known.
+    """
+    what = f"{recipe.title} exited while it started."
+    cause, log = redacted(cause, recipe.secrets), redacted(log, recipe.secrets)
+    if exhausted := shortages.in_log(what, cause, log, place):
+        return exhausted
+    return ServiceExited(what, where=where, cause=cause, log_tail=log, hint=hint)
 
 
-def service_not_ready(recipe: ServiceRecipe, error: DeadlineExceeded, *, where: str, log: str) -> ServiceNotReady:
-    """The server runs, but no client could work with it in time, or it turns them down."""
-    cause = redacted(str(error.last_error), recipe.secrets)
+def service_not_ready(
+    recipe: ServiceRecipe, error: DeadlineExceeded, *, where: str, log: str, place: str = ""
+) -> ServiceNotReady | ResourceExhausted:
+    """The server runs, but no client could work with it in time, or it turns them down. See `service_exited`."""
+    cause, log = redacted(str(error.last_error), recipe.secrets), redacted(log, recipe.secrets)
+    what = f"No client could be connected to {recipe.title}."
+    if exhausted := shortages.exhausted(error.last_error, what) or shortages.in_log(what, cause, log, place):
+        return exhausted
     if error.refused:
         names = ", ".join(recipe.external.variables)
         return ServiceNotReady(
             f"{recipe.title} runs, but turns its client down.",
             where=where,
             cause=cause,
-            log_tail=redacted(log, recipe.secrets),
+            log_tail=log,
             hint=f"compare {names} with what the server was set up with; waiting longer does not help",
         )
     return ServiceNotReady(
         f"{recipe.title} was not ready after {error.seconds:g} s.",
         where=where,
         cause=cause,
-        log_tail=redacted(log, recipe.secrets),
+        log_tail=log,
         hint=f"give it longer with TRITON_{recipe.name.upper()}_TIMEOUT={error.seconds * 2:g}",
     )
 

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import psutil
 
+from triton_env import shortages
+
 _LOWEST = 20_000
 _EPHEMERAL_RANGE = Path("/proc/sys/net/ipv4/ip_local_port_range")
 
@@ -16,13 +18,21 @@ def free_port(bind: str) -> int:
 
     It lies below the range from which the system takes ports for outgoing connections, so that it is still free
     when the container restarts. The engine has the last word: its refusal means to try another.
+
+    Raises:
+        ResourceExhausted: all are in use.
     """
     for _ in range(50):
         port = random.randrange(_LOWEST, _first_ephemeral_port())
         if _is_free(bind, port):
             return port
     with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
+        try:
+            probe.bind(("127.0.0.1", 0))
+        except OSError as error:
+            if error.errno not in (errno.EADDRINUSE, errno.EADDRNOTAVAIL):
+                raise
+            raise shortages.no_port(bind, error) from error
         return int(probe.getsockname()[1])
 
 

@@ -80,12 +80,16 @@ class Engine:
         query = "filters=" + quote(json.dumps({"label": [label]}))
         containers = [each["Id"] for each in self._get(f"/containers/json?all=1&{query}")]
         # At once: killing one takes a second on a busy machine. With the volumes that belong to it alone.
-        threads = [
-            threading.Thread(target=self._delete, args=(f"/containers/{container}?force=1&v=1",))
-            for container in containers
-        ]
-        for thread in threads:
-            thread.start()
+        threads = []
+        for container in containers:
+            path = f"/containers/{container}?force=1&v=1"
+            thread = threading.Thread(target=self._delete, args=(path,))
+            try:
+                thread.start()
+            except RuntimeError:  # a limit: one after the other, then
+                self._delete(path)
+            else:
+                threads.append(thread)
         for thread in threads:
             thread.join()
         networks = [each["Id"] for each in self._get(f"/networks?{query}")]

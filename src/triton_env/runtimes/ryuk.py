@@ -36,7 +36,7 @@ def ensure_ryuk(engine: Engine) -> None:
             return
         try:
             engine.client.images.get(testcontainers_config.hub_image_name_prefix + testcontainers_config.ryuk_image)
-        except docker.errors.DockerException:
+        except (docker.errors.DockerException, OSError):  # also those of requests
             return
         try:
             Reaper.get_instance()

@@ -172,7 +172,11 @@ class News:
             if self._following or self.is_complete or self._stopped:
                 return
             self._following = True
-        threading.Thread(target=self._follow, name="triton-news", daemon=True).start()
+        try:
+            threading.Thread(target=self._follow, name="triton-news", daemon=True).start()
+        except RuntimeError:
+            self._following = False
+            raise
 
     def wait_for(self, condition: Callable[[Told], bool]) -> bool:
         """Wait until `condition` holds, or can hold no more: whether it does."""

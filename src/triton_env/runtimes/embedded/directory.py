@@ -47,28 +47,30 @@ class PrivateDirectory:
         base: the folder to make it in.
 
     Raises:
-        RuntimeUnavailable: it cannot be made.
+        RuntimeUnavailable: it cannot be made. Nothing of it is left.
     """
 
     def __init__(self, environment: str, account: Account | None, base: Path) -> None:
         self.path = base / f"{_PREFIX}{environment}"
         self._account = account
-        if account is not None and not account.can_pass(base):
-            raise RuntimeUnavailable(
-                "The folder for temporary files is closed to ordinary users, and the servers run as one of them.",
-                where=str(base),
-                hint=_HINT,
-            )
         # Under its name only once it is locked: an unlocked one looks as if its owner were dead.
         fresh = base / f"{_FRESH_PREFIX}{environment}"
+        self.lock = -1
         try:
+            if account is not None and not account.can_pass(base):
+                raise RuntimeUnavailable(
+                    "The folder for temporary files is closed to ordinary users, and the servers run as one of them.",
+                    where=str(base),
+                    hint=_HINT,
+                )
             make_folder(fresh)
-            self.lock = open_file(fresh / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_EXCL)
-            fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if account is not None:
-                os.chown(fresh, -1, account.gid)
-                fresh.chmod(0o710)
-            fresh.rename(self.path)
+            try:
+                self._lock_and_publish(fresh)
+            except BaseException:
+                self._let_go()
+                (fresh / LOCK_NAME).unlink(missing_ok=True)
+                fresh.rmdir()
+                raise
         except OSError as error:
             raise RuntimeUnavailable(
                 "No private directory can be made for the servers.",
@@ -76,6 +78,14 @@ class PrivateDirectory:
                 cause=error.strerror or str(error),
                 hint="set TMPDIR to a folder on a local disk that you can write to",
             ) from error
+
+    def _lock_and_publish(self, fresh: Path) -> None:
+        self.lock = open_file(fresh / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_EXCL)
+        fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if self._account is not None:
+            os.chown(fresh, -1, self._account.gid)
+            fresh.chmod(0o710)
+        fresh.rename(self.path)
 
     def own_folder(self, name: str) -> Path:
         """Make a folder in it for this process alone."""
@@ -111,6 +121,9 @@ class PrivateDirectory:
             OSError: something of it cannot be removed.
         """
         remove(str(self.path), LOCK_NAME)
+        self._let_go()
+
+    def _let_go(self) -> None:
         if self.lock >= 0:
             os.close(self.lock)
             self.lock = -1

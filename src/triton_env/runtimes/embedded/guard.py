@@ -18,6 +18,7 @@ its servers. And forking, dropping privileges and exec are safe here, which they
 import contextlib
 import json
 import os
+import resource
 import select
 import signal
 import socket
@@ -36,6 +37,8 @@ OWNER_INTERVAL = 0.5
 """Seconds between two looks at who the parent is."""
 STOP_GRACE = 2.0
 """Seconds that a server gets for the signal that its recipe names, before SIGKILL."""
+OPEN_FILES = 1 << 16
+"""How many files a server may open at once, if the hard limit allows as many."""
 KILL_TIMEOUT = 5.0
 """Seconds until killed processes have to be gone."""
 
@@ -102,7 +105,7 @@ class _Guard:
             try:
                 pid = _spawn(request)
             except OSError as error:
-                self._tell({"id": request["id"], "error": str(error)})
+                self._tell({"id": request["id"], "error": error.strerror or str(error), "number": error.errno})
                 continue
             self._pids[request["id"]] = pid
             self._stop[request["id"]] = getattr(signal, request["stop"])
@@ -152,7 +155,7 @@ def _spawn(request: dict[str, Any]) -> int:
         try:
             _become(request, guard)
         except BaseException as error:
-            os.write(writing, str(error).encode()[:4096])
+            os.write(writing, f"{getattr(error, 'errno', None) or 0} {error}".encode()[:4096])
         finally:
             os._exit(127)
     os.close(writing)
@@ -162,7 +165,8 @@ def _spawn(request: dict[str, Any]) -> int:
         os.close(reading)
     if problem:
         os.waitpid(pid, 0)
-        raise OSError(problem.decode(errors="replace"))
+        number, _, words = problem.decode(errors="replace").partition(" ")
+        raise OSError(int(number), words)
     return pid
 
 
@@ -213,6 +217,9 @@ def remove(directory: str, lock_name: str) -> None:
     """
     import shutil
 
+    # Without a descriptor, which there may be none of, one that is gone looks like one that cannot be read.
+    if not os.path.lexists(directory):
+        return
     try:
         names = os.listdir(directory)
     except FileNotFoundError:
@@ -231,6 +238,14 @@ def remove(directory: str, lock_name: str) -> None:
         os.rmdir(directory)
 
 
+def _allow_open_files() -> None:
+    """Let servers open as many files as they may: a limit for a shell or a test runner is not meant for a database."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, OPEN_FILES)
+    with contextlib.suppress(OSError, ValueError):  # macOS has another limit besides
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+
+
 def main() -> None:
     """Guard until the owner is gone."""
     connection = socket.socket(fileno=int(sys.argv[1]))
@@ -238,6 +253,7 @@ def main() -> None:
     # The lifeline alone decides: whoever signals everything (a terminal, a shutdown) signals the owner too.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
         signal.signal(number, signal.SIG_IGN)
+    _allow_open_files()
     rights.adopt_orphans()
     rights.keep_what_a_guard_needs()
     guard = _Guard(connection, owner=int(sys.argv[2]))

@@ -1,5 +1,6 @@
 """The Python distributions that servers come from: are they there, and where are their programs?"""
 
+import importlib
 import importlib.util
 import os
 import sys
@@ -19,14 +20,21 @@ def missing(recipes: Iterable[ServiceRecipe]) -> tuple[str, ...]:
 
 
 def version(distribution: str) -> str:
-    """The version of an installed distribution; empty where it is not installed."""
+    """The version of an installed distribution; empty where it is not installed.
+
+    Raises:
+        OSError: there is no descriptor left to look with.
+    """
     # Takes longer to load than all else of ours.
     from importlib import metadata
 
     try:
         return metadata.version(distribution)
     except metadata.PackageNotFoundError:
-        return ""
+        # The search passes over folders that it cannot open, and remembers that there was nothing.
+        importlib.invalidate_caches()
+        with open(os.devnull, "rb"):
+            return ""
 
 
 def check(recipes: Iterable[ServiceRecipe]) -> None:

@@ -2,22 +2,20 @@
 
 import logging
 import os
-import shutil
 import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from ipaddress import ip_address
 from pathlib import Path
-from secrets import token_hex
 from typing import Any, ClassVar
 
-from triton_env import model
-from triton_env.ending import BEGIN_ANEW, Ending, exit_words
+from triton_env import model, shortages, spare
+from triton_env.ending import BEGIN_ANEW, Ending
 from triton_env.errors import (
     CleanupFailed,
     InvalidSetting,
-    RuntimeUnavailable,
+    ResourceExhausted,
     ServiceExited,
     ServiceNotReady,
     StartCancelled,
@@ -30,8 +28,9 @@ from triton_env.redaction import redacted
 from triton_env.runtimes import failures
 from triton_env.runtimes.base import Report
 from triton_env.runtimes.embedded import packages
-from triton_env.runtimes.embedded.account import has_a_name, python_is_readable, servers_account
+from triton_env.runtimes.embedded.account import python_is_readable, servers_account
 from triton_env.runtimes.embedded.bytecode import Bytecode
+from triton_env.runtimes.embedded.data import DataDirectory
 from triton_env.runtimes.embedded.directory import (
     PrivateDirectory,
     disk_base,
@@ -86,6 +85,7 @@ class EmbeddedRuntime:
         self._host = _loopback(settings.triton_bind_address)
         self._account = servers_account()
         self._directories: list[PrivateDirectory] = []
+        guard: Guard | None = None
         bases = [disk_base()]
         if settings.triton_storage is Storage.MEMORY and (memory := memory_base()):
             bases.append(memory)
@@ -98,9 +98,15 @@ class EmbeddedRuntime:
             self._sockets = self._disk.servers_folder("run")
             self._temporary = self._disk.servers_folder(_TEMPORARY)
             self._bytecode = Bytecode(self._account, self._temporary)
-            self._guard = Guard(self._directories, self._account, self._logs / "guard.log")
-        except RuntimeUnavailable:
-            self._remove_directories()
+            self._guard = guard = Guard(self._directories, self._account, self._logs / "guard.log")
+            self._sweeper = threading.Thread(target=sweep, name="triton-sweep", daemon=True)
+            self._sweeper.start()
+        except BaseException as error:
+            with spare.released():
+                if guard:
+                    guard.end()
+                for problem in self._remove_directories():
+                    error.add_note(problem)
             raise
         self._cache = TemplateCache()
         self._python_is_readable = python_is_readable(self._account)
@@ -108,15 +114,14 @@ class EmbeddedRuntime:
         self._copies: dict[tuple[Path, ...], Path] = {}
         self._starts = Starts()
         self._servers: dict[str, Server] = {}
-        self._sweeper = threading.Thread(target=sweep, name="triton-sweep", daemon=True)
-        self._sweeper.start()
 
     def start(self, recipe: ServiceRecipe, probe: Probe, report: Report) -> Placement:
         with self._starts.one(recipe), self._explained_failures(recipe):
             report(Phase.CREATE, "")
             server = self._server(recipe)
             given = write_new(self._inputs / recipe.name, recipe.process.input) if recipe.process.input else None
-            template = self._make_data(server, report)
+            data = self._data(server)
+            template = data.fill(report)
             try:
                 return self._booted(server, probe, report, given)
             except (ServiceExited, ServiceNotReady) as error:
@@ -127,8 +132,8 @@ class EmbeddedRuntime:
             # Once again, with nothing in it that an earlier process has made.
             if server.child is not None:
                 self._guard.kill(server.child)
-            self._empty_data(server)
-            self._make_data(server, report, use_cache=is_gone)
+            data.empty()
+            data.fill(report, use_cache=is_gone)
             return self._booted(server, probe, report, given)
 
     def _booted(self, server: Server, probe: Probe, report: Report, given: Path | None) -> Placement:
@@ -214,10 +219,24 @@ class EmbeddedRuntime:
     def _server(self, recipe: ServiceRecipe) -> Server:
         process = recipe.process
         folder = self._disk.servers_folder(recipe.name, process.files)
-        storage = self._memory if process.storage is Storage.MEMORY else self._disk
-        data = storage.servers_folder(f"{recipe.name}-data")
+        data = self._storage(recipe).servers_folder(f"{recipe.name}-data")
         log = self._logs / f"{recipe.name}.log"
         return Server(recipe, folder, data, self._sockets, log, self._host, self._reachable_program)
+
+    def _storage(self, recipe: ServiceRecipe) -> PrivateDirectory:
+        return self._memory if recipe.process.storage is Storage.MEMORY else self._disk
+
+    def _data(self, server: Server) -> DataDirectory:
+        return DataDirectory(
+            server,
+            storage=self._storage(server.recipe),
+            inputs=self._inputs,
+            cache=self._cache,
+            guard=self._guard,
+            program=self._program,
+            account=self._account,
+            cancelled=self._starts.cancelled,
+        )
 
     def _reachable_program(self, name: str) -> Path:
         """The file of a program, or of a copy of it where the servers' user cannot reach what is installed."""
@@ -239,12 +258,24 @@ class EmbeddedRuntime:
         except (GuardGone, CannotRun, OSError) as error:
             if self._starts.cancelled.is_set():
                 raise StartCancelled("The start was called off.") from error
+            what = f"{recipe.title} could not be started."
+            if exhausted := self._exhausted(what, error):
+                raise exhausted from error
             raise StartFailed(
-                f"{recipe.title} could not be started.",
+                what,
                 where=str(self._disk.path),
                 cause=self._explained(error),
                 hint=f"{packages.INSTALL} --force-reinstall, or set TRITON_RUNTIME=docker",
             ) from error
+
+    def _exhausted(self, what: str, error: GuardGone | CannotRun | OSError) -> ResourceExhausted | None:
+        """What had run out when the guard ended or could not start a program, or when a file could not be written."""
+        place, cause = str(self._disk.path), self._explained(error)
+        if isinstance(error, GuardGone):
+            return shortages.in_log(what, cause, self.logs("guard", failures.LOG_LINES), place)
+        if isinstance(error, CannotRun):
+            return shortages.of_number(error.number, what, cause, place)
+        return shortages.exhausted(error, what)
 
     def _explained(self, error: BaseException) -> str:
         if isinstance(error, GuardGone):
@@ -260,79 +291,6 @@ class EmbeddedRuntime:
             for port in recipe.ports
             if f"{{port:{port.name}}}" in asked
         }
-
-    def _make_data(self, server: Server, report: Report, *, use_cache: bool = True) -> Path | None:
-        """Fill the server's data directory; returns the template that it is a copy of, if it is one."""
-        template = server.recipe.process.template
-        if template is None:
-            return None
-        cached = self._cache.find(server.recipe.name, template)
-        initialised = False
-
-        def initialise() -> None:
-            nonlocal initialised
-            report(Phase.CREATE, "initialising its data directory")
-            for number, command in enumerate(template.commands):
-                text = write_new(self._inputs / f"{server.data.name}-{number}", command.input)
-                self._run_to_end(server, command.argv, input=text)
-            initialised = True
-
-        def make(path: Path) -> None:
-            initialise()
-            self._run_to_end(server, (_tar(), "-cf", "-", "-C", str(server.data), "."), output=path)
-
-        try:
-            while use_cache and self._cache.get(cached, make, self._starts.cancelled, server.recipe.timeout):
-                if self._unpacked(cached, server):
-                    return cached
-                use_cache = self._cache.discard(cached, "it is damaged")
-        except (OSError, CannotRun, ServiceExited) as error:
-            _log.debug("the template cache in %s cannot be used: %s", self._cache.folder, error)
-        if not initialised:
-            initialise()
-        return None
-
-    def _unpacked(self, cached: Path, server: Server) -> bool:
-        """Unpack a template; False where it is damaged. The data directory is empty then.
-
-        Raises:
-            ServiceExited: there may be no room for it.
-        """
-        argv = (_tar(), "-xf", "-", "-C", str(server.data))
-        unpacking = self._guard.start(self._program(server, argv, input=cached))
-        # Meanwhile, so that it takes no time of its own where there is another processor.
-        is_intact = self._cache.is_intact(cached)
-        status = self._guard.wait(unpacking)
-        if is_intact and status == 0:
-            return True
-        self._empty_data(server)
-        if is_intact:
-            raise self._failed(server, argv, status)
-        return False
-
-    def _empty_data(self, server: Server) -> None:
-        """Give the server another data directory."""
-        storage = self._memory if server.data.parent == self._memory.path else self._disk
-        # What a process of the first one still writes goes with the environment.
-        shutil.rmtree(server.data, ignore_errors=True)
-        server.data = storage.servers_folder(f"{server.recipe.name}-data-{token_hex(2)}")
-
-    def _run_to_end(self, server: Server, argv: tuple[str, ...], **files: Path) -> None:
-        resolved = server.resolved(argv)
-        status = self._guard.wait(self._guard.start(self._program(server, resolved, **files)))
-        if status != 0:
-            raise self._failed(server, resolved, status)
-
-    def _failed(self, server: Server, argv: tuple[str, ...], status: int) -> ServiceExited:
-        return failures.service_exited(
-            server.recipe,
-            where=f"{Path(argv[0]).name}, which makes {server.data}",
-            cause=exit_words(status),
-            log=log_tail(server.log, failures.LOG_LINES),
-            hint=f"df -h {server.data} {self._cache.folder} shows whether there is room"
-            if has_a_name(self._account)
-            else 'give this user a name: echo "me:x:$(id -u):0::/:" >> /etc/passwd (as root)',
-        )
 
     def _program(self, server: Server, resolved: tuple[str, ...], **options: Any) -> Program:
         process = server.recipe.process
@@ -377,7 +335,11 @@ class EmbeddedRuntime:
             if error.refused:
                 self._check_that_it_listens(server, child)
             raise failures.service_not_ready(
-                server.recipe, error, where=server.where, log=log_tail(server.log, failures.LOG_LINES)
+                server.recipe,
+                error,
+                where=server.where,
+                log=log_tail(server.log, failures.LOG_LINES),
+                place=str(server.data),
             ) from error.last_error
         check_alive()
         self._check_that_it_listens(server, child)
@@ -435,7 +397,3 @@ def _loopback(address: str) -> str:
             hint="leave TRITON_BIND_ADDRESS empty, or set TRITON_RUNTIME=docker",
         )
     return address
-
-
-def _tar() -> str:
-    return shutil.which("tar") or "/bin/tar"

@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 
 from triton_env.ending import Ending, exit_words
-from triton_env.errors import ServiceExited
+from triton_env.errors import ResourceExhausted, ServiceExited
 from triton_env.model import Endpoint, Placement, ServiceRecipe
 from triton_env.runtimes import failures
 from triton_env.runtimes.embedded import packages
@@ -42,7 +42,7 @@ _PLACEHOLDER = re.compile(r"\{(python|data|sockets|host)\}|\{(binary|port|file):
 class PortConflict(Exception):
     """Somebody else has a port that was picked. `exited` is the error where no other can be tried."""
 
-    def __init__(self, exited: ServiceExited) -> None:
+    def __init__(self, exited: ServiceExited | ResourceExhausted) -> None:
         super().__init__(str(exited))
         self.exited = exited
 
@@ -114,7 +114,7 @@ class Server:
             taken = "address already in use" in exited.log_tail.lower()
             raise PortConflict(exited) if taken else exited
 
-    def exited(self) -> ServiceExited:
+    def exited(self) -> ServiceExited | ResourceExhausted:
         """The error that tells of the end of the process."""
         status = self.child.status if self.child else None
         return failures.service_exited(
@@ -123,6 +123,7 @@ class Server:
             cause=exit_words(status or 0),
             log=log_tail(self.log, failures.LOG_LINES, self.log_start),
             hint=f"check the settings of {self.recipe.title}, or set TRITON_RUNTIME=docker",
+            place=str(self.data),
         )
 
     def ending(self, guard: Guard, hint: str) -> Ending | None:

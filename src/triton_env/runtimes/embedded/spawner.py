@@ -10,14 +10,16 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
+from triton_env import shortages
 from triton_env.errors import RuntimeUnavailable
 from triton_env.private import open_file
 from triton_env.runtimes.embedded.account import Account, lonely_user
 from triton_env.runtimes.embedded.directory import LOCK_NAME, PrivateDirectory
 
 _GUARD = Path(__file__).with_name("guard.py")
+_CANNOT_START = "The process that guards the servers cannot be started."
 _END_TIMEOUT = 15
 """Seconds until a guard that lost its owner has to be gone; it needs 7 at worst."""
 
@@ -27,7 +29,15 @@ class GuardGone(Exception):
 
 
 class CannotRun(Exception):
-    """The program cannot be started; the message is the system's."""
+    """The program cannot be started; the message is the system's.
+
+    Attributes:
+        number: of the system's error, as in `errno`.
+    """
+
+    def __init__(self, words: str, number: int | None) -> None:
+        super().__init__(words)
+        self.number = number
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +96,7 @@ class Guard:
 
     Raises:
         RuntimeUnavailable: the guard cannot be started.
+        ResourceExhausted: for want of files, memory, processes or threads.
     """
 
     def __init__(self, directories: Sequence[PrivateDirectory], account: Account | None, log: Path) -> None:
@@ -95,32 +106,43 @@ class Guard:
         self._children: dict[int, Child] = {}
         self._last_id = 0
         self._gone = False
-        self._socket, theirs = socket.socketpair()
-        try:
-            with theirs, os.fdopen(open_file(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND), "ab") as output:
-                self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and script
-                    [
-                        *(sys.executable, "-I", "-S", str(_GUARD)),
-                        *(str(theirs.fileno()), str(os.getpid()), LOCK_NAME),
-                        *(str(directory.path) for directory in directories),
-                    ],
-                    # The locks live as long as either of us, or one of the servers.
-                    pass_fds=(theirs.fileno(), *(directory.lock for directory in directories)),
-                    stdin=subprocess.DEVNULL,
-                    stdout=output,
-                    stderr=output,
-                    # Ctrl-C in a terminal reaches all of its processes; the guard waits for its owner's word.
-                    start_new_session=True,
-                    cwd="/",
-                )
-        except OSError as error:
-            self._socket.close()
-            raise RuntimeUnavailable(
-                "The process that guards the servers cannot be started.",
-                where=sys.executable or "this interpreter does not know its own path",
-                cause=str(error),
-            ) from error
-        threading.Thread(target=self._listen, name="triton-guard", daemon=True).start()
+        with shortages.explained(_CANNOT_START):
+            self._socket, theirs = socket.socketpair()
+            try:
+                with theirs, os.fdopen(open_file(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND), "ab") as output:
+                    self._process = self._started(theirs, directories, output)
+            except OSError as error:
+                self._socket.close()
+                raise RuntimeUnavailable(
+                    _CANNOT_START,
+                    where=sys.executable or "this interpreter does not know its own path",
+                    cause=str(error),
+                ) from error
+            try:
+                threading.Thread(target=self._listen, name="triton-guard", daemon=True).start()
+            except RuntimeError:
+                self.end()
+                raise
+
+    @staticmethod
+    def _started(
+        theirs: socket.socket, directories: Sequence[PrivateDirectory], output: IO[bytes]
+    ) -> "subprocess.Popen[bytes]":
+        return subprocess.Popen(  # noqa: S603 - our own interpreter and script
+            [
+                *(sys.executable, "-I", "-S", str(_GUARD)),
+                *(str(theirs.fileno()), str(os.getpid()), LOCK_NAME),
+                *(str(directory.path) for directory in directories),
+            ],
+            # The locks live as long as either of us, or one of the servers.
+            pass_fds=(theirs.fileno(), *(directory.lock for directory in directories)),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            # Ctrl-C in a terminal reaches all of its processes; the guard waits for its owner's word.
+            start_new_session=True,
+            cwd="/",
+        )
 
     def start(self, program: Program) -> Child:
         """Start a process.
@@ -154,7 +176,7 @@ class Guard:
             if answer is None:
                 raise GuardGone
             if "error" in answer:
-                raise CannotRun(answer["error"])
+                raise CannotRun(answer["error"], answer["number"])
             return self._children[number]
 
     def wait(self, child: Child) -> int:
