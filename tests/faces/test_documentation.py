@@ -54,6 +54,7 @@ OF_OTHERS = {
     "COMPOSE_PROJECT_NAME": "Compose",
     "DOCKER_HOST": "the Docker SDK",
     "HTTP_PROXY": "many programs",
+    "RLIMIT_NOFILE": "the system",
     "TMPDIR": "Python",
     "HTTPS_PROXY": "many programs",
     "NO_PROXY": "many programs",
