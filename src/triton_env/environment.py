@@ -310,6 +310,7 @@ class TritonEnvironment:
         Raises:
             SnapshotFailed: a client is in a transaction, and stays in it.
             IsolationFailed: a server refused.
+            RestoreFailed, RestoreUnfinished: a restore goes on, or is neither finished nor taken back.
         """
         self._isolation().snapshot(name)
 

@@ -24,7 +24,7 @@ from triton_env.runtimes.usage import usage_of
 from triton_env.services import SERVICES, Service
 from triton_env.setting_types import SecretStr
 from triton_env.settings import Settings
-from triton_env.status import ServiceStatus, UnfinishedRestore, look_at, unfinished_restore
+from triton_env.status import ServiceStatus, UnfinishedRestore, look_at, lost_restore, unfinished_restore
 from triton_env.threads import in_thread
 
 _SIZE_TIMEOUT = 2.0
@@ -95,12 +95,16 @@ class Infrastructure:
         statuses = look_at(
             containers, self._running(containers), lambda container: usage_of(self._engine, container.id)
         )
-        unfinished = self.unfinished_restore()
+        unfinished = self.unfinished_restore(statuses)
         return tuple(unfinished.seen_in(status) for status in statuses) if unfinished else statuses
 
-    def unfinished_restore(self) -> UnfinishedRestore | None:
-        """The restore into these services that was broken off, or is going on. Nothing is changed."""
-        return unfinished_restore(self._journal)
+    def unfinished_restore(self, statuses: Sequence[ServiceStatus] = ()) -> UnfinishedRestore | None:
+        """The restore into these services that was broken off, or is going on. Nothing is changed.
+
+        Args:
+            statuses: of the services, which know also of one whose journal is gone.
+        """
+        return unfinished_restore(self._journal) or lost_restore(statuses)
 
     def settle_restore(self, say: Callable[[str], None]) -> bool:
         """Finish the restore that was broken off, or take it back, in those services that run; whether it is done.

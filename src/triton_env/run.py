@@ -5,7 +5,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, InvalidStateError, wait
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from enum import Enum
 from functools import partial
 from secrets import token_hex
@@ -236,6 +236,21 @@ class Run:
         from triton_env.backup.recovery import recovery
 
         return recovery(place, tuple(self._recipes), self._display.say)
+
+    def between_restores(self) -> AbstractContextManager[None]:
+        """While a block lasts, no restore into these services is unfinished, and none begins."""
+        from triton_env.backup.journal import Place
+
+        place = Place(self.settings, self.id, lasting=self.lasting)
+
+        def settle() -> None:
+            # Loads the drivers of all services.
+            from triton_env.backup import recovery
+
+            running = {name: service.result() for name, service in self.services.items()}
+            recovery.settle(place, running, self._display.say)
+
+        return place.between_restores(settle)
 
     def _persistent_runtime(self) -> "PersistentRuntime":
         return cast("PersistentRuntime", self.runtime.result())

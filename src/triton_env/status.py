@@ -1,7 +1,7 @@
 """How persistent services are at present."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from importlib import import_module
 
 from triton_env.backup.journal import Phase, Place, command_to_settle
+from triton_env.backup.remains import in_words, remains_in
 from triton_env.ending import exit_words
 from triton_env.errors import RestoreUnfinished, TritonError
 from triton_env.redaction import redacted
@@ -38,6 +39,7 @@ class ServiceStatus:
         version: of the server, as it told itself; empty where it did not answer.
         problem: why it cannot be used; empty where it can.
         usage: what it uses; None where it does not run, or where the engine did not tell in time.
+        remains: what restores made there or set aside, in words.
     """
 
     name: str
@@ -47,6 +49,7 @@ class ServiceStatus:
     version: str = ""
     problem: str = ""
     usage: Usage | None = None
+    remains: tuple[str, ...] = ()
 
     @property
     def healthy(self) -> bool:
@@ -111,6 +114,20 @@ def unfinished_restore(place: Place) -> UnfinishedRestore | None:
     )
 
 
+def lost_restore(statuses: Sequence[ServiceStatus]) -> UnfinishedRestore | None:
+    """What is left of a restore of which nothing is known here; None without such remains.
+
+    Args:
+        statuses: of a look while there was no journal.
+    """
+    found = {status.name: list(status.remains) for status in statuses if status.remains}
+    if not found:
+        return None
+    named = [f"{SERVICES[name].title}'s {each}" for name, remains in found.items() for each in remains]
+    words = f"{in_words(named)}. It may be the only copy of something, so nothing removes it"
+    return UnfinishedRestore(words, tuple(found), goes_on=False, changes_data=True, hint="")
+
+
 def look_at(
     containers: Mapping[str, ProjectContainer],
     services: Mapping[str, Service],
@@ -135,9 +152,9 @@ def look_at(
         elif service is None:
             statuses.append(ServiceStatus(name, kind.title, container, problem=_why_not_running(container)))
         else:
-            version, problem = _answer(answers[name], began + _ANSWER_TIMEOUT, container)
+            (version, remains), problem = _answer(answers[name], began + _ANSWER_TIMEOUT, container)
             usage = _usage(usages[name], began + _USAGE_TIMEOUT)
-            statuses.append(ServiceStatus(name, kind.title, container, service, version, problem, usage))
+            statuses.append(ServiceStatus(name, kind.title, container, service, version, problem, usage, remains))
     return tuple(statuses)
 
 
@@ -150,29 +167,32 @@ def _load_clients(services: Mapping[str, Service]) -> None:
                 service.client().close()
 
 
-def _asked(service: Service) -> str:
-    """Ask a server for its version, as a client; raises whatever its driver raises."""
+def _asked(service: Service) -> tuple[str, tuple[str, ...]]:
+    """Ask a server as a client for its version, and for what restores left; raises whatever its driver raises."""
     version = service.server_version()
     service.check_data()
     if isinstance(service, S3):
         # Its version comes from a page that says yes before S3 works.
         service.client().head_bucket(Bucket=service.bucket)
-    return version
+    return version, tuple(remains_in(service))
 
 
-def _answer(answer: "Future[str]", deadline: float, container: ProjectContainer) -> tuple[str, str]:
-    """The server's version, or why there is none."""
+def _answer(
+    answer: "Future[tuple[str, tuple[str, ...]]]", deadline: float, container: ProjectContainer
+) -> tuple[tuple[str, tuple[str, ...]], str]:
+    """The server's version and what restores left, or why that is not known."""
+    nothing = "", ()
     try:
         return answer.result(max(0.0, deadline - time.monotonic())), ""
     except TimeoutError as error:
         # Drivers raise it as well, with words.
-        return "", str(error) or f"it did not answer within {_ANSWER_TIMEOUT:g} s"
+        return nothing, str(error) or f"it did not answer within {_ANSWER_TIMEOUT:g} s"
     except RestoreUnfinished as error:
-        return "", f"{error.what} {error.cause}; {error.hint}"
+        return nothing, f"{error.what} {error.cause}; {error.hint}"
     except Exception as error:  # whatever its driver raises
         secrets = (value for name, value in container.environment.items() if "PASSWORD" in name or "SECRET" in name)
         lines = redacted(str(error), secrets).strip().splitlines()
-        return "", lines[0] if lines else type(error).__name__
+        return nothing, lines[0] if lines else type(error).__name__
 
 
 def _usage(usage: "Future[Usage | None]", deadline: float) -> Usage | None:

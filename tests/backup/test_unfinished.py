@@ -17,12 +17,13 @@ from triton_env.backup import Step, creation, recovery, restoration
 from triton_env.backup.clickhouse import restore as clickhouse_restore
 from triton_env.backup.clickhouse.http import Http
 from triton_env.backup.journal import Entry, Phase, Place
+from triton_env.backup.remains import remains_in
 from triton_env.backup.s3 import takeover as s3_takeover
 from triton_env.errors import RestoreFailed, RestoreUnfinished
 from triton_env.external import external_id, external_settings
 from triton_env.prune import look as look_for_leftovers
 from triton_env.services import SERVICES
-from triton_env.status import unfinished_restore
+from triton_env.status import ServiceStatus, lost_restore, unfinished_restore
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -301,6 +302,42 @@ def test_the_next_backup_and_restore_come_to_it_as_well(
         assert not place.path.exists()
 
 
+def test_a_snapshot_comes_after_it_and_has_nothing_of_it(theirs: TritonEnvironment, archive: Path) -> None:
+    def holds(found: dict[str, Any], word: str) -> bool:
+        # A snapshot has logical databases of its own.
+        return {**found, "keyspace": None}.items() >= {**words_in(theirs, word), "keyspace": None}.items()
+
+    fill(theirs, "old")
+    # While databases are loaded into servers that have buckets of the restore already.
+    point = at_step(Step("postgres", "database triton"))
+    killed(point, lambda report: backup.restore(theirs, archive, replace=True, report=report))
+    assert remains_in(theirs.s3)
+    theirs.snapshot("between")
+    try:
+        assert not any(remains_in(theirs.service(name)) for name in SERVICES)
+        found = look(theirs)
+        assert holds(found, "old")
+        assert "triton-restore" not in json.dumps(list(found))
+        # Nor while one goes on.
+        refused: list[str] = []
+
+        def meanwhile(step: Step) -> None:
+            if (step.service, step.words) == ("redis", "database 3") and not refused:
+                for act in (lambda: theirs.snapshot("other"), lambda: theirs.restore("between"), theirs.reset):
+                    with pytest.raises(RestoreFailed, match=f"Another process is restoring {archive}"):
+                        act()
+                    refused.append("refused")
+
+        backup.restore(theirs, archive, replace=True, report=meanwhile)
+        assert len(refused) == 3
+        assert holds(look(theirs), "new")
+        theirs.restore("between")
+        found = look(theirs)
+        assert (found["rows"], found["word"], found[f"bucket {theirs.s3.bucket}"][0]) == ([("old",)], b"old", "old-0")
+    finally:
+        theirs.delete_snapshot("between")
+
+
 def test_one_that_goes_on_is_left_alone(
     theirs: TritonEnvironment, settings: Settings, place: Place, archive: Path, tmp_path: Path
 ) -> None:
@@ -333,7 +370,12 @@ def test_one_that_goes_on_is_left_alone(
 
 
 def test_without_its_journal_nothing_is_dropped_or_hidden(
-    theirs: TritonEnvironment, settings: Settings, place: Place, restoring: Callable[[KilledAt], None], tmp_path: Path
+    theirs: TritonEnvironment,
+    settings: Settings,
+    place: Place,
+    archive: Path,
+    restoring: Callable[[KilledAt], None],
+    tmp_path: Path,
 ) -> None:
     # The first rename sets the database of "of_old" aside, the second the environment's own.
     restoring(at_call(clickhouse_restore, "rename", 2))
@@ -353,6 +395,20 @@ def test_without_its_journal_nothing_is_dropped_or_hidden(
         assert any(
             note.startswith("What a restore left is not saved, and its journal is gone: ") for note in saved.notes
         )
+    # What a look finds, and what the next restore leaves as it is.
+    left = {name: remains_in(theirs.service(name)) for name in SERVICES}
+    assert all(left.values()), left
+    statuses = [ServiceStatus(name, kind.title, remains=tuple(left[name])) for name, kind in SERVICES.items()]
+    lost = lost_restore(statuses)
+    assert lost
+    assert set(lost.services) == set(SERVICES)
+    assert (
+        "a restore was not finished, and its journal is gone; it left PostgreSQL's database triton_rest" in lost.words
+    )
+    assert all(not lost.seen_in(status).healthy for status in statuses)
+    backup.restore(theirs, archive, replace=True)
+    assert {name: remains_in(theirs.service(name)) for name in SERVICES} == left
+    assert lost_restore([ServiceStatus("redis", "Redis")]) is None
 
 
 def test_a_journal_that_cannot_be_read_says_what_to_do(settings: Settings, place: Place) -> None:

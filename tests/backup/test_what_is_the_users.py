@@ -95,6 +95,32 @@ def test_namespaces_templates_and_snapshots_are_neither_saved_nor_touched(
     assert look(env) == {"users"}
 
 
+def test_what_has_the_name_of_a_namespace_and_is_none_is_named(env: TritonEnvironment, tmp_path: Path) -> None:
+    names = ("triton_ns_mine", "triton_snap_mine", "triton_empty")
+    bucket = f"{env.s3.bucket}-ns-mine"
+    s3 = env.s3.client()
+    with env.postgres.connect(autocommit=True) as connection, env.clickhouse.client() as client, env.namespace():
+        for name in names:
+            if name != "triton_empty":  # here it is isolation's
+                connection.execute(f"create database {name}")
+            client.command(f"CREATE DATABASE {name}")
+        s3.create_bucket(Bucket=bucket)
+        try:
+            saved = backup.create(env, tmp_path / "a").services
+        finally:
+            for name in names:
+                if name != "triton_empty":
+                    connection.execute(f"drop database {name}")
+                client.command(f"DROP DATABASE {name}")
+            s3.delete_bucket(Bucket=bucket)
+    notes = {name: [note for note in each.notes if note.startswith("Not saved, since")] for name, each in saved.items()}
+    assert [len(each) for each in notes.values()] == [1, 1, 0, 1], notes
+    assert ": the database triton_ns_mine, the database triton_snap_mine. Rename" in notes["postgres"][0]
+    for name in names:
+        assert f"the database {name}" in notes["clickhouse"][0]
+    assert f": the bucket {bucket}. Rename" in notes["s3"][0]
+
+
 def test_what_isolation_made_is_not_in_the_way_of_a_restore(env: TritonEnvironment, tmp_path: Path) -> None:
     backup.create(env, tmp_path / "a")
     env.reset()

@@ -157,6 +157,19 @@ class TestStatus:
         assert "unhealthy: " in line
         assert " running " in line
 
+    def test_what_a_restore_left_whose_journal_is_gone(self, project: PersistentProject, up: Any) -> None:
+        name = "triton_restore_0a1b2c3d_old_0"
+        with psycopg.connect(up["services"]["postgres"]["url"], autocommit=True) as connection:
+            connection.execute(f"create database {name}")
+            try:
+                done, as_json = project.invoked("status"), project.invoked("status", "--json")
+            finally:
+                connection.execute(f"drop database {name}")
+        assert (done.exit_code, as_json.exit_code) == (1, 1)
+        assert f"its journal is gone; it left PostgreSQL's database {name}" in " ".join(done.stderr.split())
+        assert name in json.loads(as_json.stdout)["restore"]
+        assert json.loads(as_json.stdout)["services"]["redis"]["healthy"] is True
+
     def test_watch_prints_again_and_again(self, project: PersistentProject, up: Any) -> None:
         process = project.begun("status", "--watch", "--json")
         assert process.stdout is not None

@@ -1,6 +1,5 @@
 """What saves and what restores one service."""
 
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -8,7 +7,7 @@ from triton_env.backup.archive import ArchiveWriter
 from triton_env.backup.journal import Place
 from triton_env.backup.manifest import SavedService
 from triton_env.backup.steps import Meter
-from triton_env.isolation.ours import is_space
+from triton_env.isolation.ours import is_of_restore, is_space
 from triton_env.model import Program
 from triton_env.services import Service
 
@@ -18,11 +17,8 @@ RunsPrograms = Callable[[Sequence[str], Mapping[str, str]], Program]
 Note = Callable[[dict[str, Any]], None]
 """Is given the plan of a service, as it is by now, to be written to the journal."""
 
-PREFIX = "triton_restore_"
-"""Begins the names of what a restore makes beside the data that is there. Followed by eight hexadecimal digits."""
 _SHOWN = 6
 """How many names a note has."""
-_STAGED = re.compile(f"{PREFIX}[0-9a-f]{{8}}_.*", re.DOTALL)
 
 
 def is_users(database: str) -> bool:
@@ -30,18 +26,33 @@ def is_users(database: str) -> bool:
     return not is_of_restore(database) and not is_space(database)
 
 
-def is_of_restore(database: str) -> bool:
-    """Whether a restore made a database, or set it aside."""
-    return bool(_STAGED.fullmatch(database))
-
-
 def left_by_restores(names: Iterable[str]) -> list[str]:
     """What a backup says of what restores left: their journals are gone, or it would not be there any more."""
     found = list(names)
-    more = f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
-    return [f"What a restore left is not saved, and its journal is gone: {', '.join(found[:_SHOWN])}{more}."] * bool(
-        found
-    )
+    return [f"What a restore left is not saved, and its journal is gone: {_shown(found)}."] * bool(found)
+
+
+def unrecorded(place: Place, look: Callable[[frozenset[str]], Iterable[str]]) -> list[str]:
+    """What a backup says of what has the name of a space, and of which no record here says that it is one.
+
+    Args:
+        place: of the environment.
+        look: finds the names of such things, given the ids of the spaces that are known.
+    """
+    found = list(look(place.known_spaces()))
+    if found:
+        # Twice: one that came or went between the two looks, at the server and at the records, is not found again.
+        again = set(look(place.known_spaces()))
+        found = [name for name in found if name in again]
+    return [
+        f"Not saved, since isolation gives such names, though no namespace, template or snapshot of it is known here: "
+        f"{_shown(found)}. Rename what is yours."
+    ] * bool(found)
+
+
+def _shown(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return f"{', '.join(names[:_SHOWN])}{more}"
 
 
 TRUST = "only if you know who made the file: restore FILE --trust-code (trusted=True in Python)"

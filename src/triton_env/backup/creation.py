@@ -60,23 +60,11 @@ def create(
     wanted = {name: env.service(name) for name in services or env.services}
     found = {name: wanted[name] for name in env.services if name in wanted}
     place = place_of(env)
-    _settle_earlier(env, place, report)
-    with place.held(together=True):
+    # What a restore left that was broken off is nothing to be saved.
+    with place.between_restores(
+        lambda: settle(place, running_services(env), lambda words: report(Step("", words, done=True)))
+    ):
         return _create(env, found, ArchiveWriter(Path(path), force=force), place, report)
-
-
-def _settle_earlier(env: TritonEnvironment, place: Place, report: Report) -> None:
-    """Finish a restore that was broken off, or take it back: what it left is nothing to be saved.
-
-    Raises:
-        RestoreUnfinished: that could not be done, or not in all services.
-        RestoreFailed: another process restores.
-    """
-    if place.read() is None:
-        return
-    with place.held():
-        running = {name: env.service(name) for name in env.services}
-        settle(place, running, lambda words: report(Step("", words, done=True)))
 
 
 def _create(
@@ -141,6 +129,11 @@ def verify(path: str | Path, *, report: Report = silent) -> Manifest:
 def place_of(env: TritonEnvironment) -> Place:
     """Where the journal of restores into an environment is."""
     return Place(env.settings, env.id, lasting=env._running().lasting)
+
+
+def running_services(env: TritonEnvironment) -> dict[str, Service]:
+    """The services of an environment, by name."""
+    return {name: env.service(name) for name in env.services}
 
 
 def programs_of(env: TritonEnvironment, service: str) -> RunsPrograms:

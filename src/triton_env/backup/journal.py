@@ -8,7 +8,7 @@ of a restore that was broken off.
 import json
 import os
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from enum import Enum
@@ -18,7 +18,7 @@ from typing import Any
 
 from triton_env.errors import RestoreFailed, RestoreUnfinished
 from triton_env.isolation import locks
-from triton_env.isolation.folder import taken_numbers
+from triton_env.isolation.folder import known_ids, taken_numbers
 from triton_env.isolation.state import folder_of
 from triton_env.private import open_file, sync_folder
 from triton_env.registry import lasting_folder, make_private, private_folder
@@ -209,6 +209,23 @@ class Place:
             held.release()
             self._tidy()
 
+    @contextmanager
+    def between_restores(self, settle: Callable[[], object]) -> Iterator[None]:
+        """Let no restore come in between, nor be unfinished.
+
+        Args:
+            settle: finishes one that was broken off, or takes it back; called where there is one, with the place held.
+
+        Raises:
+            RestoreFailed: another process restores.
+            RestoreUnfinished: the journal cannot be read; and whatever `settle` raises.
+        """
+        if self.read() is not None:
+            with self.held():
+                settle()
+        with self.held(together=True):
+            yield
+
     def try_hold(self, *, together: bool = False) -> locks.Held | None:
         """As `held`, until it is released; None where that is not to be had at this moment."""
         make_private(self.path.parent)
@@ -237,6 +254,10 @@ class Place:
     def taken_numbers(self) -> frozenset[int]:
         """The logical databases of Redis that namespaces, templates and snapshots have."""
         return taken_numbers(folder_of(self.settings, self.environment))
+
+    def known_spaces(self) -> frozenset[str]:
+        """The ids of the namespaces, templates and snapshots of which there is a record here."""
+        return known_ids(folder_of(self.settings, self.environment))
 
     def _tidy(self) -> None:
         """Remove the lock of a session, of which there are many, where no process holds it."""

@@ -13,9 +13,9 @@ from typing import Any
 
 from triton_env import interrupts
 from triton_env.backup.archive import Archive
-from triton_env.backup.base import PREFIX, Restorer
+from triton_env.backup.base import Restorer
 from triton_env.backup.clickhouse import ClickHouseRestorer
-from triton_env.backup.creation import place_of, programs_of
+from triton_env.backup.creation import place_of, programs_of, running_services
 from triton_env.backup.journal import Entry, Phase, Place, command_to_settle
 from triton_env.backup.manifest import Manifest
 from triton_env.backup.postgres import PostgresRestorer
@@ -25,6 +25,7 @@ from triton_env.backup.s3.restore import S3Restorer
 from triton_env.backup.steps import Meter, Report, Step, silent
 from triton_env.environment import TritonEnvironment
 from triton_env.errors import RestoreFailed, RestoreUnfinished, TritonError
+from triton_env.isolation.ours import RESTORE
 from triton_env.services import SERVICES, Service
 
 _RESTORERS: Mapping[str, Callable[..., Restorer]] = {
@@ -96,7 +97,7 @@ def _settle_earlier(env: TritonEnvironment, place: Place, archive: Archive, repo
     entry = place.read()
     if entry is None:
         return
-    running = {name: env.service(name) for name in env.services}
+    running = running_services(env)
     finishers = {}
     if "s3" in entry.pending and "s3" in running and entry.digest == _digest(archive):
         s3 = S3Restorer(running["s3"], programs_of(env, "s3"), archive, Meter("s3", report), place, entry.mark)
@@ -140,7 +141,7 @@ class _Run:
         self._report = report
         # The one that decides takes over last.
         self._names = sorted(names, key=lambda name: name == "postgres")
-        self._mark = PREFIX + token_hex(4)
+        self._mark = RESTORE + token_hex(4)
         self._restorers: dict[str, Restorer] = {}
 
     def restore(self, *, replace_present: bool) -> None:

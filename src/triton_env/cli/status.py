@@ -51,7 +51,7 @@ def command(project: str | None, as_json: bool, watch: bool) -> int:
     With --watch the table is kept up to date on a terminal; elsewhere there is a new one, or a new line, each time.
 
     A restore that was broken off makes the services that it is about unhealthy, until `up` has finished it or taken it
-    back; with --json, "restore" says so.
+    back; with --json, "restore" says so. So does what one left whose journal is gone, until you remove it.
 
     Exit status: 0 if all four services answer, else 1; with --watch 0 after Ctrl-C.
     """
@@ -67,14 +67,14 @@ def command(project: str | None, as_json: bool, watch: bool) -> int:
         if not as_json:
             say(f"Compose file: {services.file}")
         _print(services, statuses, as_json)
-        if restore := services.unfinished_restore():
+        if restore := services.unfinished_restore(statuses):
             say_notice(f"{restore.words}{f'; do it with: {restore.hint}' if restore.hint else ''}.")
     return 0 if all(status.healthy for status in statuses) else 1
 
 
 def _print(services: "Infrastructure", statuses: "Sequence[ServiceStatus]", as_json: bool) -> None:
     if as_json:
-        restore = services.unfinished_restore()
+        restore = services.unfinished_restore(statuses)
         data = _as_data(services.project, statuses) | {"restore": restore.words if restore else None}
         click.echo(json.dumps(data))
     else:

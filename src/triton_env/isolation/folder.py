@@ -192,9 +192,7 @@ class Folder:
         numbers: dict[str, int] = {}
         for number, owner in self._taken():
             numbers[owner] = min(number, numbers.get(owner, number))
-        names = {path.stem for pattern in ("*.lease", "*.kept") for path in self.path.glob(pattern)}
-        names |= {finished.space.id for finished in (*self.templates().values(), *self.snapshots().values())}
-        return [Space(name, numbers.get(name, 0)) for name in sorted(names)]
+        return [Space(name, numbers.get(name, 0)) for name in sorted(known_ids(self.path))]
 
     def template(self, digest: str) -> Finished | None:
         """The template of that digest, if it is finished."""
@@ -328,6 +326,13 @@ def remove_unused(path: Path) -> bool:
     with suppress(OSError):  # somebody makes it anew at this moment
         path.rmdir()
     return True
+
+
+def known_ids(path: Path) -> frozenset[str]:
+    """The ids of the spaces of which there is a record in an environment's folder, which may not exist."""
+    names = {file.stem for pattern in ("*.lease", "*.kept") for file in path.glob(pattern)}
+    finished = (_all_finished(path / folder).values() for folder in ("templates", "snapshots"))
+    return frozenset(names | {each.space.id for group in finished for each in group})
 
 
 def taken_numbers(path: Path) -> frozenset[int]:

@@ -80,7 +80,8 @@ class Isolator:
         self._check_all("reset")
         self._environment.liveness.check(self._environment.services)
         opened = self._open()
-        opened.spaces.clear([namespace.space for namespace in opened.pool.unused()])
+        with self._environment.between_restores():
+            opened.spaces.clear([namespace.space for namespace in opened.pool.unused()])
 
     def snapshot(self, name: str) -> None:
         """See `TritonEnvironment.snapshot`."""
@@ -92,7 +93,7 @@ class Isolator:
         self._environment.liveness.check(self._environment.services)
         opened = self._open()
         spaces, folder = opened.spaces, opened.folder
-        with folder.making(f"snapshot-{name}"):
+        with self._environment.between_restores(), folder.making(f"snapshot-{name}"):
             before = folder.snapshot(name)
             space, held = spaces.make(SNAPSHOT + token_hex(4), spaces.services, _OWN, is_new=True)
             try:
@@ -131,7 +132,8 @@ class Isolator:
         if missing:
             raise SnapshotFailed(f"The snapshot {name!r} was taken without {', '.join(missing)}.")
         try:
-            opened.spaces.replace(OWN, snapshot, opened.spaces.services, f"restore the snapshot {name!r}")
+            with self._environment.between_restores():
+                opened.spaces.replace(OWN, snapshot, opened.spaces.services, f"restore the snapshot {name!r}")
         except ContentLost as lost:
             raise _lost(name, lost) from lost
 
@@ -337,6 +339,7 @@ def isolator_of(run: "Run", services: tuple[str, ...], runtime: str, *, shared: 
         outlives=outlives,
         is_shared=run.is_shared_with_others,
         liveness=run.liveness,
+        between_restores=run.between_restores,
     )
     return Isolator(environment)
 

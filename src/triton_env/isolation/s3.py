@@ -211,7 +211,7 @@ class S3Isolation(Isolation[S3]):
     def _of(self, space: Space, there: Collection[str]) -> list[str]:
         """The buckets of a space. The environment's own are those that are of no other."""
         if space.is_own:
-            return ours.without_spaces(self._service.bucket, there)
+            return ours.users_buckets(self._service.bucket, there)
         names = names_of(space)
         return [name for name in there if names.has(name)]
 

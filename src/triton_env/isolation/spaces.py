@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -38,6 +39,7 @@ class Environment:
         outlives: whether its servers go on when this process stops it.
         is_shared: whether others use it at this moment.
         liveness: whether its servers live.
+        between_restores: while a block lasts, no restore is unfinished and none begins.
     """
 
     id: str
@@ -48,6 +50,7 @@ class Environment:
     outlives: bool
     is_shared: Callable[[], bool]
     liveness: Liveness
+    between_restores: Callable[[], AbstractContextManager[None]] = nullcontext
 
 
 class Spaces:

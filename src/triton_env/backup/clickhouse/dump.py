@@ -1,16 +1,18 @@
 """Saving ClickHouse."""
 
+from functools import partial
 from itertools import chain
 from typing import Any
 
 from triton_env.backup.archive import ArchiveWriter
-from triton_env.backup.base import RunsPrograms, is_of_restore, is_users, left_by_restores
+from triton_env.backup.base import RunsPrograms, is_users, left_by_restores, unrecorded
 from triton_env.backup.clickhouse import schema
 from triton_env.backup.clickhouse.http import Http, ServerError, quoted
 from triton_env.backup.journal import Place
 from triton_env.backup.manifest import SavedService
 from triton_env.backup.steps import Meter
 from triton_env.errors import BackupFailed
+from triton_env.isolation import ours
 from triton_env.services import ClickHouse, Service
 
 INDEX = "clickhouse/index.json"
@@ -49,8 +51,9 @@ def save(service: Service, program: RunsPrograms, archive: ArchiveWriter, meter:
             there -= {database["name"] for database in databases}
             databases += [{"name": name, "engine": schema.RENAMEABLE, "comment": ""} for name in sorted(there)]
             index = users_part({"databases": databases, "functions": schema.functions(http), "objects": saver.objects})
-            remains = left_by_restores(each["name"] for each in databases if is_of_restore(each["name"]))
-            notes = [*saver.notes, *schema.left_out(http, is_users), *remains]
+            remains = left_by_restores(each["name"] for each in databases if ours.is_of_restore(each["name"]))
+            others = unrecorded(place, partial(_unrecorded, http))
+            notes = [*saver.notes, *schema.left_out(http, is_users), *remains, *others]
         except (ServerError, ValueError) as error:
             raise BackupFailed(
                 "ClickHouse could not be saved.", where=f"{service.host}:{service.http_port}", cause=str(error)
@@ -59,6 +62,11 @@ def save(service: Service, program: RunsPrograms, archive: ArchiveWriter, meter:
     return SavedService(
         service.server_version(), tuple(database["name"] for database in index["databases"]), tuple(notes)
     )
+
+
+def _unrecorded(http: Http, known: frozenset[str]) -> list[str]:
+    names = [database["name"] for database in schema.databases(http)]
+    return [f"the database {name}" for name in ours.unrecorded(names, known)]
 
 
 def users_part(index: dict[str, Any]) -> dict[str, Any]:

@@ -1,13 +1,14 @@
 """Saving PostgreSQL."""
 
 from contextlib import closing
+from functools import partial
 from itertools import chain
 from typing import Any
 
 import psycopg
 
 from triton_env.backup.archive import ArchiveWriter
-from triton_env.backup.base import RunsPrograms, is_of_restore, is_users, left_by_restores
+from triton_env.backup.base import RunsPrograms, is_users, left_by_restores, unrecorded
 from triton_env.backup.journal import Place
 from triton_env.backup.manifest import SavedService
 from triton_env.backup.postgres import catalog
@@ -15,6 +16,7 @@ from triton_env.backup.postgres.tools import pg_dump
 from triton_env.backup.programs import ProgramFailed, output
 from triton_env.backup.steps import Meter
 from triton_env.errors import BackupFailed
+from triton_env.isolation import ours
 from triton_env.isolation.roles import is_of_template
 from triton_env.services import Postgres, Service
 
@@ -36,7 +38,7 @@ _LEFT_OUT = (
     ),
     (
         "select datname from pg_database where (datistemplate or not datallowconn)"
-        " and datname !~ '^(template[01]$|triton_)' order by 1",
+        " and datname !~ '^template[01]$' order by 1",
         "Databases that are templates, or that allow no connections, are not saved",
     ),
     ("select gid from pg_prepared_xacts order by 1", "Prepared transactions are not saved"),
@@ -77,8 +79,9 @@ def save(service: Service, program: RunsPrograms, archive: ArchiveWriter, meter:
         there = catalog.read(connection)
         later = users_part(there)
         index["roles"] += [role for role in later["roles"] if role["name"] not in known]
-        remains = left_by_restores(each["name"] for each in there["databases"] if is_of_restore(each["name"]))
-        notes = [*saver.notes, *_left_out(connection), *remains]
+        remains = left_by_restores(each["name"] for each in there["databases"] if ours.is_of_restore(each["name"]))
+        others = unrecorded(place, partial(_unrecorded, connection))
+        notes = [*saver.notes, *_left_out(connection), *remains, *others]
     archive.add_json(INDEX, service.name, "index", index)
     return SavedService(
         service.server_version(), tuple(database["name"] for database in index["databases"]), tuple(notes)
@@ -109,7 +112,7 @@ def users_databases(index: dict[str, Any]) -> dict[str, Any]:
 
 
 def _is_isolations(role: dict[str, Any]) -> bool:
-    return not is_users(role["name"]) or is_of_template(role["name"], role["comment"])
+    return ours.is_of_restore(role["name"]) or is_of_template(role["name"], role["comment"])
 
 
 class _Saver:
@@ -169,11 +172,19 @@ def _left_out(connection: psycopg.Connection[Any]) -> list[str]:
     """What the server holds beside what is saved, one sentence for each kind of it."""
     found = []
     for query, words in _LEFT_OUT:
-        names = [name for (name,) in connection.execute(query).fetchall()]
+        # What isolation made has its own names.
+        names = [name for (name,) in connection.execute(query).fetchall() if is_users(name)]
         if names:
             more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
             found.append(f"{words}: {', '.join(names[:_SHOWN])}{more}.")
     return found
+
+
+def _unrecorded(connection: psycopg.Connection[Any], known: frozenset[str]) -> list[str]:
+    # Nobody can be in the one from which empty ones are copied.
+    query = "select datname from pg_database where not (datname = %s and datistemplate and not datallowconn) order by 1"
+    names = [name for (name,) in connection.execute(query, [ours.EMPTY]).fetchall()]
+    return [f"the database {name}" for name in ours.unrecorded(names, known)]
 
 
 def _look_into(service: Postgres, database: dict[str, Any]) -> None:

@@ -26,7 +26,7 @@ from triton_env.backup.redis.connection import (
 )
 from triton_env.backup.redis.streams import stream_records
 from triton_env.backup.steps import Meter
-from triton_env.isolation.ours import OWN_NUMBERS, own_numbers
+from triton_env.isolation.ours import NAMESPACE_USER, OWN_NUMBERS, own_numbers
 from triton_env.services import Redis, Service
 
 FUNCTIONS = "redis/functions.records"
@@ -95,7 +95,7 @@ def save(service: Service, program: RunsPrograms, archive: ArchiveWriter, meter:
 
 def _is_the_users(user: bytes) -> bool:
     """Whether a user of Redis was made by hand, not with the server or with a namespace."""
-    return user != b"default" and not user.startswith((b"triton_", b"triton-"))
+    return user not in (b"default", NAMESPACE_USER.encode())
 
 
 class _Keys:

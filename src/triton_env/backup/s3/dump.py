@@ -1,13 +1,13 @@
 """Saving S3."""
 
-import re
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from triton_env.backup.archive import ArchiveWriter
-from triton_env.backup.base import RunsPrograms, left_by_restores
+from triton_env.backup.base import RunsPrograms, left_by_restores, unrecorded
 from triton_env.backup.journal import Place
 from triton_env.backup.manifest import SavedService
 from triton_env.backup.records import Record, Writable, write_record
@@ -19,14 +19,12 @@ from triton_env.backup.s3.reading import Found, Reader
 from triton_env.backup.s3.versions import Order, Version, in_phases, versions_by_key
 from triton_env.backup.sealing import CHUNK
 from triton_env.backup.steps import Meter
-from triton_env.isolation.ours import without_spaces
+from triton_env.isolation import ours
 from triton_env.services import S3, Service
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-STAGED = re.compile(r"triton-restore-[0-9a-f]{8}")
-"""Begins the names of buckets that a restore made."""
 THREADS = 8
 _AHEAD = 32
 """Objects that are read before it is their turn. Of large ones that is all but their content."""
@@ -60,13 +58,20 @@ def save(service: Service, program: RunsPrograms, archive: ArchiveWriter, meter:
                     _note_lock(bucket, each, settings, notes)
                     _write(reader, each, state, stream)
         saved.append(bucket)
-    remains = left_by_restores(name for name in there if STAGED.match(name))
-    return SavedService(service.server_version(), tuple(saved), (*notes.sentences(), *remains))
+    remains = left_by_restores(name for name in there if ours.is_bucket_of_restore(name))
+    others = unrecorded(place, partial(_unrecorded, service.bucket, client))
+    return SavedService(service.server_version(), tuple(saved), (*notes.sentences(), *remains, *others))
+
+
+def _unrecorded(own: str, client: "S3Client", known: frozenset[str]) -> list[str]:
+    there = [bucket["Name"] for bucket in client.list_buckets()["Buckets"]]
+    names = [ours.bucket_names(each) for each in ours.space_ids(own, there) if each not in known]
+    return [f"the bucket {bucket}" for bucket in there if any(each.has(bucket) for each in names)]
 
 
 def users_buckets(service: S3, there: Iterable[str]) -> list[str]:
     """Which of these buckets are the user's, in order: neither isolation nor a restore made them."""
-    return sorted(name for name in without_spaces(service.bucket, list(there)) if not STAGED.match(name))
+    return sorted(ours.users_buckets(service.bucket, list(there)))
 
 
 def threaded_client(service: S3, **options: Any) -> "S3Client":
