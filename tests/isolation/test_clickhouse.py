@@ -14,7 +14,7 @@ from clickhouse_connect.driver.exceptions import DatabaseError
 from patience import until
 from triton_env import TritonEnvironment
 from triton_env.errors import IsolationFailed
-from triton_env.isolation.base import OWN, Space
+from triton_env.isolation.base import OWN, ContentLost, Space
 from triton_env.isolation.clickhouse import ClickHouseIsolation
 
 # A start, and work on the server, take their time on a busy machine.
@@ -370,6 +370,59 @@ def test_several_at_once(isolation: ClickHouseIsolation) -> None:
         assert [count(isolation, space, "t") for space in spaces] == [1] * 12
         list(pool.map(isolation.drop, spaces))
     assert isolation.found() == frozenset()
+
+
+CHANGES = (
+    "DELETE FROM rows WHERE id < 3",
+    "INSERT INTO rows VALUES (9, 'x')",
+    "ALTER TABLE rows UPDATE text = 'y' WHERE id = 1 SETTINGS mutations_sync = 1",
+    "ALTER TABLE rows DELETE WHERE id = 1 SETTINGS mutations_sync = 1",
+    "INSERT INTO merged VALUES (1, 'newer')",
+    "DELETE FROM merged WHERE id = 1",
+    "DELETE FROM masked WHERE id = 2",
+    "INSERT INTO masked VALUES (2, 'b')",
+    "INSERT INTO nothing VALUES (1, 'a')",
+    "INSERT INTO few VALUES (2, 'b')",
+    "TRUNCATE TABLE rows",
+)
+
+
+def test_rows_of_a_frozen_space_that_a_client_changes_are_missed(isolation: ClickHouseIsolation) -> None:
+    frozen = Space("triton_tpl_rows", 0)
+    columns = "(id UInt64, text String)"
+    for change in CHANGES:
+        isolation.create(frozen)
+        run(
+            isolation,
+            frozen,
+            f"CREATE TABLE rows {columns} ENGINE = MergeTree ORDER BY id",
+            "INSERT INTO rows SELECT number, 'a' FROM numbers(10)",
+            f"CREATE TABLE merged {columns} ENGINE = ReplacingMergeTree ORDER BY id",
+            "INSERT INTO merged VALUES (1, 'old')",
+            "INSERT INTO merged VALUES (1, 'new'), (2, 'new')",
+            f"CREATE TABLE masked {columns} ENGINE = MergeTree ORDER BY id",
+            "INSERT INTO masked VALUES (1, 'a')",
+            "INSERT INTO masked VALUES (2, 'a')",
+            "DELETE FROM masked WHERE id = 1",
+            f"CREATE TABLE nothing {columns} ENGINE = MergeTree ORDER BY id",
+            f"CREATE TABLE few {columns} ENGINE = Memory",
+            "INSERT INTO few VALUES (1, 'a')",
+            "CREATE TABLE waiting AS rows ENGINE = Buffer(triton_tpl_rows, rows, 1, 600, 600, 1000, 1000, 9999, 9999)",
+            "INSERT INTO waiting VALUES (77, 'waits')",
+        )
+        record = isolation.record(frozen)
+        # What the server does by itself is no change.
+        run(
+            isolation, frozen, "OPTIMIZE TABLE merged FINAL", "OPTIMIZE TABLE masked FINAL", "OPTIMIZE TABLE rows FINAL"
+        )
+        isolation.verify(frozen, record)
+        isolation.create(ONE, frozen)
+        isolation.verify_copy(ONE, frozen, record, is_new=True)
+        run(isolation, frozen, change)
+        with pytest.raises(ContentLost):
+            isolation.verify(frozen, record)
+    isolation.drop(frozen)
+    isolation.drop(ONE)
 
 
 def test_a_snapshot_has_all_databases_of_the_environment(embedded_packages: None) -> None:

@@ -35,7 +35,8 @@ def drop_postgres_databases(env: TritonEnvironment) -> None:
     with env.postgres.connect(autocommit=True) as connection:
         query = "select datname from pg_database where datname like 'triton\\_%'"
         for (name,) in connection.execute(query).fetchall():
-            with suppress(psycopg.errors.InvalidCatalogName):  # one that was closed, and was removed at this moment
+            # One that was closed may have been removed by now, or be removed at this moment.
+            with suppress(psycopg.errors.InvalidCatalogName, psycopg.errors.ObjectNotInPrerequisiteState):
                 connection.execute(f"alter database {name} is_template false")
             connection.execute(f"drop database if exists {name} with (force)")
 
@@ -145,8 +146,9 @@ def test_a_template_that_was_changed_is_built_again(env: TritonEnvironment) -> N
     def s3(_: str) -> None:
         with closing(env.s3.client()) as client:
             for bucket in client.list_buckets()["Buckets"]:
-                for found in client.list_objects_v2(Bucket=bucket["Name"]).get("Contents", []):
-                    client.put_object(Bucket=bucket["Name"], Key=found["Key"], Body=b"changed")
+                with suppress(client.exceptions.NoSuchBucket):  # one that was closed, and was removed at this moment
+                    for found in client.list_objects_v2(Bucket=bucket["Name"]).get("Contents", []):
+                        client.put_object(Bucket=bucket["Name"], Key=found["Key"], Body=b"changed")
 
     services = ("postgres", "clickhouse", "s3")
     changes = (

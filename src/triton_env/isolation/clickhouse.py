@@ -3,7 +3,8 @@
 import json
 import re
 from collections.abc import Collection, Mapping
-from typing import Final
+from operator import gt
+from typing import Any, Final
 
 from triton_env.backup.clickhouse.http import Http, ServerError, literal, quoted
 from triton_env.backup.clickhouse.schema import SYSTEM
@@ -28,21 +29,36 @@ _CONTENTS: Final = r"""
 SELECT database AS name, toUInt32(count()) AS tables, toString(sumIf(total_rows, is_exact)) AS rows,
        toUInt32(countIf(total_rows > 0 AND is_merged)) AS filled,
        toString(sum(cityHash64(table))) AS names,
-       if(max(is_refreshed), '0', toString(sum(cityHash64(table, toString(uuid))))) AS identities
+       if(max(is_refreshed), '0', toString(sum(cityHash64(table, toString(uuid))))) AS identities,
+       toUInt32(max(is_fed)) AS fed,
+       groupArrayIf((table, total_rows, toUInt64(0)), is_plain)
+       || groupArrayIf((table, blocks, changes), blocks > 0) AS versions
 FROM (
-    SELECT database, table, uuid, total_rows, position(engine_full, ' TTL ') = 0 AS stays,
-           stays AND engine IN ('MergeTree', 'Memory', 'Log', 'TinyLog', 'StripeLog') AS is_exact,
-           stays AND match(engine, '^(Replacing|Summing|Aggregating)MergeTree$') AS is_merged,
-           engine = 'MaterializedView' AND position(create_table_query, ' REFRESH ') > 0 AS is_refreshed
-    FROM system.tables WHERE database IN ({}) AND NOT is_temporary AND NOT match(name, '^\\.(inner|tmp)')
+    SELECT database, table, uuid, assumeNotNull(total_rows) AS total_rows, position(engine_full, ' TTL ') = 0 AS stays,
+           engine IN ('Memory', 'Log', 'TinyLog', 'StripeLog') AS is_plain, blocks, changes,
+           stays AND NOT is_masked AND (is_plain OR engine = 'MergeTree') AS is_exact,
+           stays AND NOT is_masked AND match(engine, '^(Replacing|Summing|Aggregating)MergeTree$') AS is_merged,
+           engine = 'MaterializedView' AND position(create_table_query, ' REFRESH ') > 0 AS is_refreshed,
+           is_refreshed OR match(engine, 'Queue$|^(Kafka|RabbitMQ|NATS|FileLog|Materialized(Postgre|My)SQL)$') AS is_fed
+    FROM system.tables
+    LEFT JOIN (
+        SELECT database, table, toUInt64(max(max_block_number)) AS blocks, max(has_lightweight_delete) AS is_masked,
+               max(toUInt64OrZero(splitByChar('_', name)[5])) AS changes
+        FROM system.parts WHERE active AND database IN ({0}) GROUP BY database, table
+    ) AS parts USING (database, table)
+    WHERE database IN ({0}) AND NOT is_temporary AND NOT match(name, '^\\.(inner|tmp)')
 ) GROUP BY database
 """
 """What databases with tables hold: which ones, and their rows, as far as a server leaves these alone.
 
-It merges rows of some engines, removes those whose time is over, and fills inner tables of views anew, or makes other
-tables of them where a view is refreshed.
+It merges rows of some engines, removes those whose time is over or that DELETE has masked, and fills inner tables of
+views anew, or makes other tables of them where a view is refreshed. By merging, the numbers of inserted blocks and of
+mutations, which are in the names of parts, do not become greater; by what clients change, they do.
 """
 _IDENTITIES: Final = "identities"
+_VERSIONS: Final = "versions"
+_OF_SOURCE: Final = (_IDENTITIES, _VERSIONS)
+"""In what a copy is not as its source."""
 
 
 class ClickHouseIsolation(Isolation[ClickHouse]):
@@ -123,7 +139,8 @@ class ClickHouseIsolation(Isolation[ClickHouse]):
     def _others(self) -> list[str]:
         """The databases of the environment beside its own, but for `default` where that is empty."""
         beside = {*SYSTEM, self._service.database, self._service.database + _STAGED}
-        names = [name for name in self._databases() if name not in beside and not ours.is_space(name)]
+        beside |= {name for name in self._databases() if ours.is_space(name) or ours.is_of_restore(name)}
+        names = [name for name in self._databases() if name not in beside]
         return [name for name in names if name != _DEFAULT or self._contents(_DEFAULT)]
 
     def _parts(self, space: Space) -> list[str]:
@@ -164,10 +181,12 @@ class ClickHouseIsolation(Isolation[ClickHouse]):
 
     def record(self, space: Space) -> str:
         names = [space.id, *self._parts(space)]
+        # First, since rows that wait are written then.
+        comments = [self._copying(name).comment for name in names]
         found = self._contents(*names)
         server = clickhouse_access.removals(self._http)
         # A restored snapshot removes databases that were made later, also where it is empty.
-        if not (found or server or self._copying(space.id).comment or space.id.startswith(SNAPSHOT)):
+        if not (found or server or comments[0] or space.id.startswith(SNAPSHOT)):
             return ""
         held = found.get(space.id, {})
         return json.dumps({"held": held, "parts": {name: found.get(name, {}) for name in names[1:]}, "server": server})
@@ -183,8 +202,7 @@ class ClickHouseIsolation(Isolation[ClickHouse]):
         held = json.loads(record)["held"] if record else {}
         if source and is_new:
             self._verify(found, source.id, held)
-        # Its tables are others.
-        self._verify(found, copy.id, {name: count for name, count in held.items() if name != _IDENTITIES})
+        self._verify(found, copy.id, {name: count for name, count in held.items() if name not in _OF_SOURCE})
 
     def clear(self, kept: Collection[Space], records: Collection[str] = (), idle: Collection[Space] = ()) -> None:
         """Bring the server back to what it was after the start; see `Isolation.clear`.
@@ -214,21 +232,30 @@ class ClickHouseIsolation(Isolation[ClickHouse]):
     def _database(self, space: Space) -> str:
         return space.id or self._service.database
 
-    def _contents(self, *databases: str) -> dict[str, dict[str, int]]:
+    def _contents(self, *databases: str) -> dict[str, dict[str, Any]]:
         """What those of these databases hold that have tables: see `_CONTENTS`."""
-        rows = self._http.rows(_CONTENTS.format(", ".join(map(literal, databases))))
-        return {row.pop("name"): {name: int(count) for name, count in row.items()} for row in rows}
+        found: dict[str, dict[str, Any]] = {}
+        for row in self._http.rows(_CONTENTS.format(", ".join(map(literal, databases)))):
+            database, versions = row.pop("name"), row.pop(_VERSIONS)
+            found[database] = {name: int(count) for name, count in row.items()}
+            found[database][_VERSIONS] = {table: version for table, *version in versions}
+        return found
 
-    def _verify(self, found: Mapping[str, Mapping[str, int]], database: str, expected: Mapping[str, int]) -> None:
+    def _verify(self, found: Mapping[str, Mapping[str, Any]], database: str, expected: Mapping[str, Any]) -> None:
         there = found.get(database, {})
         if not there and database not in self._databases():
             raise ContentLost(f"the database {database} was dropped")
         for name, count in expected.items():
             now = there.get(name, 0)
-            if name in ("names", _IDENTITIES):
+            if name == _VERSIONS and now:
+                # One that is not there any more, the server has merged away.
+                for table, version in {} if expected["fed"] else now.items():
+                    if any(map(gt, version, count.get(table, (0, 0)))):
+                        raise ContentLost(f"rows of {database}.{table} were changed")
+            elif name in ("names", _IDENTITIES):
                 if now != count:
                     raise ContentLost(f"the database {database} has other tables than it had")
-            elif now < count:
+            elif name in ("tables", "rows", "filled") and now < count:
                 what = {"filled": "tables with rows"}.get(name, name)
                 raise ContentLost(f"the database {database} has {now} {what} instead of {count}")
 
