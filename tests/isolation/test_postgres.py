@@ -12,8 +12,9 @@ from psycopg import sql
 
 from patience import until
 from triton_env import Namespace, TritonEnvironment
-from triton_env.errors import SnapshotFailed, TemplateFailed
+from triton_env.errors import IsolationFailed, SnapshotFailed, TemplateFailed
 from triton_env.isolation import postgres
+from triton_env.isolation.base import Space
 
 SCHEMA = """
 create extension citext;
@@ -227,6 +228,39 @@ def test_it_goes_on_after_the_server_has_ended_its_connections(small: TritonEnvi
         assert until(lambda: connection.execute(query, [pids]).fetchone() == (0,))
     with small.namespace() as namespace, namespace.postgres.connect() as connection:
         assert execute(connection, "select 1") == [(1,)]
+
+
+def test_an_empty_namespace_has_nothing_of_what_was_put_into_its_origin(small: TritonEnvironment) -> None:
+    with small.namespace():
+        pass
+    for close in (False, True):
+        with small.postgres.connect(autocommit=True) as connection:
+            connection.execute("alter database triton_empty allow_connections true")
+        with small.postgres.connect(dbname="triton_empty") as connection:
+            connection.execute("create table stray (id int)")
+        if close:
+            with small.postgres.connect(autocommit=True) as connection:
+                connection.execute("alter database triton_empty allow_connections false")
+        with small.namespace() as namespace, namespace.postgres.connect() as connection:
+            assert execute(connection, "select to_regclass('stray')") == [(None,)]
+
+
+def test_where_others_have_data_no_database_of_theirs_is_taken_for_the_empty_one(small: TritonEnvironment) -> None:
+    isolation = postgres.PostgresIsolation(small.postgres)
+    isolation.is_lasting = True
+    with small.postgres.connect(autocommit=True) as connection:
+        connection.execute("alter database triton_empty is_template false")
+        connection.execute("drop database triton_empty")
+        connection.execute("create database triton_empty")
+        space = Space("triton_ns_theirs", 0)
+        with pytest.raises(IsolationFailed, match="that one may be yours"):
+            isolation.create(space)
+        assert execute(connection, "select 1 from pg_database where datname = 'triton_empty'")
+        connection.execute("alter database triton_empty rename to theirs")
+        isolation.create(space)
+        isolation.drop(space)
+        connection.execute("drop database theirs")
+    isolation.close()
 
 
 def test_it_goes_on_where_the_server_ends_a_connection_in_the_middle(

@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from triton_env.errors import SnapshotFailed
 from triton_env.isolation.base import OWN, PREFIX, SNAPSHOT, TEMPLATE, ContentLost, Isolation, Space
+from triton_env.isolation.ours import EMPTY
+from triton_env.isolation.postgres_empty import EmptyDatabase
 from triton_env.isolation.postgres_server import (
     PLAIN_SESSION,
-    contents,
     drop_belongings,
     drop_database,
     drop_roles,
     execute,
+    identities,
     reset_configuration,
 )
 from triton_env.services import Postgres
@@ -36,8 +38,6 @@ _QUIET_INTERVAL = 0.05
 _TRIES = 3
 _CONNECTIONS = 10
 """How many connections in a row the server may end while something is done."""
-EMPTY = f"{PREFIX}empty"
-"""The database from which empty spaces are copied. Clients may be in `template1`, but none can be in this one."""
 _BUILT_IN = ("template0", "template1", "postgres")
 _BESIDE = "_new"
 """Ends the name of a database that is built beside the one that it replaces."""
@@ -72,11 +72,11 @@ class PostgresIsolation(Isolation[Postgres]):
         super().__init__(service)
         # A database cannot be dropped by who is connected to it.
         self._maintenance = "postgres" if service.database != "postgres" else "template1"
-        self._has_empty = False
         self._admins: queue.LifoQueue[Admin | None] = queue.LifoQueue()
         for _ in range(_ADMINS):
             self._admins.put(None)
         self._strategy: str | None = None
+        self._empty = EmptyDatabase(self._connect, self._drop, self._copy_closed)
         self._plain: set[str] = set()
 
     @property
@@ -157,14 +157,14 @@ class PostgresIsolation(Isolation[Postgres]):
         self.administered(freeze)
 
     def record(self, space: Space) -> str:
-        return self.administered(lambda admin: self._identities(admin, space.id))[space.id]
+        return self.administered(lambda admin: identities(admin, space.id))[space.id]
 
     def verify(self, source: Space, record: str) -> None:
-        self._verify(self.administered(lambda admin: self._identities(admin, source.id)), source, record)
+        self._verify(self.administered(lambda admin: identities(admin, source.id)), source, record)
 
     def verify_copy(self, copy: Space, source: Space | None, record: str, *, is_new: bool = False) -> None:
         names = [copy.id, *([source.id] if source else [])]
-        found = self.administered(lambda admin: self._identities(admin, *names))
+        found = self.administered(lambda admin: identities(admin, *names))
         if source and is_new:
             self._verify(found, source, record)
         if copy.id not in found:
@@ -180,8 +180,7 @@ class PostgresIsolation(Isolation[Postgres]):
             for (name,) in admin.execute("select datname from pg_database").fetchall():
                 if name not in spared and name != own:
                     self._drop(admin, name)
-            if not self._identities(admin, EMPTY):
-                self._make_empty(admin, is_reset=True)
+            self._empty.see(admin, is_lasting=self.is_lasting, is_reset=True)
         self.replace(OWN, None)
         self.close()
         if own != "postgres":
@@ -233,49 +232,19 @@ class PostgresIsolation(Isolation[Postgres]):
         from psycopg import errors
 
         statement = f"create database {{}} template {{}} {self._how(admin)}"
-        if not self._has_empty and not self._identities(admin, EMPTY):
-            self._make_empty(admin)
-        self._has_empty = True
-        try:
-            execute(admin, statement, name, EMPTY)
-        except errors.InvalidCatalogName:  # a test has dropped it
-            self._make_empty(admin)
-            execute(admin, statement, name, EMPTY)
+        for tries_left in reversed(range(_TRIES)):
+            self._empty.see(admin, is_lasting=self.is_lasting)
+            try:
+                return execute(admin, statement, name, EMPTY)
+            except errors.InvalidCatalogName:  # a test has dropped it
+                if not tries_left:
+                    raise
+        return None
 
-    def _make_empty(self, admin: "Admin", *, is_reset: bool = False) -> None:
-        """Make the database from which empty ones are copied, as `template1` is.
-
-        Args:
-            admin: a connection.
-            is_reset: whether what `template1` holds, but for extensions, which an image may have put there, came after
-                the start.
-        """
-        from psycopg import errors
-
-        origin = "template1"
-        query = "select exists (select from pg_stat_activity where datname = %s)"
-        if not self._identities(admin, origin):
-            origin = "template0"
-        elif is_reset or admin.execute(query, [origin]).fetchone() == (True,):
-            with self._connect(origin) as inside:
-                has_objects, has_extensions = contents(inside)
-            if (has_objects and is_reset) or not (has_objects or has_extensions):
-                # Nothing is lost, and clients of template1 can go on.
-                origin = "template0"
+    def _copy_closed(self, admin: "Admin", name: str, origin: str) -> None:
+        """Make a database to be copied, in which no client can be."""
         statement = f"create database {{}} template {{}} is_template true allow_connections false {self._how(admin)}"
-        with suppress(errors.DuplicateDatabase, errors.UniqueViolation):  # another process was quicker
-            self._copy_in_use(admin, statement, EMPTY, origin)
-
-    def _identities(self, admin: "Admin", *names: str) -> dict[str, str]:
-        """What tells each of these databases from every other of its name.
-
-        It is another one once its properties were changed, so also where a frozen one was opened for clients.
-        """
-        rows = admin.execute(
-            "select datname, concat_ws(' ', oid, xmin) from pg_database where datname = any(%s)",
-            [list(names)],
-        )
-        return dict(rows.fetchall())
+        self._copy_in_use(admin, statement, name, origin)
 
     def _verify(self, found: dict[str, str], source: Space, record: str) -> None:
         if found.get(source.id) != record:

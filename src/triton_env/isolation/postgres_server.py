@@ -52,6 +52,18 @@ def execute(admin: "Admin", statement: str, *names: str) -> None:
     admin.execute(sql.SQL(statement).format(*map(sql.Identifier, names)))
 
 
+def identities(admin: "Admin", *names: str) -> dict[str, str]:
+    """What tells each of these databases from every other of its name.
+
+    It is another one once its properties were changed, so also where a frozen one was opened for clients.
+    """
+    rows = admin.execute(
+        "select datname, concat_ws(' ', oid, xmin) from pg_database where datname = any(%s)",
+        [list(names)],
+    )
+    return dict(rows.fetchall())
+
+
 def drop_database(admin: "Admin", connect: Callable[[str], "Admin"], name: str) -> None:
     """Drop a database, whatever is left in it: clients, prepared transactions, subscriptions, slots in use.
 
