@@ -3,11 +3,14 @@
 from collections.abc import Iterator
 
 import pytest
+import redis.exceptions
 
 from backup.redis_contents import NOON, fill_redis, look_at_redis
 from patience import until
 from triton_env import Namespace, TritonEnvironment
 from triton_env.errors import IsolationFailed
+from triton_env.isolation import redis as isolation
+from triton_env.threads import in_thread
 
 
 @pytest.fixture(autouse=True)
@@ -127,3 +130,74 @@ def test_no_number_free_is_an_error_that_says_so(small: TritonEnvironment) -> No
             assert databases() == before
         finally:
             folder.free_numbers("triton_ns_all")
+
+
+LOOP = "while true do end"
+LIBRARY = f"#!lua name=runaway\nredis.register_function('runaway', function() {LOOP} end)"
+
+
+def busy(env: TritonEnvironment) -> bool:
+    """Whether a script keeps the server from answering."""
+    with env.redis.client() as client:
+        try:
+            client.get("a")
+        except redis.exceptions.ResponseError as error:
+            return str(error).startswith("BUSY")
+    return False
+
+
+@pytest.fixture
+def impatient(small: TritonEnvironment, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server is busy as soon as a script runs, and it is not waited for long."""
+    monkeypatch.setattr(isolation, "_SCRIPT_TIMEOUT", 0.5)
+    with small.redis.client() as client:
+        client.config_set("busy-reply-threshold", 10)
+
+
+@pytest.mark.parametrize("kind", ["script", "function"])
+def test_a_script_without_end_is_ended(small: TritonEnvironment, impatient: None, kind: str) -> None:
+    def run() -> None:
+        with small.redis.client(retry=None, socket_timeout=100) as client:
+            if kind == "script":
+                client.eval(LOOP, 0)
+            else:
+                client.function_load(LIBRARY, replace=True)
+                client.fcall("runaway", 0)
+
+    for act in (small.reset, lambda: small.namespace("after").close()):
+        script = in_thread(run)
+        assert until(lambda: busy(small))
+        act()
+        with pytest.raises(redis.exceptions.ResponseError, match="killed"):
+            script.result()
+        with small.redis.client() as client:
+            client.config_set("busy-reply-threshold", 10)
+
+
+def test_a_script_that_has_written_is_named_with_what_to_do(small: TritonEnvironment, impatient: None) -> None:
+    def run() -> None:
+        with small.redis.client(retry=None, socket_timeout=100) as client:
+            client.eval("redis.call('set', 'a', 1) local t = os.clock() while os.clock() - t < 8 do end", 0)
+
+    script = in_thread(run)
+    assert until(lambda: busy(small))
+    with pytest.raises(IsolationFailed, match="A script keeps Redis from answering, and cannot be ended") as raised:
+        small.reset()
+    assert raised.value.cause.startswith("UNKILLABLE")
+    assert "wait until it ends" in raised.value.hint
+    script.result()
+    small.reset()
+
+
+def test_a_script_on_a_server_of_others_is_theirs_to_end(small: TritonEnvironment, impatient: None) -> None:
+    theirs = isolation.RedisIsolation(small.redis)
+    theirs.is_lasting = True
+    with small.redis.client() as client:
+        script = in_thread(lambda: small.redis.client(retry=None, socket_timeout=100).eval(LOOP, 0))
+        assert until(lambda: busy(small))
+        with pytest.raises(IsolationFailed, match="A script keeps Redis from answering") as raised:
+            theirs.filled()
+        assert raised.value.hint == "end it: redis-cli SCRIPT KILL"
+        client.script_kill()
+    assert script.exception()
+    theirs.close()

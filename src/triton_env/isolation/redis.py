@@ -7,16 +7,17 @@ not empty what is everybody's.
 import json
 import re
 import threading
+import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from secrets import token_hex
 from typing import Any
 
+from triton_env.errors import IsolationFailed
 from triton_env.isolation.base import SNAPSHOT, ContentLost, Isolation, Space
-from triton_env.isolation.ours import OWN_NUMBERS
+from triton_env.isolation.ours import NAMESPACE_USER, OWN_NUMBERS
 from triton_env.services import Redis
 
-_USER = "triton-namespace"
 _FORBIDDEN = ("flushall", "swapdb", "replicaof", "slaveof")
 """Commands by which one namespace would empty or change all others. No rule confines a user to a database."""
 
@@ -27,6 +28,9 @@ _BATCH = 500
 """Keys that are copied in one exchange."""
 _TIMEOUT = 60
 """Seconds for one answer."""
+_SCRIPT_TIMEOUT = 30
+"""Seconds that a script gets that runs longer than the server likes, and answers nothing else meanwhile."""
+_SCRIPT_INTERVAL = 0.1
 _FILLED = re.compile(rb"^db(\d+):keys=(\d+),expires=(\d+)", re.MULTILINE)
 _MARK = b"triton-env:"
 """With which the key begins that says that nothing has emptied a frozen space. It ends with a random word."""
@@ -127,7 +131,7 @@ class RedisIsolation(Isolation[Redis]):
 
     def clear(self, kept: Collection[Space], records: Collection[str] = (), idle: Collection[Space] = ()) -> None:
         # A space of other services has no number.
-        with self._exchange() as exchange:
+        with self._exchange(ends_scripts_at_once=True) as exchange:
             spared = {number for space in kept if space.number for number in self._numbers_of(space)}
             exchange.attempt("REPLICAOF", "NO", "ONE")
             exchange.attempt("CLIENT", "UNPAUSE")
@@ -135,7 +139,9 @@ class RedisIsolation(Isolation[Redis]):
             exchange.flush(sorted(exchange.filled().keys() - spared))
             exchange.call("SCRIPT", "FLUSH")
             exchange.attempt("FUNCTION", "FLUSH")  # before 7.0 there are none
-            users = [name for name in exchange.call("ACL", "USERS") if name not in (b"default", _USER.encode())]
+            users = [
+                name for name in exchange.call("ACL", "USERS") if name not in (b"default", NAMESPACE_USER.encode())
+            ]
             if users:
                 exchange.call("ACL", "DELUSER", *users)
             self._make_user(exchange)
@@ -164,7 +170,7 @@ class RedisIsolation(Isolation[Redis]):
         return range(space.number, space.number + count)
 
     @contextmanager
-    def _exchange(self) -> Iterator["_Exchange"]:
+    def _exchange(self, *, ends_scripts_at_once: bool = False) -> Iterator["_Exchange"]:
         with self._lock:
             is_new = self._connection is None
             if self._connection is None:
@@ -173,7 +179,9 @@ class RedisIsolation(Isolation[Redis]):
                 self._connection.disconnect()  # it connects again by itself
                 is_new = True
             try:
-                exchange = _Exchange(self._connection)
+                # Whose script it is cannot be told. On a server with data of others, only they end it.
+                patience = 0 if ends_scripts_at_once else _SCRIPT_TIMEOUT
+                exchange = _Exchange(self._connection, patience, ends_scripts=not self.is_lasting)
                 if is_new:
                     self._greet(exchange)
                 yield exchange
@@ -184,6 +192,7 @@ class RedisIsolation(Isolation[Redis]):
 
     def _greet(self, exchange: "_Exchange") -> None:
         """What is to be known of a server, and the user of namespaces, whom a server that started again has lost."""
+        exchange.call("CLIENT", "SETNAME", "triton-env")
         self._databases = int(exchange.call("CONFIG", "GET", "databases")[1])
         if self._configuration is None:
             self._configuration = self._service.configuration_at_start or exchange.configuration()
@@ -193,7 +202,7 @@ class RedisIsolation(Isolation[Redis]):
         """Make the user of namespaces, whom a test may have deleted or changed, for each of them."""
         rules = ["reset", "on", self._password_rule(), "~*", "&*", "+@all", *(f"-{name}" for name in _FORBIDDEN)]
         # An external server may not let us.
-        self._user = _USER if exchange.attempt("ACL", "SETUSER", _USER, *rules) else ""
+        self._user = NAMESPACE_USER if exchange.attempt("ACL", "SETUSER", NAMESPACE_USER, *rules) else ""
 
     def _password_rule(self) -> str:
         return f">{self._service.password}" if self._service.password else "nopass"
@@ -204,15 +213,65 @@ class _Exchange:
 
     A client that connects again would be in logical database 0, and what was meant for another would hit that one. A
     pipeline would go on after a SELECT that failed.
+
+    Args:
+        connection: to the server.
+        patience: seconds that a script gets which keeps the server from answering.
+        ends_scripts: whether it is ended then.
     """
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, patience: float, *, ends_scripts: bool) -> None:
         self._connection = connection
+        self._patience = patience
+        self._ends_scripts = ends_scripts
 
     def call(self, *command: Any) -> Any:
-        """The answer to one command."""
-        self._connection.send_command(*command)
-        return self._connection.read_response()
+        """The answer to one command.
+
+        Raises:
+            IsolationFailed: a script keeps the server from answering, and cannot be ended.
+        """
+        from redis.exceptions import ResponseError
+
+        began = time.monotonic()
+        while True:
+            self._connection.send_command(*command)
+            try:
+                return self._connection.read_response()
+            except ResponseError as error:
+                # Nothing else has been done for it.
+                if not str(error).startswith("BUSY"):
+                    raise
+                waited = time.monotonic() - began
+                if waited >= self._patience:
+                    self._end_script(error, is_last=waited >= _SCRIPT_TIMEOUT)
+            time.sleep(_SCRIPT_INTERVAL)
+
+    def _end_script(self, busy: Exception, *, is_last: bool) -> None:
+        """End the script or function that runs, unless it has written something: then nothing but the server can.
+
+        Args:
+            busy: the server's answer.
+            is_last: whether it is not waited for any longer.
+
+        https://redis.io/docs/latest/commands/script-kill/
+        """
+        from redis.exceptions import ResponseError
+
+        kind = "FUNCTION" if "FUNCTION KILL" in str(busy) else "SCRIPT"
+        what, hint = f"A {kind.lower()} keeps Redis from answering.", f"end it: redis-cli {kind} KILL"
+        if self._ends_scripts:
+            self._connection.send_command(kind, "KILL")
+            try:
+                self._connection.read_response()
+            except ResponseError as error:
+                if str(error).startswith("NOTBUSY") or not is_last:  # it has ended just now, or may end yet
+                    return
+                what = f"A {kind.lower()} keeps Redis from answering, and cannot be ended."
+                hint = "wait until it ends, or start the environment again; redis-cli SHUTDOWN NOSAVE ends the server"
+                raise IsolationFailed(what, where="Redis", cause=str(error), hint=hint) from error
+            return
+        raise IsolationFailed(what, where="Redis", cause=str(busy), hint=hint) from busy
 
     def attempt(self, *command: Any) -> bool:
         """Send a command that a server may not know or allow; whether it has done it."""
@@ -275,7 +334,6 @@ def _connection(service: Redis) -> Connection:
         port=service.port,
         password=service.password or None,
         protocol=2,
-        client_name="triton-env",
         socket_connect_timeout=_TIMEOUT,
         socket_timeout=_TIMEOUT,
         retry=Retry(NoBackoff(), 0),
