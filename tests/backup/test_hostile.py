@@ -227,6 +227,29 @@ def test_what_needs_a_superuser_is_restored_from_a_file_that_is_trusted(
         connection.execute("drop role second")
 
 
+def test_a_role_that_reads_the_whole_server_gets_that_from_a_file_that_is_trusted(
+    victim: TritonEnvironment, tmp_path: Path
+) -> None:
+    query = "select rolname from pg_roles where rolreplication and rolname in ('copies', 'stays') order by 1"
+    with victim.postgres.connect(autocommit=True) as connection:
+        connection.execute("create role copies replication login; create role stays replication login")
+        backup.create(victim, tmp_path / "a", services=("postgres",))
+        connection.execute("drop role copies")
+    notes: list[str] = []
+    backup.restore(
+        victim, tmp_path / "a", replace=True, report=lambda step: notes.append(step.words) if step.note else None
+    )
+    (note,) = (each for each in notes if "REPLICATION" in each)
+    assert "reads the whole server: copies (" in note
+    assert "--trust-code" in note
+    with victim.postgres.connect(autocommit=True) as connection:
+        assert connection.execute(query).fetchall() == [("stays",)]
+    backup.restore(victim, tmp_path / "a", replace=True, trusted=True)
+    with victim.postgres.connect(autocommit=True) as connection:
+        assert connection.execute(query).fetchall() == [("copies",), ("stays",)]
+        connection.execute("drop role copies; drop role stays")
+
+
 DATABASE = "postgres/database-1.dump"
 
 

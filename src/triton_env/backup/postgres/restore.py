@@ -1,6 +1,6 @@
 """Restoring PostgreSQL."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -75,6 +75,7 @@ class PostgresRestorer:
             version = connection.info.server_version
             known = {name for (name,) in connection.execute("select name from pg_available_extensions").fetchall()}
             supers = connection.execute("select rolname, rolpassword from pg_authid where rolsuper").fetchall()
+            replicating = connection.execute("select rolname from pg_roles where rolreplication").fetchall()
         if version // 10000 < self._index["version"] // 10000:
             raise RestoreFailed(
                 f"The backup is of PostgreSQL {self._index['version'] // 10000}, and the server is older: "
@@ -91,6 +92,7 @@ class PostgresRestorer:
                 )
         if not self._archive.trusted:
             self._check_code(version, dict(supers))
+            self._leave_out_replication({name for (name,) in replicating})
 
     def _check_code(self, version: int, supers: Mapping[str, str | None]) -> None:
         """See that nothing in the backup runs with the rights of a superuser, or grants them.
@@ -121,6 +123,21 @@ class PostgresRestorer:
                 self._meter.note(
                     f"{role['name']}, the user of the environment that was saved, is not a superuser in this one"
                 )
+
+    def _leave_out_replication(self, there: Collection[str]) -> None:
+        """Roles that replicate read every file of the server, also databases that are not theirs. A note names them.
+
+        Args:
+            there: the roles that may do so already.
+        """
+        names = []
+        for role in self._index["roles"]:
+            if role["replication"] and role["name"] not in there:
+                role["replication"] = False
+                names.append(role["name"])
+        if names:
+            shown = ", ".join(map(one_line, names))
+            self._meter.note(f"restored without REPLICATION, by which a role reads the whole server: {shown} ({TRUST})")
 
     @contextmanager
     def _explained(self, database: dict[str, Any]) -> Iterator[None]:
