@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 from importlib.metadata import version
+from typing import Any
 
 from ..rights import give_up_capabilities
 
@@ -29,6 +30,8 @@ def main() -> None:
     # It would let every web page in; buckets have configurations of their own for that.
     os.environ["MOTO_DISABLE_GLOBAL_CORS"] = "true"
     import werkzeug.serving
+    from moto.moto_server import werkzeug_app
+    from moto.moto_server.utilities import RegexConverter
     from moto.moto_server.werkzeug_app import BackendRequest, MotoRequestHandler, create_backend_app
     from werkzeug.test import create_environ, run_wsgi_app
 
@@ -37,6 +40,14 @@ def main() -> None:
     # It colours its log, whether or not a terminal shows it.
     werkzeug.serving._log_add_style = False
     MotoRequestHandler.server_version = f"moto/{version('moto')}"  # type: ignore[assignment]
+
+    class WithLineFeeds(RegexConverter):
+        """A part of a path by its pattern, in which a dot also matches a line feed: keys may have some."""
+
+        def __init__(self, url_map: Any, pattern: str) -> None:
+            super().__init__(url_map, f"(?s:{pattern})")
+
+    vars(werkzeug_app)["RegexConverter"] = WithLineFeeds
     # S3's application alone: moto's dispatcher also serves every other service of AWS, and a page that resets it.
     application = create_backend_app("s3")
 

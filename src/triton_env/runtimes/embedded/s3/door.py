@@ -27,6 +27,7 @@ from moto.s3.models import s3_backends
 from werkzeug.formparser import parse_form_data
 from werkzeug.wsgi import get_input_stream
 
+from .bodies import check_body
 from .forms import check_policy
 from .signature import RefusedError, Signatures, Signed
 
@@ -97,6 +98,10 @@ class Door:
                 check_policy(fields, sum(sizes) or len(fields.get("file", "")))
         else:
             signed = self._signatures.check(request, lambda: _digest(environ))
+            if request.method in ("PUT", "POST"):
+                # What completes an upload in parts tells the checksums of the object.
+                is_all = "uploadId" not in request.parameters or request.method == "PUT"
+                check_body(request.headers, lambda: _kept_body(environ), is_all=is_all)
         if not signed and not _is_public(request):
             raise RefusedError("AccessDenied", "Access Denied")
 
