@@ -62,7 +62,7 @@ def ending_of_container(attributes: Mapping[str, Any], *, where: str, hint: str)
     if state["Status"] not in ("exited", "dead", "restarting"):
         return None
     count = attributes.get("RestartCount", 0)
-    reasons = [f"the engine has restarted it {count} times"] if count else []
+    reasons = [f"the engine has restarted it {times(count)}"] if count else []
     return Ending(
         where=where,
         hint=hint,
@@ -72,6 +72,11 @@ def ending_of_container(attributes: Mapping[str, Any], *, where: str, hint: str)
         reason="; ".join([*([state["Error"]] if state.get("Error") else []), *reasons]),
         returns=state["Status"] == "restarting",
     )
+
+
+def times(count: int) -> str:
+    """How often, in words."""
+    return "once" if count == 1 else f"{count} times"
 
 
 def clock(at: float | None) -> str:

@@ -233,7 +233,8 @@ class TritonEnvironment:
         """
         self._check_selected(service)
         run = self._running()
-        return run.runtime.result().logs(service, lines, since) + run.liveness.last_line(service)
+        last = run.liveness.last_line(service) if lines > 0 else ""
+        return run.runtime.result().logs(service, lines - bool(last), since) + last
 
     def deaths(self) -> "Mapping[str, ServiceDied]":
         """The servers that have ended since they were ready, by the names of their services. It asks no server.

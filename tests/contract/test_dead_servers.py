@@ -5,6 +5,7 @@ import os
 import signal
 import traceback
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import clickhouse_connect
@@ -17,8 +18,9 @@ from botocore.exceptions import EndpointConnectionError
 
 from patience import until
 from projects import project
+from shell_images import image_that_runs
 from triton_env import Namespace, Settings, TritonEnvironment
-from triton_env.errors import ServiceDied
+from triton_env.errors import ServiceDied, ServiceExited
 from triton_env.services import SERVICES
 
 # Each runtime starts all four services first.
@@ -162,7 +164,7 @@ def test_what_is_known_of_it_can_be_asked_for(env: TritonEnvironment) -> None:
 
 
 @pytest.fixture
-def small(embedded_packages: None, tmp_path: Any) -> Iterator[TritonEnvironment]:
+def small(embedded_packages: None, tmp_path: Path) -> Iterator[TritonEnvironment]:
     settings = Settings(triton_state_dir=str(tmp_path))
     with TritonEnvironment(settings, services=("postgres", "redis"), runtime="embedded") as environment:
         yield environment
@@ -211,8 +213,31 @@ def test_a_fork_can_tell_as_well(small: TritonEnvironment) -> None:
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
+def test_who_shares_it_is_told_by_its_keeper(embedded_packages: None, tmp_path: Path) -> None:
+    settings = Settings(triton_state_dir=str(tmp_path), triton_linger=0)
+    with TritonEnvironment(settings, services=("redis", "postgres"), runtime="embedded", reuse=True) as environment:
+        kill(environment, "redis")
+        with pytest.raises(ServiceDied) as caught:
+            environment.redis.client().ping()
+        check(environment, caught.value, "redis")
+        keeper = psutil.Process(int(environment._running()._joined._instance.alive.read_text()))  # type: ignore[union-attr]
+        keeper.kill()
+        assert until(lambda: "postgres" in environment.deaths())
+        assert environment.deaths()["postgres"].cause == "the process that kept the environment has ended"
+
+
 @pytest.mark.docker
-def test_persistent_services_that_end_and_come_back(tmp_path: Any) -> None:
+def test_who_shares_it_on_docker_asks_the_engine(tmp_path: Path) -> None:
+    settings = Settings(triton_state_dir=str(tmp_path), triton_linger=0)
+    with TritonEnvironment(settings, services=("redis",), runtime="docker", reuse=True) as environment:
+        kill(environment, "redis")
+        with pytest.raises(ServiceDied) as caught:
+            environment.redis.client().ping()
+        check(environment, caught.value, "redis")
+
+
+@pytest.mark.docker
+def test_persistent_services_that_end_and_come_back(tmp_path: Path) -> None:
     values = {name: value for each in SERVICES.values() for name, value in each.fresh_credentials().items()}
     client = docker.from_env()
     try:
@@ -231,6 +256,23 @@ def test_persistent_services_that_end_and_come_back(tmp_path: Any) -> None:
             assert until(lambda: not environment.deaths())
             assert until(lambda: _answers(environment))
     finally:
+        client.close()
+
+
+@pytest.mark.docker
+@pytest.mark.parametrize("script", ["echo hopeless; exit 3", "echo hopeless; sleep 1; exit 3"])
+def test_persistent_services_that_end_again_and_again_are_not_waited_for(script: str, tmp_path: Path) -> None:
+    client = docker.from_env()
+    image = image_that_runs(client, tmp_path, script)
+    try:
+        with project(redis_image=image, triton_redis_timeout=3600, triton_state_dir=str(tmp_path)) as settings:
+            environment = TritonEnvironment(settings, services=("redis",), persistent=True)
+            with pytest.raises(ServiceExited) as caught:
+                environment.start()
+        assert "exit code 3" in caught.value.cause
+        assert "hopeless" in caught.value.log_tail
+    finally:
+        client.images.remove(image)
         client.close()
 
 

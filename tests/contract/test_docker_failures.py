@@ -13,6 +13,7 @@ from uuid import uuid4
 import docker
 import pytest
 
+from shell_images import image_that_runs
 from triton_env import Settings, TritonEnvironment
 from triton_env.errors import (
     EngineUnreachable,
@@ -197,18 +198,3 @@ def _built_images(engine: docker.DockerClient) -> Iterator[None]:
     yield
     for image in engine.images.list(filters={"label": f"org.triton-env.test-image={os.getpid()}"}):
         engine.images.remove(image.id, force=True)
-
-
-def image_that_runs(engine: docker.DockerClient, folder: Path, script: str) -> str:
-    """An image derived from the Redis one whose server is a shell script."""
-    (folder / "server.sh").write_text(f"#!/bin/sh\n{script}\n")
-    (folder / "server.sh").chmod(0o755)
-    (folder / "Dockerfile").write_text(
-        f"FROM {Settings().redis_image}\n"
-        f"LABEL org.triton-env.test-image={os.getpid()}\n"
-        "COPY server.sh /server.sh\n"
-        'ENTRYPOINT ["/server.sh"]\n'
-    )
-    tag = f"triton-env/test-{folder.name.replace('_', '-').lower()}:1"
-    engine.images.build(path=str(folder), tag=tag, rm=True)
-    return tag

@@ -94,6 +94,7 @@ def test_pages_of_files_are_not_counted(stats: Mapping[str, int], cache: int) ->
     ("facts", "problem"),
     [
         ({"status": "exited", "exit_code": 55}, "it ended (exit code 55)"),
+        ({"status": "exited", "exit_code": 137}, "it ended (exit code 137, which stands for SIGKILL)"),
         ({"status": "exited", "exit_code": 137, "out_of_memory": True}, "it ended (out of memory)"),
         ({"status": "restarting", "exit_code": 1}, "it ends again and again (exit code 1)"),
         ({"status": "created"}, "it is created"),

@@ -92,8 +92,8 @@ class AttachedRuntime:
         if look and self.name == "docker":
             return _container_ending(self._container(service), told.placements[service])
         if look and service not in told.endings and refuses(told.placements[service]):
-            self._news.wait_for_ending(service, _NEWS_TIMEOUT)
-            reason = "it does not listen any more"
+            alive = self._news.wait_for_ending(service, _NEWS_TIMEOUT)
+            reason = "it does not listen any more" if alive else "the process that kept the environment has ended"
             return told.endings.get(service) or Ending(f"environment {self._joined.id}", BEGIN_ANEW, reason=reason)
         return told.endings.get(service)
 

@@ -1,13 +1,14 @@
 """What the engine has of a persistent project: its containers and volumes, and whose they are."""
 
 import threading
+import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from triton_env.ending import container_words
+from triton_env.ending import container_words, times
 from triton_env.errors import ProjectTaken, ServiceExited, TritonError
 from triton_env.model import Endpoint, Placement, ServiceRecipe
 from triton_env.readiness import DeadlineExceeded, wait_until_ready
@@ -16,6 +17,10 @@ from triton_env.runtimes.compose import FILE_LABEL, PROJECT_LABEL, SERVICE_LABEL
 from triton_env.runtimes.compose_file import OUR_LABEL, is_same_stack
 from triton_env.runtimes.engine import Engine
 from triton_env.runtimes.engine_socket import Absent
+
+_END_TIMEOUT = 2
+"""Seconds to wait for the next end of a container that the engine has just started again."""
+_END_INTERVAL = 0.02
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +63,11 @@ class ProjectContainer:
     def running(self) -> bool:
         """Whether its process runs."""
         return self.status == "running"
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether its process has ended, also where the engine is about to start it again."""
+        return self.status in ("exited", "dead", "restarting")
 
     def placement(self, recipe: ServiceRecipe, host: str) -> Placement:
         """Where its service answers, seen from a machine on which published ports are those of `host`."""
@@ -132,12 +142,11 @@ class Project:
                     f"The container of {recipe.title} was removed from outside while it started.", where=container.name
                 )
             # The engine starts it again by itself, for ever: what ended once is not waited for.
-            if now.status in ("exited", "dead", "restarting") or now.restarts > container.restarts:
-                cause = container_words(now.exit_code, out_of_memory=now.out_of_memory)
+            if now.has_ended or now.restarts > container.restarts:
                 raise failures.service_exited(
                     recipe,
                     where=f"container {now.name}, image {now.image}",
-                    cause=cause,
+                    cause=self._how_it_ended(now),
                     log=self.log_tail(container.id, failures.LOG_LINES),
                     hint=f"check {recipe.container.image_variable} and the settings of {recipe.title}",
                 )
@@ -153,6 +162,16 @@ class Project:
                 where=f"container {container.name}, image {container.image}",
                 log=self.log_tail(container.id, failures.LOG_LINES),
             ) from error.last_error
+
+    def _how_it_ended(self, container: ProjectContainer) -> str:
+        """In words, how a container ended that may run again: only while it does not, the engine has its exit code."""
+        deadline = time.monotonic() + _END_TIMEOUT
+        while not container.has_ended and time.monotonic() < deadline:
+            time.sleep(_END_INTERVAL)
+            container = self.inspect(container.id) or container
+        how = [container_words(container.exit_code, out_of_memory=container.out_of_memory)] * container.has_ended
+        again = [f"the engine has restarted it {times(container.restarts)}"] * bool(container.restarts)
+        return "; ".join(how + again)
 
     def inspect(self, container_id: str) -> ProjectContainer | None:
         """A container as it is now; None where it is gone."""

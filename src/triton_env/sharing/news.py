@@ -184,17 +184,20 @@ class News:
             self._changed.wait_for(lambda: condition(self.told) or self.is_over)
             return condition(self.told)
 
-    def wait_for_ending(self, service: str, seconds: float) -> None:
-        """Wait until the keeper has told how a server ended, for so many seconds at most."""
+    def wait_for_ending(self, service: str, seconds: float) -> bool:
+        """Wait until the keeper has told how a server ended, for so many seconds at most; whether the keeper lives."""
         pause = threading.Event()
         for _ in range(int(seconds / _INTERVAL)):
             with self._changed:
                 if not self._files:
-                    return
+                    break
+                # In this order: what it told last was told while it lived.
+                alive = is_locked(self._alive)
                 self._take_in()
-                if service in self.told.endings or not is_locked(self._alive):
-                    return
+                if service in self.told.endings or not alive:
+                    return alive
             pause.wait(_INTERVAL)
+        return True
 
     def log_tail(self) -> str:
         """The last words of the keeper's log."""
