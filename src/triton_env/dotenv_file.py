@@ -53,7 +53,7 @@ def read(path: Path) -> Mapping[str, Entry]:
     from dotenv import dotenv_values
     from dotenv.parser import parse_stream
 
-    _check_whose(path)
+    check_whose(path)
     try:
         data = path.read_bytes()
     except FileNotFoundError:
@@ -105,10 +105,13 @@ def _decoded(path: Path, data: bytes) -> str:
         ) from None
 
 
-def _check_whose(file: Path) -> None:
-    """Raise `InvalidSetting` if a file of variables is another user's: these name images and servers.
+def check_whose(file: Path) -> None:
+    """See that a file of variables is not another user's: these name images and servers.
 
-    Not where the whole folder is that user's, as a checkout is that is mounted into a container where root works.
+    It may be where the whole folder is that user's, as a checkout is that is mounted into a container where root works.
+
+    Raises:
+        InvalidSetting: it is another user's.
     """
     try:
         problem = foreign_owner_of(file)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Generic, Self, TypeVar, cast, overload
 
-from triton_env import interrupts, spare
+from triton_env import interrupts, spare, variables
 from triton_env.arguments import checked_reuse, checked_runtime
 from triton_env.errors import (
     CleanupFailed,
@@ -94,6 +94,7 @@ class TritonEnvironment:
         lazy: bool = False,
     ) -> None:
         self._settings = settings or Settings()
+        variables.check(self._settings.triton_variables)
         self._services = selected(services)
         self._runtime_name = checked_runtime(runtime or self._settings.triton_runtime)
         self._persistent = Persistent.ATTACH if persistent is True else persistent or None
@@ -212,15 +213,13 @@ class TritonEnvironment:
         return self._running().services[name].result()
 
     def environ(self, *, internal: bool = False) -> dict[str, str]:
-        """The connection variables of all services, by the names of `.env.example`.
+        """The connection variables of all services: by the names of `.env.example`, and those of TRITON_VARIABLES.
 
         Args:
             internal: the values for other containers on the shared network instead of this machine.
         """
-        variables: dict[str, str] = {}
-        for name in self._services:
-            variables |= self.service(name).environ(internal=internal)
-        return variables
+        services = {name: self.service(name) for name in self._services}
+        return variables.of_services(services, self._settings.triton_variables, internal=internal)
 
     @explained("The log could not be read.")
     def logs(self, service: str, lines: int = 100, *, since: float | None = None) -> str:

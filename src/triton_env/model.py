@@ -253,6 +253,7 @@ class ServiceRecipe:
         external: where somebody else runs it.
         secrets: strings that may not appear in messages and logs.
         data: its data where it is kept in a named volume.
+        known_password: the variable of its password, where that is empty or one that everybody knows.
     """
 
     name: str
@@ -264,6 +265,7 @@ class ServiceRecipe:
     external: ExternalRecipe
     secrets: frozenset[str] = field(default=frozenset(), repr=False)
     data: DataRecipe | None = None
+    known_password: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, suppress
 from enum import Enum
 from functools import partial
 from secrets import token_hex
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 from triton_env import spare
 from triton_env.errors import StartCancelled
@@ -22,6 +22,7 @@ from triton_env.readiness import Refused, check_listening
 from triton_env.runtimes.base import Runtime
 from triton_env.runtimes.choice import open_persistent, open_runtime, open_shared
 from triton_env.services import SERVICES, START_ORDER, Service
+from triton_env.services.credentials import credentials
 from triton_env.settings import Settings
 from triton_env.sharing.reuse import Reuse
 from triton_env.shortages import exhausted, is_behind
@@ -84,7 +85,8 @@ class Run:
 
             # Here, since the id and the credentials are those of who started it.
             self._joined = join(settings, names, runtime_name, reuse)
-            self.settings = self._joined.settings
+            # The variables of the application are this process's own.
+            self.settings = self._joined.settings.updated(triton_variables=settings.triton_variables)
             self.id = self._joined.id
         elif identity:
             self.settings = settings.updated(triton_runtime=runtime_name)
@@ -97,7 +99,7 @@ class Run:
             self.settings = external_settings(settings, names).updated(triton_runtime=runtime_name)
             self.id = external_id(self.settings)
         else:
-            self.settings = _with_fresh_credentials(settings, names).updated(triton_runtime=runtime_name)
+            self.settings = settings.updated(**credentials(settings, names), triton_runtime=runtime_name)
             self.id = token_hex(4)
         self._runtime_name = runtime_name
         self._recipes = {name: SERVICES[name].recipe(self.settings) for name in START_ORDER if name in names}
@@ -353,10 +355,3 @@ class _Probe:
 
 def _errors(done: "Iterable[Future[Service]]") -> list[BaseException]:
     return [error for future in done if (error := future.exception())]
-
-
-def _with_fresh_credentials(settings: Settings, names: Sequence[str]) -> Settings:
-    fresh: dict[str, Any] = {}
-    for name in names:
-        fresh |= SERVICES[name].fresh_credentials()
-    return settings.updated(**fresh)

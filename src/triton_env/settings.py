@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NoReturn, Self, dataclass_transform, get_args
 from urllib.parse import urlsplit
 
-from triton_env import dotenv_file
+from triton_env import dotenv_file, variables
 from triton_env.errors import InvalidSetting
 from triton_env.model import Storage
 from triton_env.setting_types import Field, Number, SecretStr, Text, fields_of
@@ -162,6 +162,8 @@ class Settings:
     triton_project: ProjectName = "triton"
     triton_bind_address: IpAddress = ""
     triton_ports: Literal["random", "fixed"] = "random"
+    triton_passwords: Literal["random", "fixed"] = "random"
+    triton_variables: Annotated[str, variables.checked] = ""
     triton_storage: Storage = Storage.MEMORY
     triton_pull: Literal["missing", "never"] = "missing"
     triton_pull_timeout: Seconds = 600
@@ -302,8 +304,10 @@ def settings_in(folder: Path) -> Settings:
 
 
 def _given(arguments: Mapping[str, object]) -> dict[str, _Given]:
-    """What is given, by field: by arguments, then by the process environment, then by `.env`."""
+    """What is given, by field: by arguments, the process environment, `.env`, and the project's pyproject.toml."""
     given: dict[str, _Given] = {}
+    if table := variables.in_project(_start.get() or Path.cwd()):
+        given["triton_variables"] = _Given(table[0], str(table[1]))
     # `.env` belongs to the whole project: names that are not ours are none of our business.
     if path := dotenv_file.find(_start.get()):
         for name, entry in dotenv_file.read(path).items():

@@ -50,6 +50,8 @@ ALL_BLOCKS = [block for document in DOCUMENTS for block in blocks(document)]
 OF_OTHERS = {
     "AWS_ENDPOINT_URL_S3": "the AWS SDKs",
     "AWS_PROFILE": "the AWS SDKs",
+    "CACHE_HOST": "an application",
+    "CELERY_BROKER_URL": "Celery",
     "CI": "the tests",
     "COMPOSE_PROJECT_NAME": "Compose",
     "DOCKER_HOST": "the Docker SDK",
@@ -400,7 +402,7 @@ def public(kind: type) -> set[str]:
     # `placement` is set where a service is made; what services are made with and by is for environments alone.
     if issubclass(kind, Service):
         members |= {"placement"}
-        members -= {"recipe", "fresh_credentials", "prepare"}
+        members -= {"recipe", "fresh_credentials", "prepare", "scheme_for"}
     return members
 
 

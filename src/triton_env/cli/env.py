@@ -79,6 +79,7 @@ def _of_persistent_if_any(settings: "Settings") -> Mapping[str, str]:
 
 def _of_persistent(project: str | None) -> Mapping[str, str]:
     from triton_env.services import SERVICES
+    from triton_env.variables import of_services
 
     with infrastructure(project) as services:
         running = services.running()
@@ -87,7 +88,4 @@ def _of_persistent(project: str | None) -> Mapping[str, str]:
         if absent := [name for name in SERVICES if name not in running]:
             say_notice(f"without {titles(absent)}, which {'does' if len(absent) == 1 else 'do'} not run.")
         say(f"These are of the persistent services, project {services.project}.", dim=True)
-        variables: dict[str, str] = {}
-        for service in running.values():
-            variables |= service.environ()
-        return variables
+        return of_services(running, services.settings.triton_variables)

@@ -21,6 +21,7 @@ from triton_env.isolation.sources import Scope
 from triton_env.isolation.spaces import Spaces
 from triton_env.isolation.template import Template
 from triton_env.redaction import redacted
+from triton_env.settings import Settings
 
 _FORMAT = 2
 """Goes up when templates are built in another way than before."""
@@ -237,6 +238,10 @@ class _Builder:
 
     def __init__(self, spaces: Spaces) -> None:
         self._spaces = spaces
+
+    @property
+    def settings(self) -> Settings:
+        return self._spaces.environment.settings
 
     def verify_namespace(self, namespace: Namespace, services: tuple[str, ...]) -> None:
         """It is new."""

@@ -20,6 +20,7 @@ from triton_env.isolation.pool import Pool
 from triton_env.isolation.spaces import Environment, Spaces
 from triton_env.isolation.template import Template
 from triton_env.services.selection import selected
+from triton_env.settings import Settings
 
 if TYPE_CHECKING:
     from triton_env.run import Run
@@ -51,6 +52,11 @@ class Isolator:
         self._lock = threading.Lock()
         self._opened: _Opened | None = None
         self._is_closed = False
+
+    @property
+    def settings(self) -> Settings:
+        """Those of the environment."""
+        return self._environment.settings
 
     def namespace(
         self,

@@ -7,10 +7,12 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, Self, cast
 
+from triton_env import variables
 from triton_env.commands import runnable
 from triton_env.errors import ServiceNotSelected, UnknownService, UsageError
 from triton_env.isolation.base import Space
 from triton_env.services import S3, SERVICES, ClickHouse, Postgres, Redis, Service
+from triton_env.settings import Settings
 
 if TYPE_CHECKING:
     from triton_env.isolation.folder import Finished
@@ -19,6 +21,10 @@ if TYPE_CHECKING:
 
 class Keeper(Protocol):
     """Whoever made a namespace, and removes it."""
+
+    @property
+    def settings(self) -> Settings:
+        """Those of the environment."""
 
     def verify_namespace(self, namespace: "Namespace", services: tuple[str, ...]) -> None:
         """See that it still has what it begins with in these services, before a client first uses them."""
@@ -122,17 +128,15 @@ class Namespace:
         self._unverified = set(self._bound)
 
     def environ(self, *, internal: bool = False) -> dict[str, str]:
-        """The connection variables of its services, by the names of `.env.example`.
+        """The connection variables of its services: by the names of `.env.example`, and those of TRITON_VARIABLES.
 
         Args:
             internal: the values for other containers on the shared network instead of this machine.
         """
         self._check_is_there()
         self._verify(self.services)  # at once, which takes the time of the slowest
-        variables: dict[str, str] = {}
-        for name in self.services:
-            variables |= self.service(name).environ(internal=internal)
-        return variables
+        services = {name: self.service(name) for name in self.services}
+        return variables.of_services(services, self._keeper.settings.triton_variables, internal=internal)
 
     def reset(self) -> None:
         """Bring it back to what it was when it was handed out. Clients may have to connect again.

@@ -5,6 +5,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from ipaddress import ip_address
 from typing import Any, ClassVar
 
 import docker.errors
@@ -18,6 +19,7 @@ from testcontainers.core.waiting_utils import WaitStrategy, WaitStrategyTarget
 from triton_env.ending import BEGIN_ANEW, Ending, container_words
 from triton_env.errors import (
     CleanupFailed,
+    InvalidSetting,
     PortTaken,
     ServiceExited,
     TritonError,
@@ -98,6 +100,7 @@ class DockerRuntime:
             raise
 
     def start(self, recipe: ServiceRecipe, probe: Probe, report: Report) -> Placement:
+        self._check_reach(recipe)
         report(Phase.PULL, "")
         volumes = self._engine.ensure_image(
             recipe.container.image,
@@ -159,6 +162,18 @@ class DockerRuntime:
     def program(self, service: str, argv: Sequence[str], environment: Mapping[str, str]) -> Program:
         container = self._containers[service]
         return in_container(self._engine.url, container.name, container.recipe, argv, environment)
+
+    def _check_reach(self, recipe: ServiceRecipe) -> None:
+        """See that others cannot connect to a server whose password they know, or that has none."""
+        variable, address = recipe.known_password, self.addresses.bind
+        if variable and not ip_address(address).is_loopback:
+            raise InvalidSetting(
+                f"{recipe.title} would be open to others: {variable} is empty or the default, and ports are published "
+                f"on {address}.",
+                where="TRITON_PASSWORDS=fixed",
+                cause=self.addresses.reason,
+                hint=f"set {variable} to a password of your own, or TRITON_PASSWORDS=random",
+            )
 
     def stop(self) -> None:
         still_starting = self._starts.call_off()

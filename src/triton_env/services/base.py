@@ -1,13 +1,15 @@
 """What every service is: a recipe, a readiness probe, connection properties and clients."""
 
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from secrets import token_urlsafe
 from typing import Any, ClassVar, Self
 from urllib.parse import quote
 
-from triton_env.errors import NoSharedNetwork, ServiceDied
+from triton_env.errors import NoSharedNetwork, ServiceDied, UsageError
 from triton_env.model import Endpoint, Placement, ServiceRecipe
 from triton_env.settings import Settings
 
@@ -29,6 +31,9 @@ class Service(ABC):
     """Its name for people."""
     misleading: ClassVar[frozenset[str]] = frozenset()
     """Variables by which an application's client would not reach this service, whatever URL it is given."""
+
+    attributes: ClassVar[tuple[str, ...]] = ("host", "port", "url")
+    """The properties that variables of an application can be made of; see `triton_env.variables`."""
 
     def __init__(self, settings: Settings, placement: Placement) -> None:
         self._settings = settings
@@ -128,6 +133,44 @@ class Service(ABC):
         """The URL for clients on this machine, with credentials."""
         return self._url(self._main)
 
+    def url_for(self, driver: str) -> str:
+        """The URL as a driver or a dialect of SQLAlchemy has it, such as `postgresql+asyncpg://...` for "asyncpg".
+
+        Args:
+            driver: its name in such URLs.
+
+        Raises:
+            UsageError: this service has no URL for it, or not on this runtime.
+        """
+        found = self.scheme_for(driver)
+        if found is None:
+            raise UsageError(f"{self.title} has no URL for {driver!r}.", hint=f"take env.{self.name}.url")
+        scheme, protocol = found
+        endpoint = self.placement.endpoints.get(protocol)
+        if endpoint is None:
+            raise UsageError(
+                f"{self.title} has no {protocol} protocol here, which {driver!r} needs.",
+                hint="set TRITON_RUNTIME=docker, or take a driver for another protocol",
+            )
+        return f"{scheme}://{self._url(endpoint).partition('://')[2]}"
+
+    @classmethod
+    def scheme_for(cls, driver: str) -> tuple[str, str] | None:
+        """The scheme of URLs for a driver, and the protocol that it speaks; None where there are no such URLs."""
+        return None
+
+    def inside(self) -> Self:
+        """This service as other containers on the shared network see it.
+
+        Raises:
+            NoSharedNetwork: there is no such network.
+        """
+        if self.placement.internal is None:
+            raise NoSharedNetwork(self.title)
+        inside = copy.copy(self)
+        inside.placement = replace(self.placement, endpoints=self.placement.internal)
+        return inside
+
     @property
     def internal_url(self) -> str | None:
         """The URL for other containers on the shared network; None where there is no such network."""
@@ -156,6 +199,13 @@ class Service(ABC):
 
 def _nobody_knows() -> ServiceDied | None:
     return None
+
+
+def known_password(settings: Settings, field: str) -> str:
+    """The variable of a password that is empty, or that everybody knows; empty where it is neither."""
+    password = getattr(settings, field).get_secret_value()
+    known = ("", Settings.model_fields[field].default.get_secret_value())
+    return field.upper() if password in known else ""
 
 
 def random_password() -> str:

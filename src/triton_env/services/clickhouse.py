@@ -21,6 +21,7 @@ from triton_env.model import (
 from triton_env.services.base import (
     CONNECT_TIMEOUT,
     Service,
+    known_password,
     random_password,
     url_quoted,
 )
@@ -40,6 +41,14 @@ WHERE name = '%(name)s' OR (startsWith(name, 'triton_restore_') AND endsWith(nam
 """
 """The target database, and what restores call it while they replace it; see `triton_env.backup.clickhouse`."""
 
+_SCHEMES = {
+    "connect": ("clickhousedb", "http"),
+    "http": ("clickhouse+http", "http"),
+    "native": ("clickhouse+native", "native"),
+    "asynch": ("clickhouse+asynch", "native"),
+}
+"""URLs of clickhouse-connect, and of clickhouse-sqlalchemy with its three drivers."""
+
 _REFUSAL = re.compile("HTTP (401|403|516)")
 """How ClickHouse answers a client whose user or password it does not know, or whose rights do not suffice."""
 
@@ -53,6 +62,7 @@ class ClickHouse(Service):
 
     name = "clickhouse"
     title = "ClickHouse"
+    attributes = (*Service.attributes, "user", "password", "database", "http_port", "native_port")
 
     @staticmethod
     def fresh_credentials() -> Mapping[str, Any]:
@@ -74,6 +84,7 @@ class ClickHouse(Service):
                 ("CLICKHOUSE_HOST", "CLICKHOUSE_HTTP_PORT", "CLICKHOUSE_USER", "CLICKHOUSE_PASSWORD", "CLICKHOUSE_DB"),
             ),
             secrets=frozenset({password}),
+            known_password=known_password(settings, "clickhouse_password"),
             # The image sets up its user at every start, and `ensure_ready` makes the database: these may change.
             data=DataRecipe(
                 volume="clickhouse_data",
@@ -143,6 +154,10 @@ class ClickHouse(Service):
         """The port of the native protocol, as this process reaches it; None where the runtime has none."""
         endpoint = self.placement.endpoints.get("native")
         return endpoint.port if endpoint else None
+
+    @classmethod
+    def scheme_for(cls, driver: str) -> tuple[str, str] | None:
+        return _SCHEMES.get(driver)
 
     def client(self, **options: Any) -> "Client":
         """A new client on the target database.

@@ -18,6 +18,7 @@ from triton_env.model import (
 from triton_env.services.base import (
     CONNECT_TIMEOUT,
     Service,
+    known_password,
     random_password,
     url_quoted,
 )
@@ -54,6 +55,7 @@ class Postgres(Service):
 
     name = "postgres"
     title = "PostgreSQL"
+    attributes = (*Service.attributes, "user", "password", "database")
     misleading = frozenset(
         f"PG{name}"
         for name in (
@@ -91,6 +93,7 @@ class Postgres(Service):
                 ("DATABASE_URL", "POSTGRES_HOST", "POSTGRES_PORT", "POSTGRES_USER", "POSTGRES_PASSWORD", "POSTGRES_DB"),
             ),
             secrets=frozenset({password}),
+            known_password=known_password(settings, "postgres_password"),
             data=data_recipe(settings.postgres_user, password, settings.postgres_db),
             container=ContainerRecipe(
                 image=settings.postgres_image,
@@ -117,6 +120,11 @@ class Postgres(Service):
     def database(self) -> str:
         """The target database."""
         return self._settings.postgres_db
+
+    @classmethod
+    def scheme_for(cls, driver: str) -> tuple[str, str] | None:
+        # As SQLAlchemy has it, whichever drivers it knows.
+        return f"postgresql+{driver}", "postgres"
 
     def connect(self, **options: Any) -> "psycopg.Connection[Any]":
         """A new connection to the target database. Text is UTF-8, whatever encoding the server has.

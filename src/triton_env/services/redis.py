@@ -19,6 +19,7 @@ from triton_env.model import (
 from triton_env.services.base import (
     CONNECT_TIMEOUT,
     Service,
+    known_password,
     random_password,
     url_quoted,
 )
@@ -58,6 +59,7 @@ class Redis(Service):
 
     name = "redis"
     title = "Redis"
+    attributes = (*Service.attributes, "user", "password", "database")
 
     def __init__(
         self, settings: Settings, placement: Placement, *, database: int = 0, channel_prefix: str = "", user: str = ""
@@ -83,6 +85,7 @@ class Redis(Service):
             timeout=settings.triton_redis_timeout,
             external=ExternalRecipe(settings.redis_host, ("REDIS_URL", "REDIS_HOST", "REDIS_PORT", "REDIS_PASSWORD")),
             secrets=frozenset({password}),
+            known_password=known_password(settings, "redis_password"),
             # The password is configuration, read at every start. An older server cannot load what a newer one saved;
             # one before 7.0 does not even look for it, and starts empty.
             data=DataRecipe(
@@ -117,6 +120,11 @@ class Redis(Service):
     def password(self) -> str:
         """The password of the default user."""
         return self._settings.redis_password.get_secret_value()
+
+    @property
+    def user(self) -> str:
+        """The user that clients log in as: in a namespace one of its own; empty for the default user."""
+        return self._user
 
     @property
     def database(self) -> int:

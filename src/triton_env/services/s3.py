@@ -79,6 +79,7 @@ class S3(Service):
 
     name = "s3"
     title = "S3"
+    attributes = (*Service.attributes, "endpoint_url", "bucket", "region", "access_key", "secret_key")
     misleading = frozenset(
         f"AWS_{name}"
         for name in (
@@ -130,7 +131,8 @@ class S3(Service):
                 urlsplit(settings.or_default("aws_endpoint_url")).hostname or "",
                 ("AWS_ENDPOINT_URL", "LOCALSTACK_PORT", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "S3_BUCKET"),
             ),
-            secrets=frozenset({settings.aws_secret_access_key.get_secret_value(), token} - {""}),
+            # The default is a word that logs are full of, and no secret.
+            secrets=frozenset({settings.aws_secret_access_key.get_secret_value(), token} - {"", "test"}),
             # LocalStack does not check keys. What is kept depends on LocalStack's own classes.
             data=DataRecipe(
                 volume="localstack_data",

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from secrets import token_hex
-from typing import Any
 
 from triton_env.errors import KeeperEnded, RuntimeUnavailable
 from triton_env.leases import HeldFile
 from triton_env.model import Placement
 from triton_env.readiness import check_listening
 from triton_env.services import SERVICES
+from triton_env.services.credentials import credentials
 from triton_env.settings import Settings
 from triton_env.sharing.key import key_of
 from triton_env.sharing.news import News
@@ -202,9 +202,7 @@ def _group(reuse: Reuse) -> str:
 def _order(
     place: Place, instance: Instance, group: str, settings: Settings, names: tuple[str, ...], reuse: Reuse
 ) -> Order:
-    fresh: dict[str, Any] = {}
-    for name in names:
-        fresh |= SERVICES[name].fresh_credentials()
+    fresh = credentials(settings, names)
     return Order(
         id=instance.id,
         group=group,

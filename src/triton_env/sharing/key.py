@@ -10,6 +10,7 @@ from typing import Any
 from triton_env._version import __version__
 from triton_env.runtimes.embedded import packages
 from triton_env.services import SERVICES
+from triton_env.services.credentials import credentials
 from triton_env.setting_types import SecretStr
 from triton_env.settings import Settings, process_environment
 
@@ -19,7 +20,7 @@ _NO_DIFFERENCE = frozenset(
     {
         # How it is started and shown.
         *("triton_progress", "triton_state_dir", "triton_linger", "triton_poll_interval"),
-        *("triton_pull", "triton_pull_timeout", "triton_pool_size", "triton_namespaces"),
+        *("triton_pull", "triton_pull_timeout", "triton_pool_size", "triton_namespaces", "triton_variables"),
         *(f"triton_{name}_timeout" for name in SERVICES),
         # Of persistent services, and of the application: sessions do not read them.
         *("triton_project", "database_url", "redis_url", "aws_endpoint_url"),
@@ -45,8 +46,8 @@ def key_of(settings: Settings, names: Sequence[str], runtime: str, suffix: str =
     Raises:
         UsageError: a service cannot be described with these settings.
     """
-    fresh = {field: value for name in names for field, value in SERVICES[name].fresh_credentials().items()}
-    # Credentials are fresh in each session, so they tell nothing.
+    # Fresh in each session, so they make no difference.
+    fresh = credentials(settings, names)
     plain = settings.updated(
         **{field: SecretStr("x") if isinstance(value, SecretStr) else "x" for field, value in fresh.items()},
         triton_runtime=runtime,
