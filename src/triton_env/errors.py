@@ -122,12 +122,12 @@ class TritonError(Exception):
         return self.shown(_WIDTH)
 
     def shown(self, width: int) -> str:
-        """The message for a screen of so many columns, or of what most have."""
+        """The message, with so many columns behind its labels, or as many as most screens have."""
         width = min(width, _WIDTH)
         lines = _head(self.what, 6, width)
-        lines += _labelled("  where: ", _head(self.where, 2, width - 9))
+        lines += _labelled("  where: ", _head(self.where, 2, width))
         lines += _labelled("  cause: ", _tail(self.cause, 3))
-        hint = wrapped(printable(runnable(self.hint)), width - 6) if self.hint else []
+        hint = wrapped(printable(runnable(self.hint)), width) if self.hint else []
         hint = ["", *_labelled("hint: ", hint)] if hint else []
         log = _tail(self.log_tail, min(_LOG_LINES, _HEIGHT - 1 - len(lines) - len(hint)))
         if log:

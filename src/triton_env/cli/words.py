@@ -49,8 +49,7 @@ def say_error(error: TritonError) -> None:
         traceback.print_exception(error, file=sys.stderr)
         return
     columns = columns_of(sys.stderr)
-    # Behind "error: ".
-    _say_with_hint(error.shown(columns - len("error: ")) if columns else str(error))
+    _say_with_hint(error.shown(columns - len("  where: ")) if columns else str(error))
     _say_notes(error)
 
 

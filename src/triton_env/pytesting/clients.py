@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from triton_env.commands import runnable
 from triton_env.pytesting.options import SCOPES, SERVICES
 
 if TYPE_CHECKING:
@@ -88,6 +87,9 @@ def _client(request: pytest.FixtureRequest, service: str) -> Any:
         return request.getfixturevalue(f"_triton_{service}_anyio")
     if plugins.has_plugin("asyncio"):
         return request.getfixturevalue(f"_triton_{service}_asyncio_{_loop_scope(request)}")
+    # Not for every run of pytest.
+    from triton_env.commands import runnable
+
     pytest.fail(
         f"triton-env: {request.fixturename} needs pytest-asyncio, or anyio and a test that anyio runs"
         f" (@pytest.mark.anyio)\n\nhint: {runnable('pip install pytest-asyncio')}",

@@ -4,7 +4,6 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from triton_env._version import __version__
-from triton_env.commands import runnable
 from triton_env.pytesting.options import SERVICES, Options
 
 if TYPE_CHECKING:
@@ -79,6 +78,8 @@ def tell_kept(reporter: "pytest.TerminalReporter", kept: Iterable[Mapping[str, A
         reporter.write_line(f"{each['id']}  of {each['test']}")
         for line in (*each["urls"], *each["commands"]):
             reporter.write_line(f"  {line}")
+    from triton_env.commands import runnable
+
     reporter.write_line(runnable("remove them all with: python -m triton_env prune --kept"))
 
 
