@@ -75,9 +75,9 @@ class TestRights:
             pytest.skip("an ordinary user's servers are that user")
         with env.postgres.connect(autocommit=True) as connection:
             connection.execute("create temp table seen (line text)")
-            connection.execute("copy seen from program 'id -un; cat /etc/shadow 2>&1; ls /root 2>&1; true'")
+            connection.execute("copy seen from program 'id -u; cat /etc/shadow 2>&1; ls /root 2>&1; true'")
             lines = [line for (line,) in connection.execute("select line from seen").fetchall()]
-            assert lines[0] == "nobody"
+            assert lines[0] not in {"0", "65534"}
             assert "root:" not in "".join(lines[1:])
             assert "Permission denied" in lines[1]
             with pytest.raises(Exception, match="ermission denied"):
@@ -376,6 +376,6 @@ def test_a_link_within_a_closed_folder_is_not_a_way_for_others(tmp_path: Path) -
     closed, link = tmp_path / "closed", tmp_path / "closed" / "lib"
     closed.mkdir(mode=0o700)
     link.symlink_to("/usr")
-    account = Account(uid=65534, gid=61184)
+    account = Account(uid=61184, gid=61184, named=65534)
     assert account.can_pass(Path("/usr"))
     assert not account.can_pass(link)

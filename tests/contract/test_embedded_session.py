@@ -178,12 +178,29 @@ class TestProcesses:
             for path in top.iterdir():
                 assert stat.S_IMODE(path.stat().st_mode) & 0o077 == 0, path
 
-    def test_no_other_user_shares_the_servers_group(self, env: TritonEnvironment) -> None:
+    def test_no_other_program_shares_the_servers_user_and_group(self, env: TritonEnvironment) -> None:
         if not IS_ROOT:
             pytest.skip("an ordinary user's servers are that user's")
         (group,) = set(of_servers(env.id, lambda process: process.gids().real))
+        (user,) = set(of_servers(env.id, lambda process: process.uids().real))
         assert {top.stat().st_gid for top in directories(env.id)} == {group}
         assert group not in {entry.pw_gid for entry in pwd.getpwall()}
+        assert user not in {entry.pw_uid for entry in pwd.getpwall()}
+
+    def test_servers_of_another_environment_cannot_be_ended(self, env: TritonEnvironment) -> None:
+        if not IS_ROOT:
+            pytest.skip("an ordinary user's servers are that user's")
+        with TritonEnvironment(services=("redis",), runtime="embedded") as other:
+            (server,) = servers(other.id)
+            assert server.uids().real not in set(of_servers(env.id, lambda process: process.uids().real))
+            with env.postgres.connect(autocommit=True) as connection:
+                connection.execute("create temp table said (line text)")
+                program = f"kill -9 {server.pid} 2>&1; ls /proc/{server.pid}/fd 2>&1; true"
+                connection.execute(f"copy said from program '{program}'")
+                said = "\n".join(line for (line,) in connection.execute("select line from said").fetchall())
+            assert "not permitted" in said
+            assert "denied" in said
+            assert other.redis.client().ping() is True
 
     def test_the_private_socket_takes_no_password_and_the_port_does(self, env: TritonEnvironment) -> None:
         sockets = env.postgres.placement.sockets
@@ -630,14 +647,14 @@ class TestStaleDirectories:
     def test_a_folder_that_ordinary_users_cannot_enter_is_refused(self, tmp_path: Path) -> None:
         tmp_path.chmod(0o700)
         with pytest.raises(RuntimeUnavailable, match="TMPDIR"):
-            directory.PrivateDirectory("0123abcd", Account(65534, 61234), tmp_path)
+            directory.PrivateDirectory("0123abcd", Account(65534, 61234, 65534), tmp_path)
 
 
 def test_a_user_without_a_name_is_told_what_postgres_lacks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     if not IS_ROOT:
         pytest.skip("only root can become somebody else")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setattr(runtime, "servers_account", lambda: Account(12345, 12345))
+    monkeypatch.setattr(runtime, "servers_account", lambda taken: Account(12345, 12345, 12345))
     with pytest.raises(ServiceExited) as caught:
         TritonEnvironment(services=("postgres",), runtime="embedded").start()
     assert "user does not exist" in str(caught.value)

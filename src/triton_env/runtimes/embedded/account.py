@@ -1,11 +1,14 @@
 """As which user servers run, and what that user can read."""
 
+import grp
 import os
 import pwd
 import secrets
 import stat
 import sys
 import sysconfig
+from collections.abc import Container
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,8 +16,8 @@ from triton_env.errors import RuntimeUnavailable
 
 _NOBODY = "nobody"
 """An account without rights that every system has. PostgreSQL's initdb insists on one that has a name."""
-_GROUPS = range(61184, 65520)
-"""Group ids that belong to nobody for long (systemd's for dynamic users, https://systemd.io/UIDS-GIDS/)."""
+_NUMBERS = range(61184, 65520)
+"""Users and groups that programs have for a while only (systemd's dynamic users, https://systemd.io/UIDS-GIDS/)."""
 _NEEDED = ((0, "CAP_CHOWN"), (1, "CAP_DAC_OVERRIDE"), (5, "CAP_KILL"), (6, "CAP_SETGID"), (7, "CAP_SETUID"))
 """What root needs to give files to another user, to become that user, and to end its processes."""
 _UID_MAP = Path("/proc/self/uid_map")
@@ -26,13 +29,19 @@ class Account:
     """The ordinary user that servers become where root starts them. PostgreSQL refuses to be root.
 
     Attributes:
-        uid: that of `nobody`.
-        gid: a group of this environment's own. Other programs run as `nobody` too: the group keeps them out of the
-            environment's directory, and from looking into its processes.
+        uid: a number of this environment's own, so that no other environment's servers can send it signals. It has no
+            name. Where the user namespace has no such number, it is that of `nobody`.
+        gid: a group of this environment's own, which keeps others out of its directories and processes.
+        named: the user that initialises data directories, which has a name.
     """
 
     uid: int
     gid: int
+    named: int
+
+    def pair(self, *, named: bool = False) -> tuple[int, int]:
+        """The user and the group that a program runs as."""
+        return (self.named if named else self.uid, self.gid)
 
     def can_read(self, path: Path) -> bool:
         """Whether file modes let this user open `path`. It owns nothing and is in no group of anybody's."""
@@ -53,16 +62,19 @@ class Account:
 
 
 def has_a_name(account: Account | None) -> bool:
-    """Whether the servers' user is in the list of users, as PostgreSQL's initdb wants it to be."""
+    """Whether the user that initialises data is in the list of users, as PostgreSQL's initdb wants it to be."""
     try:
-        pwd.getpwuid(account.uid if account else os.geteuid())
+        pwd.getpwuid(account.named if account else os.geteuid())
     except KeyError:
         return False
     return True
 
 
-def servers_account() -> Account | None:
+def servers_account(taken: Container[int] = ()) -> Account | None:
     """The account that servers have to become; None where this process is an ordinary user already.
+
+    Args:
+        taken: the groups of other environments.
 
     Raises:
         RuntimeUnavailable: this process is root, and is not allowed to become another user.
@@ -85,7 +97,9 @@ def servers_account() -> Account | None:
             cause=f"it lacks {', '.join(lacking)}",
             hint="run this as an ordinary user, or in a container with Docker's default capabilities",
         )
-    return Account(_nobody(), gid=secrets.choice(_GROUPS))
+    number = _unused(taken)
+    has_user = any(first <= number < first + count for first, _, count in _ranges())
+    return Account(number if has_user else _nobody(), gid=number, named=_nobody())
 
 
 def lonely_user() -> int | None:
@@ -106,6 +120,32 @@ def python_is_readable(account: Account | None) -> bool:
         # This asks as an ordinary user too where one has capabilities.
         return os.geteuid() == 0 or all(os.access(place, os.R_OK) for place in places)
     return all(account.can_read(Path(place)) for place in places)
+
+
+def _unused(taken: Container[int]) -> int:
+    """A number that no user, group, process or other environment has."""
+    numbers = list(_NUMBERS)
+    secrets.SystemRandom().shuffle(numbers)
+    for number in numbers:
+        if number not in taken and not _is_known(number) and not _has_processes(number):
+            return number
+    return numbers[0]
+
+
+def _is_known(number: int) -> bool:
+    for known in (pwd.getpwuid, grp.getgrgid):
+        with suppress(KeyError):
+            known(number)
+            return True
+    return False
+
+
+def _has_processes(user: int) -> bool:
+    try:
+        os.getpriority(os.PRIO_USER, user)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 def _ranges() -> list[tuple[int, ...]]:

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 from secrets import token_hex
+from typing import Any
 
 from triton_env.ending import exit_words
 from triton_env.errors import ResourceExhausted, ServiceExited
@@ -102,9 +103,11 @@ class DataDirectory:
     def _initialise(self, template: DataTemplate, report: Report) -> None:
         self._is_begun = True
         report(Phase.CREATE, "initialising its data directory")
+        self._storage.give(self._server.data, named=True)
         for number, command in enumerate(template.commands):
             text = write_new(self._inputs / f"{self._server.data.name}-{number}", command.input)
-            self._run_to_end(command.argv, input=text)
+            self._run_to_end(command.argv, input=text, by_named=True)
+        self._storage.give(self._server.data)
         self._is_initialised = True
 
     def _unpacked(self, cached: Path) -> bool:
@@ -125,9 +128,9 @@ class DataDirectory:
             raise self._failed(argv, status)
         return False
 
-    def _run_to_end(self, argv: tuple[str, ...], **files: Path) -> None:
+    def _run_to_end(self, argv: tuple[str, ...], **options: Any) -> None:
         resolved = self._server.resolved(argv)
-        status = self._guard.wait(self._guard.start(self._program(self._server, resolved, **files)))
+        status = self._guard.wait(self._guard.start(self._program(self._server, resolved, **options)))
         if status != 0:
             raise self._failed(resolved, status)
 

@@ -102,6 +102,12 @@ class PrivateDirectory:
         self._give(folder)
         return folder
 
+    def give(self, folder: Path, *, named: bool = False) -> None:
+        """Give a folder and all that is in it to the servers' user, or to the one that has a name."""
+        if self._account is not None:
+            for path in (*folder.rglob("*"), folder):
+                os.chown(path, *self._account.pair(named=named), follow_symlinks=False)
+
     def shared_copy(self, name: str, sources: Iterable[Path]) -> Path:
         """Make a folder in it with copies of folders, which the servers' user can read and run, and not change."""
         folder = self.own_folder(name)
@@ -131,6 +137,15 @@ class PrivateDirectory:
     def _give(self, path: Path) -> None:
         if self._account is not None:
             os.chown(path, self._account.uid, self._account.gid, follow_symlinks=False)
+
+
+def groups() -> set[int]:
+    """The groups that directories of this user's environments have, which are those of their servers."""
+    found: set[int] = set()
+    for directory in _directories(()):
+        with suppress(OSError):
+            found.add(directory.stat().st_gid)
+    return found
 
 
 def sweep(bases: Iterable[Path] = ()) -> list[Path]:

@@ -5,8 +5,9 @@ Run as a script in a process of its own, with the standard library alone, so tha
     python -I -S guard.py SOCKET_FD OWNER_PID LOCK_NAME DIRECTORY...
 
 The owner sends one JSON object a line through the socket: {"id", "argv", "env", "cwd", "log", "input", "output",
-"account", "alone", "read_all", "readable", "writable", "stop"} to start a process or {"id", "end": true} to end one.
-The guard answers {"id", "pid"} or {"id", "error"}, and {"id", "status", "at"} when the process has ended.
+"account", "alone", "read_all", "readable", "writable", "stop"} to start a process, or {"id", "end"} to end one, with
+"stop" for the signal that it was started with or "kill" for SIGKILL. The guard answers {"id", "pid"} or {"id", "error",
+"number"}, and {"id", "status", "at"} when the process has ended.
 
 Why a process between the owner and the servers: PR_SET_PDEATHSIG fires when the *thread* that forked ends, and an
 owner forks in threads that end early; macOS has no such thing at all. The guard has one thread. It sees the end of
@@ -100,7 +101,8 @@ class _Guard:
             request = json.loads(line)
             if "end" in request:
                 if request["id"] in self._pids:
-                    self._signal(request["id"], self._stop[request["id"]])
+                    number = signal.SIGKILL if request["end"] == "kill" else self._stop[request["id"]]
+                    self._signal(request["id"], number)
                 continue
             try:
                 pid = _spawn(request)

@@ -34,6 +34,7 @@ from triton_env.runtimes.embedded.data import DataDirectory
 from triton_env.runtimes.embedded.directory import (
     PrivateDirectory,
     disk_base,
+    groups,
     memory_base,
     sweep,
 )
@@ -83,7 +84,7 @@ class EmbeddedRuntime:
         self._settings = settings
         self._environment = environment
         self._host = _loopback(settings.triton_bind_address)
-        self._account = servers_account()
+        self._account = servers_account(taken=groups())
         self._directories: list[PrivateDirectory] = []
         guard: Guard | None = None
         bases = [disk_base()]

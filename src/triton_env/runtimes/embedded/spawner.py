@@ -17,6 +17,7 @@ from triton_env.errors import RuntimeUnavailable
 from triton_env.private import open_file
 from triton_env.runtimes.embedded.account import Account, lonely_user
 from triton_env.runtimes.embedded.directory import LOCK_NAME, PrivateDirectory
+from triton_env.runtimes.embedded.guard import STOP_GRACE
 
 _GUARD = Path(__file__).with_name("guard.py")
 _CANNOT_START = "The process that guards the servers cannot be started."
@@ -51,6 +52,7 @@ class Program:
         folder: where it runs.
         input: a file to read from, which only this process's user has to be able to read; None for no input.
         output: a new file for its standard output, this process's user's; None for the log.
+        by_named: whether it runs as the servers' user that has a name.
         read_all: let it read what file modes forbid to the servers' user until it has been loaded.
         readable: the only paths that it can read below, where the kernel can see to that; empty for no limit.
         writable: the only paths that it can change below as well.
@@ -63,6 +65,7 @@ class Program:
     folder: Path
     input: Path | None = None
     output: Path | None = None
+    by_named: bool = False
     read_all: bool = False
     readable: tuple[str, ...] = ()
     writable: tuple[str, ...] = ()
@@ -162,7 +165,7 @@ class Guard:
             "log": str(program.log),
             "input": str(program.input or os.devnull),
             "output": str(program.output or ""),
-            "account": (self._account.uid, self._account.gid) if self._account else None,
+            "account": self._account and self._account.pair(named=program.by_named),
             "alone": lonely_user(),
             "read_all": program.read_all,
             "readable": program.readable,
@@ -197,8 +200,11 @@ class Guard:
             self._changed.wait_for(lambda: child.status is not None or self._gone, seconds)
 
     def kill(self, child: Child) -> None:
-        """End one process and wait for its end."""
-        self._send({"id": child.id, "end": True})
+        """End one process, by SIGKILL where the signal of its program does not, and wait for its end."""
+        self._send({"id": child.id, "end": "stop"})
+        self.wait_briefly(child, STOP_GRACE)
+        if child.status is None and not self._gone:
+            self._send({"id": child.id, "end": "kill"})
         self.wait(child)
 
     @property
