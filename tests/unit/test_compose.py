@@ -1,6 +1,7 @@
 """The compose file says what the settings say, and is found where people work."""
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -51,10 +52,57 @@ def test_what_is_mounted_exists() -> None:
         assert (REPOSITORY / path).exists(), path
 
 
-@pytest.mark.parametrize("name", ["small-machine.xml", "small-queries.xml"])
+@pytest.mark.parametrize("name", ["small-machine.xml", "small-queries.xml", "web-pages.xml"])
 def test_the_clickhouse_files_are_well_formed(name: str) -> None:
     path = REPOSITORY / "docker" / "clickhouse" / name
     assert ElementTree.parse(path).getroot().tag == "clickhouse"
+
+
+def refuses_page(headers: Mapping[str, str]) -> bool:
+    """Whether a rule of ours answers a request with these headers, as ClickHouse chooses."""
+    handlers = ElementTree.parse(REPOSITORY / "docker" / "clickhouse" / "web-pages.xml").find("http_handlers")
+    assert handlers is not None
+    # The first that matches counts.
+    assert [child.tag for child in handlers] == ["rule", "rule", "defaults"]
+    found = False
+    for rule in handlers.findall("rule"):
+        assert (rule.findtext("handler/type"), rule.findtext("handler/status")) == ("static", "403")
+        (wanted,) = rule.findall("headers/*")
+        text = wanted.text or ""
+        pattern = text.removeprefix("regex:") if text.startswith("regex:") else re.escape(text)
+        found |= re.fullmatch(pattern, headers.get(wanted.tag, "")) is not None
+    return found
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Origin": "https://evil.example"},
+        {"Origin": "http://EVIL.example:8080"},
+        {"Origin": "http://1.2.3.com"},
+        {"Origin": "https://xn--e1afmkfd.xn--p1ai"},
+        {"Origin": "null"},
+        {"Origin": "http://127.0.0.1.evil.example:8123"},
+        {"Sec-Fetch-Site": "cross-site"},
+    ],
+)
+def test_clickhouse_refuses_pages_of_other_sites(headers: dict[str, str]) -> None:
+    assert refuses_page(headers)
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"Origin": "http://localhost:8123", "Sec-Fetch-Site": "same-origin"},
+        {"Origin": "http://127.0.0.1:8123"},
+        {"Origin": "http://[::1]:8123"},
+        {"Origin": "http://clickhouse:8123"},
+        {"Sec-Fetch-Site": "none"},
+    ],
+)
+def test_clickhouse_answers_programs_and_its_own_pages(headers: dict[str, str]) -> None:
+    assert not refuses_page(headers)
 
 
 def test_settings_of_a_profile_are_in_users_d_and_those_of_the_server_are_not() -> None:
