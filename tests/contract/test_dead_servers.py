@@ -222,8 +222,10 @@ def test_who_shares_it_is_told_by_its_keeper(embedded_packages: None, tmp_path: 
         check(environment, caught.value, "redis")
         keeper = psutil.Process(int(environment._running()._joined._instance.alive.read_text()))  # type: ignore[union-attr]
         keeper.kill()
-        assert until(lambda: "postgres" in environment.deaths())
-        assert environment.deaths()["postgres"].cause == "the process that kept the environment has ended"
+        # A server that is on its way out may take one more connection.
+        found: dict[str, ServiceDied] = {}
+        assert until(lambda: found.update(environment.deaths()) or "postgres" in found)
+        assert found["postgres"].cause == "the process that kept the environment has ended"
 
 
 @pytest.mark.docker

@@ -246,6 +246,8 @@ def _process(settings: Settings) -> ProcessRecipe:
         # Segments as files in the data directory, so that not even a killed server leaves any in /dev/shm, which is
         # too small for parallel queries in many containers besides.
         "dynamic_shared_memory_type": "mmap",
+        # Each namespace takes several, and the last lines of the log are to be those that explain an error.
+        "log_checkpoints": "off",
     }
     if settings.triton_storage is Storage.MEMORY:
         options |= dict(option.split("=", 1) for option in _THROWAWAY)
