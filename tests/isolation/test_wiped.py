@@ -34,10 +34,15 @@ def flush_all(env: TritonEnvironment) -> None:
 def drop_postgres_databases(env: TritonEnvironment) -> None:
     with env.postgres.connect(autocommit=True) as connection:
         query = "select datname from pg_database where datname like 'triton\\_%'"
-        for (name,) in connection.execute(query).fetchall():
-            # One that was closed may have been removed by now, or be removed at this moment.
-            with suppress(psycopg.errors.InvalidCatalogName, psycopg.errors.ObjectNotInPrerequisiteState):
-                connection.execute(f"alter database {name} is_template false")
+        names = [name for (name,) in connection.execute(query).fetchall()]
+    for name in names:
+        # One that was closed may have been removed by now, or be removed at this moment, which ends the session.
+        with (
+            suppress(psycopg.errors.InvalidCatalogName, psycopg.errors.ObjectNotInPrerequisiteState),
+            env.postgres.connect(autocommit=True) as connection,
+        ):
+            connection.execute(f"alter database {name} is_template false")
+        with env.postgres.connect(autocommit=True) as connection:
             connection.execute(f"drop database if exists {name} with (force)")
 
 
