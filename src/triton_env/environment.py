@@ -305,7 +305,7 @@ class TritonEnvironment:
     def snapshot(self, name: str) -> None:
         """Remember what all services hold, under a name. One of the same name is replaced.
 
-        It is consistent where nobody writes meanwhile. Idle connections to the PostgreSQL database are ended.
+        It is consistent where nobody writes meanwhile. Idle connections to PostgreSQL are ended.
 
         Raises:
             SnapshotFailed: a client is in a transaction, and stays in it.

@@ -263,6 +263,56 @@ def test_where_others_have_data_no_database_of_theirs_is_taken_for_the_empty_one
     isolation.close()
 
 
+def test_a_snapshot_has_all_databases_of_the_environment(small: TritonEnvironment) -> None:
+    long = "d" * 63
+
+    def word(database: str) -> Any:
+        with small.postgres.connect(dbname=database) as connection:
+            return connection.execute("select word from t").fetchone()
+
+    def put(database: str, word: str) -> None:
+        with small.postgres.connect(dbname=database) as connection:
+            connection.execute("create table if not exists t (word text)")
+            connection.execute("delete from t")
+            connection.execute("insert into t values (%s)", [word])
+
+    databases = ("odd Name", long, small.postgres.database)
+    with small.postgres.connect(autocommit=True) as connection:
+        connection.execute('create database "odd Name"')
+        connection.execute('comment on database "odd Name" is $$ours$$')
+        connection.execute(f"create database {long} connection limit 7")
+    for database in databases:
+        put(database, "before")
+    small.snapshot("all")
+    with small.postgres.connect(autocommit=True) as connection:
+        connection.execute("create database later")
+        connection.execute('comment on database "odd Name" is null')
+    for _ in range(2):
+        for database in databases[1:]:
+            put(database, "after")
+        small.restore("all")
+        assert [word(database) for database in databases] == [("before",)] * 3
+        with small.postgres.connect(autocommit=True) as connection:
+            query = "select datname, datconnlimit, shobj_description(oid, 'pg_database') from pg_database"
+            theirs = "not datistemplate and datname !~ '^(triton|postgres$)'"
+            rows = execute(connection, f"{query} where {theirs} order by length(datname) desc")
+            assert rows == [(long, 7, None), ("odd Name", -1, "ours")]
+            connection.execute('drop database "odd Name"')
+    with small.namespace(template="all") as namespace, namespace.postgres.connect() as connection:
+        assert execute(connection, "select word from t") == [("before",)]
+    # One of them is opened for clients, so it may be another by now.
+    with small.postgres.connect(autocommit=True) as connection:
+        part = execute(connection, "select max(datname) from pg_database where datname ~ '^triton_snap.*__'")[0][0]
+        connection.execute(f"alter database {part} allow_connections true")
+    with pytest.raises(SnapshotFailed, match="has lost what it held"):
+        small.restore("all")
+    small.delete_snapshot("all")
+    with small.postgres.connect(autocommit=True) as connection:
+        left = f"starts_with(datname, '{part.partition('__')[0]}') or starts_with(datname, 'triton_own')"
+        assert execute(connection, f"select datname from pg_database where {left}") == []
+    small.reset()
+
+
 def test_it_goes_on_where_the_server_ends_a_connection_in_the_middle(
     small: TritonEnvironment, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,13 +1,15 @@
 """PostgreSQL: a space is a database. The server copies databases by their files, which takes milliseconds."""
 
+import json
 import queue
 import select
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from triton_env.errors import SnapshotFailed
+from triton_env.isolation import postgres_parts as parts
 from triton_env.isolation.base import OWN, PREFIX, SNAPSHOT, TEMPLATE, ContentLost, Isolation, Space
 from triton_env.isolation.ours import EMPTY
 from triton_env.isolation.postgres_empty import EmptyDatabase
@@ -117,16 +119,21 @@ class PostgresIsolation(Isolation[Postgres]):
         def create(admin: "Admin") -> None:
             nonlocal may_be_there
             if may_be_there:
-                self._drop(admin, space.id)
+                self._drop_all(admin, space)
             may_be_there = True
             self._copy(admin, space.id, source)
+            if source and self._is_whole(source, space):
+                for number, name in enumerate(parts.others(admin, self._service.database)):
+                    part = parts.name_of(space, number)
+                    self._copy_database(admin, part, name, is_quiet=False)
+                    parts.describe(admin, part, name)
 
         self.administered(create)
 
     def drop(self, space: Space) -> None:
         def drop(admin: "Admin") -> None:
             self._drop(admin, space.id + _BESIDE)
-            self._drop(admin, space.id)
+            self._drop_all(admin, space)
 
         self.administered(drop)
 
@@ -135,38 +142,54 @@ class PostgresIsolation(Isolation[Postgres]):
         beside = (space.id or f"{PREFIX}own") + _BESIDE
 
         def replace(admin: "Admin") -> None:
-            self._drop(admin, beside)
+            is_whole = source is not None and self._is_whole(space, source)
+            held = parts.parts_of(admin, source) if source and is_whole else []
+            # Each with a name that `ours.is_space` knows.
+            staged = {f"{PREFIX}own_{'_' * (number + 1)}new": part for number, part in enumerate(held)}
             try:
+                self._drop(admin, beside)
                 self._copy(admin, beside, source)
-                self._drop(admin, name)
-                execute(admin, "alter database {} rename to {}", beside, name)
+                for copy, part in staged.items():
+                    self._drop(admin, copy)
+                    self._copy_database(admin, copy, part.name, is_quiet=True)
+                    parts.comment(admin, copy, part.words)
+                for copy, database in {beside: name, **{copy: part.database for copy, part in staged.items()}}.items():
+                    self._drop(admin, database)
+                    execute(admin, "alter database {} rename to {}", copy, database)
+                for later in parts.others(admin, name) if is_whole else ():
+                    if later not in {part.database for part in held}:
+                        self._drop(admin, later)
             except BaseException:
                 if not admin.closed:
-                    self._drop(admin, beside)
+                    for copy in (beside, *staged):
+                        self._drop(admin, copy)
                 raise
 
         self.administered(replace)
 
     def freeze(self, space: Space) -> None:
         def freeze(admin: "Admin") -> None:
-            self._quieten(admin, space.id)
-            execute(admin, "alter database {} with allow_connections false is_template true", space.id)
-            # Who was connected still is.
-            admin.execute("select pg_terminate_backend(pid) from pg_stat_activity where datname = %s", [space.id])
+            for name in parts.databases_of(admin, space):
+                self._quieten(admin, name)
+                execute(admin, "alter database {} with allow_connections false is_template true", name)
+                # Who was connected still is.
+                admin.execute("select pg_terminate_backend(pid) from pg_stat_activity where datname = %s", [name])
 
         self.administered(freeze)
 
     def record(self, space: Space) -> str:
-        return self.administered(lambda admin: identities(admin, space.id))[space.id]
+        found = self.administered(lambda admin: identities(admin, *parts.databases_of(admin, space)))
+        return found[space.id] if len(found) == 1 else json.dumps(found)
 
     def verify(self, source: Space, record: str) -> None:
-        self._verify(self.administered(lambda admin: identities(admin, source.id)), source, record)
+        held = _held(source, record)
+        _verify(self.administered(lambda admin: identities(admin, *held)), held)
 
     def verify_copy(self, copy: Space, source: Space | None, record: str, *, is_new: bool = False) -> None:
-        names = [copy.id, *([source.id] if source else [])]
-        found = self.administered(lambda admin: identities(admin, *names))
-        if source and is_new:
-            self._verify(found, source, record)
+        held = _held(source, record) if source else {}
+        found = self.administered(lambda admin: identities(admin, copy.id, *held))
+        if is_new:
+            _verify(found, held)
         if copy.id not in found:
             raise ContentLost(f"the database {copy.id} was dropped")
 
@@ -175,6 +198,7 @@ class PostgresIsolation(Isolation[Postgres]):
         own = self._service.database
         self._set_password()
         with self._admin() as admin:
+            spared |= {name for space in kept for name in parts.databases_of(admin, space)}
             reset_configuration(admin, self._service.user)
             self._service._set_password(admin)
             for (name,) in admin.execute("select datname from pg_database").fetchall():
@@ -194,7 +218,8 @@ class PostgresIsolation(Isolation[Postgres]):
     def found(self) -> frozenset[str]:
         with self._admin() as admin:
             rows = admin.execute("select datname from pg_database where starts_with(datname, %s)", [PREFIX]).fetchall()
-        return frozenset(name.removesuffix(_BESIDE) for (name,) in rows if name != f"{PREFIX}own{_BESIDE}")
+        names = [name.removesuffix(_BESIDE) for (name,) in rows if name != f"{PREFIX}own{_BESIDE}"]
+        return frozenset(name.partition("__")[0] if name.startswith(SNAPSHOT) else name for name in names)
 
     def close(self) -> None:
         places: list[Admin | None] = []
@@ -212,8 +237,10 @@ class PostgresIsolation(Isolation[Postgres]):
     def _copy(self, admin: "Admin", name: str, source: Space | None) -> None:
         if source is None:
             return self._copy_empty(admin, name)
-        origin = self._database(source)
         is_quiet = source.id.startswith((TEMPLATE, SNAPSHOT))
+        return self._copy_database(admin, name, self._database(source), is_quiet=is_quiet)
+
+    def _copy_database(self, admin: "Admin", name: str, origin: str, *, is_quiet: bool) -> None:
         statement = f"create database {{}} template {{}} {self._how(admin)}"
         if is_quiet:
             execute(admin, statement, name, origin)
@@ -226,7 +253,6 @@ class PostgresIsolation(Isolation[Postgres]):
             if is_quiet and not statements:
                 # Nobody changes it any more.
                 self._plain.add(origin)
-        return None
 
     def _copy_empty(self, admin: "Admin", name: str) -> None:
         from psycopg import errors
@@ -246,10 +272,13 @@ class PostgresIsolation(Isolation[Postgres]):
         statement = f"create database {{}} template {{}} is_template true allow_connections false {self._how(admin)}"
         self._copy_in_use(admin, statement, name, origin)
 
-    def _verify(self, found: dict[str, str], source: Space, record: str) -> None:
-        if found.get(source.id) != record:
-            what = "was dropped" if source.id not in found else "is another one, or was opened for clients"
-            raise ContentLost(f"the database {source.id} {what}")
+    def _is_whole(self, one: Space, other: Space) -> bool:
+        """Whether these are the environment and a snapshot of it, which has all databases where nobody else has any."""
+        return one.is_own and other.id.startswith(SNAPSHOT) and not self.is_lasting
+
+    def _drop_all(self, admin: "Admin", space: Space) -> None:
+        for name in parts.databases_of(admin, space):
+            self._drop(admin, name)
 
     def _copy_in_use(self, admin: "Admin", statement: str, name: str, origin: str) -> None:
         """Copy a database to which clients come back, such as an application whose idle connection was ended."""
@@ -373,6 +402,18 @@ class PostgresIsolation(Isolation[Postgres]):
         )
         admin.execute(PLAIN_SESSION)
         return admin
+
+
+def _held(source: Space, record: str) -> dict[str, str]:
+    """What tells the databases of a frozen space from others, by their names."""
+    return json.loads(record) if record.startswith("{") else {source.id: record}
+
+
+def _verify(found: Mapping[str, str], held: Mapping[str, str]) -> None:
+    for name, identity in held.items():
+        if found.get(name) != identity:
+            what = "was dropped" if name not in found else "is another one, or was opened for clients"
+            raise ContentLost(f"the database {name} {what}")
 
 
 def _busy(database: str, client: tuple[int, str | None, str, str], count: int) -> SnapshotFailed:
