@@ -3,10 +3,8 @@
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from importlib import import_module
 
 from triton_env.backup.journal import Phase, Place, command_to_settle
 from triton_env.backup.remains import in_words, remains_in
@@ -18,8 +16,6 @@ from triton_env.runtimes.usage import Usage
 from triton_env.services import S3, SERVICES, Service
 from triton_env.threads import in_thread
 
-_CLIENTS = {"postgres": "psycopg", "clickhouse": "urllib3", "redis": "redis", "s3": "urllib3"}
-"""What is to be loaded before a server is asked, by service name."""
 _ANSWER_TIMEOUT = 10.0
 """Seconds that services get, all together, to answer when they are looked at. One that hangs takes about 2, after which
 its client gives up; the rest is for slow machines."""
@@ -141,7 +137,9 @@ def look_at(
         measure: tells what a container uses.
     """
     usages = {name: in_thread(measure, containers[name]) for name in services}
-    _load_clients(services)
+    # On a slow machine loading this takes seconds, which no server is to blame for.
+    if "postgres" in services:
+        import psycopg  # noqa: F401
     began = time.monotonic()
     answers = {name: in_thread(_asked, service) for name, service in services.items()}
     statuses: list[ServiceStatus] = []
@@ -158,22 +156,13 @@ def look_at(
     return tuple(statuses)
 
 
-def _load_clients(services: Mapping[str, Service]) -> None:
-    """Load what clients need: on a slow machine that takes seconds, which no server is to blame for."""
-    for name, service in services.items():
-        import_module(_CLIENTS[name])
-        if isinstance(service, S3):
-            with suppress(Exception):  # it is told when the server is asked
-                service.client().close()
-
-
 def _asked(service: Service) -> tuple[str, tuple[str, ...]]:
     """Ask a server as a client for its version, and for what restores left; raises whatever its driver raises."""
     version = service.server_version()
     service.check_data()
     if isinstance(service, S3):
         # Its version comes from a page that says yes before S3 works.
-        service.client().head_bucket(Bucket=service.bucket)
+        service.check_ready()
     return version, tuple(remains_in(service))
 
 

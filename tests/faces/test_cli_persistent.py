@@ -13,7 +13,6 @@ from pathlib import Path
 from secrets import token_hex
 from typing import Any
 
-import boto3
 import psutil
 import psycopg
 import pytest
@@ -21,8 +20,10 @@ import redis
 
 from faces.persistent_project import PASSWORD, PersistentProject, Terminal, variables
 from patience import until
+from triton_env import S3, Settings
 from triton_env.cli import objects
 from triton_env.errors import UsageError
+from triton_env.model import Endpoint, Placement
 from triton_env.services import SERVICES
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(300)]
@@ -348,10 +349,9 @@ class TestS3:
     @pytest.fixture
     def run(self, up: Any) -> Callable[..., int]:
         """The commands that are built in, on the running server."""
-        client = boto3.session.Session("test", "test", region_name="us-east-1").client(
-            "s3", endpoint_url=up["services"]["s3"]["url"]
-        )
-        return lambda *words: objects.run(client, words)
+        server = up["services"]["s3"]
+        service = S3(Settings(), Placement({"s3": Endpoint(server["host"], server["port"])}))
+        return lambda *words: objects.run(service, words)
 
     @pytest.fixture
     def bucket(self, run: Callable[..., int]) -> str:

@@ -1,10 +1,11 @@
 """What restores left on servers, known by its names. Without their journals, it may be the only copy of something."""
 
-from contextlib import closing
+import re
 
-from triton_env.isolation.ours import is_bucket_of_restore, is_of_restore
-from triton_env.services import S3, ClickHouse, Postgres, Redis, Service
+from triton_env.isolation.ours import RESTORE_KEY, is_bucket_of_restore, is_of_restore
+from triton_env.services import S3, ClickHouse, Postgres, Redis, Service, s3_requests
 
+_USED = re.compile(r"^db(\d+):", re.MULTILINE)
 _SHOWN = 3
 """How many things are named."""
 
@@ -21,20 +22,27 @@ def remains_in(service: Service) -> list[str]:
                 names = [name for (name,) in connection.execute("select datname from pg_database").fetchall()]
             return [f"database {name}" for name in sorted(names) if is_of_restore(name)]
         case ClickHouse():
-            from triton_env.backup.clickhouse.http import Http
-
-            with Http(service) as http:
-                names = [row["name"] for row in http.rows("SELECT name FROM system.databases ORDER BY name")]
-            return [f"database {name}" for name in names if is_of_restore(name)]
+            answer = service._ask({"default": "SELECT name FROM system.databases ORDER BY name"})
+            return [f"database {name}" for name in answer.splitlines() if is_of_restore(name)]
         case Redis():
-            from triton_env.backup.redis.connection import is_staged, used_databases
-
-            return [f"logical database {n}" for n in used_databases(service) if is_staged(service, n)]
+            return [f"logical database {number}" for number in _staged(service)]
         case S3():
-            with closing(service.client()) as client:
-                names = [bucket["Name"] for bucket in client.list_buckets()["Buckets"]]
+            names = [bucket["Name"] for bucket in s3_requests.buckets_of(service)]
             return [f"bucket {name}" for name in sorted(names) if is_bucket_of_restore(name)]
     return []
+
+
+def _staged(service: Redis) -> list[int]:
+    """The numbers of the logical databases that a restore uses."""
+    if answer := service._answers(["INFO", "keyspace"]):
+        used = _USED.findall(answer[0])
+        kinds = service._answers(*(words for n in used for words in (["SELECT", n], ["TYPE", RESTORE_KEY])))
+        if len(kinds) == 2 * len(used) and "string" not in kinds:
+            return []
+    # By redis-py, which takes long to load.
+    from triton_env.backup.redis.connection import is_staged, used_databases
+
+    return [number for number in used_databases(service) if is_staged(service, number)]
 
 
 def in_words(remains: list[str]) -> str:

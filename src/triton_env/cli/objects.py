@@ -2,16 +2,19 @@
 
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from triton_env.cli.words import print_data, stop_printing
 from triton_env.errors import TritonError, UsageError
+from triton_env.services import s3_requests
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
+
+    from triton_env.services import S3
 
 _SCHEME = "s3://"
 _STREAM = "-"
@@ -29,30 +32,29 @@ class _Place:
         return f"{_SCHEME}{self.bucket}/{self.key}"
 
 
-def run(client: "S3Client", arguments: Sequence[str]) -> int:
+def run(service: "S3", arguments: Sequence[str]) -> int:
     """Run one of the commands and return its exit status.
 
     Raises:
         UsageError: there is no such command or option.
         TritonError: the server refuses.
     """
-    from boto3.exceptions import Boto3Error
-    from botocore.exceptions import BotoCoreError, ClientError
-
     name, *words = arguments
-    if name not in _COMMANDS:
-        raise UsageError(f"There is no command {name!r}; there are {', '.join(_COMMANDS)}.", hint=_HINT)
+    if name not in ("ls", *_COMMANDS):
+        raise UsageError(f"There is no command {name!r}; there are ls, {', '.join(_COMMANDS)}.", hint=_HINT)
     recursive = "--recursive" in words
     places = [word for word in words if word != "--recursive"]
     for word in places:
         if word.startswith("-") and word != _STREAM:
             raise UsageError(f"There is no option {word!r}; there is --recursive.", hint=_HINT)
     try:
-        return _COMMANDS[name](client, places, recursive)
+        return _ls(service, places, recursive) if name == "ls" else _COMMANDS[name](service.client(), places, recursive)
     except BrokenPipeError:
         stop_printing()
         return 0
-    except (Boto3Error, BotoCoreError, ClientError, OSError) as error:
+    except TritonError:
+        raise
+    except _failures() as error:
         raise TritonError(f"s3 {name} failed.", where=" ".join(places), cause=str(error)) from error
 
 
@@ -76,16 +78,22 @@ def check_source(arguments: Sequence[str]) -> None:
         raise UsageError(f"{source} cannot be read.", hint=f"ls -ld {source}")
 
 
-def _ls(client: "S3Client", words: list[str], recursive: bool) -> int:
+def _failures() -> tuple[type[Exception], ...]:
+    # Looked up when something was raised.
+    from boto3.exceptions import Boto3Error
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    return (Boto3Error, BotoCoreError, ClientError, OSError)
+
+
+def _ls(service: "S3", words: list[str], recursive: bool) -> int:
     if not words:
-        for bucket in client.list_buckets()["Buckets"]:
+        for bucket in s3_requests.buckets_of(service):
             print_data(f"{bucket['CreationDate']:%Y-%m-%d %H:%M:%S} {bucket['Name']}")
         return 0
     (place,) = _places(words, 1, "ls [S3URI]")
     found = False
-    delimiter: dict[str, Any] = {} if recursive else {"Delimiter": "/"}
-    paginator = client.get_paginator("list_objects_v2")
-    for page in paginator.paginate(Bucket=place.bucket, Prefix=place.key, **delimiter):
+    for page in _pages(service, place, "" if recursive else "/"):
         for folder in page.get("CommonPrefixes", ()):
             found = True
             print_data(f"{'PRE':>30} {_shown(folder['Prefix'], place.key, recursive)}")
@@ -95,6 +103,20 @@ def _ls(client: "S3Client", words: list[str], recursive: bool) -> int:
             print_data(f"{item['LastModified']:%Y-%m-%d %H:%M:%S} {item['Size']:>10} {name}")
     # As `aws s3 ls` has it: a prefix without objects is not there.
     return 0 if found or not place.key else 1
+
+
+def _pages(service: "S3", place: _Place, delimiter: str) -> Iterator[Mapping[str, Any]]:
+    seen = False
+    try:
+        for page in s3_requests.pages(service, place.bucket, place.key, delimiter):
+            seen = True
+            yield page
+    except s3_requests.UnusualError:
+        if seen:
+            raise
+        paginator = service.client().get_paginator("list_objects_v2")
+        folders: dict[str, Any] = {"Delimiter": delimiter} if delimiter else {}
+        yield from paginator.paginate(Bucket=place.bucket, Prefix=place.key, **folders)
 
 
 def _shown(key: str, prefix: str, recursive: bool) -> str:
@@ -213,7 +235,6 @@ def _place_or_path(word: str) -> _Place | str:
 
 
 _COMMANDS: dict[str, Callable[["S3Client", list[str], bool], int]] = {
-    "ls": _ls,
     "cp": _cp,
     "rm": _rm,
     "mb": _mb,

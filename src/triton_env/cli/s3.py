@@ -44,7 +44,7 @@ def command(project: str | None, args: tuple[str, ...]) -> int:
     if aws is not None:
         _become_aws(aws, service, args)
     with ended_by_signals("What was copied stays."):
-        return run(service.client(), args)
+        return run(service, args)
 
 
 def _become_aws(aws: str, service: "S3", args: tuple[str, ...]) -> None:

@@ -20,6 +20,8 @@ EMPTY: Final = f"{PREFIX}empty"
 _DATABASE: Final = re.compile(f"(?:{NAMESPACE}|{TEMPLATE}|{SNAPSHOT})[a-z0-9_]+|{PREFIX}own_+new|{EMPTY}")
 RESTORE: Final = "triton_restore_"
 """Begins the names of what a restore makes beside the data that is there. Followed by eight hexadecimal digits."""
+RESTORE_KEY: Final = "triton_restore"
+"""In a logical database of Redis that a restore uses: whose it is, and what is in it."""
 _STAGED: Final = re.compile(f"{RESTORE}[0-9a-f]{{8}}_(?:(?:new|old)_.*|loader)", re.DOTALL)
 _STAGED_BUCKET: Final = re.compile(f"{RESTORE.replace('_', '-')}[0-9a-f]{{8}}(?:-[0-9]+)?")
 _KINDS: Final = "|".join(kind.removeprefix(PREFIX).rstrip("_") for kind in (NAMESPACE, TEMPLATE, SNAPSHOT))

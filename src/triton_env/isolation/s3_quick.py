@@ -12,6 +12,7 @@ import urllib3
 
 from triton_env.services import S3
 from triton_env.services.base import CONNECT_TIMEOUT
+from triton_env.services.s3_signing import signed
 
 _READ_TIMEOUT: Final = 60
 """Seconds."""
@@ -25,10 +26,7 @@ class QuickRequests:
     """
 
     def __init__(self, service: S3, connections: int) -> None:
-        from botocore.credentials import Credentials
-
         self._service = service
-        self._credentials = Credentials(service.access_key, service.secret_key)
         # Given to the pool, so that no proxy of the environment comes in between.
         self._pool = urllib3.HTTPConnectionPool(
             service.host,
@@ -78,12 +76,10 @@ class QuickRequests:
         self._pool.close()
 
     def _answer(self, method: str, path: str) -> urllib3.BaseHTTPResponse | None:
-        from botocore.auth import S3SigV4Auth
-        from botocore.awsrequest import AWSRequest
-
-        request = AWSRequest(method, f"{self._service.endpoint_url}{path}")
-        S3SigV4Auth(self._credentials, "s3", self._service.region).add_auth(request)
+        service = self._service
+        host, key = service.url.removeprefix("http://"), (service.access_key, service.secret_key)
+        headers = signed(method, host, path, key, service.region)
         try:
-            return self._pool.request(method, path, headers=dict(request.headers.items()), redirect=False)
+            return self._pool.request(method, path, headers=headers, redirect=False)
         except urllib3.exceptions.HTTPError:
             return None

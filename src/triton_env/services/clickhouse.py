@@ -4,7 +4,9 @@ import json
 import re
 from base64 import b64encode
 from collections.abc import Mapping
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from triton_env.errors import RestoreUnfinished
 from triton_env.model import (
@@ -227,20 +229,15 @@ class ClickHouse(Service):
 
         Plain HTTP: a clickhouse-connect client asks half a dozen questions before its first query.
         """
-        import urllib3
+        from http.client import HTTPConnection
 
         answer = ""
         headers = authorization(self)
-        with urllib3.HTTPConnectionPool(
-            self.host,
-            self.http_port,
-            timeout=CONNECT_TIMEOUT,
-            retries=False,
-            headers=headers,
-        ) as pool:
+        with closing(HTTPConnection(self.host, self.http_port, timeout=CONNECT_TIMEOUT)) as connection:
             for database, query in queries.items():
-                response = pool.request("POST", f"/?database={database}", body=query.encode())
-                answer = response.data.decode(errors="replace").strip()
+                connection.request("POST", f"/?database={quote(database)}", query.encode(), headers)
+                response = connection.getresponse()
+                answer = response.read().decode(errors="replace").strip()
                 if response.status != 200:
                     raise ConnectionError(f"HTTP {response.status}: {answer}")
         return answer

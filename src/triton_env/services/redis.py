@@ -23,6 +23,7 @@ from triton_env.services.base import (
     random_password,
     url_quoted,
 )
+from triton_env.services.redis_protocol import NotAnsweredError, answers
 from triton_env.setting_types import SecretStr
 from triton_env.settings import Settings
 
@@ -173,8 +174,12 @@ class Redis(Service):
         return async_watched(kind(**(self._connection() | options)), self._died)
 
     def server_version(self) -> str:
-        with self._client_of_one_try() as client:
-            info: Mapping[str, Any] = client.info("server")
+        if quick := self._answers(["INFO", "server"]):
+            lines = str(quick[0]).splitlines()
+            info: Mapping[str, Any] = dict(line.split(":", 1) for line in lines if ":" in line)
+        else:
+            with self._client_of_one_try() as client:
+                info = client.info("server")
         if "valkey_version" in info:
             return f"Valkey {info['valkey_version']} (Redis {info['redis_version']})"
         return str(info["redis_version"])
@@ -182,12 +187,30 @@ class Redis(Service):
     def ensure_ready(self) -> None:
         from redis.exceptions import ResponseError
 
+        if self._answered_ready():
+            return
         # While Redis loads its data, PING is answered with the error LOADING.
         with self._client_of_one_try() as client:
             client.ping()
             if self.configuration_at_start is None:
                 with suppress(ResponseError):  # not for this user
                     self.configuration_at_start = client.config_get("*")
+
+    def _answered_ready(self) -> bool:
+        asked = self.configuration_at_start is None
+        found = self._answers(["PING"], *([["CONFIG", "GET", "*"]] if asked else []))
+        if found and asked:
+            self.configuration_at_start = dict(zip(found[1][::2], found[1][1::2], strict=True))
+        return bool(found)
+
+    def _answers(self, *commands: list[str]) -> list[Any]:
+        """What the server answers to commands; empty where redis-py is to be asked, which has words for errors."""
+        user = [self._user] if self._user else []
+        login = [["AUTH", *user, self.password]] if self.password else []
+        try:
+            return answers((self.host, self.port), [*login, *commands], CONNECT_TIMEOUT)[len(login) :]
+        except (NotAnsweredError, OSError):
+            return []
 
     def refuses(self, error: Exception) -> bool:
         from redis.exceptions import AuthenticationError, NoPermissionError

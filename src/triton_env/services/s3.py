@@ -6,6 +6,7 @@ import os
 import re
 import threading
 from collections.abc import Mapping
+from contextlib import closing
 from secrets import token_hex
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -211,16 +212,20 @@ class S3(Service):
         return AsyncS3(self.client(**options))
 
     def server_version(self) -> str:
-        import urllib3
+        from http.client import HTTPConnection
 
-        with urllib3.HTTPConnectionPool(self.host, self.port, timeout=CONNECT_TIMEOUT, retries=False) as pool:
-            health = pool.request("GET", "/_localstack/health")
-            if health.status == 200 and "services" in health.json():
-                return f"LocalStack {health.json()['version']}"
+        with closing(HTTPConnection(self.host, self.port, timeout=CONNECT_TIMEOUT)) as connection:
+            connection.request("GET", "/_localstack/health")
+            response = connection.getresponse()
+            content = response.read()
+            if response.status == 200 and "services" in (health := json.loads(content)):
+                return f"LocalStack {health['version']}"
             # Other servers have at most this to say.
-            return health.headers.get("Server", "").replace("/", " ").partition(" Python")[0]
+            return str(response.getheader("Server", "")).replace("/", " ").partition(" Python")[0]
 
     def ensure_ready(self) -> None:
+        if self._has_bucket():
+            return
         client = self._probe_client
         buckets = {bucket["Name"] for bucket in client.list_buckets()["Buckets"]}
         if self._names.expected(self.bucket) not in buckets:
@@ -232,7 +237,18 @@ class S3(Service):
         client.list_objects_v2(Bucket=self.bucket, MaxKeys=1)
 
     def check_ready(self) -> None:
-        self._probe_client.list_objects_v2(Bucket=self.bucket, MaxKeys=1)
+        if not self._has_bucket():
+            self._probe_client.list_objects_v2(Bucket=self.bucket, MaxKeys=1)
+
+    def _has_bucket(self) -> bool:
+        """Whether the server lists the bucket; where it does not, boto3 knows why."""
+        from triton_env.services.s3_requests import UnusualError, answered
+
+        try:
+            answered(self, self._names.real(self.bucket), list_type="2", max_keys="1")
+        except UnusualError:
+            return False
+        return True
 
     def refuses(self, error: Exception) -> bool:
         from botocore.exceptions import ClientError

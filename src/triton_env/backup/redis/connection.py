@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from triton_env.isolation.ours import RESTORE
+from triton_env.isolation.ours import RESTORE, RESTORE_KEY
 from triton_env.services import Redis
 
 if TYPE_CHECKING:
@@ -12,8 +12,7 @@ if TYPE_CHECKING:
 
 Command = tuple[Any, ...]
 
-KEY = "triton_restore"
-"""In a logical database that a restore uses: whose it is, and what is in it."""
+KEY = RESTORE_KEY
 _SAYS = re.compile(RESTORE.encode() + rb"[0-9a-f]{8} (new|old) [0-9]+")
 KEYS = 1000
 """Keys, and elements of a collection, that are asked for at once."""
