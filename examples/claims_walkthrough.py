@@ -1,6 +1,6 @@
 """Two million claims through PostgreSQL, ClickHouse, Redis and S3, and the proof that no cent was lost.
 
-python -m triton_env run -- python examples/claims_walkthrough.py
+python examples/claims_walkthrough.py
 """
 
 import sys

@@ -35,7 +35,8 @@ def run(rows: int, seed: int, output: Path | None) -> int:
     try:
         connections = Connections(os.environ)
     except MissingVariables as error:
-        print(f"error: {error}\n\nhint: {HOW_TO_RUN}", file=sys.stderr)
+        hint = f"{HOW_TO_RUN}, in a shell without these variables, runs on services of its own"
+        print(f"error: {error}\n\nhint: {hint}", file=sys.stderr)
         return 2
     try:
         outcome = walkthrough.run(connections, rows, seed, Console(stderr=True))

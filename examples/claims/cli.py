@@ -1,11 +1,15 @@
 """The command line of the walk-through. What is slow to import waits until the options are known to be good."""
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-HOW_TO_RUN = "python -m triton_env run -- python examples/claims_walkthrough.py"
+from triton_env.commands import runnable
+
+HOW_TO_RUN = "python examples/claims_walkthrough.py"
+_PLACES = ("DATABASE_URL", "CLICKHOUSE_HOST", "REDIS_URL", "AWS_ENDPOINT_URL")
 
 _DESCRIPTION = """\
 Two million synthetic health claims through four services: into ClickHouse in batches, analysed there; monthly books and
@@ -15,9 +19,11 @@ totals of all stores are compared, to the row and to the cent.
 _EPILOG = f"""\
 The services are found by DATABASE_URL, CLICKHOUSE_HOST, CLICKHOUSE_HTTP_PORT, CLICKHOUSE_USER, CLICKHOUSE_PASSWORD,
 CLICKHOUSE_DB, REDIS_URL, AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_DEFAULT_REGION and S3_BUCKET.
-For throwaway ones:
+Where none of DATABASE_URL, CLICKHOUSE_HOST, REDIS_URL and AWS_ENDPOINT_URL is set, it runs on services of its own:
 
     {HOW_TO_RUN}
+
+is then the same as `python -m triton_env run -- {HOW_TO_RUN}`.
 
 Each run replaces what the one before has left: the ClickHouse table and the PostgreSQL schema `claims_walkthrough`,
 the Redis key and the S3 objects that begin with `claims-walkthrough`. Nothing else is touched.
@@ -34,8 +40,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ModuleNotFoundError as error:
         if error.name not in ("matplotlib", "numpy"):
             raise
-        print(f"error: {error.name} is not installed\n\nhint: pip install 'triton-env[examples]'", file=sys.stderr)
+        hint = runnable("pip install 'triton-env[examples]'")
+        print(f"error: {error.name} is not installed\n\nhint: {hint}", file=sys.stderr)
         return 2
+    # After everything that does not need services: they take a while.
+    if not any(os.environ.get(name) for name in _PLACES):
+        command = [sys.executable, "-m", "triton_env", "run", "--", sys.executable]
+        os.execv(sys.executable, [*command, sys.argv[0], *(sys.argv[1:] if arguments is None else arguments)])
     try:
         return app.run(options.rows, options.seed, options.output)
     except KeyboardInterrupt:

@@ -224,11 +224,11 @@ def run_script(*arguments: str, variables: dict[str, str] | None = None) -> "sub
 
 
 class TestWrongUse:
-    def test_without_services_it_says_how_to_run_it(self) -> None:
-        done = run_script()
+    def test_with_some_of_the_variables_it_names_the_others(self) -> None:
+        done = run_script(variables={"DATABASE_URL": "postgresql://localhost/x"})
         assert done.returncode == 2
-        assert all(name in done.stderr for name in VARIABLES)
-        assert "hint: python -m triton_env run -- python examples/claims_walkthrough.py" in done.stderr
+        assert all((name in done.stderr) is (name != "DATABASE_URL") for name in VARIABLES)
+        assert "hint: python examples/claims_walkthrough.py" in done.stderr
         assert "Traceback" not in done.stderr
 
     @pytest.mark.parametrize("arguments", [("--rows", "0"), ("--rows", "many"), ("--seed", "-1"), ("--colour", "red")])
@@ -259,6 +259,57 @@ class TestWrongUse:
         assert "error: ClickHouse failed: " in done.stderr
         assert "Traceback" not in done.stderr
         assert "topsecret" not in done.stdout + done.stderr
+
+
+class TestServicesOfItsOwn:
+    @pytest.fixture
+    def executed(self, monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+        """The commands that would take the place of this process."""
+
+        def execute(program: str, words: list[str]) -> None:
+            executed.append(words)
+            raise SystemExit(0)
+
+        executed: list[list[str]] = []
+        monkeypatch.setattr(os, "execv", execute)
+        monkeypatch.setattr(sys, "argv", ["examples/claims_walkthrough.py"])
+        for name in VARIABLES:
+            monkeypatch.delenv(name, raising=False)
+        return executed
+
+    def test_are_started_where_none_are_named(self, executed: list[list[str]]) -> None:
+        with pytest.raises(SystemExit):
+            cli.main(["--rows", "1000"])
+        ours = [sys.executable, "-m", "triton_env", "run", "--"]
+        assert executed == [[*ours, sys.executable, "examples/claims_walkthrough.py", "--rows", "1000"]]
+
+    @pytest.mark.parametrize("missing", ["matplotlib", "numpy"])
+    def test_are_not_started_where_a_package_is_missing(
+        self,
+        executed: list[list[str]],
+        missing: str,
+        monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        for name in [name for name in sys.modules if name.partition(".")[0] in ("claims", missing)]:
+            monkeypatch.delitem(sys.modules, name)
+        monkeypatch.setattr(sys, "meta_path", [Without(missing), *sys.meta_path])
+        assert cli.main([]) == 2
+        assert executed == []
+        said = capsys.readouterr().err
+        assert said.startswith(f"error: {missing} is not installed\n\nhint: ")
+        assert "[examples]" in said
+
+
+class Without:
+    """Finds no package of that name."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def find_spec(self, name: str, path: object = None, target: object = None) -> None:
+        if name == self.name:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 
 
 def csv_rows(env: TritonEnvironment) -> list[dict[str, str]]:

@@ -1,0 +1,166 @@
+"""The tutorial as its reader takes it: an empty folder, an environment of its own, block after block in a shell."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+import pytest
+
+from conftest import in_ci
+from faces.documents import ROOT, Block, blocks
+from faces.test_documentation import CHECKER, FLEXIBLE
+from patience import until
+
+TUTORIAL = ROOT / "docs" / "tutorial.md"
+MARK = "=== done:"
+INDEX_IS_AWAY = re.compile(r"NewConnectionError|Failed to establish|Name or service not known|No matching distribution")
+pytestmark = pytest.mark.timeout(1800)
+
+
+class Shell:
+    """A shell that a reader types into; it keeps its folder and its variables."""
+
+    def __init__(self, folder: Path, variables: Mapping[str, str]) -> None:
+        self.process = subprocess.Popen(
+            ["bash", "--noprofile", "--norc"],
+            cwd=folder,
+            env=dict(variables),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self.printed: dict[str, list[str]] = {"stdout": [], "stderr": []}
+        self._readers = [threading.Thread(target=self._read, args=(name,)) for name in self.printed]
+        for reader in self._readers:
+            reader.start()
+
+    def _read(self, name: str) -> None:
+        for line in getattr(self.process, name):
+            self.printed[name].append(line)
+
+    def type(self, command: str) -> None:
+        assert self.process.stdin is not None
+        for lines in self.printed.values():
+            lines.clear()
+        self.process.stdin.write(f"{command}\necho '{MARK}' $?\n")
+        self.process.stdin.flush()
+
+    def run(self, command: str) -> str:
+        """Run a command to its good end; returns what it printed on standard output."""
+        self.type(command)
+        assert until(lambda: self._status() is not None, 900), f"{command} does not end:\n{self.seen}"
+        if self._status():
+            if "pip install" in command and INDEX_IS_AWAY.search(self.seen) and not in_ci():
+                pytest.skip("no package index can be reached")
+            raise AssertionError(f"{command}\n{self.seen}")
+        return "".join(self.printed["stdout"][:-1])
+
+    def _status(self) -> int | None:
+        last = self.printed["stdout"][-1] if self.printed["stdout"] else ""
+        return int(last.rpartition(" ")[2]) if last.startswith(MARK) else None
+
+    @property
+    def seen(self) -> str:
+        return "".join((*self.printed["stdout"], *self.printed["stderr"]))
+
+    def press_ctrl_c(self) -> None:
+        """As a terminal does it, for what runs in the foreground."""
+        for child in psutil.Process(self.process.pid).children():
+            child.send_signal(signal.SIGINT)
+        assert until(lambda: self._status() is not None, 200), self.seen
+        assert self._status() == 0
+
+    def close(self) -> None:
+        for child in psutil.Process(self.process.pid).children(recursive=True):
+            child.terminate()
+        for stream in (self.process.stdin, self.process.stdout, self.process.stderr):
+            if stream is self.process.stdin:
+                stream.close()  # type: ignore[union-attr]
+        self.process.wait(200)
+        for reader in self._readers:
+            reader.join(200)
+        self.process.stdout.close()  # type: ignore[union-attr]
+        self.process.stderr.close()  # type: ignore[union-attr]
+
+
+class Reader:
+    """Does what a document says, from its first block to its last.
+
+    Args:
+        home: an empty folder, in which the reader begins.
+        runtime: the one that this machine has for them.
+    """
+
+    def __init__(self, home: Path, runtime: str) -> None:
+        (home / "triton-env").symlink_to(ROOT)
+        python = Path(sys.base_prefix) / "bin"
+        passed_on = {name: value for name, value in os.environ.items() if name.startswith(("PIP_", "SSL_", "DOCKER_"))}
+        images = {name: value for name, value in os.environ.items() if name.endswith("_IMAGE")}
+        self.variables = (
+            passed_on
+            | images
+            | {
+                "PATH": f"{python}{os.pathsep}/usr/local/bin:/usr/bin:/bin",
+                "HOME": str(home),
+                "TRITON_RUNTIME": runtime,
+                "TRITON_STATE_DIR": str(home / "state"),
+                # Half of the time that pip takes.
+                "PIP_NO_COMPILE": "1",
+            }
+        )
+        self.runtime = runtime
+        self.folder = home
+        self.shells = [Shell(home, self.variables)]
+
+    def follow(self, block: Block) -> None:
+        if block.file:
+            (self.folder / block.file).write_text(block.text, "utf-8")
+            return
+        assert block.language == "console", f"{block.place} says nothing that a reader can do"
+        for command, shown in block.exchanges:
+            self.do(command, shown, block.place)
+
+    def do(self, command: str, shown: str, place: str) -> None:
+        if command == "python -m triton_env serve":
+            self.shells[-1].type(command)
+            assert until(lambda: "Ctrl-C stops" in self.shells[-2 if len(self.shells) > 1 else -1].seen, 300)
+            self.shells.append(Shell(self.folder, self.variables))
+            return
+        if self.runtime == "embedded":
+            command = command.replace("../triton-env", '"../triton-env[embedded]"')
+        printed = self.shells[-1].run(command)
+        if shown:
+            assert CHECKER.check_output(shown, printed, FLEXIBLE), f"{place}: {command} printed\n{printed}"
+        if command.startswith("cd "):
+            self.folder /= command.removeprefix("cd ")
+
+    def end(self) -> None:
+        if len(self.shells) > 1:
+            self.shells[0].press_ctrl_c()
+        for shell in self.shells:
+            shell.close()
+
+
+@contextmanager
+def reading(home: Path, runtime: str) -> Iterator[Reader]:
+    reader = Reader(home, runtime)
+    try:
+        yield reader
+    finally:
+        reader.end()
+
+
+@pytest.mark.parametrize("runtime", ["embedded", pytest.param("docker", marks=pytest.mark.docker)])
+def test_the_tutorial_works_as_it_is_printed(tmp_path: Path, runtime: str, callers_choice: Mapping[str, str]) -> None:
+    tmp_path.chmod(0o755)
+    with reading(tmp_path, runtime) as reader:
+        for block in blocks(TUTORIAL):
+            reader.follow(block)
