@@ -2,6 +2,8 @@
 
 import os
 import re
+import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,6 +14,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from platformdirs import user_cache_path
 
 from conftest import in_ci
 from faces.documents import ROOT, Block, blocks
@@ -22,6 +25,14 @@ TUTORIAL = ROOT / "docs" / "tutorial.md"
 MARK = "=== done:"
 INDEX_IS_AWAY = re.compile(r"NewConnectionError|Failed to establish|Name or service not known|No matching distribution")
 pytestmark = pytest.mark.timeout(1800)
+
+
+def quick_installer() -> str:
+    """A uv to take for pip, which needs minutes for what uv has in its cache; in CI it is pip itself."""
+    if in_ci():
+        return ""
+    beside = Path(sys.executable).with_name("uv")
+    return str(beside) if beside.exists() else shutil.which("uv") or ""
 
 
 class Shell:
@@ -41,6 +52,8 @@ class Shell:
         self._readers = [threading.Thread(target=self._read, args=(name,)) for name in self.printed]
         for reader in self._readers:
             reader.start()
+        if uv := quick_installer():
+            self.run(f'pip() {{ {shlex.quote(uv)} pip "$@"; }}')
 
     def _read(self, name: str) -> None:
         for line in getattr(self.process, name):
@@ -114,6 +127,7 @@ class Reader:
                 "TRITON_STATE_DIR": str(home / "state"),
                 # Half of the time that pip takes.
                 "PIP_NO_COMPILE": "1",
+                "UV_CACHE_DIR": os.environ.get("UV_CACHE_DIR") or str(user_cache_path("uv", appauthor=False)),
             }
         )
         self.runtime = runtime
@@ -149,6 +163,15 @@ class Reader:
             shell.close()
 
 
+def everyday_commands() -> list[str]:
+    """Those of README's first pages, which work in every folder."""
+    (block,) = (
+        block for block in blocks(ROOT / "README.md") if block.text.startswith("$ python -m triton_env serve\n")
+    )
+    # The services run already.
+    return list(block.commands[1:])
+
+
 @contextmanager
 def reading(home: Path, runtime: str) -> Iterator[Reader]:
     reader = Reader(home, runtime)
@@ -164,3 +187,5 @@ def test_the_tutorial_works_as_it_is_printed(tmp_path: Path, runtime: str, calle
     with reading(tmp_path, runtime) as reader:
         for block in blocks(TUTORIAL):
             reader.follow(block)
+        for command in everyday_commands():
+            reader.do(command, "", "README.md")
