@@ -21,6 +21,7 @@ from projects import project
 from shell_images import image_that_runs
 from triton_env import Namespace, Settings, TritonEnvironment
 from triton_env.errors import ServiceDied, ServiceExited
+from triton_env.runtimes.embedded import server
 from triton_env.services import SERVICES
 
 # Each runtime starts all four services first.
@@ -187,6 +188,16 @@ def test_a_template_whose_function_killed_the_server(small: TritonEnvironment) -
     with pytest.raises(ServiceDied) as caught:
         small.namespace(template=fatal)
     assert "whatever the driver says then" in "".join(traceback.format_exception(caught.value))
+
+
+def test_a_lack_of_memory_is_told_where_the_kernel_has_killed_for_it(
+    small: TritonEnvironment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kill(small, "redis")
+    assert "memory" not in small.deaths()["redis"].cause
+    before = server.out_of_memory_kills()
+    monkeypatch.setattr(server, "out_of_memory_kills", lambda: before + 1)
+    assert "the kernel has killed processes for lack of memory since the start" in small.deaths()["redis"].cause
 
 
 def test_servers_whose_guard_was_killed(small: TritonEnvironment) -> None:

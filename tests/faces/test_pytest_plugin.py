@@ -50,8 +50,7 @@ def test_a_run_that_uses_no_service_imports_and_starts_nothing(
             ours = {name for name in sys.modules if name.startswith("triton_env")}
             parts = ("clients", "fixtures", "needs", "options", "report", "state", "summary")
             assert ours == {
-                "triton_env", "triton_env._version", "triton_env.commands", "triton_env.pytest_plugin",
-                "triton_env.pytesting",
+                "triton_env", "triton_env._version", "triton_env.pytest_plugin", "triton_env.pytesting",
                 *(f"triton_env.pytesting.{part}" for part in parts),
             }
         """
