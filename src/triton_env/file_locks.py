@@ -1,5 +1,6 @@
 """Does somebody hold the lock of a file? Looked at without taking it, so that several may look at once."""
 
+import errno
 import fcntl
 import os
 from pathlib import Path
@@ -11,6 +12,10 @@ def is_held(path: Path) -> bool:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
     except FileNotFoundError:
         return False
+    except OSError as error:
+        if error.errno == errno.ELOOP:  # a link, which is not a lock of ours
+            return False
+        raise
     try:
         return is_locked(descriptor)
     finally:

@@ -1,7 +1,10 @@
 """Files and folders that their user alone can use, whatever the umask is."""
 
+import errno
 import os
 from pathlib import Path
+
+from triton_env.errors import InvalidSetting
 
 
 def make_folder(path: Path) -> None:
@@ -35,8 +38,19 @@ def open_file(path: Path, flags: int) -> int:
 
     Raises:
         OSError: it cannot be opened.
+        InvalidSetting: there is a folder or a link in its place.
     """
-    descriptor = os.open(path, flags | os.O_NOFOLLOW, 0o600)
+    try:
+        descriptor = os.open(path, flags | os.O_NOFOLLOW, 0o600)
+    except OSError as error:
+        if error.errno not in (errno.EISDIR, errno.ELOOP):
+            raise
+        raise InvalidSetting(
+            "A file of triton-env cannot be opened, since something else has its name.",
+            where=str(path),
+            cause="it is a link" if error.errno == errno.ELOOP else "it is a folder",
+            hint=f"mv {path} {path}.old, then try again",
+        ) from error
     if flags & os.O_CREAT:
         os.fchmod(descriptor, 0o600)
     return descriptor

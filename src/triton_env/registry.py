@@ -94,8 +94,9 @@ class Registry:
         records: list[Record] = []
         for path in sorted(self._folder.glob("*.json")):
             if not is_held(self._lock_path(path.stem)):
-                path.unlink(missing_ok=True)
-                self._lock_path(path.stem).unlink(missing_ok=True)
+                for each in (path, self._lock_path(path.stem)):
+                    with suppress(OSError):  # such as a folder, which is not a record
+                        each.unlink()
             elif record := _read(path):
                 records.append(record)
         return tuple(sorted(records, key=lambda record: record.started))

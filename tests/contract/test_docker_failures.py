@@ -1,11 +1,15 @@
 """When something is wrong with the engine, an image, a port or a server: the right error, and nothing left behind."""
 
+import gc
 import os
+import resource
 import socket
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -20,6 +24,7 @@ from triton_env.errors import (
     ImageUnavailable,
     LocalStackTokenRequired,
     PortTaken,
+    ResourceExhausted,
     ServiceExited,
     ServiceNotReady,
     TritonError,
@@ -198,3 +203,51 @@ def _built_images(engine: docker.DockerClient) -> Iterator[None]:
     yield
     for image in engine.images.list(filters={"label": f"org.triton-env.test-image={os.getpid()}"}):
         engine.images.remove(image.id, force=True)
+
+
+@contextmanager
+def few_threads(spare: int) -> Iterator[None]:
+    """No more than so many threads can be started."""
+    start = threading.Thread.start
+    started = []
+
+    def counted(thread: threading.Thread) -> None:
+        if len(started) >= spare:
+            raise RuntimeError("can't start new thread")
+        started.append(thread)
+        start(thread)
+
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr(threading.Thread, "start", counted)
+        yield
+
+
+@contextmanager
+def few_files(spare: int) -> Iterator[None]:
+    """No more than so many descriptors are free."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    used = len(os.listdir("/dev/fd")) - 1
+    resource.setrlimit(resource.RLIMIT_NOFILE, (used + spare, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.mark.parametrize("shortage", [few_threads, few_files])
+def test_whatever_has_run_out_nothing_is_left(shortage: Callable[[int], AbstractContextManager[None]]) -> None:
+    with TritonEnvironment(services=("redis",), runtime="docker") as env:  # what it imports is there then
+        env.redis.client().ping()
+    gc.collect()  # connections that nothing refers to any more
+    outcomes = []
+    for spare in (0, 1, 2, 3, 4, 5, 6, 8, 12, 16, 20, 24, 60):
+        try:
+            with shortage(spare), TritonEnvironment(services=("redis",), runtime="docker") as env:
+                env.redis.client().ping()
+        except ResourceExhausted as error:
+            outcomes.append(str(error))
+        else:
+            outcomes.append("")
+    assert all("file descriptor" in each or "thread" in each or not each for each in outcomes), outcomes
+    assert outcomes[0]
+    assert outcomes[-1] == ""

@@ -3,13 +3,16 @@
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from triton_env import Settings
-from triton_env.leases import Leases
+from triton_env.errors import InvalidSetting
+from triton_env.file_locks import is_held
+from triton_env.isolation import locks
+from triton_env.leases import HeldFile, Leases
 
 HOLDER = """
 import sys
@@ -71,3 +74,14 @@ def test_a_lease_ends_with_its_process_even_by_sigkill(settings: Settings, holde
     holder.wait(60)
     assert not leases.others()
     assert not list(Path(settings.triton_state_dir).rglob("*.lease"))
+
+
+@pytest.mark.parametrize("make", [Path.mkdir, lambda path: path.symlink_to("/absent")], ids=["folder", "link"])
+def test_what_is_in_the_place_of_a_lock_is_named(tmp_path: Path, make: Callable[[Path], None]) -> None:
+    path = tmp_path / "turn"
+    make(path)
+    assert not is_held(path)
+    assert locks.abandoned(path) is None
+    with pytest.raises(InvalidSetting, match="something else has its name") as caught:
+        HeldFile(path)
+    assert f"mv {path}" in str(caught.value)

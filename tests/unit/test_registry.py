@@ -230,3 +230,20 @@ def test_its_title_tells_its_age() -> None:
     assert "for 0 s" in record(started=time.time() + 5).title
     assert "min" in record(started=time.time() - 600).title
     assert " h)" in record(started=time.time() - 9000).title
+
+
+@pytest.mark.parametrize("suffix", ["json", "lock"])
+@pytest.mark.parametrize("kind", ["folder", "link"])
+def test_what_is_not_a_file_is_no_record(folder: Path, suffix: str, kind: str) -> None:
+    folder.mkdir(parents=True)
+    (folder / "01234567.json").write_text("{}")
+    (folder / "01234567.lock").write_text("")
+    path = folder / f"01234567.{suffix}"
+    path.unlink()
+    if kind == "folder":
+        (path / "content").mkdir(parents=True)
+    else:
+        path.symlink_to("/absent")
+    registry = Registry(folder)
+    assert registry.running() == ()
+    assert registry.dead() in ((), (("01234567", None),))

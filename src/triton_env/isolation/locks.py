@@ -8,6 +8,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from secrets import token_hex
 
+from triton_env.errors import InvalidSetting
 from triton_env.private import open_file
 
 _held: "weakref.WeakSet[Held]" = weakref.WeakSet()
@@ -131,6 +132,11 @@ def _locked(path: Path, how: int, flags: int, *, wait: bool) -> Held | None:
         try:
             held = Held(path, open_file(path, flags))
         except FileNotFoundError:
+            return None
+        except InvalidSetting:
+            # A lock that is looked for is not one of ours then.
+            if flags & os.O_CREAT:
+                raise
             return None
         try:
             fcntl.flock(held.descriptor, how if wait else how | fcntl.LOCK_NB)
