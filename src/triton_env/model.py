@@ -192,6 +192,11 @@ class Witness:
     accepts: Mapping[str, bool] = field(default_factory=dict)
 
 
+STAMP_FILE = "triton-env.json"
+"""In a volume's root: what its data was made with. For PostgreSQL that is the data directory, where unknown files are
+left alone."""
+
+
 @dataclass(frozen=True, slots=True)
 class DataRecipe:
     """A service's data in a named volume, and what has to agree with it before a server is started on it.

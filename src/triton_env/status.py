@@ -13,7 +13,7 @@ from triton_env.errors import RestoreUnfinished, TritonError
 from triton_env.redaction import redacted
 from triton_env.runtimes.project import ProjectContainer
 from triton_env.runtimes.usage import Usage
-from triton_env.services import S3, SERVICES, Service
+from triton_env.services import SERVICES, Service
 from triton_env.threads import in_thread
 
 _ANSWER_TIMEOUT = 10.0
@@ -36,6 +36,7 @@ class ServiceStatus:
         problem: why it cannot be used; empty where it can.
         usage: what it uses; None where it does not run, or where the engine did not tell in time.
         remains: what restores made there or set aside, in words.
+        missing: what clients look for and was removed, in words: the server is as good without it.
     """
 
     name: str
@@ -46,6 +47,7 @@ class ServiceStatus:
     problem: str = ""
     usage: Usage | None = None
     remains: tuple[str, ...] = ()
+    missing: str = ""
 
     @property
     def healthy(self) -> bool:
@@ -150,27 +152,27 @@ def look_at(
         elif service is None:
             statuses.append(ServiceStatus(name, kind.title, container, problem=_why_not_running(container)))
         else:
-            (version, remains), problem = _answer(answers[name], began + _ANSWER_TIMEOUT, container)
+            (version, remains, missing), problem = _answer(answers[name], began + _ANSWER_TIMEOUT, container)
             usage = _usage(usages[name], began + _USAGE_TIMEOUT)
-            statuses.append(ServiceStatus(name, kind.title, container, service, version, problem, usage, remains))
+            status = ServiceStatus(name, kind.title, container, service, version, problem, usage, remains, missing)
+            statuses.append(status)
     return tuple(statuses)
 
 
-def _asked(service: Service) -> tuple[str, tuple[str, ...]]:
-    """Ask a server as a client for its version, and for what restores left; raises whatever its driver raises."""
+_Answers = tuple[str, tuple[str, ...], str]
+"""What a server was asked: its version, what restores left, and what clients miss."""
+
+
+def _asked(service: Service) -> _Answers:
+    """Ask a server as a client; raises whatever its driver raises."""
     version = service.server_version()
     service.check_data()
-    if isinstance(service, S3):
-        # Its version comes from a page that says yes before S3 works.
-        service.check_ready()
-    return version, tuple(remains_in(service))
+    return version, tuple(remains_in(service)), service.missing()
 
 
-def _answer(
-    answer: "Future[tuple[str, tuple[str, ...]]]", deadline: float, container: ProjectContainer
-) -> tuple[tuple[str, tuple[str, ...]], str]:
-    """The server's version and what restores left, or why that is not known."""
-    nothing = "", ()
+def _answer(answer: "Future[_Answers]", deadline: float, container: ProjectContainer) -> tuple[_Answers, str]:
+    """What the server answered, or why that is not known."""
+    nothing: _Answers = "", (), ""
     try:
         return answer.result(max(0.0, deadline - time.monotonic())), ""
     except TimeoutError as error:

@@ -111,6 +111,7 @@ def _facts(status: "ServiceStatus") -> dict[str, Any]:
         "state": status.state,
         "healthy": status.healthy,
         "problem": status.problem or None,
+        "missing": status.missing or None,
         "docker_health": (container.health or None) if container else None,
         "container": container.name if container else None,
         "image": container.image if container else None,
@@ -158,8 +159,10 @@ def _health(status: "ServiceStatus") -> "Text":
     if status.healthy:
         docker = status.container.health if status.container else ""
         # Docker asks every few seconds alone; what it says of one that answers may be old.
-        late = f" (Docker says {docker})" if docker == "unhealthy" else ""
-        return Text(f"healthy{late}{again}", style="green")
+        late = f" (Docker says {docker})" if docker == "unhealthy" and not status.missing else ""
+        if status.missing:
+            again += f"; its {one_line(status.missing)} was removed, and `up` makes it again, empty"
+        return Text(f"healthy{late}{again}", style="yellow" if status.missing else "green")
     problem = f"unhealthy: {status.problem}" if status.state == "running" else status.problem
     return Text(one_line(problem) + again, style="red")
 

@@ -14,11 +14,10 @@ from typing import Any
 
 from docker.errors import NotFound
 
-from triton_env.model import DataRecipe, ServiceRecipe
+from triton_env.model import STAMP_FILE, DataRecipe, ServiceRecipe
 from triton_env.runtimes.engine import Engine
 
-FILE = "triton-env.json"
-"""In the volume's root. For PostgreSQL that is the data directory, where unknown files are left alone."""
+FILE = STAMP_FILE
 _FORMAT = 1
 """Stands for the parameters of the hashes too: a file in a volume must not be able to ask for more memory."""
 _SCRYPT = {"n": 2**14, "r": 8, "p": 1, "dklen": 32}

@@ -97,6 +97,14 @@ class Service(ABC):
         """
         self.ensure_ready()
 
+    def missing(self) -> str:
+        """What clients look for on the server and do not find, such as its database; empty where nothing is missing.
+
+        Raises:
+            Exception: whatever the client raises where the server does not answer.
+        """
+        return ""
+
     def check_data(self) -> None:  # noqa: B027 - most services have nothing to see to
         """See that the data is where clients look for it.
 

@@ -203,6 +203,10 @@ class ClickHouse(Service):
         if not self._set_aside():
             self._ask({self.database: "SELECT 1"})
 
+    def missing(self) -> str:
+        answer = self._ask({_ALWAYS_THERE: f"EXISTS DATABASE `{self.database}`"})
+        return "" if answer == "1" else f"database {self.database}"
+
     def check_data(self) -> None:
         if aside := self._set_aside():
             raise RestoreUnfinished(

@@ -1,10 +1,12 @@
 """PostgreSQL."""
 
+import json
 import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from triton_env.model import (
+    STAMP_FILE,
     Command,
     ContainerRecipe,
     DataTemplate,
@@ -33,6 +35,9 @@ if TYPE_CHECKING:
 _THROWAWAY = ("fsync=off", "synchronous_commit=off", "full_page_writes=off")
 """Durability that data on tmpfs cannot have anyway.
 https://www.postgresql.org/docs/current/non-durability.html"""
+
+_TEMPLATE = "template1"
+"""A database that every server has, unlike `postgres`, which initdb makes last and users may drop."""
 
 _REFUSAL = re.compile(
     r"authentication failed|no password supplied|pg_hba\.conf (entry|rejects)|role \".*\" does not exist"
@@ -177,36 +182,69 @@ class Postgres(Service):
         connection.execute(statement.format(sql.Identifier(self.user), sql.Literal(verifier)))
 
     def server_version(self) -> str:
-        with self.connect(connect_timeout=CONNECT_TIMEOUT) as connection:
+        import psycopg
+
+        try:
+            return self._version_in(self.database)
+        except psycopg.OperationalError as error:
+            if not self._is_missing(error):
+                raise
+            # Not in the first place: while somebody is in that one, no database can be made as its copy.
+            return self._version_in(_TEMPLATE)
+
+    def _version_in(self, database: str) -> str:
+        with self.connect(dbname=database, connect_timeout=CONNECT_TIMEOUT) as connection:
             # Debian adds its package's version: "15.14 (Debian 15.14-0+deb12u1)"
             return str(connection.info.parameter_status("server_version")).split()[0]
 
-    def ensure_ready(self) -> None:
+    def missing(self) -> str:
         import psycopg
 
         try:
             self.check_ready()
         except psycopg.OperationalError as error:
-            # Of a first start that was cut off before it came to this.
-            if f'database "{self.database}" does not exist' not in str(error) or not self._created_first_database():
+            if not self._is_missing(error):
                 raise
+            return f"database {self.database}"
+        return ""
+
+    def _is_missing(self, error: Exception) -> bool:
+        return f'database "{self.database}" does not exist' in str(error)
+
+    def ensure_ready(self) -> None:
+        if self.missing():
+            self._create_database()
             self.check_ready()
 
     def check_ready(self) -> None:
         with self.connect(connect_timeout=CONNECT_TIMEOUT, autocommit=True) as connection:
             connection.execute("select 1")
 
-    def _created_first_database(self) -> bool:
-        """Create the target database, unless the server has others of its users'; whether it was created."""
+    def _create_database(self) -> None:
+        """Create the target database, unless the server may have been made with another one.
+
+        Raises:
+            psycopg.OperationalError: it may have been.
+        """
         from psycopg import sql
 
-        # Not `postgres`, which initdb makes last.
-        with self.connect(dbname="template1", connect_timeout=CONNECT_TIMEOUT, autocommit=True) as connection:
-            # Numbers below are those of initdb.
-            if connection.execute("select from pg_database where oid >= 16384 limit 1").fetchone() is not None:
-                return False
+        with self.connect(dbname=_TEMPLATE, connect_timeout=CONNECT_TIMEOUT, autocommit=True) as connection:
+            # Numbers below are those of initdb. Without others, a first start was cut off before it came to this.
+            has_others = connection.execute("select from pg_database where oid >= 16384 limit 1").fetchone() is not None
+            if has_others and not self._was_made_with_it(connection):
+                self.check_ready()
             connection.execute(sql.SQL("create database {}").format(sql.Identifier(self.database)))
-        return True
+
+    def _was_made_with_it(self, connection: "psycopg.Connection[Any]") -> bool:
+        """Whether the data says that it was made with this database, which somebody has dropped since."""
+        data = self.recipe(self._settings).data
+        assert data is not None
+        path = f"{data.path}/{STAMP_FILE}"
+        ((content,),) = connection.execute("select pg_read_file(%s, 0, 65536, true)", (path,)).fetchall()
+        try:
+            return bool(json.loads(content)["facts"]["POSTGRES_DB"] == self.database)
+        except (ValueError, KeyError, TypeError):
+            return False
 
     def refuses(self, error: Exception) -> bool:
         return _REFUSAL.search(str(error)) is not None

@@ -45,6 +45,7 @@ LAST_FREE_VERSION = (4, 14, 0)
 class AsyncS3:
     """The methods of a boto3 S3 client as coroutines, each run in a thread (boto3 clients are thread-safe).
 
+    >>> import asyncio
     >>> asyncio.run(env.s3.aclient().head_bucket(Bucket=env.s3.bucket))["BucketRegion"]
     'us-east-1'
     """
@@ -222,6 +223,12 @@ class S3(Service):
                 return f"LocalStack {health['version']}"
             # Other servers have at most this to say.
             return str(response.getheader("Server", "")).replace("/", " ").partition(" Python")[0]
+
+    def missing(self) -> str:
+        if self._has_bucket():
+            return ""
+        buckets = {bucket["Name"] for bucket in self._probe_client.list_buckets()["Buckets"]}
+        return "" if self._names.expected(self.bucket) in buckets else f"bucket {self.bucket}"
 
     def ensure_ready(self) -> None:
         if self._has_bucket():
