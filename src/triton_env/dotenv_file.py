@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from triton_env.errors import InvalidSetting
 from triton_env.ownership import foreign_owner_of
-from triton_env.project_folders import is_root, project_folders
+from triton_env.project_folders import has_root, project_folders
 
 if TYPE_CHECKING:
     from dotenv.parser import Binding
@@ -32,7 +32,7 @@ def find(start: Path | None = None) -> Path | None:
     counts.
     """
     folders = project_folders(start or Path.cwd())
-    for folder in folders if _has_root(folders) else folders[:1]:
+    for folder in folders if has_root(folders) else folders[:1]:
         candidate = folder / NAME
         try:
             # A folder of that name is a virtual environment.
@@ -76,13 +76,6 @@ def read(path: Path) -> Mapping[str, Entry]:
             lines[binding.key] = _line_of(binding)
     values = dotenv_values(stream=StringIO(text))
     return {name: Entry(value, lines[name]) for name, value in values.items() if value is not None}
-
-
-def _has_root(folders: tuple[Path, ...]) -> bool:
-    try:
-        return bool(folders) and is_root(folders[-1])
-    except OSError:
-        return False
 
 
 def _line_of(binding: "Binding") -> int:

@@ -3,6 +3,7 @@
 import asyncio
 import os
 from collections.abc import Mapping, Sequence
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Generic, Self, TypeVar, cast, overload
 
@@ -72,6 +73,7 @@ class TritonEnvironment:
             ends TRITON_LINGER seconds after the last one has stopped. What others write is seen. A `Reuse` (of
             `triton_env.sharing`) shares it among those alone who name the same word.
         lazy: `start` returns at once, and each service is waited for where it is first used.
+        isolated: do not use the session that TRITON_SESSION names, such as that of `python -m triton_env run`.
 
     Raises:
         UnknownService, UnknownRuntime, InvalidSetting: wrong arguments or variables.
@@ -92,6 +94,7 @@ class TritonEnvironment:
         persistent: bool | Persistent = False,
         reuse: bool | Reuse = False,
         lazy: bool = False,
+        isolated: bool = False,
     ) -> None:
         self._settings = settings or Settings()
         variables.check(self._settings.triton_variables)
@@ -99,7 +102,8 @@ class TritonEnvironment:
         self._runtime_name = checked_runtime(runtime or self._settings.triton_runtime)
         self._persistent = Persistent.ATTACH if persistent is True else persistent or None
         self._reuse = checked_reuse(reuse, self._persistent, self._runtime_name)
-        self._lazy = lazy
+        self._lazy, self._isolated = lazy, isolated
+        self._asked = (self._settings, self._services, runtime, self._reuse)
         self._run: Run | None = None
         self._recorder: Recorder | None = None
         self._isolators: dict[int, Isolator] = {}
@@ -395,14 +399,13 @@ class TritonEnvironment:
         return page(self._services, self._state, self._run, self._recorder.timeline() if self._recorder else None)
 
     def _new_run(self) -> Run:
-        return Run(
-            self._settings,
-            self._services,
-            self._runtime_name,
-            lazy=self._lazy,
-            persistent=self._persistent,
-            reuse=self._reuse,
-        )
+        joined, notices = None, list[str]()
+        if not self._persistent and (self._reuse or self._settings.triton_session):
+            from triton_env.sharing.given import part
+
+            joined = part(*self._asked, isolated=self._isolated, say=notices.append)
+        run = partial(Run, self._settings, self._services, self._runtime_name, lazy=self._lazy)
+        return run(persistent=self._persistent, joined=joined, notices=notices)
 
     @explained("The environment could not be started.")
     def _begin(self) -> Run:
@@ -421,7 +424,7 @@ class TritonEnvironment:
             from triton_env.isolation.isolator import isolator_of
 
             run = self._running()
-            made = isolator_of(run, self._services, self.runtime, shared=self._reuse is not None)
+            made = isolator_of(run, self._services, self.runtime, shared=run.is_joined)
             isolator = self._isolators.setdefault(os.getpid(), made)
         return isolator
 

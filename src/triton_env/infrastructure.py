@@ -18,7 +18,7 @@ from triton_env.project import persistent_settings
 from triton_env.runtimes.compose import SERVICE_LABEL, VOLUME_LABEL, Compose
 from triton_env.runtimes.compose_file import OUR_LABEL, used_file
 from triton_env.runtimes.engine import Engine
-from triton_env.runtimes.execution import in_container
+from triton_env.runtimes.execution import container_has, in_container
 from triton_env.runtimes.project import Project, ProjectContainer
 from triton_env.runtimes.usage import usage_of
 from triton_env.services import SERVICES, Service
@@ -291,12 +291,7 @@ class Infrastructure:
 
     def has_program(self, name: str, program: str) -> bool:
         """Whether the container of a service that runs has a program."""
-        container = self.containers()[name]
-        api = self._engine.client.api
-        with self._engine.translated(f"look for {program}", f"container {container.name}"):
-            run = api.exec_create(container.id, ["sh", "-c", 'command -v "$0"', program])
-            api.exec_start(run["Id"])
-            return bool(api.exec_inspect(run["Id"])["ExitCode"] == 0)
+        return container_has(self._engine, self.containers()[name].id, program)
 
     def logs(self, names: Sequence[str], *, follow: bool, tail: int | None, color: bool) -> Program:
         """How to show the logs of services (or of all), by Compose. Their secrets are not taken out.

@@ -63,6 +63,10 @@ class HeldFile:
             fcntl.flock(self.descriptor, fcntl.LOCK_UN)
         self.hand_over()
 
+    def outlive_exec(self) -> None:
+        """Have a program that this process becomes hold it until it ends."""
+        os.set_inheritable(self.descriptor, True)
+
     def hand_over(self) -> None:
         """Close the file. The lock stays with whoever has it from this process: a child that inherited it."""
         descriptor, self.descriptor = self.descriptor, -1

@@ -23,6 +23,29 @@ def project_folders(start: Path) -> tuple[Path, ...]:
     return tuple(folders)
 
 
+def project_root(folder: Path) -> Path:
+    """The root of the project that a folder is in; outside of projects the folder itself."""
+    folders = project_folders(folder)
+    return folders[-1] if has_root(folders) else folder
+
+
+def places_here(folder: Path) -> tuple[Path, ...]:
+    """Where an environment may have been started that counts as running "here", in `folder`; the nearest first.
+
+    It is the root of the project. Outside of projects it is the folder itself and those above it.
+    """
+    folders = project_folders(folder)
+    return folders[-1:] if has_root(folders) else folders
+
+
+def has_root(folders: tuple[Path, ...]) -> bool:
+    """Whether the folders of `project_folders` end at the root of a project."""
+    try:
+        return bool(folders) and is_root(folders[-1])
+    except OSError:
+        return False
+
+
 def is_root(folder: Path) -> bool:
     """Whether a folder is the root of a project.
 

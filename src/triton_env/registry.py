@@ -13,15 +13,17 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 from platformdirs import user_runtime_path, user_state_path
 
-from triton_env.errors import InvalidSetting, TritonError, UsageError
+from triton_env.errors import InvalidSetting, UsageError
 from triton_env.file_locks import is_held
 from triton_env.private import make_folders, write_new
+from triton_env.project_folders import places_here
 from triton_env.settings import Settings
 
-_FORMAT = 1
+_FORMAT = 2
 """Version of the record; readers pass over records of others."""
 
 
@@ -32,26 +34,44 @@ class Record:
     Attributes:
         id: the environment's id.
         runtime: where it runs.
+        reason: why it runs there, in words that go on after "since".
         pid: the process that owns it.
-        project: the folder in which that process was started.
+        held_by: what that process is: `serve`, `run` or `reuse`, the keeper of a shared environment.
+        project: the root of the project in which it was started; outside of projects the folder.
         started: when it was ready, in seconds since the epoch.
         services: their names.
         environ: the variables of `TritonEnvironment.environ()`, which hold secrets.
+        settings: all of its settings, secrets included.
+        asked_runtime: TRITON_RUNTIME where it was started.
+        placements: where the services answer, by name.
+        folder: the private directory of the embedded runtime; empty for others.
     """
 
     id: str
     runtime: str
+    reason: str
     pid: int
+    held_by: str
     project: str
     started: float
     services: tuple[str, ...]
     environ: Mapping[str, str] = field(repr=False)
+    settings: Mapping[str, Any] = field(repr=False)
+    asked_runtime: str
+    placements: Mapping[str, Any]
+    folder: str
 
     @property
     def title(self) -> str:
         """One line that tells it from others."""
         age = max(0, int(time.time() - self.started))
-        return f"{self.id}  {self.project}  ({', '.join(self.services)}; process {self.pid}, {_words_for(age)})"
+        facts = f"{self.held_by}, {self.runtime}: {', '.join(self.services)}; process {self.pid}, {_words_for(age)}"
+        return f"{self.place}  ({facts})"
+
+    @property
+    def place(self) -> str:
+        """Its id, and where it was started."""
+        return f"{self.id} in {self.project}"
 
 
 class Registry:
@@ -85,8 +105,7 @@ class Registry:
             _write_atomically(self._path(record.id), json.dumps({"format": _FORMAT, **asdict(record)}))
             yield
         finally:
-            self._path(record.id).unlink(missing_ok=True)
-            self._lock_path(record.id).unlink(missing_ok=True)
+            self._remove(record.id)
             lock.release()
 
     def running(self) -> tuple[Record, ...]:
@@ -94,9 +113,7 @@ class Registry:
         records: list[Record] = []
         for path in sorted(self._folder.glob("*.json")):
             if not is_held(self._lock_path(path.stem)):
-                for each in (path, self._lock_path(path.stem)):
-                    with suppress(OSError):  # such as a folder, which is not a record
-                        each.unlink()
+                self._remove(path.stem)
             elif record := _read(path):
                 records.append(record)
         return tuple(sorted(records, key=lambda record: record.started))
@@ -105,6 +122,12 @@ class Registry:
         """The ids and, where they can be read, the records of dead owners, which `running` removes."""
         paths = [path for path in sorted(self._folder.glob("*.json")) if not is_held(self._lock_path(path.stem))]
         return tuple((path.stem, _read(path)) for path in paths)
+
+    def _remove(self, environment: str) -> None:
+        leases = self._folder.glob(f"{environment}.*.lease")
+        for path in (self._path(environment), self._lock_path(environment), *leases):
+            with suppress(OSError):  # such as a folder, which is not a record
+                path.unlink()
 
     def _path(self, environment: str) -> Path:
         return self._folder / f"{environment}.json"
@@ -141,36 +164,34 @@ def lasting_folder(settings: Settings, name: str) -> Path:
     return user_state_path("triton-env", appauthor=False) / name
 
 
-def choose(records: tuple[Record, ...], folder: Path, environment: str = "") -> Record:
-    """The environment that is meant.
+def here(records: tuple[Record, ...], folder: Path) -> tuple[Record, ...]:
+    """Those that run in the project that a folder is in; outside of projects in the folder or the nearest one above."""
+    for place in places_here(folder):
+        if found := tuple(record for record in records if record.project == str(place)):
+            return found
+    return ()
+
+
+def named(records: tuple[Record, ...], name: str) -> Record:
+    """The environment that a person means.
 
     Args:
         records: those that run.
-        folder: the current folder; environments started in it or in a folder above it come first, the nearest
-            folder before others.
-        environment: an id, or the beginning of one.
+        name: an id or the beginning of one, or the name of the folder of its project.
 
     Raises:
         UsageError: none or several are meant; the message lists what runs.
-        TritonError: nothing runs.
     """
-    if not records:
-        raise TritonError("No environment is running.", hint="start one with: python -m triton_env serve")
-    listed = "\n".join(f"  {record.title}" for record in records)
-    if environment:
-        found = [record for record in records if record.id.startswith(environment)]
-        if not found:
-            raise UsageError(f"No running environment has the id {environment!r}. Running:\n{listed}")
-    else:
-        near = [record for record in records if folder.is_relative_to(record.project)]
-        nearest = max((len(Path(record.project).parts) for record in near), default=0)
-        found = [record for record in near if len(Path(record.project).parts) == nearest] or list(records)
-    if len(found) > 1:
-        raise UsageError(
-            f"{len(found)} running environments could be meant:\n" + "\n".join(f"  {record.title}" for record in found),
-            hint=f"name one with --id {found[-1].id}",
-        )
-    return found[0]
+    found = [record for record in records if record.id.startswith(name)]
+    found = found or [record for record in records if Path(record.project).name == name]
+    if len(found) == 1:
+        return found[0]
+    listed = "\n".join(f"  {record.title}" for record in found or records)
+    if not listed:
+        raise UsageError(f"There is no session {name!r}: none runs.", hint="start one with: python -m triton_env serve")
+    if found:
+        raise UsageError(f"{len(found)} sessions are named {name!r}:\n{listed}", hint=f"--session {found[-1].id}")
+    raise UsageError(f"There is no session {name!r}. Running:\n{listed}", hint=f"--session {records[-1].id}")
 
 
 def _read(path: Path) -> Record | None:

@@ -24,7 +24,6 @@ from triton_env.runtimes.choice import open_persistent, open_runtime, open_share
 from triton_env.services import SERVICES, START_ORDER, Service
 from triton_env.services.credentials import credentials
 from triton_env.settings import Settings
-from triton_env.sharing.reuse import Reuse
 from triton_env.shortages import exhausted, is_behind
 from triton_env.timeline import Phase, Recorder
 from triton_env.unknown_variables import warn_of_misspelt
@@ -32,6 +31,7 @@ from triton_env.unknown_variables import warn_of_misspelt
 if TYPE_CHECKING:
     from triton_env.backup.recovery import Recovery
     from triton_env.runtimes.persistent import PersistentRuntime
+    from triton_env.sharing.attaching import Attached
     from triton_env.sharing.joining import Joined
 
 _THREADS_TIMEOUT = 10
@@ -58,7 +58,8 @@ class Run:
         runtime_name: `auto` or the runtime that it was asked for.
         lazy: whether the user's code runs meanwhile.
         persistent: how persistent services are taken; None for a session.
-        reuse: how the environment is shared; None for one of its own.
+        joined: this process's part in an environment that another process keeps; None for one of its own.
+        notices: what a person should know about the choice of the environment.
         identity: the id, which others have chosen with the credentials in `settings`; empty for fresh ones.
         display: shows the start; None for that of the settings.
     """
@@ -71,7 +72,8 @@ class Run:
         *,
         lazy: bool = False,
         persistent: "Persistent | None" = None,
-        reuse: Reuse | None = None,
+        joined: "Joined | Attached | None" = None,
+        notices: Sequence[str] = (),
         identity: str = "",
         display: Display | None = None,
     ) -> None:
@@ -79,15 +81,13 @@ class Run:
         # The keeper of a shared environment has the settings of who started it.
         self._warns = not identity
         self.persistent = persistent
-        self._joined: Joined | None = None
-        if reuse:
-            from triton_env.sharing.joining import join
-
-            # Here, since the id and the credentials are those of who started it.
-            self._joined = join(settings, names, runtime_name, reuse)
-            # The variables of the application are this process's own.
-            self.settings = self._joined.settings.updated(triton_variables=settings.triton_variables)
-            self.id = self._joined.id
+        self._joined = joined
+        self._notices = tuple(notices)
+        if joined:
+            # The id and the credentials are those of who started it; the variables of the application are this
+            # process's own.
+            self.settings = joined.settings.updated(triton_variables=settings.triton_variables)
+            self.id = joined.id
         elif identity:
             self.settings = settings.updated(triton_runtime=runtime_name)
             self.id = identity
@@ -157,6 +157,16 @@ class Run:
         """Whether the servers outlive every process that uses them: persistent and external ones."""
         return self.persistent is not None or self._runtime_name == "external"
 
+    @property
+    def is_joined(self) -> bool:
+        """Whether another process keeps the servers."""
+        return self._joined is not None
+
+    @property
+    def folder(self) -> str:
+        """The private directory of embedded services; empty for others."""
+        return str(getattr(self.runtime.result(), "folder", None) or "")
+
     def is_shared_with_others(self) -> bool:
         """Whether somebody else uses these services right now: what changes all of them would hit others."""
         return self._joined is not None and self._joined.has_others()
@@ -195,6 +205,8 @@ class Run:
         try:
             if self._warns:
                 warn_of_misspelt(lambda words: self._display.say(f"warning: {words}"))
+            for words in self._notices:
+                self._display.say(f"warning: {words}")
             self._recovery = self._unfinished_restore()
             runtime = self._open_runtime()
         except BaseException as error:

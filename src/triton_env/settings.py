@@ -174,6 +174,7 @@ class Settings:
     triton_s3_timeout: Seconds = 120
     triton_progress: Literal["auto", "live", "plain", "off"] = "auto"
     triton_state_dir: str = ""
+    triton_session: str = ""
     triton_linger: Annotated[float, Number(ge=0)] = 10
     triton_namespaces: Literal["session", "everywhere"] = "session"
     triton_pool_size: Annotated[int, Number(ge=0, le=64)] = 4

@@ -1,4 +1,4 @@
-"""How persistent services are at present."""
+"""How services are at present."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -37,6 +37,7 @@ class ServiceStatus:
         usage: what it uses; None where it does not run, or where the engine did not tell in time.
         remains: what restores made there or set aside, in words.
         missing: what clients look for and was removed, in words: the server is as good without it.
+        ready: when a session without containers was ready.
     """
 
     name: str
@@ -48,6 +49,7 @@ class ServiceStatus:
     usage: Usage | None = None
     remains: tuple[str, ...] = ()
     missing: str = ""
+    ready: datetime | None = None
 
     @property
     def healthy(self) -> bool:
@@ -56,15 +58,23 @@ class ServiceStatus:
 
     @property
     def state(self) -> str:
-        """The container's state in the engine's words: `running`, `exited`, ...; `absent` where there is none."""
-        return self.container.status if self.container else "absent"
+        """The container's state in the engine's words: `running`, `exited`, ...; `absent` where there is none.
+
+        Of a service without a container it is `running` or `unknown`, by whether it answered.
+        """
+        if self.container:
+            return self.container.status
+        if self.service is None:
+            return "absent"
+        return "running" if self.healthy else "unknown"
 
     @property
     def uptime(self) -> float | None:
-        """Seconds since its container was started; None where it does not run."""
-        if self.container is None or not self.container.running or self.container.started is None:
-            return None
-        return (datetime.now(UTC) - self.container.started).total_seconds()
+        """Seconds since it was started; None where it does not run."""
+        since = self.ready
+        if self.container:
+            since = self.container.started if self.container.running else None
+        return (datetime.now(UTC) - since).total_seconds() if since else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +140,8 @@ def look_at(
     containers: Mapping[str, ProjectContainer],
     services: Mapping[str, Service],
     measure: Callable[[ProjectContainer], Usage | None],
+    names: Sequence[str] = tuple(SERVICES),
+    ready: datetime | None = None,
 ) -> tuple[ServiceStatus, ...]:
     """Look at every service and ask those that run, all at once. They get `_ANSWER_TIMEOUT` seconds at most.
 
@@ -137,25 +149,26 @@ def look_at(
         containers: by service name.
         services: those that run, by name.
         measure: tells what a container uses.
+        names: of the services.
+        ready: when the whole was ready, where there are no containers.
     """
-    usages = {name: in_thread(measure, containers[name]) for name in services}
+    usages = {name: in_thread(measure, containers[name]) for name in services if name in containers}
     # On a slow machine loading this takes seconds, which no server is to blame for.
     if "postgres" in services:
         import psycopg  # noqa: F401
     began = time.monotonic()
     answers = {name: in_thread(_asked, service) for name, service in services.items()}
     statuses: list[ServiceStatus] = []
-    for name, kind in SERVICES.items():
-        container, service = containers.get(name), services.get(name)
-        if container is None:
-            statuses.append(ServiceStatus(name, kind.title, problem="it has no container"))
-        elif service is None:
-            statuses.append(ServiceStatus(name, kind.title, container, problem=_why_not_running(container)))
+    for name in names:
+        title, container, service = SERVICES[name].title, containers.get(name), services.get(name)
+        if service is None:
+            problem = _why_not_running(container) if container else "it has no container"
+            statuses.append(ServiceStatus(name, title, container, problem=problem))
         else:
-            (version, remains, missing), problem = _answer(answers[name], began + _ANSWER_TIMEOUT, container)
-            usage = _usage(usages[name], began + _USAGE_TIMEOUT)
-            status = ServiceStatus(name, kind.title, container, service, version, problem, usage, remains, missing)
-            statuses.append(status)
+            (version, remains, missing), problem = _answer(answers[name], began + _ANSWER_TIMEOUT, service)
+            usage = _usage(usages[name], began + _USAGE_TIMEOUT) if name in usages else None
+            asked = (version, problem, usage, remains, missing)
+            statuses.append(ServiceStatus(name, title, container, service, *asked, ready))
     return tuple(statuses)
 
 
@@ -170,7 +183,7 @@ def _asked(service: Service) -> _Answers:
     return version, tuple(remains_in(service)), service.missing()
 
 
-def _answer(answer: "Future[_Answers]", deadline: float, container: ProjectContainer) -> tuple[_Answers, str]:
+def _answer(answer: "Future[_Answers]", deadline: float, service: Service) -> tuple[_Answers, str]:
     """What the server answered, or why that is not known."""
     nothing: _Answers = "", (), ""
     try:
@@ -181,7 +194,7 @@ def _answer(answer: "Future[_Answers]", deadline: float, container: ProjectConta
     except RestoreUnfinished as error:
         return nothing, f"{error.what} {error.cause}; {error.hint}"
     except Exception as error:  # whatever its driver raises
-        secrets = (value for name, value in container.environment.items() if "PASSWORD" in name or "SECRET" in name)
+        secrets = (value for name, value in service.environ().items() if "PASSWORD" in name or "SECRET" in name)
         lines = redacted(str(error), secrets).strip().splitlines()
         return nothing, lines[0] if lines else type(error).__name__
 

@@ -63,6 +63,8 @@ def engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Engine]:
     """The engine, in the end checked to have nothing of this test's."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("TRITON_STATE_DIR", str(tmp_path / "state"))
+    # Of which no persistent services run, whatever else does on this engine.
+    monkeypatch.setenv("TRITON_PROJECT", "no-such-project")
     engine = Engine(tmp_path)
     yield engine
     left = engine.left()

@@ -338,7 +338,7 @@ def test_clickhouse_client_runs_or_says_what_to_do_instead(project: PersistentPr
     variables = re.search(r"eval .*", done.stderr)
     assert variables
     # What it says works as it stands.
-    script = f"{variables[0]}; {hint}".replace("python -m", f"{sys.executable} -m")
+    script = re.sub(r"(?<!/)python -m", f"{sys.executable} -m", f"{variables[0]}; {hint}")
     shown = subprocess.run(
         ["bash", "-c", script], capture_output=True, text=True, env=project.variables, cwd=project.folder
     )
@@ -457,15 +457,24 @@ class TestEnv:
         assert json.loads(done.stdout) == up["environ"]
         assert project.name in done.stderr
 
-    def test_a_session_comes_first(self, project: PersistentProject, up: Any) -> None:
+    def test_beside_a_session_one_has_to_be_chosen(self, project: PersistentProject, up: Any) -> None:
         process = project.begun("serve", "--services", "redis", "--json")
         assert process.stdout is not None
         try:
-            session = json.loads(process.stdout.readline())["environ"]
-            assert json.loads(project.good("env", "--format", "json").stdout) == session
-            assert session["REDIS_URL"] != up["environ"]["REDIS_URL"]
+            session = json.loads(process.stdout.readline())
+            for arguments in (("env",), ("psql", "-c", "select 1"), ("logs",), ("backup", "x.backup")):
+                refused = project.run(*arguments)
+                assert refused.returncode == 2
+                assert f"choose one with --session {session['id']} or --persistent" in " ".join(refused.stderr.split())
+            chosen = project.invoked("env", "--session", session["id"], "--format", "json")
+            assert json.loads(chosen.stdout) == session["environ"]
             persistent = project.invoked("env", "--persistent", "--format", "json")
             assert json.loads(persistent.stdout) == up["environ"]
+            shown = project.good("status").stdout
+            assert f"session {session['id']}" in shown
+            assert f"project {project.name}" in shown
+            given = project.good("status", "--json", environment={"TRITON_SESSION": session["id"]})
+            assert json.loads(given.stdout)["session"] == session["id"]
         finally:
             process.send_signal(signal.SIGTERM)
             process.communicate()

@@ -5,12 +5,10 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import click
 import pytest
 
 from triton_env.cli import status as status_command
 from triton_env.cli import up
-from triton_env.cli.options import _arguments
 from triton_env.cli.persistent import titles
 from triton_env.runtimes import usage
 from triton_env.runtimes.project import ProjectContainer
@@ -126,11 +124,3 @@ def test_what_a_start_did_in_words() -> None:
 def test_titles() -> None:
     assert titles(["redis"]) == "Redis"
     assert titles(SERVICES) == "PostgreSQL, ClickHouse, Redis and S3"
-
-
-def test_names_of_services_each_once_and_those_of_docker_too() -> None:
-    context = click.Context(click.Command("x"))
-    argument = click.Argument(["services"])
-    assert _arguments(context, argument, ("LocalStack", "redis", "s3")) == ("s3", "redis")
-    with pytest.raises(click.BadParameter, match="Did you mean 'redis'"):
-        _arguments(context, argument, ("redsi",))

@@ -87,7 +87,7 @@ def statuses() -> list[ServiceStatus]:
 
 
 def show_status() -> None:
-    print_table(status._COLUMNS, status._rows(statuses()), status._title("a-project-with-a-name-of-forty-letters-x"))
+    print_table(status._COLUMNS, status._rows(statuses()), "project a-project-with-a-name-of-forty-letters-x")
 
 
 def show_prune() -> None:

@@ -14,10 +14,11 @@ from triton_env.isolation import locks
 from triton_env.isolation.folder import write_atomically
 from triton_env.leases import HeldFile, Leases
 from triton_env.private import make_folders, write_new
-from triton_env.registry import Record, Registry, make_private
+from triton_env.registry import Registry, make_private
 from triton_env.runtimes.embedded.directory import PrivateDirectory
 from triton_env.runtimes.embedded.seal import seal
 from triton_env.runtimes.embedded.templates import TemplateCache
+from unit.records import record
 
 
 @pytest.fixture(params=[0, 0o002, 0o027, 0o077, 0o777], ids=oct)
@@ -41,10 +42,9 @@ def test_all_that_is_kept_is_private_whatever_the_umask(tmp_path: Path, umask: i
     Leases(settings, "project").take()
     with Leases(settings, "other").turn:
         pass
-    record = Record("01234567", "embedded", os.getpid(), "/", 1.0, ("redis",), {"REDIS_PASSWORD": "secret"})
-    with Registry.of(settings).published(record):
+    with Registry.of(settings).published(record()):
         made = modes(tmp_path)
-        assert Registry.of(settings).running() == (record,)
+        assert Registry.of(settings).running() == (record(),)
     HeldFile(tmp_path / "state" / "held").release()
     lock = locks.new(tmp_path / "state" / "lock", "text")
     assert lock is not None

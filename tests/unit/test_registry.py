@@ -13,22 +13,12 @@ from pathlib import Path
 import pytest
 
 from triton_env import Settings
-from triton_env.errors import InvalidSetting, TritonError, UsageError
-from triton_env.registry import Record, Registry, choose
+from triton_env.errors import InvalidSetting, UsageError
+from triton_env.project_folders import project_root
+from triton_env.registry import Registry, here, named
+from unit.records import SECRET, record
 
-SECRET = "s3cret-password"
-
-
-def record(id_: str = "aaaa1111", project: str = "/projects/one", started: float = 1_000.0) -> Record:
-    return Record(
-        id=id_,
-        runtime="docker",
-        pid=os.getpid(),
-        project=project,
-        started=started,
-        services=("postgres", "redis"),
-        environ={"POSTGRES_PASSWORD": SECRET, "REDIS_URL": "redis://127.0.0.1:1/0"},
-    )
+TESTS = Path(__file__).parents[1]
 
 
 @pytest.fixture
@@ -90,8 +80,10 @@ def killed_owner(folder: Path) -> None:
     script = textwrap.dedent(f"""
         import sys, time
         from pathlib import Path
-        from triton_env.registry import Record, Registry
-        with Registry(Path({str(folder)!r})).published(Record("dead0000", "docker", 1, "/p", 1.0, ("redis",), {{}})):
+        sys.path.insert(0, {str(TESTS)!r})
+        from triton_env.registry import Registry
+        from unit.records import record
+        with Registry(Path({str(folder)!r})).published(record("dead0000")):
             print("published", flush=True)
             time.sleep(600)
     """)
@@ -127,7 +119,7 @@ print(len(Registry(Path({str(folder)!r})).running()))
 
 @pytest.mark.parametrize(
     "content",
-    ["", "not json", "[]", "{}", '{"format": 2}', '{"format": 1, "id": "x"}', '{"format": 1, "services": null}'],
+    ["", "not json", "[]", "{}", '{"format": 1}', '{"format": 2, "id": "x"}', '{"format": 2, "services": null}'],
 )
 def test_records_that_cannot_be_read_are_passed_over(content: str, folder: Path) -> None:
     registry = Registry(folder)
@@ -183,46 +175,68 @@ def test_without_a_setting_it_is_in_the_users_runtime_folder(tmp_path: Path, mon
         assert (tmp_path / "triton-env" / "environments" / "aaaa1111.json").exists()
 
 
-ONE, SUB, TWO = Path("/projects/one"), Path("/projects/one/sub"), Path("/projects/two")
+@pytest.fixture
+def projects(tmp_path: Path) -> dict[str, Path]:
+    """Folders: two projects, a folder in one of them, one of no project, and one below that."""
+    folders = {name: tmp_path / path for name, path in PATHS.items()}
+    for folder in folders.values():
+        folder.mkdir(parents=True)
+    for name in ("one", "nested", "two"):
+        (folders[name] / "pyproject.toml").touch()
+    return folders
+
+
+PATHS = {"one": "one", "sub": "one/a/b", "nested": "one/nested", "two": "two", "loose": "x/loose", "below": "x/loose/y"}
 
 
 @pytest.mark.parametrize(
-    ("projects", "folder_", "environment", "expected"),
+    ("started", "asked", "expected"),
     [
-        ([ONE], ONE, "", 0),
-        ([ONE], SUB, "", 0),
-        ([ONE], TWO, "", 0),  # the only one
-        ([ONE, TWO], TWO, "", 1),
-        ([ONE, SUB], SUB, "", 1),  # the nearest
-        ([ONE, SUB], ONE, "", 0),
-        ([ONE, ONE], TWO, "1", 1),
-        ([ONE, TWO], TWO, "0", 0),  # an id wins over the folder
+        (["one"], "one", [0]),
+        (["one"], "sub", [0]),
+        (["sub"], "one", [0]),
+        (["one"], "nested", []),  # a project of its own
+        (["nested"], "one", []),
+        (["one"], "two", []),  # also where it is the only one that runs
+        (["one", "two"], "two", [1]),
+        (["one", "sub"], "sub", [0, 1]),
+        (["loose"], "below", [0]),
+        (["below"], "loose", []),
+        (["loose", "below"], "below", [1]),  # the nearest
+        (["loose"], "one", []),
     ],
 )
-def test_which_environment_is_meant(projects: list[Path], folder_: Path, environment: str, expected: int) -> None:
-    records = tuple(record(f"{number}abc", str(project)) for number, project in enumerate(projects))
-    assert choose(records, folder_, environment) == records[expected]
+def test_an_environment_runs_here_if_it_was_started_in_this_project(
+    started: list[str], asked: str, expected: list[int], projects: dict[str, Path]
+) -> None:
+    records = tuple(record(f"{number}abc", str(project_root(projects[name]))) for number, name in enumerate(started))
+    assert here(records, projects[asked]) == tuple(records[number] for number in expected)
 
 
-def test_several_that_could_be_meant_are_listed() -> None:
-    records = (record("1abc"), record("2abc"), record("3abc", str(TWO)))
+@pytest.mark.parametrize(("name", "expected"), [("1abc", 1), ("0", 0), ("two", 1), ("one", 0)])
+def test_a_session_is_named_by_its_id_or_by_the_folder_of_its_project(name: str, expected: int) -> None:
+    records = (record("0abc", "/projects/one"), record("1abc", "/projects/two"))
+    assert named(records, name) == records[expected]
+
+
+def test_sessions_that_could_all_be_meant_are_listed() -> None:
+    records = (record("1abc"), record("2abc"), record("3abc", "/projects/two"))
     with pytest.raises(UsageError) as caught:
-        choose(records, ONE)
+        named(records, "one")
     assert "1abc" in str(caught.value)
     assert "2abc" in str(caught.value)
     assert "3abc" not in str(caught.value)
-    assert "--id 2abc" in caught.value.hint
+    assert "--session 2abc" in caught.value.hint
 
 
-def test_an_unknown_id_lists_what_runs() -> None:
+def test_an_unknown_session_lists_what_runs() -> None:
     with pytest.raises(UsageError, match="1abc"):
-        choose((record("1abc"),), ONE, "zzz")
+        named((record("1abc"),), "zzz")
 
 
 def test_where_nothing_runs_the_hint_starts_something() -> None:
-    with pytest.raises(TritonError) as caught:
-        choose((), ONE)
-    assert not isinstance(caught.value, UsageError)
+    with pytest.raises(UsageError) as caught:
+        named((), "zzz")
     assert "python -m triton_env serve" in caught.value.hint
 
 

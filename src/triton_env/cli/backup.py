@@ -1,80 +1,93 @@
-"""`backup`: what the persistent services hold, in one file."""
+"""`backup`: what the services hold, in one file."""
 
 import json
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from triton_env.cli.options import project_option, selected, services_option
-from triton_env.cli.persistent import ended_by_signals, option_of, settings_for
+from triton_env.cli.choice import Choice, session_of, settings_for
+from triton_env.cli.options import environment_options, file_and_services, selected
+from triton_env.cli.persistent import ended_by_signals
+from triton_env.cli.session import attached
 from triton_env.cli.words import say, say_notice
 from triton_env.errors import UsageError
 from triton_env.printable import one_line
 
 if TYPE_CHECKING:
     from triton_env.backup import Manifest
+    from triton_env.environment import TritonEnvironment
+    from triton_env.registry import Record
 
 
-@click.command(short_help="Save what the persistent services hold to one file.")
-@click.argument("file", type=click.Path(path_type=Path))
-@services_option
-@project_option
+@click.command(short_help="Save what the services hold to one file.")
+@file_and_services
+@environment_options
 @click.option("-f", "--force", is_flag=True, help="Replace FILE where it is there.")
 @click.option(
     "--verify", is_flag=True, help="Make nothing: check that the backup FILE is whole, and say what it holds."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one line of JSON about the backup.")
-def command(
-    file: Path, services: tuple[str, ...] | None, project: str | None, force: bool, verify: bool, as_json: bool
-) -> None:
-    """Save what the persistent services hold to FILE, which only its owner can read.
+def command(file: Path, services: tuple[str, ...], choice: Choice, force: bool, verify: bool, as_json: bool) -> None:
+    """Save what the services that run here hold to FILE, which only its owner can read.
 
     \b
     python -m triton_env backup monday.backup
-    python -m triton_env backup postgres.backup --services postgres
+    python -m triton_env backup monday.backup postgres redis
     python -m triton_env backup monday.backup --verify
 
-    Services that do not run are started for it, and stopped again. FILE appears when it is complete and was read back;
-    nothing is left of a backup that fails. Each service is saved by itself, one after another: let the application
-    rest meanwhile if several have to agree. With --json, {"file", "format", "tool", "created", "runtime", "size",
-    "services"} goes to standard output.
+    Persistent services that do not run are started for it, and stopped again. FILE appears when it is complete and was
+    read back; nothing is left of a backup that fails. Each service is saved by itself, one after another: let the
+    application rest meanwhile if several have to agree. With --json, {"file", "format", "tool", "created", "runtime",
+    "size", "services"} goes to standard output.
 
     Exit status: 0 when FILE is there and whole; 1 if it is not; 2 for wrong use; 130 after Ctrl-C.
     """
     if verify and (services or force):
         raise UsageError("--verify looks at FILE as it is, so it goes without --services and --force.")
     with ended_by_signals("No backup was made, and nothing is left of it." if not verify else ""):
-        manifest = _verified(file) if verify else _made(file, selected(services), project, force)
+        manifest = _verified(file) if verify else _made(file, services, choice, force)
     if as_json:
         about = manifest.as_data() | {"file": str(file), "size": manifest.size}
         click.echo(json.dumps({name: value for name, value in about.items() if name != "members"}))
 
 
-def _made(file: Path, services: tuple[str, ...], project: str | None, force: bool) -> "Manifest":
+def _made(file: Path, services: tuple[str, ...], choice: Choice, force: bool) -> "Manifest":
     from triton_env.backup import create
     from triton_env.backup.archive import check_free
     from triton_env.backup.display import shown, size
-    from triton_env.environment import TritonEnvironment
 
     # Before services are started for it.
     check_free(file, force=force)
-    settings = settings_for(project)
+    settings = settings_for(choice)
+    if record := session_of(choice):
+        say(f"This is about the session {record.title}", dim=True)
     began = time.monotonic()
     with (
         noted_once_complete(f"The backup {file} was complete.") as complete,
-        TritonEnvironment(settings, services=services, persistent=True) as environment,
+        environment_of(record, choice, services) as environment,
         shown(settings.triton_progress) as report,
     ):
-        manifest = create(environment, file, services=services, force=force, report=report)
+        manifest = create(environment, file, services=environment.services, force=force, report=report)
         complete()
     say_notes(manifest)
     say(f"Saved to {file} ({size(file.stat().st_size)}) in {time.monotonic() - began:.1f} s.", fg="green")
-    say(f"Bring it back with: python -m triton_env restore {file}{option_of(project)}")
+    say(f"Bring it back with: python -m triton_env restore {file}{choice.option}")
     return manifest
+
+
+def environment_of(
+    record: "Record | None", choice: Choice, services: tuple[str, ...]
+) -> "AbstractContextManager[TritonEnvironment]":
+    """A session as it is, or the persistent services (without a record), which are started where they do not run."""
+    from triton_env.environment import TritonEnvironment
+
+    if record:
+        return attached(record, services)
+    return TritonEnvironment(settings_for(choice), services=selected(services), persistent=True)
 
 
 def _verified(file: Path) -> "Manifest":

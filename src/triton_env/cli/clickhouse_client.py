@@ -2,43 +2,56 @@
 
 import click
 
-from triton_env.cli.options import passed_on, project_option
+from triton_env.cli.choice import Choice
+from triton_env.cli.options import environment_options, passed_on
 
-_VARIABLES = 'eval "$(python -m triton_env env --persistent --format shell)"'
+_VARIABLES = 'eval "$(python -m triton_env env%s --format shell)"'
 _HTTP = 'curl -u "$CLICKHOUSE_USER:$CLICKHOUSE_PASSWORD" "$CLICKHOUSE_HOST:$CLICKHOUSE_HTTP_PORT" -d "select 1"'
-"""For images that have the server alone."""
+"""For servers that come without it."""
 
 
 @click.command(short_help="Open clickhouse-client, or run it with arguments.", context_settings=passed_on)
-@project_option
+@environment_options
 @click.argument("args", nargs=-1, type=click.UNPROCESSED)
-def command(project: str | None, args: tuple[str, ...]) -> None:
-    """Run clickhouse-client in the container of the persistent ClickHouse, with user, database and password set.
+def command(choice: Choice, args: tuple[str, ...]) -> None:
+    """Run clickhouse-client on the ClickHouse that runs here, with address, user, database and password set.
 
     \b
     python -m triton_env clickhouse-client
     python -m triton_env clickhouse-client --query "select version()"
     python -m triton_env clickhouse-client < queries.sql
 
-    ARGS are passed on; --project comes before them, and -- before a --help for clickhouse-client. Paths are those in
-    the container.
+    ARGS are passed on; options of this command come before them, and -- before a --help for clickhouse-client. It runs
+    in the service's container, and paths are those there. The embedded ClickHouse does not speak its protocol.
 
     Exit status: that of clickhouse-client; 1 if ClickHouse does not run.
     """
-    from triton_env.cli.shells import run_in_container
+    from triton_env.cli.shells import Shell
+    from triton_env.model import Endpoint
     from triton_env.services import ClickHouse
 
-    def arguments(service: ClickHouse) -> tuple[str, ...]:
-        # It takes the option once.
-        named = any(word.startswith(("--database", "-d")) for word in args)
-        return args if named else ("--database", service.database, *args)
+    def arguments(service: ClickHouse, at: Endpoint) -> tuple[str, ...]:
+        # It takes each option once.
+        options = {
+            ("--host", "-h"): at.host,
+            ("--port",): str(at.port),
+            ("--database", "-d"): service.database,
+        }
+        named = tuple(
+            word
+            for names, value in options.items()
+            if not any(given.startswith(names) for given in args)
+            for word in (names[0], value)
+        )
+        return (*named, *args)
 
-    run_in_container(
+    names_it = f" --persistent{choice.option}" if choice.names_persistent else ""
+    Shell(
         ClickHouse,
         "clickhouse-client",
         arguments,
-        lambda service: {"CLICKHOUSE_USER": service.user, "CLICKHOUSE_PASSWORD": service.password},
-        project,
-        lacking=f"it has the server alone, which speaks HTTP as well; the variables for that come with:\n{_VARIABLES}",
+        lambda service, at: {"CLICKHOUSE_USER": service.user, "CLICKHOUSE_PASSWORD": service.password},
+        port="native",
+        lacking=f"its server speaks HTTP as well; the variables for that come with:\n{_VARIABLES % names_it}",
         instead=_HTTP,
-    )
+    ).run(choice)

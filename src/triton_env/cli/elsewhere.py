@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from triton_env import dotenv_file
-from triton_env.cli.persistent import option_of
+from triton_env.cli.choice import Choice
 from triton_env.project import DEFAULT_PROJECT
 from triton_env.registry import private_folder
 
@@ -25,7 +25,7 @@ def variables_of_session(settings: "Settings", environment: str, form: str = "")
     """
     base = private_folder(settings, "environments").parent
     place = "" if _is_usual(base, settings) else f"TRITON_STATE_DIR={shlex.quote(str(base.absolute()))} "
-    return f"{place}python -m triton_env env --id {environment}{_option(form)}"
+    return f"{place}python -m triton_env env --session {environment}{_option(form)}"
 
 
 def variables_of_persistent(settings: "Settings", form: str = "") -> str:
@@ -38,7 +38,7 @@ def for_persistent(settings: "Settings", command: str, options: str = "") -> str
     file = dotenv_file.find()
     folder = f"cd {shlex.quote(str(file.parent))} && " if file else ""
     project = settings.triton_project if settings.triton_project != DEFAULT_PROJECT else None
-    return f"{folder}python -m triton_env {command}{options}{option_of(project)}"
+    return f"{folder}python -m triton_env {command}{options}{Choice(project=project).option}"
 
 
 def evaluated(command: str) -> str:

@@ -1,42 +1,47 @@
-"""`env`: the variables of a running environment."""
+"""`env`: the variables of the environment that runs here."""
 
 import sys
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from triton_env.cli.options import project_option
-from triton_env.cli.persistent import infrastructure, not_running, titles
+from triton_env.cli.choice import Choice, session_of
+from triton_env.cli.options import environment_options, named_services
+from triton_env.cli.persistent import infrastructure, not_running, nothing_runs, titles
+from triton_env.cli.session import check_has
 from triton_env.cli.variables import FORMATS, as_text
 from triton_env.cli.words import say, say_notice
 from triton_env.errors import ProjectTaken, TritonError, UsageError
 
 if TYPE_CHECKING:
-    from triton_env.settings import Settings
+    from triton_env.registry import Record
 
 
-@click.command(short_help="Print the variables of the running environment.")
+@click.command(short_help="Print the variables of the environment that runs here.")
 @click.option("--format", "form", type=click.Choice(FORMATS), default="dotenv", show_default=True)
-@click.option("--id", "environment", default="", metavar="ID", help="Which environment, if several are running.")
-@click.option("--persistent", is_flag=True, help="Those of the persistent services, also while others are running.")
-@project_option
-def command(form: str, environment: str, persistent: bool, project: str | None) -> None:
-    """Print the variables of the running environment.
+@environment_options
+@click.option("--id", "identity", default="", hidden=True)
+@named_services
+def command(form: str, choice: Choice, identity: str, services: tuple[str, ...]) -> None:
+    """Print the variables of the environment that runs here.
 
-    It is the one that `serve` started in this folder or in one above it, or else the only one that is running. Where
-    none is, it is the persistent services that are running. The output holds passwords.
+    It is the session that `serve` started in this project (its root has pyproject.toml or .git), or the persistent
+    services where no session runs. If both run, --session or --persistent says which. With TRITON_SESSION among the
+    variables of a session, programs that use triton-env join it. The output holds passwords.
 
     \b
     in this shell:        eval "$(python -m triton_env env --format shell)"
     for dotenv readers:   python -m triton_env serve --env-file FILE
     of `up`:              python -m triton_env env --persistent
     """
-    if environment and (persistent or project):
-        raise UsageError("--id is for what `serve` started, not for persistent services.")
+    if identity:  # as --session was called
+        if choice.session:
+            raise UsageError("--id is another name of --session: give one of them.")
+        choice = Choice(identity, choice.persistent, choice.project)
     try:
-        variables = _of_persistent(project) if persistent or project else _of_session(environment)
+        record = session_of(choice)
+        variables = _of_session(record, services) if record else _of_persistent(choice, services)
     except TritonError:
         if form == "shell" and not sys.stdout.isatty():
             # `eval` of nothing succeeds, and a script would go on without the variables.
@@ -45,47 +50,30 @@ def command(form: str, environment: str, persistent: bool, project: str | None) 
     click.echo(as_text(variables, form), nl=False)
 
 
-def _of_session(environment: str) -> Mapping[str, str]:
-    from triton_env.registry import Registry, choose
-    from triton_env.settings import Settings
+def _of_session(record: "Record", services: tuple[str, ...]) -> Mapping[str, str]:
+    from triton_env.sharing.offering import handed_out
 
-    folder = Path.cwd()
-    settings = Settings()
-    records = Registry.of(settings).running()
-    if not records and not environment:
-        return _of_persistent_if_any(settings)
-    record = choose(records, folder, environment)
-    if not environment and not folder.is_relative_to(record.project):
-        say(f"These are of the only environment that is running, started in {record.project}.", dim=True)
-    return record.environ
+    check_has(record, services)
+    return handed_out(record, services)
 
 
-def _of_persistent_if_any(settings: "Settings") -> Mapping[str, str]:
-    from triton_env.runtimes.choice import docker_problem
-
-    problem: TritonError | None = None
-    # An engine that is not there, or hangs, is not what was asked about.
-    if not docker_problem(settings, ()):
-        try:
-            return _of_persistent(None)
-        except TritonError as error:
-            problem = error
-    raise TritonError(
-        "No environment is running.",
-        cause=problem.what if isinstance(problem, ProjectTaken) else "",
-        hint="start one with: python -m triton_env serve, or python -m triton_env up",
-    ) from problem
-
-
-def _of_persistent(project: str | None) -> Mapping[str, str]:
+def _of_persistent(choice: Choice, services: tuple[str, ...]) -> Mapping[str, str]:
     from triton_env.services import SERVICES
     from triton_env.variables import of_services
 
-    with infrastructure(project) as services:
-        running = services.running()
+    wanted = services or tuple(SERVICES)
+    with infrastructure(choice) as persistent:
+        try:
+            running = {name: service for name, service in persistent.running().items() if name in wanted}
+        except ProjectTaken as error:
+            if choice.names_persistent:
+                raise
+            raise nothing_runs(error.what) from error
         if not running:
-            raise not_running(tuple(SERVICES), services, project)
-        if absent := [name for name in SERVICES if name not in running]:
+            if choice.names_persistent or services:
+                raise not_running(wanted, persistent, choice)
+            raise nothing_runs()
+        if absent := [name for name in wanted if name not in running]:
             say_notice(f"without {titles(absent)}, which {'does' if len(absent) == 1 else 'do'} not run.")
-        say(f"These are of the persistent services, project {services.project}.", dim=True)
-        return of_services(running, services.settings.triton_variables)
+        say(f"These are of the persistent services, project {persistent.project}.", dim=True)
+        return of_services(running, persistent.settings.triton_variables)

@@ -1,27 +1,33 @@
-"""`logs`: what the persistent services write."""
+"""`logs`: what the services write."""
 
+import queue
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import click
 
-from triton_env.cli.options import project_option, service_arguments
+from triton_env.cli.choice import Choice, session_of
+from triton_env.cli.options import environment_options, named_services
 from triton_env.cli.persistent import infrastructure, not_running
+from triton_env.cli.session import attached
 from triton_env.cli.signals import Interrupted, interruptible
-from triton_env.cli.words import colors_on, print_data, stop_printing
+from triton_env.cli.words import colors_on, print_data, say_notice, stop_printing
 
 if TYPE_CHECKING:
     from triton_env.model import Program
+    from triton_env.registry import Record
 
 
-@click.command(short_help="Show what the persistent services write.")
+@click.command(short_help="Show what the services write.")
 @click.option("-f", "--follow", is_flag=True, help="Go on with what they write from now on, until Ctrl-C.")
 @click.option("--tail", type=click.IntRange(min=0), metavar="N", help="The last N lines of each.  [default: all]")
-@project_option
-@service_arguments(required=False)
-def command(follow: bool, tail: int | None, project: str | None, services: tuple[str, ...]) -> int:
-    """Show what the persistent services write, on standard output. Passwords are replaced by stars.
+@environment_options
+@named_services
+def command(follow: bool, tail: int | None, choice: Choice, services: tuple[str, ...]) -> int:
+    """Show what the services that run here write, on standard output. Passwords are replaced by stars.
 
     \b
     python -m triton_env logs --tail 20
@@ -30,18 +36,61 @@ def command(follow: bool, tail: int | None, project: str | None, services: tuple
     Exit status: 0; 1 where there is nothing to show, since they were never started; 130 after Ctrl-C.
     """
     try:
-        with interruptible(), infrastructure(project) as all_services:
-            there = all_services.containers()
-            if absent := [name for name in services if name not in there]:
-                raise not_running(absent, all_services, project)
-            if not there:
-                from triton_env.services import SERVICES
+        with interruptible():
+            if record := session_of(choice):
+                return _of_session(record, services, tail, follow=follow)
+            with infrastructure(choice) as all_services:
+                there = all_services.containers()
+                if absent := [name for name in services if name not in there]:
+                    raise not_running(absent, all_services, choice)
+                if not there:
+                    from triton_env.services import SERVICES
 
-                raise not_running(tuple(SERVICES), all_services, project)
-            program = all_services.logs(services, follow=follow, tail=tail, color=colors_on(sys.stdout))
-            return _shown(program, all_services.secrets())
+                    raise not_running(tuple(SERVICES), all_services, choice)
+                program = all_services.logs(services, follow=follow, tail=tail, color=colors_on(sys.stdout))
+                return _shown(program, all_services.secrets())
     except Interrupted as interrupted:
         return interrupted.exit_code
+
+
+def _of_session(record: "Record", services: tuple[str, ...], tail: int | None, *, follow: bool) -> int:
+    if record.runtime == "external":
+        say_notice(f"the servers of the session {record.id} are external, and their logs are not here.")
+    with attached(record, services) as environment:
+        names = environment.services
+        width = max(len(name) for name in names)
+        try:
+            for name, line in _together({name: environment.log_lines(name, tail, follow=follow) for name in names}):
+                print_data(f"{name:<{width}}  | {line}")
+        except BrokenPipeError:
+            stop_printing()
+    return 0
+
+
+def _together(sources: "dict[str, Iterator[str]]") -> Iterator[tuple[str, str]]:
+    """The lines of several sources as they come, each with the name of its source."""
+    lines: queue.SimpleQueue[tuple[str, str | Exception | None]] = queue.SimpleQueue()
+
+    def read(name: str, source: Iterator[str]) -> None:
+        try:
+            for line in source:
+                lines.put((name, line))
+            lines.put((name, None))
+        except Exception as error:
+            lines.put((name, error))
+
+    for name, source in sources.items():
+        # A daemon: one that follows ends with this process.
+        threading.Thread(target=read, args=(name, source), daemon=True).start()
+    ended = 0
+    while ended < len(sources):
+        name, line = lines.get()
+        if isinstance(line, Exception):
+            raise line
+        if line is None:
+            ended += 1
+        else:
+            yield name, line
 
 
 def _shown(program: "Program", secrets: frozenset[str]) -> int:

@@ -2,44 +2,33 @@
 
 from collections.abc import Callable
 from difflib import get_close_matches
-from typing import Any, TypeVar
+from functools import wraps
+from pathlib import Path
+from typing import Any
 
 import click
 
-_Decorated = TypeVar("_Decorated", bound=Callable[..., Any])
+from triton_env.cli.choice import Choice
 
 passed_on = {"ignore_unknown_options": True, "allow_interspersed_args": False, "help_option_names": ["--help"]}
 """Context settings of commands that pass their arguments on to a program, `-h` included."""
 
 
-def _services(context: click.Context, parameter: click.Parameter, value: str | None) -> tuple[str, ...] | None:
-    if value is None:
-        return None
+def _names(context: click.Context, parameter: click.Parameter, values: str | tuple[str, ...] | None) -> tuple[str, ...]:
+    """The services that are named, each once; empty where none is."""
+    if values is None:
+        return ()
     from triton_env.services import SERVICES
+    from triton_env.services.selection import known_name
 
-    names = _checked_names(context, parameter, tuple(value.split(",")))
-    if not names:
-        raise click.BadParameter(f"name at least one of {', '.join(SERVICES)}.", context, parameter)
-    return names
-
-
-def _checked_names(
-    context: click.Context, parameter: click.Parameter, values: tuple[str, ...], aliases: dict[str, str] | None = None
-) -> tuple[str, ...]:
-    """Names of services, each once, in lower case and without empty ones."""
-    from triton_env.services import SERVICES
-
-    given = (value.strip().lower() for value in values)
-    names = tuple(dict.fromkeys((aliases or {}).get(name, name) for name in given if name))
+    texts = (values,) if isinstance(values, str) else values
+    names = dict.fromkeys(known_name(part) for text in texts for part in text.split(",") if part.strip())
     for name in names:
         if name not in SERVICES:
-            raise click.BadParameter(_no_such("service", name, tuple(SERVICES)), context, parameter)
-    return names
-
-
-def _arguments(context: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
-    # `s3` is `localstack` in the compose file, and so in what Docker lists.
-    return _checked_names(context, parameter, values, {"localstack": "s3"})
+            raise click.BadParameter(no_such("service", name, tuple(SERVICES)), context, parameter)
+    if texts and not names:
+        raise click.BadParameter(f"name at least one of {', '.join(SERVICES)}.", context, parameter)
+    return tuple(names)
 
 
 def _runtime(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
@@ -49,21 +38,25 @@ def _runtime(context: click.Context, parameter: click.Parameter, value: str | No
 
     name = value.strip().lower()
     if name not in RUNTIME_NAMES:
-        raise click.BadParameter(_no_such("runtime", name, RUNTIME_NAMES), context, parameter)
+        raise click.BadParameter(no_such("runtime", name, RUNTIME_NAMES), context, parameter)
     return name
 
 
-def _no_such(kind: str, name: str, known: tuple[str, ...]) -> str:
+def no_such(kind: str, name: str, known: tuple[str, ...]) -> str:
+    """The words for a name that does not exist, with the one that may be meant."""
     close = get_close_matches(name, known, 1)
     guess = f" Did you mean {close[0]!r}?" if close else ""
     return f"there is no {kind} {name!r}; choose from {', '.join(known)}.{guess}"
 
 
-services_option = click.option(
+_SERVICES_HELP = "Only these of postgres, clickhouse, redis, s3 (with commas between)."
+
+_services_option = click.option(
     "--services",
-    callback=_services,
+    "services_option",
+    callback=_names,
     metavar="NAME,...",
-    help="Only these of postgres, clickhouse, redis, s3 (with commas between).  [default: all]",
+    help=f"{_SERVICES_HELP}  [default: all]",
 )
 
 runtime_option = click.option(
@@ -73,20 +66,104 @@ runtime_option = click.option(
     help="Where they run: auto, docker, embedded or external.  [default: TRITON_RUNTIME]",
 )
 
-project_option = click.option(
-    "--project",
-    metavar="NAME",
-    help="Which persistent services, by their project.  [default: TRITON_PROJECT]",
+_project_option = click.option(
+    "--project", metavar="NAME", help="The persistent services of this project.  [default: TRITON_PROJECT]"
+)
+_ENVIRONMENT_OPTIONS = (
+    click.option("--session", default="", metavar="ID", help="The session of this id, or of the project of this name."),
+    click.option("--persistent", is_flag=True, help="The persistent services, also while a session runs here."),
+    _project_option,
 )
 
 
-def service_arguments(*, required: bool) -> Callable[[_Decorated], _Decorated]:
-    """The argument SERVICE..., names of services."""
-    metavar = "SERVICE..." if required else "[SERVICE]..."
-    return click.argument("services", nargs=-1, required=required, callback=_arguments, metavar=metavar)
+def environment_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The options that choose an environment, as the argument `choice`."""
+
+    @wraps(function)
+    def chosen(*, session: str, persistent: bool, project: str | None, **others: Any) -> Any:
+        return function(choice=Choice(session, persistent, project), **others)
+
+    for option in reversed(_ENVIRONMENT_OPTIONS):
+        chosen = option(chosen)
+    return chosen
 
 
-def selected(services: tuple[str, ...] | None) -> tuple[str, ...]:
+def persistent_options(command: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """The options of a command for persistent services alone, as the argument `choice`. A session is refused."""
+
+    def decorated(function: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(function)
+        def chosen(*, session: str, persistent: bool, project: str | None, **others: Any) -> Any:
+            choice = Choice(session, persistent, project)
+            if session:
+                from triton_env.cli.session import refuse
+
+                refuse(command, choice)
+            return function(choice=choice, **others)
+
+        # As other commands have them.
+        hidden = click.option("--persistent", is_flag=True, hidden=True)(chosen)
+        return _project_option(click.option("--session", default="", hidden=True)(hidden))
+
+    return decorated
+
+
+def named_services(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The services that a command is about, as the argument `services`; empty for all."""
+    return _services_argument("[SERVICE]...")(_services_option(_merged(function)))
+
+
+def required_services(function: Callable[..., Any]) -> Callable[..., Any]:
+    """As `named_services`, for a command that should not do by accident to all what it was to do to one."""
+
+    @wraps(function)
+    def checked(*, services: tuple[str, ...], **others: Any) -> Any:
+        if not services:
+            raise click.UsageError("Missing argument 'SERVICE...'.")
+        return function(services=services, **others)
+
+    option = click.option("--services", "services_option", callback=_names, metavar="NAME,...", help=_SERVICES_HELP)
+    return _services_argument("SERVICE...")(option(_merged(checked)))
+
+
+def _services_argument(metavar: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    return click.argument("services_argument", nargs=-1, callback=_names, metavar=metavar)
+
+
+def services_option(function: Callable[..., Any]) -> Callable[..., Any]:
+    """--services alone, as the argument `services`, for commands whose arguments are a command line."""
+    return _services_option(_merged(function))
+
+
+def file_and_services(function: Callable[..., Any]) -> Callable[..., Any]:
+    """FILE and the services that a command is about, as the arguments `file` and `services`."""
+
+    @wraps(function)
+    def split(*, words: tuple[str, ...], services: tuple[str, ...], **others: Any) -> Any:
+        from triton_env.services import SERVICES
+        from triton_env.services.selection import known_name
+
+        files = [word for word in words if known_name(word) not in SERVICES]
+        names = tuple(known_name(word) for word in words if known_name(word) in SERVICES)
+        if not files:
+            named = f": {words[0]!r} is a service; a file of that name is ./{words[0]}" if words else ""
+            raise click.UsageError(f"Missing argument 'FILE'{named}.")
+        if len(files) > 1:
+            raise click.UsageError(f"{files[1]!r}: {no_such('service', files[1], tuple(SERVICES))}")
+        return function(file=Path(files[0]), services=tuple(dict.fromkeys((*names, *services))), **others)
+
+    return click.argument("words", nargs=-1, metavar="FILE [SERVICE]...")(_services_option(_merged(split)))
+
+
+def _merged(function: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(function)
+    def merged(*, services_option: tuple[str, ...], services_argument: tuple[str, ...] = (), **others: Any) -> Any:
+        return function(services=tuple(dict.fromkeys((*services_argument, *services_option))), **others)
+
+    return merged
+
+
+def selected(services: tuple[str, ...]) -> tuple[str, ...]:
     """The services that were asked for, or all."""
     from triton_env.services import SERVICES
 

@@ -1,4 +1,4 @@
-"""What the commands for persistent services share: settings, how they begin, and how Ctrl-C ends them."""
+"""What the commands for persistent services share: how they begin, and how Ctrl-C ends them."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -6,32 +6,37 @@ from typing import TYPE_CHECKING
 
 import click
 
+from triton_env.cli.choice import Choice, sessions_elsewhere, settings_for, way_to_start
 from triton_env.cli.signals import Interrupted, interruptible
 from triton_env.cli.words import say_interrupted
-from triton_env.errors import TritonError
+from triton_env.errors import RuntimeUnavailable, TritonError
 
 if TYPE_CHECKING:
     from triton_env.infrastructure import Infrastructure
-    from triton_env.settings import Settings
 
 
-def settings_for(project: str | None) -> "Settings":
-    """The settings of this call; `project` wins over TRITON_PROJECT.
+def infrastructure(choice: Choice, command: str = "") -> "Infrastructure":
+    """The persistent services of that project, or of TRITON_PROJECT.
+
+    Args:
+        choice: what the options say.
+        command: one that is for persistent services alone.
 
     Raises:
-        InvalidSetting: one cannot be used.
+        UsageError: no engine answers, and a session runs here, which the command cannot be used on.
+        TritonError: no environment runs here, and no engine answers that could run persistent services.
     """
-    from triton_env.settings import Settings
-
-    return Settings() if project is None else Settings(triton_project=project)
-
-
-def infrastructure(project: str | None) -> "Infrastructure":
-    """The persistent services of that project, or of TRITON_PROJECT."""
     # Loads the Docker SDK.
     from triton_env.infrastructure import Infrastructure
 
-    return Infrastructure(settings_for(project))
+    settings = settings_for(choice)
+    try:
+        return Infrastructure(settings)
+    except RuntimeUnavailable as error:
+        if choice.names_persistent or settings.triton_runtime == "docker":
+            raise
+        _check_not_meant(command)
+        raise nothing_runs(f"persistent services: {error.what} {error.cause}") from error
 
 
 @contextmanager
@@ -53,15 +58,37 @@ def titles(names: Iterable[str]) -> str:
     return f"{', '.join(others)} and {last}" if others else last
 
 
-def option_of(project: str | None) -> str:
-    """How this project is named on a command line that is shown to people; begins with a space, or is empty."""
-    return f" --project {project}" if project else ""
+def nothing_runs(cause: str = "") -> TritonError:
+    """The error that there is no environment here."""
+    return TritonError(
+        "No environment is running here.",
+        cause="\n".join(line for line in (" ".join(cause.split()), sessions_elsewhere()) if line),
+        hint=f"start one with: {way_to_start(settings_for(Choice()))}",
+    )
 
 
-def not_running(names: Sequence[str], infrastructure: "Infrastructure", project: str | None) -> TritonError:
-    """The error that persistent services do not run."""
+def not_running(
+    names: Sequence[str], infrastructure: "Infrastructure", choice: Choice, command: str = ""
+) -> TritonError:
+    """The error that persistent services do not run.
+
+    Raises:
+        UsageError: a session runs here, which `command` cannot be used on.
+    """
+    if not choice.names_persistent:
+        _check_not_meant(command)
     return TritonError(
         f"{titles(names)} {'does' if len(names) == 1 else 'do'} not run.",
         where=f"project {infrastructure.project}",
-        hint=f"start what is missing with: python -m triton_env up{option_of(project)}",
+        cause="" if choice.names_persistent else sessions_elsewhere(),
+        hint=f"start what is missing with: python -m triton_env up{choice.option}"
+        if choice.names_persistent
+        else f"start it with: {way_to_start(infrastructure.settings)}",
     )
+
+
+def _check_not_meant(command: str) -> None:
+    from triton_env.cli.session import refused, session_here
+
+    if command and (record := session_here()):
+        raise refused(command, record)

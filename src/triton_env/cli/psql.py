@@ -1,32 +1,41 @@
-"""`psql`: PostgreSQL's shell on the persistent database."""
+"""`psql`: PostgreSQL's shell."""
 
 import click
 
-from triton_env.cli.options import passed_on, project_option
+from triton_env.cli.choice import Choice
+from triton_env.cli.options import environment_options, passed_on
 
 
 @click.command(short_help="Open psql, or run it with arguments.", context_settings=passed_on)
-@project_option
+@environment_options
 @click.argument("args", nargs=-1, type=click.UNPROCESSED)
-def command(project: str | None, args: tuple[str, ...]) -> None:
-    """Run psql in the container of the persistent PostgreSQL, with user, database and password set.
+def command(choice: Choice, args: tuple[str, ...]) -> None:
+    """Run psql on the PostgreSQL that runs here, with address, user, database and password set.
 
     \b
     python -m triton_env psql
     python -m triton_env psql -c "select version()"
     python -m triton_env psql < schema.sql
 
-    ARGS are passed on; --project comes before them, and -- before a --help for psql. Paths are those in the container.
+    ARGS are passed on; options of this command come before them, and -- before a --help for psql. Where the service is
+    a container, psql runs in it, and paths are those in the container.
 
     Exit status: that of psql; 1 if PostgreSQL does not run.
     """
-
-    from triton_env.cli.shells import run_in_container
+    from triton_env.cli.shells import Shell
+    from triton_env.model import Endpoint
     from triton_env.services import Postgres
 
-    def variables(service: Postgres) -> dict[str, str]:
+    def variables(service: Postgres, at: Endpoint) -> dict[str, str]:
         # Over TCP, as every other client comes.
-        named = {"PGHOST": "127.0.0.1", "PGUSER": service.user, "PGDATABASE": service.database}
+        named = {"PGHOST": at.host, "PGPORT": str(at.port), "PGUSER": service.user, "PGDATABASE": service.database}
         return named | {"PGPASSWORD": service.password}
 
-    run_in_container(Postgres, "psql", lambda service: args, variables, project)
+    Shell(
+        Postgres,
+        "psql",
+        lambda service, at: args,
+        variables,
+        port="postgres",
+        instead="install it (Debian and Ubuntu: apt-get install postgresql-client)",
+    ).run(choice)

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from triton_env.cli.options import project_option, services_option
-from triton_env.cli.persistent import ended_by_signals, infrastructure, option_of, settings_for, titles
+from triton_env.cli.choice import Choice, settings_for
+from triton_env.cli.options import named_services, persistent_options
+from triton_env.cli.persistent import ended_by_signals, infrastructure, titles
+from triton_env.cli.session import refused, session_here
 from triton_env.cli.words import say, say_notice
 from triton_env.errors import UsageError
 
@@ -17,8 +19,7 @@ if TYPE_CHECKING:
 
 
 @click.command(short_help="Destroy the persistent services with their data.")
-@services_option
-@project_option
+@persistent_options("reset")
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 @click.option(
     "--backup",
@@ -27,15 +28,14 @@ if TYPE_CHECKING:
     help="Write a backup to FILE first; it must not exist.",
 )
 @click.option("--no-backup", is_flag=True, help="Do not offer a backup.")
-def command(
-    services: tuple[str, ...] | None, project: str | None, yes: bool, backup: Path | None, no_backup: bool
-) -> int:
+@named_services
+def command(services: tuple[str, ...], choice: Choice, yes: bool, backup: Path | None, no_backup: bool) -> int:
     """Destroy the containers, the network and the volumes of the persistent services, with all data in them.
 
     \b
     python -m triton_env reset
     python -m triton_env reset --yes --backup before.backup
-    python -m triton_env reset --services redis
+    python -m triton_env reset redis
 
     On a terminal it lists what will be gone, offers a backup, and asks; elsewhere it needs --yes. It removes what
     docker-compose.yml made for this project, and nothing else.
@@ -49,29 +49,30 @@ def command(
         from triton_env.backup.archive import check_free
 
         check_free(backup, force=False)
-    names = services or ()
-    with infrastructure(project) as persistent:
+    with infrastructure(choice, "reset") as persistent:
         with ended_by_signals("Nothing was destroyed."):
-            agreed = _agreed(persistent, names, project, yes=yes, backup=backup, offer=not no_backup)
+            agreed = _agreed(persistent, services, choice, yes=yes, backup=backup, offer=not no_backup)
         if not agreed:
             return 1
-        with ended_by_signals(f"Some of it may be left: python -m triton_env reset{option_of(project)}"):
+        with ended_by_signals(f"Some of it may be left: python -m triton_env reset{choice.option}"):
             began = time.monotonic()
-            gone = persistent.remove(names)
+            gone = persistent.remove(services)
         if not gone:
+            if not choice.names_persistent and (record := session_here()):
+                raise refused("reset", record)
             say(f"There is nothing of the project {persistent.project}.")
             return 0
         counts = {"containers": len(gone.containers), "networks": len(gone.networks), "volumes": len(gone.volumes)}
         parts = ", ".join(f"{count} {kind if count != 1 else kind[:-1]}" for kind, count in counts.items() if count)
         say(f"Removed {parts} in {time.monotonic() - began:.1f} s.", fg="green")
-        say(f"Start afresh with: python -m triton_env up{option_of(project)}")
+        say(f"Start afresh with: python -m triton_env up{choice.option}")
     return 0
 
 
 def _agreed(
     persistent: "Infrastructure",
     names: tuple[str, ...],
-    project: str | None,
+    choice: Choice,
     *,
     yes: bool,
     backup: Path | None,
@@ -94,7 +95,7 @@ def _agreed(
     if with_data and not yes and offer and backup is None:
         backup = _offered(persistent.project)
     if backup:
-        _back_up(backup, with_data, project)
+        _back_up(backup, with_data, choice)
     if yes or click.confirm("Destroy all of this?", default=False, err=True):
         return True
     say("Nothing was changed.")
@@ -118,7 +119,7 @@ def _offered(project: str) -> Path | None:
     return path if click.confirm(f"Write a backup to {path} first?", default=True, err=True) else None
 
 
-def _back_up(path: Path, names: tuple[str, ...], project: str | None) -> None:
+def _back_up(path: Path, names: tuple[str, ...], choice: Choice) -> None:
     """Write a backup of these services, which are started where they do not run."""
     if not names:
         say_notice("there is no data to back up.")
@@ -130,11 +131,11 @@ def _back_up(path: Path, names: tuple[str, ...], project: str | None) -> None:
 
     # Before services are started for it.
     check_free(path, force=False)
-    settings = settings_for(project)
+    settings = settings_for(choice)
     say(f"Backing up {titles(names)} ...")
     with (
         TritonEnvironment(settings, services=names, persistent=True) as environment,
         shown(settings.triton_progress) as report,
     ):
         create(environment, path, services=names, report=report)
-    say(f"The backup is in {path}. Bring it back with: python -m triton_env restore {path}{option_of(project)}")
+    say(f"The backup is in {path}. Bring it back with: python -m triton_env restore {path}{choice.option}")

@@ -2,15 +2,16 @@
 
 import click
 
-from triton_env.cli.options import project_option, service_arguments
-from triton_env.cli.persistent import ended_by_signals, infrastructure, not_running, option_of, titles
+from triton_env.cli.choice import Choice
+from triton_env.cli.options import persistent_options, required_services
+from triton_env.cli.persistent import ended_by_signals, infrastructure, not_running, titles
 from triton_env.cli.words import say
 
 
 @click.command(short_help="Restart persistent services and wait until they answer.")
-@project_option
-@service_arguments(required=True)
-def command(project: str | None, services: tuple[str, ...]) -> None:
+@persistent_options("restart")
+@required_services
+def command(choice: Choice, services: tuple[str, ...]) -> None:
     """Restart persistent services, and return as soon as they answer again.
 
     \b
@@ -22,12 +23,12 @@ def command(project: str | None, services: tuple[str, ...]) -> None:
     Exit status: 0 when they answer; 1 if one does not, or was never started; 2 for wrong use; 130 after Ctrl-C.
     """
     with (
-        infrastructure(project) as all_services,
-        ended_by_signals(f"See what runs: python -m triton_env status{option_of(project)}"),
+        infrastructure(choice, "restart") as all_services,
+        ended_by_signals(f"See what runs: python -m triton_env status{choice.option}"),
     ):
         there = all_services.containers()
         if absent := [name for name in services if name not in there]:
-            raise not_running(absent, all_services, project)
+            raise not_running(absent, all_services, choice, "restart")
         say(f"Restarting {titles(services)} ...")
         all_services.restart(
             services, lambda name, seconds: say(f"{titles([name])} answers again after {seconds:.1f} s.", fg="green")

@@ -4,7 +4,9 @@ import os
 import shutil
 import signal
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
@@ -17,6 +19,7 @@ from triton_env.errors import UsageError
 
 if TYPE_CHECKING:
     from triton_env.environment import TritonEnvironment
+    from triton_env.settings import Settings
 
 _NOT_FOUND, _NOT_EXECUTABLE = 127, 126
 """As shells have it: https://pubs.opengroup.org/onlinepubs/9799919799/utilities/V3_chap02.html#tag_19_08_02"""
@@ -25,13 +28,18 @@ _NOT_FOUND, _NOT_EXECUTABLE = 127, 126
 @click.command(short_help="Start the services around one command.", context_settings={"allow_interspersed_args": False})
 @services_option
 @runtime_option
+@click.option("--isolated", is_flag=True, help="Services of its own, also where TRITON_SESSION names a session.")
 @click.argument("cmd", nargs=-1, required=True, type=click.UNPROCESSED, metavar="CMD...")
-def command(services: tuple[str, ...] | None, runtime: str | None, cmd: tuple[str, ...]) -> int:
+def command(services: tuple[str, ...], runtime: str | None, isolated: bool, cmd: tuple[str, ...]) -> int:
     """Start the services, run CMD with their variables, and remove everything when CMD ends.
 
     \b
     python -m triton_env run -- pytest -q
     python -m triton_env run --services postgres -- python app.py --port 8000
+
+    What uses triton-env in CMD, such as tests with its fixtures, a TritonEnvironment() or commands like `psql`, uses
+    these services too: TRITON_SESSION names them. In a shell with the variables of `env`, CMD gets those of that
+    session, and nothing is started; --isolated starts others.
 
     CMD sees the process environment with the variables of the services on top (DATABASE_URL, CLICKHOUSE_HOST,
     REDIS_URL, AWS_ENDPOINT_URL, ...), without those that would lead its clients elsewhere all the same (PGHOSTADDR,
@@ -43,21 +51,37 @@ def command(services: tuple[str, ...] | None, runtime: str | None, cmd: tuple[st
     from triton_env.environment import TritonEnvironment
     from triton_env.settings import Settings, process_environment
 
+    settings = Settings()
     inherited = process_environment()
     _find(cmd[0], inherited)
     with (
         interruptible(),
-        TritonEnvironment(Settings(), services=selected(services), runtime=runtime) as environment,
+        TritonEnvironment(settings, services=selected(services), runtime=runtime, isolated=isolated) as environment,
+        _given_to_command(environment, settings) as variables,
     ):
         misleading = _misleading(environment, inherited)
         if misleading:
             say(f"without {', '.join(misleading)}, which would lead {cmd[0]} to other servers, or to none", dim=True)
         kept = {name: value for name, value in inherited.items() if name not in misleading}
-        status = _run(cmd, kept | environment.environ())
+        status = _run(cmd, kept | variables)
         # The command may have had no better words than that a connection was refused.
         for died in environment.deaths().values() if status else ():
             say_error(died)
         return status
+
+
+@contextmanager
+def _given_to_command(environment: "TritonEnvironment", settings: "Settings") -> Iterator[dict[str, str]]:
+    """The variables of the services, with that of the session, which is listed until the block ends."""
+    from triton_env.project_folders import project_root
+    from triton_env.sharing.offering import VARIABLE, handed_out, offered
+
+    if environment.id == settings.triton_session:
+        yield environment.environ() | {VARIABLE: environment.id}
+        return
+    project = str(project_root(Path.cwd()))
+    with offered(environment, held_by="run", project=project, asked_runtime=settings.triton_runtime) as record:
+        yield dict(handed_out(record))
 
 
 def _misleading(environment: "TritonEnvironment", inherited: Mapping[str, str]) -> list[str]:

@@ -1,22 +1,25 @@
-"""`s3`: buckets and objects of the persistent S3, by the AWS command line or without it."""
+"""`s3`: buckets and objects, by the AWS command line or without it."""
 
 import shutil
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import click
 
-from triton_env.cli.options import passed_on, project_option
+from triton_env.cli.choice import Choice, session_of
+from triton_env.cli.options import environment_options, passed_on
 from triton_env.cli.persistent import ended_by_signals, infrastructure, not_running
+from triton_env.cli.session import attached
 
 if TYPE_CHECKING:
     from triton_env.services import S3
 
 
-@click.command(short_help="List and copy objects of the persistent S3.", context_settings=passed_on)
-@project_option
+@click.command(short_help="List and copy objects of S3.", context_settings=passed_on)
+@environment_options
 @click.argument("args", nargs=-1, required=True, type=click.UNPROCESSED)
-def command(project: str | None, args: tuple[str, ...]) -> int:
-    """List and copy objects of the persistent S3, with its address and keys set.
+def command(choice: Choice, args: tuple[str, ...]) -> int:
+    """List and copy objects of the S3 that runs here, with its address and keys set.
 
     \b
     python -m triton_env s3 ls
@@ -25,23 +28,33 @@ def command(project: str | None, args: tuple[str, ...]) -> int:
     python -m triton_env s3 cat s3://triton-documents/report.pdf > copy.pdf
 
     This is `aws s3` where the program aws is installed; all that it knows can be used. Elsewhere there are ls, cp, rm,
-    mb and cat; - stands for standard input or output. --project comes before ARGS.
+    mb and cat; - stands for standard input or output. Options of this command come before ARGS.
 
     Exit status: that of aws; 1 if S3 does not run, or if it refuses; 2 for wrong use.
     """
-    from triton_env.cli.objects import check_source, run
+    from triton_env.cli.objects import check_source
 
-    aws = shutil.which("aws")
-    if aws is None:
+    if shutil.which("aws") is None:
         check_source(args)
-    with infrastructure(project) as services:
-        service = services.running().get("s3")
-        if service is None:
-            raise not_running(["s3"], services, project)
     from triton_env.services import S3
 
+    if record := session_of(choice):
+        with attached(record, ("s3",)) as environment:
+            return _run(environment.s3, args, environment.hand_over)
+    with infrastructure(choice) as services:
+        service = services.running().get("s3")
+        if service is None:
+            raise not_running(["s3"], services, choice)
     assert isinstance(service, S3)
+    return _run(service, args, lambda: None)
+
+
+def _run(service: "S3", args: tuple[str, ...], before_exec: Callable[[], None]) -> int:
+    from triton_env.cli.objects import run
+
+    aws = shutil.which("aws")
     if aws is not None:
+        before_exec()
         _become_aws(aws, service, args)
     with ended_by_signals("What was copied stays."):
         return run(service, args)

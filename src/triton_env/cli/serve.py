@@ -1,23 +1,20 @@
 """`serve`: an environment for as long as this command runs."""
 
 import json
-import os
 import socket
 import time
 from contextlib import ExitStack
 from pathlib import Path
-from secrets import token_hex
 from typing import TYPE_CHECKING, NoReturn
 
 import click
 
-from triton_env.cli.options import runtime_option, selected, services_option
+from triton_env.cli.options import named_services, runtime_option, selected
 from triton_env.cli.signals import Interrupted, interruptible
 from triton_env.cli.words import say, say_end_of_life, say_notice, styled
 
 if TYPE_CHECKING:
     from triton_env.environment import TritonEnvironment
-    from triton_env.registry import Record
     from triton_env.services import Service
     from triton_env.settings import Settings
 
@@ -34,7 +31,6 @@ _END = {
 
 
 @click.command(short_help="Start the services and hold them until Ctrl-C.")
-@services_option
 @runtime_option
 @click.option("--json", "as_json", is_flag=True, help="Once ready, print one line of JSON instead of the table.")
 @click.option(
@@ -43,9 +39,8 @@ _END = {
     help="Keep the variables in this dotenv file (mode 0600) while they are valid.",
 )
 @click.option("--reuse", is_flag=True, help="Share them with others who ask for the same.")
-def command(
-    services: tuple[str, ...] | None, runtime: str | None, as_json: bool, env_file: Path | None, reuse: bool
-) -> None:
+@named_services
+def command(services: tuple[str, ...], runtime: str | None, as_json: bool, env_file: Path | None, reuse: bool) -> None:
     """Start the services, print how to reach them, and hold them until Ctrl-C or SIGTERM.
 
     Everything is fresh, and gone in the end. With --reuse those that run for others are held too, such as for tests,
@@ -70,23 +65,29 @@ def _serve(services: tuple[str, ...], runtime: str | None, as_json: bool, env_fi
     from triton_env.cli.envfile import EnvFile
     from triton_env.cli.versions import server_versions
     from triton_env.environment import TritonEnvironment
+    from triton_env.project_folders import project_root
     from triton_env.registry import Registry
     from triton_env.settings import Settings
+    from triton_env.sharing.offering import VARIABLE, handed_out, offered
 
     settings = Settings()
-    registry = Registry.of(settings)
+    registry, project = Registry.of(settings), str(project_root(Path.cwd()))
     # Before the start: what cannot work should not take seconds to say so.
     alive = frozenset(record.id for record in registry.running())
     file = EnvFile(env_file, alive) if env_file else None
-    with TritonEnvironment(settings, services=services, runtime=runtime, reuse=reuse) as environment:
+    with TritonEnvironment(settings, services=services, runtime=runtime, reuse=reuse, isolated=True) as environment:
         shared = None if environment.runtime == "external" else reuse
         try:
             with ExitStack() as announced:
-                record = _record(environment)
-                if not shared:  # a shared one is listed by its keeper
-                    announced.enter_context(registry.published(record))
+                if shared:  # it is listed by its keeper
+                    identity, variables = environment.id, {**environment.environ(), VARIABLE: environment.id}
+                else:
+                    record = announced.enter_context(
+                        offered(environment, held_by="serve", project=project, asked_runtime=settings.triton_runtime)
+                    )
+                    identity, variables = record.id, dict(handed_out(record))
                 if file:
-                    announced.enter_context(file.written(record.id, environment.environ()))
+                    announced.enter_context(file.written(identity, variables))
                 versions = server_versions(environment)
                 where = f"on the {environment.runtime} runtime, since {environment.runtime_reason}."
                 say(f"Ready in {environment.timeline.total:.1f} s {where}", fg="green")
@@ -94,12 +95,12 @@ def _serve(services: tuple[str, ...], runtime: str | None, as_json: bool, env_fi
                 if environment.runtime == "docker" and "postgres" in services:
                     say_end_of_life(settings.postgres_image)
                 if as_json:
-                    click.echo(json.dumps(as_data(environment, versions) | {"id": record.id}))
+                    click.echo(json.dumps(as_data(environment, versions) | {"id": identity, "environ": variables}))
                 else:
                     say("")
                     print_table([environment.service(name) for name in environment.services], versions)
                     say("")
-                say(f"{_ways(settings, record.id, env_file)}\n{styled(_END[shared], bold=True)}")
+                say(f"{_ways(settings, identity, env_file)}\n{styled(_END[shared], bold=True)}")
                 _hold(environment)
         except Interrupted as interrupted:
             # Also one that came before `_hold`: whoever saw the file or the record may take it from there.
@@ -111,21 +112,6 @@ def _serve(services: tuple[str, ...], runtime: str | None, as_json: bool, env_fi
         say(f"Left. The services end {settings.triton_linger:g} s after the last one that uses them.")
     else:
         say(f"Stopped in {time.monotonic() - began:.1f} s. Nothing is left.")
-
-
-def _record(environment: "TritonEnvironment") -> "Record":
-    from triton_env.registry import Record
-
-    return Record(
-        # Several commands may hold the same servers of somebody else.
-        id=environment.id if environment.runtime != "external" else token_hex(4),
-        runtime=environment.runtime,
-        pid=os.getpid(),
-        project=str(Path.cwd()),
-        started=time.time(),
-        services=environment.services,
-        environ=environment.environ(),
-    )
 
 
 def _ways(settings: "Settings", environment: str, env_file: Path | None) -> str:

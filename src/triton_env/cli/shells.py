@@ -1,58 +1,127 @@
-"""Programs in the containers of persistent services, in place of this process."""
+"""Programs that talk to a service, in place of this process."""
 
 import os
+import shutil
 import sys
 from collections.abc import Callable, Mapping
-from typing import NoReturn, TypeVar
+from typing import TYPE_CHECKING, Generic, NoReturn, TypeVar
 
+from triton_env.cli.choice import Choice, session_of
 from triton_env.cli.persistent import infrastructure, not_running
+from triton_env.cli.session import attached
 from triton_env.errors import TritonError
-from triton_env.model import Program
+from triton_env.model import Endpoint, Program
 from triton_env.services import Service
+
+if TYPE_CHECKING:
+    from triton_env.registry import Record
+    from triton_env.settings import Settings
+    from triton_env.sharing.attaching import AttachedEnvironment
 
 _ServiceT = TypeVar("_ServiceT", bound=Service)
 
 
-def run_in_container(
-    kind: type[_ServiceT],
-    program: str,
-    arguments: Callable[[_ServiceT], tuple[str, ...]],
-    variables: Callable[[_ServiceT], Mapping[str, str]],
-    project: str | None,
-    *,
-    lacking: str = "",
-    instead: str = "",
-) -> NoReturn:
-    """Become a program in the container of a persistent service.
+class Shell(Generic[_ServiceT]):
+    """A program that talks to a service, with its address and credentials set.
 
     Args:
         kind: the service.
         program: its name.
-        arguments: its arguments.
+        arguments: its arguments, by the service and where that listens, seen from the program.
         variables: its environment, which may be secret.
-        project: of the persistent services; None for the one of the settings.
-        lacking: what it means that the container lacks the program.
-        instead: a command to run where the container lacks the program; empty where it always has it.
-
-    Raises:
-        TritonError: the service does not run, or the container has no such program.
+        lacking: what it means that a container lacks the program; empty where it always has it.
+        instead: what to do where the program is not there, or does not help; the hint of an error.
+        port: the protocol that it speaks.
     """
-    with infrastructure(project) as services:
-        service = services.running().get(kind.name)
-        if service is None:
-            raise not_running([kind.name], services, project)
-        assert isinstance(service, kind)
-        if instead and not services.has_program(kind.name, program):
+
+    def __init__(
+        self,
+        kind: type[_ServiceT],
+        program: str,
+        arguments: Callable[[_ServiceT, Endpoint], tuple[str, ...]],
+        variables: Callable[[_ServiceT, Endpoint], Mapping[str, str]],
+        *,
+        port: str,
+        instead: str,
+        lacking: str = "",
+    ) -> None:
+        self._kind = kind
+        self._program = program
+        self._arguments = arguments
+        self._variables = variables
+        self._port = port
+        self._lacking = lacking
+        self._instead = instead
+
+    def run(self, choice: Choice) -> NoReturn:
+        """Become the program, for the service of the environment that is meant.
+
+        Raises:
+            TritonError: the service does not run, or there is no such program.
+        """
+        if record := session_of(choice):
+            self._run_in_session(record)
+        become(self._in_project(choice))
+
+    def _in_project(self, choice: Choice) -> Program:
+        kind, name = self._kind, self._kind.name
+        with infrastructure(choice) as services:
+            service = services.running().get(name)
+            if service is None:
+                raise not_running([name], services, choice)
+            assert isinstance(service, kind)
+            if self._lacking and not services.has_program(name, self._program):
+                raise self._absent(f"project {services.project}")
+            words, variables = self._inside(service, services.settings)
+            return services.program(name, words, variables, terminal=_has_terminal())
+
+    def _run_in_session(self, record: "Record") -> NoReturn:
+        kind, name = self._kind, self._kind.name
+        with attached(record, (name,)) as environment:
+            service = environment.service(name)
+            assert isinstance(service, kind)
+            if record.runtime != "docker":
+                program = self._beside(environment, service)
+            else:
+                if self._lacking and not environment.container_has(name, self._program):
+                    raise self._absent(f"session {record.id}")
+                words, variables = self._inside(service, environment.settings)
+                program = environment.program_in_container(name, words, variables, terminal=_has_terminal())
+            environment.hand_over()
+            become(program)
+
+    def _inside(self, service: _ServiceT, settings: "Settings") -> tuple[tuple[str, ...], Mapping[str, str]]:
+        """The command line and the variables in the service's container."""
+        ports = {port.name: port.number for port in service.recipe(settings).ports}
+        at = Endpoint("127.0.0.1", ports[self._port])
+        return (self._program, *self._arguments(service, at)), self._variables(service, at)
+
+    def _beside(self, environment: "AttachedEnvironment", service: _ServiceT) -> Program:
+        """The program on this machine."""
+        from triton_env.settings import process_environment
+
+        where = f"session {environment.record.id}, which runs without containers"
+        at = service.placement.endpoints.get(self._port)
+        if at is None:
             raise TritonError(
-                f"The container of {kind.title} has no {program}.",
-                where=f"project {services.project}",
-                cause=lacking,
-                hint=instead,
+                f"The embedded {service.title} does not speak the protocol of {self._program}.",
+                where=where,
+                cause=self._lacking,
+                hint=self._instead,
             )
-        terminal = sys.stdin.isatty() and sys.stdout.isatty()
-        words = (program, *arguments(service))
-        inside = services.program(kind.name, words, variables(service), terminal=terminal)
-    become(inside)
+        path = environment.packaged_program(service.name, self._program) or shutil.which(self._program)
+        if path is None:
+            raise TritonError(f"{self._program} is not installed on this machine.", where=where, hint=self._instead)
+        inherited = {name: value for name, value in process_environment().items() if name not in service.misleading}
+        return Program((path, *self._arguments(service, at)), inherited | dict(self._variables(service, at)))
+
+    def _absent(self, where: str) -> TritonError:
+        return TritonError(
+            f"The container of {self._kind.title} has no {self._program}.",
+            where=where,
+            cause=self._lacking,
+            hint=self._instead,
+        )
 
 
 def become(program: Program) -> NoReturn:
@@ -67,3 +136,7 @@ def become(program: Program) -> NoReturn:
         os.execve(program.argv[0], program.argv, dict(program.environment))  # noqa: S606 - no shell is wanted
     except OSError as error:
         raise TritonError(f"{program.argv[0]} cannot be run.", cause=str(error)) from error
+
+
+def _has_terminal() -> bool:
+    return sys.stdin.isatty() and sys.stdout.isatty()

@@ -1,16 +1,20 @@
-"""`status`: how the persistent services are."""
+"""`status`: how the services are."""
 
 import json
 import sys
 import time
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from triton_env.cli.options import project_option
+from triton_env.cli.choice import Choice, environments_here, session_of, sessions_elsewhere
+from triton_env.cli.options import environment_options, named_services
 from triton_env.cli.persistent import infrastructure
+from triton_env.cli.session import attached
 from triton_env.cli.signals import Interrupted, interruptible
 from triton_env.cli.tables import Column, console, fitting, print_table
 from triton_env.cli.words import say, say_notice, stop_printing
@@ -19,8 +23,8 @@ from triton_env.printable import one_line
 if TYPE_CHECKING:
     from rich.text import Text
 
-    from triton_env.infrastructure import Infrastructure
-    from triton_env.status import ServiceStatus
+    from triton_env.registry import Record
+    from triton_env.status import ServiceStatus, UnfinishedRestore
 
 _INTERVAL = 2
 """Seconds between the end of a look and the next."""
@@ -36,55 +40,110 @@ _COLUMNS = (
 )
 
 
-@click.command(short_help="Show how the persistent services are.")
-@project_option
+@click.command(short_help="Show how the services are.")
+@environment_options
 @click.option("--json", "as_json", is_flag=True, help="Print one line of JSON instead of the table.")
 @click.option("-w", "--watch", is_flag=True, help="Look again every 2 s until Ctrl-C.")
-def command(project: str | None, as_json: bool, watch: bool) -> int:
-    """Show how the persistent services are. Each is asked, as a client does.
+@named_services
+def command(choice: Choice, as_json: bool, watch: bool, services: tuple[str, ...]) -> int:
+    """Show how the services that run here are. Each is asked, as a client does.
 
     \b
     python -m triton_env status
-    python -m triton_env status --watch
+    python -m triton_env status --watch postgres redis
 
-    The line of --json is {"project", "healthy", "services", "restore"}, with the facts about each service by its name.
-    With --watch the table is kept up to date on a terminal; elsewhere there is a new one, or a new line, each time.
+    If a session and the persistent services run here, there is a table of each; --json and --watch need one of them.
+
+    The line of --json is {"project", "session", "runtime", "healthy", "services", "restore"}, with the facts about each
+    service by its name. With --watch the table is kept up to date on a terminal; elsewhere there is a new one, or a new
+    line, each time.
 
     A restore that was broken off makes the services that it is about unhealthy, until `up` has finished it or taken it
     back; with --json, "restore" says so. So does what one left whose journal is gone, until you remove it.
 
-    Exit status: 0 if all four services answer, else 1; with --watch 0 after Ctrl-C.
+    Exit status: 0 if all services answer, else 1; with --watch 0 after Ctrl-C.
     """
-    with infrastructure(project) as services:
-        if watch:
-            try:
-                with suppress(Interrupted), interruptible():
-                    _watch(services, as_json)
-            except BrokenPipeError:
-                stop_printing()
-            return 0
-        statuses = services.status()
-        if not as_json:
-            say(f"Compose file: {services.file}")
-        _print(services, statuses, as_json)
-        if restore := services.unfinished_restore(statuses):
-            say_notice(f"{restore.words}{f'; do it with: {restore.hint}' if restore.hint else ''}.")
+    if as_json or watch:
+        with _found(session_of(choice), choice, services) as found:
+            if watch:
+                try:
+                    with suppress(Interrupted), interruptible():
+                        _watch(found, as_json)
+                except BrokenPipeError:
+                    stop_printing()
+                return 0
+            return _print(found, as_json=True)
+    is_healthy = True
+    for record in environments_here(choice):
+        with _found(record, choice, services) as found:
+            if found.file:
+                say(f"Compose file: {found.file}")
+            looked = found.statuses()
+            print_table(_COLUMNS, _rows(looked), found.title)
+            is_healthy = is_healthy and all(status.healthy for status in looked)
+            if restore := found.restore(looked):
+                say_notice(f"{restore.words}{f'; do it with: {restore.hint}' if restore.hint else ''}.")
+    for line in sessions_elsewhere().splitlines():
+        say(line, dim=True)
+    return 0 if is_healthy else 1
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """An environment that is looked at.
+
+    Attributes:
+        title: of its table.
+        about: what --json has about the whole.
+        statuses: looks at its services.
+        restore: looks for an unfinished restore.
+        file: the compose file; None for a session.
+    """
+
+    title: str
+    about: dict[str, str | None]
+    statuses: "Callable[[], Sequence[ServiceStatus]]"
+    restore: "Callable[[Sequence[ServiceStatus]], UnfinishedRestore | None]"
+    file: Path | None = None
+
+
+@contextmanager
+def _found(record: "Record | None", choice: Choice, names: tuple[str, ...]) -> Iterator[_Found]:
+    if record:
+        with attached(record, names) as environment:
+            about = {"project": None, "session": record.id, "runtime": record.runtime}
+            title = f"session {record.place}"
+            yield _Found(title, about, environment.status, environment.unfinished_restore)
+        return
+    with infrastructure(choice) as services:
+
+        def statuses() -> "Sequence[ServiceStatus]":
+            return [status for status in services.status() if not names or status.name in names]
+
+        about = {"project": services.project, "session": None, "runtime": "docker"}
+        title = f"project {services.project}"
+        yield _Found(title, about, statuses, services.unfinished_restore, services.file)
+
+
+def _print(found: _Found, *, as_json: bool) -> int:
+    statuses = found.statuses()
+    if as_json:
+        restore = found.restore(statuses)
+        about = found.about | {
+            "healthy": all(status.healthy for status in statuses),
+            "services": {status.name: _facts(status) for status in statuses},
+            "restore": restore.words if restore else None,
+        }
+        click.echo(json.dumps(about))
+    else:
+        print_table(_COLUMNS, _rows(statuses), found.title)
     return 0 if all(status.healthy for status in statuses) else 1
 
 
-def _print(services: "Infrastructure", statuses: "Sequence[ServiceStatus]", as_json: bool) -> None:
-    if as_json:
-        restore = services.unfinished_restore(statuses)
-        data = _as_data(services.project, statuses) | {"restore": restore.words if restore else None}
-        click.echo(json.dumps(data))
-    else:
-        print_table(_COLUMNS, _rows(statuses), _title(services.project))
-
-
-def _watch(services: "Infrastructure", as_json: bool) -> NoReturn:
+def _watch(found: _Found, as_json: bool) -> NoReturn:
     if as_json or not sys.stdout.isatty():
         while True:
-            _print(services, services.status(), as_json)
+            _print(found, as_json=as_json)
             sys.stdout.flush()
             time.sleep(_INTERVAL)
     from rich.live import Live
@@ -92,17 +151,8 @@ def _watch(services: "Infrastructure", as_json: bool) -> NoReturn:
     target = console()
     with Live(console=target, auto_refresh=False, transient=False) as live:
         while True:
-            shown = fitting(target, _COLUMNS, _rows(services.status()), _title(services.project))
-            live.update(shown, refresh=True)
+            live.update(fitting(target, _COLUMNS, _rows(found.statuses()), found.title), refresh=True)
             time.sleep(_INTERVAL)
-
-
-def _as_data(project: str, statuses: "Sequence[ServiceStatus]") -> dict[str, Any]:
-    return {
-        "project": project,
-        "healthy": all(status.healthy for status in statuses),
-        "services": {status.name: _facts(status) for status in statuses},
-    }
 
 
 def _facts(status: "ServiceStatus") -> dict[str, Any]:
@@ -124,10 +174,6 @@ def _facts(status: "ServiceStatus") -> dict[str, Any]:
         "memory_limit_bytes": usage.memory_limit if usage else None,
         "restarts": container.restarts if container else None,
     }
-
-
-def _title(project: str) -> str:
-    return f"project {project}"
 
 
 def _rows(statuses: "Sequence[ServiceStatus]") -> "list[list[Text]]":
@@ -161,7 +207,9 @@ def _health(status: "ServiceStatus") -> "Text":
         # Docker asks every few seconds alone; what it says of one that answers may be old.
         late = f" (Docker says {docker})" if docker == "unhealthy" and not status.missing else ""
         if status.missing:
-            again += f"; its {one_line(status.missing)} was removed, and `up` makes it again, empty"
+            # That of a session is gone for good.
+            next_step = ", and `up` makes it again, empty" if status.container and status.container.ours else ""
+            again += f"; its {one_line(status.missing)} was removed{next_step}"
         return Text(f"healthy{late}{again}", style="yellow" if status.missing else "green")
     problem = f"unhealthy: {status.problem}" if status.state == "running" else status.problem
     return Text(one_line(problem) + again, style="red")

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from triton_env.cli.options import project_option, selected, services_option
-from triton_env.cli.persistent import ended_by_signals, infrastructure, settings_for, titles
+from triton_env.cli.choice import Choice, settings_for
+from triton_env.cli.options import named_services, persistent_options, selected
+from triton_env.cli.persistent import ended_by_signals, infrastructure, titles
 from triton_env.cli.words import say, say_end_of_life, styled
 
 if TYPE_CHECKING:
@@ -16,15 +17,15 @@ if TYPE_CHECKING:
 
 
 @click.command(short_help="Start the persistent services and leave them running.")
-@services_option
-@project_option
+@persistent_options("up")
 @click.option("--json", "as_json", is_flag=True, help="Print one line of JSON instead of the table.")
-def command(services: tuple[str, ...] | None, project: str | None, as_json: bool) -> None:
+@named_services
+def command(services: tuple[str, ...], choice: Choice, as_json: bool) -> None:
     """Start the persistent services, and return as soon as they answer.
 
     \b
     python -m triton_env up
-    python -m triton_env up --services postgres,redis
+    python -m triton_env up postgres redis
     python -m triton_env up --project other
 
     They are those of docker-compose.yml. Their data stays in volumes. What runs already is left as it is, or replaced
@@ -42,11 +43,11 @@ def command(services: tuple[str, ...] | None, project: str | None, as_json: bool
     from triton_env.environment import TritonEnvironment
     from triton_env.run import Persistent
 
-    settings = settings_for(project)
+    settings = settings_for(choice)
     names = selected(services)
     environment = TritonEnvironment(settings, services=names, persistent=Persistent.APPLY)
     with ended_by_signals("What this call had started is stopped again; the data stays."):
-        with infrastructure(project) as found:
+        with infrastructure(choice) as found:
             file, before = found.file, _running(found)
         with environment:
             versions = server_versions(environment)
@@ -54,7 +55,7 @@ def command(services: tuple[str, ...] | None, project: str | None, as_json: bool
             running = [environment.service(name) for name in environment.services]
             # Before anything is printed: a reader that is gone is no reason to stop them.
             environment.detach()
-    with infrastructure(project) as found:
+    with infrastructure(choice) as found:
         groups = _groups(names, before, _running(found))
     say(f"Compose file: {file}")
     say(f"Ready in {environment.timeline.total:.1f} s. {_in_words(groups)}", fg="green")

@@ -95,6 +95,7 @@ class Environments:
             services=tuple(services),
             runtime=self._options.runtime,
             reuse=reuse,
+            isolated=self._options.isolated,
         )
         with self._uncaptured():
             return environment.start()

@@ -37,6 +37,7 @@ class Options:
         reuse: whether the environment is shared with other processes.
         keep: whether the namespaces of failed tests are kept.
         rebuild: whether templates of earlier runs are not used.
+        isolated: whether the session that TRITON_SESSION names is not used.
     """
 
     services: tuple[str, ...]
@@ -47,6 +48,7 @@ class Options:
     reuse: bool
     keep: bool
     rebuild: bool
+    isolated: bool
 
     @classmethod
     def of(cls, config: pytest.Config, line: Namespace | None = None) -> "Options":
@@ -75,6 +77,8 @@ class Options:
             reuse=bool(line.triton_reuse or config.getini("triton_reuse")),
             keep=bool(line.triton_keep),
             rebuild=bool(line.triton_rebuild),
+            # What is kept would be gone with that session.
+            isolated=bool(line.triton_isolated or config.getini("triton_isolated") or line.triton_keep),
         )
 
 
@@ -112,11 +116,17 @@ def add_options(parser: pytest.Parser) -> None:
         action="store_true",
         help="Build templates anew, whatever earlier runs have built in an environment that goes on.",
     )
+    group.addoption(
+        "--triton-isolated",
+        action="store_true",
+        help="Start services of this run's own also where TRITON_SESSION names a session, as in `triton-env run`.",
+    )
     parser.addini("triton_services", f"What triton and triton_env stand for: any of {every}.", "args", [])
     parser.addini("triton_runtime", f"Where the services run: {' '.join(RUNTIMES)}.", "string", "")
     parser.addini("triton_template", "What is in every namespace: a folder, or MODULE:CALLABLE.", "string", "")
     parser.addini("triton_scope", f"How long a namespace lives: {' '.join(SCOPES)}.", "string", "function")
     parser.addini("triton_export_env", "The same as --triton-export-env.", "bool", False)
+    parser.addini("triton_isolated", "The same as --triton-isolated.", "bool", False)
     parser.addini("triton_reuse", "The same as --triton-reuse.", "bool", False)
 
 

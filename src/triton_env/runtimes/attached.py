@@ -1,7 +1,7 @@
-"""The runtime of a shared environment: what its keeper runs, as seen by one of those who use it."""
+"""The runtime of an environment that another process keeps, as seen by one of those who use it."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +15,9 @@ from triton_env.runtimes.base import Report
 from triton_env.timeline import Phase
 
 if TYPE_CHECKING:
+    from triton_env.runtimes.engine import Engine
+    from triton_env.runtimes.project import ProjectContainer
+    from triton_env.sharing.attaching import Attached
     from triton_env.sharing.joining import Joined
     from triton_env.sharing.news import Told
 
@@ -24,7 +27,7 @@ _CALLED_OFF = "The start was called off."
 
 
 class AttachedRuntime:
-    """Hands out what the keeper of a shared environment has started, or waits for it.
+    """Hands out what another process has started, or waits for it.
 
     Args:
         joined: this process's part in the environment.
@@ -35,7 +38,9 @@ class AttachedRuntime:
         TritonError: the keeper could not choose a runtime, or ended.
     """
 
-    def __init__(self, joined: "Joined", recipes: Sequence[ServiceRecipe], say: Callable[[str], None]) -> None:
+    def __init__(
+        self, joined: "Joined | Attached", recipes: Sequence[ServiceRecipe], say: Callable[[str], None]
+    ) -> None:
         self._joined = joined
         self._news = joined.news
         self._recipes = {recipe.name: recipe for recipe in recipes}
@@ -97,18 +102,57 @@ class AttachedRuntime:
             return told.endings.get(service) or Ending(f"environment {self._joined.id}", BEGIN_ANEW, reason=reason)
         return told.endings.get(service)
 
-    def program(self, service: str, argv: Sequence[str], environment: Mapping[str, str]) -> Program:
+    def program(
+        self, service: str, argv: Sequence[str], environment: Mapping[str, str], *, terminal: bool = False
+    ) -> Program:
         recipe = self._recipes[service]
         if self.name == "docker":
             from triton_env.runtimes.engine_socket import engine_url
             from triton_env.runtimes.execution import in_container
 
-            return in_container(engine_url(), self._container(service), recipe, argv, environment)
+            container = self._container(service)
+            return in_container(engine_url(), container, recipe, argv, environment, terminal=terminal)
         from triton_env.runtimes.embedded.runtime import program_beside
 
         placement, folder = self._news.told.placements[service], self._news.told.folder
         assert folder is not None
         return program_beside(recipe, placement, folder, argv, environment)
+
+    def lines(self, service: str, tail: int | None, *, follow: bool) -> Iterator[str]:
+        """The lines that a service wrote, without secrets.
+
+        Args:
+            service: the service's name.
+            tail: how many at most of those that are there; None for all.
+            follow: whether those come too that it writes from now on, as long as it runs.
+        """
+        if self.name == "docker":
+            chunks = _container_lines(self._container(service), tail, follow=follow)
+        elif self.name == "embedded":
+            from triton_env.runtimes.embedded.server import log_lines
+
+            chunks = log_lines(self._embedded_log(service), tail, follow=follow)
+        else:
+            chunks = iter(())
+        return (redacted(line, self._secrets) for line in chunks)
+
+    def containers(self, engine: "Engine") -> dict[str, "ProjectContainer"]:
+        """The containers of the services on their engine, running or not, by the services' names."""
+        from triton_env.runtimes.project import Project
+
+        found = {name: Project(engine, "").inspect(self._container(name)) for name in self._recipes}
+        return {name: container for name, container in found.items() if container}
+
+    def container_has(self, service: str, program: str) -> bool:
+        """Whether the container of a service has a program."""
+        from triton_env.runtimes.engine import Engine
+        from triton_env.runtimes.execution import container_has
+
+        engine = Engine()
+        try:
+            return container_has(engine, self._container(service), program)
+        finally:
+            engine.close()
 
     def stop(self) -> None:
         self._joined.leave()
@@ -141,6 +185,25 @@ def _container_ending(container: str, placement: Placement) -> Ending | None:
         return None
     try:
         return engine.ending(container, placement, where=f"container {container}", hint=BEGIN_ANEW)
+    finally:
+        engine.close()
+
+
+def _container_lines(container: str, tail: int | None, *, follow: bool) -> Iterator[str]:
+    from triton_env.runtimes.engine import Engine
+
+    engine = Engine()
+    try:
+        with engine.translated("read a log", container):
+            parts = engine.client.containers.get(container).logs(
+                stream=True, follow=follow, tail="all" if tail is None else tail
+            )
+            rest = b""
+            for part in parts:
+                *lines, rest = (rest + part).split(b"\n")
+                yield from (line.decode(errors="replace") for line in lines)
+            if rest:
+                yield rest.decode(errors="replace")
     finally:
         engine.close()
 

@@ -19,6 +19,7 @@ from triton_env.settings import Settings
 
 if TYPE_CHECKING:
     from triton_env.runtimes.engine import Engine
+    from triton_env.sharing.attaching import Attached
     from triton_env.sharing.joining import Joined
 
 IMAGES_TIMEOUT = 3.0
@@ -111,15 +112,15 @@ def open_persistent(
         raise RuntimeUnavailable(
             f"Persistent services run on Docker alone, not on the runtime {name!r}.",
             where="TRITON_RUNTIME",
-            hint="TRITON_RUNTIME=docker, or leave out persistent=True to get a session",
+            hint="set TRITON_RUNTIME=docker; or start a session: python -m triton_env serve, TritonEnvironment()",
         )
     from triton_env.runtimes.persistent import PersistentRuntime
 
     return PersistentRuntime(settings, recipes, apply=apply, say=say)
 
 
-def open_shared(joined: "Joined", recipes: Sequence[ServiceRecipe], say: Callable[[str], None]) -> Runtime:
-    """The runtime of a shared environment, as soon as its keeper has chosen it.
+def open_shared(joined: "Joined | Attached", recipes: Sequence[ServiceRecipe], say: Callable[[str], None]) -> Runtime:
+    """The runtime of an environment that another process keeps, as soon as that has chosen it.
 
     Args:
         joined: this process's part in it.

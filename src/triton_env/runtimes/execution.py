@@ -3,10 +3,14 @@
 import re
 import shutil
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from triton_env.errors import RuntimeUnavailable
 from triton_env.model import Program, ServiceRecipe
 from triton_env.settings import process_environment
+
+if TYPE_CHECKING:
+    from triton_env.runtimes.engine import Engine
 
 _PLACEHOLDER = re.compile(r"\{(host|port:([^{}]+))\}")
 
@@ -52,3 +56,18 @@ def in_container(
     ours = process_environment() | {"DOCKER_HOST": engine_url}
     how = ("-i", "-t") if terminal else ("-i",)
     return Program((docker, "exec", *how, *names, container, *inside), ours | dict(environment))
+
+
+def container_has(engine: "Engine", container: str, program: str) -> bool:
+    """Whether a container that runs has a program.
+
+    Args:
+        engine: that has the container.
+        container: its name or id.
+        program: the program's name.
+    """
+    api = engine.client.api
+    with engine.translated(f"look for {program}", f"container {container}"):
+        run = api.exec_create(container, ["sh", "-c", 'command -v "$0"', program])
+        api.exec_start(run["Id"])
+        return bool(api.exec_inspect(run["Id"])["ExitCode"] == 0)

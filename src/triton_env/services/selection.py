@@ -5,6 +5,15 @@ from collections.abc import Sequence
 from triton_env.errors import InvalidSetting, ServiceNotSelected, UnknownService
 from triton_env.services import SERVICES
 
+ALIASES = {"pg": "postgres", "postgresql": "postgres", "valkey": "redis", "localstack": "s3"}
+"""What services are called elsewhere: `localstack` in the compose file, and so in what Docker lists."""
+
+
+def known_name(name: str) -> str:
+    """The name of the service that is called so, in any case and also by an alias; another word as it is."""
+    lower = name.strip().lower()
+    return ALIASES.get(lower, lower)
+
 
 def selected(services: Sequence[str] | None, available: Sequence[str] = tuple(SERVICES)) -> tuple[str, ...]:
     """Some of the services that there are, in the order in which people read them.

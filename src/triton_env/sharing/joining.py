@@ -11,6 +11,7 @@ from secrets import token_hex
 from triton_env.errors import KeeperEnded, RuntimeUnavailable
 from triton_env.leases import HeldFile
 from triton_env.model import Placement
+from triton_env.project_folders import project_root
 from triton_env.readiness import check_listening
 from triton_env.services import SERVICES
 from triton_env.services.credentials import credentials
@@ -87,6 +88,10 @@ class Joined:
             hint="start it again; or leave out reuse=True to get a session of its own",
         )
 
+    def hand_over(self) -> None:
+        """Have a program that this process becomes hold the lease until it ends."""
+        self._lease.outlive_exec()
+
     def leave(self) -> None:
         """Give the lease back, and call off what waits for news. Does nothing where that was done."""
         with self._leaving:
@@ -138,6 +143,30 @@ def join(settings: Settings, names: Sequence[str], runtime: str, reuse: Reuse) -
         )
         joined.leave()
     raise AssertionError("unreachable: the last try is taken as it is")
+
+
+def join_instance(settings: Settings, identity: str) -> Joined:
+    """Hold a lease on the environment of that id, whatever it was asked for.
+
+    Args:
+        settings: the process's own.
+        identity: the environment's id.
+
+    Raises:
+        KeeperEnded: it has ended.
+    """
+    place = Place(settings)
+    with place.turn():
+        for instance in place.instances():
+            if instance.id != identity or not instance.is_alive():
+                continue
+            with suppress(OSError, ValueError):  # it is about to end
+                order, news = instance.order(), News(instance)
+                news.read()
+                return Joined(place, instance, instance.lease(), news, order.of(settings), ())
+    raise KeeperEnded(
+        f"The shared environment {identity} has just ended.", hint="start one with: python -m triton_env serve --reuse"
+    )
 
 
 def _joined(
@@ -209,7 +238,7 @@ def _order(
         services=names,
         runtime=settings.triton_runtime,
         linger=settings.triton_linger if reuse.linger is None else reuse.linger,
-        project=str(Path.cwd()),
+        project=str(project_root(Path.cwd())),
         settings=settings.updated(**fresh),
         credentials=tuple(fresh),
         path=tuple(sys.path),

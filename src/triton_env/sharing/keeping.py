@@ -1,6 +1,5 @@
 """The keeper: a process that owns a shared environment, and stops it when nobody uses it any more."""
 
-import os
 import signal
 import time
 import traceback
@@ -12,13 +11,12 @@ from types import FrameType
 
 from triton_env.environment import TritonEnvironment
 from triton_env.errors import CleanupFailed, StartCancelled, TritonError
-from triton_env.isolation.folder import Folder
-from triton_env.registry import Record, Registry
 from triton_env.run import Run
 from triton_env.runtimes.base import Runtime
 from triton_env.services import Service
 from triton_env.sharing.images import ImageWatch
 from triton_env.sharing.news import Announcer
+from triton_env.sharing.offering import offered
 from triton_env.sharing.place import Instance, Order, Place, is_kept
 
 _INTERVAL = 0.2
@@ -158,10 +156,10 @@ class _Keeper:
     def _hold(self) -> None:
         """Until nobody has used it for a while, or somebody told it to stop."""
         with ExitStack() as stack:
-            # Held as long as the servers run: what is known of their namespaces is not that of a dead session.
-            spaces = Folder(self._order.settings, self._order.id, lasting=False)
-            stack.callback(spaces.close, remove=True)
-            stack.enter_context(Registry.of(self._order.settings).published(self._record()))
+            order = self._order
+            stack.enter_context(
+                offered(self._environment, held_by="reuse", project=order.project, asked_runtime=order.runtime)
+            )
             images = stack.enter_context(ImageWatch.of(self._environment))
             self._announcer.tell_up()
             unused_since: float | None = None
@@ -197,15 +195,3 @@ class _Keeper:
                 return False
             self._instance.close()
             return True
-
-    def _record(self) -> Record:
-        environment = self._environment
-        return Record(
-            id=environment.id,
-            runtime=environment.runtime,
-            pid=os.getpid(),
-            project=self._order.project,
-            started=time.time(),
-            services=environment.services,
-            environ=environment.environ(),
-        )

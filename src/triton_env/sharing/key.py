@@ -19,7 +19,7 @@ _LENGTH = 16
 _NO_DIFFERENCE = frozenset(
     {
         # How it is started and shown.
-        *("triton_progress", "triton_state_dir", "triton_linger", "triton_poll_interval"),
+        *("triton_progress", "triton_state_dir", "triton_session", "triton_linger", "triton_poll_interval"),
         *("triton_pull", "triton_pull_timeout", "triton_pool_size", "triton_namespaces", "triton_variables"),
         *(f"triton_{name}_timeout" for name in SERVICES),
         # Of persistent services, and of the application: sessions do not read them.
@@ -30,6 +30,8 @@ _NO_DIFFERENCE = frozenset(
 )
 """Settings that make no difference. One that is new makes one, until somebody finds that it does not."""
 _PORTS = frozenset({"postgres_port", "clickhouse_port", "clickhouse_http_port", "redis_port", "localstack_port"})
+_PREFIXES = {"s3": ("s3_", "aws_", "localstack_", "extra_cors_")}
+"""Begin the settings of a service, where these have other names than it."""
 _ENGINE = ("DOCKER_HOST", "DOCKER_CONTEXT", "DOCKER_CONFIG", "TC_HOST", "TESTCONTAINERS_HOST_OVERRIDE")
 """Variables that choose the engine, and how it is reached."""
 
@@ -65,6 +67,29 @@ def key_of(settings: Settings, names: Sequence[str], runtime: str, suffix: str =
     }
     text = json.dumps(content, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:_LENGTH]
+
+
+def differences(settings: Settings, theirs: Settings, names: Sequence[str], runtime: str) -> tuple[str, ...]:
+    """The settings that would make another environment of these services, by fields.
+
+    Args:
+        settings: of one environment.
+        theirs: of the other one.
+        names: of the services.
+        runtime: where they run.
+    """
+    ignored = {*_NO_DIFFERENCE, "triton_runtime"}
+    for name, service in SERVICES.items():
+        ignored.update(service.fresh_credentials())
+        if name not in names:
+            prefixes = _PREFIXES.get(name, (f"{name}_",))
+            ignored.update(field for field in Settings.model_fields if field.startswith(prefixes))
+    if theirs.triton_ports == "random":
+        ignored |= _PORTS
+    if runtime == "embedded":
+        ignored.update(field for field in Settings.model_fields if field.endswith(("_image", "_auth_token")))
+    one, other = settings_as_data(settings), settings_as_data(theirs)
+    return tuple(field for field in one if field not in ignored and one[field] != other[field])
 
 
 def settings_as_data(settings: Settings) -> dict[str, Any]:

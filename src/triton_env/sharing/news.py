@@ -11,9 +11,10 @@ from typing import Any
 from triton_env.ending import Ending
 from triton_env.errors import TritonError
 from triton_env.file_locks import is_locked
-from triton_env.model import Endpoint, Placement
+from triton_env.model import Placement
 from triton_env.sharing import failure
 from triton_env.sharing.place import Instance
+from triton_env.sharing.placements import placement_as_data, placement_from_data
 from triton_env.timeline import Event, Phase
 
 _INTERVAL = 0.01
@@ -55,7 +56,7 @@ class Announcer:
 
     def tell_ready(self, service: str, placement: Placement) -> None:
         """Tell that a service is ready."""
-        self._tell(ready=service, placement=_placement_as_data(placement))
+        self._tell(ready=service, placement=placement_as_data(placement))
 
     def tell_up(self) -> None:
         """Tell that all are ready and that others can see the environment."""
@@ -107,7 +108,7 @@ class Told:
         if "phase" in event:
             self.phases.setdefault(event["service"], []).append((Phase(event["phase"]), event["detail"]))
         elif "ready" in event:
-            self.placements[event["ready"]] = _placement_from_data(event["placement"])
+            self.placements[event["ready"]] = placement_from_data(event["placement"])
         elif "runtime" in event:
             self.runtime, self.reason = event["runtime"], event["reason"]
             self.folder = Path(event["folder"]) if event["folder"] else None
@@ -256,25 +257,3 @@ class News:
                 self.told.add(json.loads(line))
             news = news or bool(lines)
         return news
-
-
-def _placement_as_data(placement: Placement) -> dict[str, Any]:
-    def ports(endpoints: Any) -> dict[str, Any]:
-        return {name: (endpoint.host, endpoint.port) for name, endpoint in endpoints.items()}
-
-    return {
-        "endpoints": ports(placement.endpoints),
-        "internal": None if placement.internal is None else ports(placement.internal),
-        "sockets": str(placement.sockets) if placement.sockets else None,
-    }
-
-
-def _placement_from_data(data: dict[str, Any]) -> Placement:
-    def endpoints(ports: dict[str, Any]) -> dict[str, Endpoint]:
-        return {name: Endpoint(host, port) for name, (host, port) in ports.items()}
-
-    return Placement(
-        endpoints=endpoints(data["endpoints"]),
-        internal=None if data["internal"] is None else endpoints(data["internal"]),
-        sockets=Path(data["sockets"]) if data["sockets"] else None,
-    )

@@ -43,7 +43,7 @@ class Order:
         services: their names.
         runtime: that was asked for.
         linger: seconds to go on without anybody who uses it.
-        project: the folder in which the process works that started it.
+        project: the root of the project in which the process works that started it, or its folder.
         settings: all of them, with the credentials of this environment.
         credentials: the names of those among the settings that are fresh.
         path: where the starter's interpreter finds modules.

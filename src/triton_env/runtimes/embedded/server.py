@@ -4,7 +4,8 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -17,6 +18,8 @@ from triton_env.runtimes import failures
 from triton_env.runtimes.embedded import packages
 from triton_env.runtimes.embedded.spawner import Child, Guard
 
+_LOOK_INTERVAL = 0.2
+"""Seconds between two looks at a log that is followed."""
 _LOG_BYTES = 1 << 18
 """How much of the end of a log is looked at for its last lines."""
 _SYSTEM = (
@@ -182,3 +185,25 @@ def log_tail(path: Path, lines: int, start: int = 0) -> str:
     except OSError:
         return ""
     return "".join(text.splitlines(keepends=True)[-lines:]) if lines > 0 else ""
+
+
+def log_lines(path: Path, tail: int | None, *, follow: bool) -> Iterator[str]:
+    """The last lines of a file (all where `tail` is None), and with `follow` those that come while it is there."""
+    try:
+        file = path.open("rb")
+    except OSError:
+        return
+    with file:
+        there = file.read()
+        lines = there.splitlines()
+        # The last one may still be being written.
+        rest = lines.pop() if follow and lines and not there.endswith(b"\n") else b""
+        yield from map(_decoded, lines if tail is None else lines[max(0, len(lines) - tail) :])
+        while follow and path.exists():
+            *lines, rest = (rest + file.read()).split(b"\n")
+            yield from map(_decoded, lines)
+            time.sleep(_LOOK_INTERVAL)
+
+
+def _decoded(line: bytes) -> str:
+    return line.decode(errors="replace")

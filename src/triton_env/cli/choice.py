@@ -1,0 +1,145 @@
+"""Which environment a command is about: the one that runs here, or the one that its options name."""
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from triton_env.cli.words import say, say_notice
+from triton_env.errors import TritonError, UsageError
+
+if TYPE_CHECKING:
+    from triton_env.registry import Record
+    from triton_env.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What the options of a command say about its environment.
+
+    Attributes:
+        session: an id, the beginning of one, or the name of a project's folder; empty where no session is named.
+        persistent: whether the persistent services are meant, also while a session runs here.
+        project: of the persistent services; None for the one of the settings.
+    """
+
+    session: str = ""
+    persistent: bool = False
+    project: str | None = None
+
+    @property
+    def names_persistent(self) -> bool:
+        """Whether the options name the persistent services."""
+        return self.persistent or self.project is not None
+
+    @property
+    def option(self) -> str:
+        """How the project is named on a command line that is shown to people; begins with a space, or is empty."""
+        return f" --project {self.project}" if self.project else ""
+
+
+def settings_for(choice: Choice) -> "Settings":
+    """The settings of this call; `--project` wins over TRITON_PROJECT.
+
+    Raises:
+        InvalidSetting: one cannot be used.
+    """
+    from triton_env.settings import Settings
+
+    return Settings() if choice.project is None else Settings(triton_project=choice.project)
+
+
+def session_of(choice: Choice) -> "Record | None":
+    """The session that a command is about; None for the persistent services.
+
+    It is the one that the options name, else the one of TRITON_SESSION, else the one that runs here. Where more than
+    one environment runs here, a person is asked which one is meant.
+
+    Raises:
+        UsageError: there is no such session, or more than one environment runs here and there is no terminal to ask on.
+    """
+    found = environments_here(choice)
+    if len(found) == 1:
+        return found[0]
+    return _asked(found, settings_for(choice).triton_project)
+
+
+def environments_here(choice: Choice) -> "tuple[Record | None, ...]":
+    """What a command may be about: sessions, and None for the persistent services. Without a session it is these.
+
+    Raises:
+        UsageError: there is no session as the options name it.
+    """
+    if choice.session and choice.names_persistent:
+        raise UsageError("--session names a session, and --persistent and --project name the persistent services.")
+    if choice.names_persistent:
+        return (None,)
+    from triton_env.registry import Registry, here, named
+    from triton_env.settings import Settings
+
+    settings = Settings()
+    records = Registry.of(settings).running()
+    if choice.session:
+        return (named(records, choice.session),)
+    if settings.triton_session:
+        for record in records:
+            if record.id == settings.triton_session:
+                return (record,)
+        say_notice(f"the session {settings.triton_session}, which TRITON_SESSION names, has ended.")
+    found = here(records, Path.cwd())
+    return (*found, None) if not found or persistent_services_run(settings) else found
+
+
+def persistent_services_run(settings: "Settings") -> bool:
+    """Whether some of the persistent services of the settings run, as far as an engine answers."""
+    from triton_env.runtimes.choice import docker_problem
+
+    # An engine that is not there, or hangs, is not what was asked about.
+    if settings.triton_runtime not in ("auto", "docker") or docker_problem(settings, ()):
+        return False
+    from triton_env.infrastructure import Infrastructure
+
+    try:
+        with Infrastructure(settings) as services:
+            return bool(services.running())
+    except TritonError:
+        return False
+
+
+def way_to_start(settings: "Settings", option: str = "") -> str:
+    """How to start what a command needs, as a hint; the runtime of the settings may have no persistent services.
+
+    Args:
+        settings: of this call.
+        option: which names the project.
+    """
+    up = f"python -m triton_env up{option}"
+    serve = "python -m triton_env serve"
+    return f"{serve}, or {up}" if settings.triton_runtime in ("auto", "docker") else serve
+
+
+def sessions_elsewhere() -> str:
+    """The sessions that run in other projects, in words; empty where none does."""
+    from triton_env.registry import Registry, here
+    from triton_env.settings import Settings
+
+    records = Registry.of(Settings()).running()
+    near = here(records, Path.cwd())
+    # The id first: a long line is cut.
+    return "\n".join(
+        f"elsewhere, with --session {record.id}: {record.project}" for record in records if record not in near
+    )
+
+
+def _asked(found: "tuple[Record | None, ...]", project: str) -> "Record | None":
+    lines = [record.title if record else f"--persistent  the services of the project {project}" for record in found]
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        listed = "\n".join(f"  {line}" for line in lines)
+        ways = [f"--session {record.id}" if record else "--persistent" for record in found]
+        raise UsageError(f"{len(found)} environments run here:\n{listed}", hint=f"choose one with {' or '.join(ways)}")
+    say(f"{len(found)} environments run here:")
+    for number, line in enumerate(lines, 1):
+        say(f"  {number}  {line}")
+    return found[click.prompt("Which one", type=click.IntRange(1, len(found)), err=True) - 1]

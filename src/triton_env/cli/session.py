@@ -1,0 +1,80 @@
+"""What commands do with a session, which another process holds."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from triton_env.cli.choice import Choice
+from triton_env.cli.persistent import titles
+from triton_env.errors import UsageError
+
+if TYPE_CHECKING:
+    from triton_env.registry import Record
+    from triton_env.sharing.attaching import AttachedEnvironment
+
+
+@contextmanager
+def attached(record: "Record", services: Sequence[str] = ()) -> "Iterator[AttachedEnvironment]":
+    """The environment of a session, which is used until the block ends, and goes on then.
+
+    Raises:
+        UsageError: it lacks one of these services.
+        TritonError: it has just ended.
+    """
+    from triton_env.settings import Settings
+    from triton_env.sharing.attaching import AttachedEnvironment
+
+    check_has(record, services)
+    with AttachedEnvironment(record, Settings(), services) as environment:
+        yield environment
+
+
+def check_has(record: "Record", services: Sequence[str]) -> None:
+    """See that a session has these services.
+
+    Raises:
+        UsageError: it lacks one.
+    """
+    if lacking := [name for name in services if name not in record.services]:
+        raise UsageError(
+            f"The session {record.id} has no {titles(lacking)}.",
+            where=record.title,
+            hint=f"choose from {', '.join(record.services)}; or start another one: python -m triton_env serve",
+        )
+
+
+def session_here() -> "Record | None":
+    """A session that runs here, or that TRITON_SESSION names: for words about what a command cannot do."""
+    from triton_env.registry import Registry, here
+    from triton_env.settings import Settings
+    from triton_env.sharing.given import given
+
+    settings = Settings()
+    return given(settings) or next(iter(here(Registry.of(settings).running(), Path.cwd())), None)
+
+
+def refuse(command: str, choice: Choice) -> None:
+    """Say that a command cannot do anything with the session that the options name.
+
+    Raises:
+        UsageError: always, unless they name none.
+    """
+    from triton_env.cli.choice import session_of
+
+    if record := session_of(choice):
+        raise refused(command, record)
+
+
+def refused(command: str, record: "Record") -> UsageError:
+    """The error that a command is for persistent services, and cannot be used on this session."""
+    end = f"python -m triton_env down --session {record.id}"
+    start = "python -m triton_env serve"
+    hints = {
+        "up": "it runs already; for persistent services: python -m triton_env up",
+        "restart": f"end it with: {end}; then start another one: {start}",
+        "reset": f"its data goes when it ends: {end}",
+    }
+    return UsageError(
+        f"`{command}` is for persistent services, and this is a session.", where=record.title, hint=hints[command]
+    )

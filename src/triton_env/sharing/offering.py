@@ -1,0 +1,81 @@
+"""A session that other processes may find and use: those of the command line, and programs that `run` starts."""
+
+import os
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from secrets import token_hex
+from typing import TYPE_CHECKING
+
+from triton_env.backup.journal import Place
+from triton_env.isolation.folder import Folder
+from triton_env.registry import Record, Registry
+from triton_env.services import SERVICES
+from triton_env.sharing.key import settings_as_data, settings_from_data
+from triton_env.sharing.placements import placement_as_data, placement_from_data
+from triton_env.variables import of_services
+
+if TYPE_CHECKING:
+    from triton_env.environment import TritonEnvironment
+
+VARIABLE = "TRITON_SESSION"
+
+
+@contextmanager
+def offered(environment: "TritonEnvironment", *, held_by: str, project: str, asked_runtime: str) -> Iterator[Record]:
+    """List an environment that this process owns, for the length of the block.
+
+    Args:
+        environment: it runs.
+        held_by: what this process is; see `Record`.
+        project: the root of the project in which it was started.
+        asked_runtime: TRITON_RUNTIME where it was started.
+    """
+    settings, is_external = environment.settings, environment.runtime == "external"
+    record = Record(
+        # Several commands may hold the same external servers.
+        id=token_hex(4) if is_external else environment.id,
+        runtime=environment.runtime,
+        reason=environment.runtime_reason,
+        pid=os.getpid(),
+        held_by=held_by,
+        project=project,
+        started=time.time(),
+        services=environment.services,
+        environ=environment.environ(),
+        settings=settings_as_data(settings),
+        asked_runtime=asked_runtime,
+        placements={name: placement_as_data(environment.service(name).placement) for name in environment.services},
+        folder=environment._running().folder,
+    )
+    with ExitStack() as stack:
+        if not is_external:
+            # What other processes leave of namespaces and restores is gone with the servers.
+            spaces = Folder(settings, environment.id, lasting=False)
+            stack.callback(spaces.close, remove=True)
+            stack.callback(_forget_restore, Place(settings, environment.id, lasting=False))
+        stack.enter_context(Registry.of(settings).published(record))
+        yield record
+
+
+def handed_out(record: Record, services: Sequence[str] = ()) -> Mapping[str, str]:
+    """The variables that programs get: with them they reach its services, and use it instead of a new environment.
+
+    Programs that use triton-env find external servers by the settings, as ever.
+
+    Args:
+        record: the environment's.
+        services: of which the variables are wanted; by default all.
+    """
+    variables = dict(record.environ)
+    if services:
+        settings = settings_from_data(record.settings)
+        placements = {name: placement_from_data(record.placements[name]) for name in services}
+        named = {name: SERVICES[name](settings, placement) for name, placement in placements.items()}
+        variables = of_services(named, settings.triton_variables)
+    return variables if record.runtime == "external" else {**variables, VARIABLE: record.id}
+
+
+def _forget_restore(place: Place) -> None:
+    if place.path.exists():
+        place.remove()

@@ -1,0 +1,166 @@
+"""Commands on the session that runs here: `serve` holds it in another process."""
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pytest
+
+from faces.served import Machine
+from patience import until
+
+RUNTIMES = [pytest.param("docker", marks=pytest.mark.docker), "embedded"]
+pytestmark = pytest.mark.timeout(600)
+
+
+@pytest.fixture(scope="module", params=RUNTIMES)
+def runtime(request: pytest.FixtureRequest) -> str:
+    if request.param == "embedded":
+        request.getfixturevalue("embedded_packages")
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def machine(runtime: str, callers_choice: Mapping[str, str], tmp_path_factory: pytest.TempPathFactory) -> Machine:
+    variables = os.environ | dict(callers_choice) | {"TRITON_RUNTIME": runtime}
+    return Machine(tmp_path_factory.mktemp("machine"), variables)
+
+
+@pytest.fixture(scope="module")
+def session(machine: Machine) -> Iterator[str]:
+    """All services, served in the machine's project: the id."""
+    with machine.serving() as session:
+        yield session
+
+
+def test_status_asks_each_of_its_services(machine: Machine, session: str, runtime: str) -> None:
+    shown = machine.good("status")
+    assert f"session {session} in {machine.project}" in shown
+    assert shown.count("healthy") == 4
+    data = json.loads(machine.good("status", "--json", "redis"))
+    assert (data["session"], data["project"], data["runtime"], data["healthy"]) == (session, None, runtime, True)
+    assert list(data["services"]) == ["redis"]
+    assert data["services"]["redis"]["state"] == "running"
+
+
+def test_a_folder_of_the_project_is_here(machine: Machine, session: str) -> None:
+    folder = machine.project / "src" / "deep"
+    folder.mkdir(parents=True, exist_ok=True)
+    assert json.loads(machine.good("env", "--format", "json", folder=folder))["TRITON_SESSION"] == session
+
+
+def test_env_has_the_variables_of_the_services_that_are_named(machine: Machine, session: str) -> None:
+    every = json.loads(machine.good("env", "--format", "json"))
+    some = json.loads(machine.good("env", "redis", "--format", "json"))
+    assert every["TRITON_SESSION"] == session
+    assert some == {name: value for name, value in every.items() if name.startswith(("REDIS_", "TRITON_SESSION"))}
+
+
+def test_psql(machine: Machine, session: str) -> None:
+    assert machine.good("psql", "-Atc", "select current_user || '@' || current_database()") == "triton_user@triton\n"
+    machine.good("psql", "-q", input="create table by_psql (x int)")
+    assert machine.good("psql", "-Atc", "select count(*) from by_psql") == "0\n"
+    assert machine.run("psql", "-c", "select nothing").returncode == 1
+
+
+def test_redis_cli_runs_or_says_what_to_install(machine: Machine, session: str, runtime: str) -> None:
+    if runtime == "docker":
+        assert machine.good("redis-cli", "ping") == "PONG\n"
+    else:
+        assert "apt-get install redis-tools" in machine.refused(
+            "redis-cli", "ping", status=1, environment={"PATH": "/nonexistent"}
+        )
+
+
+def test_clickhouse_client_runs_or_says_what_to_do_instead(machine: Machine, session: str) -> None:
+    done = machine.run("clickhouse-client", "--query", "select currentDatabase()")
+    if done.returncode:
+        assert "env --format shell" in done.stderr
+        assert "hint: curl" in done.stderr
+    else:
+        assert done.stdout == "triton\n"
+
+
+def test_s3(machine: Machine, session: str) -> None:
+    machine.good("s3", "cp", "-", "s3://triton-documents/greeting", input="hello")
+    assert machine.good("s3", "cat", "s3://triton-documents/greeting") == "hello"
+
+
+def test_logs(machine: Machine, session: str) -> None:
+    assert "postgres  | " in machine.good("logs", "postgres", "--tail", "3")
+    shown = machine.good("logs", "--services", "postgres,redis", "--tail", "1").splitlines()
+    assert sorted(line.partition(" ")[0] for line in shown) == ["postgres", "redis"]
+
+
+def test_backup_and_restore(machine: Machine, session: str, tmp_path: Path) -> None:
+    file = tmp_path / "session.backup"
+    machine.good("psql", "-q", input="create table saved as select 42 as x")
+    machine.good("backup", str(file), "postgres")
+    machine.good("psql", "-q", input="drop table saved")
+    assert session in machine.run("restore", str(file), "--yes").stderr
+    assert machine.good("psql", "-Atc", "select x from saved") == "42\n"
+
+
+def test_what_keeps_no_data_is_neither_restarted_nor_reset(machine: Machine, session: str) -> None:
+    for arguments in (("restart", "redis"), ("reset", "--yes")):
+        for more in ((), ("--session", session)):
+            words = machine.refused(*arguments, *more, status=2)
+            assert f"`{arguments[0]}` is for persistent services" in words
+            assert f"down --session {session}" in words
+    assert session in machine.refused("up", "--session", session, status=2)
+
+
+@pytest.mark.parametrize(
+    "arguments", [("env",), ("psql", "-c", "select 1"), ("s3", "ls"), ("logs",), ("restart", "redis")]
+)
+def test_in_another_project_it_is_named_and_not_taken(
+    arguments: tuple[str, ...], machine: Machine, session: str
+) -> None:
+    words = machine.refused(*arguments, status=1, folder=machine.other)
+    # A long path is cut.
+    assert f"elsewhere, with --session {session}: {machine.project.parents[2]}" in words
+    assert "python -m triton_env serve" in words
+
+
+@pytest.mark.parametrize("by", ["id", "short", "name"])
+def test_from_another_project_it_can_be_chosen(by: str, machine: Machine, session: str) -> None:
+    name = {"id": session, "short": session[:5], "name": "claims"}[by]
+    assert machine.good("psql", "--session", name, "-Atc", "select 6 * 7", folder=machine.other) == "42\n"
+    shown = machine.good("env", "--session", name, "--format", "json", folder=machine.other)
+    assert json.loads(shown)["TRITON_SESSION"] == session
+
+
+def test_with_two_of_them_a_person_is_asked_and_a_program_has_to_choose(machine: Machine, session: str) -> None:
+    with machine.serving("redis") as second:
+        words = machine.refused("env", status=2)
+        assert "2 environments run here" in words
+        assert f"--session {session} or --session {second}" in words
+        first = "1" if session in machine.on_terminal("env", answer="1").partition("Which one")[2] else "2"
+        seen = machine.on_terminal("env", answer="2" if first == "1" else "1").partition("Which one")[2]
+        assert f"TRITON_SESSION={second}" in seen
+        assert machine.good("status").count("session ") == 2
+        words = machine.refused("psql", "--session", second, status=2)
+        assert f"The session {second} has no PostgreSQL." in words
+
+
+def test_down_ends_it_by_its_id(machine: Machine) -> None:
+    with machine.serving("redis", folder=machine.other) as session:
+        machine.good("down", "--session", session)
+        assert not (machine.state / "environments" / f"{session}.json").exists()
+    assert not list((machine.state / "environments").glob(f"{session}*"))
+
+
+def test_a_shared_one_is_used_as_well_and_ended_by_its_id(machine: Machine) -> None:
+    with machine.serving("redis", "--reuse", folder=machine.other) as session:
+        data = json.loads(machine.good("status", "--json", folder=machine.other))
+        assert (data["session"], data["healthy"]) == (session, True)
+        assert "redis" in machine.good("logs", folder=machine.other)
+        machine.good("down", "--session", session)
+    assert until(lambda: not list((machine.state / "shared").glob(f"*-{session}")))
+
+
+def test_one_that_has_ended_is_said_to_have(machine: Machine, session: str) -> None:
+    done = machine.run("env", "--format", "json", environment={"TRITON_SESSION": "0ddba115"})
+    assert "the session 0ddba115, which TRITON_SESSION names, has ended" in done.stderr
+    assert json.loads(done.stdout)["TRITON_SESSION"] == session
