@@ -26,10 +26,8 @@ if TYPE_CHECKING:
 @click.command(short_help="Save what the services hold to one file.")
 @file_and_services
 @environment_options
-@click.option("-f", "--force", is_flag=True, help="Replace FILE where it is there.")
-@click.option(
-    "--verify", is_flag=True, help="Make nothing: check that the backup FILE is whole, and say what it holds."
-)
+@click.option("-f", "--force", is_flag=True, help="Replace FILE if it exists.")
+@click.option("--verify", is_flag=True, help="Only check that the backup FILE is whole, and show what it holds.")
 @click.option("--json", "as_json", is_flag=True, help="Print one line of JSON about the backup.")
 def command(file: Path, services: tuple[str, ...], choice: Choice, force: bool, verify: bool, as_json: bool) -> None:
     """Save what the services that run here hold to FILE, which only its owner can read.

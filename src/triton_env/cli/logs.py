@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 @click.command(short_help="Show what the services write.")
-@click.option("-f", "--follow", is_flag=True, help="Go on with what they write from now on, until Ctrl-C.")
+@click.option("-f", "--follow", is_flag=True, help="Also show what they write from now on, until Ctrl-C.")
 @click.option("--tail", type=click.IntRange(min=0), metavar="N", help="The last N lines of each.  [default: all]")
 @environment_options
 @named_services

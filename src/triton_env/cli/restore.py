@@ -15,25 +15,25 @@ from triton_env.cli.words import say
 from triton_env.errors import UsageError
 
 
-@click.command(short_help="Have the services hold what a backup holds.")
+@click.command(short_help="Replace what the services hold by a backup.")
 @file_and_services
 @environment_options
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 @click.option("--trust-code", is_flag=True, help="Let code in FILE run with the rights of the servers' superusers.")
 def command(file: Path, services: tuple[str, ...], choice: Choice, yes: bool, trust_code: bool) -> int:
-    """Have the services that run here hold what the backup FILE holds, in place of what they hold now.
+    """Replace what the services that run here hold by what the backup FILE holds.
 
     \b
     python -m triton_env restore monday.backup
     python -m triton_env restore monday.backup postgres --yes
 
     The whole file is verified before anything is touched, and loaded beside what is there before anything is replaced.
-    On a terminal it says what the file holds and asks; elsewhere it needs --yes. Persistent services that do not run
+    On a terminal it shows what the file holds and asks; elsewhere it needs --yes. Persistent services that do not run
     are started for it, and stopped again. The data may come from another runtime, and from an older version of a
     server.
 
     A backup that holds code which needs the rights of a superuser (functions in C, event triggers, other superusers)
-    is refused without --trust-code. Give it only for a file of which you know who made it.
+    is refused without --trust-code. Use it only for a file whose origin you know.
 
     All services take over together, or none does. If the process is killed on the way, `status` says so, and `up` or
     the next restore finishes it or takes it back.

@@ -38,12 +38,12 @@ _END = {
     type=click.Path(path_type=Path, dir_okay=False),
     help="Keep the variables in this dotenv file (mode 0600) while they are valid.",
 )
-@click.option("--reuse", is_flag=True, help="Share them with others who ask for the same.")
+@click.option("--reuse", is_flag=True, help="Share them with other processes that ask for the same.")
 @named_services
 def command(services: tuple[str, ...], runtime: str | None, as_json: bool, env_file: Path | None, reuse: bool) -> None:
     """Start the services, print how to reach them, and hold them until Ctrl-C or SIGTERM.
 
-    Everything is fresh, and gone in the end. With --reuse those that run for others are held too, such as for tests,
+    Everything is new, and removed at the end. With --reuse those that run for others are held too, such as for tests,
     notebooks and programs with reuse=True, and they end TRITON_LINGER seconds after the last one that uses them.
 
     Progress and words go to standard error; the table, or with --json one

@@ -40,13 +40,13 @@ _COLUMNS = (
 )
 
 
-@click.command(short_help="Show how the services are.")
+@click.command(short_help="Show the state of the services.")
 @environment_options
 @click.option("--json", "as_json", is_flag=True, help="Print one line of JSON instead of the table.")
 @click.option("-w", "--watch", is_flag=True, help="Look again every 2 s until Ctrl-C.")
 @named_services
 def command(choice: Choice, as_json: bool, watch: bool, services: tuple[str, ...]) -> int:
-    """Show how the services that run here are. Each is asked, as a client does.
+    """Show the state of the services that run here. Each is asked as a client would ask it.
 
     \b
     python -m triton_env status
@@ -58,8 +58,9 @@ def command(choice: Choice, as_json: bool, watch: bool, services: tuple[str, ...
     service by its name. With --watch the table is kept up to date on a terminal; elsewhere there is a new one, or a new
     line, each time.
 
-    A restore that was broken off makes the services that it is about unhealthy, until `up` has finished it or taken it
-    back; with --json, "restore" says so. So does what one left whose journal is gone, until you remove it.
+    A server whose database or bucket was removed is healthy: `up` makes it again, empty. A restore that was interrupted
+    makes its services unhealthy until `up` has finished it or taken it back, and so do remains of a restore whose
+    journal is gone, until you remove them; with --json, "restore" says so.
 
     Exit status: 0 if all services answer, else 1; with --watch 0 after Ctrl-C.
     """
