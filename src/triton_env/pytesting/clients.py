@@ -88,6 +88,7 @@ def _client(request: pytest.FixtureRequest, service: str) -> Any:
     if plugins.has_plugin("asyncio"):
         return request.getfixturevalue(f"_triton_{service}_asyncio_{_loop_scope(request)}")
     # Not for every run of pytest.
+
     from triton_env.commands import runnable
 
     pytest.fail(

@@ -73,12 +73,13 @@ def tell_kept(reporter: "pytest.TerminalReporter", kept: Iterable[Mapping[str, A
     by_id = {each["id"]: each for each in kept}
     if not by_id:
         return
+    from triton_env.commands import runnable
+
     reporter.section("kept by triton-env", sep="=")
     for each in by_id.values():
         reporter.write_line(f"{each['id']}  of {each['test']}")
         for line in (*each["urls"], *each["commands"]):
             reporter.write_line(f"  {line}")
-    from triton_env.commands import runnable
 
     reporter.write_line(runnable("remove them all with: python -m triton_env prune --kept"))
 
