@@ -12,7 +12,7 @@ import pytest
 
 from triton_env import pytest_plugin, pytesting
 from triton_env.model import Endpoint, Placement
-from triton_env.pytesting import access, evidence
+from triton_env.pytesting import access, evidence, overridden
 from triton_env.pytesting.evidence import Question
 from triton_env.pytesting.variables import Exported
 from triton_env.services import S3, ClickHouse, Postgres, Redis, Service
@@ -130,3 +130,20 @@ def test_what_would_lead_the_application_elsewhere_is_unset_and_put_back(monkeyp
     exported.put_back()
     assert os.environ["PGHOSTADDR"] == "192.0.2.1"
     assert "PGSERVICE" not in os.environ
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "shown"),
+    [
+        ("POSTGRES_HOST", "db.example.com", "'db.example.com'"),
+        ("DATABASE_URL", "postgresql://app:s3cret@db/app", "postgresql://db/app"),
+        # Of an application, under names of its own.
+        ("BROKER", "redis://:s3cret@db:1/0", "redis://db:1/0"),
+        ("DB_PASS", "s3cret", "another value"),
+        ("PGPASSWORD", "s3cret", "another value"),
+        ("DSN", "host=db password=s3cret", "another value"),
+        ("DSN", None, "not set"),
+    ],
+)
+def test_values_of_changed_variables_are_shown_without_passwords(name: str, value: str | None, shown: str) -> None:
+    assert overridden._shown(name, value) == shown

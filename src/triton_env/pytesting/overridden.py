@@ -11,7 +11,8 @@ from triton_env.settings import process_environment
 
 _HARMLESS = ("AWS_DEFAULT_REGION",)
 """Any value of these leads to the same server."""
-_SECRET = ("PASSWORD", "SECRET", "KEY", "TOKEN")
+_PLAIN = ("HOST", "PORT", "DB", "USER", "BUCKET", "REGION")
+"""How names of variables end whose values are shown: an application may have any name for a password."""
 _HERE = ("localhost", "127.0.0.1", "::1")
 _SHOWN = 4
 """Variables that a message names."""
@@ -104,10 +105,10 @@ def _lines(config: pytest.Config, option: str) -> list[str]:
 def _shown(name: str, value: str | None) -> str:
     if value is None:
         return "not set"
-    if any(word in name for word in _SECRET):
-        return "another value"
     head, separator, rest = value.partition("://")
-    return f"{head}://{rest.rpartition('@')[2]}" if separator else repr(value)
+    if separator:
+        return f"{head}://{rest.rpartition('@')[2]}"
+    return repr(value) if name.endswith(_PLAIN) else "another value"
 
 
 def _listed(names: Mapping[str, object] | set[str]) -> str:
