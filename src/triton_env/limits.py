@@ -3,7 +3,6 @@
 import errno
 import os
 import re
-import tempfile
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -181,6 +180,8 @@ def _elsewhere(folder: Path) -> str:
 
 def _folder(place: str) -> Path:
     """The nearest folder of a path that is there; that for temporary files where there is no path."""
+    import tempfile
+
     path = Path(place or tempfile.gettempdir())
     return next((each for each in (path, *path.parents) if each.is_dir()), Path("/"))
 

@@ -4,7 +4,6 @@ import re
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 
 from triton_env import dotenv_file
 from triton_env.errors import InvalidSetting
@@ -46,6 +45,8 @@ def unknown_variables() -> Iterator[Unknown]:
             upper = name.upper()
             if not upper.startswith(_PREFIX) or upper in known.values() or _is_of_kubernetes(upper, value):
                 continue
+            from difflib import get_close_matches
+
             close = get_close_matches(upper.removeprefix(_PREFIX), known, 1, cutoff=_CLOSE)
             yield Unknown(name, place, known[close[0]] if close else "")
 

@@ -18,7 +18,7 @@ import psycopg
 import pytest
 import redis
 
-from faces.persistent_project import PASSWORD, PersistentProject, Terminal, variables
+from faces.persistent_project import PASSWORD, PROGRAM, PersistentProject, Terminal, variables
 from patience import until
 from triton_env import S3, Settings
 from triton_env.cli import objects
@@ -191,6 +191,51 @@ class TestStatus:
         assert looks[0]["healthy"]
         first, second = (look["services"]["redis"]["uptime_seconds"] for look in looks)
         assert second > first
+
+
+class TestLoading:
+    """What a command loads decides how long it takes, more than what it does."""
+
+    HEAVY = frozenset(
+        (
+            *("docker", "testcontainers", "requests", "urllib3", "pydantic", "pydantic_settings", "rich", "filelock"),
+            *("psycopg", "clickhouse_connect", "redis", "boto3", "botocore", "asyncio"),
+        )
+    )
+
+    @pytest.mark.parametrize(
+        ("words", "needed"),
+        [
+            ("env --persistent", set()),
+            ("logs --tail 1 redis", set()),
+            ("psql -c select", set()),
+            ("redis-cli ping", set()),
+            ("s3 ls", set()),
+            ("s3 ls s3://triton-documents", set()),
+            # psycopg itself loads asyncio.
+            ("status --json", {"psycopg", "asyncio"}),
+            ("status", {"psycopg", "asyncio", "rich"}),
+        ],
+    )
+    def test_a_command_loads_no_more_than_it_needs(
+        self, words: str, needed: set[str], project: PersistentProject, up: Any, tmp_path: Path
+    ) -> None:
+        docker = shutil.which("docker")
+        assert docker
+        # Without the AWS command line, which would take over.
+        (tmp_path / "docker").symlink_to(docker)
+        done = subprocess.run(
+            [sys.executable, "-X", "importtime", *PROGRAM[1:], *words.split()],
+            capture_output=True,
+            text=True,
+            cwd=project.folder,
+            env=project.variables | {"PATH": str(tmp_path)},
+        )
+        assert done.returncode == 0, done.stderr
+        # Also of a command that becomes another program.
+        loaded = set(re.findall(r"^import time:.*\|\s+(\w+)$", done.stderr, re.MULTILINE))
+        assert "click" in loaded
+        assert loaded & self.HEAVY == needed
 
 
 class TestRestart:

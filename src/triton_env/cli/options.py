@@ -1,7 +1,6 @@
 """Options that several commands take. What they may be is looked up when they are used, not for `--help`."""
 
 from collections.abc import Callable
-from difflib import get_close_matches
 from functools import wraps
 from pathlib import Path
 from typing import Any
@@ -44,6 +43,8 @@ def _runtime(context: click.Context, parameter: click.Parameter, value: str | No
 
 def no_such(kind: str, name: str, known: tuple[str, ...]) -> str:
     """The words for a name that does not exist, with the one that may be meant."""
+    from difflib import get_close_matches
+
     close = get_close_matches(name, known, 1)
     guess = f" Did you mean {close[0]!r}?" if close else ""
     return f"there is no {kind} {name!r}; choose from {', '.join(known)}.{guess}"

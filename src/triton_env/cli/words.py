@@ -1,9 +1,7 @@
 """Words for people, on standard error."""
 
 import os
-import shutil
 import sys
-import traceback
 from typing import Any
 
 import click
@@ -46,7 +44,7 @@ def say_end_of_life(postgres_image: str) -> None:
 def say_error(error: TritonError) -> None:
     """Print an error with its cause and hint, and what was added to it (a failed cleanup)."""
     if debug_mode():
-        traceback.print_exception(error, file=sys.stderr)
+        _say_traceback(error)
         return
     columns = columns_of(sys.stderr)
     _say_with_hint(error.shown(columns - len("  where: ")) if columns else str(error))
@@ -56,7 +54,7 @@ def say_error(error: TritonError) -> None:
 def say_unexpected(error: Exception) -> None:
     """Print one short message about a mistake of ours."""
     if debug_mode():
-        traceback.print_exception(error, file=sys.stderr)
+        _say_traceback(error)
         return
     message = " ".join(f"{type(error).__name__}: {error}".split())
     short = message if len(message) <= _WIDTH else message[: _WIDTH - 1] + "…"
@@ -114,9 +112,19 @@ def debug_mode() -> bool:
         return False
 
 
+def _say_traceback(error: Exception) -> None:
+    import traceback
+
+    traceback.print_exception(error, file=sys.stderr)
+
+
 def columns_of(stream: Any) -> int | None:
     """The width of the terminal that `stream` is; None where it is none."""
-    return max(shutil.get_terminal_size().columns, 20) if stream.isatty() else None
+    if not stream.isatty():
+        return None
+    import shutil
+
+    return max(shutil.get_terminal_size().columns, 20)
 
 
 def _say_notes(error: BaseException) -> None:

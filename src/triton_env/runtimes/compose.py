@@ -38,14 +38,12 @@ class Compose:
         bind: the host address on which ports are published.
         name: the host name by which clients reach them, where servers have to know it.
 
-    Raises:
-        ComposeUnavailable: there is no Compose, or none that is new enough.
+    Its methods raise `ComposeUnavailable` where there is no Compose, or none that is new enough.
     """
 
     def __init__(self, settings: Settings, engine_url: str, bind: str, name: str = "") -> None:
         self.project = settings.triton_project
         self.file = used_file(settings)
-        self._program = compose_program()
         self._secrets = frozenset(_secrets(settings)) - {""}
         # Compose's own variables would change which files and profiles are used.
         inherited = {name: value for name, value in process_environment().items() if not name.startswith("COMPOSE_")}
@@ -53,11 +51,13 @@ class Compose:
         self._environment["LOCALSTACK_HOST"] = settings.localstack_host or name
 
     def check(self) -> None:
-        """See that Compose understands the compose file, where it is one that somebody has written.
+        """See that there is Compose, and that it understands the compose file where somebody has written that.
 
         Raises:
-            InvalidSetting: it does not.
+            ComposeUnavailable: there is none, or none that is new enough.
+            InvalidSetting: it does not understand the file.
         """
+        compose_program()
         if not is_own(self.file):
             self._run(["config", "--quiet"], "read the compose file")
 
@@ -86,7 +86,7 @@ class Compose:
 
     def command(self, arguments: Sequence[str]) -> tuple[list[str], Mapping[str, str]]:
         """The command line and environment of a Compose run that somebody else starts (`logs --follow`)."""
-        base = [*self._program, "--file", str(self.file), "--project-name", self.project]
+        base = [*compose_program(), "--file", str(self.file), "--project-name", self.project]
         # The variables are in the environment; a .env beside the compose file must not add to them.
         return [*base, "--env-file", os.devnull, "--progress", "quiet", *arguments], self._environment
 
@@ -123,7 +123,7 @@ class Compose:
         except (subprocess.TimeoutExpired, OSError) as error:
             raise ComposeFailed(
                 f"Docker Compose failed to {doing}.",
-                where=" ".join(self._program),
+                where=" ".join(compose_program()),
                 cause=str(error),
                 hint="docker info",
             ) from error

@@ -9,8 +9,6 @@ import tarfile
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from docker.errors import NotFound
-
 from triton_env.model import CutOff, ServiceRecipe
 from triton_env.runtimes.compose import OUR_LABEL
 from triton_env.runtimes.engine import Engine
@@ -83,6 +81,8 @@ class Healing:
         """Replace the content of files, through a container that never runs."""
         with reading(self._engine, self._project, [recipe], read_only=False) as container_id:
             assert recipe.data is not None
+            from docker.errors import NotFound
+
             api = self._engine.client.api
             for path, content in files.items():
                 place = VolumeContent(self._engine, container_id, recipe.data.volume).path(path)

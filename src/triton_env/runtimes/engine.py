@@ -31,8 +31,9 @@ from triton_env.runtimes.engine_socket import (
     Refusal,
     Unanswered,
     as_text,
-    ask,
+    decoded,
     engine_url,
+    fetch,
     refusal,
     socket_path,
 )
@@ -80,7 +81,7 @@ class Engine:
         self._client: docker.DockerClient | None = None
         self._lock = threading.Lock()
         try:
-            answer: Mapping[str, Any] = self._asked("/version", {}, ANSWER_TIMEOUT)
+            answer: Mapping[str, Any] = decoded(self._fetched("/version", {}, ANSWER_TIMEOUT))
             self.info = EngineInfo(version=answer["Version"], api=answer["ApiVersion"], url=self.url)
         except _foreign(ValueError) as error:  # ValueError: a DOCKER_HOST that is not a URL
             raise _unreachable(self.url, error) from error
@@ -114,17 +115,21 @@ class Engine:
             Absent: the engine does not have it.
             Refusal, Unanswered: it failed; see `translated`.
         """
-        return self._asked(f"/v{self.info.api}{question}", query, _TIMEOUT)
+        return decoded(self.fetch(question, **query))
 
-    def _asked(self, question: str, query: dict[str, Any], timeout: float) -> Any:
+    def fetch(self, question: str, **query: Any) -> bytes:
+        """The same for an answer that is not JSON, such as an archive."""
+        return self._fetched(f"/v{self.info.api}{question}", query, _TIMEOUT)
+
+    def _fetched(self, question: str, query: dict[str, Any], timeout: float) -> bytes:
         if self._socket:
-            return ask(self._socket, question, query, timeout)
+            return fetch(self._socket, question, query, timeout)
         # Engines behind TLS or SSH are reached by the SDK alone.
         api = self.client.api
         response = api.get(api.base_url + question, params=as_text(query), timeout=timeout)
         if not response.ok:
             raise refusal(response.status_code, response.text)
-        return response.json()
+        return bytes(response.content)
 
     @property
     def is_local(self) -> bool:

@@ -51,7 +51,7 @@ def socket_path(url: str) -> str:
     return path if path.startswith("/") and path != url and hasattr(socket, "AF_UNIX") else ""
 
 
-def ask(path: str, question: str, query: dict[str, Any], timeout: float) -> Any:
+def fetch(path: str, question: str, query: dict[str, Any], timeout: float) -> bytes:
     """What the engine answers to a question.
 
     Args:
@@ -79,8 +79,17 @@ def ask(path: str, question: str, query: dict[str, Any], timeout: float) -> Any:
         raise Unanswered("it broke off")
     if int(status[0]) >= _REFUSED:
         raise refusal(int(status[0]), body.decode(errors="replace"))
+    return body
+
+
+def decoded(answer: bytes) -> Any:
+    """An answer that is JSON.
+
+    Raises:
+        Unanswered: it is cut off.
+    """
     with suppress(ValueError):
-        return json.loads(body)
+        return json.loads(answer)
     raise Unanswered("it broke off in its answer")
 
 

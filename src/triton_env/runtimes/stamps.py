@@ -1,5 +1,6 @@
 """Stamps: a small file in each data volume that says what the data was made with."""
 
+import functools
 import hashlib
 import hmac
 import io
@@ -12,10 +13,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from docker.errors import NotFound
-
 from triton_env.model import STAMP_FILE, DataRecipe, ServiceRecipe
 from triton_env.runtimes.engine import Engine
+from triton_env.runtimes.engine_socket import Absent
 
 FILE = STAMP_FILE
 _FORMAT = 1
@@ -127,10 +127,9 @@ def stamp_volume(
     data = recipe.data
     if data is None:
         return
-    api = engine.client.api
     with engine.translated("note in a volume what its data was made with", f"volume {project}_{data.volume}"):
-        image = api.inspect_container(container_id)
-        old = Stamp.from_json(_content(engine, container_id, f"{data.path}/{FILE}"))
+        image = engine.ask(f"/containers/{container_id}/json")
+        old = stamp_in(engine, container_id, data)
         new = Stamp(recipe.name, version, image["Config"]["Image"], image["Image"], checkout)
         if old and _same(old, new) and old.facts == data.facts and old.agrees(data):
             return
@@ -142,7 +141,12 @@ def stamp_volume(
         )
         # The server's user owns the volume's root. The server must be able to read this too: pg_basebackup copies it.
         uid, gid = _owner(engine, container_id, data.path)
-        api.put_archive(container_id, data.path, _archive(stamp.to_json(), uid, gid))
+        engine.client.api.put_archive(container_id, data.path, _archive(stamp.to_json(), uid, gid))
+
+
+def stamp_in(engine: Engine, container_id: str, data: DataRecipe) -> Stamp | None:
+    """The stamp of the data that a container has; None where there is none."""
+    return Stamp.from_json(_content(engine, container_id, f"{data.path}/{FILE}"))
 
 
 def last_checkout(stamps: Iterable[Stamp], checkout: str) -> str:
@@ -167,17 +171,19 @@ def _hashed(secret: str) -> tuple[str, str]:
     return salt.hex(), _hash(secret, salt)
 
 
+@functools.lru_cache(maxsize=16)
 def _hash(secret: str, salt: bytes) -> str:
+    # A start compares a stamp before it and after it.
     return hashlib.scrypt(secret.encode(), salt=salt, **_SCRYPT).hex()
 
 
 def _content(engine: Engine, container_id: str, path: str) -> bytes:
     """A file of a container; empty where there is none."""
     try:
-        stream, _ = engine.client.api.get_archive(container_id, path)
-    except NotFound:
+        archive = engine.fetch(f"/containers/{container_id}/archive", path=path)
+    except Absent:
         return b""
-    return b"".join(unpacked(b"".join(stream)).values())
+    return b"".join(unpacked(archive).values())
 
 
 def _owner(engine: Engine, container_id: str, folder: str) -> tuple[int, int]:

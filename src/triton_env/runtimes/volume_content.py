@@ -6,10 +6,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
-import requests
-from docker.errors import APIError, ImageNotFound, NotFound
-from docker.types import Mount
-
 from triton_env.model import ServiceRecipe
 from triton_env.runtimes.engine import Engine
 from triton_env.runtimes.engine_socket import Absent
@@ -47,6 +43,8 @@ def users_of(engine: Engine, volume: str) -> list[str]:
 
 def run_inside(engine: Engine, container_id: str, command: Sequence[str]) -> bool:
     """Run a program in a running container; whether it succeeded."""
+    from docker.errors import APIError
+
     api = engine.client.api
     try:
         job = api.exec_create(container_id, list(command))["Id"]
@@ -75,12 +73,12 @@ class VolumeContent:
 
     def files(self, path: str) -> Mapping[str, bytes]:
         try:
-            stream, _ = self.engine.client.api.get_archive(self.container_id, self.path(path))
-        except NotFound:
+            archive = self.engine.fetch(f"/containers/{self.container_id}/archive", path=self.path(path))
+        except Absent:
             return {}
         # An archive begins with the last part of the path that was asked for.
         parent = posixpath.dirname(path)
-        return {posixpath.join(parent, name): content for name, content in unpacked(b"".join(stream)).items()}
+        return {posixpath.join(parent, name): content for name, content in unpacked(archive).items()}
 
     def names(self, path: str = "") -> Iterator[str]:
         # The SDK reads an archive to its end, and volumes may be large.
@@ -101,6 +99,8 @@ class VolumeContent:
 @contextmanager
 def reading(engine: Engine, project: str, recipes: Sequence[ServiceRecipe], *, read_only: bool = True) -> Iterator[str]:
     """A container that sees the volumes, by default read-only, and never runs; its id."""
+    from docker.types import Mount
+
     api = engine.client.api
     images = [recipe.container.image for recipe in recipes]
     mounts = [
@@ -129,6 +129,9 @@ def image_version(engine: Engine, project: str, recipe: ServiceRecipe) -> str:
 
     It runs without the volumes and without a network.
     """
+    import requests
+    from docker.errors import APIError, ImageNotFound
+
     assert recipe.data is not None
     program, *arguments = recipe.data.version_command
     api = engine.client.api
@@ -160,10 +163,11 @@ def _labels(project: str) -> dict[str, str]:
 
 def remove_leftovers(engine: Engine, project: str) -> None:
     """Remove reading containers of processes that were killed: they would keep volumes from being removed."""
-    api = engine.client.api
     here = Owner.this_process(project)
-    for container in api.containers(all=True, filters={"label": f"{READER_LABEL}={project}"}):
+    for container in engine.ask("/containers/json", all=True, filters={"label": [f"{READER_LABEL}={project}"]}):
         owner = Owner.of_labels(container["Labels"])
         if owner and owner.fate(here).state in (State.DEAD, State.PROBABLY_DEAD):
+            from docker.errors import NotFound
+
             with suppress(NotFound):
-                api.remove_container(container["Id"], v=True, force=True)
+                engine.client.api.remove_container(container["Id"], v=True, force=True)

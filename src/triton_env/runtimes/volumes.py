@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from triton_env.errors import TritonError, VolumeMismatch
 from triton_env.model import CutOff, DataRecipe, Reads, ServiceRecipe, Witness
 from triton_env.runtimes.engine import Engine
-from triton_env.runtimes.stamps import FILE, Stamp, last_checkout, stamp_volume
+from triton_env.runtimes.stamps import FILE, Stamp, last_checkout, stamp_in, stamp_volume
 from triton_env.runtimes.volume_content import (
     VolumeContent,
     exists,
@@ -70,7 +70,10 @@ def check_volumes(
         }
         if not kept:
             return {}
-        stamps: dict[str, Stamp] = {}
+        stamps = {name: stamp for name, recipe in kept.items() if (stamp := _confirming(engine, project, recipe))}
+        kept = {name: recipe for name, recipe in kept.items() if name not in stamps}
+        if not kept:
+            return stamps
         found: dict[str, list[_Mismatch]] = {}
         cut_off: dict[str, CutOff] = {}
         with reading(engine, project, list(kept.values())) as container_id:
@@ -121,6 +124,23 @@ def explain_login_failure(recipe: ServiceRecipe, error: BaseException) -> Triton
             cause=f"{said}\n{_MATTERS_ONCE.format(title=recipe.title, variables=variable)}",
             hint=_way_out(data, variable, "what it was") + "; " + _START_ANEW,
         )
+    return None
+
+
+def _confirming(engine: Engine, project: str, recipe: ServiceRecipe) -> Stamp | None:
+    """The stamp of data on which a server runs, where it says that all fits; else None.
+
+    So no container has to be made for services that run with these settings already.
+    """
+    assert recipe.data is not None
+    volume = volume_name(project, recipe)
+    for container in engine.ask("/containers/json", filters={"volume": [volume], "status": ["running"]}):
+        mounted = {(mount.get("Name"), mount.get("Destination")) for mount in container["Mounts"]}
+        if (volume, recipe.data.path) not in mounted:
+            continue
+        stamp = stamp_in(engine, container["Id"], recipe.data)
+        if stamp and stamp.image_id == image_id(engine, recipe.container.image) and stamp.agrees(recipe.data):
+            return stamp
     return None
 
 
