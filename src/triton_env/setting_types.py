@@ -64,11 +64,12 @@ class Number:
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """The limits of a text: the least and the most characters, and a pattern for all of it."""
+    """The limits of a text: the least and the most characters, and a pattern for all of it, with what it allows."""
 
     least: int = 0
     most: int | None = None
     pattern: str = ""
+    allowed: str = ""
 
     def __call__(self, value: str) -> str:
         """Raise `ValueError` if a text is beyond the limits; else return it."""
@@ -77,7 +78,7 @@ class Text:
         if self.most is not None and len(value) > self.most:
             raise ValueError(f"String should have at most {_characters(self.most)}")
         if self.pattern and not re.fullmatch(self.pattern, value):
-            raise ValueError(f"String should match pattern '^{self.pattern}$'")
+            raise ValueError(f"it may only hold {self.allowed}")
         return value
 
 

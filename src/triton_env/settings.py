@@ -70,17 +70,24 @@ PortNumber = Annotated[int, Number(ge=1, le=65535)]
 Seconds = Annotated[float, Number(gt=0)]
 Name = Annotated[str, Text(1)]
 Image = Annotated[str, Text(1), _from_hub]
-Identifier = Annotated[str, Text(most=63, pattern=r"[A-Za-z_][A-Za-z0-9_]*")]
+Identifier = Annotated[
+    str,
+    Text(most=63, pattern=r"[A-Za-z_][A-Za-z0-9_]*", allowed="letters, digits and _, without a digit at the beginning"),
+]
 """A name that PostgreSQL and ClickHouse take unquoted; the ClickHouse image pastes it unquoted into SQL and XML."""
 IpAddress = Annotated[str, _is_address_or_empty]
 HttpUrl = Annotated[str, _is_http_url]
 LogLevel = Annotated[str, Text(1), str.upper]
 """Any word, in upper case: which levels there are is for the application to say."""
-ProjectName = Annotated[str, Text(2, 40, r"[a-z0-9][a-z0-9_-]*")]
+ProjectName = Annotated[str, Text(2, 40, r"[a-z0-9][a-z0-9_-]*", "lower-case letters, digits, _ and -")]
 """What Compose takes as a project name. Of one letter it would make volume names that are drives on Windows."""
-BucketName = Annotated[str, Text(pattern=r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")]
+BucketName = Annotated[
+    str, Text(pattern=r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", allowed="3 to 63 lower-case letters, digits, . and -")
+]
 
-Region = Annotated[str, Text(pattern=r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?")]
+Region = Annotated[
+    str, Text(pattern=r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?", allowed="at most 63 letters, digits and -")
+]
 """What boto3 takes for one. It goes into XML and HTTP headers as it is."""
 
 RuntimeName = Literal["auto", "docker", "embedded", "external"]
