@@ -121,6 +121,7 @@ import sys
 from click import ClickException
 from click.exceptions import Exit
 
+from triton_env.cli.options import named_in
 from triton_env.cli.serve import command
 from triton_env.errors import TritonError
 from triton_env.runtimes.choice import docker_problem
@@ -132,7 +133,7 @@ reason = ""
 try:
     asked = command.make_context("serve", sys.argv[1:], resilient_parsing=bool({"-h", "--help"} & {*sys.argv})).params
     settings = Settings()
-    recipes = [SERVICES[name].recipe(settings) for name in asked["services"] or SERVICES]
+    recipes = [SERVICES[name].recipe(settings) for name in named_in(asked) or SERVICES]
     match asked["runtime"] or settings.triton_runtime:
         case "embedded":
             reason = "The embedded runtime was asked for"

@@ -52,7 +52,7 @@ folder=${folder:-backups}
 make_venv --no-dev
 mkdir -p "$folder"
 file=$folder/triton-$(date -u +%Y%m%dT%H%M%SZ).backup
-.venv/bin/python -m triton_env backup "$file" ${options[@]+"${options[@]}"}
+.venv/bin/python -m triton_env backup "$file" --persistent ${options[@]+"${options[@]}"}
 .venv/bin/python -m triton_env backup "$file" --verify
 
 # The names sort by date.

@@ -5,4 +5,4 @@
 source "$(dirname "${BASH_SOURCE[0]}")/_setup.sh"
 
 make_venv --no-dev
-exec .venv/bin/python -m triton_env status "$@"
+exec .venv/bin/python -m triton_env status --persistent "$@"

@@ -1,6 +1,6 @@
 """Options that several commands take. What they may be is looked up when they are used, not for `--help`."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import wraps
 from pathlib import Path
 from typing import Any
@@ -156,10 +156,17 @@ def file_and_services(function: Callable[..., Any]) -> Callable[..., Any]:
     return click.argument("words", nargs=-1, metavar="FILE [SERVICE]...")(_services_option(_merged(split)))
 
 
+def named_in(parameters: Mapping[str, Any]) -> tuple[str, ...]:
+    """The services that are named by what click has parsed for a command; empty where none is."""
+    given = (parameters.get(name) or () for name in ("services_argument", "services_option"))
+    return tuple(dict.fromkeys(name for names in given for name in names))
+
+
 def _merged(function: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(function)
     def merged(*, services_option: tuple[str, ...], services_argument: tuple[str, ...] = (), **others: Any) -> Any:
-        return function(services=tuple(dict.fromkeys((*services_argument, *services_option))), **others)
+        named = {"services_argument": services_argument, "services_option": services_option}
+        return function(services=named_in(named), **others)
 
     return merged
 
