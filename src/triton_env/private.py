@@ -2,7 +2,10 @@
 
 import errno
 import os
+import shutil
+from contextlib import suppress
 from pathlib import Path
+from secrets import token_hex
 
 from triton_env.errors import InvalidSetting
 
@@ -78,3 +81,30 @@ def sync_folder(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def set_aside(path: Path) -> None:
+    """Remove what has a name, whatever it is. Under that name there is all of it or nothing, however long that takes.
+
+    Processes that have opened a file read on. Nothing is done where nothing has that name.
+
+    Raises:
+        OSError: it keeps its name.
+    """
+    aside = path.with_name(f"{path.name}-{token_hex(4)}.old")
+    with suppress(FileNotFoundError):
+        path.rename(aside)
+        with suppress(OSError):
+            remove_anything(aside)
+
+
+def remove_anything(path: Path) -> None:
+    """Remove what is there, whatever it is.
+
+    Raises:
+        OSError: it cannot be removed.
+    """
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

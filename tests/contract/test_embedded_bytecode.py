@@ -68,6 +68,27 @@ def test_what_the_first_start_has_imported_the_next_finds_compiled(folder: Path)
 
 
 @pytest.mark.usefixtures("uncompiled")
+@pytest.mark.parametrize("kept", [16, 200], ids=["no content", "half of it"])
+def test_a_module_that_was_cut_short_is_made_again(folder: Path, kept: int, caplog: pytest.LogCaptureFixture) -> None:
+    started(Bytecode.wait)
+    (module,) = folder.rglob(f"werkzeug_app.{TAG}.pyc")
+    os.truncate(module, kept)
+    assert not Path(started(Bytecode.wait)).is_relative_to(folder)
+    assert "S3 did not start with it, so it is made again" in caplog.text
+    assert Path(started()).is_relative_to(folder)
+
+
+@pytest.mark.usefixtures("uncompiled")
+def test_what_is_not_a_folder_is_made_again(folder: Path) -> None:
+    cache = Bytecode(None, folder.parent, folder)
+    folder.mkdir(parents=True)
+    folder.chmod(0o755)
+    cache._place(RECIPE).write_text("content")
+    assert not Path(started(Bytecode.wait)).is_relative_to(folder)
+    assert Path(started()).is_relative_to(folder)
+
+
+@pytest.mark.usefixtures("uncompiled")
 def test_a_stop_ends_the_compiler(folder: Path) -> None:
     compilers: list[Bytecode] = []
     started(compilers.append)

@@ -11,7 +11,9 @@ from there: they are compiled again, from the installed sources, by this process
 import hashlib
 import importlib.util
 import json
+import logging
 import os
+import stat
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator
@@ -22,9 +24,11 @@ from platformdirs import site_cache_path, user_cache_path
 
 from triton_env.model import ServiceRecipe
 from triton_env.ownership import may_be_replaced, problem_of
-from triton_env.private import make_folders, write_new
+from triton_env.private import make_folders, set_aside, write_new
 from triton_env.runtimes.embedded import packages
 from triton_env.runtimes.embedded.account import Account
+
+_log = logging.getLogger(__name__)
 
 _FORMAT = 1
 """Goes up when the folders are laid out in another way than before."""
@@ -49,6 +53,8 @@ class Bytecode:
         self._account = account
         self._temporary = temporary
         self._compilers: list[subprocess.Popen[bytes]] = []
+        self._used: dict[str, Path] = {}
+        """What servers have been given, by their names."""
 
     def prefix(self, recipe: ServiceRecipe) -> Path | None:
         """The value of PYTHONPYCACHEPREFIX for a server; None where Python finds what it needs by itself."""
@@ -58,12 +64,33 @@ class Bytecode:
         place = self._place(recipe)
         try:
             self._check()
+            if not stat.S_ISDIR(place.lstat().st_mode):
+                set_aside(place)
             os.utime(place)
+            self._used[recipe.name] = place
             return place
         except FileNotFoundError:
             return self._written(recipe) if os.access(_nearest(self._folder), os.W_OK) else None
         except OSError:
             return None
+
+    def discard(self, recipe: ServiceRecipe) -> bool:
+        """Forget what a server was given that did not start; whether it was given anything.
+
+        Python refuses to go on with a module that a failing disk or a power failure has cut short.
+        """
+        place = self._used.pop(recipe.name, None)
+        if place is None:
+            return False
+        try:
+            set_aside(place)
+        except OSError as error:
+            _log.warning(
+                "bytecode in %s: %s did not start with it, and it cannot be removed: %s", place, recipe.title, error
+            )
+            return False
+        _log.warning("bytecode in %s: %s did not start with it, so it is made again", place, recipe.title)
+        return True
 
     def keep(self, recipe: ServiceRecipe, inputs: Path) -> None:
         """Begin to compile what a server has imported, for its next start. Does nothing where that was done.

@@ -11,7 +11,10 @@ import py_compile
 import shutil
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 
+_SYNCING = 16
+"""How many files are waited for at once."""
 _UNUSED_FOR = 30 * 24 * 3600
 """Seconds after which a folder that nothing used is removed."""
 
@@ -38,15 +41,32 @@ def main() -> None:
             head, _, name = importlib.util.cache_from_source(source).rpartition("/__pycache__/")
             with contextlib.suppress(py_compile.PyCompileError, OSError):
                 py_compile.compile(source, f"{unfinished}{head}/{name}", doraise=True)
+        paths = [os.path.join(parent, name) for parent, _, names in os.walk(unfinished) for name in (*names, "")]
+        # Together, since a file system writes what several wait for at once.
+        with ThreadPoolExecutor(_SYNCING) as threads:
+            list(threads.map(_sync, paths))
         os.rename(unfinished, folder)
+        _sync(os.path.dirname(folder))
         _remove_unused(os.path.dirname(folder))
+
+
+def _sync(path: str) -> None:
+    """See that the disk has a file, or the names in a folder: after a power failure Python would refuse half of one."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _remove_unused(base: str) -> None:
     oldest = time.time() - _UNUSED_FOR
     for entry in os.scandir(base):
         with contextlib.suppress(OSError):
-            if entry.is_dir(follow_symlinks=False) and entry.stat().st_mtime < oldest:
+            if entry.name.endswith(".old"):
+                # Set aside by a process that was killed.
+                shutil.rmtree(entry.path)
+            elif entry.is_dir(follow_symlinks=False) and entry.stat().st_mtime < oldest:
                 shutil.rmtree(entry.path)
                 os.unlink(f"{entry.path}.lock")
 

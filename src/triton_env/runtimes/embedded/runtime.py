@@ -126,10 +126,12 @@ class EmbeddedRuntime:
             try:
                 return self._booted(server, probe, report, given)
             except (ServiceExited, ServiceNotReady) as error:
-                if template is None:
+                is_gone = template is not None and self._cache.discard(
+                    template, f"{recipe.title} did not start with a copy of it"
+                )
+                if not self._bytecode.discard(recipe) and template is None:
                     raise
-                _log.debug("the start with %s failed: %s", template, error)
-                is_gone = self._cache.discard(template, f"{recipe.title} did not start with a copy of it")
+                _log.debug("%s", error)
             # Once again, with nothing in it that an earlier process has made.
             if server.child is not None:
                 self._guard.kill(server.child)

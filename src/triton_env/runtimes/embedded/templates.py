@@ -10,7 +10,6 @@ import json
 import logging
 import os
 import platform
-import shutil
 import stat
 import threading
 import time
@@ -18,13 +17,12 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
-from secrets import token_hex
 
 from platformdirs import user_cache_path
 
 from triton_env.errors import StartCancelled
 from triton_env.model import DataTemplate
-from triton_env.private import make_folders, sync_folder
+from triton_env.private import make_folders, remove_anything, set_aside, sync_folder
 from triton_env.runtimes.embedded import packages
 from triton_env.runtimes.embedded.seal import has_seal, is_intact, seal
 
@@ -108,7 +106,7 @@ class TemplateCache:
                 return True
             unfinished = path.with_suffix(".new")
             # Of somebody who was killed.
-            _remove(unfinished)
+            remove_anything(unfinished)
             try:
                 make(unfinished)
                 seal(unfinished)
@@ -139,18 +137,12 @@ class TemplateCache:
         Returns:
             Whether its name is free for another one.
         """
-        aside = path.with_name(f"{path.stem}-{token_hex(4)}.old")
         try:
-            # Under its name there is all of it or nothing, also where it is a folder that takes long to remove.
-            path.rename(aside)
-        except FileNotFoundError:
-            return True  # by another process
+            set_aside(path)
         except OSError as error:
             _log.warning("cached data directory %s: %s, and it cannot be removed: %s", path, reason, error.strerror)
             return False
         _log.warning("cached data directory %s: %s, so it is made again", path, reason)
-        with suppress(OSError):
-            _remove(aside)
         return True
 
     def _is_there(self, path: Path) -> bool:
@@ -192,7 +184,7 @@ class TemplateCache:
             with suppress(OSError):
                 if path.suffix == ".old":
                     # Of somebody who was killed.
-                    _remove(path)
+                    remove_anything(path)
                 elif path.suffix == kept.suffix and path.stat().st_mtime < oldest:
                     path.unlink()
                     path.with_suffix(".lock").unlink(missing_ok=True)
@@ -206,11 +198,3 @@ def _unfit(descriptor: int) -> str:
     if status.st_uid != os.geteuid() or status.st_mode & 0o022:
         return "other users can change it"
     return "" if has_seal(descriptor) else "it is cut short"
-
-
-def _remove(path: Path) -> None:
-    """Remove what is there, whatever it is."""
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
