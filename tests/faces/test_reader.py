@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -110,9 +111,10 @@ class Reader:
     Args:
         home: an empty folder, in which the reader begins.
         runtime: the one that this machine has for them.
+        cache: the folder for caches.
     """
 
-    def __init__(self, home: Path, runtime: str) -> None:
+    def __init__(self, home: Path, runtime: str, cache: str) -> None:
         (home / "triton-env").symlink_to(ROOT)
         python = Path(sys.base_prefix) / "bin"
         passed_on = {name: value for name, value in os.environ.items() if name.startswith(("PIP_", "SSL_", "DOCKER_"))}
@@ -123,6 +125,7 @@ class Reader:
             | {
                 "PATH": f"{python}{os.pathsep}/usr/local/bin:/usr/bin:/bin",
                 "HOME": str(home),
+                "XDG_CACHE_HOME": cache,
                 "TRITON_RUNTIME": runtime,
                 "TRITON_STATE_DIR": str(home / "state"),
                 # Half of the time that pip takes.
@@ -174,11 +177,14 @@ def everyday_commands() -> list[str]:
 
 @contextmanager
 def reading(home: Path, runtime: str) -> Iterator[Reader]:
-    reader = Reader(home, runtime)
-    try:
-        yield reader
-    finally:
-        reader.end()
+    # Where the servers' user can look: compiled modules of a closed home folder would go to the system's cache.
+    with tempfile.TemporaryDirectory(prefix="triton-test-") as cache:
+        Path(cache).chmod(0o755)
+        reader = Reader(home, runtime, cache)
+        try:
+            yield reader
+        finally:
+            reader.end()
 
 
 @pytest.mark.parametrize("runtime", ["embedded", pytest.param("docker", marks=pytest.mark.docker)])

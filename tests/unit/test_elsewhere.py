@@ -12,7 +12,7 @@ def test_a_session_is_named_by_its_id_and_by_where_it_is_listed(tmp_path: Path) 
     settings = Settings(triton_state_dir=str(tmp_path / "my state"))
     command = variables_of_session(settings, "1a2b3c4d", "shell")
     place = f"TRITON_STATE_DIR='{tmp_path / 'my state'}'"
-    assert command == f"{place} python -m triton_env env --id 1a2b3c4d --format shell"
+    assert command == f"{place} python -m triton_env env --session 1a2b3c4d --format shell"
     assert evaluated(command) == f'eval "$({command})"'
 
 
