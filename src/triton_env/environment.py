@@ -1,11 +1,10 @@
 """`TritonEnvironment`: chooses the runtime, starts the services together, hands them out, stops them."""
 
-import asyncio
 import os
 from collections.abc import Mapping, Sequence
 from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Generic, Self, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Self
 
 from triton_env import interrupts, spare, variables
 from triton_env.arguments import checked_reuse, checked_runtime
@@ -19,11 +18,13 @@ from triton_env.errors import (
 )
 from triton_env.model import Program
 from triton_env.run import Persistent, Run
+from triton_env.service_attribute import ServiceAttribute
 from triton_env.services import S3, SERVICES, ClickHouse, Postgres, Redis, Service
 from triton_env.services.selection import selected
 from triton_env.settings import Settings
 from triton_env.sharing.reuse import Reuse
 from triton_env.shortages import explained
+from triton_env.stopping import Stopping, awaited, ended
 from triton_env.timeline import Recorder, Timeline
 
 if TYPE_CHECKING:
@@ -33,25 +34,6 @@ if TYPE_CHECKING:
 
 _TRIES = 3
 """How often to start where the keeper of a shared environment is killed while it starts."""
-
-_ServiceT = TypeVar("_ServiceT", bound=Service)
-
-
-class _Attribute(Generic[_ServiceT]):
-    """`env.NAME`: the running service, waited for where it is still starting."""
-
-    def __init__(self, service: type[_ServiceT]) -> None:
-        self._service = service
-        self.__doc__ = f"{service.title}; waits for it where it is still starting."
-
-    @overload
-    def __get__(self, environment: None, owner: type) -> Self: ...
-    @overload
-    def __get__(self, environment: "TritonEnvironment", owner: type) -> _ServiceT: ...
-    def __get__(self, environment: "TritonEnvironment | None", owner: type) -> Self | _ServiceT:
-        if environment is None:
-            return self
-        return cast(_ServiceT, environment.service(self._service.name))
 
 
 class TritonEnvironment:
@@ -79,10 +61,10 @@ class TritonEnvironment:
         UnknownService, UnknownRuntime, InvalidSetting: wrong arguments or variables.
     """
 
-    postgres = _Attribute(Postgres)
-    clickhouse = _Attribute(ClickHouse)
-    redis = _Attribute(Redis)
-    s3 = _Attribute(S3)
+    postgres = ServiceAttribute(Postgres)
+    clickhouse = ServiceAttribute(ClickHouse)
+    redis = ServiceAttribute(Redis)
+    s3 = ServiceAttribute(S3)
 
     @explained("The environment could not be set up.")
     def __init__(
@@ -107,6 +89,7 @@ class TritonEnvironment:
         self._run: Run | None = None
         self._recorder: Recorder | None = None
         self._isolators: dict[int, Isolator] = {}
+        self._stopping = Stopping()
         self._state = "not started"
 
     @property
@@ -167,26 +150,26 @@ class TritonEnvironment:
 
     @explained("The environment could not be stopped.")
     def stop(self) -> None:
-        """Remove everything that was started. Does nothing where nothing runs.
+        """Remove everything that was started. Does nothing where nothing runs, and nothing is left of an earlier end.
+
+        Ctrl-C and SIGTERM that come meanwhile take effect when it is done, within two seconds, or at the second one.
 
         Raises:
-            CleanupFailed: something may be left behind; the message says what and how to remove it.
+            CleanupFailed: something may be left behind; the message says what and how to remove it. It is tried again
+                by the next call, when this process ends, and by a process in the background.
         """
         try:
-            # Shielded from the first line on: a Ctrl-C in between would leave containers that nobody knows of.
-            with interrupts.shielded(), spare.released():
+            # From the first line on: a Ctrl-C in between would leave containers that nobody knows of.
+            with interrupts.deferred(), spare.released():
                 run, self._run = self._run, None
-                if run is None:
-                    return
-                self._state = "stopped"
                 try:
-                    self._end_isolation()
+                    if run is not None:
+                        self._state = "stopped"
+                        self._end_isolation()
                 finally:
-                    # Otherwise a forked child ends, and its parent still uses the services.
-                    if run.process == os.getpid():
-                        run.end()
+                    self._stopping.end(run)
         finally:
-            interrupts.forget(self)
+            self._forget_signals()
 
     def detach(self) -> None:
         """Leave persistent services running, and forget them. Does nothing where nothing runs.
@@ -204,7 +187,7 @@ class TritonEnvironment:
             self._state = "detached"
             self._end_isolation()
             run.leave()
-        interrupts.forget(self)
+        self._forget_signals()
 
     def service(self, name: str) -> Service:
         """The running service of that name, waited for where it is still starting.
@@ -366,11 +349,11 @@ class TritonEnvironment:
                 # Begun here, not in a thread: Python lets the main thread alone handle signals.
                 run = self._begin()
                 if not self._lazy:
-                    await asyncio.to_thread(run.wait)
+                    await awaited(run.wait)
                 break
             except BaseException as error:
-                await asyncio.to_thread(self._stop_after, error)
-                interrupts.forget(self)
+                await ended(partial(self._stop_after, error))
+                self._forget_signals()
                 if not (tries_left and isinstance(error, KeeperEnded)):
                     raise
         return self
@@ -382,9 +365,9 @@ class TritonEnvironment:
         traceback: TracebackType | None,
     ) -> None:
         try:
-            await asyncio.to_thread(self.stop)
+            await ended(self.stop)
         finally:
-            interrupts.forget(self)
+            self._forget_signals()
 
     def __repr__(self) -> str:
         state = f"{self._run.id} running" if self._run else self._state
@@ -431,6 +414,11 @@ class TritonEnvironment:
     def _end_isolation(self) -> None:
         if isolator := self._isolators.pop(os.getpid(), None):
             isolator.close()
+
+    def _forget_signals(self) -> None:
+        """Signals and the end of the process are no concern any more, unless something has to be tried again then."""
+        if self._run is None and self._stopping.is_complete:
+            interrupts.forget(self)
 
     def _stop_after(self, error: BaseException) -> None:
         try:

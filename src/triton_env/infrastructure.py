@@ -1,9 +1,10 @@
 """The persistent services of a project, for commands: looked at, stopped, restarted, removed, and used by programs."""
 
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,16 +12,18 @@ from types import TracebackType
 from typing import Any, Self
 
 from triton_env.backup.journal import Place
-from triton_env.errors import CleanupFailed, StartCancelled, TritonError
+from triton_env.errors import CleanupFailed, EngineUnreachable, StartCancelled, TritonError
 from triton_env.leases import Leases
 from triton_env.model import Program
 from triton_env.project import persistent_settings
+from triton_env.runtimes import child
 from triton_env.runtimes.compose import SERVICE_LABEL, VOLUME_LABEL, Compose
 from triton_env.runtimes.compose_file import OUR_LABEL, used_file
 from triton_env.runtimes.engine import Engine
 from triton_env.runtimes.execution import container_has, in_container
 from triton_env.runtimes.project import Project, ProjectContainer
 from triton_env.runtimes.usage import usage_of
+from triton_env.runtimes.watch import Watch
 from triton_env.services import SERVICES, Service
 from triton_env.setting_types import SecretStr
 from triton_env.settings import Settings
@@ -249,9 +252,12 @@ class Infrastructure:
             with self._engine.translated("remove what a killed process left", f"project {self.project}"):
                 remove_leftovers(self._engine, self.project)
             belongings = self.belongings(names)
-            with ThreadPoolExecutor() as threads:
-                for identity, name in belongings.containers.items():
-                    threads.submit(tried, f"container {name}", remove_container, identity)
+            # Waited for where a signal can end it, and not by the interpreter's end.
+            for removal in [
+                in_thread(tried, f"container {name}", remove_container, identity)
+                for identity, name in belongings.containers.items()
+            ]:
+                removal.result()
             for identity, name in belongings.networks.items():
                 tried(f"network {name}", api.remove_network, identity)
             for name in belongings.volumes:
@@ -309,6 +315,36 @@ class Infrastructure:
         argv, environment = self._compose.command(words)
         return Program(tuple(argv), environment)
 
+    @contextmanager
+    def while_engine_answers(self, process: "subprocess.Popen[str]") -> Iterator[None]:
+        """End a program that works at the engine as soon as that hangs.
+
+        Raises:
+            EngineUnreachable: it did so.
+        """
+        over: Future[None] = Future()
+        given_up: list[str] = []
+
+        def watch() -> None:
+            if words := Watch(self._engine.ping, float("inf")).wait(over):
+                given_up.append(words)
+                child.kill(process)
+
+        watching = threading.Thread(target=watch, daemon=True)
+        watching.start()
+        try:
+            yield
+        finally:
+            over.set_result(None)
+            watching.join()
+            if given_up:
+                raise EngineUnreachable(
+                    "The Docker engine stopped answering.",
+                    where=self._engine.url,
+                    cause=given_up[0],
+                    hint="docker info",
+                )
+
     def secrets(self) -> frozenset[str]:
         """What may not appear in words that people see: the passwords of the settings and those in containers."""
         known = [self.settings, *(self._settings_of(container) for container in self.containers().values())]
@@ -322,7 +358,7 @@ class Infrastructure:
     def _compose(self) -> Compose:
         with self._engine.translated("tell where this process runs"):
             addresses = self._engine.addresses(self.settings)
-        return Compose(self.settings, self._engine.url, addresses.bind, addresses.name)
+        return Compose(self.settings, self._engine.url, addresses.bind, addresses.name, ping=self._engine.ping)
 
     @cached_property
     def _host(self) -> str:

@@ -5,12 +5,20 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Protocol
 
 from triton_env.notebook.kernel import after_cell
+
+_GRACE = 2.0
+"""Seconds that a cleanup goes on after a signal has come: often it is the second one of an impatient user, and the
+cleanup needs no longer."""
+
+_LOOK = 0.01
+"""Seconds between two looks at what is waited for."""
 
 _FATAL = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
 
@@ -21,6 +29,10 @@ class Stoppable(Protocol):
     def stop(self) -> None: ...
 
 
+_deferring = threading.Event()
+"""Set while signals are deferred."""
+_hurry: list[float] = []
+"""When somebody asked a cleanup to hurry, on the monotonic clock. A list: handlers may hold up a lock's owner."""
 _living: set[Stoppable] = set()
 """Strong references: an environment that nobody refers to any more still has containers to remove."""
 
@@ -71,6 +83,81 @@ def shielded() -> Iterator[None]:
             signal.signal(number, handler)
 
 
+@contextmanager
+def deferred() -> Iterator[None]:
+    """Let a cleanup get to a good end: signals that come meanwhile take effect after it, and have it hurry.
+
+    What waits in it asks `hurried`. Works in the main thread only, whose business signals are; elsewhere nothing is
+    deferred.
+    """
+    if threading.current_thread() is not threading.main_thread() or _deferring.is_set():
+        yield
+        return
+    before = {
+        number: handler
+        for number in (signal.SIGINT, *_FATAL)
+        # A handler that was not installed from Python reads as None and could not be put back.
+        if (handler := signal.getsignal(number)) not in (None, signal.SIG_IGN)
+    }
+    came: list[int] = []
+
+    def defer(number: int, frame: FrameType | None) -> None:
+        came.append(number)
+        _hurry.append(time.monotonic())
+
+    def let_through() -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        _deferring.clear()
+        del _hurry[:]
+        for number in dict.fromkeys(came):
+            signal.raise_signal(number)
+
+    _deferring.set()
+    for number in before:
+        signal.signal(number, defer)
+    try:
+        yield
+    except BaseException as error:
+        _with_note(error, let_through)
+        raise
+    let_through()
+
+
+def hurried() -> bool:
+    """Whether a cleanup that is under way has to come to its end now: who waits for it has given it up."""
+    return len(_hurry) > 1 or any(time.monotonic() - moment >= _GRACE for moment in _hurry)
+
+
+def wait_unless_hurried(is_over: Callable[[], bool], timeout: float) -> None:
+    """Wait up to `timeout` seconds until something is over."""
+    deadline = time.monotonic() + timeout
+    # A signal handler cannot wake who waits, which may hold a lock that it needs.
+    while not is_over() and time.monotonic() < deadline and not hurried():
+        time.sleep(_LOOK)
+
+
+@contextmanager
+def hurrying() -> Iterator[None]:
+    """Have cleanups that are under way in other threads come to their end, as a signal would in the main thread."""
+    moment = float("-inf")
+    _hurry.append(moment)
+    try:
+        yield
+    finally:
+        if moment in _hurry:
+            _hurry.remove(moment)
+
+
+def _with_note(error: BaseException, action: Callable[[], None]) -> None:
+    """Do it. An exception that it raises says what had gone wrong before."""
+    try:
+        action()
+    except BaseException as interruption:
+        interruption.add_note(str(error))
+        raise
+
+
 def _exit_on_signal(number: int, frame: FrameType | None) -> None:
     # In a notebook's cell, SystemExit is taken for a call of exit() and ends nothing.
     after_cell(lambda: _end_by(number))
@@ -84,16 +171,20 @@ def _end_by(number: int) -> None:
 
 
 def _stop_all() -> None:
-    for stoppable in tuple(_living):
-        try:
-            stoppable.stop()
-        except Exception as error:
-            print(error, file=sys.stderr)
+    # What interrupts one is meant for all of them, and the process ends anyway.
+    with suppress(KeyboardInterrupt, SystemExit), deferred():
+        for stoppable in tuple(_living):
+            try:
+                stoppable.stop()
+            except Exception as error:
+                print(error, file=sys.stderr)
 
 
 def _forget_all() -> None:
     """In a forked child: what its parent started is none of its business."""
     _living.clear()
+    _deferring.clear()
+    del _hurry[:]
     for number in _FATAL:
         if signal.getsignal(number) is _exit_on_signal:
             signal.signal(number, signal.SIG_DFL)

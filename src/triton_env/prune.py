@@ -25,10 +25,11 @@ _OWNER_GONE = "the process that made it is gone"
 
 @dataclass(frozen=True, slots=True)
 class Leftover:
-    """Something that a dead owner left, or perhaps did.
+    """Something that a dead owner left, or perhaps did; or that a living one has given up.
 
     Attributes:
-        what: restore, container, network, volume, directory, record, shared environment, namespace or namespaces.
+        what: restore, container, network, volume, environment (on an engine that was not looked at), directory, record,
+            shared environment, namespace or namespaces.
         name: its name or path.
         environment: the environment's id.
         pid: of its owner; None where that is not known.
@@ -85,7 +86,7 @@ def look(settings: Settings, *, kept: bool = False) -> Iterator[Findings]:
         *_namespaces(settings, kept),
     )
     if problem := quick_problem():
-        yield Findings(here, problem)
+        yield Findings((*_given_up(settings), *here), problem)
         return
     # Loads the Docker SDK, which nothing above needs.
     from triton_env.runtimes.engine import Engine
@@ -94,24 +95,39 @@ def look(settings: Settings, *, kept: bool = False) -> Iterator[Findings]:
         engine = Engine()
     except RuntimeUnavailable as error:
         words = f"{error.what.rstrip('.')} ({error.cause})" if error.cause else error.what.rstrip(".")
-        yield Findings(here, " ".join(words.split()))
+        yield Findings((*_given_up(settings), *here), " ".join(words.split()))
         return
     try:
         with engine.translated("list what environments left"):
-            on_engine = (*_on_engine(engine), *_copies(engine, settings))
+            on_engine = (
+                *_on_engine(engine, settings),
+                *_given_up(settings, engine.url),
+                *_copies(engine, settings),
+            )
         yield Findings((*on_engine, *here), "")
     finally:
         engine.close()
 
 
-def _on_engine(engine: "Engine") -> Iterator[Leftover]:
+def _on_engine(engine: "Engine", settings: Settings) -> Iterator[Leftover]:
     from triton_env.runtimes.owner import State
     from triton_env.runtimes.remains import remains, remove
 
-    for each in remains(engine):
+    for each in remains(engine, settings):
         if each.fate.state is not State.LIVES:
             goes = each.fate.state in (State.DEAD, State.PROBABLY_DEAD)
             yield _of_engine(each, each.owner, not goes, partial(remove, engine.client.api, each.belonging))
+
+
+def _given_up(settings: Settings, engine: str = "") -> Iterator[Leftover]:
+    """What living owners could not remove from other engines than this one."""
+    from triton_env.runtimes.given_up import all_given_up
+
+    for environment, each in all_given_up(settings).items():
+        if each.engine != engine:
+            owner = each.owner
+            why = f"process {owner.pid} runs, and has given up what it has on that engine: {each.cause}"
+            yield Leftover("environment", each.engine, environment, why, True, owner.pid, owner.host, owner.project)
 
 
 def _of_engine(each: "Remains", owner: "Owner | None", stays: bool, remove: Callable[[], str]) -> Leftover:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, cast
 from triton_env import spare
 from triton_env.errors import StartCancelled
 from triton_env.external import external_id, external_settings
+from triton_env.interrupts import wait_unless_hurried
 from triton_env.liveness import Liveness
 from triton_env.model import Placement
 from triton_env.progress import Display, open_display
@@ -186,14 +187,17 @@ class Run:
             if self._joined:
                 # Also where no runtime came of it.
                 self._joined.leave()
-            if was_opening and self._opener is not None and self._opener.is_alive():
+            if was_opening:
                 # If this process ends now: directories are there before the guard that removes them.
-                self._opener.join(_OPENING_TIMEOUT)
-            wait(self.services.values(), timeout=_THREADS_TIMEOUT)
+                wait_unless_hurried(lambda: not self._is_opening(), _OPENING_TIMEOUT)
+            wait_unless_hurried(lambda: all(each.done() for each in self.services.values()), _THREADS_TIMEOUT)
             self._display.close()
             if self._has_spare:
                 self._has_spare = False
                 spare.drop()
+
+    def _is_opening(self) -> bool:
+        return self._opener is not None and self._opener.is_alive()
 
     def _forget_restore(self) -> None:
         """Of servers that have ended, no restore can be finished."""

@@ -29,7 +29,7 @@ from triton_env.errors import (
     ServiceNotReady,
     TritonError,
 )
-from triton_env.runtimes import containers
+from triton_env.runtimes import containers, service_container
 from triton_env.runtimes.owner import LABEL
 from triton_env.runtimes.ports import free_port
 
@@ -120,7 +120,7 @@ def test_server_that_never_answers_times_out_with_the_last_cause(
     tmp_path: Path, engine: docker.DockerClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     image = image_that_runs(engine, tmp_path, "echo 'still thinking'; exec sleep 600")
-    wait_until_ready = containers.wait_until_ready
+    wait_until_ready = service_container.wait_until_ready
 
     def once_it_has_spoken(*arguments: Any, **options: Any) -> int:
         (container,) = engine.containers.list(filters={"ancestor": image})
@@ -131,7 +131,7 @@ def test_server_that_never_answers_times_out_with_the_last_cause(
         return wait_until_ready(*arguments, **options)
 
     # The two seconds begin then, since its words are looked for in the error.
-    monkeypatch.setattr(containers, "wait_until_ready", once_it_has_spoken)
+    monkeypatch.setattr(service_container, "wait_until_ready", once_it_has_spoken)
     error = failure(Settings(redis_image=image, triton_redis_timeout=2), "redis")
     assert isinstance(error, ServiceNotReady)
     assert "after 2 s" in error.what

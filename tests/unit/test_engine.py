@@ -8,9 +8,12 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import requests
 
+from patience import WAIT
 from triton_env import Settings
 from triton_env.errors import (
     EngineFailed,
@@ -23,6 +26,7 @@ from triton_env.errors import (
     TritonError,
 )
 from triton_env.runtimes import engine as engine_module
+from triton_env.runtimes import engine_errors
 from triton_env.runtimes.engine import Engine
 from unit.fake_engine import BreakOff, FakeEngine, Message, Refusal, serving
 
@@ -212,6 +216,86 @@ def test_hints_for_engines_that_are_full(engine: Engine, cause: str, hint: str) 
     assert hint in caught.value.hint
 
 
+ASKING: dict[str, Callable[[Engine], object]] = {
+    "by the SDK": lambda engine: engine.client.api.containers(),
+    "at the socket": lambda engine: engine.ask("/containers/json"),
+}
+
+
+@pytest.mark.parametrize("asking", ASKING)
+@pytest.mark.parametrize("doing", ["", "list containers"])
+def test_no_exception_of_others_comes_out_of_a_broken_engine(
+    engine: Engine, fake: FakeEngine, monkeypatch: pytest.MonkeyPatch, doing: str, asking: str
+) -> None:
+    """Whether it is said what is asked for or not."""
+    _ = engine.client
+    expected = doing or "answer GET /"
+
+    def refuse(method: str, path: str, query: str) -> Any:
+        raise Refusal(500, "no more")
+
+    def ask() -> None:
+        if doing:
+            with engine.translated(doing, "here"):
+                ASKING[asking](engine)
+        ASKING[asking](engine)
+
+    monkeypatch.setattr(fake, "answer", refuse)
+    with pytest.raises(EngineFailed) as caught:
+        ask()
+    assert expected in caught.value.what
+    assert (caught.value.where, caught.value.cause) == ("here" if doing else fake.url, "no more")
+    fake.broken = True
+    monkeypatch.undo()
+    monkeypatch.setenv("DOCKER_HOST", fake.url)
+    with pytest.raises(EngineUnreachable) as silent:
+        ask()
+    assert expected in silent.value.what
+    assert silent.value.where == ("here" if doing else fake.url)
+
+
+def test_what_others_answer_in_the_engines_place_is_an_error_of_ours(
+    engine: Engine, fake: FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _ = engine.client
+    # What is streamed here is no JSON as a whole.
+    monkeypatch.setattr(fake, "answer", lambda method, path, query: iter([{"a": 1}, {"b": 2}]))
+    with pytest.raises(EngineFailed) as caught:
+        engine.client.api.containers()
+    assert caught.value.cause
+
+
+def test_an_engine_that_has_just_been_silent_is_not_waited_for_each_time(
+    engine: Engine, fake: FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    timeouts: list[float] = []
+    send = requests.Session.send
+
+    def seen(session: requests.Session, request: Any, **options: Any) -> Any:
+        timeouts.append(options["timeout"])
+        return send(session, request, **options | {"timeout": 0.01 if slow.is_set() else 60})
+
+    def answer(method: str, path: str, query: str) -> Any:
+        if slow.is_set():
+            over.wait(WAIT)
+        return []
+
+    _ = engine.client
+    slow, over = threading.Event(), threading.Event()
+    monkeypatch.setattr(requests.Session, "send", seen)
+    monkeypatch.setattr(fake, "answer", answer)
+    slow.set()
+    for _ in range(2):
+        with pytest.raises(EngineUnreachable):
+            engine.client.api.containers()
+    slow.clear()
+    over.set()
+    for _ in range(2):
+        engine.client.api.containers()
+    usual, shorter = engine_errors.QUESTION_TIMEOUT, engine_errors.SILENT_TIMEOUT
+    assert timeouts == [usual, shorter, shorter, usual]
+
+
 def test_our_own_errors_pass_through(engine: Engine) -> None:
     error = PortTaken("Port 1 is taken.")
     with pytest.raises(PortTaken) as caught, engine.translated("start"):
@@ -323,6 +407,25 @@ def test_a_pull_that_is_called_off(engine: Engine, fake: FakeEngine) -> None:
     # The connection of that pull is not used for what follows.
     fake.images[IMAGE] = []
     assert ensure(engine) == ()
+
+
+def silent(query: str) -> Iterator[Message]:
+    """Says something, and then nothing for as long as it is listened to."""
+    yield {"status": "Pulling from library/postgres", "id": "14-alpine"}
+    threading.Event().wait(WAIT)
+
+
+def test_a_pull_that_hangs_is_called_off(engine: Engine, fake: FakeEngine) -> None:
+    fake.pull = silent
+    cancelled = threading.Event()
+    with pytest.raises(StartCancelled):
+        ensure(engine, on_progress=lambda words: cancelled.set(), cancelled=cancelled)
+
+
+def test_a_pull_that_hangs_ends_with_its_timeout(engine: Engine, fake: FakeEngine) -> None:
+    fake.pull = silent
+    with pytest.raises(ImageUnavailable, match=r"longer than TRITON_PULL_TIMEOUT \(0\.05 s\)"):
+        ensure(engine, Settings(triton_pull_timeout=0.05))
 
 
 def test_a_pull_that_takes_too_long(engine: Engine, fake: FakeEngine) -> None:

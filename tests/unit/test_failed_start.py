@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from triton_env import Phase, TritonEnvironment
+from triton_env import Phase, TritonEnvironment, interrupts
 from triton_env.errors import (
     CleanupFailed,
     EngineFailed,
@@ -151,18 +151,61 @@ def test_an_impatient_second_ctrl_c_does_not_break_the_cleanup_off(runtimes: Fak
 def test_a_cleanup_that_fails_after_a_failed_start_becomes_a_note(runtimes: FakeRuntimes) -> None:
     runtimes.behaviours = {"redis": fails_with(ServiceExited("Redis exited."))}
     runtimes.stop_error = CleanupFailed("Containers may be left behind.", hint="docker rm -fv 0123")
+    env = TritonEnvironment(services=("redis",))
     with pytest.raises(ServiceExited) as caught:
-        TritonEnvironment(services=("redis",)).start()
+        env.start()
     assert caught.value.__notes__ == ["Containers may be left behind.\n\nhint: docker rm -fv 0123"]
+    runtimes.stop_error = None
+    env.stop()
+    assert runtimes.last.stops == 2
 
 
-def test_a_cleanup_that_fails_otherwise_is_raised(runtimes: FakeRuntimes) -> None:
+def test_a_cleanup_that_fails_is_raised_and_tried_again_until_it_succeeds(runtimes: FakeRuntimes) -> None:
+    env = TritonEnvironment(services=("redis",)).start()
+    runtimes.stop_error = CleanupFailed("Containers may be left behind.")
+    for _ in range(2):
+        with pytest.raises(CleanupFailed):
+            env.stop()
+        assert env in interrupts.living()
+    runtimes.stop_error = None
+    env.stop()
+    assert env not in interrupts.living()
+    env.stop()
+    assert runtimes.last.stops == 3
+
+
+def test_what_an_earlier_run_left_is_removed_with_the_next(runtimes: FakeRuntimes) -> None:
     env = TritonEnvironment(services=("redis",)).start()
     runtimes.stop_error = CleanupFailed("Containers may be left behind.")
     with pytest.raises(CleanupFailed):
         env.stop()
+    runtimes.stop_error = None
+    with env:
+        assert len(runtimes.opened) == 2
+    assert [runtime.stops for runtime in runtimes.opened] == [2, 1]
+
+
+def test_ctrl_c_during_a_cleanup_takes_effect_after_it(runtimes: FakeRuntimes) -> None:
+    env = TritonEnvironment(services=("redis",)).start()
+    runtimes.on_stop = send_sigint
+    with pytest.raises(KeyboardInterrupt) as caught:
+        env.stop()
+    assert not hasattr(caught.value, "__notes__")
+    assert runtimes.last.stops == 1
     env.stop()
     assert runtimes.last.stops == 1
+
+
+def test_what_a_cleanup_that_was_interrupted_left_becomes_a_note(runtimes: FakeRuntimes) -> None:
+    env = TritonEnvironment(services=("redis",)).start()
+    runtimes.on_stop = send_sigint
+    runtimes.stop_error = CleanupFailed("Containers may be left behind.")
+    with pytest.raises(KeyboardInterrupt) as caught:
+        env.stop()
+    assert caught.value.__notes__ == ["Containers may be left behind."]
+    runtimes.on_stop, runtimes.stop_error = lambda: None, None
+    env.stop()
+    assert runtimes.last.stops == 2
 
 
 def test_without_threads_to_be_had_a_start_fails_instead_of_hanging(

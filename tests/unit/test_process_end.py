@@ -5,7 +5,9 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -177,6 +179,101 @@ def test_a_shield_keeps_ctrl_c_and_fatal_signals_off(default_signals: None) -> N
             signal.raise_signal(number)
     with pytest.raises(KeyboardInterrupt):
         signal.raise_signal(signal.SIGINT)
+
+
+def test_signals_that_are_deferred_take_effect_in_the_end(default_signals: None) -> None:
+    seen: list[str] = []
+
+    def clean_up() -> None:
+        with interrupts.deferred():
+            with interrupts.deferred():
+                signal.raise_signal(signal.SIGINT)
+                seen.append("inner block")
+            seen.append("outer block")
+
+    with pytest.raises(KeyboardInterrupt):
+        clean_up()
+    assert seen == ["inner block", "outer block"]
+    with pytest.raises(KeyboardInterrupt):
+        signal.raise_signal(signal.SIGINT)
+
+
+def test_an_ignored_signal_hurries_nobody(default_signals: None) -> None:
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    with interrupts.deferred():
+        for _ in range(2):
+            signal.raise_signal(signal.SIGHUP)
+        assert not interrupts.hurried()
+    assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+
+
+def test_a_cleanup_hurries_after_a_while_and_at_once_at_the_second_signal(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 1000.0
+    monkeypatch.setattr(interrupts, "time", SimpleNamespace(monotonic=lambda: now))
+
+    def clean_up(signals: int, seconds: float) -> list[bool]:
+        nonlocal now
+        with suppress(KeyboardInterrupt), interrupts.deferred():
+            hurried = [interrupts.hurried()]
+            for _ in range(signals):
+                signal.raise_signal(signal.SIGINT)
+            hurried.append(interrupts.hurried())
+            now += seconds
+            hurried.append(interrupts.hurried())
+        return hurried
+
+    assert clean_up(1, seconds=0) == [False, False, False]
+    assert clean_up(1, seconds=interrupts._GRACE) == [False, False, True]
+    assert clean_up(2, seconds=0) == [False, True, True]
+    assert not interrupts.hurried()
+
+
+def test_a_failed_cleanup_is_tried_again_at_the_interpreters_exit() -> None:
+    script = """
+from triton_env.errors import CleanupFailed
+env.start()
+runtimes.stop_error = CleanupFailed("Containers may be left behind.")
+try:
+    env.stop()
+except CleanupFailed as error:
+    say(error)
+    runtimes.stop_error = None
+"""
+    lines = ["stopped in PID", "Containers may be left behind.", "stopped in PID"]
+    assert python(script) == (0, lines, "")
+
+
+def test_ctrl_c_at_the_interpreters_exit_is_for_all_that_has_to_be_stopped() -> None:
+    script = """
+other = TritonEnvironment(Settings(triton_progress="off"), services=("redis",)).start()
+env.start()
+runtimes.on_stop = lambda: say("stopped") or os.kill(os.getpid(), signal.SIGINT)
+"""
+    assert python(script) == (0, ["stopped", "stopped"], "")
+
+
+def test_an_async_end_that_is_cancelled_hurries_and_is_waited_for() -> None:
+    script = """
+import asyncio
+from triton_env import interrupts
+
+def stop():
+    say("stopping")
+    while not interrupts.hurried():
+        time.sleep(0.01)
+    say("hurried")
+
+runtimes.on_stop = stop
+
+async def main():
+    async with env:
+        pass
+
+asyncio.run(main())
+"""
+    code, lines, errors = python(script, signal_after=("stopping", signal.SIGINT))
+    assert (code, lines) == (-signal.SIGINT, ["stopping", "hurried"])
+    assert errors.rstrip().endswith("KeyboardInterrupt")
 
 
 def test_a_shield_is_lifted_on_an_exception(default_signals: None) -> None:

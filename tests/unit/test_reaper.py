@@ -109,6 +109,10 @@ class TestReaper:
         owner.kill()
         assert not owner.marker.exists()
 
+    def test_it_acts_while_its_owner_lives_when_that_has_left_something(self, owner: Owner) -> None:
+        owner.do(f"ours.sendall({reaper.LEFT!r})")
+        assert until(owner.marker.exists), "nothing was removed"
+
     def test_a_socket_that_is_closed_is_no_death(self, owner: Owner) -> None:
         owner.do("ours.close()")
         # Longer than it takes to notice and to start the command.
@@ -236,9 +240,9 @@ def quickly(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(removal, "time", SimpleNamespace(monotonic=lambda: Pauses.passed))
 
 
-def remove(engine: FakeEngine, monkeypatch: pytest.MonkeyPatch, label: str = LABEL) -> None:
-    """As the script does, but for the signals, which are this process's."""
-    monkeypatch.setattr(sys, "argv", ["removal.py", str(engine.path), "1.41", label])
+def remove(engine: FakeEngine, monkeypatch: pytest.MonkeyPatch, label: str = LABEL, owner: int = 0) -> None:
+    """As the script does, but for the signals, which are this process's. By default the owner is dead."""
+    monkeypatch.setattr(sys, "argv", ["removal.py", str(engine.path), "1.41", label, str(owner)])
     monkeypatch.setattr(removal, "hurry_when_told", lambda: None)
     removal.main()
 
@@ -273,6 +277,14 @@ class TestRemoval:
         engine.path = engine.path.with_name("no.sock")
         remove(engine, monkeypatch)
         assert not engine.is_empty
+
+    def test_an_engine_is_waited_for_as_long_as_an_owner_lives_that_has_given_up(
+        self, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        # Many times its patience.
+        engine.down = int(10 * removal.PATIENCE / removal._LONGEST_PAUSE)
+        remove(engine, monkeypatch, owner=os.getppid())
+        assert engine.is_empty
 
     def test_what_cannot_be_removed_is_tried_again(self, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch) -> None:
         engine.stubborn = {"n1"}
@@ -314,17 +326,22 @@ class TestLifeline:
         lifeline._process.kill()
         lifeline.end()
 
-    def test_it_stays_where_something_is_left(self, engine: FakeEngine) -> None:
-        lifeline = Lifeline(f"unix://{engine.path}", "1.41", "1a2b3c4d")
-        assert lifeline._process is not None
-        process = psutil.Process(lifeline._process.pid)
+    def test_what_is_left_is_removed_at_once_though_the_owner_lives(self, engine: FakeEngine) -> None:
+        lifeline = Lifeline(f"unix://{engine.path}", "1.41", LABEL.partition("=")[2])
+        process = lifeline._process
+        assert process is not None
         lifeline.leave()
-        try:
-            assert process.is_running()
-            assert process.status() != psutil.STATUS_ZOMBIE
-        finally:
-            process.kill()
-            process.wait()
+        lifeline.leave()
+        assert until(lambda: engine.is_empty), "nothing was removed"
+        # It looks whether something turns up, unless it is told that all is done.
+        lifeline.end()
+        assert process.returncode == 0
+
+    def test_one_that_removes_in_vain_ends_with_the_word_that_all_is_done(self, engine: FakeEngine) -> None:
+        engine.down = 1 << 20
+        lifeline = Lifeline(f"unix://{engine.path}", "1.41", LABEL.partition("=")[2])
+        lifeline.leave()
+        assert until(lambda: engine.down < 1 << 20), "it does not try"
         lifeline.end()
 
     def test_an_environment_starts_without_one(

@@ -2,11 +2,10 @@
 
 import shutil
 import socket
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import psutil
 
@@ -21,6 +20,7 @@ from triton_env.runtimes.ports import listener_on
 from triton_env.services import SERVICES
 from triton_env.services.s3 import LAST_FREE_VERSION, needs_token
 from triton_env.settings import HUB_PREFIX, Settings, process_environment
+from triton_env.threads import in_thread
 
 if TYPE_CHECKING:
     from triton_env.runtimes.engine import Engine
@@ -34,15 +34,12 @@ _LITTLE_DISK, _NO_DISK = 5 * _GB, 1 * _GB
 """The four official images take some 3 GB unpacked."""
 
 
-_Answer = TypeVar("_Answer")
-
-
 def reached(settings: Settings) -> "tuple[Engine | None, Finding]":
     """The engine, to be closed, and what is to be said of it; None where none answers."""
     from triton_env.runtimes.engine import Engine
 
     try:
-        engine = _within(_ENGINE_TIMEOUT, Engine)
+        engine = in_thread(Engine).result(_ENGINE_TIMEOUT)
     except TritonError as error:
         words = f"{error.what} {error.cause}".strip()
         return None, Finding("engine", Verdict.BAD, f"{words} ({error.where})", error.hint)
@@ -239,24 +236,3 @@ def listener(address: str, port: int) -> str:
         except OSError as error:
             return listener_on(port) or f"another program ({error.strerror})"
     return ""
-
-
-def _within(seconds: float, action: Callable[[], _Answer]) -> _Answer:
-    """The result of `action`, given up after so many seconds: libraries wait for a minute and longer."""
-    results: list[_Answer] = []
-    errors: list[BaseException] = []
-
-    def run() -> None:
-        try:
-            results.append(action())
-        except BaseException as error:
-            errors.append(error)
-
-    thread = threading.Thread(target=run, daemon=True)
-    thread.start()
-    thread.join(seconds)
-    if errors:
-        raise errors[0]
-    if not results:
-        raise TimeoutError
-    return results[0]

@@ -17,6 +17,7 @@ from triton_env.cli.signals import Interrupted, interruptible
 from triton_env.cli.words import colors_on, print_data, say_notice, stop_printing
 
 if TYPE_CHECKING:
+    from triton_env.infrastructure import Infrastructure
     from triton_env.model import Program
     from triton_env.registry import Record
 
@@ -48,7 +49,7 @@ def command(follow: bool, tail: int | None, choice: Choice, services: tuple[str,
 
                     raise not_running(tuple(SERVICES), all_services, choice)
                 program = all_services.logs(services, follow=follow, tail=tail, color=colors_on(sys.stdout))
-                return _shown(program, all_services.secrets())
+                return _shown(program, all_services)
     except Interrupted as interrupted:
         return interrupted.exit_code
 
@@ -93,20 +94,14 @@ def _together(sources: "dict[str, Iterator[str]]") -> Iterator[tuple[str, str]]:
             yield name, line
 
 
-def _shown(program: "Program", secrets: frozenset[str]) -> int:
+def _shown(program: "Program", all_services: "Infrastructure") -> int:
     from triton_env.redaction import redacted
+    from triton_env.runtimes import child
 
-    with subprocess.Popen(  # noqa: S603 - Compose, with arguments of ours
-        program.argv,
-        env=dict(program.environment),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        text=True,
-        errors="replace",
-        # Ctrl-C reaches this process alone, which ends that one.
-        start_new_session=True,
-    ) as process:
-        assert process.stdout is not None
+    secrets = all_services.secrets()
+    process = child.begin(program.argv, program.environment, stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    with process.stdout, all_services.while_engine_answers(process), child.killed(process):
         try:
             for line in process.stdout:
                 print_data(redacted(line, secrets), nl=False, colours=colors_on(sys.stdout) or None)
@@ -114,6 +109,3 @@ def _shown(program: "Program", secrets: frozenset[str]) -> int:
         except BrokenPipeError:
             stop_printing()
             return 0
-        finally:
-            # It has nothing to tidy up, and would say that it was ended.
-            process.kill()

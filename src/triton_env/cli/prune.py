@@ -38,9 +38,9 @@ def command(dry_run: bool, kept: bool, as_json: bool) -> int:
     python -m triton_env prune
 
     The next start does most of this by itself. What belongs to a running process, another machine or another user is
-    not touched; where that cannot be decided from here, it is shown and stays. Persistent services are not touched
-    either, except that a restore that was interrupted is finished or rolled back. Without a Docker engine, what is on
-    this machine is still removed.
+    not touched; where that cannot be decided from here, it is shown and stays. What a running process could not remove,
+    since the engine did not answer, is removed. Persistent services are not touched either, except that a restore that
+    was interrupted is finished or rolled back. Without a Docker engine, what is on this machine is still removed.
 
     The line of --json is {"dry_run", "engine_problem", "leftovers"}.
 

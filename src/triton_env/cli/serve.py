@@ -12,6 +12,7 @@ import click
 from triton_env.cli.options import named_services, runtime_option, selected
 from triton_env.cli.signals import Interrupted, interruptible
 from triton_env.cli.words import say, say_end_of_life, say_notice, styled
+from triton_env.errors import TritonError
 
 if TYPE_CHECKING:
     from triton_env.environment import TritonEnvironment
@@ -148,8 +149,16 @@ def _hold(environment: "TritonEnvironment") -> NoReturn:
                     say_notice(f"{died.what.removesuffix('.')}: {died.cause}. The other services run on.")
                 else:
                     say_notice(f"{service.title} does not answer any more at {service.host}:{service.port}.")
-                if log := environment.logs(name, _LOG_LINES).strip():
+                if log := _log(environment, name):
                     say("  its last log lines:\n    " + log.replace("\n", "\n    "), dim=True)
+
+
+def _log(environment: "TritonEnvironment", name: str) -> str:
+    """The last lines of a service's log, or why they cannot be read: an engine that is away ends nothing."""
+    try:
+        return environment.logs(name, _LOG_LINES).strip()
+    except TritonError as error:
+        return f"{error.what} {error.cause}".strip()
 
 
 def _answers(service: "Service") -> bool:

@@ -209,14 +209,17 @@ def _container_lines(container: str, tail: int | None, *, follow: bool) -> Itera
 
 
 def _container_log(container: str, lines: int, since: float | None) -> str:
-    from docker.errors import DockerException
+    from docker.errors import APIError
 
     from triton_env.runtimes.engine import Engine
 
     engine = Engine()
     try:
-        return bytes(engine.client.containers.get(container).logs(tail=lines, since=since)).decode(errors="replace")
-    except DockerException:
-        return ""
+        with engine.translated("read a log", container):
+            try:
+                text = engine.client.containers.get(container).logs(tail=lines, since=since)
+            except APIError:  # it is gone
+                return ""
+            return bytes(text).decode(errors="replace")
     finally:
         engine.close()

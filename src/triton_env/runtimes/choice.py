@@ -233,7 +233,7 @@ def _images_problem(engine: "Engine", settings: Settings, images: tuple[str, ...
 
 def _pull_problem(engine: "Engine", image: str) -> str:
     """Why the engine could not pull this image, as its registry tells it; empty where it could."""
-    from triton_env.runtimes.engine import explanation
+    from triton_env.runtimes.engine_errors import explanation
 
     try:
         engine.client.images.get_registry_data(image)

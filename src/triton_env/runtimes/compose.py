@@ -5,14 +5,17 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
 from triton_env.errors import ComposeFailed, ComposeUnavailable, InvalidSetting
 from triton_env.redaction import redacted
+from triton_env.runtimes import child
 from triton_env.runtimes.compose_file import FILE, OUR_LABEL, compose_file, is_own, used_file
+from triton_env.runtimes.watch import Watch
 from triton_env.settings import Settings, process_environment
+from triton_env.threads import in_thread
 
 __all__ = ["FILE", "OUR_LABEL", "Compose", "compose_file", "compose_program", "compose_version"]
 
@@ -37,11 +40,22 @@ class Compose:
         engine_url: the engine, as DOCKER_HOST.
         bind: the host address on which ports are published.
         name: the host name by which clients reach them, where servers have to know it.
+        ping: asks the engine whether it is there; raises or hangs where it is not.
 
     Its methods raise `ComposeUnavailable` where there is no Compose, or none that is new enough.
     """
 
-    def __init__(self, settings: Settings, engine_url: str, bind: str, name: str = "") -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        engine_url: str,
+        bind: str,
+        name: str = "",
+        *,
+        ping: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._ping = ping
+        self._running: set[subprocess.Popen[str]] = set()
         self.project = settings.triton_project
         self.file = used_file(settings)
         self._secrets = frozenset(_secrets(settings)) - {""}
@@ -84,6 +98,11 @@ class Compose:
         """Stop and start containers, with their data."""
         self._run(["restart", *services], f"restart {', '.join(services)}")
 
+    def end(self) -> None:
+        """End the run that is under way: nobody waits for it any more."""
+        for process in tuple(self._running):
+            child.end(process)
+
     def command(self, arguments: Sequence[str]) -> tuple[list[str], Mapping[str, str]]:
         """The command line and environment of a Compose run that somebody else starts (`logs --follow`)."""
         base = [*compose_program(), "--file", str(self.file), "--project-name", self.project]
@@ -93,41 +112,35 @@ class Compose:
     def _run(self, arguments: Sequence[str], doing: str) -> str:
         command, environment = self.command(arguments)
         try:
-            done = subprocess.run(  # noqa: S603 - the program was found by `compose_program`, arguments are ours
-                command,
-                env=dict(environment),
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                text=True,
-                errors="replace",
-                timeout=_UP_TIMEOUT,
-                # Ctrl-C reaches this process alone, which decides what is to be ended.
-                start_new_session=True,
-                check=True,
-            )
-        except subprocess.CalledProcessError as error:
-            words = redacted(str(error.stderr).strip() or str(error.stdout).strip(), self._secrets)
+            process = child.begin(command, environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        except OSError as error:
+            raise self._failed(doing, command[0], str(error), "docker info") from error
+        self._running.add(process)
+        try:
+            with child.ended(process):
+                output = in_thread(process.communicate)
+                given_up = Watch(self._ping, _UP_TIMEOUT).wait(output)
+        finally:
+            self._running.discard(process)
+        if given_up:
+            raise self._failed(doing, command[0], given_up, "docker info")
+        said, complaints = output.result()
+        if process.returncode:
+            words = redacted(complaints.strip() or said.strip(), self._secrets)
             if arguments[0] == "config" or _UNREADABLE.search(words):
                 raise InvalidSetting(
                     "The compose file cannot be used.",
                     where=str(self.file),
                     cause=words,
                     hint=f"docker compose --file {self.file} config --quiet",
-                ) from error
-            raise ComposeFailed(
-                f"Docker Compose failed to {doing}.",
-                where=f"project {self.project}, {self.file}",
-                cause=words,
-                hint=f"python -m triton_env logs, or: docker compose -p {self.project} ps",
-            ) from error
-        except (subprocess.TimeoutExpired, OSError) as error:
-            raise ComposeFailed(
-                f"Docker Compose failed to {doing}.",
-                where=" ".join(compose_program()),
-                cause=str(error),
-                hint="docker info",
-            ) from error
-        return done.stdout
+                )
+            where = f"project {self.project}, {self.file}"
+            hint = f"python -m triton_env logs, or: docker compose -p {self.project} ps"
+            raise self._failed(doing, where, words, hint)
+        return str(said)
+
+    def _failed(self, doing: str, where: str, cause: str, hint: str) -> ComposeFailed:
+        return ComposeFailed(f"Docker Compose failed to {doing}.", where=where, cause=cause, hint=hint)
 
 
 @functools.cache
@@ -177,12 +190,19 @@ def _candidates() -> list[tuple[str, ...]]:
 def _version_of(program: tuple[str, ...]) -> tuple[int, ...]:
     """The version of a Compose; empty where it does not run."""
     try:
-        done = subprocess.run(  # noqa: S603 - found on PATH
-            [*program, "version", "--short"], capture_output=True, text=True, timeout=_VERSION_TIMEOUT, check=True
+        process = child.begin(
+            (*program, "version", "--short"),
+            process_environment(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
         )
+        with child.ended(process):
+            said, _ = process.communicate(timeout=_VERSION_TIMEOUT)
     except (OSError, subprocess.SubprocessError):
         return ()
-    found = re.search(r"(\d+)\.(\d+)\.?(\d+)?", done.stdout)
+    if process.returncode:
+        return ()
+    found = re.search(r"(\d+)\.(\d+)\.?(\d+)?", said)
     return tuple(int(part) for part in found.groups() if part) if found else ()
 
 

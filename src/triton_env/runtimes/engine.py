@@ -1,17 +1,15 @@
 """The Docker engine: reaching it, its images, and its errors in our words."""
 
-import json
-import sys
+import queue
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from triton_env.ending import Ending, ending_of_container
 from triton_env.errors import (
-    EngineFailed,
     EnginePermissionDenied,
     EngineTooOld,
     EngineUnreachable,
@@ -21,28 +19,32 @@ from triton_env.errors import (
 )
 from triton_env.model import Placement
 from triton_env.readiness import refuses
+from triton_env.runtimes import engine_errors
 from triton_env.runtimes.address import (
     AddressPlan,
     plan_addresses,
     possible_own_container_ids,
 )
-from triton_env.runtimes.engine_socket import (
-    Absent,
-    Refusal,
-    Unanswered,
-    as_text,
-    decoded,
-    engine_url,
-    fetch,
-    refusal,
-    socket_path,
+from triton_env.runtimes.engine_errors import (
+    asked,
+    asked_to,
+    chain,
+    explanation,
+    failure,
+    failures,
+    foreign,
+    innermost,
 )
+from triton_env.runtimes.engine_socket import Absent, as_text, decoded, engine_url, fetch, refusal, socket_path
 from triton_env.runtimes.owner import LABEL
 from triton_env.settings import HUB_PREFIX, Settings, process_environment
 from triton_env.threads import in_thread
 
 if TYPE_CHECKING:
     import docker
+    from testcontainers.core.docker_client import DockerClient
+
+_Answer = TypeVar("_Answer")
 
 OLDEST_API = (1, 41)
 """API of engine 20.10, the oldest that Compose v2 supports."""
@@ -51,6 +53,10 @@ ANSWER_TIMEOUT = 15
 """Seconds within which an engine has to say that it is there."""
 _TIMEOUT = 60
 """Seconds for all later requests, as in the SDK."""
+_MESSAGES = 100
+"""How many messages of a pull wait to be read."""
+_LOOK = 0.1
+"""Seconds between two looks at whether a pull was called off."""
 _LOOK_TIMEOUT = 3
 """Seconds that the engine gets to tell why a server does not answer: its client waits for that."""
 _LOOK_INTERVAL = 0.05
@@ -78,12 +84,13 @@ class Engine:
     def __init__(self) -> None:
         self.url = engine_url()
         self._socket = socket_path(self.url)
-        self._client: docker.DockerClient | None = None
+        self._testcontainers: DockerClient | None = None
         self._lock = threading.Lock()
+        self._is_silent = False
         try:
             answer: Mapping[str, Any] = decoded(self._fetched("/version", {}, ANSWER_TIMEOUT))
             self.info = EngineInfo(version=answer["Version"], api=answer["ApiVersion"], url=self.url)
-        except _foreign(ValueError) as error:  # ValueError: a DOCKER_HOST that is not a URL
+        except failures(ValueError) as error:  # ValueError: a DOCKER_HOST that is not a URL
             raise _unreachable(self.url, error) from error
         if tuple(int(part) for part in self.info.api.split(".")[:2]) < OLDEST_API:
             self.close()
@@ -97,12 +104,25 @@ class Engine:
     @property
     def client(self) -> "docker.DockerClient":
         """The Docker SDK on this engine, which takes a tenth of a second to load: for what `ask` cannot do."""
+        return self.testcontainers.client
+
+    @property
+    def testcontainers(self) -> "DockerClient":
+        """Testcontainers' client of this engine, with our errors."""
         with self._lock:
-            if self._client is None:
+            if self._testcontainers is None:
                 from testcontainers.core.docker_client import DockerClient
 
-                self._client = DockerClient(timeout=_TIMEOUT).client
-            return self._client
+                from triton_env.runtimes.transport import Api
+
+                doing, where = asked()
+                with self.translated(doing or "say what it is", where):
+                    # It makes the SDK's client, from all that it knows of hosts, contexts and logins.
+                    made = DockerClient(timeout=ANSWER_TIMEOUT)
+                made.client.api.timeout = _TIMEOUT
+                Api.take_over(made.client, self.url)
+                self._testcontainers = made
+            return self._testcontainers
 
     def ask(self, question: str, **query: Any) -> Any:
         """What the engine answers to a GET request, from JSON.
@@ -113,13 +133,34 @@ class Engine:
 
         Raises:
             Absent: the engine does not have it.
-            Refusal, Unanswered: it failed; see `translated`.
+            EngineUnreachable, EngineFailed: it does not answer as it should.
         """
-        return decoded(self.fetch(question, **query))
+        return self._answer(question, query, decoded)
+
+    def ping(self) -> None:
+        """Ask the engine whether it is there.
+
+        Raises:
+            EngineUnreachable, EngineFailed: it is not.
+        """
+        self.ask("/version")
 
     def fetch(self, question: str, **query: Any) -> bytes:
         """The same for an answer that is not JSON, such as an archive."""
-        return self._fetched(f"/v{self.info.api}{question}", query, _TIMEOUT)
+        return self._answer(question, query, bytes)
+
+    def _answer(self, question: str, query: dict[str, Any], read: Callable[[bytes], _Answer]) -> _Answer:
+        timeout = engine_errors.SILENT_TIMEOUT if self._is_silent else engine_errors.QUESTION_TIMEOUT
+        try:
+            answer = read(self._fetched(f"/v{self.info.api}{question}", query, timeout))
+        except Absent:
+            raise
+        except foreign(ValueError) as error:
+            self._is_silent = isinstance(error.__cause__, TimeoutError)
+            doing, where = asked()
+            raise failure(error, doing or f"answer GET {question}", where or self.url) from error
+        self._is_silent = False
+        return answer
 
     def _fetched(self, question: str, query: dict[str, Any], timeout: float) -> bytes:
         if self._socket:
@@ -138,30 +179,18 @@ class Engine:
 
     def close(self) -> None:
         """Close the connections to the engine."""
-        if self._client is not None:
-            self._client.close()
+        if self._testcontainers is not None:
+            self._testcontainers.client.close()
 
     @contextmanager
     def translated(self, doing: str, where: str = "") -> Iterator[None]:
         """Turn the SDK's exceptions into ours. `doing` completes "The engine failed to"."""
-        try:
-            yield
-        except TritonError:
-            raise
-        except _cut_off() as error:
-            raise EngineUnreachable(
-                f"The Docker engine stopped answering while it was asked to {doing}.",
-                where=where or self.url,
-                cause=innermost(error),
-                hint="docker info",
-            ) from error
-        except _foreign() as error:
-            raise EngineFailed(
-                f"The Docker engine failed to {doing}.",
-                where=where or self.url,
-                cause=explanation(error),
-                hint=_hint_for(explanation(error)),
-            ) from error
+        where = where or self.url
+        with asked_to(doing, where):
+            try:
+                yield
+            except foreign() as error:
+                raise failure(error, doing, where) from error
 
     def addresses(self, settings: Settings) -> AddressPlan:
         """At which address containers publish their ports, and at which this process reaches them."""
@@ -221,31 +250,67 @@ class Engine:
         on_progress: Callable[[str], None],
         cancelled: threading.Event,
     ) -> None:
-        from docker.utils import parse_repository_tag
-
         deadline = time.monotonic() + timeout
         layers: dict[str, tuple[int, int]] = {}
         on_progress(f"pulling {image}")
-        try:
+        for message in self._messages_of_pull(image, deadline, cancelled):
+            if message is None:
+                raise _no_image(image, variable, f"pulling took longer than TRITON_PULL_TIMEOUT ({timeout:g} s)")
+            if isinstance(message, BaseException):
+                raise _no_image(image, variable, explanation(message)) from message
+            if "error" in message:
+                raise _no_image(image, variable, str(message["error"]))
+            detail = message.get("progressDetail") or {}
+            if message.get("status") == "Downloading" and detail.get("total"):
+                layers[message["id"]] = (detail["current"], detail["total"])
+                done, total = (sum(column) / 1e6 for column in zip(*layers.values(), strict=True))
+                on_progress(f"pulled {done:.0f} of {total:.0f} MB")
+
+    def _messages_of_pull(
+        self, image: str, deadline: float, cancelled: threading.Event
+    ) -> Iterator[Mapping[str, Any] | Exception | None]:
+        """What the engine says while it pulls; last what went wrong, None for the deadline.
+
+        A thread reads it: an engine or a registry that hangs says nothing for as long as it likes.
+
+        Raises:
+            StartCancelled: `cancelled` was set.
+        """
+        messages: queue.Queue[Mapping[str, Any] | Exception | None] = queue.Queue(_MESSAGES)
+        over = threading.Event()
+
+        def read() -> None:
+            from docker.utils import parse_repository_tag
+
             repository, tag = parse_repository_tag(image)
             for message in self.client.api.pull(repository, tag=tag or "latest", stream=True, decode=True):
-                if "error" in message:
-                    raise _no_image(image, variable, str(message["error"]))
+                messages.put(message)
+                if over.is_set():
+                    return
+
+        reading = in_thread(read)
+        try:
+            while True:
                 if cancelled.is_set():
                     raise StartCancelled(f"Pulling {image} was called off.")
                 if time.monotonic() > deadline:
-                    raise _no_image(
-                        image,
-                        variable,
-                        f"pulling took longer than TRITON_PULL_TIMEOUT ({timeout:g} s)",
-                    )
-                detail = message.get("progressDetail") or {}
-                if message.get("status") == "Downloading" and detail.get("total"):
-                    layers[message["id"]] = (detail["current"], detail["total"])
-                    done, total = (sum(column) / 1e6 for column in zip(*layers.values(), strict=True))
-                    on_progress(f"pulled {done:.0f} of {total:.0f} MB")
-        except _foreign() as error:
-            raise _no_image(image, variable, explanation(error)) from error
+                    yield None
+                    return
+                is_read = reading.done()
+                try:
+                    yield messages.get(timeout=0 if is_read else _LOOK)
+                except queue.Empty:
+                    if not is_read:
+                        continue
+                    if error := reading.exception():
+                        assert isinstance(error, Exception)
+                        yield error
+                    return
+        finally:
+            over.set()
+            with suppress(queue.Empty):
+                # The thread may wait for room.
+                messages.get_nowait()
 
     def _own_gateway(self) -> str:
         """The gateway of this process's own container, if the engine knows that container; else empty."""
@@ -274,14 +339,14 @@ class Engine:
                 time.sleep(_LOOK_INTERVAL)
         except Absent:
             return Ending(where, hint, reason="its container was removed")
-        except _foreign(TimeoutError):
+        except failures(TimeoutError):
             return None
 
     def publisher_of(self, port: int) -> str:
         """The container that publishes `port` on this engine, in words; empty if none does or it cannot be told."""
         try:
             publishers = self.ask("/containers/json", filters={"publish": [str(port)]})
-        except _foreign():
+        except failures():
             return ""
         for container in publishers:
             name = (container.get("Names") or [container["Id"][:12]])[0].lstrip("/")
@@ -290,64 +355,8 @@ class Engine:
         return ""
 
 
-def explanation(error: BaseException) -> str:
-    """What the engine said, without the SDK's wrapping."""
-    if isinstance(error, Refusal):
-        return str(error)
-    # What the SDK raises is among those of its exceptions that are loaded.
-    if isinstance(error, _foreign()) and (words := getattr(error, "explanation", None)):
-        text = str(words)
-        with suppress(ValueError, KeyError, TypeError):
-            text = str(json.loads(text)["message"])
-        return text.strip()
-    return innermost(error)
-
-
-def innermost(error: BaseException) -> str:
-    """The words of the first cause in a chain of exceptions."""
-    for nested in _chain(error):
-        error = nested
-    return str(error) or type(error).__name__
-
-
-def _chain(error: BaseException) -> Iterator[BaseException]:
-    """An exception and what lies under it: its causes, and those that urllib3 and requests keep as arguments."""
-    seen: set[int] = set()
-    following: list[BaseException] = [error]
-    while following:
-        current = following.pop(0)
-        if id(current) in seen:
-            continue
-        seen.add(id(current))
-        yield current
-        # What was being handled is of interest only where nothing was named as the cause.
-        below = current.__cause__ or current.__context__
-        following += [below] if below is not None else []
-        following += [nested for nested in current.args if isinstance(nested, BaseException)]
-
-
-def _foreign(*besides: type[Exception]) -> tuple[type[Exception], ...]:
-    """What is raised for an engine: by us and, where it is loaded by then, by the SDK and what that uses."""
-    if "docker" not in sys.modules:
-        return (OSError, Refusal, Unanswered, *besides)
-    import urllib3
-    from docker.errors import DockerException
-
-    # Those of requests are of OSError.
-    return (OSError, Refusal, Unanswered, DockerException, urllib3.exceptions.HTTPError, *besides)
-
-
-def _cut_off() -> tuple[type[Exception], ...]:
-    if "docker" not in sys.modules:
-        return (Unanswered,)
-    import requests
-
-    return (Unanswered, requests.ConnectionError, requests.Timeout)
-
-
 def _unreachable(url: str, error: BaseException) -> TritonError:
-    chain = tuple(_chain(error))
-    if any(isinstance(nested, PermissionError) for nested in chain):
+    if any(isinstance(nested, PermissionError) for nested in chain(error)):
         return EnginePermissionDenied(
             "The Docker engine is there, but this user may not use it.",
             where=url,
@@ -370,11 +379,3 @@ def _no_image(image: str, variable: str, cause: str) -> ImageUnavailable:
         cause=cause,
         hint=f"docker pull {image}, or set {variable} to an image that is there (docker image ls)",
     )
-
-
-def _hint_for(cause: str) -> str:
-    if "address pool" in cause or "non-overlapping" in cause:
-        return "the engine has no room for another network; list those in use with: docker network ls"
-    if "no space left" in cause:
-        return "docker system df"
-    return "docker info"

@@ -2,6 +2,7 @@
 
 import re
 import shutil
+import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,9 @@ from triton_env.settings import process_environment
 if TYPE_CHECKING:
     from triton_env.runtimes.engine import Engine
 
+_PROGRAM_TIMEOUT = 120
+_LOOK = 0.02
+"""Seconds between two looks at whether a program has ended."""
 _PLACEHOLDER = re.compile(r"\{(host|port:([^{}]+))\}")
 
 
@@ -66,8 +70,24 @@ def container_has(engine: "Engine", container: str, program: str) -> bool:
         container: its name or id.
         program: the program's name.
     """
-    api = engine.client.api
     with engine.translated(f"look for {program}", f"container {container}"):
-        run = api.exec_create(container, ["sh", "-c", 'command -v "$0"', program])
-        api.exec_start(run["Id"])
-        return bool(api.exec_inspect(run["Id"])["ExitCode"] == 0)
+        return succeeds(engine, container, ["sh", "-c", 'command -v "$0"', program])
+
+
+def succeeds(engine: "Engine", container_id: str, argv: Sequence[str]) -> bool:
+    """Run a program in a running container; whether it succeeded within `_PROGRAM_TIMEOUT` seconds.
+
+    Its output is not asked for: the SDK would wait for it without end where the engine hangs.
+    """
+    from docker.errors import APIError
+
+    api = engine.client.api
+    try:
+        job = api.exec_create(container_id, list(argv))["Id"]
+        api.exec_start(job, detach=True)
+        deadline = time.monotonic() + _PROGRAM_TIMEOUT
+        while (status := api.exec_inspect(job)["ExitCode"]) is None and time.monotonic() < deadline:
+            time.sleep(_LOOK)
+    except APIError:  # the container has ended
+        return False
+    return bool(status == 0)

@@ -31,6 +31,7 @@ class Lifeline:
 
     def __init__(self, engine_url: str, api_version: str, environment: str) -> None:
         self._process: subprocess.Popen[bytes] | None = None
+        self._is_told = False
         label = f"{ENVIRONMENT_LABEL}={environment}"
         self._socket, theirs = socket.socketpair()
         variables = process_environment()
@@ -63,8 +64,11 @@ class Lifeline:
         """There is nothing left to remove: the reaper ends. May be called again."""
         if self._process is None:
             return
-        with suppress(OSError):  # it was killed
+        with suppress(OSError):  # it was killed, or has been told otherwise before
             self._socket.sendall(reaper.DONE)
+        if self._is_told:
+            # It looks once more, and ends where nothing is left.
+            self._process.terminate()
         try:
             self._process.wait(_END_TIMEOUT)
         except subprocess.TimeoutExpired:
@@ -74,13 +78,12 @@ class Lifeline:
         self._process = None
 
     def leave(self) -> None:
-        """Something is left that could not be removed: the reaper stays, and tries again when this process ends."""
-        if self._process is None:
+        """Something is left that could not be removed: the reaper tries, again and again, from now on."""
+        if self._process is None or self._is_told:
             return
-        self._socket.close()
-        # Not waited for, and that is meant: without this, Python would warn of a process that was forgotten.
-        self._process.returncode = 0
-        self._process = None
+        with suppress(OSError):
+            self._socket.sendall(reaper.LEFT)
+        self._is_told = True
 
 
 def _python(script: str) -> tuple[str, ...]:

@@ -24,10 +24,14 @@ from triton_env.runtimes.ports import listener_on
 from triton_env.runtimes.project import Project, ProjectContainer
 from triton_env.runtimes.starts import Starts, check_usable
 from triton_env.runtimes.volumes import check_volumes, explain_login_failure, last_checkout, stamp_volume
+from triton_env.runtimes.watch import Watch
 from triton_env.settings import Settings
+from triton_env.threads import in_thread
 from triton_env.timeline import Phase
 
 _OTHER_PROJECT = "run under another project name, which has ports of its own: --project NAME"
+_STOP_TIMEOUT = 300
+"""Seconds that `stop` takes at most where the engine answers: servers get time to write what they hold."""
 _IN_FLIGHT_TIMEOUT = 120
 """Seconds that `stop` waits for a run of Compose that is under way."""
 _BOOT_TIMEOUT = 20
@@ -69,7 +73,8 @@ class PersistentRuntime:
         try:
             with self._engine.translated("tell where this process runs"):
                 self._addresses = self._engine.addresses(settings)
-            self._compose = Compose(settings, self._engine.url, self._addresses.bind, self._addresses.name)
+            bind, name = self._addresses.bind, self._addresses.name
+            self._compose = Compose(settings, self._engine.url, bind, name, ping=self._engine.ping)
             self._project = Project(self._engine, settings.triton_project)
             with self._leases.turn:
                 # Before the look: what is found running is not stopped by its last user any more.
@@ -162,26 +167,37 @@ class PersistentRuntime:
     def stop(self) -> None:
         self._starts.call_off()
         self._up.fail(StartCancelled("The start was called off."))
-        self._starts.wait(_IN_FLIGHT_TIMEOUT)
+        ending = in_thread(self._end)
         try:
-            if self._started and not self._keep:
-                with self._leases.turn:
-                    # Whoever attached meanwhile goes on using them.
-                    if not self._leases.others():
-                        self._stop_started()
-        except TritonError as error:
-            raise CleanupFailed(
-                f"Services of the project {self._settings.triton_project} may still run.",
-                where=error.where,
-                cause=error.cause or error.what,
-                hint="python -m triton_env down",
-            ) from error
+            if given_up := Watch(self._engine.ping, _STOP_TIMEOUT).wait(ending):
+                self._compose.end()
+                raise self._not_stopped(self._engine.url, given_up)
+            if error := ending.exception():
+                if not isinstance(error, TritonError):
+                    raise error
+                raise self._not_stopped(error.where, error.cause or error.what) from error
         finally:
             self._leases.release()
             self._engine.close()
 
-    def _stop_started(self) -> None:
-        started, self._started = self._started, ()
+    def _end(self) -> None:
+        self._starts.wait(_IN_FLIGHT_TIMEOUT)
+        if self._started and not self._keep:
+            with self._leases.turn:
+                # Whoever attached meanwhile goes on using them.
+                if not self._leases.others():
+                    self._stop_started(self._started)
+            self._started = ()
+
+    def _not_stopped(self, where: str, cause: str) -> CleanupFailed:
+        return CleanupFailed(
+            f"Services of the project {self._settings.triton_project} may still run.",
+            where=where,
+            cause=cause,
+            hint="python -m triton_env down",
+        )
+
+    def _stop_started(self, started: Sequence[str]) -> None:
         found = self._project.containers()
         self._finish_boots({name: found[name] for name in started if name in found and found[name].running})
         if set(found) <= set(started):

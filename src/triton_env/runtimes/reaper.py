@@ -9,8 +9,9 @@ The owner sends `done` through the socket once everything is removed, and the re
 the owner lives: a socket that is closed without that word, by a program that closes all it has, is no death. Whether
 the owner lives is told by who the parent is. So a fork of the owner that keeps the socket open does no harm either.
 
-Once the owner is gone, COMMAND takes the reaper's place, which removes things: what that needs to load would be held
-in memory by every environment.
+Once the owner is gone, or has sent `left` since it could not remove everything, COMMAND takes the reaper's place, which
+removes things: what that needs to load would be held in memory by every environment. The owner's process id is its
+last argument.
 """
 
 import os
@@ -20,6 +21,7 @@ import sys
 import time
 
 DONE = b"done"
+LEFT = b"left"
 OWNER_INTERVAL = 0.5
 """Seconds between two looks at who the parent is."""
 
@@ -27,8 +29,8 @@ _FIRST_INTERVAL = 0.01
 """The socket of a process that was killed is closed a moment before its children get another parent."""
 
 
-def owner_is_gone(connection: socket.socket, owner: int) -> bool:
-    """Wait until the owner is gone or has nothing left to remove; returns whether it is gone."""
+def something_is_left(connection: socket.socket, owner: int) -> bool:
+    """Wait until the owner is gone, has given up or has nothing left to remove; returns whether something is left."""
     received = b""
     open_ended = False
     pause = _FIRST_INTERVAL
@@ -47,6 +49,8 @@ def owner_is_gone(connection: socket.socket, owner: int) -> bool:
         received += data
         if DONE in received:
             return False
+        if LEFT in received:
+            return True
         open_ended = not data
     return True
 
@@ -58,8 +62,9 @@ def main() -> None:
     # The owner alone decides: whoever signals everything (a terminal, a shutdown) signals the owner too.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
         signal.signal(number, signal.SIG_IGN)
-    if owner_is_gone(connection, owner=int(sys.argv[2])):
-        os.execv(sys.argv[3], sys.argv[3:])  # noqa: S606 - no shell is what is wanted
+    owner = sys.argv[2]
+    if something_is_left(connection, int(owner)):
+        os.execv(sys.argv[3], [*sys.argv[3:], owner])  # noqa: S606 - no shell is what is wanted
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 Run as a module by the reaper of an environment whose engine is not reached over a Unix socket:
 
-    python -m triton_env.runtimes.remains LABEL
+    python -m triton_env.runtimes.remains LABEL OWNER
 """
 
 import logging
@@ -13,20 +13,20 @@ from dataclasses import dataclass, field
 
 import docker
 import docker.errors
-import urllib3
 
 from triton_env.errors import RuntimeUnavailable
-from triton_env.runtimes.engine import Engine, explanation
+from triton_env.runtimes.engine import Engine
+from triton_env.runtimes.engine_errors import explanation
+from triton_env.runtimes.given_up import all_given_up, fate_of
 from triton_env.runtimes.owner import LABEL, Fate, Owner, State
 from triton_env.runtimes.removal import hurry_when_told, until_quiet
+from triton_env.runtimes.transport import FAILURES
+from triton_env.settings import Settings
 
 _log = logging.getLogger(__name__)
 
 CONTAINER, NETWORK, VOLUME = KINDS = ("container", "network", "volume")
 """In the order in which they can be removed."""
-
-FAILURES = (docker.errors.DockerException, urllib3.exceptions.HTTPError, OSError)
-"""What the SDK raises. Exceptions of requests are OSErrors."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,7 @@ def belongings(api: docker.APIClient, label: str) -> Iterator[Belonging]:
     that has been removed.
 
     Raises:
-        docker.errors.DockerException, OSError: the engine does not answer.
+        EngineUnreachable, EngineFailed: the engine does not answer.
     """
     filters = {"label": label}
     for container in api.containers(all=True, filters=filters):
@@ -97,7 +97,7 @@ def remove_all(api: docker.APIClient, label: str) -> tuple[bool, list[str]]:
     """Remove all that carries a label; returns whether there was anything, and what went wrong.
 
     Raises:
-        docker.errors.DockerException, OSError: the engine does not answer.
+        EngineUnreachable, EngineFailed: the engine does not answer.
     """
     problems: list[str] = []
     found = False
@@ -113,30 +113,37 @@ def remove_all(api: docker.APIClient, label: str) -> tuple[bool, list[str]]:
     return found, problems
 
 
-def remains(engine: Engine) -> list[Remains]:
+def remains(engine: Engine, settings: Settings) -> list[Remains]:
     """All that environments have on an engine, of the living and the dead, in the order in which it can be removed.
 
+    Args:
+        engine: to look at.
+        settings: where it is noted what living owners have given up.
+
     Raises:
-        docker.errors.DockerException, OSError: the engine does not answer.
+        EngineUnreachable, EngineFailed: the engine does not answer.
     """
     here = Owner.this_process("")
+    given_up = all_given_up(settings)
     found = []
     for belonging in belongings(engine.client.api, LABEL):
         owner = Owner.of_labels(belonging.labels)
-        fate = owner.fate(here) if owner else Fate(State.UNKNOWN, "its labels name no owner")
+        fate = fate_of(owner, here, given_up) if owner else Fate(State.UNKNOWN, "its labels name no owner")
         found.append(Remains(belonging, owner, fate))
     return found
 
 
-def sweep(engine: Engine, cancelled: Callable[[], bool] = lambda: False) -> None:
-    """Remove what is left of owners that are dead for certain. Failures are left to the next one who looks.
+def sweep(engine: Engine, settings: Settings, cancelled: Callable[[], bool] = lambda: False) -> None:
+    """Remove what is left of owners that are dead for certain, or have given it up. Failures are left to the next one
+    who looks.
 
     Args:
         engine: to look at.
+        settings: where it is noted what living owners have given up.
         cancelled: asked before each removal whether to leave the rest.
     """
     try:
-        dead = [each for each in remains(engine) if each.fate.state is State.DEAD]
+        dead = [each for each in remains(engine, settings) if each.fate.state is State.DEAD]
     except FAILURES as error:
         _log.debug("no look at what dead owners left: %s", error)
         return
@@ -180,9 +187,9 @@ def _remove_once(label: str) -> bool:
 
 def main() -> None:
     """Remove what carries the label, as a dead owner would have."""
-    label = sys.argv[1]
+    label, owner = sys.argv[1:]
     hurry_when_told()
-    until_quiet(lambda: _remove_once(label), (RuntimeUnavailable, *FAILURES))
+    until_quiet(lambda: _remove_once(label), (RuntimeUnavailable, *FAILURES), int(owner))
 
 
 if __name__ == "__main__":

@@ -2,14 +2,16 @@
 
 Run as a script by the reaper, with the standard library alone:
 
-    python -I -S removal.py SOCKET_PATH API_VERSION LABEL
+    python -I -S removal.py SOCKET_PATH API_VERSION LABEL OWNER
 
-LABEL is key=value. The engine's API is spoken over its Unix socket. Engines that are reached in another way need the
-Docker SDK: `remains` removes from them, with the patience that is kept here.
+LABEL is key=value. OWNER is a process id: while that is the parent, it has given up what is removed here. The engine's
+API is spoken over its Unix socket. Engines that are reached in another way need the Docker SDK: `remains` removes from
+them, with the patience that is kept here.
 """
 
 import http.client
 import json
+import os
 import signal
 import socket
 import sys
@@ -22,27 +24,32 @@ from urllib.parse import quote
 QUIET = 6.0
 """Seconds in which nothing more may turn up: the engine may still be at work on what a dead owner asked for last."""
 PATIENCE = 300.0
-"""Seconds in which an engine that does not answer, such as one that restarts, is asked again."""
+"""Seconds in which an engine that does not answer, such as one that restarts, is asked again. While the owner lives,
+there is no end to it."""
 
 _FIRST_PAUSE = 0.25
 _LONGEST_PAUSE = 2.0
 """Seconds between two looks."""
 _REQUEST_TIMEOUT = 60
+"""Seconds without a word of an answer, after which the engine is asked anew."""
 
 _hurried = threading.Event()
 """Set when somebody wants this process to end, such as a machine that is shut down."""
 
 
-def until_quiet(remove_once: Callable[[], bool], failures: tuple[type[Exception], ...]) -> None:
+def until_quiet(remove_once: Callable[[], bool], failures: tuple[type[Exception], ...], owner: int) -> None:
     """Remove again and again, until nothing has turned up for a while or the patience ends.
 
     Args:
         remove_once: removes what is there and returns whether there was anything.
         failures: what it raises where the engine does not answer.
+        owner: the process id of the owner.
     """
     began = quiet_since = time.monotonic()
     pause = _FIRST_PAUSE
     while time.monotonic() - began < PATIENCE:
+        if os.getppid() == owner:
+            began = time.monotonic()
         try:
             found = remove_once()
             if not found and _hurried.is_set():
@@ -131,10 +138,10 @@ def hurry_when_told() -> None:
 
 def main() -> None:
     """Remove what carries the label."""
-    socket_path, version, label = sys.argv[1:]
+    socket_path, version, label, owner = sys.argv[1:]
     hurry_when_told()
     engine = Engine(socket_path, version)
-    until_quiet(lambda: engine.remove_once(label), (OSError, ValueError, http.client.HTTPException))
+    until_quiet(lambda: engine.remove_once(label), (OSError, ValueError, http.client.HTTPException), int(owner))
 
 
 if __name__ == "__main__":

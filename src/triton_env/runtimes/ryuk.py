@@ -14,6 +14,7 @@ from testcontainers.core.container import Reaper
 from testcontainers.core.labels import LABEL_SESSION_ID, SESSION_ID, create_labels
 
 from triton_env.runtimes.engine import Engine
+from triton_env.runtimes.transport import FAILURES
 
 _log = logging.getLogger(__name__)
 
@@ -36,7 +37,7 @@ def ensure_ryuk(engine: Engine) -> None:
             return
         try:
             engine.client.images.get(testcontainers_config.hub_image_name_prefix + testcontainers_config.ryuk_image)
-        except (docker.errors.DockerException, OSError):  # also those of requests
+        except FAILURES:
             return
         try:
             Reaper.get_instance()

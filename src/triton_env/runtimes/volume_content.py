@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
+from triton_env.errors import EngineFailed, EngineUnreachable
 from triton_env.model import ServiceRecipe
 from triton_env.runtimes.engine import Engine
 from triton_env.runtimes.engine_socket import Absent
@@ -39,19 +40,6 @@ def users_of(engine: Engine, volume: str) -> list[str]:
     """The ids of the running containers that have the volume."""
     running = engine.ask("/containers/json", filters={"volume": [volume], "status": ["running"]})
     return [container["Id"] for container in running]
-
-
-def run_inside(engine: Engine, container_id: str, command: Sequence[str]) -> bool:
-    """Run a program in a running container; whether it succeeded."""
-    from docker.errors import APIError
-
-    api = engine.client.api
-    try:
-        job = api.exec_create(container_id, list(command))["Id"]
-        api.exec_start(job)
-        return bool(api.exec_inspect(job)["ExitCode"] == 0)
-    except APIError:
-        return False
 
 
 def image_id(engine: Engine, image: str) -> str:
@@ -129,7 +117,6 @@ def image_version(engine: Engine, project: str, recipe: ServiceRecipe) -> str:
 
     It runs without the volumes and without a network.
     """
-    import requests
     from docker.errors import APIError, ImageNotFound
 
     assert recipe.data is not None
@@ -150,7 +137,7 @@ def image_version(engine: Engine, project: str, recipe: ServiceRecipe) -> str:
         api.start(container_id)
         status = api.wait(container_id, timeout=_VERSION_TIMEOUT)["StatusCode"]
         return str(api.logs(container_id, stderr=False).decode(errors="replace")).strip() if status == 0 else ""
-    except (APIError, requests.RequestException):
+    except (APIError, EngineFailed, EngineUnreachable):
         # An image without that program, or one that hangs. The server itself will say what it thinks of the data.
         return ""
     finally:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from triton_env.errors import TritonError, VolumeMismatch
 from triton_env.model import CutOff, DataRecipe, Reads, ServiceRecipe, Witness
 from triton_env.runtimes.engine import Engine
+from triton_env.runtimes.execution import succeeds
 from triton_env.runtimes.stamps import FILE, Stamp, last_checkout, stamp_in, stamp_volume
 from triton_env.runtimes.volume_content import (
     VolumeContent,
@@ -18,7 +19,6 @@ from triton_env.runtimes.volume_content import (
     image_version,
     reading,
     remove_leftovers,
-    run_inside,
     users_of,
     volume_name,
 )
@@ -178,7 +178,7 @@ def _flushed(engine: Engine, containers: Sequence[str], data: DataRecipe, witnes
         command = [word.format_map(known) for word in data.flush_command]
     except KeyError:
         return False
-    return len(containers) == 1 and bool(command) and run_inside(engine, containers[0], command)
+    return len(containers) == 1 and bool(command) and succeeds(engine, containers[0], command)
 
 
 def _disagreeing(data: DataRecipe, witness: Witness | None, stamp: Stamp | None) -> Iterator[tuple[str, str]]:

@@ -1,0 +1,97 @@
+"""What living owners could not remove from an engine and have given up: known to every process of this user.
+
+The labels on an engine say whose something is, and cannot be changed. So a file in the state folder says that its owner
+has no more use for it: whoever looks for remains takes it for one of a dead owner's.
+"""
+
+import json
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from triton_env.errors import InvalidSetting
+from triton_env.private import write_new
+from triton_env.registry import make_private, private_folder
+from triton_env.runtimes.owner import Fate, Owner, State
+from triton_env.settings import Settings
+
+_log = logging.getLogger(__name__)
+
+_FOLDER = "given-up"
+
+
+@dataclass(frozen=True, slots=True)
+class GivenUp:
+    """An environment that its owner could not remove.
+
+    Attributes:
+        owner: the owner, which may live.
+        engine: the address of the engine that has it.
+        cause: why it could not be removed.
+    """
+
+    owner: Owner
+    engine: str
+    cause: str
+
+
+def remember(settings: Settings, given_up: GivenUp) -> None:
+    """Let every process of this user know. That it cannot be written down is no reason for another error."""
+    try:
+        folder = private_folder(settings, _FOLDER)
+        make_private(folder)
+        path = folder / f"{given_up.owner.environment}.json"
+        new = path.with_suffix(".new")
+        new.unlink(missing_ok=True)
+        content = {"owner": given_up.owner.labels(), "engine": given_up.engine, "cause": given_up.cause}
+        write_new(new, json.dumps(content)).replace(path)
+    except (OSError, InvalidSetting) as error:
+        _log.warning(
+            "Other processes will not know that the environment %s was given up: %s", given_up.owner.environment, error
+        )
+
+
+def forget(settings: Settings, environment: str) -> None:
+    """It was removed after all."""
+    with suppress(OSError, InvalidSetting):
+        (private_folder(settings, _FOLDER) / f"{environment}.json").unlink(missing_ok=True)
+
+
+def all_given_up(settings: Settings) -> Mapping[str, GivenUp]:
+    """Everything of living owners, by environment. What dead ones had given up is theirs no more, and is forgotten."""
+    here = Owner.this_process("")
+    found: dict[str, GivenUp] = {}
+    for path, given_up in _written(settings):
+        if given_up is None or given_up.owner.fate(here).state in (State.DEAD, State.PROBABLY_DEAD):
+            with suppress(OSError):
+                path.unlink()
+        else:
+            found[given_up.owner.environment] = given_up
+    return found
+
+
+def fate_of(owner: Owner, here: Owner, given_up: Mapping[str, GivenUp]) -> Fate:
+    """What became of an owner. Of what it has given up it is as good as dead."""
+    fate = owner.fate(here)
+    known = given_up.get(owner.environment)
+    if fate.state is State.LIVES and known is not None and known.owner.labels() == owner.labels():
+        return Fate(State.DEAD, f"process {owner.pid} runs, and has given it up: {known.cause}")
+    return fate
+
+
+def _written(settings: Settings) -> Iterator[tuple[Path, GivenUp | None]]:
+    try:
+        paths = sorted(private_folder(settings, _FOLDER).glob("*.json"))
+    except (OSError, InvalidSetting):
+        return
+    for path in paths:
+        try:
+            content = json.loads(path.read_text("utf-8"))
+            owner = Owner.of_labels(content["owner"])
+            yield path, GivenUp(owner, str(content["engine"]), str(content["cause"])) if owner else None
+        except FileNotFoundError:  # it was removed meanwhile
+            continue
+        except (OSError, ValueError, LookupError, TypeError, AttributeError):
+            yield path, None

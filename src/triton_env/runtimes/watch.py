@@ -1,0 +1,52 @@
+"""Waiting for an engine that may hang: as long as it answers, and as long as nobody asks to hurry."""
+
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, wait
+from typing import Any
+
+from triton_env import interrupts
+from triton_env.threads import in_thread
+
+SILENCE = 15.0
+"""Seconds without any answer after which an engine counts as one that hangs."""
+_LOOK = 0.05
+"""Seconds between two looks. A signal handler cannot wake who waits, which may hold a lock that it needs."""
+_PING_PAUSE = 2.0
+"""Seconds between two pings. What takes less is not watched at all."""
+
+
+class Watch:
+    """Ends a wait when it makes no sense any more. It works in the main thread, where a signal can end it.
+
+    An order may take long on a busy machine: that is no reason to give it up while the engine answers others.
+
+    Args:
+        ping: asks the engine whether it is there; raises or hangs where it is not.
+        total: seconds that the wait may take, whatever the engine answers.
+    """
+
+    def __init__(self, ping: Callable[[], None], total: float) -> None:
+        self._ping = ping
+        self._total = total
+
+    def wait(self, future: "Future[Any]") -> str:
+        """Wait for it; returns why it was given up, in words that follow on "since", and nothing where it is done."""
+        began = answered = time.monotonic()
+        pinged = began
+        ping: Future[None] | None = None
+        while not wait((future,), timeout=_LOOK).done:
+            now = time.monotonic()
+            if interrupts.hurried():
+                return "the wait for it was interrupted"
+            if now - began > self._total:
+                return f"it was not done after {self._total:g} s"
+            if ping is not None and ping.done():
+                if ping.exception() is None:
+                    answered = now
+                ping = None
+            if ping is None and now - pinged >= _PING_PAUSE:
+                pinged, ping = now, in_thread(self._ping)
+            if now - answered > SILENCE:
+                return f"the engine has not answered for {SILENCE:g} s"
+        return ""

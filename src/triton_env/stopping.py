@@ -1,0 +1,70 @@
+"""The end of an environment's runs: tried again until it succeeds, and in a coroutine waited for without blocking."""
+
+import asyncio
+import os
+from collections.abc import Callable
+
+from triton_env import interrupts
+from triton_env.errors import CleanupFailed
+from triton_env.run import Run
+from triton_env.threads import in_thread
+
+
+class Stopping:
+    """Ends runs, and remembers those that could not be ended."""
+
+    def __init__(self) -> None:
+        self._left: list[Run] = []
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether nothing of an ended run may be left behind."""
+        return not self._left
+
+    def end(self, run: Run | None) -> None:
+        """End this run, and those that could not be ended before.
+
+        Raises:
+            CleanupFailed: something may be left behind. It is tried again the next time.
+        """
+        runs = [*self._left, *([run] if run else ())]
+        failed: CleanupFailed | None = None
+        for each in runs:
+            # Otherwise a forked child ends, and its parent still uses the services.
+            if each.process != os.getpid():
+                continue
+            try:
+                each.end()
+            except CleanupFailed as error:
+                failed = error
+                if each not in self._left:
+                    self._left.append(each)
+            else:
+                self._left = [other for other in self._left if other is not each]
+        if failed is not None:
+            raise failed
+
+
+async def ended(action: Callable[[], None]) -> None:
+    """Do it in a thread to its end, also where this is cancelled meanwhile: then it has to hurry."""
+    future = _future(action)
+    try:
+        await asyncio.shield(future)
+    except asyncio.CancelledError as cancelled:
+        with interrupts.hurrying():
+            await asyncio.wait({future})
+        if error := future.exception():
+            cancelled.add_note(str(error))
+        raise
+
+
+async def awaited(action: Callable[[], None]) -> None:
+    """Wait for it in a daemon thread, which a cancellation leaves alone: it may hang."""
+    await asyncio.shield(_future(action))
+
+
+def _future(action: Callable[[], None]) -> "asyncio.Future[None]":
+    future = asyncio.wrap_future(in_thread(action))
+    # Looked at here: of one that nobody waits for any more, asyncio would print the error.
+    future.add_done_callback(lambda done: done.cancelled() or done.exception())
+    return future
