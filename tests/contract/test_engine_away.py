@@ -1,0 +1,467 @@
+"""An engine that is cut, resets, hangs, breaks off and refuses: typed errors, waits that end, and nothing forgotten.
+
+Between the client and the real engine is a proxy. What a test removes, it sees at the real engine.
+"""
+
+import gc
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
+from pathlib import Path
+from unittest.mock import patch
+
+import docker
+import psutil
+import pytest
+
+from engine_proxy import TROUBLES, EngineProxy, Trouble, proxied_engine
+from patience import WAIT, until
+from projects import project
+from triton_env import Settings, TritonEnvironment, prune
+from triton_env.backup import create
+from triton_env.cli.checks import examine
+from triton_env.errors import CleanupFailed, TritonError
+from triton_env.infrastructure import Infrastructure
+from triton_env.runtimes import engine as engine_module
+from triton_env.runtimes import engine_errors, watch
+from triton_env.runtimes.choice import docker_problem
+from triton_env.runtimes.lifeline import Lifeline
+from triton_env.runtimes.owner import ENVIRONMENT_LABEL
+from triton_env.runtimes.remains import belongings, sweep
+
+pytestmark = [
+    pytest.mark.docker,
+    # The SDK leaves the socket of a failed connection to the garbage collector.
+    pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning"),
+]
+
+TESTS = Path(__file__).parents[1]
+
+
+@pytest.fixture(autouse=True)
+def collected() -> Iterator[None]:
+    yield
+    gc.collect()
+
+
+@pytest.fixture
+def engine() -> Iterator[docker.DockerClient]:
+    client = docker.from_env()
+    yield client
+    client.close()
+
+
+@pytest.fixture(params=["unix", "tcp"])
+def proxy(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[EngineProxy]:
+    with proxied_engine(tcp=request.param == "tcp") as proxy:
+        monkeypatch.setenv("DOCKER_HOST", proxy.url)
+        yield proxy
+
+
+@pytest.fixture
+def unix_proxy(monkeypatch: pytest.MonkeyPatch) -> Iterator[EngineProxy]:
+    with proxied_engine() as proxy:
+        monkeypatch.setenv("DOCKER_HOST", proxy.url)
+        yield proxy
+
+
+@contextmanager
+def in_trouble(proxy: EngineProxy, trouble: Trouble) -> Iterator[None]:
+    """An engine that is in trouble until the block ends. One that hangs is given up soon.
+
+    Whether it is does not depend on the time; and when all is well again, there is as much of it as ever.
+    """
+    with ExitStack() as patches:
+        for module, name, seconds in (
+            (watch, "SILENCE", 1.0),
+            (watch, "_PING_PAUSE", 0.2),
+            (engine_errors, "QUESTION_TIMEOUT", 1),
+            (engine_errors, "SILENT_TIMEOUT", 0.2),
+            (engine_module, "ANSWER_TIMEOUT", 1),
+            (engine_module, "_TIMEOUT", 1),
+        ):
+            patches.enter_context(patch.object(module, name, seconds))
+        proxy.be(trouble)
+        try:
+            yield
+        finally:
+            proxy.come_back()
+
+
+@pytest.fixture
+def no_reaper(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it would remove is seen to be removed by others."""
+    monkeypatch.setattr(Lifeline, "leave", lambda lifeline: None)
+
+
+@contextmanager
+def own_project(proxy: EngineProxy) -> Iterator[Settings]:
+    """A project of its own, which can be removed in the end whatever happens."""
+    with project() as settings:
+        try:
+            yield settings
+        finally:
+            proxy.come_back()
+
+
+def left(engine: docker.DockerClient, environment: str) -> list[str]:
+    return [each.name for each in belongings(engine.api, f"{ENVIRONMENT_LABEL}={environment}")]
+
+
+def failed_stop(env: TritonEnvironment) -> CleanupFailed:
+    with pytest.raises(CleanupFailed) as caught:
+        env.stop()
+    return caught.value
+
+
+# --- A session ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("trouble", TROUBLES)
+def test_what_a_session_leaves_is_named_and_removed_as_soon_as_the_engine_is_back(
+    engine: docker.DockerClient, proxy: EngineProxy, trouble: Trouble
+) -> None:
+    env = TritonEnvironment(services=("redis",)).start()
+    identifier = env.id
+    with in_trouble(proxy, trouble):
+        error = failed_stop(env)
+        assert f"triton-{identifier}-redis" in left(engine, identifier)
+    assert error.where == proxy.url
+    assert error.cause
+    assert f"triton-{identifier}-redis" in error.what
+    assert f"triton-network-{identifier}" in error.what
+    assert "python -m triton_env prune" in error.hint
+    assert len(str(error).splitlines()) <= 24
+    # By the process in the background: this one, which owns it, lives on and does nothing.
+    assert until(lambda: not left(engine, identifier)), "the container is forgotten"
+    env.stop()
+
+
+@pytest.mark.usefixtures("no_reaper")
+@pytest.mark.parametrize("trouble", TROUBLES)
+def test_a_second_stop_tries_again(engine: docker.DockerClient, unix_proxy: EngineProxy, trouble: Trouble) -> None:
+    env = TritonEnvironment(services=("redis",)).start()
+    identifier = env.id
+    with in_trouble(unix_proxy, trouble):
+        for _ in range(2):
+            failed_stop(env)
+    env.stop()
+    assert left(engine, identifier) == []
+
+
+@pytest.mark.usefixtures("no_reaper")
+@pytest.mark.parametrize("remover", ["prune", "the next start"])
+def test_others_remove_what_a_living_owner_has_given_up(
+    engine: docker.DockerClient,
+    unix_proxy: EngineProxy,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    remover: str,
+) -> None:
+    # Its own, where no other test looks.
+    settings = Settings(triton_state_dir=str(tmp_path))
+    env = TritonEnvironment(settings, services=("redis",)).start()
+    identifier = env.id
+
+    def found() -> list[prune.Leftover]:
+        with prune.look(settings) as findings:
+            return [each for each in findings.leftovers if each.environment == identifier]
+
+    assert found() == []
+    with in_trouble(unix_proxy, "cut"):
+        failed_stop(env)
+        # Without an engine it is known all the same.
+        (row,) = found()
+    assert (row.what, row.name, row.stays) == ("environment", unix_proxy.url, True)
+    with prune.look(settings) as findings:
+        rows = [each for each in findings.leftovers if each.environment == identifier]
+        assert {row.what for row in rows} >= {"container", "network"}
+        assert all(f"process {os.getpid()} runs, and has given it up" in row.why for row in rows)
+        assert not any(row.stays for row in rows)
+        if remover == "prune":
+            assert [row.remove() for row in rows] == [""] * len(rows)
+        else:
+            sweep(engine_module.Engine(), settings)
+    assert left(engine, identifier) == []
+    env.stop()
+    assert list((tmp_path / "given-up").iterdir()) == []
+
+
+def test_a_session_that_is_removed_is_not_given_up(unix_proxy: EngineProxy, tmp_path: Path) -> None:
+    settings = Settings(triton_state_dir=str(tmp_path))
+    with TritonEnvironment(settings, services=("redis",)):
+        pass
+    assert not (tmp_path / "given-up").exists()
+
+
+# --- Every call -----------------------------------------------------------------------------------------------------
+
+SESSION: dict[str, Callable[[TritonEnvironment, Path], object]] = {
+    "logs": lambda env, folder: env.logs("redis"),
+    "backup": lambda env, folder: create(env, folder / "a.backup"),
+    "another start": lambda env, folder: TritonEnvironment(env.settings, services=("redis",)).start(),
+    "prune": lambda env, folder: _pruned(env.settings),
+    "doctor": lambda env, folder: list(examine()),
+    "choice": lambda env, folder: docker_problem(env.settings, ()),
+}
+
+
+def _pruned(settings: Settings) -> None:
+    with prune.look(settings):
+        pass
+
+
+@pytest.mark.parametrize("trouble", TROUBLES)
+def test_every_call_of_a_session_fails_with_an_error_of_ours(
+    unix_proxy: EngineProxy, trouble: Trouble, tmp_path: Path
+) -> None:
+    with TritonEnvironment(services=("redis",)) as env, in_trouble(unix_proxy, trouble):
+        errors = outcomes({name: partial(call, env, tmp_path) for name, call in SESSION.items()})
+    assert errors["logs"] is not None
+    assert errors["another start"] is not None
+    assert [error for error in errors.values() if error and not isinstance(error, TritonError)] == []
+
+
+@pytest.mark.parametrize("trouble", TROUBLES)
+def test_every_call_of_persistent_services_fails_with_an_error_of_ours(
+    unix_proxy: EngineProxy, trouble: Trouble
+) -> None:
+    with (
+        own_project(unix_proxy) as settings,
+        TritonEnvironment(settings, services=("redis",), persistent=True) as env,
+        Infrastructure(settings) as services,
+    ):
+        belonging = services.belongings()
+        patience, services._engine.client.api.timeout = services._engine.client.api.timeout, 1
+        with in_trouble(unix_proxy, trouble):
+            errors = outcomes(
+                {
+                    "logs": lambda: env.logs("redis"),
+                    "containers": services.containers,
+                    "status": services.status,
+                    "belongings": services.belongings,
+                    "with_data": services.with_data,
+                    "sizes": lambda: services.sizes(belonging.volumes),
+                    "has_program": lambda: services.has_program("redis", "redis-cli"),
+                    "restart": lambda: services.restart(("redis",), lambda name, seconds: None),
+                    "down": services.down,
+                    "remove": services.remove,
+                    "open": lambda: Infrastructure(settings),
+                    "start": lambda: TritonEnvironment(settings, services=("redis",), persistent=True).start(),
+                }
+            )
+            error = failed_stop(env)
+        services._engine.client.api.timeout = patience
+        # What it could not do it does now.
+        env.stop()
+        assert services.containers() == {}
+    assert error.hint == "python -m triton_env down"
+    assert errors.pop("sizes") is None
+    assert {name: error for name, error in errors.items() if not isinstance(error, TritonError)} == {}
+
+
+def outcomes(calls: dict[str, Callable[[], object]]) -> dict[str, BaseException | None]:
+    """What each of these raises."""
+    found: dict[str, BaseException | None] = {}
+    for name, call in calls.items():
+        try:
+            call()
+        except Exception as error:
+            found[name] = error
+        else:
+            found[name] = None
+    return found
+
+
+# --- Signals, in processes of their own ------------------------------------------------------------------------------
+
+PREFACE = """
+import os, signal, sys
+from triton_env import Settings, TritonEnvironment, interrupts
+from triton_env.errors import CleanupFailed
+from triton_env.runtimes import watch
+def say(word):
+    print(word, flush=True)
+def wait():
+    sys.stdin.readline()
+"""
+FOR_EVER = "watch.SILENCE = 1e9\n"
+"""Nothing but a signal ends a wait."""
+SOON = "watch.SILENCE = 1\nwatch._PING_PAUSE = 0.2\n"
+
+
+class Child:
+    """A process that uses the engine through a proxy, says what it does, and does the next thing when it is told."""
+
+    def __init__(self, proxy: EngineProxy, command: list[str]) -> None:
+        self.process = subprocess.Popen(
+            command,
+            env=os.environ | {"DOCKER_HOST": proxy.url, "TRITON_PROGRESS": "off"},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def read(self) -> str:
+        assert self.process.stdout is not None
+        return self.process.stdout.readline().strip()
+
+    def go_on(self) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.write("\n")
+        self.process.stdin.flush()
+
+    def end(self) -> tuple[int, str]:
+        """Its exit code and what it complained of. One that hangs fails the test."""
+        _, errors = self.process.communicate(timeout=WAIT)
+        return self.process.returncode, errors
+
+
+@pytest.fixture
+def child(unix_proxy: EngineProxy) -> Iterator[Callable[..., Child]]:
+    with ExitStack() as stack:
+
+        def begin(*command: str, script: str = "") -> Child:
+            words = [sys.executable, *command] if command else [sys.executable, "-c", PREFACE + textwrap.dedent(script)]
+            child = Child(unix_proxy, words)
+            stack.callback(child.process.communicate)
+            stack.callback(child.process.kill)
+            return child
+
+        yield begin
+
+
+STARTED = "env = TritonEnvironment(services=('redis',)).start()\nsay(env.id)\nwait()\n"
+ENDS = {
+    "stop": "env.stop()",
+    "the end of a block": "with env: pass",
+    "the end of the interpreter": "",
+    "an async block": """
+import asyncio
+async def main():
+    async with env: pass
+asyncio.run(main())
+""",
+}
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("end", ENDS)
+def test_a_signal_ends_a_cleanup_that_waits_for_an_engine_that_hangs(
+    engine: docker.DockerClient, unix_proxy: EngineProxy, child: Callable[..., Child], end: str, number: int
+) -> None:
+    """Nothing else would. What is left is removed as soon as the engine is back, though its owner has ended."""
+    owner = child(
+        script=f"{FOR_EVER}env = TritonEnvironment(services=('redis',)).start()\nsay(env.id)\nwait()\n{ENDS[end]}"
+    )
+    identifier = owner.read()
+    asked = unix_proxy.be_when("hang", b"/containers/json?")
+    owner.go_on()
+    assert asked.wait(WAIT)
+    # As often as it takes until it is in the middle of the cleanup.
+    assert until(lambda: owner.process.poll() is not None or owner.process.send_signal(number))
+    _, errors = owner.end()
+    # A second signal in a coroutine breaks off asyncio itself.
+    assert identifier in errors or end == "an async block"
+    unix_proxy.come_back()
+    assert until(lambda: not left(engine, identifier)), "the container is forgotten"
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_an_engine_that_hangs_is_given_up_without_a_signal(
+    engine: docker.DockerClient, unix_proxy: EngineProxy, child: Callable[..., Child], end: str
+) -> None:
+    owner = child(
+        script=f"{SOON}env = TritonEnvironment(services=('redis',)).start()\nsay(env.id)\nwait()\n{ENDS[end]}"
+    )
+    identifier = owner.read()
+    unix_proxy.hang()
+    owner.go_on()
+    _, errors = owner.end()
+    assert "the engine has not answered for 1 s" in errors
+    unix_proxy.come_back()
+    assert until(lambda: not left(engine, identifier)), "the container is forgotten"
+
+
+@pytest.mark.parametrize(
+    "asked", [b"POST /v1.41/containers/create", b"/start", b"GET /v1.41/images/", b"/networks/create"]
+)
+def test_a_start_that_hangs_is_called_off_by_a_signal(
+    engine: docker.DockerClient, unix_proxy: EngineProxy, child: Callable[..., Child], asked: bytes
+) -> None:
+    owner = child(
+        script=f"""
+        {FOR_EVER}
+        env = TritonEnvironment(services=("redis",), lazy=True)
+        say("begins")
+        wait()
+        env.start()
+        say(env.id)
+        env.redis
+        """
+    )
+    owner.read()
+    hangs = unix_proxy.be_when("hang", asked)
+    owner.go_on()
+    identifier = owner.read()
+    assert hangs.wait(WAIT)
+    assert until(lambda: owner.process.poll() is not None or owner.process.send_signal(signal.SIGINT))
+    owner.end()
+    unix_proxy.come_back()
+    assert until(lambda: not left(engine, identifier)), "the container is forgotten"
+
+
+def runs(process: psutil.Process) -> bool:
+    with suppress(psutil.NoSuchProcess):
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    return False
+
+
+COMMANDS = {
+    "status": b"/containers/json?",
+    "logs --follow": b"/logs?",
+    "prune --dry-run": b"/networks",
+    "down": b"/stop",
+}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_command_that_hangs_ends_at_ctrl_c_with_all_that_it_has_started(
+    unix_proxy: EngineProxy, child: Callable[..., Child], command: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with own_project(unix_proxy) as settings:
+        monkeypatch.setenv("TRITON_PROJECT", settings.triton_project)
+        TritonEnvironment(settings, services=("redis",), persistent=True).start().detach()
+        hangs = unix_proxy.be_when("hang", COMMANDS[command])
+        process = child("-m", "triton_env", *command.split())
+        assert hangs.wait(WAIT)
+        begun = psutil.Process(process.process.pid).children(recursive=True)
+        assert begun or not command.startswith(("down", "logs"))
+        process.process.send_signal(signal.SIGINT)
+        code, _ = process.end()
+        assert code == 130
+        assert until(lambda: not any(runs(each) for each in begun)), "a program of Compose runs on"
+
+
+def test_a_persistent_start_that_hangs_in_compose_ends_compose(
+    unix_proxy: EngineProxy, child: Callable[..., Child], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with own_project(unix_proxy) as settings:
+        monkeypatch.setenv("TRITON_PROJECT", settings.triton_project)
+        # Compose creates it with a name, the look into volumes without.
+        hangs = unix_proxy.be_when("hang", b"/containers/create?name=")
+        process = child("-m", "triton_env", "up", "--services", "redis")
+        assert hangs.wait(WAIT)
+        begun = psutil.Process(process.process.pid).children(recursive=True)
+        assert begun
+        assert until(lambda: process.process.poll() is not None or process.process.send_signal(signal.SIGINT))
+        code, errors = process.end()
+        # The last signal may come when the command has no handler any more.
+        assert code in (130, -signal.SIGINT), errors
+        assert until(lambda: not any(runs(each) for each in begun)), "a program of Compose runs on"
