@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Literal
 
 import docker
+import psutil
 
 Trouble = Literal["cut", "reset", "hang", "half", "refuse"]
 TROUBLES: tuple[Trouble, ...] = ("cut", "reset", "hang", "half", "refuse")
@@ -209,3 +210,8 @@ def proxied_engine(*, tcp: bool = False) -> Iterator[EngineProxy]:
         proxy = EngineProxy(os.path.join(folder, "docker.sock"), tcp=tcp)
         with contextlib.closing(proxy):
             yield proxy
+        # Those that removed what a test had left look whether more turns up, and would for minutes.
+        for process in psutil.process_iter(["cmdline"]):
+            if folder in " ".join(process.info["cmdline"] or ()):
+                with suppress(psutil.NoSuchProcess):
+                    process.terminate()
