@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from belongings import are_there, belonging_to, gone_owner, machine_of_its_own, 
 from patience import until
 from triton_env import TritonEnvironment
 from triton_env.cli import command_line
+from triton_env.commands import runnable
 from triton_env.runtimes.embedded import directory
 from triton_env.runtimes.owner import LABEL, Owner
 
@@ -103,13 +105,15 @@ class TestThisMachine:
 
     def test_records(self, machine: Path) -> None:
         script = (
-            "import os, signal, time; from triton_env.registry import Record, Registry\n"
+            "import os, signal; from unit.records import record\n"
+            "from triton_env.registry import Registry\n"
             "from triton_env.settings import Settings\n"
-            "record = Record('0123abcd', 'embedded', os.getpid(), '/somewhere', time.time(), ('redis',), {})\n"
-            "with Registry.of(Settings()).published(record): os.kill(os.getpid(), signal.SIGKILL)\n"
+            "with Registry.of(Settings()).published(record('0123abcd', '/somewhere')):\n"
+            "    os.kill(os.getpid(), signal.SIGKILL)\n"
         )
-        process = subprocess.Popen([sys.executable, "-c", script])
-        process.wait()
+        tests = str(Path(__file__).parents[1])
+        process = subprocess.Popen([sys.executable, "-c", script], env=os.environ | {"PYTHONPATH": tests})
+        assert process.wait() == -signal.SIGKILL
         folder = machine / "state" / "environments"
         (row,) = as_data("--dry-run")["leftovers"]
         assert (row["what"], row["environment"], row["project"]) == ("record", "0123abcd", "/somewhere")
@@ -150,11 +154,11 @@ class TestThisMachine:
         assert words("--dry-run") == f"Nothing to remove. {stays}"
         assert words() == f"Nothing to remove. {stays}"
         dead_directory(machine / "tmp", "4567cdef")
-        assert words("--dry-run") == (
+        assert words("--dry-run") == runnable(
             f"Would remove 1; nothing was changed. {stays} Remove it with: python -m triton_env prune"
         )
         assert words() == f"Removed 1. {stays}"
-        assert words("--dry-run", "--kept") == (
+        assert words("--dry-run", "--kept") == runnable(
             f"Would remove {rows}; nothing was changed. Remove them with: python -m triton_env prune --kept"
         )
         assert words("--kept") == f"Removed {rows}."
