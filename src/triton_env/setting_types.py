@@ -10,7 +10,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from math import isfinite
-from typing import Annotated, Any, Literal, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol, get_args, get_origin
+
+from triton_env.model import Storage
 
 
 class SecretStr:
@@ -39,6 +41,33 @@ class SecretStr:
 
     def __repr__(self) -> str:
         return f"SecretStr({str(self)!r})"
+
+
+class _HasSecret(Protocol):
+    """A `SecretStr`, of pydantic too."""
+
+    def get_secret_value(self) -> str: ...
+
+
+if TYPE_CHECKING:
+    # Fields that hold one type and take texts as well: a constructor takes what `__set__` does.
+
+    class Secret:
+        """The type of a field that holds a secret."""
+
+        def __init__(self, value: str) -> None: ...
+        def __get__(self, settings: object, kind: type) -> SecretStr: ...
+        def __set__(self, settings: object, value: str | _HasSecret) -> None: ...
+
+    class StorageName:
+        """The type of a field that holds a kind of storage."""
+
+        def __init__(self, value: str) -> None: ...
+        def __get__(self, settings: object, kind: type) -> Storage: ...
+        def __set__(self, settings: object, value: str) -> None: ...
+
+else:
+    Secret, StorageName = SecretStr, Storage
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +169,7 @@ def _secret(value: object) -> SecretStr:
 def _whole_number(value: object) -> int:
     if isinstance(value, str):
         try:
-            return int(re.sub(r"\.0+\s*$", "", value))
+            return int(re.sub(r"\.0+\s*$", "", _ascii(value)))
         except ValueError:
             raise ValueError("Input should be a valid integer, unable to parse string as an integer") from None
     if not isinstance(value, int | float):
@@ -153,21 +182,31 @@ def _whole_number(value: object) -> int:
 def _number(value: object) -> float:
     if isinstance(value, str):
         try:
-            return float(value)
+            return float(_ascii(value))
         except ValueError:
             raise ValueError("Input should be a valid number, unable to parse string as a number") from None
     if not isinstance(value, int | float):
         raise ValueError("Input should be a valid number")
-    return float(value)
+    try:
+        return float(value)
+    except OverflowError:
+        raise ValueError("Input should be a valid number") from None
+
+
+def _ascii(number: str) -> str:
+    """A number as servers, shells and Compose read it too; Python takes the digits of all scripts."""
+    if not number.strip().isascii():
+        raise ValueError("not ASCII")
+    return number
 
 
 def _truth(value: object) -> bool:
     if not isinstance(value, bool | int | float | str):
         raise ValueError("Input should be a valid boolean")
-    known = str(value).lower()
-    if known in ("1", "true", "t", "yes", "y", "on", "1.0"):
+    known = value.lower() if isinstance(value, str) else value
+    if known in (1, "1", "true", "t", "yes", "y", "on"):
         return True
-    if known in ("0", "false", "f", "no", "n", "off", "0.0"):
+    if known in (0, "0", "false", "f", "no", "n", "off"):
         return False
     raise ValueError("Input should be a valid boolean, unable to interpret input")
 

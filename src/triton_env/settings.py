@@ -8,6 +8,7 @@ wrong with one of these is said where its value is used, and stops nothing else.
 """
 
 import copy
+import inspect
 import os
 import threading
 import unicodedata
@@ -17,13 +18,23 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NoReturn, Self, dataclass_transform, get_args
+from typing import (
+    TYPE_CHECKING,
+    Annotated,
+    Any,
+    ClassVar,
+    Literal,
+    NoReturn,
+    Self,
+    TypeVar,
+    dataclass_transform,
+    get_args,
+)
 from urllib.parse import urlsplit
 
 from triton_env import dotenv_file, variables
 from triton_env.errors import InvalidSetting
-from triton_env.model import Storage
-from triton_env.setting_types import Field, Number, SecretStr, Text, fields_of
+from triton_env.setting_types import Field, Number, Secret, SecretStr, StorageName, Text, fields_of
 
 HUB_PREFIX = "TESTCONTAINERS_HUB_IMAGE_NAME_PREFIX"
 """The registry that has the images of Docker Hub: https://java.testcontainers.org/features/image_name_substitution/"""
@@ -102,8 +113,12 @@ class _Given:
     origin: str
 
 
+_Kind = TypeVar("_Kind", bound="type[Settings]")
+
+
+# Type checkers see a constructor with the fields as its keywords.
 @dataclass_transform(frozen_default=True, kw_only_default=True)
-def _with_fields(kind: "type[Settings]") -> "type[Settings]":
+def _with_fields(kind: _Kind) -> _Kind:
     """Note the fields that the class declares. None is an attribute of it: one that has a problem is to be missing."""
     kind.model_fields = fields_of(kind)
     for name in kind.model_fields:
@@ -124,37 +139,35 @@ class Settings:
 
     # PostgreSQL
     postgres_user: Identifier = "triton_user"
-    postgres_password: SecretStr = SecretStr("development_password_change_in_prod")
+    postgres_password: Secret = Secret("development_password_change_in_prod")
     postgres_db: Identifier = "triton"
     postgres_host: Name = "localhost"
     postgres_port: PortNumber = 5432
-    database_url: SecretStr = SecretStr(
-        "postgresql://triton_user:development_password_change_in_prod@localhost:5432/triton"
-    )
+    database_url: Secret = Secret("postgresql://triton_user:development_password_change_in_prod@localhost:5432/triton")
 
     # ClickHouse
     clickhouse_host: Name = "localhost"
     clickhouse_port: PortNumber = 9000
     clickhouse_http_port: PortNumber = 8123
     clickhouse_user: Identifier = "default"
-    clickhouse_password: SecretStr = SecretStr("development_password_change_in_prod")
+    clickhouse_password: Secret = Secret("development_password_change_in_prod")
     clickhouse_db: Identifier = "triton"
     clickhouse_nofile: Annotated[int, Number(ge=1024)] = 20_000
 
     # Redis
-    redis_url: SecretStr = SecretStr("redis://localhost:6379/0")
+    redis_url: Secret = Secret("redis://localhost:6379/0")
     redis_host: Name = "localhost"
     redis_port: PortNumber = 6379
-    redis_password: SecretStr = SecretStr("")
+    redis_password: Secret = Secret("")
 
     # S3 (LocalStack)
     aws_endpoint_url: HttpUrl = "http://localhost:4566"
     localstack_port: PortNumber = 4566
     aws_access_key_id: Name = "test"
-    aws_secret_access_key: SecretStr = SecretStr("test")
+    aws_secret_access_key: Secret = Secret("test")
     aws_default_region: Region = "us-east-1"
     s3_bucket: BucketName = "triton-documents"
-    localstack_auth_token: SecretStr = SecretStr("")
+    localstack_auth_token: Secret = Secret("")
     localstack_host: str = ""
     extra_cors_allowed_origins: str = ""
 
@@ -171,7 +184,7 @@ class Settings:
     triton_ports: Literal["random", "fixed"] = "random"
     triton_passwords: Literal["random", "fixed"] = "random"
     triton_variables: Annotated[str, variables.checked] = ""
-    triton_storage: Storage = Storage.MEMORY
+    triton_storage: StorageName = StorageName("memory")
     triton_pull: Literal["missing", "never"] = "missing"
     triton_pull_timeout: Seconds = 600
     triton_poll_interval: Seconds = 0.03
@@ -193,27 +206,34 @@ class Settings:
     api_host: Name = "127.0.0.1"
     api_port: PortNumber = 8000
 
+    # As class variables, which are not arguments of the constructor that type checkers see.
     model_fields: ClassVar[Mapping[str, Field]]
     """All of them by name, in this order."""
-    model_fields_set: frozenset[str]
+    model_fields_set: ClassVar[frozenset[str]]
     """Those that do not just have their defaults."""
-    _problems: Mapping[str, InvalidSetting]
+    _problems: ClassVar[Mapping[str, InvalidSetting]]
     """What is wrong with variables that are checked where they are used, by fields; these have no value here."""
 
-    def __init__(self, **values: Any) -> None:
-        given = _given(values)
-        good: dict[str, Any] = {}
-        bad: dict[str, str] = {}
-        for name, each in given.items():
-            try:
-                good[name] = _converted(name, each.value)
-            except ValueError as error:
-                bad[name] = str(error)
-        if any(not _is_shared(name) or given[name].origin == _ARGUMENT for name in bad):
-            raise _invalid_setting({name: (given[name], words) for name, words in bad.items()})
-        defaults = {name: _converted(name, each.default) for name, each in _FIELDS.items() if name not in given}
-        problems = {name: _invalid_setting({name: (given[name], words)}) for name, words in bad.items()}
-        vars(self).update(defaults, **good, model_fields_set=frozenset(good), _problems=problems)
+    if not TYPE_CHECKING:  # which make one with the fields as its keywords
+
+        def __init__(self, /, **values: Any) -> None:
+            given = _given(values)
+            good: dict[str, Any] = {}
+            bad: dict[str, str] = {}
+            for name, each in given.items():
+                try:
+                    good[name] = _converted(name, each.value)
+                except ValueError as error:
+                    bad[name] = str(error)
+            if any(not _is_shared(name) or given[name].origin == _ARGUMENT for name in bad):
+                raise _invalid_setting({name: (given[name], words) for name, words in bad.items()})
+            defaults = {name: _converted(name, each.default) for name, each in _FIELDS.items() if name not in given}
+            problems = {name: _invalid_setting({name: (given[name], words)}) for name, words in bad.items()}
+            vars(self).update(defaults, **good, model_fields_set=frozenset(good), _problems=problems)
+
+    def __init_subclass__(cls) -> None:
+        if fields := sorted(inspect.get_annotations(cls).keys() | (vars(cls).keys() & _FIELDS.keys())):
+            raise TypeError(f"{cls.__name__}: the fields of Settings are not extended or changed ({', '.join(fields)})")
 
     @classmethod
     def model_construct(cls, **values: Any) -> Self:
@@ -237,8 +257,14 @@ class Settings:
     def __setattr__(self, name: str, value: object) -> NoReturn:
         raise AttributeError(f"settings are frozen: make a copy with settings.updated({name}=...)")
 
+    def __delattr__(self, name: str) -> NoReturn:
+        self.__setattr__(name, None)
+
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Settings) and tuple(self) == tuple(other)
+        if not isinstance(other, Settings):
+            return NotImplemented
+        # One that cannot be used is not the default.
+        return tuple(self) == tuple(other) and self._problems.keys() == other._problems.keys()
 
     def __hash__(self) -> int:
         return hash(tuple(self))

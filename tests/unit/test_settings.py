@@ -74,6 +74,38 @@ def test_settings_are_frozen() -> None:
     settings = Settings()
     with pytest.raises(AttributeError, match="frozen"):
         settings.postgres_db = "other"
+    with pytest.raises(AttributeError, match="frozen"):
+        del settings.postgres_db
+
+
+def test_settings_with_a_variable_that_cannot_be_used_are_not_those_with_its_default(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("POSTGRES_PORT", "tcp://10.0.0.1:5432")
+    bad = Settings()
+    monkeypatch.delenv("POSTGRES_PORT")
+    assert bad != Settings()
+    assert bad.updated(postgres_port=5432) == Settings(postgres_port=5432)
+    assert bad != 5
+
+
+def test_any_name_of_an_argument_that_is_not_a_setting_is_named() -> None:
+    with pytest.raises(InvalidSetting, match="There is no setting 'self'"):
+        Settings(self=1)
+
+
+def test_a_subclass_cannot_change_fields_unnoticed() -> None:
+    class WithMethods(Settings):
+        @property
+        def both(self) -> str:
+            return f"{self.postgres_db} {self.clickhouse_db}"
+
+    assert WithMethods().both == "triton triton"
+    with pytest.raises(TypeError, match=r"fields of Settings are not extended or changed \(api_host, mine\)"):
+
+        class WithFields(Settings):
+            mine: int = 5
+            api_host = "localhost"
 
 
 def test_secrets_of_pydantic_are_secrets() -> None:
@@ -135,7 +167,11 @@ def test_a_bad_value_is_answered_with_its_name_value_and_what_is_allowed(
         ("triton_linger", [], "a valid number"),
         ("triton_linger", "nan", "a finite number"),
         ("triton_pool_size", 65, "less than or equal to 64"),
+        pytest.param("triton_linger", 10**400, "Input should be a valid", id="beyond floats"),
+        ("triton_linger", "\N{ARABIC-INDIC DIGIT THREE}", "a valid number"),
+        ("postgres_port", "\N{FULLWIDTH DIGIT FIVE}", "a valid integer"),
         ("debug_mode", 2, "a valid boolean"),
+        ("debug_mode", "1.0", "a valid boolean"),
         ("postgres_db", 5, "a valid string"),
         ("postgres_db", "a\n", "it may only hold "),
         ("triton_project", "a", "at least 2 characters"),
@@ -158,6 +194,7 @@ def test_a_bad_argument_is_answered_with_what_is_allowed(field: str, value: obje
         ("triton_linger", "1e3", 1000.0),
         ("debug_mode", "ON", True),
         ("debug_mode", 0, False),
+        ("debug_mode", 1.0, True),
         ("triton_storage", Storage.DISK, Storage.DISK),
     ],
 )

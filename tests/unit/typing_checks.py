@@ -9,6 +9,7 @@ from typing import Any, assert_type
 import clickhouse_connect.driver.asyncclient
 import clickhouse_connect.driver.client
 import psycopg
+import pydantic
 import redis
 import redis.asyncio
 from mypy_boto3_s3 import S3Client, S3ServiceResource
@@ -26,7 +27,9 @@ from triton_env import (
     Timeline,
     TritonEnvironment,
 )
+from triton_env.model import Storage
 from triton_env.services import Service
+from triton_env.setting_types import SecretStr
 
 
 def environments() -> None:
@@ -51,6 +54,14 @@ async def asynchronous_environments() -> None:
         assert_type(await env.postgres.aconnect(), psycopg.AsyncConnection[Any])
         assert_type(await env.clickhouse.aclient(), clickhouse_connect.driver.asyncclient.AsyncClient)
         assert_type(env.redis.aclient(), redis.asyncio.Redis)
+
+
+def settings_of_environments() -> None:
+    settings = Settings(triton_storage="disk", postgres_password="s3cret", redis_password=pydantic.SecretStr(""))
+    assert_type(settings.postgres_password, SecretStr)
+    assert_type(settings.triton_storage, Storage)
+    assert_type(settings.triton_linger, float)
+    assert_type(settings.updated(postgres_db="other"), Settings)
 
 
 def services(env: TritonEnvironment) -> None:
@@ -98,6 +109,9 @@ def timelines(timeline: Timeline) -> None:
 def wrong_uses(env: TritonEnvironment, settings: Settings) -> None:
     TritonEnvironment(service=("redis",))  # type: ignore[call-arg]
     TritonEnvironment(services=5)  # type: ignore[arg-type]
+    Settings(no_such_setting=1)  # type: ignore[call-arg]
+    Settings(postgres_port="5432")  # type: ignore[arg-type]
+    Settings(postgres_password=5)  # type: ignore[arg-type]
     settings.postgres_port = 1  # type: ignore[misc]
     env.mongo  # type: ignore[attr-defined]  # noqa: B018
     env.timeline.spans[0].start = 0  # type: ignore[misc]
