@@ -7,7 +7,6 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,8 @@ from backup.conftest import Started
 from backup.forging import Change, in_index, rewritten
 from triton_env import TritonEnvironment, backup
 from triton_env.backup import Step
-from triton_env.errors import BackupFailed, RestoreFailed
+from triton_env.ending import BEGIN_ANEW
+from triton_env.errors import BackupFailed, RestoreFailed, RestoreUnfinished, TritonError
 
 # Starts of all services, and work on them, take their time on a busy machine.
 pytestmark = pytest.mark.timeout(300)
@@ -81,16 +81,23 @@ def look(env: TritonEnvironment) -> dict[str, Any]:
     return found
 
 
-def s3_server_of(environment: TritonEnvironment) -> psutil.Process:
-    """Its process. Others come and go while they are looked at, such as workers of PostgreSQL."""
-    found = []
-    for child in psutil.Process().children(recursive=True):
-        with suppress(psutil.NoSuchProcess):
-            command = child.cmdline()
-            if str(environment.s3.port) in command and "triton_env.runtimes.embedded.s3" in command:
-                found.append(child)
-    (server,) = found
-    return server
+def kill(environment: TritonEnvironment, name: str) -> None:
+    """Kill an embedded server, and return when its port is closed."""
+    port = environment.service(name).port
+    (pid,) = (one.pid for one in psutil.net_connections("tcp4") if one.laddr.port == port and one.status == "LISTEN")
+    server = psutil.Process(pid)
+    server.kill()
+    server.wait(60)
+
+
+def assert_death(error: TritonError, environment: TritonEnvironment, name: str) -> None:
+    """An error that says where the server was, how it ended, and what it wrote before."""
+    service = environment.service(name)
+    assert error.where.startswith(f"{service.host}:{service.port}, process ")
+    assert error.cause.startswith(f"{service.title} died at ")
+    assert error.cause.endswith(": ended by signal 9 (SIGKILL)")
+    assert error.log_tail
+    assert error.hint == BEGIN_ANEW
 
 
 @pytest.fixture
@@ -251,19 +258,51 @@ class TestHalfWay:
         def stop_s3(step: Step) -> None:
             # Everything is loaded by then.
             if step == Step("redis", "restored", done=True):
-                server = s3_server_of(target)
-                server.kill()
-                server.wait()
+                kill(target, "s3")
 
-        with pytest.raises(RestoreFailed) as raised:
+        with pytest.raises(RestoreUnfinished) as raised:
             backup.restore(target, archive, replace=True, report=stop_s3)
-        assert "could not be finished in S3 yet. Nothing is lost" in raised.value.what
-        assert str(target.s3.port) in raised.value.where
-        assert raised.value.cause
+        assert raised.value.what == (
+            f"The restore of {archive} could not be finished in S3. "
+            "PostgreSQL, ClickHouse, Redis hold what was restored."
+        )
+        assert_death(raised.value, target, "s3")
         with target.redis.client() as redis:
             assert redis.get("old") == b"1"
         with target.postgres.connect() as connection:
             assert connection.execute("select count(*) from t").fetchone() == (100,)
+
+    @pytest.mark.parametrize(
+        ("words", "what"),
+        [
+            (
+                "database postgres",
+                "could not be taken back in PostgreSQL. ClickHouse, Redis, S3 hold what they held before.",
+            ),
+            ("taking over", "could not be finished or taken back in PostgreSQL."),
+        ],
+    )
+    def test_where_postgresql_ends_it_says_what_the_others_hold(
+        self, archive: Path, started: Started, words: str, what: str
+    ) -> None:
+        target = started("embedded")
+
+        def stop_postgres(step: Step) -> None:
+            if (step.service, step.words) == ("postgres", words):
+                kill(target, "postgres")
+
+        with pytest.raises(RestoreUnfinished) as raised:
+            backup.restore(target, archive, report=stop_postgres)
+        assert raised.value.what == f"The restore of {archive} {what}"
+        assert_death(raised.value, target, "postgres")
+
+    @pytest.mark.parametrize("name", SERVICES)
+    def test_one_that_finds_a_server_gone_changes_no_other(self, archive: Path, started: Started, name: str) -> None:
+        target = started("embedded", name)
+        kill(target, name)
+        with pytest.raises(RestoreFailed, match="No other service was changed") as raised:
+            backup.restore(target, archive, services=(name,))
+        assert_death(raised.value, target, name)
 
 
 class TestBackup:
@@ -277,16 +316,26 @@ class TestBackup:
             backup.create(small, tmp_path / "a", report=interrupt)
         assert list(tmp_path.iterdir()) == []
 
-    def test_one_of_a_server_that_is_gone_leaves_nothing(self, started: Started, tmp_path: Path) -> None:
-        # Redis is saved before it.
-        environment = started("embedded", "redis", "s3")
-        server = s3_server_of(environment)
-        server.kill()
-        server.wait()
-        with pytest.raises(BackupFailed, match=r"S3 could not be saved\.") as raised:
+    @pytest.mark.parametrize("name", SERVICES)
+    def test_one_of_a_server_that_is_gone_leaves_nothing(self, started: Started, tmp_path: Path, name: str) -> None:
+        environment = started("embedded", name)
+        kill(environment, name)
+        with pytest.raises(BackupFailed, match=r"could not be saved\.") as raised:
             backup.create(environment, tmp_path / "a")
-        assert str(environment.s3.port) in raised.value.where
-        assert raised.value.cause
+        assert_death(raised.value, environment, name)
+        assert list(tmp_path.iterdir()) == []
+
+    def test_one_of_a_server_that_ends_meanwhile_leaves_nothing(self, started: Started, tmp_path: Path) -> None:
+        environment = started("embedded", "postgres")
+
+        def stop_postgres(step: Step) -> None:
+            # Before pg_dump begins.
+            if step.words == f"database {environment.postgres.database}":
+                kill(environment, "postgres")
+
+        with pytest.raises(BackupFailed, match=r"could not be saved\.") as raised:
+            backup.create(environment, tmp_path / "a", report=stop_postgres)
+        assert_death(raised.value, environment, "postgres")
         assert list(tmp_path.iterdir()) == []
 
     @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -10,6 +10,7 @@ from triton_env._version import __version__
 from triton_env.backup import clickhouse, postgres, redis
 from triton_env.backup.archive import Archive, ArchiveWriter
 from triton_env.backup.base import RunsPrograms, Saver
+from triton_env.backup.failures import reason_of
 from triton_env.backup.journal import Place
 from triton_env.backup.manifest import Manifest, SavedService
 from triton_env.backup.recovery import settle
@@ -76,13 +77,16 @@ def _create(
             meter = Meter(name, report)
             try:
                 saved[name] = _SAVERS[name](service, programs_of(env, name), writer, meter, place)
-            except TritonError:
-                raise
             except Exception as error:
+                reason = reason_of(error, service)
+                if isinstance(error, TritonError) and not reason.died:
+                    raise
                 raise BackupFailed(
-                    f"{service.title} could not be saved.",
-                    where=f"{service.host}:{service.port}",
-                    cause=str(error) or type(error).__name__,
+                    reason.what or f"{service.title} could not be saved.",
+                    where=reason.where,
+                    cause=reason.cause,
+                    log_tail=reason.log_tail,
+                    hint=reason.hint,
                 ) from error
             meter.end(f"saved: {', '.join(saved[name].contents) or 'nothing'}")
         report(Step("", "reading it back"))

@@ -14,6 +14,7 @@ from typing import Any
 from triton_env.backup.base import Note, Takeover
 from triton_env.backup.clickhouse.takeover import ClickHouseTakeover
 from triton_env.backup.clickhouse.takeover import Plan as ClickHousePlan
+from triton_env.backup.failures import reason_of
 from triton_env.backup.journal import Entry, Phase, Place, command_to_settle
 from triton_env.backup.postgres.takeover import Plan as PostgresPlan
 from triton_env.backup.postgres.takeover import PostgresTakeover
@@ -21,7 +22,7 @@ from triton_env.backup.redis.takeover import Plan as RedisPlan
 from triton_env.backup.redis.takeover import RedisTakeover
 from triton_env.backup.s3.takeover import Plan as S3Plan
 from triton_env.backup.s3.takeover import S3Takeover
-from triton_env.errors import RestoreUnfinished, TritonError
+from triton_env.errors import RestoreUnfinished
 from triton_env.services import S3, SERVICES, ClickHouse, Postgres, Redis, Service
 
 _DECIDES = "postgres"
@@ -88,7 +89,7 @@ def settle(
             problems[name] = error
             entry = place.read() or entry
     if problems:
-        raise _unfinished(entry, problems, place)
+        raise _unfinished(entry, problems, place, services)
     if not entry.pending:
         place.remove()
     if here:
@@ -109,10 +110,10 @@ def _decided(place: Place, entry: Entry, services: Mapping[str, Service]) -> Ent
     assert isinstance(service, Postgres)
     try:
         happened = PostgresTakeover(service, PostgresPlan(**entry.plans[_DECIDES])).happened()
-    except TritonError:
+    except RestoreUnfinished:
         raise
     except Exception as error:
-        raise _unfinished(entry, {_DECIDES: error}, place) from error
+        raise _unfinished(entry, {_DECIDES: error}, place, services) from error
     decided = replace(entry, phase=Phase.COMMITTED if happened else Phase.TAKING_OVER)
     place.write(decided)
     return decided
@@ -219,29 +220,40 @@ def recovery(place: Place, names: Collection[str], say: Say) -> Recovery | None:
 
 
 def _done(entry: Entry, names: Collection[str]) -> str:
-    titles = ", ".join(SERVICES[name].title for name in names)
     rest = [SERVICES[name].title for name in entry.pending]
     which = "finished" if entry.counts else "taken back"
-    holds = "holds what was restored" if entry.counts else "holds what it held before"
-    if len(names) > 1:
-        holds = holds.replace("holds", "hold", 1).replace("it held", "they held")
-    words = f"the restore of {entry.file} that was broken off is {which}: {titles} {holds}"
+    words = f"the restore of {entry.file} that was broken off is {which}: {_hold(entry, names)}"
     return f"{words}; still to do: {', '.join(rest)}" if rest else words
 
 
-def _unfinished(entry: Entry, problems: Mapping[str, Exception], place: Place) -> RestoreUnfinished:
+def _hold(entry: Entry, names: Collection[str]) -> str:
+    """What services hold that are done."""
+    titles = ", ".join(SERVICES[name].title for name in names)
+    if len(names) == 1:
+        return f"{titles} holds {'what was restored' if entry.counts else 'what it held before'}"
+    return f"{titles} hold {'what was restored' if entry.counts else 'what they held before'}"
+
+
+def _unfinished(
+    entry: Entry, problems: Mapping[str, Exception], place: Place, services: Mapping[str, Service]
+) -> RestoreUnfinished:
     titles = ", ".join(SERVICES[name].title for name in problems)
-    todo = "finished" if entry.counts else "taken back"
-    error = next(iter(problems.values()))
-    if isinstance(error, TritonError):
-        words, where, hint = f"{error.what} {error.cause}".strip(), error.where, error.hint
-    else:
-        words, where, hint = str(error) or type(error).__name__, "", ""
+    todo = {True: "finished", False: "taken back", None: "finished or taken back"}[entry.counts]
+    name, error = next(iter(problems.items()))
+    reason = reason_of(error, services[name])
+    # The data of a session ends with its server, and its hint says so.
+    is_lost = reason.died and not place.lasting
+    words = [f"The restore of {entry.file} could not be {todo} in {titles}{'' if is_lost else ' yet'}."]
+    if done := [other for other in SERVICES if other in entry.plans and other not in entry.pending]:
+        words.append(f"{_hold(entry, done)}.")
+    if not is_lost:
+        words.append("Nothing is lost: its journal stays.")
     raised = RestoreUnfinished(
-        f"The restore of {entry.file} could not be {todo} in {titles} yet. Nothing is lost: its journal stays.",
-        where=where or ", ".join(entry.addresses[name] for name in problems),
-        cause=words,
-        hint=hint or command_to_settle(place),
+        " ".join(words),
+        where=reason.where,
+        cause=f"{reason.what} {reason.cause}".strip(),
+        log_tail=reason.log_tail,
+        hint=command_to_settle(place) if reason.died and place.lasting else reason.hint or command_to_settle(place),
     )
     raised.__cause__ = error
     return raised

@@ -16,6 +16,7 @@ from triton_env.backup.archive import Archive
 from triton_env.backup.base import Restorer
 from triton_env.backup.clickhouse import ClickHouseRestorer
 from triton_env.backup.creation import place_of, programs_of, running_services
+from triton_env.backup.failures import reason_of
 from triton_env.backup.journal import Entry, Phase, Place, command_to_settle
 from triton_env.backup.manifest import Manifest
 from triton_env.backup.postgres import PostgresRestorer
@@ -24,7 +25,7 @@ from triton_env.backup.redis import RedisRestorer
 from triton_env.backup.s3.restore import S3Restorer
 from triton_env.backup.steps import Meter, Report, Step, silent
 from triton_env.environment import TritonEnvironment
-from triton_env.errors import RestoreFailed, RestoreUnfinished, TritonError
+from triton_env.errors import RestoreFailed, RestoreUnfinished
 from triton_env.isolation.ours import RESTORE
 from triton_env.services import SERVICES, Service
 
@@ -237,22 +238,27 @@ class _Run:
     def _services(self) -> dict[str, Service]:
         return {name: self._env.service(name) for name in self._names}
 
-    @staticmethod
-    def _do(name: str, action: Callable[[], object]) -> None:
+    def _do(self, name: str, action: Callable[[], object]) -> None:
         """Do what is taken back where it fails, with errors that say so."""
         try:
             action()
         except RestoreUnfinished:
             raise
         except Exception as error:
-            raise _failed(name, error, "Nothing was changed: every service holds what it held.") from error
+            raise _failed(error, self._env.service(name)) from error
 
 
-def _failed(name: str, error: Exception, state: str) -> RestoreFailed:
-    title = SERVICES[name].title
-    if isinstance(error, TritonError):
-        return RestoreFailed(f"{error.what} {state}", where=error.where, cause=error.cause, hint=error.hint)
-    return RestoreFailed(f"{title} could not be restored. {state}", cause=str(error) or type(error).__name__)
+def _failed(error: Exception, service: Service) -> RestoreFailed:
+    reason = reason_of(error, service)
+    # What a server held that has ended may be gone, which its hint says.
+    state = "No other service was changed." if reason.died else "Nothing was changed: every service holds what it held."
+    return RestoreFailed(
+        f"{reason.what or f'{service.title} could not be restored.'} {state}",
+        where=reason.where,
+        cause=reason.cause,
+        log_tail=reason.log_tail,
+        hint=reason.hint,
+    )
 
 
 def _digest(archive: Archive) -> str:
