@@ -182,8 +182,10 @@ def named(records: tuple[Record, ...], name: str) -> Record:
     Raises:
         UsageError: none or several are meant; the message lists what runs.
     """
-    found = [record for record in records if record.id.startswith(name)]
-    found = found or [record for record in records if Path(record.project).name == name]
+    # A folder such as `db` is the beginning of an id now and then: of a session that is not meant.
+    found = [record for record in records if record.id == name] or [
+        record for record in records if record.id.startswith(name) or Path(record.project).name == name
+    ]
     if len(found) == 1:
         return found[0]
     listed = "\n".join(f"  {record.title}" for record in found or records)

@@ -164,3 +164,21 @@ def test_one_that_has_ended_is_said_to_have(machine: Machine, session: str) -> N
     done = machine.run("env", "--format", "json", environment={"TRITON_SESSION": "0ddba115"})
     assert "the session 0ddba115, which TRITON_SESSION names, has ended" in done.stderr
     assert json.loads(done.stdout)["TRITON_SESSION"] == session
+
+
+def test_nothing_that_could_change_data_takes_another_one_in_its_place(
+    machine: Machine, session: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "session.backup"
+    machine.good("backup", str(file), "redis")
+    new = str(tmp_path / "new.backup")
+    for arguments in (("restore", str(file), "--yes"), ("backup", new), ("psql", "-c", "select 1"), ("s3", "ls")):
+        words = machine.refused(*arguments, status=2, environment={"TRITON_SESSION": "0ddba115"})
+        assert "The session 0ddba115, which TRITON_SESSION names, has ended" in words
+        assert "unset TRITON_SESSION, or choose one with --session or --persistent" in words
+    machine.good("restore", str(file), "--yes", "--session", session, environment={"TRITON_SESSION": "0ddba115"})
+
+
+def test_an_empty_name_is_not_the_one_that_runs_here(machine: Machine, session: str) -> None:
+    for command in (("down",), ("env",), ("psql",), ("reset", "--yes"), ("restore", "any.backup", "--yes")):
+        assert "'--session': it is empty" in machine.refused(*command, "--session", "", status=2)

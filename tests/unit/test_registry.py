@@ -229,6 +229,18 @@ def test_sessions_that_could_all_be_meant_are_listed() -> None:
     assert "--session 2abc" in caught.value.hint
 
 
+def test_the_beginning_of_an_id_that_is_also_a_project_is_not_guessed() -> None:
+    records = (record("db12", "/projects/one"), record("1abc", "/projects/db"))
+    with pytest.raises(UsageError, match="2 sessions are named 'db'"):
+        named(records, "db")
+    assert named(records, "db12") == records[0]
+
+
+def test_a_whole_id_names_its_session_also_where_a_project_has_that_name() -> None:
+    records = (record("db12", "/projects/one"), record("1abc", "/projects/db12"))
+    assert named(records, "db12") == records[0]
+
+
 def test_an_unknown_session_lists_what_runs() -> None:
     with pytest.raises(UsageError, match="1abc"):
         named((record("1abc"),), "zzz")

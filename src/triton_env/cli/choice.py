@@ -51,26 +51,35 @@ def settings_for(choice: Choice) -> "Settings":
     return Settings() if choice.project is None else Settings(triton_project=choice.project)
 
 
-def session_of(choice: Choice) -> "Record | None":
+def session_of(choice: Choice, *, only_looks: bool = False) -> "Record | None":
     """The session that a command is about; None for the persistent services.
 
     It is the one that the options name, else the one of TRITON_SESSION, else the one that runs here. Where more than
     one environment runs here, a person is asked which one is meant.
 
+    Args:
+        choice: the options.
+        only_looks: whether the command cannot change data; see `environments_here`.
+
     Raises:
         UsageError: there is no such session, or more than one environment runs here and there is no terminal to ask on.
     """
-    found = environments_here(choice)
+    found = environments_here(choice, only_looks=only_looks)
     if len(found) == 1:
         return found[0]
     return _asked(found, settings_for(choice).triton_project)
 
 
-def environments_here(choice: Choice) -> "tuple[Record | None, ...]":
+def environments_here(choice: Choice, *, only_looks: bool) -> "tuple[Record | None, ...]":
     """What a command may be about: sessions, and None for the persistent services. Without a session it is these.
 
+    Args:
+        choice: the options.
+        only_looks: whether it takes another environment, with a notice, where the session of TRITON_SESSION has ended.
+            What can change or replace data must not: it was meant for that session.
+
     Raises:
-        UsageError: there is no session as the options name it.
+        UsageError: there is no session as the options or TRITON_SESSION name it.
     """
     if choice.session and choice.names_persistent:
         raise UsageError("--session names a session, and --persistent and --project name the persistent services.")
@@ -87,7 +96,15 @@ def environments_here(choice: Choice) -> "tuple[Record | None, ...]":
         for record in records:
             if record.id == settings.triton_session:
                 return (record,)
-        say_notice(f"the session {settings.triton_session}, which TRITON_SESSION names, has ended.")
+        ended = f"the session {settings.triton_session}, which TRITON_SESSION names, has ended."
+        if not only_looks:
+            raise UsageError(
+                ended[0].upper() + ended[1:],
+                cause="this command does not take another environment in its place",
+                hint="unset TRITON_SESSION, or choose one with --session or --persistent; what runs here is shown by:"
+                " python -m triton_env status",
+            )
+        say_notice(ended)
     found = here(records, Path.cwd())
     return (*found, None) if not found or persistent_services_run(settings) else found
 

@@ -40,7 +40,7 @@ def command(form: str, choice: Choice, identity: str, services: tuple[str, ...])
             raise UsageError("--id is another name of --session: give one of them.")
         choice = Choice(identity, choice.persistent, choice.project)
     try:
-        record = session_of(choice)
+        record = session_of(choice, only_looks=True)
         variables = _of_session(record, services) if record else _of_persistent(choice, services)
     except TritonError:
         if form == "shell" and not sys.stdout.isatty():

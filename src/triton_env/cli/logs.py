@@ -38,7 +38,7 @@ def command(follow: bool, tail: int | None, choice: Choice, services: tuple[str,
     """
     try:
         with interruptible():
-            if record := session_of(choice):
+            if record := session_of(choice, only_looks=True):
                 return _of_session(record, services, tail, follow=follow)
             with infrastructure(choice) as all_services:
                 there = all_services.containers()

@@ -41,6 +41,13 @@ def _runtime(context: click.Context, parameter: click.Parameter, value: str | No
     return name
 
 
+def _session(context: click.Context, parameter: click.Parameter, value: str | None) -> str:
+    if value is not None and not value.strip():
+        # A variable of a script that is not set; without it the command would work on something else.
+        raise click.BadParameter("it is empty; ids are shown by: python -m triton_env status", context, parameter)
+    return value or ""
+
+
 def no_such(kind: str, name: str, known: tuple[str, ...]) -> str:
     """The words for a name that does not exist, with the one that may be meant."""
     from difflib import get_close_matches
@@ -71,7 +78,9 @@ _project_option = click.option(
     "--project", metavar="NAME", help="The persistent services of this project.  [default: TRITON_PROJECT]"
 )
 _ENVIRONMENT_OPTIONS = (
-    click.option("--session", default="", metavar="ID", help="The session of this id, or of the project of this name."),
+    click.option(
+        "--session", callback=_session, metavar="ID", help="The session of this id, or of the project of this name."
+    ),
     click.option("--persistent", is_flag=True, help="The persistent services, also while a session runs here."),
     _project_option,
 )
@@ -104,7 +113,7 @@ def persistent_options(command: str) -> Callable[[Callable[..., Any]], Callable[
 
         # As other commands have them.
         hidden = click.option("--persistent", is_flag=True, hidden=True)(chosen)
-        return _project_option(click.option("--session", default="", hidden=True)(hidden))
+        return _project_option(click.option("--session", callback=_session, hidden=True)(hidden))
 
     return decorated
 

@@ -65,7 +65,7 @@ def command(choice: Choice, as_json: bool, watch: bool, services: tuple[str, ...
     Exit status: 0 if all services answer, else 1; with --watch 0 after Ctrl-C.
     """
     if as_json or watch:
-        with _found(session_of(choice), choice, services) as found:
+        with _found(session_of(choice, only_looks=True), choice, services) as found:
             if watch:
                 try:
                     with suppress(Interrupted), interruptible():
@@ -75,7 +75,7 @@ def command(choice: Choice, as_json: bool, watch: bool, services: tuple[str, ...
                 return 0
             return _print(found, as_json=True)
     is_healthy = True
-    for record in environments_here(choice):
+    for record in environments_here(choice, only_looks=True):
         with _found(record, choice, services) as found:
             if found.file:
                 say(f"Compose file: {found.file}")
