@@ -6,7 +6,7 @@ import tomllib
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from triton_env.dotenv_file import check_whose
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 _TABLE = "[tool.triton-env.variables]"
 _FILE = "pyproject.toml"
+_WORD = re.compile(r"[\w-]+")
+_WORDS = frozenset({"tool", "triton-env", "variables"})
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _FIELD = re.compile(r"\{([^{}]*)\}")
 _QUOTED = "quoted"
@@ -75,9 +77,11 @@ def check(text: str) -> None:
             if attribute not in kind.attributes:
                 known = ", ".join(f"{service}.{each}" for each in kind.attributes)
                 raise _invalid(variable, f"{service} has no {attribute!r}", f"choose from {known}")
-            if form and attribute == "url" and kind.scheme_for(form) is None:
+            if not form or form == _QUOTED:
+                continue
+            if attribute == "url" and kind.scheme_for(form) is None:
                 raise _invalid(variable, f"{kind.title} has no URL for {form!r}", f"take {{{service}.url}}")
-            if form and attribute != "url" and form != _QUOTED:
+            if attribute != "url":
                 raise _invalid(variable, f"there is no form {form!r}", f"take {{{service}.{attribute}:{_QUOTED}}}")
 
 
@@ -124,19 +128,24 @@ def in_project(start: Path) -> tuple[str, Path] | None:
             text = file.read_text("utf-8")
         except (OSError, UnicodeDecodeError):
             continue
-        # Parsing takes a while, and most have no such table.
-        return (_table(file, text), file) if _TABLE in text else None
+        # Parsing takes a while, and most have no such table, which TOML can write in many ways.
+        table = _table(file, text) if _WORDS.issubset(_WORD.findall(text)) else None
+        return (table, file) if table is not None else None
     return None
 
 
-def _table(file: Path, text: str) -> str:
-    check_whose(file)
+def _table(file: Path, text: str) -> str | None:
     try:
-        table = tomllib.loads(text)["tool"]["triton-env"]["variables"]
-    except (tomllib.TOMLDecodeError, KeyError, TypeError) as error:
+        table: Any = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
         raise InvalidSetting(
             f"{_TABLE} of {file} cannot be read.", cause=str(error), hint=f"grep -n -A3 triton-env {file}"
         ) from error
+    for name in ("tool", "triton-env", "variables"):
+        table = table.get(name) if isinstance(table, dict) else None
+    if table is None:
+        return None
+    check_whose(file)
     if not isinstance(table, dict) or not all(isinstance(template, str) for template in table.values()):
         raise InvalidSetting(
             f"{_TABLE} of {file} cannot be used.",
@@ -156,7 +165,7 @@ def _parts(field: re.Match[str]) -> tuple[str, str, str]:
 def _value(variable: str, services: "Mapping[str, Service]", field: re.Match[str]) -> str:
     name, attribute, form = _parts(field)
     service = services[name]
-    if form and attribute == "url":
+    if form and attribute == "url" and form != _QUOTED:
         return service.url_for(form)
     value = getattr(service, attribute)
     if value is None:

@@ -74,6 +74,31 @@ def test_a_checksum_behind_the_body_is_compared_too() -> None:
 
 
 @pytest.mark.parametrize(
+    ("headers", "sent", "code"),
+    [
+        ({"x-amz-decoded-content-length": "5"}, chunked(BODY, crc32(BODY)), "IncompleteBody"),
+        ({}, b"4\r\nbody\r\n0\r\n\r\n", "MalformedTrailerError"),
+        ({}, chunked(BODY, crc32(BODY))[:-30], "MalformedTrailerError"),
+        ({}, b"4\r\nbody\r\n0\r\nx-amz-checksum-sha256:AAAA\r\n\r\n", "MalformedTrailerError"),
+    ],
+)
+def test_chunks_of_another_length_and_trailers_that_do_not_come_are_refused(
+    headers: dict[str, str], sent: bytes, code: str
+) -> None:
+    check_body(
+        TRAILER | {"x-amz-decoded-content-length": "4"}, lambda: io.BytesIO(chunked(BODY, crc32(BODY))), is_all=True
+    )
+    with pytest.raises(RefusedError) as refused:
+        check_body(TRAILER | headers, lambda: io.BytesIO(sent), is_all=True)
+    assert (refused.value.code, refused.value.status) == (code, 400)
+
+
+def test_a_trailer_that_was_not_announced_is_passed_over() -> None:
+    sent = chunked(BODY, crc32(BODY))[:-2] + b"x-amz-checksum-sha256:AAAA\r\n\r\n"
+    check_body(TRAILER, lambda: io.BytesIO(sent), is_all=True)
+
+
+@pytest.mark.parametrize(
     "headers",
     [
         {},

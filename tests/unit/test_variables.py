@@ -64,6 +64,10 @@ class TestTemplates:
         assert variables["B"] == "a%40b%2Fc%25d"
         assert variables["C"] == "postgresql+asyncpg://triton_user:a%40b%2Fc%25d@127.0.0.1:1/triton"
 
+    def test_urls_inside_of_urls(self) -> None:
+        found = expanded("A=x://?to={redis.url:quoted}", services())
+        assert found == {"A": "x://?to=redis%3A%2F%2F127.0.0.1%3A1000%2F0"}
+
     def test_addresses_on_the_shared_network(self) -> None:
         text = "A={postgres.url:asyncpg} B={clickhouse.http_port} C={s3.endpoint_url}"
         variables = expanded(text, services(), internal=True)
@@ -147,6 +151,37 @@ class TestWhereTheyComeFrom:
         message = str(caught.value)
         assert words in message
         assert str(tmp_path / "pyproject.toml") in message
+
+    @pytest.mark.parametrize(
+        "content",
+        [
+            '[tool.triton-env]\nvariables = { A = "{redis.url}" }\n',
+            '[tool.triton-env]\nvariables.A = "{redis.url}"\n',
+            '[ tool . "triton-env" . variables ]\nA = "{redis.url}"\n',
+            'tool.triton-env.variables.A = "{redis.url}"\n',
+        ],
+    )
+    def test_the_table_in_each_way_that_toml_has(
+        self, content: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        (tmp_path / "pyproject.toml").write_text(content)
+        monkeypatch.chdir(tmp_path)
+        assert parsed(Settings().triton_variables) == {"A": "{redis.url}"}
+
+    @pytest.mark.parametrize(
+        "content",
+        [
+            '# [tool.triton-env.variables]\n# A = "{redis.url}"\n',
+            '[project]\ndependencies = ["triton-env"]\n[tool.x]\nvariables = 1\n',
+            "[tool]\ntriton-env = 1 # variables\n",
+        ],
+    )
+    def test_what_only_looks_like_the_table_is_none(
+        self, content: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        (tmp_path / "pyproject.toml").write_text(content)
+        monkeypatch.chdir(tmp_path)
+        assert Settings().triton_variables == ""
 
     def test_other_tables_are_not_looked_at(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (tmp_path / "pyproject.toml").write_text("this is no TOML\n")

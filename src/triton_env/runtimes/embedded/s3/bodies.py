@@ -21,6 +21,8 @@ _LONGEST_LINE: Final = 1 << 14
 _SHA256: Final = re.compile("[0-9a-f]{64}")
 _CHECKSUM: Final = "x-amz-checksum-"
 _STREAMING: Final = "STREAMING-"
+_LENGTH: Final = "x-amz-decoded-content-length"
+"""Of what is in the chunks."""
 
 
 class _Digest(Protocol):
@@ -71,7 +73,8 @@ def check_body(headers: Mapping[str, str], opened: Callable[[], Any], *, is_all:
         words = "The Content-MD5 you specified did not match what we received."
         wanted["md5"] = _decoded(md5, 16), RefusedError("BadDigest", words, 400)
         digests["md5"] = hashlib.md5(usedforsecurity=False)
-    announced = {name.strip().lower() for name in headers.get("x-amz-trailer", "").split(",")} if is_chunked else set()
+    named = headers.get("x-amz-trailer", "").split(",") if is_chunked else ()
+    announced = {name.strip().lower() for name in named if name.strip()}
     for name, create in _ALGORITHMS.items():
         header = f"{_CHECKSUM}{name}"
         if header in announced:
@@ -82,13 +85,20 @@ def check_body(headers: Mapping[str, str], opened: Callable[[], Any], *, is_all:
     if not digests:
         return
     body, trailers = opened(), dict[str, str]()
+    length = 0
     for piece in _chunks(body, trailers) if is_chunked else iter(lambda: body.read(_PIECE), b""):
+        length += len(piece)
         for digest in digests.values():
             digest.update(piece)
     body.seek(0)
-    for name in _ALGORITHMS:
-        if value := trailers.get(f"{_CHECKSUM}{name}"):
-            wanted[name] = _checksum(name, value, digests[name])
+    if is_chunked and headers.get(_LENGTH, str(length)).strip() != str(length):
+        raise _incomplete()
+    for header in announced:
+        if header not in trailers:
+            words = "The request contained trailing data that was not well-formed."
+            raise RefusedError("MalformedTrailerError", words, 400)
+        if (name := header.removeprefix(_CHECKSUM)) in digests:
+            wanted[name] = _checksum(name, trailers[header], digests[name])
     for name, (expected, refusal) in wanted.items():
         if not hmac.compare_digest(digests[name].digest(), expected):
             raise refusal
