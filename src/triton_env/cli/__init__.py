@@ -8,7 +8,7 @@ that loads settings, drivers, rich or the Docker SDK.
 """
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import import_module
 from typing import Any, NoReturn
 
@@ -20,14 +20,27 @@ from triton_env.cli.words import say_error, say_interrupted, say_notice, say_une
 from triton_env.errors import TritonError
 from triton_env.shortages import exhausted
 
-COMMANDS = (
-    *("serve", "env", "run"),
-    *("up", "down", "status", "logs", "restart", "backup", "restore", "reset"),
-    *("psql", "clickhouse-client", "redis-cli", "s3"),
-    *("prune", "doctor"),
-)
-"""In the order in which people need them. `NAME` is the function `command` of the module `triton_env.cli.NAME`, with
-`_` for `-`."""
+COMMANDS: Mapping[str, str] = {
+    "serve": "Start the services and hold them until Ctrl-C.",
+    "env": "Print the variables of the environment that runs here.",
+    "run": "Start the services around one command.",
+    "up": "Start the persistent services and leave them running.",
+    "down": "Stop the persistent services; their data stays.",
+    "status": "Show the state of the services.",
+    "logs": "Show what the services write.",
+    "restart": "Restart persistent services and wait until they answer.",
+    "backup": "Save what the services hold to one file.",
+    "restore": "Replace what the services hold by a backup.",
+    "reset": "Destroy the persistent services with their data.",
+    "psql": "Open psql, or run it with arguments.",
+    "clickhouse-client": "Open clickhouse-client, or run it with arguments.",
+    "redis-cli": "Open redis-cli, or run it with arguments.",
+    "s3": "List and copy objects of S3.",
+    "prune": "Remove what killed processes left.",
+    "doctor": "Check what a start needs: settings, engine, images, ports, ...",
+}
+"""What each does, in the order in which people need them. `NAME` is the function `command` of the module
+`triton_env.cli.NAME`, with `_` for `-`."""
 
 
 class _Commands(click.Group):
@@ -40,7 +53,13 @@ class _Commands(click.Group):
         if name not in COMMANDS:
             return None
         command: click.Command = import_module(f"triton_env.cli.{name.replace('-', '_')}").command
+        command.short_help = COMMANDS[name]
         return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        # click would load all of them.
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from triton_env.registry import Record
 
 
-@click.command(short_help="Save what the services hold to one file.")
+@click.command()
 @file_and_services
 @environment_options
 @click.option("-f", "--force", is_flag=True, help="Replace FILE if it exists.")

@@ -10,7 +10,7 @@ _HTTP = 'curl -u "$CLICKHOUSE_USER:$CLICKHOUSE_PASSWORD" "$CLICKHOUSE_HOST:$CLIC
 """For servers that come without it."""
 
 
-@click.command(short_help="Open clickhouse-client, or run it with arguments.", context_settings=passed_on)
+@click.command(context_settings=passed_on)
 @environment_options
 @click.argument("args", nargs=-1, type=click.UNPROCESSED)
 def command(choice: Choice, args: tuple[str, ...]) -> None:

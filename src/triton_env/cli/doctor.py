@@ -23,7 +23,7 @@ _NARROW = 60
 _UNLIMITED = 100_000
 
 
-@click.command(short_help="Check what a start needs: settings, engine, images, ports, ...")
+@click.command()
 @click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
 def command(as_json: bool) -> int:
     """Check settings, packages, engine, images, ports, memory and disk: what the runtime needs that a start would use.

@@ -23,7 +23,7 @@ _PATIENCE = 60
 """Seconds that the holder of a session gets to end it."""
 
 
-@click.command(short_help="Stop the persistent services; their data stays.")
+@click.command()
 @environment_options
 def command(choice: Choice) -> None:
     """Stop the persistent services, and remove their containers and network. Their data stays in volumes.

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from triton_env.registry import Record
 
 
-@click.command(short_help="Print the variables of the environment that runs here.")
+@click.command()
 @click.option("--format", "form", type=click.Choice(FORMATS), default="dotenv", show_default=True)
 @environment_options
 @click.option("--id", "identity", default="", hidden=True)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from triton_env.registry import Record
 
 
-@click.command(short_help="Show what the services write.")
+@click.command()
 @click.option("-f", "--follow", is_flag=True, help="Also show what they write from now on, until Ctrl-C.")
 @click.option("--tail", type=click.IntRange(min=0), metavar="N", help="The last N lines of each.  [default: all]")
 @environment_options

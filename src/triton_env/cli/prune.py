@@ -26,7 +26,7 @@ _COLUMNS = (
 _COLORS = {"removed": "green", "would go": "yellow", "stays": "dim", "failed": "red"}
 
 
-@click.command(short_help="Remove what killed processes left.")
+@click.command()
 @click.option("-n", "--dry-run", is_flag=True, help="Show what would go, and remove nothing.")
 @click.option("--kept", is_flag=True, help="Also namespaces that were kept, such as those of failed tests.")
 @click.option("--json", "as_json", is_flag=True, help="Print one line of JSON instead of the table.")

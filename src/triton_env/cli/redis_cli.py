@@ -6,7 +6,7 @@ from triton_env.cli.choice import Choice
 from triton_env.cli.options import environment_options, passed_on
 
 
-@click.command(short_help="Open redis-cli, or run it with arguments.", context_settings=passed_on)
+@click.command(context_settings=passed_on)
 @environment_options
 @click.argument("args", nargs=-1, type=click.UNPROCESSED)
 def command(choice: Choice, args: tuple[str, ...]) -> None:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from triton_env.infrastructure import Belongings, Infrastructure
 
 
-@click.command(short_help="Destroy the persistent services with their data.")
+@click.command()
 @persistent_options("reset")
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 @click.option(

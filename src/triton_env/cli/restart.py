@@ -8,7 +8,7 @@ from triton_env.cli.persistent import ended_by_signals, infrastructure, not_runn
 from triton_env.cli.words import say
 
 
-@click.command(short_help="Restart persistent services and wait until they answer.")
+@click.command()
 @persistent_options("restart")
 @required_services
 def command(choice: Choice, services: tuple[str, ...]) -> None:

@@ -15,7 +15,7 @@ from triton_env.cli.words import say
 from triton_env.errors import UsageError
 
 
-@click.command(short_help="Replace what the services hold by a backup.")
+@click.command()
 @file_and_services
 @environment_options
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")

@@ -25,7 +25,7 @@ _NOT_FOUND, _NOT_EXECUTABLE = 127, 126
 """As shells have it: https://pubs.opengroup.org/onlinepubs/9799919799/utilities/V3_chap02.html#tag_19_08_02"""
 
 
-@click.command(short_help="Start the services around one command.", context_settings={"allow_interspersed_args": False})
+@click.command(context_settings={"allow_interspersed_args": False})
 @services_option
 @runtime_option
 @click.option("--isolated", is_flag=True, help="Services of its own, also where TRITON_SESSION names a session.")

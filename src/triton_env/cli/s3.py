@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from triton_env.services import S3
 
 
-@click.command(short_help="List and copy objects of S3.", context_settings=passed_on)
+@click.command(context_settings=passed_on)
 @environment_options
 @click.argument("args", nargs=-1, required=True, type=click.UNPROCESSED)
 def command(choice: Choice, args: tuple[str, ...]) -> int:

@@ -31,7 +31,7 @@ _END = {
 """What Ctrl-C does, by whether the services are shared; None where they are not ours."""
 
 
-@click.command(short_help="Start the services and hold them until Ctrl-C.")
+@click.command()
 @runtime_option
 @click.option("--json", "as_json", is_flag=True, help="Once ready, print one line of JSON instead of the table.")
 @click.option(

@@ -40,7 +40,7 @@ _COLUMNS = (
 )
 
 
-@click.command(short_help="Show the state of the services.")
+@click.command()
 @environment_options
 @click.option("--json", "as_json", is_flag=True, help="Print one line of JSON instead of the table.")
 @click.option("-w", "--watch", is_flag=True, help="Look again every 2 s until Ctrl-C.")

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from triton_env.runtimes.project import ProjectContainer
 
 
-@click.command(short_help="Start the persistent services and leave them running.")
+@click.command()
 @persistent_options("up")
 @click.option("--json", "as_json", is_flag=True, help="Print one line of JSON instead of the table.")
 @named_services
