@@ -1,13 +1,16 @@
 """The end of an environment's runs: tried again until it succeeds, and in a coroutine waited for without blocking."""
 
-import asyncio
 import os
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from triton_env import interrupts
 from triton_env.errors import CleanupFailed
 from triton_env.run import Run
 from triton_env.threads import in_thread
+
+if TYPE_CHECKING:
+    import asyncio
 
 
 class Stopping:
@@ -47,6 +50,8 @@ class Stopping:
 
 async def ended(action: Callable[[], None]) -> None:
     """Do it in a thread to its end, also where this is cancelled meanwhile: then it has to hurry."""
+    import asyncio
+
     future = _future(action)
     try:
         await asyncio.shield(future)
@@ -60,10 +65,14 @@ async def ended(action: Callable[[], None]) -> None:
 
 async def awaited(action: Callable[[], None]) -> None:
     """Wait for it in a daemon thread, which a cancellation leaves alone: it may hang."""
+    import asyncio
+
     await asyncio.shield(_future(action))
 
 
 def _future(action: Callable[[], None]) -> "asyncio.Future[None]":
+    import asyncio
+
     future = asyncio.wrap_future(in_thread(action))
     # Looked at here: of one that nobody waits for any more, asyncio would print the error.
     future.add_done_callback(lambda done: done.cancelled() or done.exception())

@@ -5,8 +5,6 @@ import random
 import socket
 from pathlib import Path
 
-import psutil
-
 from triton_env import shortages
 
 _LOWEST = 20_000
@@ -63,6 +61,8 @@ def listener_on(port: int, address: str = "") -> str:
         port: the port.
         address: who listens at others than this one is passed over; empty for any.
     """
+    import psutil
+
     everywhere = ("0.0.0.0", "::")  # noqa: S104 - compared, not bound
     try:
         connections = psutil.net_connections("tcp")

@@ -185,10 +185,10 @@ class Redis(Service):
         return str(info["redis_version"])
 
     def ensure_ready(self) -> None:
-        from redis.exceptions import ResponseError
-
         if self._answered_ready():
             return
+        from redis.exceptions import ResponseError
+
         # While Redis loads its data, PING is answered with the error LOADING.
         with self._client_of_one_try() as client:
             client.ping()
