@@ -153,9 +153,6 @@ def look_at(
         ready: when the whole was ready, where there are no containers.
     """
     usages = {name: in_thread(measure, containers[name]) for name in services if name in containers}
-    # On a slow machine loading this takes seconds, which no server is to blame for.
-    if "postgres" in services:
-        import psycopg  # noqa: F401
     began = time.monotonic()
     answers = {name: in_thread(_asked, service) for name, service in services.items()}
     statuses: list[ServiceStatus] = []

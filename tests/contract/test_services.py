@@ -5,6 +5,7 @@ import subprocess
 import sys
 import urllib.request
 from collections.abc import Iterator
+from dataclasses import replace
 from urllib.parse import urlsplit
 
 import boto3
@@ -17,6 +18,7 @@ from clickhouse_connect.driver.exceptions import DatabaseError
 from patience import SECONDS, patient_probes
 from triton_env import TritonEnvironment
 from triton_env.services import SERVICES, s3_requests
+from triton_env.services.postgres_protocol import Login, answer
 
 # The first test of each runtime starts all four.
 pytestmark = pytest.mark.timeout(400)
@@ -97,6 +99,18 @@ class TestPostgres:
             connection.execute("create role somebody login")
         with env.postgres.connect(dbname="another") as connection:
             assert connection.execute("select current_database()").fetchone() == ("another",)
+
+    def test_questions_without_a_client_are_answered_as_those_of_a_client(self, env: TritonEnvironment) -> None:
+        place = env.postgres
+        login = Login((place.host, place.port), place.user, place.password, place.database)
+        where = "select current_user || '@' || current_database()"
+        with place.connect() as connection:
+            assert answer(login, where, SECONDS).rows == connection.execute(where).fetchone()
+            version = connection.info.parameter_status("server_version")
+        assert answer(login, where, SECONDS).parameters["server_version"] == version
+        for wrong in (replace(login, password="wrong"), replace(login, database="nowhere")):
+            with pytest.raises(ConnectionError):
+                answer(wrong, where, SECONDS)
 
 
 class TestClickHouse:

@@ -212,9 +212,11 @@ class TestLoading:
             ("redis-cli ping", set()),
             ("s3 ls", set()),
             ("s3 ls s3://triton-documents", set()),
-            # psycopg itself loads asyncio.
-            ("status --json", {"psycopg", "asyncio"}),
-            ("status", {"psycopg", "asyncio", "rich"}),
+            ("status --json", set()),
+            ("status", {"rich"}),
+            ("doctor", set()),
+            ("up --json", {"filelock"}),
+            ("up", {"filelock", "rich"}),
         ],
     )
     def test_a_command_loads_no_more_than_it_needs(

@@ -1,6 +1,7 @@
 """Questions to servers without a client library: they are what that library would send."""
 
 import socket
+import struct
 import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -12,6 +13,8 @@ from botocore.credentials import Credentials
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from triton_env.services import postgres_protocol
+from triton_env.services.postgres_protocol import Answer, Login, answer
 from triton_env.services.redis_protocol import NotAnsweredError, answers
 from triton_env.services.s3_signing import signed, target
 
@@ -49,6 +52,10 @@ def served(content: bytes) -> tuple[str, int]:
         with listener, listener.accept()[0] as connection:
             connection.recv(65536)
             connection.sendall(content)
+            connection.shutdown(socket.SHUT_WR)
+            # Closed with something unread, the connection would lose what was sent.
+            while connection.recv(65536):
+                pass
 
     threading.Thread(target=serve, daemon=True).start()
     return "127.0.0.1", listener.getsockname()[1]
@@ -65,3 +72,59 @@ def test_redis_answers_of_each_kind() -> None:
 def test_what_is_not_an_answer_of_redis(content: bytes) -> None:
     with pytest.raises(NotAnsweredError):
         answers(served(content), [["PING"]], 5)
+
+
+def message(kind: bytes, body: bytes) -> bytes:
+    """A message of PostgreSQL's protocol."""
+    return kind + struct.pack("!i", len(body) + 4) + body
+
+
+def login_step(kind: int, content: bytes = b"") -> bytes:
+    return message(b"R", struct.pack("!i", kind) + content)
+
+
+READY = message(b"Z", b"I")
+ASKED_TO_LOG_IN = login_step(10, b"SCRAM-SHA-256-PLUS\0SCRAM-SHA-256\0\0")
+CHALLENGE = login_step(11, b"r=ours-and-theirs,s=c2FsdA==,i=4096")
+DENIED = message(b"E", "Mthe database system is starting up (ü)\0\0".encode())
+
+
+def asked_postgres(content: bytes) -> Answer:
+    return answer(Login(served(content), "user", "pass", "db"), "select word", 5)
+
+
+def test_postgres_answers_with_parameters_and_rows() -> None:
+    rows = b"".join(message(b"D", struct.pack("!hi", 1, len(word)) + word) for word in (b"", "ü".encode()))
+    content = login_step(0) + message(b"S", b"server_version\x0015.14\0") + message(b"N", b"Mhello\0\0") + READY
+    content += message(b"T", b"") + rows + message(b"C", b"SELECT 2\0") + READY
+    assert asked_postgres(content) == Answer({"server_version": "15.14"}, ("", "ü"))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        DENIED,
+        login_step(0) + READY + DENIED,
+        login_step(0) + READY,
+        login_step(3),
+        login_step(5, b"salt"),
+        login_step(10, b"OTHER\0\0"),
+        ASKED_TO_LOG_IN + login_step(11, b"r=other,s=c2FsdA==,i=4096"),
+        ASKED_TO_LOG_IN + login_step(11, b"what"),
+        ASKED_TO_LOG_IN + CHALLENGE + login_step(0) + READY + READY,
+        b"",
+        b"HTTP/1.1 400 Bad Request\r\n\r\n",
+        b"R\0\0",
+    ],
+)
+def test_what_is_not_an_answer_of_postgres(content: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(postgres_protocol, "token_urlsafe", lambda _: "ours")
+    with pytest.raises(ConnectionError):
+        asked_postgres(content)
+
+
+def test_a_server_that_does_not_know_the_password_has_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(postgres_protocol, "token_urlsafe", lambda _: "ours")
+    content = ASKED_TO_LOG_IN + CHALLENGE + login_step(12, b"v=bm90IGl0cyBwcm9vZg==") + login_step(0) + READY + READY
+    with pytest.raises(ConnectionError, match="does not know the password"):
+        asked_postgres(content)

@@ -18,11 +18,7 @@ def remains_in(service: Service) -> list[str]:
     """
     match service:
         case Postgres():
-            # The service's own may have been removed.
-            database = "template1" if service.missing() else service.database
-            with service.connect(dbname=database, autocommit=True) as connection:
-                names = [name for (name,) in connection.execute("select datname from pg_database").fetchall()]
-            return [f"database {name}" for name in sorted(names) if is_of_restore(name)]
+            return [f"database {name}" for name in service._databases() if is_of_restore(name)]
         case ClickHouse():
             answer = service._ask({"system": "SELECT name FROM system.databases ORDER BY name"})
             return [f"database {name}" for name in answer.splitlines() if is_of_restore(name)]

@@ -26,6 +26,7 @@ from triton_env.services.base import (
 )
 from triton_env.services.postgres_data import data_recipe
 from triton_env.services.postgres_parameters import WITHOUT_PARAMETER, every_parameter
+from triton_env.services.postgres_protocol import Answer, Login, answer
 from triton_env.setting_types import SecretStr
 from triton_env.settings import Settings, without_variables
 
@@ -38,6 +39,8 @@ https://www.postgresql.org/docs/current/non-durability.html"""
 
 _TEMPLATE = "template1"
 """A database that every server has, unlike `postgres`, which initdb makes last and users may drop."""
+
+_HERE = ("127.0.0.1", "::1", "localhost")
 
 _REFUSAL = re.compile(
     r"authentication failed|no password supplied|pg_hba\.conf (entry|rejects)|role \".*\" does not exist"
@@ -182,6 +185,8 @@ class Postgres(Service):
         connection.execute(statement.format(sql.Identifier(self.user), sql.Literal(verifier)))
 
     def server_version(self) -> str:
+        if (quick := self._answer("select 1")) and (version := quick.parameters.get("server_version")):
+            return _without_package(version)
         import psycopg
 
         try:
@@ -194,14 +199,15 @@ class Postgres(Service):
 
     def _version_in(self, database: str) -> str:
         with self.connect(dbname=database, connect_timeout=CONNECT_TIMEOUT) as connection:
-            # Debian adds its package's version: "15.14 (Debian 15.14-0+deb12u1)"
-            return str(connection.info.parameter_status("server_version")).split()[0]
+            return _without_package(str(connection.info.parameter_status("server_version")))
 
     def missing(self) -> str:
+        if self._answer("select 1"):
+            return ""
         import psycopg
 
         try:
-            self.check_ready()
+            self._check_with_client()
         except psycopg.OperationalError as error:
             if not self._is_missing(error):
                 raise
@@ -217,8 +223,32 @@ class Postgres(Service):
             self.check_ready()
 
     def check_ready(self) -> None:
+        if not self._answer("select 1"):
+            self._check_with_client()
+
+    def _check_with_client(self) -> None:
         with self.connect(connect_timeout=CONNECT_TIMEOUT, autocommit=True) as connection:
             connection.execute("select 1")
+
+    def _databases(self) -> list[str]:
+        """The names of all databases of the server, which may lack its own."""
+        statement = "select datname from pg_database order by datname"
+        if quick := self._answer(statement):
+            return list(quick.rows)
+        database = _TEMPLATE if self.missing() else self.database
+        with self.connect(dbname=database, connect_timeout=CONNECT_TIMEOUT, autocommit=True) as connection:
+            return [name for (name,) in connection.execute(statement).fetchall()]
+
+    def _answer(self, statement: str) -> Answer | None:
+        """What the server answers; None where psycopg is to be asked, which has words for errors."""
+        # To another machine what it does is encrypted, where the server can.
+        if self.host not in _HERE:
+            return None
+        login = Login((self.host, self.port), self.user, self.password, self.database)
+        try:
+            return answer(login, statement, CONNECT_TIMEOUT)
+        except OSError:
+            return None
 
     def _create_database(self) -> None:
         """Create the target database, unless the server may have been made with another one.
@@ -274,6 +304,11 @@ class Postgres(Service):
             "POSTGRES_DB": self.database,
             "DATABASE_URL": url,
         }
+
+
+def _without_package(version: str) -> str:
+    # Debian adds its package's: "15.14 (Debian 15.14-0+deb12u1)"
+    return version.split()[0]
 
 
 def _process(settings: Settings) -> ProcessRecipe:
