@@ -462,3 +462,13 @@ def test_a_snapshot_has_all_databases_of_the_environment(embedded_packages: None
         env.delete_snapshot("all")
         left = ch.query("SELECT name FROM system.databases WHERE name LIKE 'triton\\_snap%'").result_rows
         assert left == []
+
+
+def test_an_empty_copy_only_has_to_be_there(isolation: ClickHouseIsolation, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Before a test's first use: a server takes long to say what databases hold.
+    monkeypatch.setattr(isolation, "_contents", lambda *databases: pytest.fail(f"asked what is in {databases}"))
+    isolation.create(ONE)
+    isolation.verify_copy(ONE, None, "")
+    isolation.drop(ONE)
+    with pytest.raises(ContentLost, match="triton_ns_one was dropped"):
+        isolation.verify_copy(ONE, None, "")
