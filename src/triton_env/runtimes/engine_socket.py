@@ -6,6 +6,7 @@ Most commands ask the engine for no more than its containers. The SDK takes long
 import json
 import os
 import socket
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ _ABSENT = 404
 _REFUSED = 400
 """This status and those above it."""
 _CHUNK = 1 << 16
+_CUT_OFF = "it broke off in its answer"
 
 
 class Unanswered(Exception):
@@ -69,7 +71,7 @@ def fetch(path: str, question: str, query: dict[str, Any], timeout: float) -> by
         with socket.socket(socket.AF_UNIX) as connection:
             connection.settimeout(timeout)
             connection.connect(path)
-            # Of HTTP 1.0: the answer is in one piece and ends with the connection.
+            # Of HTTP 1.0: the answer ends with the connection.
             connection.sendall(f"GET {target} HTTP/1.0\r\nHost: docker\r\n\r\n".encode())
             head, _, body = _all_of(connection).partition(b"\r\n\r\n")
     except OSError as error:
@@ -77,6 +79,7 @@ def fetch(path: str, question: str, query: dict[str, Any], timeout: float) -> by
     status = head.split(None, 2)[1:2]
     if not status or not status[0].isdigit():
         raise Unanswered("it broke off")
+    body = _whole(head, body)
     if int(status[0]) >= _REFUSED:
         raise refusal(int(status[0]), body.decode(errors="replace"))
     return body
@@ -90,7 +93,7 @@ def decoded(answer: bytes) -> Any:
     """
     with suppress(ValueError):
         return json.loads(answer)
-    raise Unanswered("it broke off in its answer")
+    raise Unanswered(_CUT_OFF)
 
 
 def refusal(status: int, body: str) -> Refusal:
@@ -105,6 +108,36 @@ def refusal(status: int, body: str) -> Refusal:
 def as_text(query: dict[str, Any]) -> dict[str, str]:
     """The parameters of a question as they are sent."""
     return {name: value if isinstance(value, str) else json.dumps(value) for name, value in query.items()}
+
+
+def _whole(head: bytes, body: bytes) -> bytes:
+    """The body of an answer, which a proxy before the engine may send in chunks all the same.
+
+    Raises:
+        Unanswered: it is cut off.
+    """
+    fields = (line.partition(b":") for line in head.lower().split(b"\r\n")[1:])
+    headers = {name.strip(): value.strip() for name, _, value in fields}
+    if headers.get(b"transfer-encoding") == b"chunked":
+        return b"".join(_chunks(body))
+    if len(body) < int(headers.get(b"content-length") or 0):
+        raise Unanswered(_CUT_OFF)
+    return body
+
+
+def _chunks(body: bytes) -> Iterator[bytes]:
+    while True:
+        line, _, body = body.partition(b"\r\n")
+        try:
+            size = int(line.partition(b";")[0], 16)
+        except ValueError:
+            raise Unanswered(_CUT_OFF) from None
+        if size > len(body):
+            raise Unanswered(_CUT_OFF)
+        if not size:
+            return
+        yield body[:size]
+        body = body[size:].removeprefix(b"\r\n")
 
 
 def _all_of(connection: socket.socket) -> bytes:
