@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from triton_env.errors import InvalidSetting
 from triton_env.ownership import foreign_owner_of
-from triton_env.project_folders import has_root, project_folders
+from triton_env.project_folders import current_folder, has_root, project_folders
 
 if TYPE_CHECKING:
     from dotenv.parser import Binding
@@ -31,7 +31,7 @@ def find(start: Path | None = None) -> Path | None:
     So it is the same in all folders of a project, unless one has its own. Outside of projects nothing above the folder
     counts.
     """
-    folders = project_folders(start or Path.cwd())
+    folders = project_folders(start or current_folder())
     for folder in folders if has_root(folders) else folders[:1]:
         candidate = folder / NAME
         try:

@@ -2,10 +2,27 @@
 
 from pathlib import Path
 
+from triton_env.errors import UsageError
 from triton_env.ownership import may_be_replaced
 
 _ROOTS = ("pyproject.toml", ".git")
 """What the root of a project has."""
+
+
+def current_folder() -> Path:
+    """The folder in which this process works.
+
+    Raises:
+        UsageError: it has been removed, or may not be looked into.
+    """
+    try:
+        return Path.cwd()
+    except OSError as error:
+        raise UsageError(
+            "The current folder cannot be used.",
+            cause="it has been removed" if isinstance(error, FileNotFoundError) else str(error),
+            hint="change to another one, such as: cd ~",
+        ) from error
 
 
 def project_folders(start: Path) -> tuple[Path, ...]:

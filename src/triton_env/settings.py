@@ -34,6 +34,7 @@ from urllib.parse import urlsplit
 
 from triton_env import dotenv_file, variables
 from triton_env.errors import InvalidSetting
+from triton_env.project_folders import current_folder
 from triton_env.setting_types import Field, Number, Secret, SecretStr, StorageName, Text, fields_of
 
 HUB_PREFIX = "TESTCONTAINERS_HUB_IMAGE_NAME_PREFIX"
@@ -340,7 +341,7 @@ def settings_in(folder: Path) -> Settings:
 def _given(arguments: Mapping[str, object]) -> dict[str, _Given]:
     """What is given, by field: by arguments, the process environment, `.env`, and the project's pyproject.toml."""
     given: dict[str, _Given] = {}
-    if table := variables.in_project(_start.get() or Path.cwd()):
+    if table := variables.in_project(_start.get() or current_folder()):
         given["triton_variables"] = _Given(table[0], str(table[1]))
     # `.env` belongs to the whole project: names that are not ours are none of our business.
     if path := dotenv_file.find(_start.get()):

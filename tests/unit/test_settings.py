@@ -7,7 +7,7 @@ import pydantic
 import pytest
 
 from triton_env import Settings
-from triton_env.errors import InvalidSetting
+from triton_env.errors import InvalidSetting, UsageError
 from triton_env.model import Storage
 
 
@@ -110,6 +110,16 @@ def test_a_subclass_cannot_change_fields_unnoticed() -> None:
 
 def test_secrets_of_pydantic_are_secrets() -> None:
     assert Settings(postgres_password=pydantic.SecretStr("s3cret")) == Settings(postgres_password="s3cret")
+
+
+def test_a_current_folder_that_was_removed_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    folder.rmdir()
+    with pytest.raises(UsageError, match="current folder cannot be used") as caught:
+        Settings()
+    assert caught.value.cause == "it has been removed"
 
 
 def test_updated_returns_a_copy() -> None:
