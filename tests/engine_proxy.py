@@ -155,8 +155,13 @@ class EngineProxy:
                 self._reset(client)
                 return
             engine.connect(self._real)
-            threading.Thread(target=self._relay, args=(engine, client), daemon=True).start()
+            answers = threading.Thread(target=self._relay, args=(engine, client), daemon=True)
+            answers.start()
             self._relay(client, engine, is_request=True)
+            # A client that has said all may still listen: `docker exec` without input.
+            with suppress(OSError):
+                engine.shutdown(socket.SHUT_WR)
+            answers.join()
         except OSError:
             pass
         finally:

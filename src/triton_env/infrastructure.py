@@ -4,26 +4,24 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from types import TracebackType
 from typing import Any, Self
 
 from triton_env.backup.journal import Place
-from triton_env.errors import CleanupFailed, EngineUnreachable, StartCancelled, TritonError
+from triton_env.errors import CleanupFailed, StartCancelled, TritonError
 from triton_env.leases import Leases
 from triton_env.model import Program
 from triton_env.project import persistent_settings
-from triton_env.runtimes import child
 from triton_env.runtimes.compose import SERVICE_LABEL, VOLUME_LABEL, Compose
 from triton_env.runtimes.compose_file import OUR_LABEL, used_file
 from triton_env.runtimes.engine import Engine
 from triton_env.runtimes.execution import container_has, in_container
 from triton_env.runtimes.project import Project, ProjectContainer
 from triton_env.runtimes.usage import usage_of
-from triton_env.runtimes.watch import Watch
+from triton_env.runtimes.watch import while_engine_answers
 from triton_env.services import SERVICES, Service
 from triton_env.setting_types import SecretStr
 from triton_env.settings import Settings
@@ -315,35 +313,13 @@ class Infrastructure:
         argv, environment = self._compose.command(words)
         return Program(tuple(argv), environment)
 
-    @contextmanager
-    def while_engine_answers(self, process: "subprocess.Popen[str]") -> Iterator[None]:
+    def while_engine_answers(self, process: "subprocess.Popen[str]") -> AbstractContextManager[None]:
         """End a program that works at the engine as soon as that hangs.
 
         Raises:
             EngineUnreachable: it did so.
         """
-        over: Future[None] = Future()
-        given_up: list[str] = []
-
-        def watch() -> None:
-            if words := Watch(self._engine.ping, float("inf")).wait(over):
-                given_up.append(words)
-                child.kill(process)
-
-        watching = threading.Thread(target=watch, daemon=True)
-        watching.start()
-        try:
-            yield
-        finally:
-            over.set_result(None)
-            watching.join()
-            if given_up:
-                raise EngineUnreachable(
-                    "The Docker engine stopped answering.",
-                    where=self._engine.url,
-                    cause=given_up[0],
-                    hint="docker info",
-                )
+        return while_engine_answers(process, self._engine.ping, self._engine.url)
 
     def secrets(self) -> frozenset[str]:
         """What may not appear in words that people see: the passwords of the settings and those in containers."""

@@ -298,10 +298,14 @@ class Program:
     Attributes:
         argv: the command line. Every user of the machine can read it, so it holds no secret.
         environment: all of its environment variables, which may hold secrets.
+        engine: URL of the engine in whose container it runs; empty where it is a process of this machine alone.
+        lead: how many words of `argv` lead into the container; after them comes the program's own command line.
     """
 
     argv: tuple[str, ...]
     environment: Mapping[str, str] = field(repr=False)
+    engine: str = ""
+    lead: int = 0
 
 
 Probe = Callable[[Placement], None]

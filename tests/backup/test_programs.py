@@ -103,6 +103,19 @@ class TestInContainers:
         assert program.environment["DOCKER_HOST"] == "tcp://engine:1"
         assert SECRET not in repr(program)
 
+    def test_success_is_what_the_container_says_and_not_the_docker_command(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        docker = tmp_path / "docker"
+        # As where the connection breaks off.
+        docker.write_text("#!/bin/sh\necho half\n")
+        docker.chmod(0o755)
+        monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+        program = in_container("unix:///x", "the-container", Postgres.recipe(Settings()), ("pg_dump",), {})
+        for run in (lambda: copy_output(program, io.BytesIO()), lambda: feed(program, io.BytesIO(b"x"))):
+            with pytest.raises(ProgramFailed, match="the connection to the container broke off before it was done"):
+                run()
+
     def test_without_a_docker_command_it_says_so(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("PATH", str(tmp_path))
         with pytest.raises(RuntimeUnavailable, match="docker command line is needed to run pg_dump"):

@@ -9,8 +9,9 @@ import signal
 import subprocess
 import sys
 import textwrap
+from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from unittest.mock import patch
@@ -23,9 +24,10 @@ from engine_proxy import TROUBLES, EngineProxy, Trouble, proxied_engine
 from patience import WAIT, until
 from projects import project
 from triton_env import Settings, TritonEnvironment, prune
-from triton_env.backup import create
+from triton_env.backup import Step, create, restore
+from triton_env.backup.programs import ProgramFailed, feed, output
 from triton_env.cli.checks import examine
-from triton_env.errors import CleanupFailed, TritonError
+from triton_env.errors import CleanupFailed, EngineUnreachable, RestoreFailed, TritonError
 from triton_env.infrastructure import Infrastructure
 from triton_env.runtimes import engine as engine_module
 from triton_env.runtimes import engine_errors, watch
@@ -71,8 +73,8 @@ def unix_proxy(monkeypatch: pytest.MonkeyPatch) -> Iterator[EngineProxy]:
 
 
 @contextmanager
-def in_trouble(proxy: EngineProxy, trouble: Trouble) -> Iterator[None]:
-    """An engine that is in trouble until the block ends. One that hangs is given up soon.
+def impatient(proxy: EngineProxy) -> Iterator[None]:
+    """An engine that hangs is given up soon, until the block ends. After it, the engine is back.
 
     Whether it is does not depend on the time; and when all is well again, there is as much of it as ever.
     """
@@ -86,11 +88,18 @@ def in_trouble(proxy: EngineProxy, trouble: Trouble) -> Iterator[None]:
             (engine_module, "_TIMEOUT", 1),
         ):
             patches.enter_context(patch.object(module, name, seconds))
-        proxy.be(trouble)
         try:
             yield
         finally:
             proxy.come_back()
+
+
+@contextmanager
+def in_trouble(proxy: EngineProxy, trouble: Trouble) -> Iterator[None]:
+    """An engine that is in trouble until the block ends. One that hangs is given up soon."""
+    with impatient(proxy):
+        proxy.be(trouble)
+        yield
 
 
 @pytest.fixture
@@ -225,6 +234,52 @@ def test_every_call_of_a_session_fails_with_an_error_of_ours(
     assert errors["logs"] is not None
     assert errors["another start"] is not None
     assert [error for error in errors.values() if error and not isinstance(error, TritonError)] == []
+
+
+def test_a_backup_and_a_restore_end_where_the_engine_hangs(unix_proxy: EngineProxy, tmp_path: Path) -> None:
+    """Programs in a container, such as pg_dump, would wait for it without end."""
+    good, bad = tmp_path / "good.backup", tmp_path / "bad.backup"
+
+    def hang(step: Step) -> None:
+        if step.words == "database triton":
+            unix_proxy.hang()
+
+    with TritonEnvironment(services=("postgres",)) as env:
+        with env.postgres.connect(autocommit=True) as connection:
+            connection.execute("create table t as select generate_series(1, 100) as a")
+        create(env, good)
+        with impatient(unix_proxy), pytest.raises(EngineUnreachable) as caught:
+            create(env, bad, report=hang)
+        assert caught.value.where == unix_proxy.url
+        assert caught.value.cause == "the engine has not answered for 1 s"
+        assert not bad.exists()
+        with impatient(unix_proxy), pytest.raises(RestoreFailed, match="Nothing was changed") as failed:
+            restore(env, good, replace=True, report=hang)
+        assert failed.value.cause == "the engine has not answered for 1 s"
+        with env.postgres.connect() as connection:
+            assert connection.execute("select count(*) from t").fetchone() == (100,)
+        create(env, bad)
+
+
+def test_a_program_in_a_container_fails_where_the_connection_to_it_breaks_off(unix_proxy: EngineProxy) -> None:
+    """The docker command reports success then: what was read is cut short, and what was written is not all there."""
+
+    def cut_short() -> Iterator[bytes]:
+        # Once so much is taken, the program reads.
+        yield b"x" * 50_000_000
+        unix_proxy.come_back()
+
+    with TritonEnvironment(services=("postgres",)) as env:
+        # So much that the rest is still in the container.
+        with closing(output(env.program("postgres", ("seq", "30000000")))) as pieces:
+            next(pieces)
+            unix_proxy.come_back()
+            with pytest.raises(ProgramFailed):
+                deque(pieces, maxlen=0)
+        with pytest.raises(ProgramFailed):
+            feed(env.program("postgres", ("wc",)), cut_short())
+        assert b"".join(output(env.program("postgres", ("printf", "%s", "all")))) == b"all"
+        feed(env.program("postgres", ("wc",)), (b"all",))
 
 
 @pytest.mark.parametrize("trouble", TROUBLES)

@@ -50,7 +50,7 @@ def killed(process: "subprocess.Popen[str]") -> Iterator[None]:
         kill(process)
 
 
-def kill(process: "subprocess.Popen[str]") -> None:
+def kill(process: "subprocess.Popen[Any]") -> None:
     """Kill a program and what it has started. Does nothing where it has ended."""
     if process.poll() is None:
         _signal(process, signal.SIGKILL)
@@ -68,6 +68,6 @@ def end(process: "subprocess.Popen[str]") -> None:
     process.wait()
 
 
-def _signal(process: "subprocess.Popen[str]", number: int) -> None:
+def _signal(process: "subprocess.Popen[Any]", number: int) -> None:
     with suppress(ProcessLookupError, PermissionError):  # all of them have ended; on macOS, or are about to
         os.killpg(process.pid, number)

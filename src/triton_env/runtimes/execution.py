@@ -59,7 +59,8 @@ def in_container(
     # The engine that was found, whatever context the command line would choose.
     ours = process_environment() | {"DOCKER_HOST": engine_url}
     how = ("-i", "-t") if terminal else ("-i",)
-    return Program((docker, "exec", *how, *names, container, *inside), ours | dict(environment))
+    lead = (docker, "exec", *how, *names, container)
+    return Program((*lead, *inside), ours | dict(environment), engine_url, len(lead))
 
 
 def container_has(engine: "Engine", container: str, program: str) -> bool:

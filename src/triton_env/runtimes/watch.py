@@ -1,11 +1,16 @@
 """Waiting for an engine that may hang: as long as it answers, and as long as nobody asks to hurry."""
 
+import subprocess
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, wait
+from contextlib import contextmanager
 from typing import Any
 
 from triton_env import interrupts
+from triton_env.errors import EngineUnreachable
+from triton_env.runtimes import child
 from triton_env.threads import in_thread
 
 SILENCE = 15.0
@@ -50,3 +55,36 @@ class Watch:
             if now - answered > SILENCE:
                 return f"the engine has not answered for {SILENCE:g} s"
         return ""
+
+
+@contextmanager
+def while_engine_answers(process: "subprocess.Popen[Any]", ping: Callable[[], None], engine: str) -> Iterator[None]:
+    """Kill a program that works at an engine, with all that it has started, as soon as the engine hangs.
+
+    Args:
+        process: the program, in a session of its own.
+        ping: as of `Watch`.
+        engine: its URL.
+
+    Raises:
+        EngineUnreachable: it did so.
+    """
+    over: Future[None] = Future()
+    given_up: list[str] = []
+
+    def watch() -> None:
+        if words := Watch(ping, float("inf")).wait(over):
+            given_up.append(words)
+            child.kill(process)
+
+    watching = threading.Thread(target=watch, daemon=True)
+    watching.start()
+    try:
+        yield
+    finally:
+        over.set_result(None)
+        watching.join()
+        if given_up:
+            raise EngineUnreachable(
+                "The Docker engine stopped answering.", where=engine, cause=given_up[0], hint="docker info"
+            )
