@@ -73,6 +73,24 @@ def test_several_may_serve_them_and_they_run_on(theirs: TritonEnvironment, varia
         assert client.ping()
 
 
+def test_their_data_does_not_go_with_the_session(theirs: TritonEnvironment, variables: dict[str, str]) -> None:
+    def said(*arguments: str) -> str:
+        done = subprocess.run(
+            [*COMMAND, *arguments], env=variables, capture_output=True, text=True, timeout=60, check=False
+        )
+        return done.stderr
+
+    with subprocess.Popen(
+        [*COMMAND, "serve", "redis", "--json"], env=variables, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    ) as serving:
+        assert serving.stdout
+        session = json.loads(serving.stdout.readline())["id"]
+        assert "its servers are external, and keep their data" in said("reset", "--session", session)
+        assert "The external servers go on." in said("down", "--session", session)
+    with theirs.redis.client() as client:
+        assert client.ping()
+
+
 def test_what_is_wrong_is_said(variables: dict[str, str]) -> None:
     done = subprocess.run(
         [*COMMAND, "serve", "--services", "redis"],

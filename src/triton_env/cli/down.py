@@ -96,7 +96,8 @@ def _end(record: "Record") -> None:
                 where=record.title,
                 hint=f"kill -KILL {record.pid} ends it, and what it leaves is removed by: python -m triton_env prune",
             )
-        say(f"Ended in {time.monotonic() - began:.1f} s. Its data is gone.", fg="green")
+        after = "The external servers go on" if record.runtime == "external" else "Its data is gone"
+        say(f"Ended in {time.monotonic() - began:.1f} s. {after}.", fg="green")
 
 
 def _runs(holder: "psutil.Process") -> bool:

@@ -73,7 +73,9 @@ def refused(command: str, record: "Record") -> UsageError:
     hints = {
         "up": "it runs already; for persistent services: python -m triton_env up",
         "restart": f"end it with: {end}; then start another one: {start}",
-        "reset": f"its data goes when it ends: {end}",
+        "reset": "its servers are external, and keep their data"
+        if record.runtime == "external"
+        else f"its data goes when it ends: {end}",
     }
     return UsageError(
         f"`{command}` is for persistent services, and this is a session.", where=record.title, hint=hints[command]
