@@ -10,9 +10,11 @@ import pytest
 
 from isolation import contents
 from isolation.processes import LIMIT
-from patience import until
-from triton_env import Namespace, Settings, TritonEnvironment
+from patience import WAIT, until
+from triton_env import Namespace, Settings, TritonEnvironment, interrupts
+from triton_env.isolation import pool as pool_module
 from triton_env.isolation.pool import Pool
+from triton_env.threads import in_thread
 
 
 class Made:
@@ -199,3 +201,15 @@ def test_a_reset_does_not_take_what_is_just_being_made(warm: TritonEnvironment) 
         for _ in range(3):
             with warm.namespace(services=("postgres",)) as namespace, namespace.postgres.connect() as connection:
                 assert connection.execute("select %s", [n]).fetchone() == (n,)
+
+
+def test_its_end_hurries_where_a_server_hangs(pool: Pool, made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pool_module, "_DRAIN_TIMEOUT", WAIT)
+    pool.take(("a",), made.make)
+    assert until(lambda: pool.counts() == {("a",): 2})
+    made.may_go_on.clear()
+    pool.take(("a",), made.make)  # a ready one, and the thread hangs while it makes another
+    assert made.hangs.wait(LIMIT)
+    ending = in_thread(lambda: pool.end(drain=True))
+    with interrupts.hurrying():
+        assert until(ending.done, WAIT / 3)

@@ -1,15 +1,18 @@
 """Redis's logical databases: all types and times to live are copied, and which numbers are whose."""
 
+import socket
 from collections.abc import Iterator
 
 import pytest
 import redis.exceptions
 
 from backup.redis_contents import NOON, fill_redis, look_at_redis
-from patience import until
-from triton_env import Namespace, TritonEnvironment
+from patience import WAIT, until
+from triton_env import Namespace, Settings, TritonEnvironment
 from triton_env.errors import IsolationFailed
 from triton_env.isolation import redis as isolation
+from triton_env.model import Endpoint, Placement
+from triton_env.services import Redis
 from triton_env.threads import in_thread
 
 
@@ -107,6 +110,22 @@ def test_it_goes_on_after_the_server_has_ended_its_connection(small: TritonEnvir
         assert redis.dbsize() == 0
         with small.redis.client() as own:
             assert own.get("b") == b"1"
+
+
+def test_its_end_is_not_kept_waiting_by_a_thread_that_waits_for_a_server_that_hangs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(isolation, "_TIMEOUT", WAIT)
+    with socket.create_server(("127.0.0.1", 0)) as hanging:
+        place = Placement({"redis": Endpoint("127.0.0.1", hanging.getsockname()[1])})
+        spaces = isolation.RedisIsolation(Redis(Settings(), place))
+        waiting = in_thread(spaces.filled)
+        connection, _ = hanging.accept()
+        with connection:
+            assert connection.recv(1)  # its first command
+            spaces.close()
+            assert until(waiting.done, WAIT / 3)
+    assert isinstance(waiting.exception(), redis.exceptions.ConnectionError)
 
 
 def test_no_number_free_is_an_error_that_says_so(small: TritonEnvironment) -> None:

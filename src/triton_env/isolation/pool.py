@@ -8,6 +8,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 
+from triton_env.interrupts import wait_unless_hurried
 from triton_env.isolation.namespace import Namespace
 
 _log = logging.getLogger(__name__)
@@ -104,7 +105,7 @@ class Pool:
             thread = self._thread
             self._changed.notify_all()
         if thread is not None and thread is not threading.current_thread():
-            thread.join(_DRAIN_TIMEOUT if drain else _END_TIMEOUT)
+            wait_unless_hurried(lambda: not thread.is_alive(), _DRAIN_TIMEOUT if drain else _END_TIMEOUT)
         with self._changed:
             left = list(self._closed)
             self._closed.clear()

@@ -6,10 +6,11 @@ not empty what is everybody's.
 
 import json
 import re
+import socket
 import threading
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from secrets import token_hex
 from typing import Any
 
@@ -31,6 +32,8 @@ _TIMEOUT = 60
 _SCRIPT_TIMEOUT = 30
 """Seconds that a script gets that runs longer than the server likes, and answers nothing else meanwhile."""
 _SCRIPT_INTERVAL = 0.1
+_CLOSE_INTERVAL = 0.05
+"""Seconds that `close` waits for a thread at a time."""
 _FILLED = re.compile(rb"^db(\d+):keys=(\d+),expires=(\d+)", re.MULTILINE)
 _MARK = b"triton-env:"
 """With which the key begins that says that nothing has emptied a frozen space. It ends with a random word."""
@@ -154,10 +157,21 @@ class RedisIsolation(Isolation[Redis]):
         return frozenset()
 
     def close(self) -> None:
-        with self._lock:
+        while not self._lock.acquire(timeout=_CLOSE_INTERVAL):
+            # A thread that waits for a server that hangs has it.
+            self._break_off()
+        try:
             connection, self._connection = self._connection, None
             if connection is not None:
                 connection.disconnect()
+        finally:
+            self._lock.release()
+
+    def _break_off(self) -> None:
+        """Have what another thread waits for fail. Of a closed connection, that thread would make a new one."""
+        if self._connection is not None and (stream := self._connection._sock) is not None:
+            with suppress(OSError):
+                stream.shutdown(socket.SHUT_RDWR)
 
     def _own(self) -> range:
         return OWN_NUMBERS if self._databases > len(OWN_NUMBERS) else range(1)
@@ -172,22 +186,23 @@ class RedisIsolation(Isolation[Redis]):
     @contextmanager
     def _exchange(self, *, ends_scripts_at_once: bool = False) -> Iterator["_Exchange"]:
         with self._lock:
-            is_new = self._connection is None
-            if self._connection is None:
-                self._connection = _connection(self._service)
-            elif _is_over(self._connection):
-                self._connection.disconnect()  # it connects again by itself
+            connection = self._connection
+            is_new = connection is None
+            if connection is None:
+                connection = self._connection = _connection(self._service)
+            elif _is_over(connection):
+                connection.disconnect()  # it connects again by itself
                 is_new = True
             try:
                 # Whose script it is cannot be told. On a server with data of others, only they end it.
                 patience = 0 if ends_scripts_at_once else _SCRIPT_TIMEOUT
-                exchange = _Exchange(self._connection, patience, ends_scripts=not self.is_lasting)
+                exchange = _Exchange(connection, patience, ends_scripts=not self.is_lasting)
                 if is_new:
                     self._greet(exchange)
                 yield exchange
             except BaseException:
                 # An answer may be on its way that nobody waits for.
-                self._connection.disconnect()
+                connection.disconnect()
                 raise
 
     def _greet(self, exchange: "_Exchange") -> None:
