@@ -132,7 +132,9 @@ class TestNothing:
         done = nothing.invoked(*arguments)
         assert done.exit_code == 1
         assert done.stdout == ""
-        assert runnable("hint: start what is missing with: python -m triton_env up") in done.stderr
+        # A session is the other way.
+        assert "hint: start it with: " in done.stderr
+        assert runnable("python -m triton_env up") in done.stderr
 
     @pytest.mark.parametrize("arguments", [["env", "--persistent"], ["env"]])
     def test_has_no_variables(self, arguments: list[str], nothing: PersistentProject) -> None:

@@ -73,7 +73,10 @@ def command(choice: Choice, as_json: bool, watch: bool, services: tuple[str, ...
                 except BrokenPipeError:
                     stop_printing()
                 return 0
-            return _print(found, as_json=True)
+            statuses = found.statuses()
+            restore = _print_json(found, statuses)
+            _say_restore(restore)
+            return 0 if all(status.healthy for status in statuses) else 1
     is_healthy = True
     for record in environments_here(choice, only_looks=True):
         with _found(record, choice, services) as found:
@@ -82,8 +85,7 @@ def command(choice: Choice, as_json: bool, watch: bool, services: tuple[str, ...
             looked = found.statuses()
             print_table(_COLUMNS, _rows(looked), found.title)
             is_healthy = is_healthy and all(status.healthy for status in looked)
-            if restore := found.restore(looked):
-                say_notice(f"{restore.words}{f'; do it with: {restore.hint}' if restore.hint else ''}.")
+            _say_restore(found.restore(looked))
     for line in sessions_elsewhere().splitlines():
         say(line, dim=True)
     return 0 if is_healthy else 1
@@ -126,25 +128,31 @@ def _found(record: "Record | None", choice: Choice, names: tuple[str, ...]) -> I
         yield _Found(title, about, statuses, services.unfinished_restore, services.file)
 
 
-def _print(found: _Found, *, as_json: bool) -> int:
-    statuses = found.statuses()
-    if as_json:
-        restore = found.restore(statuses)
-        about = found.about | {
-            "healthy": all(status.healthy for status in statuses),
-            "services": {status.name: _facts(status) for status in statuses},
-            "restore": restore.words if restore else None,
-        }
-        click.echo(json.dumps(about))
-    else:
-        print_table(_COLUMNS, _rows(statuses), found.title)
-    return 0 if all(status.healthy for status in statuses) else 1
+def _print_json(found: _Found, statuses: "Sequence[ServiceStatus]") -> "UnfinishedRestore | None":
+    restore = found.restore(statuses)
+    about = found.about | {
+        "healthy": all(status.healthy for status in statuses),
+        "services": {status.name: _facts(status) for status in statuses},
+        "restore": restore.words if restore else None,
+    }
+    click.echo(json.dumps(about))
+    return restore
+
+
+def _say_restore(restore: "UnfinishedRestore | None") -> None:
+    """What is to be done about one that was not finished, on stderr, where it is no data."""
+    if restore:
+        say_notice(f"{restore.words}{f'; do it with: {restore.hint}' if restore.hint else ''}.")
 
 
 def _watch(found: _Found, as_json: bool) -> NoReturn:
     if as_json or not sys.stdout.isatty():
         while True:
-            _print(found, as_json=as_json)
+            statuses = found.statuses()
+            if as_json:
+                _print_json(found, statuses)
+            else:
+                print_table(_COLUMNS, _rows(statuses), found.title)
             sys.stdout.flush()
             time.sleep(_INTERVAL)
     from rich.live import Live
