@@ -64,6 +64,11 @@ class TestTemplates:
         assert variables["B"] == "a%40b%2Fc%25d"
         assert variables["C"] == "postgresql+asyncpg://triton_user:a%40b%2Fc%25d@127.0.0.1:1/triton"
 
+    @pytest.mark.parametrize("driver", ["", "a b", "x\ny", "psycopg://"])
+    def test_what_is_no_name_of_a_driver_makes_no_url(self, driver: str) -> None:
+        with pytest.raises(UsageError, match="has no URL for"):
+            service("postgres").url_for(driver)
+
     def test_urls_inside_of_urls(self) -> None:
         found = expanded("A=x://?to={redis.url:quoted}", services())
         assert found == {"A": "x://?to=redis%3A%2F%2F127.0.0.1%3A1000%2F0"}

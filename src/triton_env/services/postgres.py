@@ -132,7 +132,7 @@ class Postgres(Service):
     @classmethod
     def scheme_for(cls, driver: str) -> tuple[str, str] | None:
         # As SQLAlchemy has it, whichever drivers it knows.
-        return f"postgresql+{driver}", "postgres"
+        return (f"postgresql+{driver}", "postgres") if re.fullmatch(r"[A-Za-z0-9_]+", driver) else None
 
     def connect(self, **options: Any) -> "psycopg.Connection[Any]":
         """A new connection to the target database. Text is UTF-8, whatever encoding the server has.
