@@ -81,13 +81,13 @@ class Number:
     def __call__(self, value: float) -> float:
         """Raise `ValueError` if a number is beyond the limits; else return it."""
         if isinstance(value, float) and not isfinite(value):
-            raise ValueError("Input should be a finite number")
+            raise ValueError("it must be a finite number")
         if self.gt is not None and not value > self.gt:
-            raise ValueError(f"Input should be greater than {self.gt}")
+            raise ValueError(f"it must be greater than {self.gt}")
         if self.ge is not None and not value >= self.ge:
-            raise ValueError(f"Input should be greater than or equal to {self.ge}")
+            raise ValueError(f"it must be {self.ge} or more")
         if self.le is not None and not value <= self.le:
-            raise ValueError(f"Input should be less than or equal to {self.le}")
+            raise ValueError(f"it must be {self.le} or less")
         return value
 
 
@@ -103,9 +103,9 @@ class Text:
     def __call__(self, value: str) -> str:
         """Raise `ValueError` if a text is beyond the limits; else return it."""
         if len(value) < self.least:
-            raise ValueError(f"String should have at least {_characters(self.least)}")
+            raise ValueError(f"it must have at least {_characters(self.least)}")
         if self.most is not None and len(value) > self.most:
-            raise ValueError(f"String should have at most {_characters(self.most)}")
+            raise ValueError(f"it must have at most {_characters(self.most)}")
         if self.pattern and not re.fullmatch(self.pattern, value):
             raise ValueError(f"it may only hold {self.allowed}")
         return value
@@ -157,7 +157,7 @@ def _converted(value: object, kind: Any) -> object:
 
 def _text(value: object) -> str:
     if not isinstance(value, str):
-        raise ValueError("Input should be a valid string")
+        raise ValueError("it must be a text")
     return value
 
 
@@ -171,11 +171,11 @@ def _whole_number(value: object) -> int:
         try:
             return int(re.sub(r"\.0+\s*$", "", _ascii(value)))
         except ValueError:
-            raise ValueError("Input should be a valid integer, unable to parse string as an integer") from None
+            raise ValueError("it must be a whole number") from None
     if not isinstance(value, int | float):
-        raise ValueError("Input should be a valid integer")
+        raise ValueError("it must be a whole number")
     if isinstance(value, float) and not value.is_integer():
-        raise ValueError("Input should be a valid integer, got a number with a fractional part")
+        raise ValueError("it must be a whole number")
     return int(value)
 
 
@@ -184,13 +184,13 @@ def _number(value: object) -> float:
         try:
             return float(_ascii(value))
         except ValueError:
-            raise ValueError("Input should be a valid number, unable to parse string as a number") from None
+            raise ValueError("it must be a number") from None
     if not isinstance(value, int | float):
-        raise ValueError("Input should be a valid number")
+        raise ValueError("it must be a number")
     try:
         return float(value)
     except OverflowError:
-        raise ValueError("Input should be a valid number") from None
+        raise ValueError("it must be a number") from None
 
 
 def _ascii(number: str) -> str:
@@ -202,20 +202,27 @@ def _ascii(number: str) -> str:
 
 def _truth(value: object) -> bool:
     if not isinstance(value, bool | int | float | str):
-        raise ValueError("Input should be a valid boolean")
+        raise ValueError("it must be true or false")
     known = value.lower() if isinstance(value, str) else value
     if known in (1, "1", "true", "t", "yes", "y", "on"):
         return True
     if known in (0, "0", "false", "f", "no", "n", "off"):
         return False
-    raise ValueError("Input should be a valid boolean, unable to interpret input")
+    raise ValueError("it must be true or false")
 
 
 def _choice(value: object, choices: Mapping[str, object]) -> object:
     if isinstance(value, str) and value in choices:
         return choices[value]
     *others, last = (repr(choice) for choice in choices)
-    raise ValueError(f"Input should be {', '.join(others)} or {last}")
+    raise ValueError(f"it must be {', '.join(others)} or {last}{_guess(value, choices)}")
+
+
+def _guess(value: object, choices: Mapping[str, object]) -> str:
+    from difflib import get_close_matches
+
+    close = get_close_matches(str(value).lower(), choices, 1)
+    return f" (did you mean {close[0]!r}?)" if close else ""
 
 
 _CONVERSIONS: Mapping[type, Callable[[object], object]] = {
