@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from triton_env.cli import command_line, docker_checks
+from triton_env.cli import checks, command_line, docker_checks
 from triton_env.cli.checks import examine
 from triton_env.cli.findings import Finding, Verdict
 from triton_env.cli.support import postgres_end_of_life
@@ -237,6 +237,16 @@ class TestWithAnEngine:
         assert "2026-11-12" in old.words
         monkeypatch.setenv("TRITON_PULL", "never")
         assert [each.verdict for each in findings("images") if "14-none" in each.words] == [Verdict.BAD]
+
+    def test_an_image_that_cannot_be_pulled_is_not_promised(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        image = "triton-env.invalid/postgres:14-none"
+        monkeypatch.setenv("POSTGRES_IMAGE", image)
+        monkeypatch.setenv("TRITON_RUNTIME", "auto")
+        monkeypatch.setattr(packages, "problem_of", lambda recipes: "")
+        monkeypatch.setattr(checks, "docker_problem", lambda settings, recipes: f"it lacks {image}")
+        (missing,) = (each for each in findings("images") if image in each.words)
+        assert missing.words == f"{image} is not on the engine"
+        assert missing.verdict is Verdict.NOTE
 
     def test_a_bind_address_that_everybody_reaches_is_a_warning(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("TRITON_BIND_ADDRESS", "0.0.0.0")

@@ -303,6 +303,15 @@ class TestImages:
         problem = choice.docker_problem(Settings(), recipes("redis"))
         assert problem == "it lacks redis:7-alpine, which cannot be pulled: manifest for redis:7-alpine unknown"
 
+    def test_a_registry_that_is_away_is_named_with_the_cause_alone(self, engine: FakeEngine) -> None:
+        def away(image: str) -> Any:
+            address = "https://registry-1.docker.io/v2/"
+            raise Refusal(500, f'Get "{address}": dial tcp: lookup registry-1.docker.io on 10.0.0.1:53: no such host')
+
+        registry(engine, away)
+        problem = choice.docker_problem(Settings(), recipes("redis"))
+        assert problem.endswith("which cannot be pulled: https://registry-1.docker.io/v2/: no such host")
+
     def test_pulling_may_be_forbidden(self, engine: FakeEngine) -> None:
         asked = registry(engine, found)
         problem = choice.docker_problem(Settings(triton_pull="never"), recipes())

@@ -61,7 +61,7 @@ def _with_docker(settings: Settings, are_usable: bool) -> Iterator[Finding]:
         yield _concerning(finding, chosen)
         # Without an engine there is nothing of Docker's that the embedded servers would need.
         if engine is not None or chosen != "embedded":
-            for each in docker_checks.examine(engine, settings):
+            for each in docker_checks.examine(engine, settings, pulls=chosen != "embedded"):
                 # Of the settings once, where they cannot be used at all.
                 if are_usable or each.subject != "settings":
                     yield _concerning(each, chosen)

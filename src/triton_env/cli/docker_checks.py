@@ -50,8 +50,14 @@ def reached(settings: Settings) -> "tuple[Engine | None, Finding]":
     return engine, Finding("engine", Verdict.GOOD, words)
 
 
-def examine(engine: "Engine | None", settings: Settings) -> Iterator[Finding]:
-    """Look at all that containers need. Without an engine, at what can be seen without one."""
+def examine(engine: "Engine | None", settings: Settings, *, pulls: bool = True) -> Iterator[Finding]:
+    """Look at all that containers need. Without an engine, at what can be seen without one.
+
+    Args:
+        engine: the one that answers.
+        settings: of this project.
+        pulls: whether a start pulls images that are not there.
+    """
     yield _compose()
     yield _compose_file(settings)
     plan: AddressPlan | None = None
@@ -59,7 +65,7 @@ def examine(engine: "Engine | None", settings: Settings) -> Iterator[Finding]:
         plan, finding = _addresses(engine, settings)
         yield finding
         yield from _resources(engine, plan)
-    yield from _images(engine, settings)
+    yield from _images(engine, settings, pulls=pulls)
     yield _token(settings)
     yield from _persistent_ports(engine, plan, settings)
 
@@ -127,19 +133,19 @@ def _resources(engine: "Engine", plan: AddressPlan | None) -> Iterator[Finding]:
     yield Finding("disk", verdict, f"{free / _GB:.1f} GB free in {root}", mend)
 
 
-def _images(engine: "Engine | None", settings: Settings) -> Iterator[Finding]:
+def _images(engine: "Engine | None", settings: Settings, *, pulls: bool) -> Iterator[Finding]:
     if prefix := process_environment().get(HUB_PREFIX):
         yield Finding("images", Verdict.GOOD, f"those of Docker Hub come from {prefix} ({HUB_PREFIX})")
     for name in SERVICES:
         variable = f"{'localstack' if name == 's3' else name}_image"
         image = getattr(settings, variable)
         if engine is not None:
-            yield _image(engine, image, variable.upper(), settings)
+            yield _image(engine, image, variable.upper(), settings, pulls=pulls)
         if name == "postgres" and (ended := postgres_end_of_life(image)):
             yield Finding("images", Verdict.WARNING, ended, MOVE_ON)
 
 
-def _image(engine: "Engine", image: str, variable: str, settings: Settings) -> Finding:
+def _image(engine: "Engine", image: str, variable: str, settings: Settings, *, pulls: bool) -> Finding:
     try:
         with engine.translated("look up an image"):
             found = engine.image(image)
@@ -151,7 +157,7 @@ def _image(engine: "Engine", image: str, variable: str, settings: Settings) -> F
     if settings.triton_pull == "never":
         words = f"{image} is not on the engine, and TRITON_PULL is never"
         return Finding("images", Verdict.BAD, words, f"{pull}, or set {variable}")
-    words = f"{image} is not on the engine; the first start pulls it"
+    words = f"{image} is not on the engine{'; the first start pulls it' if pulls else ''}"
     return Finding("images", Verdict.WARNING, words, f"{pull}, or set {variable} to one that is there")
 
 

@@ -233,12 +233,12 @@ def _images_problem(engine: "Engine", settings: Settings, images: tuple[str, ...
 
 def _pull_problem(engine: "Engine", image: str) -> str:
     """Why the engine could not pull this image, as its registry tells it; empty where it could."""
-    from triton_env.runtimes.engine_errors import explanation
+    from triton_env.runtimes.engine_errors import explanation, without_the_way
 
     try:
         engine.client.images.get_registry_data(image)
     except Exception as error:  # whatever the SDK raises, also since the engine was closed meanwhile
-        return _NO_IMAGE.format(image, explanation(error).splitlines()[0])
+        return _NO_IMAGE.format(image, without_the_way(explanation(error).splitlines()[0]))
     return ""
 
 

@@ -1,6 +1,7 @@
 """What goes wrong with a Docker engine, in our words. The SDK is not loaded for it."""
 
 import json
+import re
 import sys
 import tarfile
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ SILENT_TIMEOUT = 5
 """Seconds within which an engine has to answer that has just not answered in time: many requests in a row are not each
 waited for as long."""
 
+_REQUEST = re.compile(r'\w+ "(?P<address>[^"]+)": (?:.*: )?(?P<cause>[^:]+)')
 _doing: ContextVar[tuple[str, str]] = ContextVar("_doing", default=("", ""))
 """What the engine is asked for at present, for errors: completes "asked to"; and where."""
 
@@ -90,6 +92,13 @@ def explanation(error: BaseException) -> str:
             text = str(json.loads(text)["message"])
         return text.strip()
     return innermost(error)
+
+
+def without_the_way(words: str) -> str:
+    """What an engine says of a request, as the address and the first cause: Go lists all that lies between."""
+    if request := _REQUEST.fullmatch(words):
+        return f"{request['address']}: {request['cause']}"
+    return words
 
 
 def innermost(error: BaseException) -> str:
