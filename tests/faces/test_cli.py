@@ -128,7 +128,8 @@ class TestWrongUse:
     @pytest.mark.parametrize(
         ("arguments", "words"),
         [
-            (["srve"], "No such command"),
+            (["srve"], "No such command 'srve'. Did you mean 'serve'?"),
+            (["frobnicate"], "No such command 'frobnicate'."),
             (["serve", "--services", "postgres,mongo"], "there is no service 'mongo'; choose from postgres, click"),
             (["serve", "--services", "postgress"], "Did you mean 'postgres'?"),
             (["serve", "--services", ","], "name at least one of"),
@@ -542,6 +543,33 @@ while True:
         (tmp_path / "data").write_text("")
         assert cli("run", "--", str(tmp_path / "data")).exit_code == 126
         assert cli("run", "--", str(tmp_path / "nothing")).exit_code == 127
+        assert runtimes.opened == []
+
+    def test_a_command_that_is_beside_this_python_is_given_by_its_path(
+        self, runtimes: FakeRuntimes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        program = tmp_path / "only-in-this-venv"
+        program.write_text("")
+        program.chmod(0o755)
+        monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
+        result = cli("run", "--", program.name)
+        assert f"hint: this Python has it: {runnable('python -m triton_env')} run -- {program}" in " ".join(
+            result.stderr.split()
+        )
+        assert runtimes.opened == []
+
+    @pytest.mark.parametrize(
+        ("command", "hint"),
+        [
+            ("no-such-command-anywhere", "hint: install it, or give its path"),
+            ("cd app && pytest", "run -- sh -c 'cd app && pytest'"),
+        ],
+    )
+    def test_a_command_that_is_not_there_says_what_helps(self, command: str, hint: str, runtimes: FakeRuntimes) -> None:
+        result = cli("run", "--", command)
+        assert result.exit_code == 127
+        assert hint in " ".join(result.stderr.split())
+        assert "comes after --" not in result.stderr
         assert runtimes.opened == []
 
     def test_a_command_that_the_system_refuses(self, runtimes: FakeRuntimes, tmp_path: Path) -> None:

@@ -50,11 +50,15 @@ def _session(context: click.Context, parameter: click.Parameter, value: str | No
 
 def no_such(kind: str, name: str, known: tuple[str, ...]) -> str:
     """The words for a name that does not exist, with the one that may be meant."""
+    return f"there is no {kind} {name!r}; choose from {', '.join(known)}.{guess(name, known)}"
+
+
+def guess(name: str, known: tuple[str, ...]) -> str:
+    """The name that may be meant, as a sentence that follows another; empty where none is close."""
     from difflib import get_close_matches
 
     close = get_close_matches(name, known, 1)
-    guess = f" Did you mean {close[0]!r}?" if close else ""
-    return f"there is no {kind} {name!r}; choose from {', '.join(known)}.{guess}"
+    return f" Did you mean {close[0]!r}?" if close else ""
 
 
 _SERVICES_HELP = "Only these of postgres, clickhouse, redis, s3 (with commas between)."

@@ -1,9 +1,11 @@
 """`run`: an environment around one command."""
 
 import os
+import shlex
 import shutil
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,6 +25,9 @@ if TYPE_CHECKING:
 
 _NOT_FOUND, _NOT_EXECUTABLE = 127, 126
 """As shells have it: https://pubs.opengroup.org/onlinepubs/9799919799/utilities/V3_chap02.html#tag_19_08_02"""
+
+_OF_SHELLS = frozenset(" \t|&;<>()$`\"'*?[]{}")
+"""What stands in no program's name, but in a line for a shell."""
 
 
 @click.command(context_settings={"allow_interspersed_args": False})
@@ -150,11 +155,16 @@ def _find(name: str, environ: Mapping[str, str]) -> None:
     raise _not_runnable(name, _NOT_FOUND, "it is not in a folder of PATH" if os.sep not in name else "no such file")
 
 
+def _way_to_run(name: str) -> str:
+    beside = Path(sys.executable).parent / name
+    if os.sep not in name and shutil.which(beside):
+        return f"this Python has it: python -m triton_env run -- {shlex.quote(str(beside))}"
+    if set(name) & _OF_SHELLS:
+        return f"what only a shell understands: python -m triton_env run -- sh -c {shlex.quote(name)}"
+    return "install it, or give its path"
+
+
 def _not_runnable(name: str, exit_code: int, cause: str) -> UsageError:
-    error = UsageError(
-        f"The command {name!r} cannot be run.",
-        cause=cause,
-        hint="the command comes after --, for example: python -m triton_env run -- pytest -q",
-    )
+    error = UsageError(f"The command {name!r} cannot be run.", cause=cause, hint=_way_to_run(name))
     error.exit_code = exit_code
     return error
