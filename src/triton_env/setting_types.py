@@ -157,7 +157,7 @@ def _converted(value: object, kind: Any) -> object:
 
 def _text(value: object) -> str:
     if not isinstance(value, str):
-        raise ValueError("it must be a text")
+        raise ValueError("it must be text")
     return value
 
 
