@@ -66,7 +66,9 @@ class Checkout:
         programs.mkdir()
         if docker := shutil.which("docker"):
             (programs / "docker").symlink_to(docker)
-        self._environment = dict(os.environ) | {
+        # Compiled once, as for everybody: the first round writes what the others read.
+        inherited = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+        self._environment = inherited | {
             "PATH": f"{programs}:/usr/bin:/bin",
             "TRITON_PROJECT": PROJECT.format(token_hex(4)),
             "TRITON_STATE_DIR": str(folder / "state"),

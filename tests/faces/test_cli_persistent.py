@@ -200,6 +200,7 @@ class TestLoading:
         (
             *("docker", "testcontainers", "requests", "urllib3", "pydantic", "pydantic_settings", "rich", "filelock"),
             *("psycopg", "clickhouse_connect", "redis", "boto3", "botocore", "asyncio"),
+            *("triton_env.backup.recovery", "triton_env.backup.postgres.restore", "triton_env.backup.redis.restore"),
         )
     )
 
@@ -217,6 +218,11 @@ class TestLoading:
             ("doctor", set()),
             ("up --json", {"filelock"}),
             ("up", {"filelock", "rich"}),
+            (
+                "backup --force little.backup",
+                {"filelock", "psycopg", "asyncio", "redis", "boto3", "botocore", "urllib3", "pydantic"},
+            ),
+            ("--help", set()),
         ],
     )
     def test_a_command_loads_no_more_than_it_needs(
@@ -235,7 +241,7 @@ class TestLoading:
         )
         assert done.returncode == 0, done.stderr
         # Also of a command that becomes another program.
-        loaded = set(re.findall(r"^import time:.*\|\s+(\w+)$", done.stderr, re.MULTILINE))
+        loaded = set(re.findall(r"^import time:.*\|\s+(\S+)$", done.stderr, re.MULTILINE))
         assert "click" in loaded
         assert loaded & self.HEAVY == needed
 

@@ -7,24 +7,25 @@ from pathlib import Path
 
 from triton_env import interrupts
 from triton_env._version import __version__
-from triton_env.backup import clickhouse, postgres, redis
 from triton_env.backup.archive import Archive, ArchiveWriter
 from triton_env.backup.base import RunsPrograms, Saver
+from triton_env.backup.clickhouse.dump import save as save_clickhouse
 from triton_env.backup.failures import reason_of
 from triton_env.backup.journal import Place
 from triton_env.backup.manifest import Manifest, SavedService
-from triton_env.backup.recovery import settle
-from triton_env.backup.s3 import dump as s3_dump
+from triton_env.backup.postgres.dump import save as save_postgres
+from triton_env.backup.redis.dump import save as save_redis
+from triton_env.backup.s3.dump import save as save_s3
 from triton_env.backup.steps import Meter, Report, Step, silent
 from triton_env.environment import TritonEnvironment
 from triton_env.errors import BackupFailed, TritonError
 from triton_env.services import Service
 
 _SAVERS: Mapping[str, Saver] = {
-    "postgres": postgres.save,
-    "clickhouse": clickhouse.save,
-    "redis": redis.save,
-    "s3": s3_dump.save,
+    "postgres": save_postgres,
+    "clickhouse": save_clickhouse,
+    "redis": save_redis,
+    "s3": save_s3,
 }
 
 
@@ -62,9 +63,7 @@ def create(
     found = {name: wanted[name] for name in env.services if name in wanted}
     place = place_of(env)
     # What a restore left that was broken off is nothing to be saved.
-    with place.between_restores(
-        lambda: settle(place, running_services(env), lambda words: report(Step("", words, done=True)))
-    ):
+    with place.between_restores(lambda: _settle(place, env, report)):
         return _create(env, found, ArchiveWriter(Path(path), force=force), place, report)
 
 
@@ -102,6 +101,13 @@ def _create(
         with interrupts.shielded():
             writer.abandon()
     return manifest
+
+
+def _settle(place: Place, env: TritonEnvironment, report: Report) -> None:
+    # Restoring takes much that saving does not load.
+    from triton_env.backup.recovery import settle
+
+    settle(place, running_services(env), lambda words: report(Step("", words, done=True)))
 
 
 def read_manifest(path: str | Path) -> Manifest:

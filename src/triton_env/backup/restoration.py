@@ -14,14 +14,14 @@ from typing import Any
 from triton_env import interrupts
 from triton_env.backup.archive import Archive
 from triton_env.backup.base import Restorer
-from triton_env.backup.clickhouse import ClickHouseRestorer
+from triton_env.backup.clickhouse.restore import ClickHouseRestorer
 from triton_env.backup.creation import place_of, programs_of, running_services
 from triton_env.backup.failures import reason_of
 from triton_env.backup.journal import Entry, Phase, Place, command_to_settle
 from triton_env.backup.manifest import Manifest
-from triton_env.backup.postgres import PostgresRestorer
+from triton_env.backup.postgres.restore import PostgresRestorer
 from triton_env.backup.recovery import settle
-from triton_env.backup.redis import RedisRestorer
+from triton_env.backup.redis.restore import RedisRestorer
 from triton_env.backup.s3.restore import S3Restorer
 from triton_env.backup.steps import Meter, Report, Step, silent
 from triton_env.environment import TritonEnvironment

@@ -3,8 +3,3 @@
 The archives are logical: a newer server reads those of an older one. A restore loads each database under another name
 and then renames all of them in one transaction.
 """
-
-from triton_env.backup.postgres.dump import save
-from triton_env.backup.postgres.restore import PostgresRestorer
-
-__all__ = ["PostgresRestorer", "save"]
