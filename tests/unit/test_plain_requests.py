@@ -67,7 +67,11 @@ def test_redis_answers_of_each_kind() -> None:
 
 
 @pytest.mark.parametrize(
-    "content", [b"-NOAUTH Authentication required.\r\n", b"-LOADING\r\n", b"$-1\r\n", b"", b"$9\r\nshort"]
+    "content",
+    [
+        *(b"-NOAUTH Authentication required.\r\n", b"-LOADING\r\n", b"$-1\r\n", b"", b"$9\r\nshort"),
+        *(b"$99999999999999999999\r\n", b"*99999999999999999999\r\n"),
+    ],
 )
 def test_what_is_not_an_answer_of_redis(content: bytes) -> None:
     with pytest.raises(NotAnsweredError):
@@ -115,6 +119,7 @@ def test_postgres_answers_with_parameters_and_rows() -> None:
         b"",
         b"HTTP/1.1 400 Bad Request\r\n\r\n",
         b"R\0\0",
+        b"R\xff\xff\xff\xff" + b"x" * 16,
     ],
 )
 def test_what_is_not_an_answer_of_postgres(content: bytes, monkeypatch: pytest.MonkeyPatch) -> None:

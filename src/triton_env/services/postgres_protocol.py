@@ -20,6 +20,8 @@ _VERSION = 3 << 16
 _OK, _SASL, _SASL_GOES_ON, _SASL_ENDS = 0, 10, 11, 12
 _MECHANISM = b"SCRAM-SHA-256"
 _NO_CHANNEL = b"n,,"
+_LONGEST = 1 << 20
+"""Bytes of a message. Another server's greeting, read as a length, is more than some processes may have of memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +148,8 @@ def _received(stream: BufferedRWPair) -> tuple[bytes, bytes]:
     """The next message, which is no notice."""
     while True:
         kind, length = struct.unpack("!ci", stream.read(5))
+        if not 4 <= length <= _LONGEST:
+            raise ConnectionError(f"what begins with {kind!r} is not a message of PostgreSQL")
         body = stream.read(length - 4)
         if kind == b"E":
             raise ConnectionError(body.decode(errors="replace"))

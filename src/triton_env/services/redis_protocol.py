@@ -7,6 +7,9 @@ import socket
 from collections.abc import Iterable, Sequence
 from typing import BinaryIO, TypeAlias
 
+_DIGITS = 6
+"""Of the longest length that is believed."""
+
 Answer: TypeAlias = "str | list[Answer]"
 
 
@@ -39,6 +42,8 @@ def _packed(command: Sequence[str]) -> bytes:
 def _read(stream: BinaryIO) -> Answer:
     line = stream.readline()
     kind, text = line[:1], line[1:].strip()
+    if kind in (b"$", b"*") and len(text) > _DIGITS:
+        raise NotAnsweredError(f"an answer of length {text.decode(errors='replace')}")
     if kind in (b"+", b":"):
         return text.decode()
     if kind == b"$" and text.isdigit():
