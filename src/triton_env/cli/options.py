@@ -1,6 +1,6 @@
 """Options that several commands take. What they may be is looked up when they are used, not for `--help`."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import wraps
 from pathlib import Path
 from typing import Any
@@ -53,11 +53,11 @@ def no_such(kind: str, name: str, known: tuple[str, ...]) -> str:
     return f"there is no {kind} {name!r}; choose from {', '.join(known)}.{guess(name, known)}"
 
 
-def guess(name: str, known: tuple[str, ...]) -> str:
+def guess(name: str, known: Iterable[str]) -> str:
     """The name that may be meant, as a sentence that follows another; empty where none is close."""
     from difflib import get_close_matches
 
-    close = get_close_matches(name, known, 1)
+    close = get_close_matches(name, list(known), 1)
     return f" Did you mean {close[0]!r}?" if close else ""
 
 
