@@ -68,7 +68,7 @@ class _Commands(click.Group):
         if not (args[0] in COMMANDS or args[0].startswith("-") or ctx.resilient_parsing):
             from triton_env.cli.options import guess
 
-            raise click.UsageError(f"No such command {args[0]!r}.{guess(args[0], COMMANDS)}", ctx)
+            raise click.UsageError(f"No such command {args[0]!r}.{guess(args[0], tuple(COMMANDS))}", ctx)
         name, command, rest = super().resolve_command(ctx, args)
         # `doctor` lists them with all else. Help takes no settings, which take long to load.
         if name != "doctor" and not {"-h", "--help"} & set(rest):
