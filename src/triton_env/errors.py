@@ -53,7 +53,7 @@ from triton_env.printable import printable
 
 _RED, _PLAIN = "\x1b[31m", "\x1b[39m"
 _WIDTH = 110
-_LONGEST = 200
+_LONGEST = 500
 """What is longer without a space is neither a path nor a command, and would take up the screen."""
 _HEIGHT = 24
 _LOG_LINES = 12
@@ -74,8 +74,8 @@ def _tail(text: str, lines: int) -> list[str]:
 
 def _head(text: str, lines: int, width: int) -> list[str]:
     """The first `lines` lines of `text`, folded to the width of a screen; paths and commands stay whole."""
-    # No more than could be shown is looked at: what servers say may be long.
-    started = [_readable(line[: _WIDTH * lines + 1]) for line in text.splitlines()[: lines + 1]]
+    # What servers say may be long, and not all of it is looked at. The end is far behind what is shown: no path is cut.
+    started = [_readable(line[: _LONGEST * (lines + 1)]) for line in text.splitlines()[: lines + 1]]
     shown = [part for line in started for part in (_broken if _is_huge(line) else wrapped)(line, width) if part]
     return shown if len(shown) <= lines else [*shown[: lines - 1], "…"]
 
@@ -125,7 +125,7 @@ class TritonError(Exception):
         """The message, with so many columns behind its labels, or as many as most screens have."""
         width = min(width, _WIDTH)
         lines = _head(self.what, 6, width)
-        lines += _labelled("  where: ", _head(self.where, 2, width))
+        lines += _labelled("  where: ", _head(self.where, 4, width))
         lines += _labelled("  cause: ", _tail(self.cause, 3))
         hint = wrapped(printable(runnable(self.hint)), width) if self.hint else []
         hint = ["", *_labelled("hint: ", hint)] if hint else []

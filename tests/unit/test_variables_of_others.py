@@ -91,8 +91,10 @@ class TestDotenv:
         (tmp_path / ".env").write_text("S3_BUCKET=of-the-root\nPOSTGRES_DB=a-b\n")
         settings = settings_in(tmp_path)
         assert (settings.s3_bucket, Settings().s3_bucket) == ("of-the-root", "of-this-folder")
-        with pytest.raises(InvalidSetting, match=f"line 2 of {tmp_path}"):
+        with pytest.raises(InvalidSetting) as caught:
             settings.check("POSTGRES_DB")
+        # Wrapped before a long path.
+        assert f"line 2 of {tmp_path / '.env'}" in " ".join(str(caught.value).split())
 
     def test_a_folder_of_that_name_is_a_virtual_environment(self) -> None:
         Path(".env").mkdir()

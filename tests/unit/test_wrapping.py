@@ -35,5 +35,13 @@ def test_an_error_keeps_them_whole(width: int) -> None:
     assert all(len(line) <= len("  where: ") + width or PATH in line for line in shown.splitlines())
 
 
+@pytest.mark.parametrize("width", [20, 40, 80, 110])
+@pytest.mark.parametrize("length", [100, 230, 400])
+def test_a_long_path_in_a_sentence_is_whole_to_its_end(length: int, width: int) -> None:
+    path = f"/tmp/{'folder/' * (length // 7)}.env"
+    error = TritonError("It is wrong.", where=f"AWS_SECRET_ACCESS_KEY comes from line 2 of {path}")
+    assert path in error.shown(width)
+
+
 def test_lines_stay_lines() -> None:
     assert wrapped("one\n\ntwo three", 5) == ["one", "", "two", "three"]
