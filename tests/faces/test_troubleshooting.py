@@ -165,7 +165,7 @@ def test_more_open_files_than_the_engine_grants(fresh: Settings) -> str:
 # --- Ports and names -------------------------------------------------------------------------------------------------
 
 
-@shows("Port …, on which … should be published, is taken by …", "address already in use")
+@shows("Port … of … is taken by …", "address already in use")
 def test_a_port_of_a_process(fresh: Settings) -> str:
     with listener(persistent_settings(fresh).redis_port):
         seen = refused(fresh, "redis")

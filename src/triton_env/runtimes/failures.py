@@ -77,14 +77,14 @@ def port_taken(recipe: ServiceRecipe, address: str, holders: dict[int, str], *, 
     for number, holder in holders.items():
         if holder:
             return PortTaken(
-                f"Port {number}, meant for {recipe.title}, is taken by {holder}.",
+                f"Port {number} of {recipe.title} is taken by {holder}.",
                 where=f"{address}:{number}",
                 hint=f"stop that one, set {variables[number]} to another port in .env, or {instead}",
             )
     taken = " or ".join(map(str, holders))
     names = " or ".join(variables[number] for number in holders)
     return PortTaken(
-        f"Port {taken}, on which {recipe.title} should be published, is taken by a program that is not visible.",
+        f"Port {taken} of {recipe.title} is taken by a program that is not visible.",
         where=address,
         hint=f"sudo ss -ltnp lists who listens; or set {names} to another port in .env, or {instead}",
     )
