@@ -5,6 +5,7 @@ import os
 import signal
 import traceback
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,8 @@ from shell_images import image_that_runs
 from triton_env import Namespace, Settings, TritonEnvironment
 from triton_env.errors import ServiceDied, ServiceExited
 from triton_env.runtimes.embedded import server
+from triton_env.runtimes.engine import Engine
+from triton_env.runtimes.project import Project
 from triton_env.services import SERVICES
 
 # Each runtime starts all four services first.
@@ -284,6 +287,30 @@ def test_persistent_services_that_end_again_and_again_are_not_waited_for(script:
                 environment.start()
         assert "exit code 3" in caught.value.cause
         assert "hopeless" in caught.value.log_tail
+    finally:
+        client.images.remove(image)
+        client.close()
+
+
+WRITES_MUCH_WHEN_RESTARTED = """
+if [ -e /restarted ]; then seq 50 | sed 's/^/restarted /'; exec sleep 600; fi
+touch /restarted
+echo hopeless
+exit 3"""
+
+
+@pytest.mark.docker
+def test_the_last_words_of_a_container_are_not_those_of_its_next_run(tmp_path: Path) -> None:
+    client = docker.from_env()
+    image = image_that_runs(client, tmp_path, WRITES_MUCH_WHEN_RESTARTED)
+    try:
+        container = client.containers.run(image, detach=True, restart_policy={"Name": "always"})
+        try:
+            assert until(lambda: b"restarted 50" in container.logs())
+            with closing(Engine()) as engine:
+                assert Project(engine, "any").last_words(container.id).split() == ["hopeless"]
+        finally:
+            container.remove(force=True, v=True)
     finally:
         client.images.remove(image)
         client.close()

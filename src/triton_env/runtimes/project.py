@@ -147,7 +147,7 @@ class Project:
                     recipe,
                     where=f"container {now.name}, image {now.image}",
                     cause=self._how_it_ended(now),
-                    log=self.log_tail(container.id, failures.LOG_LINES),
+                    log=self.last_words(container.id),
                     hint=f"check {recipe.container.image_variable} and the settings of {recipe.title}",
                 )
 
@@ -173,6 +173,16 @@ class Project:
         again = [f"the engine has restarted it {times(container.restarts)}"] * bool(container.restarts)
         return "; ".join(how + again)
 
+    def last_words(self, container_id: str) -> str:
+        """The end of the log of the run that ended last, without what the next one has written since."""
+        text = self.log_tail(container_id, failures.LOG_LINES)
+        now = self.inspect(container_id)
+        if now is None or not now.running or not now.started:
+            return text
+        # The engine counts the lines before it looks at their times.
+        text = self.log_tail(container_id, 100 * failures.LOG_LINES, until=now.started.timestamp())
+        return "\n".join(text.splitlines()[-failures.LOG_LINES :])
+
     def inspect(self, container_id: str) -> ProjectContainer | None:
         """A container as it is now; None where it is gone."""
         with self._engine.translated("look at a container", f"project {self.name}"):
@@ -191,13 +201,13 @@ class Project:
             if OUR_LABEL in volume["Labels"]
         }
 
-    def log_tail(self, container_id: str, lines: int, since: float | None = None) -> str:
-        """The last lines of both streams, from a time on; empty where there is no such container."""
+    def log_tail(self, container_id: str, lines: int, since: float | None = None, until: float | None = None) -> str:
+        """The last lines of both streams between two times; empty where there is no such container."""
         from docker.errors import NotFound
 
         with self._engine.translated("read a log", f"project {self.name}"):
             try:
-                text: bytes = self._engine.client.api.logs(container_id, tail=lines, since=since)
+                text: bytes = self._engine.client.api.logs(container_id, tail=lines, since=since, until=until)
             except NotFound:
                 return ""
         return text.decode(errors="replace")
@@ -261,6 +271,7 @@ def _published(bindings: Mapping[str, Any]) -> dict[int, int]:
 
 
 def _moment(text: str) -> datetime | None:
-    """A time of the engine's, which has nanoseconds; None for the year 1, its word for never."""
-    moment = datetime.fromisoformat(text.split(".")[0].rstrip("Z") + "+00:00")
+    """A time of the engine's, to the microsecond; None for the year 1, its word for never."""
+    seconds, _, fraction = text.rstrip("Z").partition(".")
+    moment = datetime.fromisoformat(f"{seconds}.{fraction[:6]:0<6}+00:00")
     return moment if moment.year > 1 else None
