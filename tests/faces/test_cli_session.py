@@ -172,7 +172,8 @@ def test_nothing_that_could_change_data_takes_another_one_in_its_place(
     file = tmp_path / "session.backup"
     machine.good("backup", str(file), "redis")
     new = str(tmp_path / "new.backup")
-    for arguments in (("restore", str(file), "--yes"), ("backup", new), ("psql", "-c", "select 1"), ("s3", "ls")):
+    commands = (("restore", str(file), "--yes"), ("backup", new), ("psql", "-c", "select 1"), ("s3", "ls"))
+    for arguments in (*commands, ("reset", "--yes")):
         words = machine.refused(*arguments, status=2, environment={"TRITON_SESSION": "0ddba115"})
         assert "The session 0ddba115, which TRITON_SESSION names, has ended" in words
         assert "unset TRITON_SESSION, or choose one with --session or --persistent" in words

@@ -10,7 +10,7 @@ import click
 from triton_env.cli.choice import Choice, settings_for
 from triton_env.cli.options import named_services, persistent_options
 from triton_env.cli.persistent import ended_by_signals, infrastructure, titles
-from triton_env.cli.session import refused, session_here
+from triton_env.cli.session import refuse, refused, session_here
 from triton_env.cli.words import say, say_notice
 from triton_env.errors import UsageError
 
@@ -45,6 +45,9 @@ def command(services: tuple[str, ...], choice: Choice, yes: bool, backup: Path |
     """
     if backup and no_backup:
         raise UsageError("--backup and --no-backup exclude each other.")
+    if not choice.names_persistent and settings_for(choice).triton_session:
+        # In a shell of that session it may be meant for that.
+        refuse("reset", choice)
     if backup:
         from triton_env.backup.archive import check_free
 

@@ -70,12 +70,16 @@ def refused(command: str, record: "Record") -> UsageError:
     """The error that a command is for persistent services, and cannot be used on this session."""
     end = f"python -m triton_env down --session {record.id}"
     start = "python -m triton_env serve"
+    other = "; for persistent services: python -m triton_env reset --persistent"
     hints = {
         "up": "it runs already; for persistent services: python -m triton_env up",
         "restart": f"end it with: {end}; then start another one: {start}",
-        "reset": "its servers are external, and keep their data"
-        if record.runtime == "external"
-        else f"its data goes when it ends: {end}",
+        "reset": (
+            "its servers are external, and keep their data"
+            if record.runtime == "external"
+            else f"its data goes when it ends: {end}"
+        )
+        + other,
     }
     return UsageError(
         f"`{command}` is for persistent services, and this is a session.", where=record.title, hint=hints[command]
