@@ -119,7 +119,7 @@ def test_in_another_project_it_is_named_and_not_taken(
 ) -> None:
     words = machine.refused(*arguments, status=1, folder=machine.other)
     # A long path is cut.
-    assert f"elsewhere, with --session {session}: {machine.project.parents[2]}" in words
+    assert f"--session {session} runs in {machine.project.parents[2]}" in words
     assert "python -m triton_env serve" in words
 
 

@@ -145,9 +145,7 @@ def sessions_elsewhere() -> str:
     records = Registry.of(Settings()).running()
     near = here(records, Path.cwd())
     # The id first: a long line is cut.
-    return "\n".join(
-        f"elsewhere, with --session {record.id}: {record.project}" for record in records if record not in near
-    )
+    return "\n".join(f"--session {record.id} runs in {record.project}" for record in records if record not in near)
 
 
 def _asked(found: "tuple[Record | None, ...]", project: str) -> "Record | None":

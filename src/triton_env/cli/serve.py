@@ -51,7 +51,7 @@ def command(services: tuple[str, ...], runtime: str | None, as_json: bool, env_f
     line {"id", "runtime", "services", "environ"}, goes to standard output when all services are ready. Both hold
     passwords.
 
-    A server that dies meanwhile is reported, with its exit status and its last log lines. The others run on; when none
+    A server that dies is reported, with its exit status and its last log lines. The others run on; when none
     is left, the command ends.
 
     Exit status: 0 after Ctrl-C, SIGTERM or SIGHUP while serving; 130, 143 or 129 when it came during the start; 1 if a
