@@ -112,6 +112,7 @@ class Run:
         self.runtime: Future[Runtime] = Future()
         self._opener: threading.Thread | None = None
         self._has_spare = False
+        self._has_waited = False
         self._recovery: Recovery | None = None
         self.services: dict[str, Future[Service]] = {name: Future() for name in self._recipes}
         self.liveness = Liveness(self.runtime, self._recipes)
@@ -190,7 +191,10 @@ class Run:
             if was_opening:
                 # If this process ends now: directories are there before the guard that removes them.
                 wait_unless_hurried(lambda: not self._is_opening(), _OPENING_TIMEOUT)
-            wait_unless_hurried(lambda: all(each.done() for each in self.services.values()), _THREADS_TIMEOUT)
+            if not self._has_waited:
+                # What hung the first time is not waited for again.
+                self._has_waited = True
+                wait_unless_hurried(lambda: all(each.done() for each in self.services.values()), _THREADS_TIMEOUT)
             self._display.close()
             if self._has_spare:
                 self._has_spare = False

@@ -35,6 +35,7 @@ from triton_env.runtimes.choice import docker_problem
 from triton_env.runtimes.lifeline import Lifeline
 from triton_env.runtimes.owner import ENVIRONMENT_LABEL
 from triton_env.runtimes.remains import belongings, sweep
+from triton_env.threads import in_thread
 
 pytestmark = [
     pytest.mark.docker,
@@ -159,6 +160,18 @@ def test_a_second_stop_tries_again(engine: docker.DockerClient, unix_proxy: Engi
     with in_trouble(unix_proxy, trouble):
         for _ in range(2):
             failed_stop(env)
+    env.stop()
+    assert left(engine, identifier) == []
+
+
+def test_an_engine_that_still_hangs_is_given_up_sooner(engine: docker.DockerClient, unix_proxy: EngineProxy) -> None:
+    env = TritonEnvironment(services=("redis",)).start()
+    identifier = env.id
+    with in_trouble(unix_proxy, "hang"):
+        failed_stop(env)
+        with patch.object(watch, "SILENCE", 2 * WAIT):
+            again = in_thread(failed_stop, env)
+            assert until(again.done)
     env.stop()
     assert left(engine, identifier) == []
 

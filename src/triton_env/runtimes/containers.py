@@ -78,6 +78,7 @@ class DockerRuntime:
         self._starts = Starts()
         self._stopping = threading.Lock()
         self._is_removed = False
+        self._is_given_up = False
         # Beside the services, not before them: Ryuk takes a second to start.
         self._ryuk = threading.Thread(target=ensure_ryuk, args=(self._engine,), daemon=True)
         self._sweeper = threading.Thread(
@@ -188,7 +189,8 @@ class DockerRuntime:
                 return
             still_starting = self._starts.call_off()
             removal = in_thread(self._remove, still_starting)
-            if given_up := Watch(self._engine.ping, _STOP_TIMEOUT).wait(removal):
+            if given_up := Watch(self._engine.ping, _STOP_TIMEOUT, again=self._is_given_up).wait(removal):
+                self._is_given_up = True
                 # The thread goes on with what it waits for, and so may this process.
                 problems = [given_up]
             else:

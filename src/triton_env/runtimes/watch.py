@@ -10,7 +10,7 @@ from typing import Any
 
 from triton_env import interrupts
 from triton_env.errors import EngineUnreachable
-from triton_env.runtimes import child
+from triton_env.runtimes import child, engine_errors
 from triton_env.threads import in_thread
 
 SILENCE = 15.0
@@ -29,11 +29,13 @@ class Watch:
     Args:
         ping: asks the engine whether it is there; raises or hangs where it is not.
         total: seconds that the wait may take, whatever the engine answers.
+        again: whether an earlier wait for the same was given up; one that still hangs is found out sooner then.
     """
 
-    def __init__(self, ping: Callable[[], None], total: float) -> None:
+    def __init__(self, ping: Callable[[], None], total: float, *, again: bool = False) -> None:
         self._ping = ping
         self._total = total
+        self._silence = min(SILENCE, engine_errors.SILENT_TIMEOUT) if again else SILENCE
 
     def wait(self, future: "Future[Any]") -> str:
         """Wait for it; returns why it was given up, in words that follow on "since", and nothing where it is done."""
@@ -52,8 +54,8 @@ class Watch:
                 ping = None
             if ping is None and now - pinged >= _PING_PAUSE:
                 pinged, ping = now, in_thread(self._ping)
-            if now - answered > SILENCE:
-                return f"the engine has not answered for {SILENCE:g} s"
+            if now - answered > self._silence:
+                return f"the engine has not answered for {self._silence:g} s"
         return ""
 
 
