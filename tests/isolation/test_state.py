@@ -1,6 +1,7 @@
 """What processes know together: leases, numbers, and what is left of the dead."""
 
 import os
+import shutil
 import threading
 from pathlib import Path
 
@@ -38,6 +39,15 @@ def test_a_space_has_one_holder(settings: Settings) -> None:
     one.close()
     other.close(remove=True)
     assert not one.path.exists()
+
+
+def test_a_folder_that_another_program_has_removed_is_named(settings: Settings) -> None:
+    folder = Folder(settings, "e", lasting=False)
+    shutil.rmtree(folder.path)
+    with pytest.raises(IsolationFailed, match="was removed") as caught:
+        folder.take("triton_ns_a", ("redis",))
+    assert caught.value.where == str(folder.path)
+    folder.close(remove=True)
 
 
 def test_of_many_threads_one_gets_it(settings: Settings) -> None:

@@ -97,12 +97,16 @@ class Folder:
         return self.path / "snapshots"
 
     def take(self, identifier: str, services: Collection[str]) -> Held | None:
-        """Begin to use a space of that id; None where a living process uses it already, or it is kept."""
+        """Begin to use a space of that id; None where a living process uses it already, or it is kept.
+
+        Raises:
+            IsolationFailed: another program has removed the folder.
+        """
         if self.is_kept(identifier):
             return None
         text = json.dumps({"format": _FORMAT, **asdict(Lease(tuple(services), os.getpid()))})
         path = self._lease_path(identifier)
-        while (held := locks.new(path, text)) is None:
+        while (held := self._new_lease(path, text)) is None:
             if (dead := locks.abandoned(path)) is None:
                 if path.exists():
                     return None
@@ -111,6 +115,17 @@ class Folder:
             self.free_numbers(identifier)
             dead.release(remove=True)
         return held
+
+    def _new_lease(self, path: Path, text: str) -> Held | None:
+        try:
+            return locks.new(path, text)
+        except FileNotFoundError as error:
+            raise IsolationFailed(
+                "The folder in which the environment's namespaces are listed was removed.",
+                where=str(self.path),
+                cause="another program removed it, such as one that cleans up temporary files",
+                hint="start the environment again; TRITON_STATE_DIR names a folder that is left alone",
+            ) from error
 
     def give_back(self, identifier: str, held: Held) -> None:
         """The space is gone from the servers, and nobody uses it any more."""
