@@ -6,7 +6,7 @@ python benchmarks/chaos.py --restores N [--seed N]   # kills restores and backup
 Each run is `pytest` in examples/app, serially or in four processes. The victim is the process of pytest, one of its
 workers, the keeper of the shared environment, the reaper or guard of an environment, or nobody: then Ctrl-C is pressed.
 Within 15 seconds containers, networks, volumes, processes and directories have to be what they were before. Where the
-reaper was killed as well there is nobody left to clean up: the next start has to, so a short one follows. What belongs
+reaper was killed as well, nothing is left to clean up: the next start has to, so a short one follows. What belongs
 to others who use the same machine does not count: the runs have a folder for temporary files and a mark of their own,
 and on the engine what has a living owner without that mark is not theirs.
 """

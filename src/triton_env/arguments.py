@@ -7,7 +7,7 @@ from triton_env.sharing.reuse import Reuse
 
 
 def checked_reuse(reuse: bool | Reuse, persistent: Persistent | None, runtime: str) -> Reuse | None:
-    """With whom an environment is shared; None for nobody.
+    """With whom an environment is shared; None where it is not.
 
     Raises:
         UsageError: it is persistent as well.

@@ -152,14 +152,14 @@ class TritonEnvironment:
     def stop(self) -> None:
         """Remove everything that was started. Does nothing where nothing runs, and nothing is left of an earlier end.
 
-        Ctrl-C and SIGTERM that come meanwhile take effect when it is done, within two seconds, or at the second one.
+        Ctrl-C and SIGTERM during it take effect when it is done, within two seconds, or at the second one.
 
         Raises:
             CleanupFailed: something may be left behind; the message says what and how to remove it. It is tried again
                 by the next call, when this process ends, and by a process in the background.
         """
         try:
-            # From the first line on: a Ctrl-C in between would leave containers that nobody knows of.
+            # From the first line on: a Ctrl-C in between would leave containers without a record.
             with interrupts.deferred(), spare.released():
                 run, self._run = self._run, None
                 try:
@@ -292,7 +292,7 @@ class TritonEnvironment:
     def snapshot(self, name: str) -> None:
         """Remember what all services hold, under a name. One of the same name is replaced.
 
-        It is consistent where nobody writes meanwhile. Idle connections to PostgreSQL are ended.
+        It is consistent where no client writes at the same time. Idle connections to PostgreSQL are ended.
 
         Raises:
             SnapshotFailed: a client is in a transaction, and stays in it.

@@ -25,7 +25,7 @@ def is_held(path: Path) -> bool:
 def is_locked(descriptor: int) -> bool:
     """Whether somebody holds the lock of the file that is open there, by another opening of it."""
     try:
-        # Shared: to another process that asks meanwhile this is not the lock of a holder.
+        # Shared: another process that asks now does not take this for the lock of a holder.
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True

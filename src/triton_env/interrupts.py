@@ -85,7 +85,7 @@ def shielded() -> Iterator[None]:
 
 @contextmanager
 def deferred() -> Iterator[None]:
-    """Let a cleanup get to a good end: signals that come meanwhile take effect after it, and have it hurry.
+    """Let a cleanup get to a good end: signals during it take effect after it, and have it hurry.
 
     What waits in it asks `hurried`. Works in the main thread only, whose business signals are; elsewhere nothing is
     deferred.

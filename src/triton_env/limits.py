@@ -114,7 +114,7 @@ def _space(place: str) -> Shortage:
 
 
 def _room(folder: Path) -> str:
-    """How much room a file system has now; whoever met the shortage has removed its files again."""
+    """How much room a file system has now; what met the shortage has removed its files again."""
     try:
         state = os.statvfs(folder)
     except OSError as error:

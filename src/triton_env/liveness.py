@@ -56,7 +56,7 @@ class Liveness:
         return f"triton-env: {title} died{clock(ending.at)}: {ending.words}\n" if ending else ""
 
     def known(self, service: str) -> bool:
-        """Whether it is known to have ended. Costs a microsecond, and asks nobody."""
+        """Whether it is known to have ended. Costs a microsecond, and asks no server."""
         return service in self._suspects or self._is_known(service)
 
     def check(self, services: Collection[str]) -> None:

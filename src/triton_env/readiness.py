@@ -112,7 +112,7 @@ def check_listening(host: str, port: int) -> None:
 
 
 def refuses(placement: Placement) -> bool:
-    """Whether nobody listens at its main port any more. A server that is slow does not count."""
+    """Whether its main port is closed. A server that is slow does not count."""
     endpoint = next(iter(placement.endpoints.values()))
     try:
         check_listening(endpoint.host, endpoint.port)

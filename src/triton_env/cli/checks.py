@@ -76,7 +76,7 @@ def _with_docker(settings: Settings, are_usable: bool) -> Iterator[Finding]:
 
 
 def _concerning(finding: Finding, chosen: str) -> Finding:
-    """A finding about Docker, which is no more than a note where the services run embedded."""
+    """A finding about Docker, which is only a note where the services run embedded."""
     if chosen != "embedded" or finding.verdict is Verdict.GOOD:
         return finding
     unless = "; only persistent services need it" if finding.subject == "engine" else ""

@@ -118,8 +118,8 @@ def _resources(engine: "Engine", plan: AddressPlan | None) -> Iterator[Finding]:
     if memory == local.total:  # the same machine, and no virtual one on it
         words += f", {local.available / _GB:.1f} GB of it available"
     if memory < _LITTLE_MEMORY:
-        mend = "give the engine more memory, or start fewer services: --services postgres,redis"
-        yield Finding("memory", Verdict.WARNING, f"{words}, which is little for all four services", mend)
+        hint = "give the engine more memory, or start fewer services: --services postgres,redis"
+        yield Finding("memory", Verdict.WARNING, f"{words}, which is little for all four services", hint)
     else:
         yield Finding("memory", Verdict.GOOD, words)
     root = Path(info.get("DockerRootDir") or "/var/lib/docker")
@@ -129,8 +129,8 @@ def _resources(engine: "Engine", plan: AddressPlan | None) -> Iterator[Finding]:
         return
     free = shutil.disk_usage(root).free
     verdict = Verdict.BAD if free < _NO_DISK else Verdict.WARNING if free < _LITTLE_DISK else Verdict.GOOD
-    mend = "" if verdict is Verdict.GOOD else "see what takes it: docker system df"
-    yield Finding("disk", verdict, f"{free / _GB:.1f} GB free in {root}", mend)
+    hint = "" if verdict is Verdict.GOOD else "see what takes it: docker system df"
+    yield Finding("disk", verdict, f"{free / _GB:.1f} GB free in {root}", hint)
 
 
 def _images(engine: "Engine | None", settings: Settings, *, pulls: bool) -> Iterator[Finding]:

@@ -29,7 +29,7 @@ def command(as_json: bool) -> int:
     """Check settings, packages, engine, images, ports, memory and disk: what the runtime needs that a start would use.
 
     Each finding is good, a note, a warning or bad, with what to do about it. Nothing is changed. Docker is not looked
-    at where TRITON_RUNTIME is embedded or external, and is no more than a note where the embedded servers would run.
+    at where TRITON_RUNTIME is embedded or external, and is only a note where the embedded servers would run.
 
     Exit status: 1 if a finding is bad, else 0.
     """

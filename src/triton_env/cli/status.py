@@ -140,7 +140,7 @@ def _print_json(found: _Found, statuses: "Sequence[ServiceStatus]") -> "Unfinish
 
 
 def _say_restore(restore: "UnfinishedRestore | None") -> None:
-    """What is to be done about one that was not finished, on stderr, where it is no data."""
+    """What is to be done about one that was not finished, on stderr, where it does not mix with data."""
     if restore:
         say_notice(f"{restore.words}{f'; do it with: {restore.hint}' if restore.hint else ''}.")
 

@@ -273,7 +273,7 @@ class PostgresIsolation(Isolation[Postgres]):
         self._copy_in_use(admin, statement, name, origin)
 
     def _is_whole(self, one: Space, other: Space) -> bool:
-        """Whether these are the environment and a snapshot of it, which has all databases where nobody else has any."""
+        """Whether these are the environment and a snapshot of it, which has all of its databases."""
         return one.is_own and other.id.startswith(SNAPSHOT) and not self.is_lasting
 
     def _drop_all(self, admin: "Admin", space: Space) -> None:
@@ -405,7 +405,7 @@ class PostgresIsolation(Isolation[Postgres]):
 
 
 def _held(source: Space, record: str) -> dict[str, str]:
-    """What tells the databases of a frozen space from others, by their names."""
+    """What distinguishes the databases of a frozen space from others, by their names."""
     return json.loads(record) if record.startswith("{") else {source.id: record}
 
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     Admin = psycopg.Connection[Any]
 
 _MADE = "triton-env: "
-"""Begins the comment of that database; what `identities` tells when it is made ends it."""
+"""Begins the comment of that database; what `identities` returns when it is made ends it."""
 
 
 class EmptyDatabase:
@@ -87,7 +87,7 @@ class EmptyDatabase:
 
 
 def _is_as_made(admin: "Admin") -> bool:
-    """Whether it is the one that was made here, and nobody has opened it for clients since."""
+    """Whether it is the one that was made here, and it has not been opened for clients since."""
     query = "select shobj_description(oid, 'pg_database') from pg_database where datname = %s"
     row = admin.execute(query, [EMPTY]).fetchone()
     return row is not None and row[0] == f"{_MADE}{identities(admin, EMPTY).get(EMPTY)}"

@@ -53,7 +53,7 @@ def execute(admin: "Admin", statement: str, *names: str) -> None:
 
 
 def identities(admin: "Admin", *names: str) -> dict[str, str]:
-    """What tells each of these databases from every other of its name.
+    """What distinguishes each of these databases from every other of its name.
 
     It is another one once its properties were changed, so also where a frozen one was opened for clients.
     """

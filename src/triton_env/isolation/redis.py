@@ -30,7 +30,7 @@ _BATCH = 500
 _TIMEOUT = 60
 """Seconds for one answer."""
 _SCRIPT_TIMEOUT = 30
-"""Seconds that a script gets that runs longer than the server likes, and answers nothing else meanwhile."""
+"""Seconds that a script gets that runs longer than the server likes, and keeps it from answering."""
 _SCRIPT_INTERVAL = 0.1
 _CLOSE_INTERVAL = 0.05
 """Seconds that `close` waits for a thread at a time."""

@@ -19,7 +19,7 @@ KEPT = "triton_kept"
 """The attribute of a report that tells which namespaces are kept, in types that pytest-xdist can send."""
 
 DIED = "triton_died"
-"""The attribute of a report that tells which servers had died, in such types too."""
+"""The attribute of a report that says which servers had died, in such types too."""
 
 _BEGAN = pytest.StashKey[Any]()
 """When a test began: `evidence.Began`."""

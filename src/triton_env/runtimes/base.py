@@ -58,11 +58,11 @@ class Runtime(Protocol):
         """
 
     def ending(self, service: str, *, look: bool = True) -> Ending | None:
-        """How a server has ended that had been ready; None while it runs, before it was, and where nobody can tell.
+        """How a server has ended that had been ready; None while it runs, before that, and where it is not known.
 
         Args:
             service: the service's name.
-            look: also where that asks an engine or takes a while. Otherwise it tells what is known, in microseconds.
+            look: also where that asks an engine or takes a while. Otherwise it returns what is known, in microseconds.
         """
 
     def stop(self) -> None:

@@ -192,7 +192,7 @@ def _embedded(settings: Settings, environment: str, recipes: Sequence[ServiceRec
 
 
 def quick_problem() -> str:
-    """Why no engine can be there, as its socket tells; empty where it has to be asked."""
+    """Why no engine can be there, as its socket shows; empty where it has to be asked."""
     path = socket_path(engine_url())
     if not path:
         return ""

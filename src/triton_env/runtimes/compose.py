@@ -99,7 +99,7 @@ class Compose:
         self._run(["restart", *services], f"restart {', '.join(services)}")
 
     def end(self) -> None:
-        """End the run that is under way: nobody waits for it any more."""
+        """End the run that is under way: its result is no longer wanted."""
         for process in tuple(self._running):
             child.end(process)
 

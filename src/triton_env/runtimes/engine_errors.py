@@ -33,7 +33,7 @@ def asked_to(doing: str, where: str) -> Iterator[None]:
 
 
 def asked() -> tuple[str, str]:
-    """What the engine is asked to at present, and where; empty where nobody has said so."""
+    """What the engine is asked to at present, and where; empty where that is not known."""
     return _doing.get()
 
 

@@ -1,7 +1,7 @@
 """What living owners could not remove from an engine and have given up: known to every process of this user.
 
 The labels on an engine say whose something is, and cannot be changed. So a file in the state folder says that its owner
-has no more use for it: whoever looks for remains takes it for one of a dead owner's.
+has no more use for it: what looks for remains takes it for one of a dead owner's.
 """
 
 import json
@@ -38,7 +38,7 @@ class GivenUp:
 
 
 def remember(settings: Settings, given_up: GivenUp) -> None:
-    """Let every process of this user know. That it cannot be written down is no reason for another error."""
+    """Let every process of this user know. Where it cannot be written down, there is no other error."""
     try:
         folder = private_folder(settings, _FOLDER)
         make_private(folder)
@@ -91,7 +91,7 @@ def _written(settings: Settings) -> Iterator[tuple[Path, GivenUp | None]]:
             content = json.loads(path.read_text("utf-8"))
             owner = Owner.of_labels(content["owner"])
             yield path, GivenUp(owner, str(content["engine"]), str(content["cause"])) if owner else None
-        except FileNotFoundError:  # it was removed meanwhile
+        except FileNotFoundError:  # it has just been removed
             continue
         except (OSError, ValueError, LookupError, TypeError, AttributeError):
             yield path, None

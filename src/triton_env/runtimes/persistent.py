@@ -141,7 +141,7 @@ class PersistentRuntime:
         )
         if ending and ending.returns:
             logs = f"python -m triton_env logs {service}"
-            return replace(ending, hint=f"the engine is starting it again; what it writes meanwhile: {logs}")
+            return replace(ending, hint=f"the engine is starting it again; what it writes: {logs}")
         return ending
 
     def program(self, service: str, argv: Sequence[str], environment: Mapping[str, str]) -> Program:
@@ -184,7 +184,7 @@ class PersistentRuntime:
         self._starts.wait(_IN_FLIGHT_TIMEOUT)
         if self._started and not self._keep:
             with self._leases.turn:
-                # Whoever attached meanwhile goes on using them.
+                # Others may have attached, and go on using them.
                 if not self._leases.others():
                     self._stop_started(self._started)
             self._started = ()

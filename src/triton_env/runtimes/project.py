@@ -93,7 +93,7 @@ class Project:
             for listed in self._engine.ask("/containers/json", all=True, filters={"label": [self._label]}):
                 try:
                     container = _described(self._engine.ask(f"/containers/{listed['Id']}/json"))
-                except Absent:  # removed meanwhile
+                except Absent:  # it has just been removed
                     continue
                 found[container.service] = container
         return found

@@ -1,4 +1,4 @@
-"""Waiting for an engine that may hang: as long as it answers, and as long as nobody asks to hurry."""
+"""Waiting for an engine that may hang: as long as it answers, and as long as no signal asks to hurry."""
 
 import subprocess
 import threading
@@ -24,7 +24,7 @@ _PING_PAUSE = 2.0
 class Watch:
     """Ends a wait when it makes no sense any more. It works in the main thread, where a signal can end it.
 
-    An order may take long on a busy machine: that is no reason to give it up while the engine answers others.
+    An order may take long on a busy machine: it is not given up while the engine answers others.
 
     Args:
         ping: asks the engine whether it is there; raises or hangs where it is not.

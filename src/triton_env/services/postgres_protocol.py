@@ -145,7 +145,7 @@ def _until_ready(stream: BufferedRWPair) -> Iterator[tuple[bytes, bytes]]:
 
 
 def _received(stream: BufferedRWPair) -> tuple[bytes, bytes]:
-    """The next message, which is no notice."""
+    """The next message that is not a notice."""
     while True:
         kind, length = struct.unpack("!ci", stream.read(5))
         if not 4 <= length <= _LONGEST:

@@ -181,7 +181,7 @@ def _left_out(connection: psycopg.Connection[Any]) -> list[str]:
 
 
 def _unrecorded(connection: psycopg.Connection[Any], known: frozenset[str]) -> list[str]:
-    # Nobody can be in the one from which empty ones are copied.
+    # No client can be connected to the one from which empty ones are copied.
     query = "select datname from pg_database where not (datname = %s and datistemplate and not datallowconn) order by 1"
     names = [name for (name,) in connection.execute(query, [ours.EMPTY]).fetchall()]
     return [f"the database {name}" for name in ours.unrecorded(names, known)]

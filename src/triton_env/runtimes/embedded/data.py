@@ -118,7 +118,7 @@ class DataDirectory:
         """
         argv = (_tar(), "-xf", "-", "-C", str(self._server.data))
         unpacking = self._guard.start(self._program(self._server, argv, input=cached))
-        # Meanwhile, so that it takes no time of its own where there is another processor.
+        # Beside the rest, so that it takes no time of its own where there is another processor.
         is_intact = self._cache.is_intact(cached)
         status = self._guard.wait(unpacking)
         if is_intact and status == 0:

@@ -99,7 +99,7 @@ class Door:
         else:
             signed = self._signatures.check(request, lambda: _digest(environ))
             if request.method in ("PUT", "POST"):
-                # What completes an upload in parts tells the checksums of the object.
+                # What completes an upload in parts names the checksums of the object.
                 is_all = "uploadId" not in request.parameters or request.method == "PUT"
                 check_body(request.headers, lambda: _kept_body(environ), is_all=is_all)
         if not signed and not _is_public(request):
