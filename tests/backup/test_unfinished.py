@@ -48,7 +48,9 @@ def theirs(started: Started, settings: Settings) -> TritonEnvironment:
 def _running(started: Started) -> list[TritonEnvironment]:
     from triton_env import interrupts
 
-    return [each for each in interrupts.living() if isinstance(each, TritonEnvironment)]
+    # One whose cleanup failed in another module's test is living and stopped.
+    living = [each for each in interrupts.living() if isinstance(each, TritonEnvironment)]
+    return [each for each in living if each._run is not None]
 
 
 @pytest.fixture(scope="module")
