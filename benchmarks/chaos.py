@@ -135,7 +135,7 @@ def carry_out(plan: Plan, place: Place) -> str:
                 pytest.kill()
                 raise click.ClickException(f"pytest hangs: {plan}") from None
         finally:
-            if pytest.poll() is None:  # somebody pressed Ctrl-C here
+            if pytest.poll() is None:  # Ctrl-C was pressed here
                 os.killpg(pytest.pid, signal.SIGINT)
                 pytest.wait(LONGEST)
     return outcome
@@ -264,10 +264,10 @@ def main(runs: int, runtimes: str, seed: int, restores: int) -> None:
         before = belongings(place, since)
         for number, plan in enumerate(plans(runs, tuple(runtimes.split(",")), seed), 1):
             outcome = carry_out(plan, place)
-            nobody_is_left = plan.victim in ("reaper", "everybody")
-            rest = left(before, place, since, 1.0 if nobody_is_left else PATIENCE)
+            cleaner_is_dead = plan.victim in ("reaper", "everybody")
+            rest = left(before, place, since, 1.0 if cleaner_is_dead else PATIENCE)
             swept = ""
-            if rest and nobody_is_left:
+            if rest and cleaner_is_dead:
                 start_once(plan.runtime, place)
                 rest, swept = left(before, place, since), ", swept by the next start"
             counts[f"{plan.runtime}, {plan.victim}"] += 1

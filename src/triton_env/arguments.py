@@ -17,7 +17,7 @@ def checked_reuse(reuse: bool | Reuse, persistent: Persistent | None, runtime: s
             "Persistent services are shared anyway, so reuse=True has nothing to do with persistent=True.",
             hint="leave out one of them",
         )
-    # Servers of somebody else are everybody's.
+    # External servers are shared anyway.
     if not reuse or runtime == "external":
         return None
     return Reuse() if reuse is True else reuse

@@ -1,4 +1,4 @@
-"""How a server that was ready has ended, as its runtime tells it."""
+"""How a server that was ready has ended, as its runtime reports it."""
 
 import signal
 from collections.abc import Mapping

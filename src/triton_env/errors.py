@@ -294,7 +294,7 @@ class KeeperEnded(StartFailed):
 
 
 class ServiceDied(TritonError):
-    """A server that was ready has ended, or was ended by somebody.
+    """A server that was ready has ended, or was ended by another program.
 
     Attributes:
         service: the service's name.

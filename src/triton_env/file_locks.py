@@ -1,4 +1,4 @@
-"""Does somebody hold the lock of a file? Looked at without taking it, so that several may look at once."""
+"""Whether the lock of a file is held: looked at without taking it, so that several may look at once."""
 
 import errno
 import fcntl
@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def is_held(path: Path) -> bool:
-    """Whether somebody holds the lock of this file. Two processes may ask at once."""
+    """Whether the lock of this file is held. Two processes may ask at once."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
     except FileNotFoundError:
@@ -23,7 +23,7 @@ def is_held(path: Path) -> bool:
 
 
 def is_locked(descriptor: int) -> bool:
-    """Whether somebody holds the lock of the file that is open there, by another opening of it."""
+    """Whether the lock of the file that is open there is held by another opening of it."""
     try:
         # Shared: another process that asks now does not take this for the lock of a holder.
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)

@@ -32,7 +32,7 @@ class Stoppable(Protocol):
 _deferring = threading.Event()
 """Set while signals are deferred."""
 _hurry: list[float] = []
-"""When somebody asked a cleanup to hurry, on the monotonic clock. A list: handlers may hold up a lock's owner."""
+"""When a cleanup was asked to hurry, on the monotonic clock. A list: handlers may hold up a lock's owner."""
 _living: set[Stoppable] = set()
 """Strong references: an environment that nobody refers to any more still has containers to remove."""
 

@@ -190,10 +190,10 @@ def named(records: tuple[Record, ...], name: str) -> Record:
         return found[0]
     listed = "\n".join(f"  {record.title}" for record in found or records)
     if not listed:
-        raise UsageError(f"There is no session {name!r}: none runs.", hint="start one with: python -m triton_env serve")
+        raise UsageError(f"No session runs, so {name!r} names none.", hint="start one with: python -m triton_env serve")
     if found:
         raise UsageError(f"{len(found)} sessions are named {name!r}:\n{listed}", hint=f"--session {found[-1].id}")
-    raise UsageError(f"There is no session {name!r}. Running:\n{listed}", hint=f"--session {records[-1].id}")
+    raise UsageError(f"No session is called {name!r}. Running:\n{listed}", hint=f"--session {records[-1].id}")
 
 
 def _read(path: Path) -> Record | None:

@@ -358,7 +358,7 @@ def _converted(name: str, value: object) -> Any:
     """A value as what its field holds.
 
     Raises:
-        ValueError: it cannot be that, with words about what is allowed; or there is no such field.
+        ValueError: it cannot be that, with words about what is allowed; or no field has that name.
     """
     if name not in _FIELDS:
         raise ValueError

@@ -131,7 +131,7 @@ def _found(error: BaseException) -> tuple[BaseException, int, str] | None:
     for each in _behind(error, contexts=not ours):
         if number := _number_of(each):
             name = getattr(each, "filename", None)
-            # It is a number where a descriptor was used. Where there is no descriptor, the file does not matter.
+            # It is a number where a descriptor was used. Without a descriptor, the file does not matter.
             is_path = isinstance(name, (str, os.PathLike)) and number not in (errno.EMFILE, errno.ENFILE)
             return each, number, str(name) if is_path else ""
     return None

@@ -49,7 +49,7 @@ class Stopping:
 
 
 async def ended(action: Callable[[], None]) -> None:
-    """Do it in a thread to its end, also where this is cancelled meanwhile: then it has to hurry."""
+    """Do it in a thread to its end, also where this is cancelled before that: then it has to hurry."""
     import asyncio
 
     future = _future(action)
@@ -74,6 +74,6 @@ def _future(action: Callable[[], None]) -> "asyncio.Future[None]":
     import asyncio
 
     future = asyncio.wrap_future(in_thread(action))
-    # Looked at here: of one that nobody waits for any more, asyncio would print the error.
+    # Looked at here: of one whose waiter has left, asyncio would print the error.
     future.add_done_callback(lambda done: done.cancelled() or done.exception())
     return future

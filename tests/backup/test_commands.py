@@ -78,7 +78,7 @@ class TestWithoutServices:
     def test_restore_asks_before_it_does_anything(self, archive: Path) -> None:
         result = cli("restore", archive)
         assert result.exit_code == 2
-        assert "no terminal to ask on" in result.stderr
+        assert "which needs a terminal" in result.stderr
         assert f"restore {archive} --yes" in " ".join(result.stderr.split())
 
     def test_restore_checks_the_file_before_anything_starts(self, archive: Path, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""A server that dies in use: what the environment says of it, wherever somebody comes to it."""
+"""A server that dies in use: what the environment says of it, wherever one meets it."""
 
 import asyncio
 import os
@@ -32,7 +32,7 @@ pytestmark = pytest.mark.timeout(400)
 
 RUNTIMES = [pytest.param("docker", marks=pytest.mark.docker), "embedded"]
 ENDS = {"docker": (137, "SIGKILL"), "embedded": (-9, "ended by signal 9 (SIGKILL)")}
-"""By runtime, the exit status of a server that is killed, and how it is told."""
+"""By runtime, the exit status of a server that is killed, and how that is worded."""
 
 
 def kill(env: TritonEnvironment, name: str) -> None:

@@ -218,7 +218,7 @@ class TestMaking:
         monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
         assert [started(), started()] == ["made", "made"]
 
-    def test_nobody_waits_for_ever_for_another_process_that_makes_it(self, tmp_path: Path) -> None:
+    def test_the_wait_for_another_process_that_makes_it_is_bounded(self, tmp_path: Path) -> None:
         cache = TemplateCache(tmp_path)
         code = (
             "import sys; from filelock import FileLock; lock = FileLock(sys.argv[1]); lock.acquire();"

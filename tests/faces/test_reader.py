@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +20,7 @@ from conftest import in_ci
 from faces.documents import ROOT, Block, blocks
 from faces.test_documentation import CHECKER, FLEXIBLE
 from patience import until
+from shells import Printed
 
 TUTORIAL = ROOT / "docs" / "tutorial.md"
 MARK = "=== done:"
@@ -50,16 +50,10 @@ class Shell:
             stderr=subprocess.PIPE,
             text=True,
         )
-        self.printed: dict[str, list[str]] = {"stdout": [], "stderr": []}
-        self._readers = [threading.Thread(target=self._read, args=(name,)) for name in self.printed]
-        for reader in self._readers:
-            reader.start()
+        self._output = Printed(self.process)
+        self.printed = self._output.lines
         if uv := quick_installer():
             self.run(f'pip() {{ {shlex.quote(uv)} pip "$@"; }}')
-
-    def _read(self, name: str) -> None:
-        for line in getattr(self.process, name):
-            self.printed[name].append(line)
 
     def type(self, command: str) -> None:
         assert self.process.stdin is not None
@@ -96,14 +90,10 @@ class Shell:
     def close(self) -> None:
         for child in psutil.Process(self.process.pid).children(recursive=True):
             child.terminate()
-        for stream in (self.process.stdin, self.process.stdout, self.process.stderr):
-            if stream is self.process.stdin:
-                stream.close()  # type: ignore[union-attr]
+        assert self.process.stdin is not None
+        self.process.stdin.close()
         self.process.wait(200)
-        for reader in self._readers:
-            reader.join(200)
-        self.process.stdout.close()  # type: ignore[union-attr]
-        self.process.stderr.close()  # type: ignore[union-attr]
+        self._output.close()
 
 
 class Reader:

@@ -5,7 +5,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +13,7 @@ import pytest
 
 import patience
 from faces.documents import ROOT
+from shells import Printed, in_a_bare_shell
 
 pytestmark = [pytest.mark.usefixtures("embedded_packages"), pytest.mark.timeout(500)]
 
@@ -61,14 +61,8 @@ class Script:
             stderr=subprocess.PIPE,
             text=True,
         )
-        self.printed: dict[str, list[str]] = {"stdout": [], "stderr": []}
-        self._readers = [threading.Thread(target=self._read, args=(name,)) for name in self.printed]
-        for reader in self._readers:
-            reader.start()
-
-    def _read(self, name: str) -> None:
-        for line in getattr(self.process, name):
-            self.printed[name].append(line.rstrip("\n"))
+        self._output = Printed(self.process)
+        self.printed = self._output.lines
 
     def line(self, beginning: str, stream: str = "stderr") -> str:
         """The first line that begins so, waited for."""
@@ -79,14 +73,11 @@ class Script:
 
     def lines(self, beginning: str, stream: str = "stderr") -> list[str]:
         """All lines so far that begin so."""
-        return [line for line in self.printed[stream] if line.startswith(beginning)]
+        return [line.rstrip("\n") for line in self.printed[stream] if line.startswith(beginning)]
 
     def wait(self) -> int:
         status = self.process.wait(100)
-        for reader in self._readers:
-            reader.join(100)
-        self.process.stdout.close()  # type: ignore[union-attr]
-        self.process.stderr.close()  # type: ignore[union-attr]
+        self._output.close()
         return status
 
 
@@ -99,17 +90,6 @@ def running(checkout: Path, *words: str, held: str = "nothing is", fails: str = 
         (checkout / "go").touch()
         script.process.send_signal(signal.SIGTERM)
         script.wait()
-
-
-def in_a_bare_shell(command: str) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(
-        ["env", "-i", "PATH=/usr/bin:/bin", "bash", "-c", command],
-        cwd="/",
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
 
 
 def test_what_serve_prints_for_another_shell_works_in_one(checkout: Path) -> None:
@@ -140,8 +120,8 @@ def test_an_installation_shows_what_it_does_and_for_how_long(checkout: Path, hel
 def test_a_failed_installation_shows_why_and_ends_the_script(checkout: Path) -> None:
     with running(checkout, "serve.sh", fails="yes") as script:
         assert script.wait() == 3
-        assert script.printed["stderr"][0] == "Installing into .venv failed:"
-        assert "error: no space left" in script.printed["stderr"]
+        assert script.printed["stderr"][0] == "Installing into .venv failed:\n"
+        assert "error: no space left\n" in script.printed["stderr"]
 
 
 def test_what_was_installed_is_compiled_once(checkout: Path) -> None:

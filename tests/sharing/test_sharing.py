@@ -226,7 +226,7 @@ def test_what_does_not_answer_any_more_is_replaced_with_a_word(shared: Sharing) 
     assert other.id != user.id
     died = f"Redis of the shared environment {user.id} does not answer any more (ended by signal 9 (SIGKILL))"
     assert died in shared.words()
-    # Who used it before is told the same.
+    # Its earlier users get the same words.
     assert user.do("[env.deaths()['redis'].service, env.deaths()['redis'].status]") == ["redis", -9]
     user.stop()
     other.stop()

@@ -9,6 +9,7 @@ from types import FrameType
 from typing import ClassVar
 from unittest.mock import patch
 
+from triton_env import TritonEnvironment, interrupts
 from triton_env.ending import Ending
 from triton_env.errors import StartCancelled
 from triton_env.model import Endpoint, Placement, Probe, Program, ServiceRecipe
@@ -172,7 +173,11 @@ def _is_in_a_wait_for_a_future(frame: FrameType) -> bool:
 
 @contextmanager
 def installed() -> Iterator[FakeRuntimes]:
-    """Every environment that is started meanwhile runs on a fake runtime."""
+    """Environments that are started in the block run on fake runtimes. None is left to be cleaned up afterwards."""
     runtimes = FakeRuntimes()
     with patch("triton_env.run.open_runtime", runtimes.open):
         yield runtimes
+    runtimes.stop_error = None
+    for environment in interrupts.living():
+        if isinstance(environment, TritonEnvironment) and environment._run is None:
+            environment.stop()

@@ -2,30 +2,18 @@
 
 import re
 import shlex
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from shells import in_a_bare_shell
 from triton_env import commands
 from triton_env.cli.words import say
 from triton_env.commands import runnable, wrapped
 from triton_env.errors import TritonError
 
 PYTHON = shlex.quote(sys.executable)
-
-
-def in_a_bare_shell(command: str) -> "subprocess.CompletedProcess[str]":
-    """Run it where neither variables nor the folder are those of this process."""
-    return subprocess.run(
-        ["env", "-i", "PATH=/usr/bin:/bin", "sh", "-c", command],
-        cwd="/",
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
 
 
 def test_a_command_of_ours_runs_in_another_shell() -> None:

@@ -1,4 +1,4 @@
-"""How the end of a server is told, and what is remembered of it."""
+"""How the end of a server is worded, and what is remembered of it."""
 
 from concurrent.futures import Future
 from typing import Any

@@ -198,7 +198,7 @@ def test_signals_that_are_deferred_take_effect_in_the_end(default_signals: None)
         signal.raise_signal(signal.SIGINT)
 
 
-def test_an_ignored_signal_hurries_nobody(default_signals: None) -> None:
+def test_an_ignored_signal_does_not_hurry_a_cleanup(default_signals: None) -> None:
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     with interrupts.deferred():
         for _ in range(2):

@@ -62,7 +62,7 @@ def session_of(choice: Choice, *, only_looks: bool = False) -> "Record | None":
         only_looks: whether the command cannot change data; see `environments_here`.
 
     Raises:
-        UsageError: there is no such session, or more than one environment runs here and there is no terminal to ask on.
+        UsageError: no session has that name, or more than one environment runs here and no person can be asked.
     """
     found = environments_here(choice, only_looks=only_looks)
     if len(found) == 1:
@@ -79,7 +79,7 @@ def environments_here(choice: Choice, *, only_looks: bool) -> "tuple[Record | No
             What can change or replace data must not: it was meant for that session.
 
     Raises:
-        UsageError: there is no session as the options or TRITON_SESSION name it.
+        UsageError: no session is as the options or TRITON_SESSION name it.
     """
     if choice.session and choice.names_persistent:
         raise UsageError("--session names a session, and --persistent and --project name the persistent services.")

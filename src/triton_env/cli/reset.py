@@ -87,7 +87,7 @@ def _agreed(
         return True
     if not yes and not sys.stdin.isatty():
         raise UsageError(
-            "This destroys data, so it asks first, and there is no terminal to ask on.",
+            "This destroys data, so it asks first, which needs a terminal.",
             where=f"project {persistent.project}",
             hint="python -m triton_env reset --yes --backup FILE, or without --backup if the data may go",
         )

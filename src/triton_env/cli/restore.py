@@ -50,7 +50,7 @@ def command(file: Path, services: tuple[str, ...], choice: Choice, yes: bool, tr
     names = held_services(manifest, services, file)
     if not yes and not sys.stdin.isatty():
         raise UsageError(
-            f"This replaces what {titles(names)} {_hold(names)}, so it asks first, and there is no terminal to ask on.",
+            f"This replaces what {titles(names)} {_hold(names)}, so it asks first, which needs a terminal.",
             hint=f"python -m triton_env restore {file} --yes",
         )
     record = session_of(choice)

@@ -57,7 +57,7 @@ class Shell(Generic[_ServiceT]):
         """Become the program, for the service of the environment that is meant.
 
         Raises:
-            TritonError: the service does not run, or there is no such program.
+            TritonError: the service does not run, or the program is not there.
         """
         if record := session_of(choice):
             self._run_in_session(record)

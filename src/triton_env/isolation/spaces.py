@@ -368,7 +368,7 @@ class Spaces:
         def take(redis: Isolation[Any]) -> None:
             assert isinstance(redis, RedisIsolation)
             numbers, count = redis.numbers(identifier)
-            # Where somebody else's data is, a number that is not taken may hold some of it.
+            # Where data of others is, a number that is not taken may hold some of it.
             avoided = redis.filled if self.environment.lasting else tuple
             self.folder.take_numbers(identifier, numbers, count, avoided)
 

@@ -46,7 +46,7 @@ def open_runtime(
         settings: the environment's settings.
         environment: the environment's id.
         recipes: the services that it will run.
-        say: is told what `auto` means, and why, where that is news: at the first time in a project that it is not
+        say: called with what `auto` means, and why, where that is news: at the first time in a project that it is not
             Docker, and wherever it is not what it was the last time.
 
     Raises:

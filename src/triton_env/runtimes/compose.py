@@ -65,7 +65,7 @@ class Compose:
         self._environment["LOCALSTACK_HOST"] = settings.localstack_host or name
 
     def check(self) -> None:
-        """See that there is Compose, and that it understands the compose file where somebody has written that.
+        """See that Compose is there, and that it understands a compose file that did not come with this package.
 
         Raises:
             ComposeUnavailable: there is none, or none that is new enough.

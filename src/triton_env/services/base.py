@@ -38,7 +38,7 @@ class Service(ABC):
     def __init__(self, settings: Settings, placement: Placement) -> None:
         self._settings = settings
         self.placement = placement
-        self._died: Callable[[], ServiceDied | None] = _nobody_knows
+        self._died: Callable[[], ServiceDied | None] = _not_known
 
     def _watched_by(self, died: Callable[[], ServiceDied | None]) -> Self:
         """Have it ask, where a client cannot connect, whether the server has died; returns itself."""
@@ -205,7 +205,7 @@ class Service(ABC):
         return f"<{type(self).__name__} at {self._main}>"
 
 
-def _nobody_knows() -> ServiceDied | None:
+def _not_known() -> ServiceDied | None:
     return None
 
 

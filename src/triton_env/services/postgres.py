@@ -194,7 +194,7 @@ class Postgres(Service):
         except psycopg.OperationalError as error:
             if not self._is_missing(error):
                 raise
-            # Not in the first place: while somebody is in that one, no database can be made as its copy.
+            # Not in the first place: while a client is connected to that one, no database can be made as its copy.
             return self._version_in(_TEMPLATE)
 
     def _version_in(self, database: str) -> str:
@@ -266,7 +266,7 @@ class Postgres(Service):
             connection.execute(sql.SQL("create database {}").format(sql.Identifier(self.database)))
 
     def _was_made_with_it(self, connection: "psycopg.Connection[Any]") -> bool:
-        """Whether the data says that it was made with this database, which somebody has dropped since."""
+        """Whether the data says that it was made with this database, which has been dropped since."""
         data = self.recipe(self._settings).data
         assert data is not None
         path = f"{data.path}/{STAMP_FILE}"

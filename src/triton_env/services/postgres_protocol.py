@@ -103,7 +103,7 @@ def _log_in(stream: BufferedRWPair, password: str) -> None:
     challenge = _expected(stream, _SASL_GOES_ON)
     given = _attributes(challenge)
     if not given["r"].startswith(nonce):
-        raise ConnectionError("the server answers somebody else")
+        raise ConnectionError("the server answers another question")
     salted = hashlib.pbkdf2_hmac("sha256", password.encode(), b64decode(given["s"]), int(given["i"]))
     client_key = _hmac(salted, b"Client Key")
     end = b"c=%s,r=%s" % (b64encode(_NO_CHANNEL), given["r"].encode())

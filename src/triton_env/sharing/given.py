@@ -39,7 +39,7 @@ def part(
         runtime: that it names; None where it leaves that to TRITON_RUNTIME.
         reuse: how it is shared; None for one of its own.
         isolated: whether a session that is given is not used.
-        say: is told why a session that is given is not used.
+        say: called with the reason why a session that is given is not used.
 
     Returns:
         None where it is to be one of its own.

@@ -23,7 +23,7 @@ def version(distribution: str) -> str:
     """The version of an installed distribution; empty where it is not installed.
 
     Raises:
-        OSError: there is no descriptor left to look with.
+        OSError: no file descriptor is left to look with.
     """
     # Takes longer to load than all else of ours.
     from importlib import metadata

@@ -105,7 +105,7 @@ class TemplateCache:
             if self._is_there(path):
                 return True
             unfinished = path.with_suffix(".new")
-            # Of somebody who was killed.
+            # Of a process that was killed.
             remove_anything(unfinished)
             try:
                 make(unfinished)
@@ -183,7 +183,7 @@ class TemplateCache:
         for path in self.folder.iterdir():
             with suppress(OSError):
                 if path.suffix == ".old":
-                    # Of somebody who was killed.
+                    # Of a process that was killed.
                     remove_anything(path)
                 elif path.suffix == kept.suffix and path.stat().st_mtime < oldest:
                     path.unlink()
