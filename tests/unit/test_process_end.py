@@ -164,7 +164,11 @@ def test_ignored_signals_stay_ignored(runtimes: FakeRuntimes, default_signals: N
         assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
 
 
-def test_handlers_go_when_the_last_environment_is_stopped(runtimes: FakeRuntimes, default_signals: None) -> None:
+def test_handlers_go_when_the_last_environment_is_stopped(
+    runtimes: FakeRuntimes, default_signals: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Whatever other tests of this process have left.
+    monkeypatch.setattr(interrupts, "_living", set())
     with TritonEnvironment(services=("redis",)):
         with TritonEnvironment(services=("redis",)):
             assert callable(signal.getsignal(signal.SIGTERM))
