@@ -1,17 +1,24 @@
 """What every test gets: a clean environment, an empty working folder, and `docker` tests that do not skip silently.
 
+Which tests run, and how they are distributed, is in `lanes`.
+
 And `env`, for "the same on every runtime": one running environment per runtime, shared by the tests of a module.
 """
 
 import functools
 import gc
 import os
+import tempfile
 import warnings
 from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
 from unittest.mock import patch
 
 import pytest
+from xdist.remote import Producer
 
+import lanes
 from projects import project
 from triton_env import TritonEnvironment
 from triton_env.runtimes.embedded import packages
@@ -28,11 +35,49 @@ def in_ci() -> bool:
     return os.environ.get("CI", "").lower() in ("1", "true")
 
 
-def pytest_report_header() -> list[str]:
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--all", dest="all_lanes", action="store_true", help=f"also the long lane: {lanes.LONG}")
+
+
+def pytest_report_header(config: pytest.Config) -> list[str]:
     problem = engine_problem()
     docker = f"not available: {problem}" if problem else "an engine answers, so its tests are mandatory"
     lacking = packages.problem_of(service.recipe(Settings.model_construct()) for service in SERVICES.values())
-    return [f"runtime docker: {docker}", f"runtime embedded: {lacking or 'its packages are installed'}"]
+    long = "runs too" if lanes.is_long_lane_asked_for(config) else "is left out, --all adds it"
+    return [
+        f"runtime docker: {docker}",
+        f"runtime embedded: {lacking or 'its packages are installed'}",
+        f"the long lane {long}: {lanes.LONG}",
+    ]
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    lanes.leave_out_long(config, items)
+    if file := getattr(config, "workerinput", {}).get("groups"):
+        lanes.pass_on(lanes.groups(items), Path(file))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    node.workerinput["groups"] = str(groups_file(node.config))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> lanes.Scheduler | None:
+    return lanes.Scheduler(config, log, groups_file(config)) if config.getoption("dist") == "loadgroup" else None
+
+
+GROUPS_FILE = pytest.StashKey[Path]()
+
+
+def groups_file(config: pytest.Config) -> Path:
+    """In the controlling process: where it learns from the others which tests have to stay together."""
+    if GROUPS_FILE not in config.stash:
+        folder = tempfile.TemporaryDirectory(prefix="triton-tests-")
+        config.add_cleanup(folder.cleanup)
+        config.stash[GROUPS_FILE] = Path(folder.name) / "groups.json"
+    return config.stash[GROUPS_FILE]
 
 
 def forget_variables() -> None:
