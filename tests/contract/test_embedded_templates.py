@@ -2,6 +2,7 @@
 
 import logging
 import os
+import shutil
 import signal
 import socket
 import stat
@@ -17,6 +18,7 @@ import pytest
 from patience import patient_probes
 from triton_env import Settings, TritonEnvironment
 from triton_env.errors import ServiceNotReady
+from triton_env.private import make_folders
 from triton_env.runtimes.embedded.runtime import EmbeddedRuntime
 from triton_env.runtimes.embedded.seal import is_intact, seal
 from triton_env.runtimes.embedded.templates import TemplateCache
@@ -60,6 +62,23 @@ def archive_in(cache: Path) -> Path:
     return archive
 
 
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory, embedded_packages: None) -> Path:
+    """An archive that a start has made, to be copied."""
+    folder = tmp_path_factory.mktemp("made")
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setenv("XDG_CACHE_HOME", str(folder))
+        assert [started(), started()] == ["made", "copied"]
+    return archive_in(folder / "triton-env" / "templates")
+
+
+@pytest.fixture
+def archive(made: Path, cache: Path) -> Path:
+    """The archive in the cache of this test, as an earlier start has left it there."""
+    make_folders(cache)
+    return Path(shutil.copy2(made, cache / made.name))
+
+
 def overwrite(archive: Path, member: str, content: bytes = b"") -> None:
     """Replace what a file in an archive holds by as many bytes: `content` and line feeds, or zeros."""
     with tarfile.open(archive) as opened:
@@ -92,12 +111,8 @@ def listening(path: Path) -> None:
         os.close(here)
 
 
-DAMAGES: dict[str, Callable[[Path], object]] = {
-    "no users": lambda path: overwrite(path, "./global/1260"),
-    "no catalog": lambda path: overwrite(path, "./base/1/1249"),
-    "no control file": lambda path: overwrite(path, "./global/pg_control"),
-    "no way in": lambda path: overwrite(path, "./pg_hba.conf", b"local all all reject\nhost all all all reject\n"),
-    "cut short": lambda path: os.truncate(path, 100_000),
+UNFIT: dict[str, Callable[[Path], object]] = {
+    "cut short": lambda path: os.truncate(path, 1_000),
     "one byte short": lambda path: os.truncate(path, path.stat().st_size - 1),
     "empty": lambda path: os.truncate(path, 0),
     "zeros": lambda path: path.write_bytes(bytes(path.stat().st_size)),
@@ -107,35 +122,70 @@ DAMAGES: dict[str, Callable[[Path], object]] = {
     "a pipe": lambda path: in_its_place(path, os.mkfifo),
     "a socket": lambda path: in_its_place(path, listening),
     "open to others": lambda path: path.chmod(0o666),
+} | ({"another user's": lambda path: os.chown(path, 12345, 12345)} if IS_ROOT else {})
+
+
+class TestCache:
+    """The cache by itself, with archives that hold next to nothing."""
+
+    @pytest.mark.parametrize("damage", UNFIT)
+    def test_what_cannot_be_what_was_written_is_made_again(
+        self, tmp_path: Path, damage: str, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        cache, archive = TemplateCache(tmp_path / "cache"), tmp_path / "cache" / "one.tar"
+        (tmp_path / "content").write_bytes(bytes(range(256)) * 40)
+
+        def make(path: Path) -> None:
+            with tarfile.open(path, "w") as opened:
+                opened.add(tmp_path / "content", "content")
+
+        def was_there() -> bool:
+            return cache.get(archive, make, threading.Event(), PATIENCE)
+
+        assert [was_there(), was_there()] == [False, True]
+        UNFIT[damage](archive)
+        with caplog.at_level(logging.WARNING):
+            assert not was_there()
+        (record,) = caplog.records
+        assert "cached data directory" in record.getMessage()
+        assert "so it is made again" in record.getMessage()
+        assert was_there()
+        assert cache.is_intact(archive)
+        assert not [path for path in archive.parent.iterdir() if path.suffix in (".old", ".new")]
+
+
+# As many bytes as before, so that only its content shows it; one of these is found when a server starts on it.
+DAMAGES: dict[str, Callable[[Path], object]] = {
+    "no users": lambda path: overwrite(path, "./global/1260"),
+    "no catalog": lambda path: overwrite(path, "./base/1/1249"),
+    "no control file": lambda path: overwrite(path, "./global/pg_control"),
+    "no way in": lambda path: overwrite(path, "./pg_hba.conf", b"local all all reject\nhost all all all reject\n"),
 }
 
 
 class TestDamage:
     @pytest.mark.parametrize("damage", DAMAGES)
+    def test_damage_of_any_part_is_seen(self, archive: Path, damage: str) -> None:
+        assert is_intact(archive)
+        DAMAGES[damage](archive)
+        assert not is_intact(archive)
+
+    @pytest.mark.parametrize("damage", [DAMAGES["no users"], UNFIT["a pipe"]], ids=["no users", "a pipe"])
     def test_what_is_not_as_it_was_written_is_made_again(
-        self, cache: Path, damage: str, caplog: pytest.LogCaptureFixture
+        self, archive: Path, damage: Callable[[Path], object], caplog: pytest.LogCaptureFixture
     ) -> None:
-        assert started() == "made"
-        DAMAGES[damage](archive_in(cache))
+        damage(archive)
         with caplog.at_level(logging.WARNING):
             assert started() == "made"
         (record,) = [record for record in caplog.records if "cached data directory" in record.getMessage()]
         assert "so it is made again" in record.getMessage()
         assert started() == "copied"
-        assert not [path for path in cache.iterdir() if path.suffix in (".old", ".new")]
-
-    @pytest.mark.skipif(not IS_ROOT, reason="only root can give files away")
-    def test_nor_is_what_belongs_to_another_user_used(self, cache: Path) -> None:
-        assert started() == "made"
-        os.chown(archive_in(cache), 12345, 12345)
-        assert [started(), started()] == ["made", "copied"]
+        assert not [path for path in archive.parent.iterdir() if path.suffix in (".old", ".new")]
 
     def test_one_with_which_a_start_fails_is_made_again_in_that_start(
-        self, cache: Path, caplog: pytest.LogCaptureFixture
+        self, archive: Path, caplog: pytest.LogCaptureFixture
     ) -> None:
         """Such as one that was made by a program with a fault: it is intact, and no client gets in."""
-        assert started() == "made"
-        archive = archive_in(cache)
         overwrite(archive, "./global/1260")
         content = archive.read_bytes()
         archive.write_bytes(content[: content.rindex(b"triton-env crc32")])
@@ -147,10 +197,9 @@ class TestDamage:
         assert started() == "copied"
 
     def test_where_it_cannot_be_removed_the_start_does_without(
-        self, cache: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+        self, archive: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        assert started() == "made"
-        overwrite(archive_in(cache), "./global/1260")
+        overwrite(archive, "./global/1260")
 
         def refuse(path: Path, target: object) -> None:
             raise PermissionError(1, "Operation not permitted", str(path))
@@ -162,19 +211,16 @@ class TestDamage:
             assert started() == "made"
         assert "cannot be removed: Operation not permitted" in caplog.text
 
-    @pytest.mark.parametrize("suffix", [".new", ".lock"])
-    def test_folders_where_files_are_to_be_made_are_not_in_the_way(self, cache: Path, suffix: str) -> None:
-        assert started() == "made"
-        archive = archive_in(cache)
+    def test_folders_where_files_are_to_be_made_are_not_in_the_way(self, archive: Path) -> None:
         archive.unlink()
-        archive.with_suffix(".lock").unlink(missing_ok=True)
-        archive.with_suffix(suffix).mkdir()
+        for suffix in (".new", ".lock"):
+            archive.with_suffix(suffix).mkdir()
         assert [started(), started()] == ["made", "copied"]
 
     def test_a_start_that_fails_for_another_reason_fails_once_again(
-        self, cache: Path, monkeypatch: pytest.MonkeyPatch
+        self, archive: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        assert started() == "made"
+        assert archive.exists()
         tries = []
 
         def not_ready(self: EmbeddedRuntime, *arguments: object) -> None:
@@ -198,8 +244,7 @@ class TestMaking:
         assert not list(cache.glob("*.new"))
         assert is_intact(archive_in(cache))
 
-    def test_other_settings_make_another(self, cache: Path) -> None:
-        assert [started(), started()] == ["made", "copied"]
+    def test_other_settings_make_another(self, archive: Path, cache: Path) -> None:
         assert started(postgres_db="other") == "made"
         assert started(postgres_user="somebody") == "made"
         assert started(postgres_db="other") == "copied"
