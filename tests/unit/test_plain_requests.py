@@ -13,10 +13,13 @@ from botocore.credentials import Credentials
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from triton_env.services import postgres_protocol
-from triton_env.services.postgres_protocol import Answer, Login, answer
+from triton_env.model import Endpoint, Placement
+from triton_env.services import Postgres, postgres_protocol
+from triton_env.services.postgres_protocol import Answer, Login, TooManyRoundsError, answer
 from triton_env.services.redis_protocol import NotAnsweredError, answers
 from triton_env.services.s3_signing import signed, target
+from triton_env.setting_types import SecretStr
+from triton_env.settings import Settings
 
 MOMENT = datetime(2026, 2, 3, 4, 5, 6, tzinfo=UTC)
 text = st.text(st.characters(exclude_categories=("Cs", "Cc")), max_size=20)
@@ -133,3 +136,15 @@ def test_a_server_that_does_not_know_the_password_has_no_answer(monkeypatch: pyt
     content = ASKED_TO_LOG_IN + CHALLENGE + login_step(12, b"v=bm90IGl0cyBwcm9vZg==") + login_step(0) + READY + READY
     with pytest.raises(ConnectionError, match="does not know the password"):
         asked_postgres(content)
+
+
+@pytest.mark.parametrize("rounds", [2_000_001, 2**31 - 1, 10**30])
+def test_a_server_cannot_make_a_login_take_minutes(rounds: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(postgres_protocol, "token_urlsafe", lambda _: "ours")
+    endless = login_step(11, b"r=ours-and-theirs,s=c2FsdA==,i=%d" % rounds)
+    settings = Settings.model_construct(postgres_user="user", postgres_password=SecretStr("pass"), postgres_db="db")
+    service = Postgres(settings, Placement({"postgres": Endpoint(*served(ASKED_TO_LOG_IN + endless))}))
+    # Nor is psycopg asked instead, which would do all of it.
+    with pytest.raises(TooManyRoundsError, match=f"hash the password {rounds} times") as caught:
+        service.check_ready()
+    assert service.refuses(caught.value)

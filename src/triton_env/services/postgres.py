@@ -26,7 +26,7 @@ from triton_env.services.base import (
 )
 from triton_env.services.postgres_data import data_recipe
 from triton_env.services.postgres_parameters import WITHOUT_PARAMETER, every_parameter
-from triton_env.services.postgres_protocol import Answer, Login, answer
+from triton_env.services.postgres_protocol import Answer, Login, TooManyRoundsError, answer
 from triton_env.setting_types import SecretStr
 from triton_env.settings import Settings, without_variables
 
@@ -247,6 +247,8 @@ class Postgres(Service):
         login = Login((self.host, self.port), self.user, self.password, self.database)
         try:
             return answer(login, statement, CONNECT_TIMEOUT)
+        except TooManyRoundsError:
+            raise  # which psycopg would do
         except OSError:
             return None
 
@@ -277,7 +279,7 @@ class Postgres(Service):
             return False
 
     def refuses(self, error: Exception) -> bool:
-        return _REFUSAL.search(str(error)) is not None
+        return isinstance(error, TooManyRoundsError) or _REFUSAL.search(str(error)) is not None
 
     def _connection(self) -> dict[str, Any]:
         return {

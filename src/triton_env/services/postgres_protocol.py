@@ -22,6 +22,12 @@ _MECHANISM = b"SCRAM-SHA-256"
 _NO_CHANNEL = b"n,,"
 _LONGEST = 1 << 20
 """Bytes of a message. Another server's greeting, read as a length, is more than some processes may have of memory."""
+_MOST_ROUNDS = 2_000_000
+"""Of hashing a password, a few seconds' work. PostgreSQL asks for 4096 by default; 600,000 are recommended."""
+
+
+class TooManyRoundsError(ConnectionError):
+    """The server asks to hash the password so often that logging in would take minutes, whichever client does it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +69,7 @@ def answer(login: Login, statement: str, timeout: float) -> Answer:
         timeout: seconds for each step.
 
     Raises:
+        TooManyRoundsError: it wants more work for the password than any client should do.
         OSError: it does not answer, or with an error, or wants another way to log in.
     """
     try:
@@ -104,7 +111,12 @@ def _log_in(stream: BufferedRWPair, password: str) -> None:
     given = _attributes(challenge)
     if not given["r"].startswith(nonce):
         raise ConnectionError("the server answers another question")
-    salted = hashlib.pbkdf2_hmac("sha256", password.encode(), b64decode(given["s"]), int(given["i"]))
+    rounds = int(given["i"])
+    if rounds > _MOST_ROUNDS:
+        raise TooManyRoundsError(
+            f"the server asks to hash the password {rounds} times; see its setting scram_iterations"
+        )
+    salted = hashlib.pbkdf2_hmac("sha256", password.encode(), b64decode(given["s"]), rounds)
     client_key = _hmac(salted, b"Client Key")
     end = b"c=%s,r=%s" % (b64encode(_NO_CHANNEL), given["r"].encode())
     signed = b",".join((begin, challenge, end))
