@@ -1,4 +1,4 @@
-"""Files that come with triton-env beside its code: the compose file and what containers mount."""
+"""Files that come with triton-env beside its code: the compose file, what containers mount, and `.env.example`."""
 
 from pathlib import Path
 

@@ -130,8 +130,9 @@ def test_the_wheel_contains_the_package_and_nothing_else(wheel: Path) -> None:
     }
 
 
-def test_the_wheel_brings_the_compose_file_and_all_that_it_mounts(wheel: Path) -> None:
-    files = [ROOT / "docker-compose.yml", *(path for path in (ROOT / "docker").rglob("*") if path.is_file())]
+def test_the_wheel_brings_the_compose_file_all_that_it_mounts_and_the_settings(wheel: Path) -> None:
+    own = (ROOT / "docker-compose.yml", ROOT / ".env.example")
+    files = [*own, *(path for path in (ROOT / "docker").rglob("*") if path.is_file())]
     expected = {
         f"triton_env/compose/{path.relative_to(ROOT)}": path for path in files if "__pycache__" not in path.parts
     }

@@ -121,7 +121,8 @@ def command_line() -> None:
     for one command:    python -m triton_env run -- pytest
     for daily work:     python -m triton_env up
 
-    Settings come from the process environment and from .env of the project; see .env.example.
+    Settings come from the process environment and from .env of the project. What each means is in .env.example, of an
+    installed package in triton_env/compose.
 
     Exit status: 0 good, 1 the environment failed, 2 wrong use, 130 Ctrl-C; `run` passes on that of its command.
     """
