@@ -79,7 +79,7 @@ class TritonEnvironment:
         isolated: bool = False,
     ) -> None:
         self._settings = settings or Settings()
-        variables.check(self._settings.triton_variables)
+        variables.check(self._settings.triton_variables, self._settings.origin("triton_variables"))
         self._services = selected(services)
         self._runtime_name = checked_runtime(runtime or self._settings.triton_runtime)
         self._persistent = Persistent.ATTACH if persistent is True else persistent or None

@@ -10,6 +10,7 @@ wrong with one of these is said where its value is used, and stops nothing else.
 import copy
 import inspect
 import os
+import re
 import threading
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
@@ -35,6 +36,7 @@ from urllib.parse import urlsplit
 from triton_env import dotenv_file, variables
 from triton_env.errors import InvalidSetting
 from triton_env.project_folders import current_folder
+from triton_env.provided import provided
 from triton_env.setting_types import Field, Number, Secret, SecretStr, StorageName, Text, fields_of
 
 HUB_PREFIX = "TESTCONTAINERS_HUB_IMAGE_NAME_PREFIX"
@@ -214,6 +216,8 @@ class Settings:
     """Those that do not just have their defaults."""
     _problems: ClassVar[Mapping[str, InvalidSetting]]
     """What is wrong with variables that are checked where they are used, by fields; these have no value here."""
+    _origins: ClassVar[Mapping[str, str]]
+    """Where the values come from that do not just have their defaults, by fields."""
 
     if not TYPE_CHECKING:  # which make one with the fields as its keywords
 
@@ -230,7 +234,8 @@ class Settings:
                 raise _invalid_setting({name: (given[name], words) for name, words in bad.items()})
             defaults = {name: _converted(name, each.default) for name, each in _FIELDS.items() if name not in given}
             problems = {name: _invalid_setting({name: (given[name], words)}) for name, words in bad.items()}
-            vars(self).update(defaults, **good, model_fields_set=frozenset(good), _problems=problems)
+            origins = {name: each.origin for name, each in given.items()}
+            vars(self).update(defaults, **good, model_fields_set=frozenset(good), _problems=problems, _origins=origins)
 
     def __init_subclass__(cls) -> None:
         if fields := sorted(inspect.get_annotations(cls).keys() | (vars(cls).keys() & _FIELDS.keys())):
@@ -241,14 +246,16 @@ class Settings:
         """Settings with these values, taken as they are, and defaults; neither variables nor `.env` are looked at."""
         made = cls.__new__(cls)
         vars(made).update({name: values.get(name, field.default) for name, field in _FIELDS.items()})
-        vars(made).update(model_fields_set=frozenset(values), _problems={})
+        vars(made).update(model_fields_set=frozenset(values), _problems={}, _origins={})
         return made
 
     def updated(self, **values: Any) -> Self:
         """A copy with other values for some fields, which are taken as they are."""
         copied = copy.copy(self)
         problems = {name: problem for name, problem in self._problems.items() if name not in values}
-        vars(copied).update(values, model_fields_set=self.model_fields_set | set(values), _problems=problems)
+        origins = {name: origin for name, origin in self._origins.items() if name not in values}
+        fields_set = self.model_fields_set | set(values)
+        vars(copied).update(values, model_fields_set=fields_set, _problems=problems, _origins=origins)
         return copied
 
     def __iter__(self) -> Iterator[tuple[str, Any]]:
@@ -291,6 +298,10 @@ class Settings:
         """A field's value, and its default where the variable cannot be used: for what may not be used at all."""
         return vars(self)[field] if field in vars(self) else _converted(field, _FIELDS[field].default)
 
+    def origin(self, field: str) -> str:
+        """Where a field's value comes from, such as "line 3 of /work/.env"; empty where that is not known."""
+        return self._origins.get(field, "")
+
     def fixed_port(self, field: str) -> int:
         """A port of `.env`, for a description that holds it whether it is used or not.
 
@@ -308,6 +319,8 @@ class Settings:
 _FIELDS = Settings.model_fields
 _ARGUMENT = "an argument"
 _OF_KUBERNETES = "Kubernetes sets it for a service of that name: unset it, or give the pod enableServiceLinks: false"
+_PASSWORD = re.compile(r"(?<=//)\S*(?=@)|(?<=:)(?!//)\S*(?=@)")
+"""Of a URL, or of what was meant as one."""
 _OF_APPLICATION = frozenset({"environment", "log_level", "debug_mode", "api_host", "api_port"})
 
 
@@ -376,19 +389,24 @@ def _invalid_setting(bad: Mapping[str, tuple[_Given, str]]) -> InvalidSetting:
         where=", ".join(f"{name.upper()} comes from {given.origin}" for name, (given, _) in bad.items()),
         hint=_OF_KUBERNETES
         if any(str(given.value).startswith("tcp://") for given, _ in bad.values())
-        else "see .env.example for what each variable means and takes",
+        else f"what each variable means and takes: cat {provided('.env.example')}",
     )
 
 
 def _described(name: str, value: object, words: str) -> str:
     if name not in _FIELDS:
         return f"There is no setting {name!r}."
-    shown = "its value (a secret)" if _FIELDS[name].annotation is SecretStr else _shown(value)
+    if _FIELDS[name].annotation is SecretStr:
+        shown = "its value (a secret)"
+    elif name == "triton_variables":
+        shown = "its value (not shown)"  # templates, beside which an application may have written a password
+    else:
+        shown = _shown(value)
     return f"{name.upper()} cannot be {shown}: {words}."
 
 
 def _shown(value: object) -> str:
-    text = repr(value)
+    text = _PASSWORD.sub("***", repr(value))
     return text if len(text) <= 60 else text[:59] + "…"
 
 

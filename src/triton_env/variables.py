@@ -31,20 +31,21 @@ def parsed(text: str) -> dict[str, str]:
     """Templates by the names of their variables, from words as a shell has them: NAME=TEMPLATE NAME=TEMPLATE.
 
     Raises:
-        ValueError: it is not of this form, or a template has no field, or another one than SERVICE.ATTRIBUTE.
+        ValueError: it is not of this form, or a template has no field, or another one than SERVICE.ATTRIBUTE. Its
+            words show nothing of a value, which may hold a password.
     """
     templates: dict[str, str] = {}
-    for word in shlex.split(text):
+    for position, word in enumerate(shlex.split(text), 1):
         name, equals, template = word.partition("=")
         if not equals or not _NAME.fullmatch(name):
-            raise ValueError(f"{word!r} is not of the form NAME=TEMPLATE")
+            raise ValueError(f"word {position} is not of the form NAME=TEMPLATE")
         fields = _FIELD.findall(template)
         # Not any text: it would be one more place for all settings of an application.
         if not fields:
             raise ValueError(f"{name} has no {{SERVICE.ATTRIBUTE}}, such as {{postgres.url}}")
-        if wrong := [field for field in fields if not _PARTS.fullmatch(field)]:
+        if not all(map(_PARTS.fullmatch, fields)):
             raise ValueError(
-                f"{{{wrong[0]}}} of {name} is not of the form {{SERVICE.ATTRIBUTE}}, such as {{redis.url}}"
+                f"what {name} has in braces is not of the form {{SERVICE.ATTRIBUTE}}, such as {{redis.url}}"
             )
         templates[name] = template
     return templates
@@ -60,29 +61,34 @@ def checked(text: str) -> str:
     return text
 
 
-def check(text: str) -> None:
+def check(text: str, origin: str = "") -> None:
     """See, before a start, that templates name services and attributes that exist.
+
+    Args:
+        text: as `parsed` takes it.
+        origin: where it comes from, for the error; empty where that is not known.
 
     Raises:
         InvalidSetting: one does not.
     """
     from triton_env.services import SERVICES
 
+    invalid = partial(_invalid, origin=origin)
     for variable, template in parsed(text).items():
         for field in _FIELD.finditer(template):
             service, attribute, form = _parts(field)
             if service not in SERVICES:
-                raise _invalid(variable, f"there is no service {service!r}", f"choose from {', '.join(SERVICES)}")
+                raise invalid(variable, f"there is no service {service!r}", f"choose from {', '.join(SERVICES)}")
             kind = SERVICES[service]
             if attribute not in kind.attributes:
                 known = ", ".join(f"{service}.{each}" for each in kind.attributes)
-                raise _invalid(variable, f"{service} has no {attribute!r}", f"choose from {known}")
+                raise invalid(variable, f"{service} has no {attribute!r}", f"choose from {known}")
             if not form or form == _QUOTED:
                 continue
             if attribute == "url" and kind.scheme_for(form) is None:
-                raise _invalid(variable, f"{kind.title} has no URL for {form!r}", f"take {{{service}.url}}")
+                raise invalid(variable, f"{kind.title} has no URL for {form!r}", f"take {{{service}.url}}")
             if attribute != "url":
-                raise _invalid(variable, f"there is no form {form!r}", f"take {{{service}.{attribute}:{_QUOTED}}}")
+                raise invalid(variable, f"there is no form {form!r}", f"take {{{service}.{attribute}:{_QUOTED}}}")
 
 
 def expanded(text: str, services: "Mapping[str, Service]", *, internal: bool = False) -> dict[str, str]:
@@ -173,9 +179,10 @@ def _value(variable: str, services: "Mapping[str, Service]", field: re.Match[str
     return quote(str(value), safe="") if form == _QUOTED else str(value)
 
 
-def _invalid(variable: str, cause: str, hint: str) -> InvalidSetting:
+def _invalid(variable: str, cause: str, hint: str, origin: str = "") -> InvalidSetting:
+    known = f"TRITON_VARIABLES comes from {origin}"
     return InvalidSetting(
         f"The template of {variable} cannot be used: {cause}.",
-        where=f"TRITON_VARIABLES, or {_TABLE} of {_FILE}",
+        where=known if origin else f"TRITON_VARIABLES, or {_TABLE} of {_FILE}",
         hint=hint,
     )

@@ -9,6 +9,7 @@ import pytest
 from triton_env import Settings
 from triton_env.errors import InvalidSetting, UsageError
 from triton_env.model import Storage
+from triton_env.provided import provided
 
 
 def write_dotenv(text: str) -> None:
@@ -162,7 +163,9 @@ def test_a_bad_value_is_answered_with_its_name_value_and_what_is_allowed(
     assert f"{variable} cannot be '{value}'"[:60] in message
     assert allowed in message.replace("\n", " ")
     assert f"{variable} comes from the process environment" in message
-    assert "hint: see .env.example" in message
+    # A command that works where triton-env is installed as well: the file is in the wheel.
+    assert f"cat {provided('.env.example')}" in message
+    assert provided(".env.example").is_file()
     # Nothing of pydantic's remains, neither in the words nor behind them.
     assert not re.search(r"pydantic|(Input|String) should|value_error|Value error|type=", message)
     assert caught.value.__cause__ is None
@@ -297,3 +300,13 @@ def test_testcontainers_prefix_is_for_images_of_docker_hub(
     monkeypatch.setenv("REDIS_IMAGE", named)
     assert Settings().redis_image == used
     assert Settings().postgres_image == "registry.example/hub/postgres:14-alpine"
+
+
+@pytest.mark.parametrize(
+    "value", ["ftp://me:hunter2@host", "//:hunter2@host", "ftp://hunter2@host", "me:hunter2@@host"]
+)
+def test_a_password_in_a_url_that_cannot_be_used_is_not_shown(value: str) -> None:
+    with pytest.raises(InvalidSetting) as caught:
+        Settings(aws_endpoint_url=value)
+    assert "hunter2" not in str(caught.value)
+    assert "***@host" in str(caught.value)

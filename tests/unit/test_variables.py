@@ -112,6 +112,34 @@ class TestTemplates:
         with pytest.raises(InvalidSetting, match="TRITON_VARIABLES cannot be"):
             Settings(triton_variables=text)
 
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "postgresql://me:hunter2@host/db",
+            "A={redis.url} postgresql://me:hunter2@host/db",
+            "A=postgresql://me:hunter2@host/db",
+            "A='postgresql://me:{hunter2}@host/db'",
+            "A='{redis.url} hunter2",
+        ],
+    )
+    def test_a_password_in_what_is_no_template_is_not_shown(self, text: str) -> None:
+        with pytest.raises(InvalidSetting) as caught:
+            Settings(triton_variables=text)
+        assert "hunter2" not in str(caught.value)
+
+    @pytest.mark.parametrize("text", ["A", "A={mongo.url}"])
+    def test_a_mistake_names_the_place_that_it_comes_from(
+        self, text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        (tmp_path / ".env").write_text(f"# ours\nTRITON_VARIABLES={text}\n")
+        with pytest.raises(InvalidSetting, match="TRITON_VARIABLES comes from line 2 of") as caught:
+            TritonEnvironment(services=("redis",))
+        assert str(tmp_path / ".env") in str(caught.value)
+        monkeypatch.setenv("TRITON_VARIABLES", text)
+        with pytest.raises(InvalidSetting, match="TRITON_VARIABLES comes from the process environment"):
+            TritonEnvironment(services=("redis",))
+
     def test_a_protocol_that_is_not_there(self) -> None:
         placement = Placement({"http": Endpoint("127.0.0.1", 1)})
         embedded = ClickHouse(SETTINGS, placement)
