@@ -41,10 +41,10 @@ if TYPE_CHECKING:
     from triton_env.errors import TritonError
     from triton_env.isolation.namespace import Namespace
     from triton_env.isolation.template import Template
-    from triton_env.services.clickhouse import ClickHouse
-    from triton_env.services.postgres import Postgres
-    from triton_env.services.redis import Redis
-    from triton_env.services.s3 import S3
+    from triton_env.services.clickhouse.service import ClickHouse
+    from triton_env.services.postgres.service import Postgres
+    from triton_env.services.redis.service import Redis
+    from triton_env.services.s3.service import S3
     from triton_env.settings import Settings
     from triton_env.timeline import Phase, Span, Timeline
 
@@ -65,12 +65,12 @@ __all__ = [
 ]
 
 _HOME = {
-    "S3": "services.s3",
-    "ClickHouse": "services.clickhouse",
+    "S3": "services.s3.service",
+    "ClickHouse": "services.clickhouse.service",
     "Namespace": "isolation.namespace",
     "Phase": "timeline",
-    "Postgres": "services.postgres",
-    "Redis": "services.redis",
+    "Postgres": "services.postgres.service",
+    "Redis": "services.redis.service",
     "Settings": "settings",
     "Span": "timeline",
     "Template": "isolation.template",

@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from triton_env.backup.archive import Archive, ArchiveWriter
-from triton_env.backup.manifest import Manifest
-from triton_env.backup.postgres import toc
+from triton_env.archive.archive import Archive, ArchiveWriter
+from triton_env.archive.manifest import Manifest
+from triton_env.services.postgres import toc
 
 Change = Callable[[str, bytes], bytes]
 

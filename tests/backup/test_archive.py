@@ -16,9 +16,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from triton_env import backup
-from triton_env.backup.archive import Archive, ArchiveWriter
-from triton_env.backup.manifest import FORMAT, Manifest, SavedService
-from triton_env.backup.records import Record, read_records, write_record
+from triton_env.archive.archive import Archive, ArchiveWriter
+from triton_env.archive.manifest import FORMAT, Manifest, SavedService
+from triton_env.archive.records import Record, read_records, write_record
 from triton_env.errors import BackupFailed, RestoreFailed
 
 DATA = {"postgres/a": b"one" * 1000, "redis/b": b"", "s3/c": os.urandom(300)}

@@ -14,14 +14,14 @@ from click.testing import CliRunner, Result
 from backup.test_unfinished import at_step, killed
 from projects import free_name
 from triton_env import Settings, TritonEnvironment
+from triton_env.archive.archive import ArchiveWriter
+from triton_env.archive.manifest import Manifest, SavedService
+from triton_env.archive.steps import Step
 from triton_env.backup import restore
-from triton_env.backup.archive import ArchiveWriter
 from triton_env.backup.display import shown, size
-from triton_env.backup.manifest import Manifest, SavedService
-from triton_env.backup.postgres.catalog import list_elements
-from triton_env.backup.steps import Step
 from triton_env.cli import command_line
 from triton_env.commands import runnable
+from triton_env.services.postgres.catalog import list_elements
 
 ROOT = Path(__file__).parents[2]
 

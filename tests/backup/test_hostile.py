@@ -15,13 +15,13 @@ from click.testing import CliRunner
 
 from backup.forging import Change, in_archive, in_index, rewritten
 from triton_env import TritonEnvironment, backup
-from triton_env.backup.archive import Archive
-from triton_env.backup.clickhouse import statements
-from triton_env.backup.clickhouse.statements import Entry, NotAllowed
-from triton_env.backup.postgres import restore as postgres_restore
-from triton_env.backup.postgres.index import Index
+from triton_env.archive.archive import Archive
 from triton_env.cli import command_line
 from triton_env.errors import RestoreFailed
+from triton_env.services.clickhouse import statements
+from triton_env.services.clickhouse.statements import Entry, NotAllowed
+from triton_env.services.postgres import restore as postgres_restore
+from triton_env.services.postgres.index import Index
 
 pytestmark = pytest.mark.timeout(300)
 

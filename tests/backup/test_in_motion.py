@@ -8,7 +8,7 @@ import pytest
 
 from triton_env import TritonEnvironment, backup
 from triton_env.backup import Step
-from triton_env.backup.redis.connection import Command, Connection
+from triton_env.services.redis.connection import Command, Connection
 
 pytestmark = pytest.mark.timeout(300)
 

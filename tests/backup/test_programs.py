@@ -13,9 +13,9 @@ import pytest
 
 from projects import project
 from triton_env import Settings, TritonEnvironment
+from triton_env.archive.records import Writable
 from triton_env.backup.creation import programs_of
 from triton_env.backup.programs import ProgramFailed, feed, output
-from triton_env.backup.records import Writable
 from triton_env.errors import RuntimeUnavailable
 from triton_env.model import Program
 from triton_env.runtimes.execution import in_container

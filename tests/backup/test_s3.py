@@ -13,15 +13,16 @@ import pytest
 from backup.conftest import Started
 from backup.forging import rewritten
 from triton_env import TritonEnvironment, backup
-from triton_env.backup.archive import Archive
-from triton_env.backup.records import read_records, write_record
-from triton_env.backup.s3 import configuration, dump, reading, upload
-from triton_env.backup.s3.restore import S3Restorer
-from triton_env.backup.s3.takeover import Plan, S3Takeover
-from triton_env.backup.steps import Meter
+from triton_env.archive.archive import Archive
+from triton_env.archive.records import read_records, write_record
+from triton_env.archive.steps import Meter
 from triton_env.errors import IsolationFailed, RestoreFailed
-from triton_env.isolation.base import Space
-from triton_env.isolation.s3 import S3Isolation
+from triton_env.services.base_isolation import Space
+from triton_env.services.s3 import backup as s3_backup
+from triton_env.services.s3 import configuration, reading, upload
+from triton_env.services.s3.isolation import S3Isolation
+from triton_env.services.s3.restore import S3Restorer
+from triton_env.services.s3.takeover import Plan, S3Takeover
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -132,7 +133,7 @@ def test_what_vanishes_or_is_replaced_while_it_is_read(
         s3.put_object(Bucket="going", Key=key, Body=b"x")
     for key in ("grows", "large", "large and gone", "shrinks"):
         s3.put_object(Bucket="going", Key=key, Body=b"" if key == "grows" else large)
-    listed, read, pieces = dump.versions_by_key, dump._read_bucket, reading.Reader._pieces
+    listed, read, pieces = s3_backup.versions_by_key, s3_backup._read_bucket, reading.Reader._pieces
 
     def listed_and_changed(client: Any, bucket: str, **options: Any) -> Any:
         found = list(listed(client, bucket, **options))
@@ -159,8 +160,8 @@ def test_what_vanishes_or_is_replaced_while_it_is_read(
                 elif version.key == "large and gone":
                     s3.delete_object(Bucket="going", Key="large and gone")
 
-    monkeypatch.setattr(dump, "versions_by_key", listed_and_changed)
-    monkeypatch.setattr(dump, "_read_bucket", gone_and_read)
+    monkeypatch.setattr(s3_backup, "versions_by_key", listed_and_changed)
+    monkeypatch.setattr(s3_backup, "_read_bucket", gone_and_read)
     monkeypatch.setattr(reading.Reader, "_pieces", changed_in_between)
     monkeypatch.setattr(reading, "_RANGE", 1 << 20)
 
@@ -423,7 +424,7 @@ def test_bodies_are_read_in_bounded_pieces(
         s3.put_object(Bucket=env.s3.bucket, Key=f"large/{number}", Body=body)
         s3.put_object(Bucket=env.s3.bucket, Key=f"small/{number}", Body=b"x")
     asked: list[tuple[str, int]] = []
-    client_of = dump.threaded_client
+    client_of = s3_backup.threaded_client
 
     def watched(*arguments: Any, **options: Any) -> Any:
         client = client_of(*arguments, **options)
@@ -435,7 +436,7 @@ def test_bodies_are_read_in_bounded_pieces(
         client.meta.events.register("provide-client-params.s3.GetObject", note)
         return client
 
-    monkeypatch.setattr(dump, "threaded_client", watched)
+    monkeypatch.setattr(s3_backup, "threaded_client", watched)
     backup.create(env, path, services=("s3",))
 
     assert max(size for _, size in asked) <= 2 << 20

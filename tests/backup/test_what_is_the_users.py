@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from triton_env import Settings, TritonEnvironment, backup
-from triton_env.backup.redis import dump
 from triton_env.isolation.namespace import Namespace
-from triton_env.isolation.roles import MARK
+from triton_env.services.postgres.roles import MARK
+from triton_env.services.redis import backup as dump
 
 pytestmark = pytest.mark.timeout(300)
 

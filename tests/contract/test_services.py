@@ -17,8 +17,9 @@ from clickhouse_connect.driver.exceptions import DatabaseError
 
 from patience import SECONDS, patient_probes
 from triton_env import TritonEnvironment
-from triton_env.services import SERVICES, s3_requests
-from triton_env.services.postgres_protocol import Login, answer
+from triton_env.services import SERVICES
+from triton_env.services.postgres.protocol import Login, answer
+from triton_env.services.s3 import requests as s3_requests
 
 # The first test of each runtime starts all four.
 pytestmark = pytest.mark.timeout(400)

@@ -200,7 +200,11 @@ class TestLoading:
         (
             *("docker", "testcontainers", "requests", "urllib3", "pydantic", "pydantic_settings", "rich", "filelock"),
             *("psycopg", "clickhouse_connect", "redis", "boto3", "botocore", "asyncio"),
-            *("triton_env.backup.recovery", "triton_env.backup.postgres.restore", "triton_env.backup.redis.restore"),
+            *(
+                "triton_env.backup.recovery",
+                "triton_env.services.postgres.restore",
+                "triton_env.services.redis.restore",
+            ),
         )
     )
 

@@ -14,8 +14,8 @@ from clickhouse_connect.driver.exceptions import DatabaseError
 from patience import until
 from triton_env import TritonEnvironment
 from triton_env.errors import IsolationFailed
-from triton_env.isolation.base import OWN, ContentLost, Space
-from triton_env.isolation.clickhouse import ClickHouseIsolation
+from triton_env.services.base_isolation import OWN, ContentLost, Space
+from triton_env.services.clickhouse.isolation import ClickHouseIsolation
 
 # A start, and work on the server, take their time on a busy machine.
 pytestmark = pytest.mark.timeout(300)

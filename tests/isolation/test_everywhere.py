@@ -9,7 +9,7 @@ import pytest
 from isolation import contents
 from triton_env import Namespace, TritonEnvironment
 from triton_env.errors import ServiceNotSelected, UsageError
-from triton_env.isolation.base import SNAPSHOT
+from triton_env.services.base_isolation import SNAPSHOT
 
 # Starts of all services, and work on them, take their time on a busy machine.
 pytestmark = pytest.mark.timeout(300)

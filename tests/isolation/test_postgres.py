@@ -13,8 +13,8 @@ from psycopg import sql
 from patience import until
 from triton_env import Namespace, TritonEnvironment
 from triton_env.errors import IsolationFailed, SnapshotFailed, TemplateFailed
-from triton_env.isolation import postgres
-from triton_env.isolation.base import Space
+from triton_env.services.base_isolation import Space
+from triton_env.services.postgres import isolation as postgres
 
 SCHEMA = """
 create extension citext;

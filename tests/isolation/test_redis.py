@@ -10,9 +10,9 @@ from backup.redis_contents import NOON, fill_redis, look_at_redis
 from patience import WAIT, until
 from triton_env import Namespace, Settings, TritonEnvironment
 from triton_env.errors import IsolationFailed
-from triton_env.isolation import redis as isolation
 from triton_env.model import Endpoint, Placement
 from triton_env.services import Redis
+from triton_env.services.redis import isolation
 from triton_env.threads import in_thread
 
 

@@ -16,11 +16,11 @@ import urllib3
 from backup.s3_contents import LARGE, fill_s3, look_at_s3
 from triton_env import Settings, TritonEnvironment, backup
 from triton_env.errors import InvalidSetting, IsolationFailed
-from triton_env.isolation import s3 as s3_module
-from triton_env.isolation import s3_copy
-from triton_env.isolation.base import OWN, Space
-from triton_env.isolation.s3 import S3Isolation, names_of
 from triton_env.services import S3
+from triton_env.services.base_isolation import OWN, Space
+from triton_env.services.s3 import copying as s3_copy
+from triton_env.services.s3 import isolation as s3_module
+from triton_env.services.s3.isolation import S3Isolation, names_of
 
 # A start, and work on the server, take their time on a busy machine.
 pytestmark = pytest.mark.timeout(300)

@@ -12,10 +12,10 @@ from psycopg.conninfo import make_conninfo
 
 from patience import until
 from triton_env import Namespace, Settings, TritonEnvironment
-from triton_env.backup.s3 import configuration
 from triton_env.errors import SnapshotFailed, TemplateFailed
-from triton_env.isolation.postgres import EMPTY
-from triton_env.services import postgres
+from triton_env.services.postgres import service as postgres
+from triton_env.services.postgres.isolation import EMPTY
+from triton_env.services.s3 import configuration
 
 SUBSCRIPTION = (
     "create publication p",

@@ -10,8 +10,8 @@ import pytest
 from triton_env import Settings
 from triton_env.errors import IsolationFailed
 from triton_env.isolation import locks, state
-from triton_env.isolation.base import Space
 from triton_env.isolation.folder import Finished, Folder, remove_unused
+from triton_env.services.base_isolation import Space
 
 
 @pytest.fixture

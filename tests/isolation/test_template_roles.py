@@ -10,7 +10,7 @@ import pytest
 from triton_env import Namespace, TritonEnvironment
 from triton_env.errors import TemplateFailed
 from triton_env.isolation.building import Templates
-from triton_env.isolation.roles import MARK
+from triton_env.services.postgres.roles import MARK
 
 
 def roles(env: TritonEnvironment) -> dict[str, str | None]:

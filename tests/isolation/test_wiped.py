@@ -12,7 +12,7 @@ from isolation import contents
 from patience import until
 from triton_env import Namespace, Settings, TritonEnvironment
 from triton_env.errors import IsolationFailed, SnapshotFailed
-from triton_env.isolation.redis import _Exchange
+from triton_env.services.redis.isolation import _Exchange
 
 
 @pytest.fixture(scope="module")

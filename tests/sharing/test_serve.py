@@ -35,5 +35,5 @@ def test_a_warm_start_loads_no_driver_and_no_sdk(shared: Sharing) -> None:
     shared.join()
     warm = shared.join()
     loaded = warm.do("sorted(__import__('sys').modules)")
-    # `redis` is ours: `triton_env.services.redis`.
+    # `redis` is ours: `triton_env.services.redis.service`.
     assert not {"docker", "testcontainers", "boto3", "botocore", "psycopg", "redis", "clickhouse_connect"} & set(loaded)

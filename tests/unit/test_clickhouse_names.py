@@ -3,7 +3,7 @@
 
 import pytest
 
-from triton_env.isolation.clickhouse_names import Account, exchange, with_empty, without_columns
+from triton_env.services.clickhouse.renaming import Account, exchange, with_empty, without_columns
 
 TABLES = frozenset({"claims", "names", "lookup", "target", "odd name"})
 

@@ -14,10 +14,11 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from triton_env.model import Endpoint, Placement
-from triton_env.services import Postgres, postgres_protocol
-from triton_env.services.postgres_protocol import Answer, Login, TooManyRoundsError, answer
-from triton_env.services.redis_protocol import NotAnsweredError, answers
-from triton_env.services.s3_signing import signed, target
+from triton_env.services import Postgres
+from triton_env.services.postgres import protocol as postgres_protocol
+from triton_env.services.postgres.protocol import Answer, Login, TooManyRoundsError, answer
+from triton_env.services.redis.protocol import NotAnsweredError, answers
+from triton_env.services.s3.signing import signed, target
 from triton_env.setting_types import SecretStr
 from triton_env.settings import Settings
 
@@ -29,7 +30,7 @@ text = st.text(st.characters(exclude_categories=("Cs", "Cc")), max_size=20)
 def at_that_moment() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(botocore.auth, "get_current_datetime", lambda: MOMENT)
-        patch.setattr("triton_env.services.s3_signing.time.gmtime", lambda: MOMENT.timetuple())
+        patch.setattr("triton_env.services.s3.signing.time.gmtime", lambda: MOMENT.timetuple())
         yield
 
 

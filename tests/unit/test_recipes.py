@@ -9,7 +9,7 @@ from triton_env import Settings
 from triton_env.errors import LocalStackTokenRequired
 from triton_env.model import Endpoint, ServiceRecipe, Storage
 from triton_env.services import SERVICES, START_ORDER
-from triton_env.services.s3 import LAST_FREE_VERSION, needs_token
+from triton_env.services.s3.service import LAST_FREE_VERSION, needs_token
 
 
 def recipe(name: str, **settings: Any) -> ServiceRecipe:

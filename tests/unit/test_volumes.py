@@ -16,7 +16,7 @@ from triton_env.runtimes import stamps, volumes
 from triton_env.runtimes.stamps import Stamp, last_checkout
 from triton_env.runtimes.volumes import explain_login_failure
 from triton_env.services import SERVICES
-from triton_env.services.postgres_data import data_recipe, inspect
+from triton_env.services.postgres.data_directory import data_recipe, inspect
 
 COMPOSE = (Path(__file__).parents[2] / "docker-compose.yml").read_text("utf-8")
 SECRET = "a password of alice's"

@@ -22,10 +22,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from triton_env.archive.manifest import Manifest, Member, SavedService
+    from triton_env.archive.steps import Report, Step
     from triton_env.backup.creation import create, read_manifest, verify
-    from triton_env.backup.manifest import Manifest, Member, SavedService
     from triton_env.backup.restoration import restore
-    from triton_env.backup.steps import Report, Step
 
 __all__ = [
     "Manifest",
@@ -40,15 +40,15 @@ __all__ = [
 ]
 
 _HOME = {
-    "Manifest": "manifest",
-    "Member": "manifest",
-    "Report": "steps",
-    "SavedService": "manifest",
-    "Step": "steps",
-    "create": "creation",
-    "read_manifest": "creation",
-    "restore": "restoration",
-    "verify": "creation",
+    "Manifest": "triton_env.archive.manifest",
+    "Member": "triton_env.archive.manifest",
+    "Report": "triton_env.archive.steps",
+    "SavedService": "triton_env.archive.manifest",
+    "Step": "triton_env.archive.steps",
+    "create": "triton_env.backup.creation",
+    "read_manifest": "triton_env.backup.creation",
+    "restore": "triton_env.backup.restoration",
+    "verify": "triton_env.backup.creation",
 }
 
 
@@ -56,4 +56,4 @@ def __getattr__(name: str) -> Any:
     # As in the package above: drivers and archives are loaded when they are used.
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+    return getattr(import_module(_HOME[name]), name)

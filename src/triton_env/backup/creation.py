@@ -7,19 +7,19 @@ from pathlib import Path
 
 from triton_env import interrupts
 from triton_env._version import __version__
-from triton_env.backup.archive import Archive, ArchiveWriter
-from triton_env.backup.base import RunsPrograms, Saver
-from triton_env.backup.clickhouse.dump import save as save_clickhouse
+from triton_env.archive.archive import Archive, ArchiveWriter
+from triton_env.archive.manifest import Manifest, SavedService
+from triton_env.archive.steps import Meter, Report, Step, silent
 from triton_env.backup.failures import reason_of
 from triton_env.backup.journal import Place
-from triton_env.backup.manifest import Manifest, SavedService
-from triton_env.backup.postgres.dump import save as save_postgres
-from triton_env.backup.redis.dump import save as save_redis
-from triton_env.backup.s3.dump import save as save_s3
-from triton_env.backup.steps import Meter, Report, Step, silent
 from triton_env.environment import TritonEnvironment
 from triton_env.errors import BackupFailed, TritonError
 from triton_env.services import Service
+from triton_env.services.base_backup import RunsPrograms, Saver
+from triton_env.services.clickhouse.backup import save as save_clickhouse
+from triton_env.services.postgres.backup import save as save_postgres
+from triton_env.services.redis.backup import save as save_redis
+from triton_env.services.s3.backup import save as save_s3
 
 _SAVERS: Mapping[str, Saver] = {
     "postgres": save_postgres,

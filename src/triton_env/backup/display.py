@@ -5,7 +5,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-from triton_env.backup.steps import Report, Step, silent
+from triton_env.archive.steps import Report, Step, silent
 from triton_env.printable import one_line
 
 _UNITS = ("bytes", "kB", "MB", "GB", "TB")

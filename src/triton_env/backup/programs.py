@@ -11,7 +11,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from secrets import token_hex
 
-from triton_env.backup.sealing import CHUNK
+from triton_env.archive.sealing import CHUNK
 from triton_env.model import Program
 
 _LINES = 12

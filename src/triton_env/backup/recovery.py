@@ -11,19 +11,19 @@ from concurrent.futures import Future
 from dataclasses import replace
 from typing import Any
 
-from triton_env.backup.base import Note, Takeover
-from triton_env.backup.clickhouse.takeover import ClickHouseTakeover
-from triton_env.backup.clickhouse.takeover import Plan as ClickHousePlan
 from triton_env.backup.failures import reason_of
 from triton_env.backup.journal import Entry, Phase, Place, command_to_settle
-from triton_env.backup.postgres.takeover import Plan as PostgresPlan
-from triton_env.backup.postgres.takeover import PostgresTakeover
-from triton_env.backup.redis.takeover import Plan as RedisPlan
-from triton_env.backup.redis.takeover import RedisTakeover
-from triton_env.backup.s3.takeover import Plan as S3Plan
-from triton_env.backup.s3.takeover import S3Takeover
 from triton_env.errors import RestoreUnfinished
 from triton_env.services import S3, SERVICES, ClickHouse, Postgres, Redis, Service
+from triton_env.services.base_backup import Note, Takeover
+from triton_env.services.clickhouse.takeover import ClickHouseTakeover
+from triton_env.services.clickhouse.takeover import Plan as ClickHousePlan
+from triton_env.services.postgres.takeover import Plan as PostgresPlan
+from triton_env.services.postgres.takeover import PostgresTakeover
+from triton_env.services.redis.takeover import Plan as RedisPlan
+from triton_env.services.redis.takeover import RedisTakeover
+from triton_env.services.s3.takeover import Plan as S3Plan
+from triton_env.services.s3.takeover import S3Takeover
 
 _DECIDES = "postgres"
 """The service whose transaction decides where a restore has come to it."""

@@ -3,7 +3,8 @@
 import re
 
 from triton_env.isolation.ours import RESTORE_KEY, is_bucket_of_restore, is_of_restore
-from triton_env.services import S3, ClickHouse, Postgres, Redis, Service, s3_requests
+from triton_env.services import S3, ClickHouse, Postgres, Redis, Service
+from triton_env.services.s3 import requests as s3_requests
 
 _USED = re.compile(r"^db(\d+):", re.MULTILINE)
 _SHOWN = 3
@@ -38,7 +39,7 @@ def _staged(service: Redis) -> list[int]:
         if len(kinds) == 2 * len(used) and "string" not in kinds:
             return []
     # By redis-py, which takes long to load.
-    from triton_env.backup.redis.connection import is_staged, used_databases
+    from triton_env.services.redis.connection import is_staged, used_databases
 
     return [number for number in used_databases(service) if is_staged(service, number)]
 

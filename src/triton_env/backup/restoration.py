@@ -12,22 +12,22 @@ from secrets import token_hex
 from typing import Any
 
 from triton_env import interrupts
-from triton_env.backup.archive import Archive
-from triton_env.backup.base import Restorer
-from triton_env.backup.clickhouse.restore import ClickHouseRestorer
+from triton_env.archive.archive import Archive
+from triton_env.archive.manifest import Manifest
+from triton_env.archive.steps import Meter, Report, Step, silent
 from triton_env.backup.creation import place_of, programs_of, running_services
 from triton_env.backup.failures import reason_of
 from triton_env.backup.journal import Entry, Phase, Place, command_to_settle
-from triton_env.backup.manifest import Manifest
-from triton_env.backup.postgres.restore import PostgresRestorer
 from triton_env.backup.recovery import settle
-from triton_env.backup.redis.restore import RedisRestorer
-from triton_env.backup.s3.restore import S3Restorer
-from triton_env.backup.steps import Meter, Report, Step, silent
 from triton_env.environment import TritonEnvironment
 from triton_env.errors import RestoreFailed, RestoreUnfinished
 from triton_env.isolation.ours import RESTORE
 from triton_env.services import SERVICES, Service
+from triton_env.services.base_backup import Restorer
+from triton_env.services.clickhouse.restore import ClickHouseRestorer
+from triton_env.services.postgres.restore import PostgresRestorer
+from triton_env.services.redis.restore import RedisRestorer
+from triton_env.services.s3.restore import S3Restorer
 
 _RESTORERS: Mapping[str, Callable[..., Restorer]] = {
     "postgres": PostgresRestorer,

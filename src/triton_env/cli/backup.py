@@ -54,8 +54,8 @@ def command(file: Path, services: tuple[str, ...], choice: Choice, force: bool, 
 
 
 def _made(file: Path, services: tuple[str, ...], choice: Choice, force: bool) -> "Manifest":
+    from triton_env.archive.archive import check_free
     from triton_env.backup import create
-    from triton_env.backup.archive import check_free
     from triton_env.backup.display import shown, size
 
     # Before services are started for it.

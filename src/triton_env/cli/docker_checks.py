@@ -18,7 +18,7 @@ from triton_env.runtimes.compose import compose_program, compose_version
 from triton_env.runtimes.compose_file import used_file
 from triton_env.runtimes.ports import listener_on
 from triton_env.services import SERVICES
-from triton_env.services.s3 import LAST_FREE_VERSION, needs_token
+from triton_env.services.s3.service import LAST_FREE_VERSION, needs_token
 from triton_env.settings import HUB_PREFIX, Settings, process_environment
 from triton_env.threads import in_thread
 

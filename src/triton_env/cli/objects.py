@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from triton_env.cli.words import print_data, stop_printing
 from triton_env.errors import TritonError, UsageError
-from triton_env.services import s3_requests
+from triton_env.services.s3 import requests as s3_requests
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

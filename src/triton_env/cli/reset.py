@@ -49,7 +49,7 @@ def command(services: tuple[str, ...], choice: Choice, yes: bool, backup: Path |
         # In a shell of that session it may be meant for that.
         refuse("reset", choice)
     if backup:
-        from triton_env.backup.archive import check_free
+        from triton_env.archive.archive import check_free
 
         check_free(backup, force=False)
     with infrastructure(choice, "reset") as persistent:
@@ -127,8 +127,8 @@ def _back_up(path: Path, names: tuple[str, ...], choice: Choice) -> None:
     if not names:
         say_notice("there is no data to back up.")
         return
+    from triton_env.archive.archive import check_free
     from triton_env.backup import create
-    from triton_env.backup.archive import check_free
     from triton_env.backup.display import shown
     from triton_env.environment import TritonEnvironment
 

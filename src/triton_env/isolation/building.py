@@ -12,15 +12,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from triton_env.errors import ServiceDied, SnapshotFailed, TemplateFailed, TritonError, UsageError
-from triton_env.isolation.base import TEMPLATE, ContentLost
 from triton_env.isolation.folder import Finished
 from triton_env.isolation.namespace import Namespace
 from triton_env.isolation.reads import Reads, Variant, Variants, read_variants, recorded, write_variants
-from triton_env.isolation.roles import Roles
 from triton_env.isolation.sources import Scope
 from triton_env.isolation.spaces import Spaces
 from triton_env.isolation.template import Template
 from triton_env.redaction import redacted
+from triton_env.services.base_isolation import TEMPLATE, ContentLost
+from triton_env.services.postgres.roles import Roles
 from triton_env.settings import Settings
 
 _FORMAT = 2

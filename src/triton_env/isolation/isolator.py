@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, TypeVar
 
 from triton_env.errors import CleanupFailed, InvalidSetting, IsolationFailed, ServiceDied, SnapshotFailed, UsageError
 from triton_env.isolation import state
-from triton_env.isolation.base import NAMESPACE, OWN, SNAPSHOT, ContentLost
 from triton_env.isolation.building import Templates
 from triton_env.isolation.folder import Finished, Folder
 from triton_env.isolation.namespace import Namespace
 from triton_env.isolation.pool import Pool
 from triton_env.isolation.spaces import Environment, Spaces
 from triton_env.isolation.template import Template
+from triton_env.services.base_isolation import NAMESPACE, OWN, SNAPSHOT, ContentLost
 from triton_env.services.selection import selected
 from triton_env.settings import Settings
 

@@ -125,7 +125,7 @@ def _refused(path: Path, text: str, number: int, result: Any) -> TemplateFailed:
 
 
 def _load_clickhouse(folder: Path, service: ClickHouse) -> None:
-    from triton_env.backup.clickhouse.http import Http, ServerError, quoted
+    from triton_env.services.clickhouse.http import Http, ServerError, quoted
 
     with Http(service) as http:
         for path in sql_files(folder):

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Protocol, Self, cast
 from triton_env import variables
 from triton_env.commands import runnable
 from triton_env.errors import ServiceNotSelected, UnknownService, UsageError
-from triton_env.isolation.base import Space
 from triton_env.services import S3, SERVICES, ClickHouse, Postgres, Redis, Service
+from triton_env.services.base_isolation import Space
 from triton_env.settings import Settings
 
 if TYPE_CHECKING:

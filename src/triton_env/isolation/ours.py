@@ -8,8 +8,8 @@ import re
 from collections.abc import Collection, Iterable
 from typing import Final
 
-from triton_env.isolation.base import NAMESPACE, PREFIX, SNAPSHOT, TEMPLATE
-from triton_env.services.s3_names import BucketNames
+from triton_env.services.base_isolation import NAMESPACE, PREFIX, SNAPSHOT, TEMPLATE
+from triton_env.services.s3.bucket_names import BucketNames
 
 OWN_NUMBERS: Final = range(16)
 """The logical databases of the user, where a Redis has more: those that it has by default."""

@@ -3,19 +3,19 @@
 from importlib import import_module
 from typing import Any
 
-from triton_env.isolation.base import Isolation
 from triton_env.services import Service
+from triton_env.services.base_isolation import Isolation
 
 _HOME = {
-    "postgres": ("postgres", "PostgresIsolation"),
-    "clickhouse": ("clickhouse", "ClickHouseIsolation"),
-    "redis": ("redis", "RedisIsolation"),
-    "s3": ("s3", "S3Isolation"),
+    "postgres": "PostgresIsolation",
+    "clickhouse": "ClickHouseIsolation",
+    "redis": "RedisIsolation",
+    "s3": "S3Isolation",
 }
 
 
 def isolation_of(service: Service) -> Isolation[Any]:
     """What that service does with spaces."""
-    module, name = _HOME[service.name]
-    kind: type[Isolation[Any]] = getattr(import_module(f"triton_env.isolation.{module}"), name)
+    module = import_module(f"triton_env.services.{service.name}.isolation")
+    kind: type[Isolation[Any]] = getattr(module, _HOME[service.name])
     return kind(service)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from psycopg import AsyncConnection
     from redis.asyncio import Redis
 
-    from triton_env.services.s3 import AsyncS3
+    from triton_env.services.s3.service import AsyncS3
 
 
 async def _postgres(service: Any) -> "AsyncConnection[Any]":

@@ -166,7 +166,7 @@ def _recent_queries(service: "ClickHouse", began: Began) -> list[tuple[str, str,
     """The queries that the embedded server remembers, which keeps no log of them in a table."""
     import urllib3
 
-    from triton_env.services.clickhouse import authorization
+    from triton_env.services.clickhouse.service import authorization
 
     headers = authorization(service)
     timeout = urllib3.Timeout(connect=_CONNECT_TIMEOUT, read=_CONNECT_TIMEOUT)

@@ -6,10 +6,10 @@ A fifth service is a module here, a line in `SERVICES`, and an attribute of `Tri
 from collections.abc import Mapping
 
 from triton_env.services.base import Service
-from triton_env.services.clickhouse import ClickHouse
-from triton_env.services.postgres import Postgres
-from triton_env.services.redis import Redis
-from triton_env.services.s3 import S3
+from triton_env.services.clickhouse.service import ClickHouse
+from triton_env.services.postgres.service import Postgres
+from triton_env.services.redis.service import Redis
+from triton_env.services.s3.service import S3
 
 SERVICES: Mapping[str, type[Service]] = {service.name: service for service in (Postgres, ClickHouse, Redis, S3)}
 

@@ -1,1 +1,0 @@
-"""Redis: every key with its type, value and expiry as records, which any server of the protocol takes."""

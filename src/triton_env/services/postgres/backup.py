@@ -1,0 +1,199 @@
+"""Saving PostgreSQL."""
+
+from contextlib import closing
+from functools import partial
+from itertools import chain
+from typing import Any
+
+import psycopg
+
+from triton_env.archive.archive import ArchiveWriter
+from triton_env.archive.manifest import SavedService
+from triton_env.archive.steps import Meter
+from triton_env.backup.journal import Place
+from triton_env.backup.programs import ProgramFailed, output
+from triton_env.errors import BackupFailed
+from triton_env.isolation import ours
+from triton_env.services import Postgres, Service
+from triton_env.services.base_backup import RunsPrograms, is_users, left_by_restores, unrecorded
+from triton_env.services.postgres import catalog
+from triton_env.services.postgres.roles import is_of_template
+from triton_env.services.postgres.tools import pg_dump
+
+INDEX = "postgres/index.json"
+
+_EXTENSIONS = "select extname from pg_extension order by 1"
+_PUBLIC_MAY_CREATE = """
+select exists (select from pg_namespace n, aclexplode(coalesce(n.nspacl, acldefault('n', n.nspowner))) a
+               where n.nspname = 'public' and a.grantee = 0 and a.privilege_type = 'CREATE')
+"""
+
+_TRIES = 5
+_SHOWN = 6
+"""How many names a note has."""
+_LEFT_OUT = (
+    (
+        "select spcname from pg_tablespace where spcname !~ '^pg_' order by 1",
+        "Tablespaces are not saved, and what is in them goes to the default one",
+    ),
+    (
+        "select datname from pg_database where (datistemplate or not datallowconn)"
+        " and datname !~ '^template[01]$' order by 1",
+        "Databases that are templates, or that allow no connections, are not saved",
+    ),
+    ("select gid from pg_prepared_xacts order by 1", "Prepared transactions are not saved"),
+    (
+        "select slot_name from pg_replication_slots where not temporary order by 1",
+        "Replication slots are not saved",
+    ),
+    (
+        "select distinct subname from pg_subscription order by 1",
+        "Subscriptions are saved without their slots, and do nothing until they are enabled after a restore",
+    ),
+    (
+        "select distinct name from pg_file_settings where sourcefile ~ 'postgresql[.]auto[.]conf$' order by 1",
+        "Settings of the server (ALTER SYSTEM) are not saved",
+    ),
+)
+
+
+def save(service: Service, program: RunsPrograms, archive: ArchiveWriter, meter: Meter, place: Place) -> SavedService:
+    """Save the user's databases that are not templates, and all roles; see `Saver`.
+
+    Each database is one snapshot of pg_dump; the list of databases is read before, roles before and after.
+
+    Raises:
+        BackupFailed: pg_dump failed.
+        psycopg.Error: the server does not answer.
+    """
+    assert isinstance(service, Postgres)
+    with service.connect(autocommit=True) as connection:
+        index = users_part(catalog.read(connection))
+        index["version"] = connection.info.server_version
+        index["user"] = service.user
+    saver = _Saver(service, program, archive, meter)
+    index["databases"] = [database for database in index["databases"] if saver.save(database)]
+    with service.connect(autocommit=True) as connection:
+        # Once more: what was made since may own something in a database.
+        known = {role["name"] for role in index["roles"]}
+        there = catalog.read(connection)
+        later = users_part(there)
+        index["roles"] += [role for role in later["roles"] if role["name"] not in known]
+        remains = left_by_restores(each["name"] for each in there["databases"] if ours.is_of_restore(each["name"]))
+        others = unrecorded(place, partial(_unrecorded, connection))
+        notes = [*saver.notes, *_left_out(connection), *remains, *others]
+    archive.add_json(INDEX, service.name, "index", index)
+    return SavedService(
+        service.server_version(), tuple(database["name"] for database in index["databases"]), tuple(notes)
+    )
+
+
+def users_part(index: dict[str, Any]) -> dict[str, Any]:
+    """What of these databases, roles and their settings is the user's: neither isolation nor a restore made it.
+
+    A role of a template is the user's as well where a database of the user's gives it something, or belongs to it.
+    """
+    roles = [
+        {key: value for key, value in role.items() if key != "used_by"}
+        for role in index["roles"]
+        if any(map(is_users, role["used_by"])) or not _is_isolations(role)
+    ]
+    others = {role["name"] for role in index["roles"]} - {role["name"] for role in roles}
+    return users_databases(index) | {
+        "roles": roles,
+        "memberships": [each for each in index["memberships"] if others.isdisjoint((each["role"], each["member"]))],
+        "settings": [each for each in index["settings"] if is_users(each["database"]) and each["role"] not in others],
+    }
+
+
+def users_databases(index: dict[str, Any]) -> dict[str, Any]:
+    """As `users_part`, for a backup, in which older versions have saved what isolation made."""
+    return index | {"databases": [database for database in index["databases"] if is_users(database["name"])]}
+
+
+def _is_isolations(role: dict[str, Any]) -> bool:
+    return ours.is_of_restore(role["name"]) or is_of_template(role["name"], role["comment"])
+
+
+class _Saver:
+    """Saves databases, one after another."""
+
+    def __init__(self, service: Postgres, program: RunsPrograms, archive: ArchiveWriter, meter: Meter) -> None:
+        self._service = service
+        self._program = program
+        self._archive = archive
+        self._meter = meter
+        self._number = 0
+        self.notes: list[str] = []
+
+    def save(self, database: dict[str, Any]) -> bool:
+        """Save a database; returns False where it is not there any more."""
+        name = database["name"]
+        self._meter.begin(f"database {name}")
+        for tries_left in reversed(range(_TRIES)):
+            try:
+                _look_into(self._service, database)
+                pieces = output(pg_dump(self._service, self._program, name, "triton-env backup"))
+                # pg_dump lists all tables and locks them before it writes anything. One that is dropped in between
+                # makes it fail, and it is not there when it looks again.
+                first = next(pieces, b"")
+                break
+            except (ProgramFailed, psycopg.OperationalError) as error:
+                if not self._is_there(name):
+                    self.notes.append(f"The database {name} was dropped while the others were read, and is not saved.")
+                    return False
+                if not tries_left or not isinstance(error, ProgramFailed):
+                    raise self._failed(name, error) from error
+        database["member"] = f"postgres/database-{self._number}.dump"
+        self._number += 1
+        kind = (self._service.name, "database")
+        with closing(pieces), self._archive.member(database["member"], *kind, self._meter.count) as stream:
+            try:
+                for piece in chain((first,), pieces):
+                    stream.write(piece)
+            except ProgramFailed as error:
+                raise self._failed(name, error) from error
+        return True
+
+    def _is_there(self, name: str) -> bool:
+        with self._service.connect(autocommit=True) as connection:
+            query = "select from pg_database where datname = %s"
+            return connection.execute(query, (name,)).fetchone() is not None
+
+    def _failed(self, name: str, error: Exception) -> BackupFailed:
+        return BackupFailed(
+            f"The PostgreSQL database {name} could not be saved.",
+            where=f"pg_dump at {self._service.host}:{self._service.port}",
+            cause=str(error),
+        )
+
+
+def _left_out(connection: psycopg.Connection[Any]) -> list[str]:
+    """What the server holds beside what is saved, one sentence for each kind of it."""
+    found = []
+    for query, words in _LEFT_OUT:
+        # What isolation made has its own names.
+        names = [name for (name,) in connection.execute(query).fetchall() if is_users(name)]
+        if names:
+            more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+            found.append(f"{words}: {', '.join(names[:_SHOWN])}{more}.")
+    return found
+
+
+def _unrecorded(connection: psycopg.Connection[Any], known: frozenset[str]) -> list[str]:
+    # No client can be connected to the one from which empty ones are copied.
+    query = "select datname from pg_database where not (datname = %s and datistemplate and not datallowconn) order by 1"
+    names = [name for (name,) in connection.execute(query, [ours.EMPTY]).fetchall()]
+    return [f"the database {name}" for name in ours.unrecorded(names, known)]
+
+
+def _look_into(service: Postgres, database: dict[str, Any]) -> None:
+    with service.connect(dbname=database["name"], autocommit=True) as connection:
+        database["extensions"] = [name for (name,) in connection.execute(_EXTENSIONS).fetchall()]
+        (database["public_may_create"],) = _row(connection, _PUBLIC_MAY_CREATE)
+
+
+def _row(connection: psycopg.Connection[Any], query: Any) -> tuple[Any, ...]:
+    row: tuple[Any, ...] | None = connection.execute(query).fetchone()
+    assert row is not None
+    return row

