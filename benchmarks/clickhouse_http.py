@@ -54,7 +54,7 @@ def server(directory: Path) -> Iterator[int]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = int(probe.getsockname()[1])
-    command = [sys.executable, "-m", "triton_env.runtimes.embedded.clickhouse", "--port", str(port)]
+    command = [sys.executable, "-m", "triton_env.servers.clickhouse", "--port", str(port)]
     with (directory / "server.log").open("wb") as log:
         process = subprocess.Popen([*command, "--path", str(directory / "server")], stderr=log)
         try:

@@ -39,8 +39,8 @@ from triton_env.errors import (
 from triton_env.model import ProcessRecipe
 from triton_env.runtimes.embedded import directory, packages, runtime
 from triton_env.runtimes.embedded.account import Account
-from triton_env.runtimes.embedded.rights import become_ordinary
 from triton_env.runtimes.ports import _is_free
+from triton_env.servers.rights import become_ordinary
 from triton_env.services import Redis
 
 # Some start ten environments, or one after the other: seconds on a machine that has time, minutes on one that has not.
@@ -146,7 +146,7 @@ class TestProcesses:
     def test_each_can_be_told_by_its_program(self, env: TritonEnvironment) -> None:
         commands = [" ".join(process.cmdline()) for process in guard(env.id).children()]
         assert len(commands) == len(env.services)
-        for words in ("bin/postgres -D", "embedded.clickhouse", "valkey-server", "embedded.s3"):
+        for words in ("bin/postgres -D", "servers.clickhouse", "valkey-server", "servers.s3"):
             assert sum(words in command for command in commands) == 1
 
     def test_they_listen_on_loopback_alone(self, env: TritonEnvironment) -> None:

@@ -17,7 +17,7 @@ from patience import until
 from triton_env import TritonEnvironment
 from triton_env.errors import ResourceExhausted, TritonError
 from triton_env.run import Run
-from triton_env.runtimes.embedded.rights import become_ordinary
+from triton_env.servers.rights import become_ordinary
 
 pytestmark = [pytest.mark.usefixtures("embedded_packages"), pytest.mark.timeout(500)]
 

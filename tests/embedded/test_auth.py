@@ -3,9 +3,9 @@
 import httpx
 import pytest
 
-from triton_env.runtimes.embedded.clickhouse.auth import Authenticator, Credentials
-from triton_env.runtimes.embedded.clickhouse.config import ConfigError, User, load_users
-from triton_env.runtimes.embedded.clickhouse.errors import ServerError
+from triton_env.servers.clickhouse.auth import Authenticator, Credentials
+from triton_env.servers.clickhouse.config import ConfigError, User, load_users
+from triton_env.servers.clickhouse.errors import ServerError
 
 from .conftest import PASSWORD, PATIENCE, USER, Server
 

@@ -10,8 +10,8 @@ import brotli
 import lz4.frame
 import pytest
 
-from triton_env.runtimes.embedded.clickhouse import compression
-from triton_env.runtimes.embedded.clickhouse.errors import ServerError
+from triton_env.servers.clickhouse import compression
+from triton_env.servers.clickhouse.errors import ServerError
 
 from .conftest import Server, read_until_cut
 

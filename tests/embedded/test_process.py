@@ -19,7 +19,7 @@ from .conftest import PATIENCE, Server
 # Each of them starts servers, some many.
 pytestmark = pytest.mark.timeout(400)
 
-MODULE = [sys.executable, "-m", "triton_env.runtimes.embedded.clickhouse"]
+MODULE = [sys.executable, "-m", "triton_env.servers.clickhouse"]
 
 
 @pytest.fixture
@@ -86,7 +86,7 @@ def test_a_crash_ends_the_process(directory: Path, start: Start, crash: signal.S
 
 LOADS_HALF = """
 import sys, threading
-from triton_env.runtimes.embedded.clickhouse import server
+from triton_env.servers.clickhouse import server
 
 def load_engine():
     threading.Thread(target=threading.Event().wait).start()
@@ -167,7 +167,7 @@ def test_a_start_that_cannot_work_says_why(directory: Path, server: Server) -> N
 
 def test_a_start_loads_nothing_that_serving_does_not_need(directory: Path) -> None:
     code = (
-        "import sys; from triton_env.runtimes.embedded.clickhouse import server, engine;"
+        "import sys; from triton_env.servers.clickhouse import server, engine;"
         "from pathlib import Path; engine.Engine(Path(sys.argv[1]), 'triton').close();"
         "print(*sorted({name.partition('.')[0] for name in sys.modules}))"
     )

@@ -14,8 +14,8 @@ from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
 from triton_env import TritonEnvironment
-from triton_env.runtimes.embedded.s3.bodies import check_body
-from triton_env.runtimes.embedded.s3.signature import RefusedError
+from triton_env.servers.s3.bodies import check_body
+from triton_env.servers.s3.signature import RefusedError
 from triton_env.services import S3
 
 BODY, OTHER = b"body", b"yobd"

@@ -2,7 +2,7 @@
 
 import pytest
 
-from triton_env.runtimes.embedded.clickhouse import sql
+from triton_env.servers.clickhouse import sql
 
 
 @pytest.mark.parametrize(

@@ -202,7 +202,7 @@ CLICKHOUSE = Standin(
                 "sh",
                 "-euc",
                 "cd /opt/clickhouse/lib; python3 -m compileall -q --invalidation-mode unchecked-hash .;"
-                " ../.venv/bin/python -c 'import triton_env.runtimes.embedded.clickhouse.server, chdb;"
+                " ../.venv/bin/python -c 'import triton_env.servers.clickhouse.server, chdb;"
                 " print(chdb.engine_version)' > /opt/clickhouse/version",
             ),
         ),

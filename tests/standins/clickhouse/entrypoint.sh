@@ -38,7 +38,7 @@ set_up_users() {
 # The server, listening on one address.
 server_command() {
     server=("${drop[@]}" env PYTHONPATH=/opt/clickhouse/lib /opt/clickhouse/.venv/bin/python
-        -m triton_env.runtimes.embedded.clickhouse
+        -m triton_env.servers.clickhouse
         --host "$1" --port 8123 --path "$DATA" --users-file "$USERS" --database default)
 }
 

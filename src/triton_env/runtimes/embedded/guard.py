@@ -29,10 +29,10 @@ from typing import Any
 
 if __name__ == "__main__":
     # The isolated mode looks nowhere near this file. Last, so that nothing here hides a module of the library.
-    sys.path.append(os.path.dirname(os.path.abspath(__file__)))
+    sys.path.append(os.path.abspath(os.path.join(os.path.dirname(__file__), "..", "..", "servers")))
     import rights  # type: ignore[import-not-found]
 else:
-    from triton_env.runtimes.embedded import rights
+    from triton_env.servers import rights
 
 OWNER_INTERVAL = 0.5
 """Seconds between two looks at who the parent is."""

@@ -13,7 +13,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Final
 
-from triton_env.runtimes.embedded.clickhouse.sql import Token, tokens_of
+from triton_env.servers.clickhouse.sql import Token, tokens_of
 from triton_env.services.clickhouse.http import literal, quoted
 
 HIDDEN: Final = "'[HIDDEN]'"

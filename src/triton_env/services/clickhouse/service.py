@@ -110,7 +110,7 @@ class ClickHouse(Service):
             ),
             process=ProcessRecipe(
                 argv=(
-                    *("{python}", "-m", "triton_env.runtimes.embedded.clickhouse", "--host", "{host}"),
+                    *("{python}", "-m", "triton_env.servers.clickhouse", "--host", "{host}"),
                     *("--port", "{port:http}", "--path", "{data}", "--users-file", "-"),
                     *("--database", settings.clickhouse_db),
                 ),

@@ -159,7 +159,7 @@ class S3(Service):
                 unusable=None if token else _lack_of_token(settings.localstack_image),
             ),
             process=ProcessRecipe(
-                argv=("{python}", "-m", "triton_env.runtimes.embedded.s3", "--host", "{host}", "--port", "{port:s3}"),
+                argv=("{python}", "-m", "triton_env.servers.s3", "--host", "{host}", "--port", "{port:s3}"),
                 requires=("moto", "flask", "flask-cors"),
                 input=json.dumps({settings.aws_access_key_id: settings.aws_secret_access_key.get_secret_value()}),
             ),

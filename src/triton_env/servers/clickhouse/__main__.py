@@ -1,4 +1,4 @@
-"""``python -m triton_env.runtimes.embedded.clickhouse``."""
+"""``python -m triton_env.servers.clickhouse``."""
 
 from __future__ import annotations
 

@@ -101,7 +101,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> ServerConfig:
         SystemExit: the command line itself is wrong, or asks for help.
     """
     parser = argparse.ArgumentParser(
-        prog="python -m triton_env.runtimes.embedded.clickhouse",
+        prog="python -m triton_env.servers.clickhouse",
         description="A ClickHouse-compatible HTTP server on the chdb engine.",
     )
     parser.add_argument(

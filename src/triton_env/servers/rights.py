@@ -1,6 +1,7 @@
 """Which rights a server keeps: those of an ordinary user, and of files only what it needs.
 
-The guard calls this between fork and exec, so it needs the standard library alone, and one thread.
+The guard of the embedded runtime calls this between fork and exec, so it needs the standard library alone, and one
+thread. The servers call it when they are loaded.
 """
 
 import ctypes

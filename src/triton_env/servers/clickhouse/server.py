@@ -12,7 +12,8 @@ from collections.abc import Sequence
 
 import uvicorn
 
-from ..rights import forbid_programs, give_up_capabilities
+from triton_env.servers.rights import forbid_programs, give_up_capabilities
+
 from .app import Application
 from .config import ConfigError, ServerConfig, parse_arguments
 from .engine import Engine, load_engine

@@ -10,12 +10,12 @@ import sys
 from importlib.metadata import version
 from typing import Any
 
-from ..rights import give_up_capabilities
+from triton_env.servers.rights import give_up_capabilities
 
 
 def main() -> None:
     """Serve until a signal comes."""
-    parser = argparse.ArgumentParser(prog="python -m triton_env.runtimes.embedded.s3", description="moto's S3 server.")
+    parser = argparse.ArgumentParser(prog="python -m triton_env.servers.s3", description="moto's S3 server.")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
     parser.add_argument("--port", type=int, default=4566, help="port to listen on (default: %(default)s)")
     parser.add_argument(
