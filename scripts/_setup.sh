@@ -103,7 +103,7 @@ engine_answers() {
 import sys
 
 from triton_env.errors import RuntimeUnavailable
-from triton_env.runtimes.engine import Engine
+from triton_env.runtimes.docker.engine import Engine
 
 try:
     Engine().close()

@@ -17,11 +17,11 @@ from triton_env.model import Program
 from triton_env.project import persistent_settings
 from triton_env.runtimes.compose import SERVICE_LABEL, VOLUME_LABEL, Compose
 from triton_env.runtimes.compose_file import OUR_LABEL, used_file
-from triton_env.runtimes.engine import Engine
-from triton_env.runtimes.execution import container_has, in_container
+from triton_env.runtimes.docker.engine import Engine
+from triton_env.runtimes.docker.execution import container_has, in_container
+from triton_env.runtimes.docker.usage import usage_of
+from triton_env.runtimes.docker.watch import while_engine_answers
 from triton_env.runtimes.project import Project, ProjectContainer
-from triton_env.runtimes.usage import usage_of
-from triton_env.runtimes.watch import while_engine_answers
 from triton_env.services import SERVICES, Service
 from triton_env.setting_types import SecretStr
 from triton_env.settings import Settings

@@ -16,9 +16,9 @@ from triton_env.runtimes.embedded import directory
 from triton_env.settings import Settings
 
 if TYPE_CHECKING:
-    from triton_env.runtimes.engine import Engine
-    from triton_env.runtimes.owner import Owner
-    from triton_env.runtimes.remains import Remains
+    from triton_env.runtimes.docker.engine import Engine
+    from triton_env.runtimes.docker.leftovers import Remains
+    from triton_env.runtimes.docker.owner import Owner
 
 _OWNER_GONE = "the process that made it is gone"
 
@@ -89,7 +89,7 @@ def look(settings: Settings, *, kept: bool = False) -> Iterator[Findings]:
         yield Findings((*_given_up(settings), *here), problem)
         return
     # Loads the Docker SDK, which nothing above needs.
-    from triton_env.runtimes.engine import Engine
+    from triton_env.runtimes.docker.engine import Engine
 
     try:
         engine = Engine()
@@ -110,8 +110,8 @@ def look(settings: Settings, *, kept: bool = False) -> Iterator[Findings]:
 
 
 def _on_engine(engine: "Engine", settings: Settings) -> Iterator[Leftover]:
-    from triton_env.runtimes.owner import State
-    from triton_env.runtimes.remains import remains, remove
+    from triton_env.runtimes.docker.leftovers import remains, remove
+    from triton_env.runtimes.docker.owner import State
 
     for each in remains(engine, settings):
         if each.fate.state is not State.LIVES:
@@ -121,7 +121,7 @@ def _on_engine(engine: "Engine", settings: Settings) -> Iterator[Leftover]:
 
 def _given_up(settings: Settings, engine: str = "") -> Iterator[Leftover]:
     """What living owners could not remove from other engines than this one."""
-    from triton_env.runtimes.given_up import all_given_up
+    from triton_env.runtimes.docker.given_up import all_given_up
 
     for environment, each in all_given_up(settings).items():
         if each.engine != engine:

@@ -15,8 +15,8 @@ import docker
 import pytest
 
 from triton_env import Settings, TritonEnvironment
-from triton_env.runtimes.address import possible_own_container_ids
-from triton_env.runtimes.owner import LABEL
+from triton_env.runtimes.docker.address import possible_own_container_ids
+from triton_env.runtimes.docker.owner import LABEL
 
 pytestmark = pytest.mark.docker
 

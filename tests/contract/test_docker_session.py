@@ -19,7 +19,7 @@ import redis
 
 from triton_env import Settings, TritonEnvironment
 from triton_env.errors import ServiceNotSelected
-from triton_env.runtimes.owner import ENVIRONMENT_LABEL, LABEL, SERVICE_LABEL
+from triton_env.runtimes.docker.owner import ENVIRONMENT_LABEL, LABEL, SERVICE_LABEL
 from triton_env.services import S3, SERVICES
 
 pytestmark = pytest.mark.docker
@@ -371,7 +371,7 @@ def test_a_signal_at_any_moment_of_the_start_leaves_nothing(
         import os, signal, threading, time
         from triton_env import TritonEnvironment
         from triton_env.errors import NotStarted
-        import triton_env.runtimes.containers
+        import triton_env.runtimes.docker.containers
         env = TritonEnvironment(services={services})
 
         def kill():

@@ -29,12 +29,12 @@ from triton_env.backup.programs import ProgramFailed, feed, output
 from triton_env.cli.checks import examine
 from triton_env.errors import CleanupFailed, EngineUnreachable, RestoreFailed, TritonError
 from triton_env.infrastructure import Infrastructure
-from triton_env.runtimes import engine as engine_module
-from triton_env.runtimes import engine_errors, watch
 from triton_env.runtimes.choice import docker_problem
-from triton_env.runtimes.lifeline import Lifeline
-from triton_env.runtimes.owner import ENVIRONMENT_LABEL
-from triton_env.runtimes.remains import belongings, sweep
+from triton_env.runtimes.docker import engine as engine_module
+from triton_env.runtimes.docker import engine_errors, watch
+from triton_env.runtimes.docker.leftovers import belongings, sweep
+from triton_env.runtimes.docker.owner import ENVIRONMENT_LABEL
+from triton_env.runtimes.docker.reaper_client import Lifeline
 from triton_env.threads import in_thread
 
 pytestmark = [

@@ -23,13 +23,15 @@ from testcontainers.core.labels import LABEL_SESSION_ID, LABEL_TESTCONTAINERS
 from belongings import are_there, belonging_to, gone_owner, machine_of_its_own, of_version_0_1
 from patience import WAIT, until
 from triton_env import TritonEnvironment
-from triton_env.runtimes import reaper, remains, removal
-from triton_env.runtimes.owner import ENVIRONMENT_LABEL, LABEL, Owner
+from triton_env.runtimes.docker import leftovers
+from triton_env.runtimes.docker import reaper
+from triton_env.runtimes.docker import reaper_cleanup
+from triton_env.runtimes.docker.owner import ENVIRONMENT_LABEL, LABEL, Owner
 
 pytestmark = pytest.mark.docker
 
 RYUK_IMAGES = ("triton-env/standin-ryuk:0.8.1", "testcontainers/ryuk:0.8.1")
-REAPERS = {Path(reaper.__file__).name, Path(removal.__file__).name, remains.__name__}
+REAPERS = {Path(reaper.__file__).name, Path(reaper_cleanup.__file__).name, leftovers.__name__}
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +50,7 @@ def living() -> Iterator[TritonEnvironment]:
 
 
 def belongings(engine: docker.DockerClient, label: str) -> list[str]:
-    return [f"{each.kind} {each.name}" for each in remains.belongings(engine.api, label)]
+    return [f"{each.kind} {each.name}" for each in leftovers.belongings(engine.api, label)]
 
 
 def of_environment(environment_id: str) -> str:
@@ -113,7 +115,7 @@ def line(process: "subprocess.Popen[str]") -> str:
 def test_killed_at_any_moment_of_the_start(engine: docker.DockerClient, living: TritonEnvironment) -> None:
     script = """
         env = TritonEnvironment(services=("redis", "postgres"), lazy=True)
-        import triton_env.runtimes.containers
+        import triton_env.runtimes.docker.containers
         env.start()
         print(env.id, flush=True)
         env.postgres, env.redis
@@ -324,7 +326,7 @@ class TestRyuk:
             identifier, session, users = json.loads(line(process))
             session_label = f"{LABEL_SESSION_ID}={session}"
             ours = {
-                f"{each.kind} {each.name}": each for each in remains.belongings(engine.api, of_environment(identifier))
+                f"{each.kind} {each.name}": each for each in leftovers.belongings(engine.api, of_environment(identifier))
             }
             kinds = sorted(each.kind for each in ours.values())
             assert kinds == ["container", "network", "volume"]

@@ -17,7 +17,7 @@ from platformdirs import user_cache_path
 from faces.plugin_runs import RUN_TIMEOUT, Runs, runs
 from patience import until
 from triton_env import TritonEnvironment
-from triton_env.runtimes.owner import LABEL
+from triton_env.runtimes.docker.owner import LABEL
 
 pytest_plugins = ["pytester"]
 # A run of pytest within the test has its own, shorter one.

@@ -109,7 +109,7 @@ def test_no_engine(tmp_path: Path) -> str:
 AS_SOMEBODY = """
 import os
 from triton_env.cli import command_line
-import triton_env.runtimes.engine, triton_env.cli.status, triton_env.infrastructure
+import triton_env.runtimes.docker.engine, triton_env.cli.status, triton_env.infrastructure
 
 if os.geteuid() == 0:  # whom no permission stops
     os.setgroups([])

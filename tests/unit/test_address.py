@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from triton_env.runtimes.address import plan_addresses, possible_own_container_ids
+from triton_env.runtimes.docker.address import plan_addresses, possible_own_container_ids
 
 LOCAL = "unix:///var/run/docker.sock"
 ID = "0123456789abcdef" * 4

@@ -25,9 +25,9 @@ from triton_env.errors import (
     StartCancelled,
     TritonError,
 )
-from triton_env.runtimes import engine as engine_module
-from triton_env.runtimes import engine_errors
-from triton_env.runtimes.engine import Engine
+from triton_env.runtimes.docker import engine as engine_module
+from triton_env.runtimes.docker import engine_errors
+from triton_env.runtimes.docker.engine import Engine
 from unit.fake_engine import BreakOff, FakeEngine, Message, Refusal, serving
 
 IMAGE = "postgres:14-alpine"
@@ -139,7 +139,7 @@ def test_a_url_that_is_none(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
 AS_NOBODY = """
 import os, sys
 from triton_env.errors import EnginePermissionDenied
-from triton_env.runtimes.engine import Engine
+from triton_env.runtimes.docker.engine import Engine
 
 if os.geteuid() == 0:  # whom no permission stops
     os.setgroups([])

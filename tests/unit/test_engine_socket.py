@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from triton_env.runtimes import engine_socket
+from triton_env.runtimes.docker import engine_socket
 
 
 def engine_answer(folder: Path, content: bytes) -> bytes:

@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from triton_env.runtimes.owner import ENVIRONMENT_LABEL, SERVICE_LABEL, Owner, State
+from triton_env.runtimes.docker.owner import ENVIRONMENT_LABEL, SERVICE_LABEL, Owner, State
 
 BEFORE_UID = ("uid", "ticks", "boot", "machine", "namespace")
 """Labels that version 0.1.0 did not have."""

@@ -42,7 +42,7 @@ def test_the_bare_import_loads_not_even_the_settings() -> None:
 
 @pytest.mark.parametrize("module", ["docker", "testcontainers"])
 def test_this_test_would_see_them(module: str) -> None:
-    assert module in loaded_by("import triton_env.runtimes.containers")
+    assert module in loaded_by("import triton_env.runtimes.docker.containers")
 
 
 def test_public_names_are_pinned() -> None:

@@ -19,9 +19,10 @@ import psutil
 import pytest
 
 from patience import until
-from triton_env.runtimes import lifeline as line
-from triton_env.runtimes import reaper, removal
-from triton_env.runtimes.lifeline import Lifeline
+from triton_env.runtimes.docker import reaper
+from triton_env.runtimes.docker import reaper_cleanup
+from triton_env.runtimes.docker import reaper_client as line
+from triton_env.runtimes.docker.reaper_client import Lifeline
 
 LABEL = "org.triton-env.environment=1a2b3c4d"
 
@@ -236,15 +237,15 @@ def quickly(monkeypatch: pytest.MonkeyPatch) -> None:
             Pauses.passed += timeout
             return self.is_set()
 
-    monkeypatch.setattr(removal, "_hurried", Pauses())
-    monkeypatch.setattr(removal, "time", SimpleNamespace(monotonic=lambda: Pauses.passed))
+    monkeypatch.setattr(reaper_cleanup, "_hurried", Pauses())
+    monkeypatch.setattr(reaper_cleanup, "time", SimpleNamespace(monotonic=lambda: Pauses.passed))
 
 
 def remove(engine: FakeEngine, monkeypatch: pytest.MonkeyPatch, label: str = LABEL, owner: int = 0) -> None:
     """As the script does, but for the signals, which are this process's. By default the owner is dead."""
-    monkeypatch.setattr(sys, "argv", ["removal.py", str(engine.path), "1.41", label, str(owner)])
-    monkeypatch.setattr(removal, "hurry_when_told", lambda: None)
-    removal.main()
+    monkeypatch.setattr(sys, "argv", ["reaper_cleanup.py", str(engine.path), "1.41", label, str(owner)])
+    monkeypatch.setattr(reaper_cleanup, "hurry_when_told", lambda: None)
+    reaper_cleanup.main()
 
 
 @pytest.mark.usefixtures("quickly")
@@ -282,7 +283,7 @@ class TestRemoval:
         self, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         # Many times its patience.
-        engine.down = int(10 * removal.PATIENCE / removal._LONGEST_PAUSE)
+        engine.down = int(10 * reaper_cleanup.PATIENCE / reaper_cleanup._LONGEST_PAUSE)
         remove(engine, monkeypatch, owner=os.getppid())
         assert engine.is_empty
 
@@ -293,8 +294,8 @@ class TestRemoval:
         assert engine.deleted.count("n1?") > 1
 
     def test_who_is_told_to_hurry_looks_once(self, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch) -> None:
-        removal._hurried.set()
-        monkeypatch.setattr(removal, "QUIET", 60)
+        reaper_cleanup._hurried.set()
+        monkeypatch.setattr(reaper_cleanup, "QUIET", 60)
         remove(engine, monkeypatch)
         assert engine.is_empty
         engine.down = 1 << 20
@@ -355,7 +356,7 @@ class TestLifeline:
 
     def test_an_environment_that_is_killed_is_removed(self, engine: FakeEngine, tmp_path: Path) -> None:
         script = (
-            "import sys, time; from triton_env.runtimes.lifeline import Lifeline; "
+            "import sys, time; from triton_env.runtimes.docker.reaper_client import Lifeline; "
             f"Lifeline('unix://{engine.path}', '1.41', '1a2b3c4d'); print(flush=True); time.sleep(300)"
         )
         with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE) as process:

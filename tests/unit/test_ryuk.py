@@ -12,7 +12,7 @@ from docker.errors import APIError, ImageNotFound
 from testcontainers.core.config import testcontainers_config
 from testcontainers.core.labels import LABEL_SESSION_ID, SESSION_ID
 
-from triton_env.runtimes import ryuk
+from triton_env.runtimes.docker import ryuk
 
 
 class FakeReaper:

@@ -129,8 +129,8 @@ def _while_engine_answers(process: "subprocess.Popen[bytes]", engine: str) -> Ab
     """End a program in a container as soon as its engine hangs: with it, nothing would ever be read or written."""
     if not engine:
         return nullcontext()
-    from triton_env.runtimes.engine import Engine
-    from triton_env.runtimes.watch import while_engine_answers
+    from triton_env.runtimes.docker.engine import Engine
+    from triton_env.runtimes.docker.watch import while_engine_answers
 
     def ping() -> None:
         # It asks the engine whether it is there.

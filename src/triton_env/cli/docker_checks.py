@@ -13,9 +13,9 @@ from triton_env.cli.findings import Finding, Verdict, finding_of
 from triton_env.cli.support import MOVE_ON, postgres_end_of_life
 from triton_env.errors import InvalidSetting, TritonError
 from triton_env.project import persistent_settings
-from triton_env.runtimes.address import EVERYWHERE, LOOPBACK, AddressPlan
 from triton_env.runtimes.compose import compose_program, compose_version
 from triton_env.runtimes.compose_file import used_file
+from triton_env.runtimes.docker.address import EVERYWHERE, LOOPBACK, AddressPlan
 from triton_env.runtimes.ports import listener_on
 from triton_env.services import SERVICES
 from triton_env.services.s3.service import LAST_FREE_VERSION, needs_token
@@ -23,7 +23,7 @@ from triton_env.settings import HUB_PREFIX, Settings, process_environment
 from triton_env.threads import in_thread
 
 if TYPE_CHECKING:
-    from triton_env.runtimes.engine import Engine
+    from triton_env.runtimes.docker.engine import Engine
 
 _ENGINE_TIMEOUT = 15
 """Seconds after which an engine counts as one that does not answer; the SDK itself would wait for a minute."""
@@ -36,7 +36,7 @@ _LITTLE_DISK, _NO_DISK = 5 * _GB, 1 * _GB
 
 def reached(settings: Settings) -> "tuple[Engine | None, Finding]":
     """The engine, to be closed, and what is to be said of it; None where none answers."""
-    from triton_env.runtimes.engine import Engine
+    from triton_env.runtimes.docker.engine import Engine
 
     try:
         engine = in_thread(Engine).result(_ENGINE_TIMEOUT)

@@ -96,7 +96,7 @@ def _together(sources: "dict[str, Iterator[str]]") -> Iterator[tuple[str, str]]:
 
 def _shown(program: "Program", all_services: "Infrastructure") -> int:
     from triton_env.redaction import redacted
-    from triton_env.runtimes import child
+    from triton_env.runtimes.docker import child
 
     secrets = all_services.secrets()
     process = child.begin(program.argv, program.environment, stdout=subprocess.PIPE)

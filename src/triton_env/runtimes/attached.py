@@ -15,7 +15,7 @@ from triton_env.runtimes.base import Report
 from triton_env.timeline import Phase
 
 if TYPE_CHECKING:
-    from triton_env.runtimes.engine import Engine
+    from triton_env.runtimes.docker.engine import Engine
     from triton_env.runtimes.project import ProjectContainer
     from triton_env.sharing.attaching import Attached
     from triton_env.sharing.joining import Joined
@@ -107,8 +107,8 @@ class AttachedRuntime:
     ) -> Program:
         recipe = self._recipes[service]
         if self.name == "docker":
-            from triton_env.runtimes.engine_socket import engine_url
-            from triton_env.runtimes.execution import in_container
+            from triton_env.runtimes.docker.engine_socket import engine_url
+            from triton_env.runtimes.docker.execution import in_container
 
             container = self._container(service)
             return in_container(engine_url(), container, recipe, argv, environment, terminal=terminal)
@@ -145,8 +145,8 @@ class AttachedRuntime:
 
     def container_has(self, service: str, program: str) -> bool:
         """Whether the container of a service has a program."""
-        from triton_env.runtimes.engine import Engine
-        from triton_env.runtimes.execution import container_has
+        from triton_env.runtimes.docker.engine import Engine
+        from triton_env.runtimes.docker.execution import container_has
 
         engine = Engine()
         try:
@@ -177,7 +177,7 @@ def _has_news_of(service: str, seen: int, told: "Told") -> bool:
 
 
 def _container_ending(container: str, placement: Placement) -> Ending | None:
-    from triton_env.runtimes.engine import Engine
+    from triton_env.runtimes.docker.engine import Engine
 
     try:
         engine = Engine()
@@ -190,7 +190,7 @@ def _container_ending(container: str, placement: Placement) -> Ending | None:
 
 
 def _container_lines(container: str, tail: int | None, *, follow: bool) -> Iterator[str]:
-    from triton_env.runtimes.engine import Engine
+    from triton_env.runtimes.docker.engine import Engine
 
     engine = Engine()
     try:
@@ -211,7 +211,7 @@ def _container_lines(container: str, tail: int | None, *, follow: bool) -> Itera
 def _container_log(container: str, lines: int, since: float | None) -> str:
     from docker.errors import APIError
 
-    from triton_env.runtimes.engine import Engine
+    from triton_env.runtimes.docker.engine import Engine
 
     engine = Engine()
     try:

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING
 from triton_env.errors import RuntimeUnavailable, TritonError
 from triton_env.model import ServiceRecipe
 from triton_env.runtimes.base import Runtime
+from triton_env.runtimes.docker.engine_socket import engine_url, socket_path
 from triton_env.runtimes.embedded import packages
-from triton_env.runtimes.engine_socket import engine_url, socket_path
 from triton_env.runtimes.last_choice import change
 from triton_env.runtimes.starts import check_usable
 from triton_env.settings import Settings
 
 if TYPE_CHECKING:
-    from triton_env.runtimes.engine import Engine
+    from triton_env.runtimes.docker.engine import Engine
     from triton_env.sharing.attaching import Attached
     from triton_env.sharing.joining import Joined
 
@@ -163,7 +163,7 @@ def docker_problem(settings: Settings, recipes: Sequence[ServiceRecipe]) -> str:
 
 
 def _engine_problem(settings: Settings, recipes: Iterable[ServiceRecipe]) -> str:
-    from triton_env.runtimes.engine import Engine
+    from triton_env.runtimes.docker.engine import Engine
 
     try:
         engine = Engine()
@@ -179,7 +179,7 @@ def _engine_problem(settings: Settings, recipes: Iterable[ServiceRecipe]) -> str
 
 
 def _docker(settings: Settings, environment: str, reason: str) -> Runtime:
-    from triton_env.runtimes.containers import DockerRuntime
+    from triton_env.runtimes.docker.containers import DockerRuntime
 
     return DockerRuntime(settings, environment, reason)
 
@@ -233,7 +233,7 @@ def _images_problem(engine: "Engine", settings: Settings, images: tuple[str, ...
 
 def _pull_problem(engine: "Engine", image: str) -> str:
     """Why the engine could not pull this image, as its registry tells it; empty where it could."""
-    from triton_env.runtimes.engine_errors import explanation, without_the_way
+    from triton_env.runtimes.docker.engine_errors import explanation, without_the_way
 
     try:
         engine.client.images.get_registry_data(image)

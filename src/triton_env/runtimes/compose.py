@@ -11,9 +11,9 @@ from pathlib import Path
 
 from triton_env.errors import ComposeFailed, ComposeUnavailable, InvalidSetting
 from triton_env.redaction import redacted
-from triton_env.runtimes import child
 from triton_env.runtimes.compose_file import FILE, OUR_LABEL, compose_file, is_own, used_file
-from triton_env.runtimes.watch import Watch
+from triton_env.runtimes.docker import child
+from triton_env.runtimes.docker.watch import Watch
 from triton_env.settings import Settings, process_environment
 from triton_env.threads import in_thread
 

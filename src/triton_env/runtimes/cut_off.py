@@ -11,7 +11,7 @@ from typing import Any
 
 from triton_env.model import CutOff, ServiceRecipe
 from triton_env.runtimes.compose import OUR_LABEL
-from triton_env.runtimes.engine import Engine
+from triton_env.runtimes.docker.engine import Engine
 from triton_env.runtimes.stamps import FILE
 from triton_env.runtimes.volume_content import VolumeContent, reading, volume_name
 

@@ -18,13 +18,13 @@ from triton_env.runtimes import failures
 from triton_env.runtimes.base import Report
 from triton_env.runtimes.compose import Compose
 from triton_env.runtimes.cut_off import Healing
-from triton_env.runtimes.engine import Engine
-from triton_env.runtimes.execution import in_container
+from triton_env.runtimes.docker.engine import Engine
+from triton_env.runtimes.docker.execution import in_container
+from triton_env.runtimes.docker.watch import Watch
 from triton_env.runtimes.ports import listener_on
 from triton_env.runtimes.project import Project, ProjectContainer
 from triton_env.runtimes.starts import Starts, check_usable
 from triton_env.runtimes.volumes import check_volumes, explain_login_failure, last_checkout, stamp_volume
-from triton_env.runtimes.watch import Watch
 from triton_env.settings import Settings
 from triton_env.threads import in_thread
 from triton_env.timeline import Phase

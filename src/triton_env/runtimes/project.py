@@ -15,8 +15,8 @@ from triton_env.readiness import DeadlineExceeded, wait_until_ready
 from triton_env.runtimes import failures
 from triton_env.runtimes.compose import FILE_LABEL, PROJECT_LABEL, SERVICE_LABEL, VOLUME_LABEL
 from triton_env.runtimes.compose_file import OUR_LABEL, is_same_stack
-from triton_env.runtimes.engine import Engine
-from triton_env.runtimes.engine_socket import Absent
+from triton_env.runtimes.docker.engine import Engine
+from triton_env.runtimes.docker.engine_socket import Absent
 
 _END_TIMEOUT = 2
 """Seconds to wait for the next end of a container that the engine has just started again."""

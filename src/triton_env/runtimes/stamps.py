@@ -14,8 +14,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from triton_env.model import STAMP_FILE, DataRecipe, ServiceRecipe
-from triton_env.runtimes.engine import Engine
-from triton_env.runtimes.engine_socket import Absent
+from triton_env.runtimes.docker.engine import Engine
+from triton_env.runtimes.docker.engine_socket import Absent
 
 FILE = STAMP_FILE
 _FORMAT = 1

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 from triton_env.errors import EngineFailed, EngineUnreachable
 from triton_env.model import ServiceRecipe
-from triton_env.runtimes.engine import Engine
-from triton_env.runtimes.engine_socket import Absent
-from triton_env.runtimes.owner import LABEL, Owner, State
+from triton_env.runtimes.docker.engine import Engine
+from triton_env.runtimes.docker.engine_socket import Absent
+from triton_env.runtimes.docker.owner import LABEL, Owner, State
 from triton_env.runtimes.stamps import unpacked
 
 READER_LABEL = f"{LABEL}.reads"

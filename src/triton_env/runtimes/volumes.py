@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 
 from triton_env.errors import TritonError, VolumeMismatch
 from triton_env.model import CutOff, DataRecipe, Reads, ServiceRecipe, Witness
-from triton_env.runtimes.engine import Engine
-from triton_env.runtimes.execution import succeeds
+from triton_env.runtimes.docker.engine import Engine
+from triton_env.runtimes.docker.execution import succeeds
 from triton_env.runtimes.stamps import FILE, Stamp, last_checkout, stamp_in, stamp_volume
 from triton_env.runtimes.volume_content import (
     VolumeContent,

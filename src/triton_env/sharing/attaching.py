@@ -151,8 +151,8 @@ class AttachedEnvironment(TritonEnvironment):
         if not isinstance(runtime, AttachedRuntime) or runtime.name != "docker":
             ready = datetime.fromtimestamp(self.record.started, UTC) if runtime.name == "embedded" else None
             return look_at({}, services, lambda container: None, self.services, ready)
-        from triton_env.runtimes.engine import Engine
-        from triton_env.runtimes.usage import usage_of
+        from triton_env.runtimes.docker.engine import Engine
+        from triton_env.runtimes.docker.usage import usage_of
 
         engine = Engine()
         try:

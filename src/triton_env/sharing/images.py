@@ -11,7 +11,7 @@ from triton_env.threads import in_thread
 
 if TYPE_CHECKING:
     from triton_env.environment import TritonEnvironment
-    from triton_env.runtimes.engine import Engine
+    from triton_env.runtimes.docker.engine import Engine
 
 _INTERVAL = 3.0
 """Seconds between two looks at the engine's images."""
@@ -60,7 +60,7 @@ class ImageWatch:
 
 
 def _changed(images: Mapping[str, str]) -> bool:
-    from triton_env.runtimes.engine import Engine
+    from triton_env.runtimes.docker.engine import Engine
 
     engine = Engine()
     try:

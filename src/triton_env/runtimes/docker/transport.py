@@ -12,8 +12,8 @@ import requests
 from docker.errors import APIError
 
 from triton_env.errors import TritonError
-from triton_env.runtimes import engine_errors
-from triton_env.runtimes.engine_errors import asked, failure, failures, foreign
+from triton_env.runtimes.docker import engine_errors
+from triton_env.runtimes.docker.engine_errors import asked, failure, failures, foreign
 
 FOREIGN = foreign()
 """What the SDK and the libraries below it raise. It is loaded by now."""

@@ -11,7 +11,7 @@ from triton_env.model import Program, ServiceRecipe
 from triton_env.settings import process_environment
 
 if TYPE_CHECKING:
-    from triton_env.runtimes.engine import Engine
+    from triton_env.runtimes.docker.engine import Engine
 
 _PROGRAM_TIMEOUT = 120
 _LOOK = 0.02

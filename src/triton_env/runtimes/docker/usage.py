@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from triton_env.runtimes.engine import Engine
-from triton_env.runtimes.engine_socket import Absent
+from triton_env.runtimes.docker.engine import Engine
+from triton_env.runtimes.docker.engine_socket import Absent
 
 _SPAN = 0.5
 """Seconds between two looks at the processor's counters. The engine itself would take between one and two."""

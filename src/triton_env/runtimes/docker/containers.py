@@ -21,19 +21,19 @@ from triton_env.model import Endpoint, Placement, Port, Probe, Program, ServiceR
 from triton_env.redaction import redacted
 from triton_env.runtimes import failures
 from triton_env.runtimes.base import Report
-from triton_env.runtimes.engine import Engine
-from triton_env.runtimes.engine_errors import explanation
-from triton_env.runtimes.execution import in_container
-from triton_env.runtimes.given_up import GivenUp, forget, remember
-from triton_env.runtimes.lifeline import Lifeline
-from triton_env.runtimes.owner import ENVIRONMENT_LABEL, Owner
+from triton_env.runtimes.docker.engine import Engine
+from triton_env.runtimes.docker.engine_errors import explanation
+from triton_env.runtimes.docker.execution import in_container
+from triton_env.runtimes.docker.given_up import GivenUp, forget, remember
+from triton_env.runtimes.docker.leftovers import remove_all, sweep
+from triton_env.runtimes.docker.owner import ENVIRONMENT_LABEL, Owner
+from triton_env.runtimes.docker.reaper_client import Lifeline
+from triton_env.runtimes.docker.ryuk import ensure_ryuk
+from triton_env.runtimes.docker.service_container import ReadinessProbe, ServiceContainer
+from triton_env.runtimes.docker.transport import FAILURES
+from triton_env.runtimes.docker.watch import Watch
 from triton_env.runtimes.ports import free_port, listener_on
-from triton_env.runtimes.remains import remove_all, sweep
-from triton_env.runtimes.ryuk import ensure_ryuk
-from triton_env.runtimes.service_container import ReadinessProbe, ServiceContainer
 from triton_env.runtimes.starts import Starts
-from triton_env.runtimes.transport import FAILURES
-from triton_env.runtimes.watch import Watch
 from triton_env.settings import Settings
 from triton_env.threads import in_thread
 from triton_env.timeline import Phase

@@ -21,9 +21,9 @@ from triton_env.errors import (
 from triton_env.model import ContainerRecipe, ServiceRecipe, Storage
 from triton_env.readiness import DeadlineExceeded, wait_until_ready
 from triton_env.runtimes import failures
-from triton_env.runtimes.archives import archive_of
-from triton_env.runtimes.ryuk import with_session_label
-from triton_env.runtimes.transport import FAILURES
+from triton_env.runtimes.docker.archives import archive_of
+from triton_env.runtimes.docker.ryuk import with_session_label
+from triton_env.runtimes.docker.transport import FAILURES
 
 
 class ServiceContainer(DockerContainer):

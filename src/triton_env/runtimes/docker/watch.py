@@ -10,7 +10,7 @@ from typing import Any
 
 from triton_env import interrupts
 from triton_env.errors import EngineUnreachable
-from triton_env.runtimes import child, engine_errors
+from triton_env.runtimes.docker import child, engine_errors
 from triton_env.threads import in_thread
 
 SILENCE = 15.0

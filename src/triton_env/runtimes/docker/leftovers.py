@@ -2,7 +2,7 @@
 
 Run as a module by the reaper of an environment whose engine is not reached over a Unix socket:
 
-    python -m triton_env.runtimes.remains LABEL OWNER
+    python -m triton_env.runtimes.docker.leftovers LABEL OWNER
 """
 
 import logging
@@ -15,12 +15,12 @@ import docker
 import docker.errors
 
 from triton_env.errors import RuntimeUnavailable
-from triton_env.runtimes.engine import Engine
-from triton_env.runtimes.engine_errors import explanation
-from triton_env.runtimes.given_up import all_given_up, fate_of
-from triton_env.runtimes.owner import LABEL, Fate, Owner, State
-from triton_env.runtimes.removal import hurry_when_told, until_quiet
-from triton_env.runtimes.transport import FAILURES
+from triton_env.runtimes.docker.engine import Engine
+from triton_env.runtimes.docker.engine_errors import explanation
+from triton_env.runtimes.docker.given_up import all_given_up, fate_of
+from triton_env.runtimes.docker.owner import LABEL, Fate, Owner, State
+from triton_env.runtimes.docker.reaper_cleanup import hurry_when_told, until_quiet
+from triton_env.runtimes.docker.transport import FAILURES
 from triton_env.settings import Settings
 
 _log = logging.getLogger(__name__)

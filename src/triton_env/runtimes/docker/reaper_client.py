@@ -8,8 +8,9 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
-from triton_env.runtimes import reaper, removal
-from triton_env.runtimes.owner import ENVIRONMENT_LABEL
+from triton_env.runtimes.docker import reaper
+from triton_env.runtimes.docker import reaper_cleanup
+from triton_env.runtimes.docker.owner import ENVIRONMENT_LABEL
 from triton_env.settings import process_environment
 
 _log = logging.getLogger(__name__)
@@ -37,10 +38,10 @@ class Lifeline:
         variables = process_environment()
         scheme, _, path = engine_url.partition("://")
         if scheme == "unix":
-            command = [*_python(removal.__file__), path, api_version, label]
+            command = [*_python(reaper_cleanup.__file__), path, api_version, label]
         else:
             # The Docker SDK reaches it, from wherever this process has imported it.
-            command = [sys.executable, "-m", "triton_env.runtimes.remains", label]
+            command = [sys.executable, "-m", "triton_env.runtimes.docker.leftovers", label]
             variables["PYTHONPATH"] = os.pathsep.join(str(Path(each).absolute()) for each in sys.path)
         try:
             with theirs:

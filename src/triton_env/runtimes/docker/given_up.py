@@ -14,7 +14,7 @@ from pathlib import Path
 from triton_env.errors import InvalidSetting
 from triton_env.private import write_new
 from triton_env.registry import make_private, private_folder
-from triton_env.runtimes.owner import Fate, Owner, State
+from triton_env.runtimes.docker.owner import Fate, Owner, State
 from triton_env.settings import Settings
 
 _log = logging.getLogger(__name__)

@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 
 from triton_env.errors import EngineFailed, EngineUnreachable, TritonError
-from triton_env.runtimes.engine_socket import Refusal, Unanswered
+from triton_env.runtimes.docker.engine_socket import Refusal, Unanswered
 
 QUESTION_TIMEOUT = 30
 """Seconds within which an engine has to answer a question, such as what a container does. Orders take longer."""

@@ -13,8 +13,8 @@ from testcontainers.core.config import testcontainers_config
 from testcontainers.core.container import Reaper
 from testcontainers.core.labels import LABEL_SESSION_ID, SESSION_ID, create_labels
 
-from triton_env.runtimes.engine import Engine
-from triton_env.runtimes.transport import FAILURES
+from triton_env.runtimes.docker.engine import Engine
+from triton_env.runtimes.docker.transport import FAILURES
 
 _log = logging.getLogger(__name__)
 

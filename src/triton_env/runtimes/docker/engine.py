@@ -19,13 +19,13 @@ from triton_env.errors import (
 )
 from triton_env.model import Placement
 from triton_env.readiness import refuses
-from triton_env.runtimes import engine_errors
-from triton_env.runtimes.address import (
+from triton_env.runtimes.docker import engine_errors
+from triton_env.runtimes.docker.address import (
     AddressPlan,
     plan_addresses,
     possible_own_container_ids,
 )
-from triton_env.runtimes.engine_errors import (
+from triton_env.runtimes.docker.engine_errors import (
     asked,
     asked_to,
     chain,
@@ -35,8 +35,8 @@ from triton_env.runtimes.engine_errors import (
     foreign,
     innermost,
 )
-from triton_env.runtimes.engine_socket import Absent, as_text, decoded, engine_url, fetch, refusal, socket_path
-from triton_env.runtimes.owner import LABEL
+from triton_env.runtimes.docker.engine_socket import Absent, as_text, decoded, engine_url, fetch, refusal, socket_path
+from triton_env.runtimes.docker.owner import LABEL
 from triton_env.settings import HUB_PREFIX, Settings, process_environment
 from triton_env.threads import in_thread
 
@@ -113,7 +113,7 @@ class Engine:
             if self._testcontainers is None:
                 from testcontainers.core.docker_client import DockerClient
 
-                from triton_env.runtimes.transport import Api
+                from triton_env.runtimes.docker.transport import Api
 
                 doing, where = asked()
                 with self.translated(doing or "say what it is", where):
