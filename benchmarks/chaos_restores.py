@@ -20,7 +20,7 @@ from typing import Any
 
 import click
 
-from triton_env.infrastructure import Infrastructure
+from triton_env.persistent.stack import Infrastructure
 from triton_env.services import Service
 from triton_env.settings import Settings
 

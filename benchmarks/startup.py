@@ -26,8 +26,8 @@ from tables import Aim, Row, as_data, as_markdown, as_text, chosen, lines
 
 from triton_env.errors import TritonError
 from triton_env.model import Endpoint, Placement, ServiceRecipe, Storage
-from triton_env.project import PORTS, persistent_settings
-from triton_env.runtimes.compose import OUR_LABEL, Compose, compose_program
+from triton_env.persistent.compose import OUR_LABEL, Compose, compose_program
+from triton_env.persistent.settings import PORTS, persistent_settings
 from triton_env.runtimes.docker.engine import Engine
 from triton_env.runtimes.docker.owner import LABEL
 from triton_env.runtimes.ports import free_port, listener_on

@@ -11,8 +11,8 @@ import docker
 from docker.errors import NotFound
 
 from triton_env import Settings
-from triton_env.project import PORTS, persistent_settings
-from triton_env.runtimes.compose import PROJECT_LABEL, Compose
+from triton_env.persistent.compose import PROJECT_LABEL, Compose
+from triton_env.persistent.settings import PORTS, persistent_settings
 
 
 def settings_of(choice: Mapping[str, str]) -> Settings:
@@ -27,7 +27,7 @@ def settings_of(choice: Mapping[str, str]) -> Settings:
 def free_name(prefix: str) -> tuple[str, socket.socket]:
     """A project name whose ports nobody has, and what keeps these for it until it is closed.
 
-    Two names may lead to the same ports (see `triton_env.project`), and other test processes have projects too. So
+    Two names may lead to the same ports (see `triton_env.persistent.settings`), and other test processes have projects too. So
     whoever uses a name binds the first port of its block that no service has: that is granted to one at a time.
     """
     while True:

@@ -177,7 +177,7 @@ def _restores(settings: Settings) -> Iterator[Leftover]:
 
 def _problem_of_restore(settings: Settings, place: Place) -> str:
     """Finish a restore into persistent services, or take it back; why that failed."""
-    from triton_env.infrastructure import Infrastructure
+    from triton_env.persistent.stack import Infrastructure
 
     try:
         with Infrastructure(settings.updated(triton_project=place.environment)) as services:
@@ -199,8 +199,8 @@ def _listens(address: str) -> bool:
 
 def _copies(engine: "Engine", settings: Settings) -> Iterator[Leftover]:
     """The files of persistent services that versions of triton-env brought which are no longer in use."""
-    from triton_env.runtimes.compose import FILE_LABEL
-    from triton_env.runtimes.compose_file import remove, unused
+    from triton_env.persistent.compose import FILE_LABEL
+    from triton_env.persistent.compose_file import remove, unused
 
     in_use = [
         path

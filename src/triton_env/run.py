@@ -17,8 +17,8 @@ from triton_env.external import external_id, external_settings
 from triton_env.interrupts import wait_unless_hurried
 from triton_env.liveness import Liveness
 from triton_env.model import Placement
+from triton_env.persistent.settings import persistent_settings
 from triton_env.progress import Display, open_display
-from triton_env.project import persistent_settings
 from triton_env.readiness import Refused, check_listening
 from triton_env.runtimes.base import Runtime
 from triton_env.runtimes.choice import open_persistent, open_runtime, open_shared
@@ -31,7 +31,7 @@ from triton_env.unknown_variables import warn_of_misspelt
 
 if TYPE_CHECKING:
     from triton_env.backup.recovery import Recovery
-    from triton_env.runtimes.persistent import PersistentRuntime
+    from triton_env.persistent.runtime import PersistentRuntime
     from triton_env.sharing.attaching import Attached
     from triton_env.sharing.joining import Joined
 

@@ -53,7 +53,7 @@ DEADLINE = 60
 PATIENCE = 300
 """Seconds for a program that starts environments."""
 PORTS_OF_NOBODY = range(19_600, 20_000)
-"""Those of persistent projects are below, those of sessions above (see `triton_env.project`)."""
+"""Those of persistent projects are below, those of sessions above (see `triton_env.persistent.settings`)."""
 
 T = TypeVar("T")
 

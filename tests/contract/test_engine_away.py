@@ -28,7 +28,7 @@ from triton_env.backup import Step, create, restore
 from triton_env.backup.programs import ProgramFailed, feed, output
 from triton_env.cli.checks import examine
 from triton_env.errors import CleanupFailed, EngineUnreachable, RestoreFailed, TritonError
-from triton_env.infrastructure import Infrastructure
+from triton_env.persistent.stack import Infrastructure
 from triton_env.runtimes.choice import docker_problem
 from triton_env.runtimes.docker import engine as engine_module
 from triton_env.runtimes.docker import engine_errors, watch

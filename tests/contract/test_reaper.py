@@ -23,9 +23,7 @@ from testcontainers.core.labels import LABEL_SESSION_ID, LABEL_TESTCONTAINERS
 from belongings import are_there, belonging_to, gone_owner, machine_of_its_own, of_version_0_1
 from patience import WAIT, until
 from triton_env import TritonEnvironment
-from triton_env.runtimes.docker import leftovers
-from triton_env.runtimes.docker import reaper
-from triton_env.runtimes.docker import reaper_cleanup
+from triton_env.runtimes.docker import leftovers, reaper, reaper_cleanup
 from triton_env.runtimes.docker.owner import ENVIRONMENT_LABEL, LABEL, Owner
 
 pytestmark = pytest.mark.docker
@@ -326,7 +324,8 @@ class TestRyuk:
             identifier, session, users = json.loads(line(process))
             session_label = f"{LABEL_SESSION_ID}={session}"
             ours = {
-                f"{each.kind} {each.name}": each for each in leftovers.belongings(engine.api, of_environment(identifier))
+                f"{each.kind} {each.name}": each
+                for each in leftovers.belongings(engine.api, of_environment(identifier))
             }
             kinds = sorted(each.kind for each in ours.values())
             assert kinds == ["container", "network", "volume"]

@@ -13,9 +13,9 @@ import psycopg
 import pytest
 
 from triton_env import Settings, TritonEnvironment, TritonError
-from triton_env.project import persistent_settings
+from triton_env.persistent.compose import Compose
+from triton_env.persistent.settings import persistent_settings
 from triton_env.run import Persistent
-from triton_env.runtimes.compose import Compose
 from triton_env.services import Service
 
 

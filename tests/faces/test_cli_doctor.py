@@ -14,7 +14,7 @@ from triton_env.cli.checks import examine
 from triton_env.cli.findings import Finding, Verdict
 from triton_env.cli.support import postgres_end_of_life
 from triton_env.commands import runnable
-from triton_env.runtimes import compose
+from triton_env.persistent import compose
 from triton_env.runtimes.embedded import packages
 
 

@@ -15,9 +15,9 @@ from triton_env.cli import connections, doctor, prune, status
 from triton_env.cli.findings import Finding, Verdict
 from triton_env.cli.tables import print_table
 from triton_env.model import Endpoint, Placement
+from triton_env.persistent.containers import ProjectContainer
 from triton_env.prune import Leftover
 from triton_env.runtimes.docker.usage import Usage
-from triton_env.runtimes.project import ProjectContainer
 from triton_env.services import SERVICES
 from triton_env.status import ServiceStatus
 

@@ -40,7 +40,7 @@ from triton_env import (
 from triton_env.cli import COMMANDS, command_line
 from triton_env.cli import run as run_command
 from triton_env.cli.signals import END_SIGNALS, Interrupted
-from triton_env.runtimes.compose import OUR_LABEL
+from triton_env.persistent.compose import OUR_LABEL
 from triton_env.runtimes.docker.owner import LABEL, Owner
 from triton_env.services import Service
 from triton_env.settings import RUNTIME_NAMES

@@ -42,9 +42,9 @@ from faces.situations import (
 )
 from projects import compose, project, remove
 from triton_env import Settings, TritonEnvironment, TritonError, backup
-from triton_env.project import persistent_settings
-from triton_env.runtimes.compose import PROJECT_LABEL
-from triton_env.runtimes.stamps import FILE
+from triton_env.persistent.compose import PROJECT_LABEL
+from triton_env.persistent.settings import persistent_settings
+from triton_env.persistent.stamps import FILE
 from triton_env.setting_types import SecretStr
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(300)]
@@ -109,7 +109,7 @@ def test_no_engine(tmp_path: Path) -> str:
 AS_SOMEBODY = """
 import os
 from triton_env.cli import command_line
-import triton_env.runtimes.docker.engine, triton_env.cli.status, triton_env.infrastructure
+import triton_env.runtimes.docker.engine, triton_env.cli.status, triton_env.persistent.stack
 
 if os.geteuid() == 0:  # whom no permission stops
     os.setgroups([])

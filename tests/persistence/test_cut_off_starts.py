@@ -8,10 +8,10 @@ import pytest
 import projects
 from triton_env import Settings, TritonEnvironment
 from triton_env.model import CutOff
-from triton_env.runtimes.cut_off import Healing
+from triton_env.persistent.cut_off import Healing
+from triton_env.persistent.stamps import FILE
+from triton_env.persistent.volume_check import check_volumes
 from triton_env.runtimes.docker.engine import Engine
-from triton_env.runtimes.stamps import FILE
-from triton_env.runtimes.volumes import check_volumes
 from triton_env.services import SERVICES
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(600)]

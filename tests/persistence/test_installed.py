@@ -8,7 +8,7 @@ import pytest
 
 import projects
 from triton_env import TritonEnvironment, provided
-from triton_env.infrastructure import Infrastructure
+from triton_env.persistent.stack import Infrastructure
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(600)]
 REPOSITORY = Path(__file__).parents[2]

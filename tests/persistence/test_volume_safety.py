@@ -19,11 +19,11 @@ import pytest
 from triton_env import Settings
 from triton_env.errors import VolumeMismatch
 from triton_env.model import DataRecipe, ServiceRecipe
+from triton_env.persistent.stamps import FILE, Stamp
+from triton_env.persistent.volume_check import check_volumes, explain_login_failure, last_checkout, stamp_volume
+from triton_env.persistent.volume_files import READER_LABEL
 from triton_env.runtimes.docker.engine import Engine
 from triton_env.runtimes.docker.owner import LABEL, Owner
-from triton_env.runtimes.stamps import FILE, Stamp
-from triton_env.runtimes.volume_content import READER_LABEL
-from triton_env.runtimes.volumes import check_volumes, explain_login_failure, last_checkout, stamp_volume
 from triton_env.services import SERVICES
 
 # Real servers take their time on a busy machine.

@@ -8,7 +8,7 @@ import pytest
 
 from triton_env import Settings, provided
 from triton_env.errors import InvalidSetting
-from triton_env.runtimes.compose_file import compose_file, is_same_stack, kept_folder, unused, used_file
+from triton_env.persistent.compose_file import compose_file, is_same_stack, kept_folder, unused, used_file
 
 REPOSITORY = Path(__file__).parents[2]
 OURS = (REPOSITORY / "docker-compose.yml").read_text("utf-8")

@@ -6,7 +6,7 @@ import pytest
 
 from triton_env import Settings
 from triton_env.errors import InvalidSetting
-from triton_env.project import PORTS, persistent_settings
+from triton_env.persistent.settings import PORTS, persistent_settings
 
 
 def ports(settings: Settings) -> list[int]:

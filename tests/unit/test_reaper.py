@@ -19,8 +19,7 @@ import psutil
 import pytest
 
 from patience import until
-from triton_env.runtimes.docker import reaper
-from triton_env.runtimes.docker import reaper_cleanup
+from triton_env.runtimes.docker import reaper, reaper_cleanup
 from triton_env.runtimes.docker import reaper_client as line
 from triton_env.runtimes.docker.reaper_client import Lifeline
 

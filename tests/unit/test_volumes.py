@@ -12,9 +12,10 @@ import pytest
 from triton_env import Settings
 from triton_env.errors import StartFailed, VolumeMismatch
 from triton_env.model import DataRecipe, Reads, ServiceRecipe, Witness
-from triton_env.runtimes import stamps, volumes
-from triton_env.runtimes.stamps import Stamp, last_checkout
-from triton_env.runtimes.volumes import explain_login_failure
+from triton_env.persistent import stamps
+from triton_env.persistent import volume_check as volumes
+from triton_env.persistent.stamps import Stamp, last_checkout
+from triton_env.persistent.volume_check import explain_login_failure
 from triton_env.services import SERVICES
 from triton_env.services.postgres.data_directory import data_recipe, inspect
 

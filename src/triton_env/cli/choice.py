@@ -116,7 +116,7 @@ def persistent_services_run(settings: "Settings") -> bool:
     # An engine that is not there, or hangs, is not what was asked about.
     if settings.triton_runtime not in ("auto", "docker") or docker_problem(settings, ()):
         return False
-    from triton_env.infrastructure import Infrastructure
+    from triton_env.persistent.stack import Infrastructure
 
     try:
         with Infrastructure(settings) as services:

@@ -12,9 +12,9 @@ import psutil
 from triton_env.cli.findings import Finding, Verdict, finding_of
 from triton_env.cli.support import MOVE_ON, postgres_end_of_life
 from triton_env.errors import InvalidSetting, TritonError
-from triton_env.project import persistent_settings
-from triton_env.runtimes.compose import compose_program, compose_version
-from triton_env.runtimes.compose_file import used_file
+from triton_env.persistent.compose import compose_program, compose_version
+from triton_env.persistent.compose_file import used_file
+from triton_env.persistent.settings import persistent_settings
 from triton_env.runtimes.docker.address import EVERYWHERE, LOOPBACK, AddressPlan
 from triton_env.runtimes.ports import listener_on
 from triton_env.services import SERVICES
@@ -198,7 +198,7 @@ def _own_ports(engine: "Engine | None", settings: Settings) -> set[int]:
     """Those that the persistent services of this project have, which is what they are for."""
     if engine is None or settings.triton_ports == "fixed":
         return set()
-    from triton_env.runtimes.project import Project
+    from triton_env.persistent.containers import Project
 
     with suppress(TritonError):
         containers = Project(engine, settings.triton_project).containers().values()

@@ -17,8 +17,8 @@ from triton_env.cli.signals import Interrupted, interruptible
 from triton_env.cli.words import colors_on, print_data, say_notice, stop_printing
 
 if TYPE_CHECKING:
-    from triton_env.infrastructure import Infrastructure
     from triton_env.model import Program
+    from triton_env.persistent.stack import Infrastructure
     from triton_env.registry import Record
 
 

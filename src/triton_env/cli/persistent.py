@@ -12,7 +12,7 @@ from triton_env.cli.words import say_interrupted
 from triton_env.errors import RuntimeUnavailable, TritonError
 
 if TYPE_CHECKING:
-    from triton_env.infrastructure import Infrastructure
+    from triton_env.persistent.stack import Infrastructure
 
 
 def infrastructure(choice: Choice, command: str = "") -> "Infrastructure":
@@ -27,7 +27,7 @@ def infrastructure(choice: Choice, command: str = "") -> "Infrastructure":
         TritonError: no environment runs here, and no engine answers that could run persistent services.
     """
     # Loads the Docker SDK.
-    from triton_env.infrastructure import Infrastructure
+    from triton_env.persistent.stack import Infrastructure
 
     settings = settings_for(choice)
     try:

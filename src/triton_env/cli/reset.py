@@ -15,7 +15,7 @@ from triton_env.cli.words import say, say_notice
 from triton_env.errors import UsageError
 
 if TYPE_CHECKING:
-    from triton_env.infrastructure import Belongings, Infrastructure
+    from triton_env.persistent.stack import Belongings, Infrastructure
 
 
 @click.command()

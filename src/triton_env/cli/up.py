@@ -12,8 +12,8 @@ from triton_env.cli.persistent import ended_by_signals, infrastructure, titles
 from triton_env.cli.words import say, say_end_of_life, styled
 
 if TYPE_CHECKING:
-    from triton_env.infrastructure import Infrastructure
-    from triton_env.runtimes.project import ProjectContainer
+    from triton_env.persistent.containers import ProjectContainer
+    from triton_env.persistent.stack import Infrastructure
 
 
 @click.command()

@@ -15,8 +15,8 @@ from triton_env.runtimes.base import Report
 from triton_env.timeline import Phase
 
 if TYPE_CHECKING:
+    from triton_env.persistent.containers import ProjectContainer
     from triton_env.runtimes.docker.engine import Engine
-    from triton_env.runtimes.project import ProjectContainer
     from triton_env.sharing.attaching import Attached
     from triton_env.sharing.joining import Joined
     from triton_env.sharing.news import Told
@@ -138,7 +138,7 @@ class AttachedRuntime:
 
     def containers(self, engine: "Engine") -> dict[str, "ProjectContainer"]:
         """The containers of the services on their engine, running or not, by the services' names."""
-        from triton_env.runtimes.project import Project
+        from triton_env.persistent.containers import Project
 
         found = {name: Project(engine, "").inspect(self._container(name)) for name in self._recipes}
         return {name: container for name, container in found.items() if container}

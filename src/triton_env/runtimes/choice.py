@@ -114,7 +114,7 @@ def open_persistent(
             where="TRITON_RUNTIME",
             hint="set TRITON_RUNTIME=docker; or start a session: python -m triton_env serve, TritonEnvironment()",
         )
-    from triton_env.runtimes.persistent import PersistentRuntime
+    from triton_env.persistent.runtime import PersistentRuntime
 
     return PersistentRuntime(settings, recipes, apply=apply, say=say)
 

@@ -8,8 +8,7 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
-from triton_env.runtimes.docker import reaper
-from triton_env.runtimes.docker import reaper_cleanup
+from triton_env.runtimes.docker import reaper, reaper_cleanup
 from triton_env.runtimes.docker.owner import ENVIRONMENT_LABEL
 from triton_env.settings import process_environment
 

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 from triton_env.errors import EngineFailed, EngineUnreachable
 from triton_env.model import ServiceRecipe
+from triton_env.persistent.stamps import unpacked
 from triton_env.runtimes.docker.engine import Engine
 from triton_env.runtimes.docker.engine_socket import Absent
 from triton_env.runtimes.docker.owner import LABEL, Owner, State
-from triton_env.runtimes.stamps import unpacked
 
 READER_LABEL = f"{LABEL}.reads"
 """On containers that were made to look at a project's volumes and images: the project's name."""

@@ -10,8 +10,8 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from triton_env.errors import ComposeFailed, ComposeUnavailable, InvalidSetting
+from triton_env.persistent.compose_file import FILE, OUR_LABEL, compose_file, is_own, used_file
 from triton_env.redaction import redacted
-from triton_env.runtimes.compose_file import FILE, OUR_LABEL, compose_file, is_own, used_file
 from triton_env.runtimes.docker import child
 from triton_env.runtimes.docker.watch import Watch
 from triton_env.settings import Settings, process_environment

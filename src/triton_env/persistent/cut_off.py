@@ -10,10 +10,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from triton_env.model import CutOff, ServiceRecipe
-from triton_env.runtimes.compose import OUR_LABEL
+from triton_env.persistent.compose import OUR_LABEL
+from triton_env.persistent.stamps import FILE
+from triton_env.persistent.volume_files import VolumeContent, reading, volume_name
 from triton_env.runtimes.docker.engine import Engine
-from triton_env.runtimes.stamps import FILE
-from triton_env.runtimes.volume_content import VolumeContent, reading, volume_name
 
 _Described = Mapping[str, Any]
 

@@ -9,10 +9,8 @@ from dataclasses import dataclass, replace
 
 from triton_env.errors import TritonError, VolumeMismatch
 from triton_env.model import CutOff, DataRecipe, Reads, ServiceRecipe, Witness
-from triton_env.runtimes.docker.engine import Engine
-from triton_env.runtimes.docker.execution import succeeds
-from triton_env.runtimes.stamps import FILE, Stamp, last_checkout, stamp_in, stamp_volume
-from triton_env.runtimes.volume_content import (
+from triton_env.persistent.stamps import FILE, Stamp, last_checkout, stamp_in, stamp_volume
+from triton_env.persistent.volume_files import (
     VolumeContent,
     exists,
     image_id,
@@ -22,6 +20,8 @@ from triton_env.runtimes.volume_content import (
     users_of,
     volume_name,
 )
+from triton_env.runtimes.docker.engine import Engine
+from triton_env.runtimes.docker.execution import succeeds
 
 __all__ = ["check_volumes", "explain_login_failure", "last_checkout", "stamp_volume"]
 

@@ -14,14 +14,14 @@ from triton_env.backup.journal import Place
 from triton_env.errors import CleanupFailed, StartCancelled, TritonError
 from triton_env.leases import Leases
 from triton_env.model import Program
-from triton_env.project import persistent_settings
-from triton_env.runtimes.compose import SERVICE_LABEL, VOLUME_LABEL, Compose
-from triton_env.runtimes.compose_file import OUR_LABEL, used_file
+from triton_env.persistent.compose import SERVICE_LABEL, VOLUME_LABEL, Compose
+from triton_env.persistent.compose_file import OUR_LABEL, used_file
+from triton_env.persistent.containers import Project, ProjectContainer
+from triton_env.persistent.settings import persistent_settings
 from triton_env.runtimes.docker.engine import Engine
 from triton_env.runtimes.docker.execution import container_has, in_container
 from triton_env.runtimes.docker.usage import usage_of
 from triton_env.runtimes.docker.watch import while_engine_answers
-from triton_env.runtimes.project import Project, ProjectContainer
 from triton_env.services import SERVICES, Service
 from triton_env.setting_types import SecretStr
 from triton_env.settings import Settings
@@ -228,7 +228,7 @@ class Infrastructure:
         Raises:
             CleanupFailed: something is still there; all else was removed.
         """
-        from triton_env.runtimes.volume_content import remove_leftovers
+        from triton_env.persistent.volume_files import remove_leftovers
 
         api = self._engine.client.api
         problems: list[str] = []
