@@ -106,7 +106,7 @@ class TestThisMachine:
     def test_records(self, machine: Path) -> None:
         script = (
             "import os, signal; from unit.records import record\n"
-            "from triton_env.registry import Registry\n"
+            "from triton_env.state.registry import Registry\n"
             "from triton_env.settings import Settings\n"
             "with Registry.of(Settings()).published(record('0123abcd', '/somewhere')):\n"
             "    os.kill(os.getpid(), signal.SIGKILL)\n"

@@ -19,7 +19,7 @@ import pytest
 from faces.notebooks import TIMEOUT, Kernel, kernel
 from patience import WAIT, until
 from triton_env import Settings
-from triton_env.registry import Registry
+from triton_env.state.registry import Registry
 
 pytestmark = [pytest.mark.usefixtures("embedded_packages"), pytest.mark.timeout(600)]
 

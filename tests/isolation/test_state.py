@@ -9,9 +9,10 @@ import pytest
 
 from triton_env import Settings
 from triton_env.errors import IsolationFailed
-from triton_env.isolation import locks, state
+from triton_env.isolation import state
 from triton_env.isolation.folder import Finished, Folder, remove_unused
 from triton_env.services.base_isolation import Space
+from triton_env.state import locks
 
 
 @pytest.fixture

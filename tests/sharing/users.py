@@ -18,9 +18,9 @@ from filelock import FileLock
 
 from patience import WAIT, until
 from triton_env import Settings
-from triton_env.file_locks import is_held
 from triton_env.runtimes.embedded.templates import TemplateCache
 from triton_env.services import SERVICES
+from triton_env.state.file_locks import is_held
 
 SCRIPT = """
 import json, os, sys

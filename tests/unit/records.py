@@ -2,7 +2,7 @@
 
 import os
 
-from triton_env.registry import Record
+from triton_env.state.registry import Record
 
 SECRET = "s3cret-password"
 

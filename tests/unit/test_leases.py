@@ -10,14 +10,14 @@ import pytest
 
 from triton_env import Settings
 from triton_env.errors import InvalidSetting
-from triton_env.file_locks import is_held
-from triton_env.isolation import locks
-from triton_env.leases import HeldFile, Leases
+from triton_env.state import locks
+from triton_env.state.file_locks import is_held
+from triton_env.state.leases import HeldFile, Leases
 
 HOLDER = """
 import sys
 from triton_env import Settings
-from triton_env.leases import Leases
+from triton_env.state.leases import Leases
 leases = Leases(Settings(triton_state_dir=sys.argv[1]), "project")
 leases.take()
 print("held", flush=True)

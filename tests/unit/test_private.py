@@ -10,14 +10,14 @@ import pytest
 
 from triton_env import Settings
 from triton_env.errors import InvalidSetting
-from triton_env.isolation import locks
 from triton_env.isolation.folder import write_atomically
-from triton_env.leases import HeldFile, Leases
 from triton_env.private import make_folders, write_new
-from triton_env.registry import Registry, make_private
 from triton_env.runtimes.embedded.directory import PrivateDirectory
 from triton_env.runtimes.embedded.seal import seal
 from triton_env.runtimes.embedded.templates import TemplateCache
+from triton_env.state import locks
+from triton_env.state.leases import HeldFile, Leases
+from triton_env.state.registry import Registry, make_private
 from unit.records import record
 
 

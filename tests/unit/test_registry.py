@@ -15,7 +15,7 @@ import pytest
 from triton_env import Settings
 from triton_env.errors import InvalidSetting, UsageError
 from triton_env.project_folders import project_root
-from triton_env.registry import Registry, here, named
+from triton_env.state.registry import Registry, here, named
 from unit.records import SECRET, record
 
 TESTS = Path(__file__).parents[1]
@@ -81,7 +81,7 @@ def killed_owner(folder: Path) -> None:
         import sys, time
         from pathlib import Path
         sys.path.insert(0, {str(TESTS)!r})
-        from triton_env.registry import Registry
+        from triton_env.state.registry import Registry
         from unit.records import record
         with Registry(Path({str(folder)!r})).published(record("dead0000")):
             print("published", flush=True)
@@ -110,7 +110,7 @@ def test_the_record_of_a_killed_owner_is_ignored_and_removed(folder: Path) -> No
 def test_readers_at_the_same_time_do_not_take_each_other_for_the_owner(folder: Path) -> None:
     script = f"""
 from pathlib import Path
-from triton_env.registry import Registry
+from triton_env.state.registry import Registry
 print(len(Registry(Path({str(folder)!r})).running()))
 """
     readers = [subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) for _ in range(4)]

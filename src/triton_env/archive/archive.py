@@ -31,10 +31,10 @@ from triton_env.archive.sealing import (
     directory_bytes,
 )
 from triton_env.errors import BackupFailed, RestoreFailed
-from triton_env.isolation import locks
 from triton_env.printable import one_line
 from triton_env.private import open_file, sync_folder
 from triton_env.services import SERVICES
+from triton_env.state import locks
 
 _Form = TypeVar("_Form", bound=BaseModel)
 

@@ -20,7 +20,7 @@ from triton_env.printable import one_line
 if TYPE_CHECKING:
     from triton_env.backup import Manifest
     from triton_env.environment import TritonEnvironment
-    from triton_env.registry import Record
+    from triton_env.state.registry import Record
 
 
 @click.command()

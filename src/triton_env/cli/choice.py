@@ -11,8 +11,8 @@ from triton_env.cli.words import say, say_notice
 from triton_env.errors import TritonError, UsageError
 
 if TYPE_CHECKING:
-    from triton_env.registry import Record
     from triton_env.settings import Settings
+    from triton_env.state.registry import Record
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +85,8 @@ def environments_here(choice: Choice, *, only_looks: bool) -> "tuple[Record | No
         raise UsageError("--session names a session, and --persistent and --project name the persistent services.")
     if choice.names_persistent:
         return (None,)
-    from triton_env.registry import Registry, here, named
     from triton_env.settings import Settings
+    from triton_env.state.registry import Registry, here, named
 
     settings = Settings()
     records = Registry.of(settings).running()
@@ -139,8 +139,8 @@ def way_to_start(settings: "Settings", option: str = "") -> str:
 
 def sessions_elsewhere() -> str:
     """The sessions that run in other projects, in words; empty where none does."""
-    from triton_env.registry import Registry, here
     from triton_env.settings import Settings
+    from triton_env.state.registry import Registry, here
 
     records = Registry.of(Settings()).running()
     near = here(records, Path.cwd())

@@ -16,7 +16,7 @@ from triton_env.errors import TritonError
 if TYPE_CHECKING:
     import psutil
 
-    from triton_env.registry import Record
+    from triton_env.state.registry import Record
 
 _INTERVAL = 0.1
 _PATIENCE = 60

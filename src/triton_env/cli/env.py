@@ -15,7 +15,7 @@ from triton_env.cli.words import say, say_notice
 from triton_env.errors import ProjectTaken, TritonError, UsageError
 
 if TYPE_CHECKING:
-    from triton_env.registry import Record
+    from triton_env.state.registry import Record
 
 
 @click.command()

@@ -19,7 +19,7 @@ from triton_env.cli.words import colors_on, print_data, say_notice, stop_printin
 if TYPE_CHECKING:
     from triton_env.model import Program
     from triton_env.persistent.stack import Infrastructure
-    from triton_env.registry import Record
+    from triton_env.state.registry import Record
 
 
 @click.command()

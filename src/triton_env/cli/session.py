@@ -10,8 +10,8 @@ from triton_env.cli.persistent import titles
 from triton_env.errors import UsageError
 
 if TYPE_CHECKING:
-    from triton_env.registry import Record
     from triton_env.sharing.attaching import AttachedEnvironment
+    from triton_env.state.registry import Record
 
 
 @contextmanager
@@ -46,9 +46,9 @@ def check_has(record: "Record", services: Sequence[str]) -> None:
 
 def session_here() -> "Record | None":
     """A session that runs here, or that TRITON_SESSION names: for words about what a command cannot do."""
-    from triton_env.registry import Registry, here
     from triton_env.settings import Settings
     from triton_env.sharing.given import given
+    from triton_env.state.registry import Registry, here
 
     settings = Settings()
     return given(settings) or next(iter(here(Registry.of(settings).running(), Path.cwd())), None)

@@ -14,9 +14,9 @@ from triton_env.model import Endpoint, Program
 from triton_env.services import Service
 
 if TYPE_CHECKING:
-    from triton_env.registry import Record
     from triton_env.settings import Settings
     from triton_env.sharing.attaching import AttachedEnvironment
+    from triton_env.state.registry import Record
 
 _ServiceT = TypeVar("_ServiceT", bound=Service)
 

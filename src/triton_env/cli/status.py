@@ -23,7 +23,7 @@ from triton_env.printable import one_line
 if TYPE_CHECKING:
     from rich.text import Text
 
-    from triton_env.registry import Record
+    from triton_env.state.registry import Record
     from triton_env.status import ServiceStatus, UnfinishedRestore
 
 _INTERVAL = 2

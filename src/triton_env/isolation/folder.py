@@ -24,12 +24,12 @@ from pathlib import Path
 from secrets import token_hex
 
 from triton_env.errors import InvalidSetting, IsolationFailed
-from triton_env.isolation import locks
-from triton_env.isolation.locks import Held
 from triton_env.private import write_new
-from triton_env.registry import make_private, private_folder
 from triton_env.services.base_isolation import Space
 from triton_env.settings import Settings
+from triton_env.state import locks
+from triton_env.state.locks import Held
+from triton_env.state.registry import make_private, private_folder
 
 LOCK_NAME = "lock"
 _FORMAT = 1

@@ -16,7 +16,7 @@ from triton_env.settings import Settings
 
 if TYPE_CHECKING:
     from triton_env.isolation.folder import Finished
-    from triton_env.isolation.locks import Held
+    from triton_env.state.locks import Held
 
 
 class Keeper(Protocol):

@@ -9,7 +9,6 @@ from typing import Any, TypeVar
 
 from triton_env.errors import IsolationFailed, ServiceDied, TritonError, UsageError
 from triton_env.isolation.folder import Finished, Folder
-from triton_env.isolation.locks import Held
 from triton_env.isolation.services import isolation_of
 from triton_env.liveness import Liveness
 from triton_env.services import Service
@@ -17,6 +16,7 @@ from triton_env.services.base_isolation import ContentLost, Isolation, Space
 from triton_env.services.postgres.isolation import PostgresIsolation
 from triton_env.services.redis.isolation import RedisIsolation
 from triton_env.settings import Settings
+from triton_env.state.locks import Held
 from triton_env.threads import in_thread
 
 _Answer = TypeVar("_Answer")

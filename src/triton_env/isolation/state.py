@@ -9,9 +9,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from triton_env.isolation import locks
 from triton_env.isolation.folder import LOCK_NAME, read_lease, remove_unused, spaces_folder
 from triton_env.settings import Settings
+from triton_env.state import locks
 
 
 @dataclass(frozen=True, slots=True)

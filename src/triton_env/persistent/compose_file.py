@@ -21,8 +21,8 @@ from triton_env.errors import InvalidSetting
 from triton_env.ownership import may_be_replaced, problem_of
 from triton_env.project_folders import project_folders
 from triton_env.provided import provided
-from triton_env.registry import lasting_folder, make_private
 from triton_env.settings import Settings
+from triton_env.state.registry import lasting_folder, make_private
 
 OUR_LABEL = "org.triton-env.project"
 """In the compose file, on everything that it makes: another project of the same name does not have it."""

@@ -11,7 +11,6 @@ from typing import ClassVar
 
 from triton_env.ending import Ending
 from triton_env.errors import CleanupFailed, ComposeFailed, InvalidSetting, StartCancelled, TritonError
-from triton_env.leases import Leases
 from triton_env.model import Placement, Probe, Program, ServiceRecipe
 from triton_env.persistent.compose import Compose
 from triton_env.persistent.containers import Project, ProjectContainer
@@ -26,6 +25,7 @@ from triton_env.runtimes.docker.watch import Watch
 from triton_env.runtimes.ports import listener_on
 from triton_env.runtimes.starts import Starts, check_usable
 from triton_env.settings import Settings
+from triton_env.state.leases import Leases
 from triton_env.threads import in_thread
 from triton_env.timeline import Phase
 

@@ -12,7 +12,6 @@ from typing import Any, Self
 
 from triton_env.backup.journal import Place
 from triton_env.errors import CleanupFailed, StartCancelled, TritonError
-from triton_env.leases import Leases
 from triton_env.model import Program
 from triton_env.persistent.compose import SERVICE_LABEL, VOLUME_LABEL, Compose
 from triton_env.persistent.compose_file import OUR_LABEL, used_file
@@ -25,6 +24,7 @@ from triton_env.runtimes.docker.watch import while_engine_answers
 from triton_env.services import SERVICES, Service
 from triton_env.setting_types import SecretStr
 from triton_env.settings import Settings
+from triton_env.state.leases import Leases
 from triton_env.status import ServiceStatus, UnfinishedRestore, look_at, lost_restore, unfinished_restore
 from triton_env.threads import in_thread
 

@@ -4,11 +4,11 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from triton_env.errors import TritonError
-from triton_env.registry import Record, Registry
 from triton_env.services import SERVICES
 from triton_env.settings import Settings
 from triton_env.sharing.key import differences, settings_from_data
 from triton_env.sharing.reuse import Reuse
+from triton_env.state.registry import Record, Registry
 
 if TYPE_CHECKING:
     from triton_env.sharing.attaching import Attached

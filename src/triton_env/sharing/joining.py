@@ -9,7 +9,6 @@ from pathlib import Path
 from secrets import token_hex
 
 from triton_env.errors import KeeperEnded, RuntimeUnavailable
-from triton_env.leases import HeldFile
 from triton_env.model import Placement
 from triton_env.project_folders import project_root
 from triton_env.readiness import check_listening
@@ -20,6 +19,7 @@ from triton_env.sharing.key import key_of
 from triton_env.sharing.news import News
 from triton_env.sharing.place import Instance, Order, Place, is_kept
 from triton_env.sharing.reuse import Reuse
+from triton_env.state.leases import HeldFile
 from triton_env.threads import in_thread
 
 _TRIES = 5

@@ -21,12 +21,12 @@ from pathlib import Path
 from typing import Any
 
 from triton_env.errors import StartFailed
-from triton_env.file_locks import is_held
-from triton_env.leases import HeldFile, any_held, remove_unheld
 from triton_env.private import make_folder, write_new
-from triton_env.registry import Registry, make_private, private_folder
 from triton_env.settings import Settings
 from triton_env.sharing.key import settings_as_data, settings_from_data
+from triton_env.state.file_locks import is_held
+from triton_env.state.leases import HeldFile, any_held, remove_unheld
+from triton_env.state.registry import Registry, make_private, private_folder
 
 _TURN_TIMEOUT = 60
 """Seconds to wait for others that join or end: each of them needs some 50 ms."""

@@ -12,10 +12,10 @@ from pathlib import Path
 from secrets import token_hex
 from typing import Self
 
-from triton_env.file_locks import is_held
 from triton_env.private import open_file
-from triton_env.registry import make_private, private_folder
 from triton_env.settings import Settings
+from triton_env.state.file_locks import is_held
+from triton_env.state.registry import make_private, private_folder
 
 _TIMEOUT = 600
 """Seconds to wait for another process that starts or stops the same services."""

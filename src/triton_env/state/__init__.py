@@ -1,0 +1,1 @@
+"""What processes of one user know of each other: locks, leases, and the registry of running environments."""
