@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from triton_env.commands import runnable
+from triton_env.core.commands import runnable
 
 HOW_TO_RUN = "python examples/claims_walkthrough.py"
 _PLACES = ("DATABASE_URL", "CLICKHOUSE_HOST", "REDIS_URL", "AWS_ENDPOINT_URL")

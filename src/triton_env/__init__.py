@@ -37,6 +37,7 @@ def _check_python() -> None:
 _check_python()
 
 if TYPE_CHECKING:
+    from triton_env.core.timeline import Phase, Span, Timeline
     from triton_env.environment import TritonEnvironment
     from triton_env.errors import TritonError
     from triton_env.isolation.namespace import Namespace
@@ -46,7 +47,6 @@ if TYPE_CHECKING:
     from triton_env.services.redis.service import Redis
     from triton_env.services.s3.service import S3
     from triton_env.settings import Settings
-    from triton_env.timeline import Phase, Span, Timeline
 
 __all__ = [
     "S3",
@@ -68,13 +68,13 @@ _HOME = {
     "S3": "services.s3.service",
     "ClickHouse": "services.clickhouse.service",
     "Namespace": "isolation.namespace",
-    "Phase": "timeline",
+    "Phase": "core.timeline",
     "Postgres": "services.postgres.service",
     "Redis": "services.redis.service",
     "Settings": "settings",
-    "Span": "timeline",
+    "Span": "core.timeline",
     "Template": "isolation.template",
-    "Timeline": "timeline",
+    "Timeline": "core.timeline",
     "TritonEnvironment": "environment",
     "TritonError": "errors",
 }

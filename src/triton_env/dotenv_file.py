@@ -6,8 +6,8 @@ from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from triton_env.core.ownership import foreign_owner_of
 from triton_env.errors import InvalidSetting
-from triton_env.ownership import foreign_owner_of
 from triton_env.project_folders import current_folder, has_root, project_folders
 
 if TYPE_CHECKING:

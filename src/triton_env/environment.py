@@ -6,8 +6,12 @@ from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from triton_env import interrupts, spare, variables
+from triton_env import variables
 from triton_env.arguments import checked_reuse, checked_runtime
+from triton_env.core import interrupts, spare
+from triton_env.core.model import Program
+from triton_env.core.shortages import explained
+from triton_env.core.timeline import Recorder, Timeline
 from triton_env.errors import (
     CleanupFailed,
     KeeperEnded,
@@ -16,16 +20,13 @@ from triton_env.errors import (
     UnknownService,
     UsageError,
 )
-from triton_env.model import Program
 from triton_env.run import Persistent, Run
 from triton_env.service_attribute import ServiceAttribute
 from triton_env.services import S3, SERVICES, ClickHouse, Postgres, Redis, Service
 from triton_env.services.selection import selected
 from triton_env.settings import Settings
 from triton_env.sharing.reuse import Reuse
-from triton_env.shortages import explained
 from triton_env.stopping import Stopping, awaited, ended
-from triton_env.timeline import Recorder, Timeline
 
 if TYPE_CHECKING:
     from triton_env.errors import ServiceDied

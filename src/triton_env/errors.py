@@ -48,8 +48,8 @@ import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
-from triton_env.commands import runnable, wrapped
-from triton_env.printable import printable
+from triton_env.core.commands import runnable, wrapped
+from triton_env.core.printable import printable
 
 _RED, _PLAIN = "\x1b[31m", "\x1b[39m"
 _WIDTH = 110

@@ -3,10 +3,10 @@
 from collections.abc import Collection, Mapping
 from concurrent.futures import Future
 
-from triton_env.ending import clock
+from triton_env.core.ending import clock
+from triton_env.core.model import ServiceRecipe
+from triton_env.core.redaction import redacted
 from triton_env.errors import ServiceDied
-from triton_env.model import ServiceRecipe
-from triton_env.redaction import redacted
 from triton_env.runtimes.base import Runtime
 
 _LOG_LINES = 40

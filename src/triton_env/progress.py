@@ -7,9 +7,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-from triton_env.commands import runnable
-from triton_env.notebook.kernel import in_kernel
-from triton_env.timeline import Event, Phase
+from triton_env.core.commands import runnable
+from triton_env.core.kernel import in_kernel
+from triton_env.core.timeline import Event, Phase
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
+from triton_env.core.ownership import may_be_replaced
 from triton_env.errors import UsageError
-from triton_env.ownership import may_be_replaced
 
 _ROOTS = ("pyproject.toml", ".git")
 """What the root of a project has."""

@@ -7,9 +7,9 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from triton_env.backup.journal import Place, command_to_settle, places
+from triton_env.core.readiness import check_listening
 from triton_env.errors import RestoreUnfinished, RuntimeUnavailable, TritonError
 from triton_env.isolation import state
-from triton_env.readiness import check_listening
 from triton_env.runtimes.choice import quick_problem
 from triton_env.runtimes.embedded import directory
 from triton_env.settings import Settings

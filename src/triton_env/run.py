@@ -11,22 +11,22 @@ from functools import partial
 from secrets import token_hex
 from typing import TYPE_CHECKING, cast
 
-from triton_env import spare
+from triton_env.core import spare
+from triton_env.core.interrupts import wait_unless_hurried
+from triton_env.core.model import Placement
+from triton_env.core.readiness import Refused, check_listening
+from triton_env.core.shortages import exhausted, is_behind
+from triton_env.core.timeline import Phase, Recorder
 from triton_env.errors import StartCancelled
 from triton_env.external import external_id, external_settings
-from triton_env.interrupts import wait_unless_hurried
 from triton_env.liveness import Liveness
-from triton_env.model import Placement
 from triton_env.persistent.settings import persistent_settings
 from triton_env.progress import Display, open_display
-from triton_env.readiness import Refused, check_listening
 from triton_env.runtimes.base import Runtime
 from triton_env.runtimes.choice import open_persistent, open_runtime, open_shared
 from triton_env.services import SERVICES, START_ORDER, Service
 from triton_env.services.credentials import credentials
 from triton_env.settings import Settings
-from triton_env.shortages import exhausted, is_behind
-from triton_env.timeline import Phase, Recorder
 from triton_env.unknown_variables import warn_of_misspelt
 
 if TYPE_CHECKING:

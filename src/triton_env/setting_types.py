@@ -12,7 +12,7 @@ from enum import StrEnum
 from math import isfinite
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol, get_args, get_origin
 
-from triton_env.model import Storage
+from triton_env.core.model import Storage
 
 
 class SecretStr:

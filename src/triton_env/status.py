@@ -8,13 +8,13 @@ from datetime import UTC, datetime
 
 from triton_env.backup.journal import Phase, Place, command_to_settle
 from triton_env.backup.remains import in_words, remains_in
-from triton_env.ending import exit_words
+from triton_env.core.ending import exit_words
+from triton_env.core.redaction import redacted
+from triton_env.core.threads import in_thread
 from triton_env.errors import RestoreUnfinished, TritonError
 from triton_env.persistent.containers import ProjectContainer
-from triton_env.redaction import redacted
 from triton_env.runtimes.docker.usage import Usage
 from triton_env.services import SERVICES, Service
-from triton_env.threads import in_thread
 
 _ANSWER_TIMEOUT = 10.0
 """Seconds that services get, all together, to answer when they are looked at. One that hangs takes about 2, after which

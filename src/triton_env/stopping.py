@@ -4,10 +4,10 @@ import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from triton_env import interrupts
+from triton_env.core import interrupts
+from triton_env.core.threads import in_thread
 from triton_env.errors import CleanupFailed
 from triton_env.run import Run
-from triton_env.threads import in_thread
 
 if TYPE_CHECKING:
     import asyncio

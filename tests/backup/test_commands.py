@@ -20,7 +20,7 @@ from triton_env.archive.steps import Step
 from triton_env.backup import restore
 from triton_env.backup.display import shown, size
 from triton_env.cli import command_line
-from triton_env.commands import runnable
+from triton_env.core.commands import runnable
 from triton_env.services.postgres.catalog import list_elements
 
 ROOT = Path(__file__).parents[2]

@@ -17,7 +17,7 @@ from backup.conftest import Started
 from backup.forging import Change, in_index, rewritten
 from triton_env import TritonEnvironment, backup
 from triton_env.backup import Step
-from triton_env.ending import BEGIN_ANEW
+from triton_env.core.ending import BEGIN_ANEW
 from triton_env.errors import BackupFailed, RestoreFailed, RestoreUnfinished, TritonError
 
 # Starts of all services, and work on them, take their time on a busy machine.

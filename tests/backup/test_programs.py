@@ -16,8 +16,8 @@ from triton_env import Settings, TritonEnvironment
 from triton_env.archive.records import Writable
 from triton_env.backup.creation import programs_of
 from triton_env.backup.programs import ProgramFailed, feed, output
+from triton_env.core.model import Program
 from triton_env.errors import RuntimeUnavailable
-from triton_env.model import Program
 from triton_env.runtimes.docker.execution import in_container
 from triton_env.services import Postgres
 

@@ -46,7 +46,7 @@ def theirs(started: Started, settings: Settings) -> TritonEnvironment:
 
 
 def _running(started: Started) -> list[TritonEnvironment]:
-    from triton_env import interrupts
+    from triton_env.core import interrupts
 
     # One whose cleanup failed in another module's test is living and stopped.
     living = [each for each in interrupts.living() if isinstance(each, TritonEnvironment)]

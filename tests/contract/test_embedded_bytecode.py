@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from triton_env import Settings, TritonEnvironment
-from triton_env.private import make_folder
+from triton_env.core.private import make_folder
 from triton_env.runtimes.embedded import bytecode, packages
 from triton_env.runtimes.embedded.bytecode import Bytecode, is_compiled
 from triton_env.runtimes.embedded.runtime import EmbeddedRuntime

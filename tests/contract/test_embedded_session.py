@@ -27,6 +27,7 @@ from redis.retry import Retry
 
 from patience import patient_probes, until
 from triton_env import Settings, TritonEnvironment
+from triton_env.core.model import ProcessRecipe
 from triton_env.errors import (
     InvalidSetting,
     NoSharedNetwork,
@@ -36,7 +37,6 @@ from triton_env.errors import (
     ServiceNotReady,
     StartCancelled,
 )
-from triton_env.model import ProcessRecipe
 from triton_env.runtimes.embedded import directory, packages, runtime
 from triton_env.runtimes.embedded.account import Account
 from triton_env.runtimes.ports import _is_free

@@ -8,7 +8,7 @@ from botocore.config import Config
 
 from patience import patient_probes
 from triton_env import TritonEnvironment
-from triton_env.model import Placement
+from triton_env.core.model import Placement
 from triton_env.services import SERVICES
 from triton_env.setting_types import SecretStr
 

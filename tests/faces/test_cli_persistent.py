@@ -22,8 +22,8 @@ from faces.persistent_project import PASSWORD, PROGRAM, PersistentProject, Termi
 from patience import until
 from triton_env import S3, Settings
 from triton_env.cli import objects
+from triton_env.core.model import Endpoint, Placement
 from triton_env.errors import UsageError
-from triton_env.model import Endpoint, Placement
 from triton_env.services import SERVICES
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(300)]

@@ -17,7 +17,7 @@ from faces.persistent_project import COMPOSE, OURS, ROOT, PersistentProject, Ter
 from patience import until
 from projects import free_name, ports
 from triton_env import TritonEnvironment, backup
-from triton_env.commands import runnable
+from triton_env.core.commands import runnable
 from triton_env.persistent.compose import compose_program
 from triton_env.settings import Settings
 

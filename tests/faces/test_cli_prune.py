@@ -18,7 +18,7 @@ from belongings import are_there, belonging_to, gone_owner, machine_of_its_own, 
 from patience import until
 from triton_env import TritonEnvironment
 from triton_env.cli import command_line
-from triton_env.commands import runnable
+from triton_env.core.commands import runnable
 from triton_env.runtimes.docker.owner import LABEL, Owner
 from triton_env.runtimes.embedded import directory
 

@@ -14,7 +14,7 @@ from triton_env import Settings
 from triton_env.cli import connections, doctor, prune, status
 from triton_env.cli.findings import Finding, Verdict
 from triton_env.cli.tables import print_table
-from triton_env.model import Endpoint, Placement
+from triton_env.core.model import Endpoint, Placement
 from triton_env.persistent.containers import ProjectContainer
 from triton_env.prune import Leftover
 from triton_env.runtimes.docker.usage import Usage

@@ -75,7 +75,7 @@ class TestProgress:
 
 
 def test_in_ipython_on_a_terminal_it_is_that_of_a_terminal(tmp_path: Path) -> None:
-    code = "from triton_env.notebook.kernel import in_kernel; print('in a kernel:', in_kernel())"
+    code = "from triton_env.core.kernel import in_kernel; print('in a kernel:', in_kernel())"
     done = subprocess.run(
         [sys.executable, "-m", "IPython", "--no-banner", "--colors=NoColor", "-c", code],
         capture_output=True,

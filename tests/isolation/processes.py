@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from triton_env import Namespace, Settings, TritonEnvironment
+from triton_env.core.model import Endpoint, Placement
 from triton_env.isolation.isolator import Isolator
 from triton_env.isolation.spaces import Environment
 from triton_env.liveness import Liveness
-from triton_env.model import Endpoint, Placement
 from triton_env.runtimes.base import Runtime
 from triton_env.runtimes.external import ExternalRuntime
 from triton_env.services import SERVICES

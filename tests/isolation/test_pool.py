@@ -11,10 +11,11 @@ import pytest
 from isolation import contents
 from isolation.processes import LIMIT
 from patience import WAIT, until
-from triton_env import Namespace, Settings, TritonEnvironment, interrupts
+from triton_env import Namespace, Settings, TritonEnvironment
+from triton_env.core import interrupts
+from triton_env.core.threads import in_thread
 from triton_env.isolation import pool as pool_module
 from triton_env.isolation.pool import Pool
-from triton_env.threads import in_thread
 
 
 class Made:

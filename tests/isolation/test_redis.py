@@ -9,11 +9,11 @@ import redis.exceptions
 from backup.redis_contents import NOON, fill_redis, look_at_redis
 from patience import WAIT, until
 from triton_env import Namespace, Settings, TritonEnvironment
+from triton_env.core.model import Endpoint, Placement
+from triton_env.core.threads import in_thread
 from triton_env.errors import IsolationFailed
-from triton_env.model import Endpoint, Placement
 from triton_env.services import Redis
 from triton_env.services.redis import isolation
-from triton_env.threads import in_thread
 
 
 @pytest.fixture(autouse=True)

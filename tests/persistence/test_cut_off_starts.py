@@ -7,7 +7,7 @@ import pytest
 
 import projects
 from triton_env import Settings, TritonEnvironment
-from triton_env.model import CutOff
+from triton_env.core.model import CutOff
 from triton_env.persistent.cut_off import Healing
 from triton_env.persistent.stamps import FILE
 from triton_env.persistent.volume_check import check_volumes

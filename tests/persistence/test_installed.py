@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 import projects
-from triton_env import TritonEnvironment, provided
+from triton_env import TritonEnvironment
+from triton_env.core import packaged_files
 from triton_env.persistent.stack import Infrastructure
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(600)]
@@ -19,7 +20,7 @@ def installed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     package = folder / "site-packages" / "triton_env"
     shutil.copytree(REPOSITORY / "docker", package / "compose" / "docker")
     shutil.copy(REPOSITORY / "docker-compose.yml", package / "compose")
-    monkeypatch.setattr(provided, "_PACKAGE", package)
+    monkeypatch.setattr(packaged_files, "_PACKAGE", package)
 
 
 def test_neither_a_removed_environment_nor_a_second_one_changes_what_runs(

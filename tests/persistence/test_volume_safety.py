@@ -17,8 +17,8 @@ import psycopg
 import pytest
 
 from triton_env import Settings
+from triton_env.core.model import DataRecipe, ServiceRecipe
 from triton_env.errors import VolumeMismatch
-from triton_env.model import DataRecipe, ServiceRecipe
 from triton_env.persistent.stamps import FILE, Stamp
 from triton_env.persistent.volume_check import check_volumes, explain_login_failure, last_checkout, stamp_volume
 from triton_env.persistent.volume_files import READER_LABEL

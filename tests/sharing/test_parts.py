@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from triton_env import Settings, errors
+from triton_env.core.model import Storage
 from triton_env.errors import ImageUnavailable, ServiceNotSelected, StartFailed, TritonError
-from triton_env.model import Storage
 from triton_env.services import SERVICES
 from triton_env.setting_types import SecretStr
 from triton_env.sharing import failure

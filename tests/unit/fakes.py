@@ -9,13 +9,14 @@ from types import FrameType
 from typing import ClassVar
 from unittest.mock import patch
 
-from triton_env import TritonEnvironment, interrupts
-from triton_env.ending import Ending
+from triton_env import TritonEnvironment
+from triton_env.core import interrupts
+from triton_env.core.ending import Ending
+from triton_env.core.model import Endpoint, Placement, Probe, Program, ServiceRecipe
+from triton_env.core.timeline import Phase
 from triton_env.errors import StartCancelled
-from triton_env.model import Endpoint, Placement, Probe, Program, ServiceRecipe
 from triton_env.runtimes.base import Report
 from triton_env.settings import Settings
-from triton_env.timeline import Phase
 
 Behaviour = Callable[["FakeRuntime"], None]
 """What happens between a service's boot and its readiness: returns for ready, raises for failed."""

@@ -11,8 +11,8 @@ import pytest
 from testcontainers.core import docker_client
 
 from triton_env import Settings
+from triton_env.core.model import ServiceRecipe
 from triton_env.errors import EngineUnreachable, LocalStackTokenRequired, RuntimeUnavailable, TritonError
-from triton_env.model import ServiceRecipe
 from triton_env.runtimes import choice
 from triton_env.runtimes.docker import engine_socket
 from triton_env.runtimes.embedded import packages

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from triton_env import Settings, provided
+from triton_env import Settings
+from triton_env.core import packaged_files
 from triton_env.errors import InvalidSetting
 from triton_env.persistent.compose_file import compose_file, is_same_stack, kept_folder, unused, used_file
 
@@ -20,7 +21,7 @@ def installed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     package = folder / "site-packages" / "triton_env"
     shutil.copytree(REPOSITORY / "docker", package / "compose" / "docker")
     shutil.copy(REPOSITORY / "docker-compose.yml", package / "compose")
-    monkeypatch.setattr(provided, "_PACKAGE", package)
+    monkeypatch.setattr(packaged_files, "_PACKAGE", package)
     return package / "compose" / "docker-compose.yml"
 
 

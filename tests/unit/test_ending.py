@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from triton_env.ending import Ending, ending_of_container, exit_words
+from triton_env.core.ending import Ending, ending_of_container, exit_words
 from triton_env.errors import NotStarted, ServiceDied, TritonError
 from triton_env.liveness import Liveness
 from triton_env.runtimes.base import Runtime

@@ -5,7 +5,8 @@ import threading
 
 import pytest
 
-from triton_env import Phase, TritonEnvironment, interrupts
+from triton_env import Phase, TritonEnvironment
+from triton_env.core import interrupts
 from triton_env.errors import (
     CleanupFailed,
     EngineFailed,

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from triton_env import Settings
+from triton_env.core.private import make_folders, write_new
 from triton_env.errors import InvalidSetting
 from triton_env.isolation.folder import write_atomically
-from triton_env.private import make_folders, write_new
 from triton_env.runtimes.embedded.directory import PrivateDirectory
 from triton_env.runtimes.embedded.seal import seal
 from triton_env.runtimes.embedded.templates import TemplateCache

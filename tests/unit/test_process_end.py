@@ -11,7 +11,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from triton_env import TritonEnvironment, interrupts
+from triton_env import TritonEnvironment
+from triton_env.core import interrupts
 from unit.fakes import FakeRuntimes
 
 TESTS = Path(__file__).parents[1]

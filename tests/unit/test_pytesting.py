@@ -11,13 +11,13 @@ from unittest.mock import patch
 import pytest
 
 from triton_env import pytest_plugin, pytesting
-from triton_env.model import Endpoint, Placement
+from triton_env.core.model import Endpoint, Placement
+from triton_env.core.threads import in_thread
 from triton_env.pytesting import access, evidence, overridden
 from triton_env.pytesting.evidence import Question
 from triton_env.pytesting.variables import Exported
 from triton_env.services import S3, ClickHouse, Postgres, Redis, Service
 from triton_env.settings import Settings
-from triton_env.threads import in_thread
 
 
 @pytest.fixture

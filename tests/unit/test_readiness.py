@@ -8,9 +8,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from triton_env import readiness
+from triton_env.core import readiness
+from triton_env.core.readiness import DeadlineExceeded, Refused, check_listening, wait_until_ready
 from triton_env.errors import StartCancelled
-from triton_env.readiness import DeadlineExceeded, Refused, check_listening, wait_until_ready
 
 
 class Died(Exception):

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from triton_env import Settings
+from triton_env.core.model import Endpoint, ServiceRecipe, Storage
 from triton_env.errors import LocalStackTokenRequired
-from triton_env.model import Endpoint, ServiceRecipe, Storage
 from triton_env.services import SERVICES, START_ORDER
 from triton_env.services.s3.service import LAST_FREE_VERSION, needs_token
 

@@ -7,9 +7,9 @@ import pydantic
 import pytest
 
 from triton_env import Settings
+from triton_env.core.model import Storage
+from triton_env.core.packaged_files import packaged_file
 from triton_env.errors import InvalidSetting, UsageError
-from triton_env.model import Storage
-from triton_env.provided import provided
 
 
 def write_dotenv(text: str) -> None:
@@ -164,8 +164,8 @@ def test_a_bad_value_is_answered_with_its_name_value_and_what_is_allowed(
     assert allowed in message.replace("\n", " ")
     assert f"{variable} comes from the process environment" in message
     # A command that works where triton-env is installed as well: the file is in the wheel.
-    assert f"cat {provided('.env.example')}" in message
-    assert provided(".env.example").is_file()
+    assert f"cat {packaged_file('.env.example')}" in message
+    assert packaged_file(".env.example").is_file()
     # Nothing of pydantic's remains, neither in the words nor behind them.
     assert not re.search(r"pydantic|(Input|String) should|value_error|Value error|type=", message)
     assert caught.value.__cause__ is None

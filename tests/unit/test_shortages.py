@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from triton_env import limits, spare
+from triton_env.core import limits, spare
+from triton_env.core.shortages import exhausted, explained, in_log
 from triton_env.errors import (
     BackupFailed,
     ImageUnavailable,
@@ -19,7 +20,6 @@ from triton_env.errors import (
     TritonError,
 )
 from triton_env.runtimes import ports
-from triton_env.shortages import exhausted, explained, in_log
 
 WHAT = "It could not be started."
 

@@ -6,8 +6,8 @@ from dataclasses import FrozenInstanceError, fields
 import pytest
 
 from triton_env import Phase, Span, Timeline, TritonEnvironment
+from triton_env.core.timeline import Event, Recorder
 from triton_env.services import SERVICES
-from triton_env.timeline import Event, Recorder
 from unit.fakes import FakeRuntimes
 
 TIMELINE = Timeline(

@@ -9,8 +9,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from triton_env import ClickHouse, Postgres, Redis, Settings
+from triton_env.core.model import Endpoint, Placement
 from triton_env.errors import NoSharedNetwork
-from triton_env.model import Endpoint, Placement
 from triton_env.setting_types import SecretStr
 
 # No server takes control characters or lone surrogates in a password.

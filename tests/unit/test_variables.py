@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from triton_env import Settings, TritonEnvironment
+from triton_env.core.model import Endpoint, Placement
 from triton_env.errors import InvalidSetting, NoSharedNetwork, UsageError
-from triton_env.model import Endpoint, Placement
 from triton_env.services import SERVICES, ClickHouse, Postgres, Service
 from triton_env.variables import expanded, of_services, parsed
 

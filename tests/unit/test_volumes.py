@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from triton_env import Settings
+from triton_env.core.model import DataRecipe, Reads, ServiceRecipe, Witness
 from triton_env.errors import StartFailed, VolumeMismatch
-from triton_env.model import DataRecipe, Reads, ServiceRecipe, Witness
 from triton_env.persistent import stamps
 from triton_env.persistent import volume_check as volumes
 from triton_env.persistent.stamps import Stamp, last_checkout

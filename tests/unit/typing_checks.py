@@ -27,7 +27,7 @@ from triton_env import (
     Timeline,
     TritonEnvironment,
 )
-from triton_env.model import Storage
+from triton_env.core.model import Storage
 from triton_env.services import Service
 from triton_env.setting_types import SecretStr
 

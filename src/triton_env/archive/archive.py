@@ -30,9 +30,9 @@ from triton_env.archive.sealing import (
     digest_of,
     directory_bytes,
 )
+from triton_env.core.printable import one_line
+from triton_env.core.private import open_file, sync_folder
 from triton_env.errors import BackupFailed, RestoreFailed
-from triton_env.printable import one_line
-from triton_env.private import open_file, sync_folder
 from triton_env.services import SERVICES
 from triton_env.state import locks
 

@@ -5,13 +5,13 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
-from triton_env import interrupts
 from triton_env._version import __version__
 from triton_env.archive.archive import Archive, ArchiveWriter
 from triton_env.archive.manifest import Manifest, SavedService
 from triton_env.archive.steps import Meter, Report, Step, silent
 from triton_env.backup.failures import reason_of
 from triton_env.backup.journal import Place
+from triton_env.core import interrupts
 from triton_env.environment import TritonEnvironment
 from triton_env.errors import BackupFailed, TritonError
 from triton_env.services import Service

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 from triton_env.archive.steps import Report, Step, silent
-from triton_env.printable import one_line
+from triton_env.core.printable import one_line
 
 _UNITS = ("bytes", "kB", "MB", "GB", "TB")
 _REFRESH = 10

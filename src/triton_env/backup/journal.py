@@ -16,10 +16,10 @@ from pathlib import Path
 from secrets import token_hex
 from typing import Any
 
+from triton_env.core.private import open_file, sync_folder
 from triton_env.errors import RestoreFailed, RestoreUnfinished
 from triton_env.isolation.folder import known_ids, taken_numbers
 from triton_env.isolation.state import folder_of
-from triton_env.private import open_file, sync_folder
 from triton_env.settings import Settings
 from triton_env.state import locks
 from triton_env.state.registry import lasting_folder, make_private, private_folder

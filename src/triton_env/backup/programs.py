@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext, supp
 from secrets import token_hex
 
 from triton_env.archive.sealing import CHUNK
-from triton_env.model import Program
+from triton_env.core.model import Program
 
 _LINES = 12
 _MARK_BYTES = 32

@@ -11,7 +11,6 @@ from pathlib import Path
 from secrets import token_hex
 from typing import Any
 
-from triton_env import interrupts
 from triton_env.archive.archive import Archive
 from triton_env.archive.manifest import Manifest
 from triton_env.archive.steps import Meter, Report, Step, silent
@@ -19,6 +18,7 @@ from triton_env.backup.creation import place_of, programs_of, running_services
 from triton_env.backup.failures import reason_of
 from triton_env.backup.journal import Entry, Phase, Place, command_to_settle
 from triton_env.backup.recovery import settle
+from triton_env.core import interrupts
 from triton_env.environment import TritonEnvironment
 from triton_env.errors import RestoreFailed, RestoreUnfinished
 from triton_env.isolation.ours import RESTORE

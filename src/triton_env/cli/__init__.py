@@ -17,8 +17,8 @@ import click
 from triton_env._version import __version__
 from triton_env.cli.signals import Interrupted
 from triton_env.cli.words import say_error, say_interrupted, say_notice, say_unexpected
+from triton_env.core.shortages import exhausted
 from triton_env.errors import TritonError
-from triton_env.shortages import exhausted
 
 COMMANDS: Mapping[str, str] = {
     "serve": "Start the services and hold them until Ctrl-C.",

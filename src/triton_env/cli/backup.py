@@ -14,8 +14,8 @@ from triton_env.cli.options import environment_options, file_and_services, selec
 from triton_env.cli.persistent import ended_by_signals
 from triton_env.cli.session import attached
 from triton_env.cli.words import say, say_notice
+from triton_env.core.printable import one_line
 from triton_env.errors import UsageError
-from triton_env.printable import one_line
 
 if TYPE_CHECKING:
     from triton_env.backup import Manifest

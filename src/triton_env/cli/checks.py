@@ -14,8 +14,8 @@ from triton_env import dotenv_file
 from triton_env._version import __version__
 from triton_env.cli import docker_checks
 from triton_env.cli.findings import Finding, Verdict, finding_of
+from triton_env.core.model import ServiceRecipe
 from triton_env.errors import InvalidSetting
-from triton_env.model import ServiceRecipe
 from triton_env.runtimes.choice import docker_problem
 from triton_env.runtimes.embedded import packages
 from triton_env.services import SERVICES

@@ -27,7 +27,7 @@ def command(choice: Choice, args: tuple[str, ...]) -> None:
     Exit status: that of clickhouse-client; 1 if ClickHouse does not run.
     """
     from triton_env.cli.shells import Shell
-    from triton_env.model import Endpoint
+    from triton_env.core.model import Endpoint
     from triton_env.services import ClickHouse
 
     def arguments(service: ClickHouse, at: Endpoint) -> tuple[str, ...]:

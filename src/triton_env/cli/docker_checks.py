@@ -11,6 +11,7 @@ import psutil
 
 from triton_env.cli.findings import Finding, Verdict, finding_of
 from triton_env.cli.support import MOVE_ON, postgres_end_of_life
+from triton_env.core.threads import in_thread
 from triton_env.errors import InvalidSetting, TritonError
 from triton_env.persistent.compose import compose_program, compose_version
 from triton_env.persistent.compose_file import used_file
@@ -20,7 +21,6 @@ from triton_env.runtimes.ports import listener_on
 from triton_env.services import SERVICES
 from triton_env.services.s3.service import LAST_FREE_VERSION, needs_token
 from triton_env.settings import HUB_PREFIX, Settings, process_environment
-from triton_env.threads import in_thread
 
 if TYPE_CHECKING:
     from triton_env.runtimes.docker.engine import Engine

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import click
 
 from triton_env.cli.words import columns_of, marks, styled
-from triton_env.commands import runnable, wrapped
-from triton_env.printable import printable
+from triton_env.core.commands import runnable, wrapped
+from triton_env.core.printable import printable
 
 if TYPE_CHECKING:
     from triton_env.cli.findings import Finding

@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from triton_env.cli.variables import as_text
+from triton_env.core.private import open_file
 from triton_env.errors import UsageError
-from triton_env.private import open_file
 
 _MARK = "# Written by `triton-env serve`, which removes it when it ends. Environment: "
 

@@ -17,7 +17,7 @@ from triton_env.cli.signals import Interrupted, interruptible
 from triton_env.cli.words import colors_on, print_data, say_notice, stop_printing
 
 if TYPE_CHECKING:
-    from triton_env.model import Program
+    from triton_env.core.model import Program
     from triton_env.persistent.stack import Infrastructure
     from triton_env.state.registry import Record
 
@@ -95,7 +95,7 @@ def _together(sources: "dict[str, Iterator[str]]") -> Iterator[tuple[str, str]]:
 
 
 def _shown(program: "Program", all_services: "Infrastructure") -> int:
-    from triton_env.redaction import redacted
+    from triton_env.core.redaction import redacted
     from triton_env.runtimes.docker import child
 
     secrets = all_services.secrets()

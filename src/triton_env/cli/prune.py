@@ -7,8 +7,8 @@ import click
 
 from triton_env.cli.tables import Column, print_table
 from triton_env.cli.words import say, say_notice
-from triton_env.commands import runnable
-from triton_env.printable import one_line
+from triton_env.core.commands import runnable
+from triton_env.core.printable import one_line
 
 if TYPE_CHECKING:
     from rich.text import Text

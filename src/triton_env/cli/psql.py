@@ -23,7 +23,7 @@ def command(choice: Choice, args: tuple[str, ...]) -> None:
     Exit status: that of psql; 1 if PostgreSQL does not run.
     """
     from triton_env.cli.shells import Shell
-    from triton_env.model import Endpoint
+    from triton_env.core.model import Endpoint
     from triton_env.services import Postgres
 
     def variables(service: Postgres, at: Endpoint) -> dict[str, str]:

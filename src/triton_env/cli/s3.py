@@ -62,7 +62,7 @@ def _run(service: "S3", args: tuple[str, ...], before_exec: Callable[[], None]) 
 
 def _become_aws(aws: str, service: "S3", args: tuple[str, ...]) -> None:
     from triton_env.cli.shells import become
-    from triton_env.model import Program
+    from triton_env.core.model import Program
     from triton_env.settings import process_environment
 
     # All that is configured there is for other servers: profiles, endpoints, roles, addresses by host name, proxies.

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Generic, NoReturn, TypeVar
 from triton_env.cli.choice import Choice, session_of
 from triton_env.cli.persistent import infrastructure, not_running
 from triton_env.cli.session import attached
+from triton_env.core.model import Endpoint, Program
 from triton_env.errors import TritonError
-from triton_env.model import Endpoint, Program
 from triton_env.services import Service
 
 if TYPE_CHECKING:

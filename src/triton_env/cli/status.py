@@ -18,7 +18,7 @@ from triton_env.cli.session import attached
 from triton_env.cli.signals import Interrupted, interruptible
 from triton_env.cli.tables import Column, console, fitting, print_table
 from triton_env.cli.words import say, say_notice, stop_printing
-from triton_env.printable import one_line
+from triton_env.core.printable import one_line
 
 if TYPE_CHECKING:
     from rich.text import Text

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from triton_env.commands import wrapped
+from triton_env.core.commands import wrapped
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType

@@ -6,9 +6,9 @@ from typing import Any
 
 import click
 
-from triton_env.commands import runnable, wrapped
+from triton_env.core.commands import runnable, wrapped
+from triton_env.core.printable import coloured, one_line, printable
 from triton_env.errors import TritonError
-from triton_env.printable import coloured, one_line, printable
 
 _WIDTH = 200
 """Longest message of an unexpected exception."""

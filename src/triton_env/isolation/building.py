@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from triton_env.core.redaction import redacted
 from triton_env.errors import ServiceDied, SnapshotFailed, TemplateFailed, TritonError, UsageError
 from triton_env.isolation.folder import Finished
 from triton_env.isolation.namespace import Namespace
@@ -18,7 +19,6 @@ from triton_env.isolation.reads import Reads, Variant, Variants, read_variants, 
 from triton_env.isolation.sources import Scope
 from triton_env.isolation.spaces import Spaces
 from triton_env.isolation.template import Template
-from triton_env.redaction import redacted
 from triton_env.services.base_isolation import TEMPLATE, ContentLost
 from triton_env.services.postgres.roles import Roles
 from triton_env.settings import Settings

@@ -23,8 +23,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from secrets import token_hex
 
+from triton_env.core.private import write_new
 from triton_env.errors import InvalidSetting, IsolationFailed
-from triton_env.private import write_new
 from triton_env.services.base_isolation import Space
 from triton_env.settings import Settings
 from triton_env.state import locks

@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, Self, cast
 
 from triton_env import variables
-from triton_env.commands import runnable
+from triton_env.core.commands import runnable
 from triton_env.errors import ServiceNotSelected, UnknownService, UsageError
 from triton_env.services import S3, SERVICES, ClickHouse, Postgres, Redis, Service
 from triton_env.services.base_isolation import Space

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 
-from triton_env.interrupts import wait_unless_hurried
+from triton_env.core.interrupts import wait_unless_hurried
 from triton_env.isolation.namespace import Namespace
 
 _log = logging.getLogger(__name__)

@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from triton_env.core.threads import in_thread
 from triton_env.errors import IsolationFailed, ServiceDied, TritonError, UsageError
 from triton_env.isolation.folder import Finished, Folder
 from triton_env.isolation.services import isolation_of
@@ -17,7 +18,6 @@ from triton_env.services.postgres.isolation import PostgresIsolation
 from triton_env.services.redis.isolation import RedisIsolation
 from triton_env.settings import Settings
 from triton_env.state.locks import Held
-from triton_env.threads import in_thread
 
 _Answer = TypeVar("_Answer")
 

@@ -9,9 +9,9 @@ from contextlib import suppress
 from html import escape
 from uuid import uuid4
 
-from triton_env.commands import runnable
+from triton_env.core.commands import runnable
+from triton_env.core.timeline import Event, Phase
 from triton_env.progress import Row, seconds_words
-from triton_env.timeline import Event, Phase
 
 _INTERVAL = 0.25
 """Seconds between two updates: each is a message to the notebook."""

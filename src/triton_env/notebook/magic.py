@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from keyword import iskeyword
 from typing import Any
 
-from triton_env import interrupts
+from triton_env.core import interrupts
 from triton_env.environment import TritonEnvironment
 from triton_env.errors import UsageError
 from triton_env.notebook.queries import RUNNERS

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 from weakref import WeakKeyDictionary
 
+from triton_env.core.readiness import check_listening
+from triton_env.core.threads import in_thread
+from triton_env.core.timeline import Phase, Timeline
 from triton_env.errors import StartCancelled
 from triton_env.progress import seconds_words
-from triton_env.readiness import check_listening
 from triton_env.services import SERVICES, Service
-from triton_env.threads import in_thread
-from triton_env.timeline import Phase, Timeline
 
 if TYPE_CHECKING:
     from triton_env.run import Run

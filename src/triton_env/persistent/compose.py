@@ -9,13 +9,13 @@ from collections.abc import Callable, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
+from triton_env.core.redaction import redacted
+from triton_env.core.threads import in_thread
 from triton_env.errors import ComposeFailed, ComposeUnavailable, InvalidSetting
 from triton_env.persistent.compose_file import FILE, OUR_LABEL, compose_file, is_own, used_file
-from triton_env.redaction import redacted
 from triton_env.runtimes.docker import child
 from triton_env.runtimes.docker.watch import Watch
 from triton_env.settings import Settings, process_environment
-from triton_env.threads import in_thread
 
 __all__ = ["FILE", "OUR_LABEL", "Compose", "compose_file", "compose_program", "compose_version"]
 

@@ -17,10 +17,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from secrets import token_hex
 
+from triton_env.core.ownership import may_be_replaced, problem_of
+from triton_env.core.packaged_files import packaged_file
 from triton_env.errors import InvalidSetting
-from triton_env.ownership import may_be_replaced, problem_of
 from triton_env.project_folders import project_folders
-from triton_env.provided import provided
 from triton_env.settings import Settings
 from triton_env.state.registry import lasting_folder, make_private
 
@@ -42,7 +42,7 @@ def compose_file(start: Path | None = None) -> Path:
     Raises:
         InvalidSetting: the file may be another user's doing.
     """
-    own = provided(FILE)
+    own = packaged_file(FILE)
     for folder in project_folders(start or Path.cwd()):
         candidate = folder / FILE
         if _is_ours(candidate):
@@ -65,12 +65,12 @@ def used_file(settings: Settings) -> Path:
         InvalidSetting: it may be another user's doing, or cannot be copied.
     """
     file = compose_file()
-    return _kept(file, kept_folder(settings)) if file == provided(FILE) and _is_packaged(file) else file
+    return _kept(file, kept_folder(settings)) if file == packaged_file(FILE) and _is_packaged(file) else file
 
 
 def is_own(file: Path) -> bool:
     """Whether a compose file is that of this version of triton-env, or a copy of it."""
-    own = provided(FILE)
+    own = packaged_file(FILE)
     return file.name != FILE or file == own
 
 

@@ -8,12 +8,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from triton_env.ending import container_words, times
+from triton_env.core.ending import container_words, times
+from triton_env.core.model import Endpoint, Placement, ServiceRecipe
+from triton_env.core.readiness import DeadlineExceeded, wait_until_ready
 from triton_env.errors import ProjectTaken, ServiceExited, TritonError
-from triton_env.model import Endpoint, Placement, ServiceRecipe
 from triton_env.persistent.compose import FILE_LABEL, PROJECT_LABEL, SERVICE_LABEL, VOLUME_LABEL
 from triton_env.persistent.compose_file import OUR_LABEL, is_same_stack
-from triton_env.readiness import DeadlineExceeded, wait_until_ready
 from triton_env.runtimes import failures
 from triton_env.runtimes.docker.engine import Engine
 from triton_env.runtimes.docker.engine_socket import Absent

@@ -9,7 +9,7 @@ import tarfile
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from triton_env.model import CutOff, ServiceRecipe
+from triton_env.core.model import CutOff, ServiceRecipe
 from triton_env.persistent.compose import OUR_LABEL
 from triton_env.persistent.stamps import FILE
 from triton_env.persistent.volume_files import VolumeContent, reading, volume_name

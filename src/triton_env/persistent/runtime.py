@@ -9,14 +9,16 @@ from dataclasses import replace
 from functools import partial
 from typing import ClassVar
 
-from triton_env.ending import Ending
+from triton_env.core.ending import Ending
+from triton_env.core.model import Placement, Probe, Program, ServiceRecipe
+from triton_env.core.redaction import redacted
+from triton_env.core.threads import in_thread
+from triton_env.core.timeline import Phase
 from triton_env.errors import CleanupFailed, ComposeFailed, InvalidSetting, StartCancelled, TritonError
-from triton_env.model import Placement, Probe, Program, ServiceRecipe
 from triton_env.persistent.compose import Compose
 from triton_env.persistent.containers import Project, ProjectContainer
 from triton_env.persistent.cut_off import Healing
 from triton_env.persistent.volume_check import check_volumes, explain_login_failure, last_checkout, stamp_volume
-from triton_env.redaction import redacted
 from triton_env.runtimes import failures
 from triton_env.runtimes.base import Report
 from triton_env.runtimes.docker.engine import Engine
@@ -26,8 +28,6 @@ from triton_env.runtimes.ports import listener_on
 from triton_env.runtimes.starts import Starts, check_usable
 from triton_env.settings import Settings
 from triton_env.state.leases import Leases
-from triton_env.threads import in_thread
-from triton_env.timeline import Phase
 
 _OTHER_PROJECT = "run under another project name, which has ports of its own: --project NAME"
 _STOP_TIMEOUT = 300

@@ -11,8 +11,9 @@ from types import TracebackType
 from typing import Any, Self
 
 from triton_env.backup.journal import Place
+from triton_env.core.model import Program
+from triton_env.core.threads import in_thread
 from triton_env.errors import CleanupFailed, StartCancelled, TritonError
-from triton_env.model import Program
 from triton_env.persistent.compose import SERVICE_LABEL, VOLUME_LABEL, Compose
 from triton_env.persistent.compose_file import OUR_LABEL, used_file
 from triton_env.persistent.containers import Project, ProjectContainer
@@ -26,7 +27,6 @@ from triton_env.setting_types import SecretStr
 from triton_env.settings import Settings
 from triton_env.state.leases import Leases
 from triton_env.status import ServiceStatus, UnfinishedRestore, look_at, lost_restore, unfinished_restore
-from triton_env.threads import in_thread
 
 _SIZE_TIMEOUT = 2.0
 _TURN_TIMEOUT = 120

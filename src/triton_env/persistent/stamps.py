@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from triton_env.model import STAMP_FILE, DataRecipe, ServiceRecipe
+from triton_env.core.model import STAMP_FILE, DataRecipe, ServiceRecipe
 from triton_env.runtimes.docker.engine import Engine
 from triton_env.runtimes.docker.engine_socket import Absent
 

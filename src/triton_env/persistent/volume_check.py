@@ -7,8 +7,8 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from triton_env.core.model import CutOff, DataRecipe, Reads, ServiceRecipe, Witness
 from triton_env.errors import TritonError, VolumeMismatch
-from triton_env.model import CutOff, DataRecipe, Reads, ServiceRecipe, Witness
 from triton_env.persistent.stamps import FILE, Stamp, last_checkout, stamp_in, stamp_volume
 from triton_env.persistent.volume_files import (
     VolumeContent,

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
+from triton_env.core.model import ServiceRecipe
 from triton_env.errors import EngineFailed, EngineUnreachable
-from triton_env.model import ServiceRecipe
 from triton_env.persistent.stamps import unpacked
 from triton_env.runtimes.docker.engine import Engine
 from triton_env.runtimes.docker.engine_socket import Absent

@@ -3,7 +3,7 @@
 import shlex
 from typing import TYPE_CHECKING, Any
 
-from triton_env.redaction import redacted
+from triton_env.core.redaction import redacted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

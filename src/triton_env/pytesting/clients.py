@@ -89,7 +89,7 @@ def _client(request: pytest.FixtureRequest, service: str) -> Any:
         return request.getfixturevalue(f"_triton_{service}_asyncio_{_loop_scope(request)}")
     # Not for every run of pytest.
 
-    from triton_env.commands import runnable
+    from triton_env.core.commands import runnable
 
     pytest.fail(
         f"triton-env: {request.fixturename} needs pytest-asyncio, or anyio and a test that anyio runs"

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, cast
 
-from triton_env.redaction import redacted
-from triton_env.threads import in_thread
+from triton_env.core.redaction import redacted
+from triton_env.core.threads import in_thread
 
 if TYPE_CHECKING:
     from triton_env.environment import TritonEnvironment

@@ -73,7 +73,7 @@ def tell_kept(reporter: "pytest.TerminalReporter", kept: Iterable[Mapping[str, A
     by_id = {each["id"]: each for each in kept}
     if not by_id:
         return
-    from triton_env.commands import runnable
+    from triton_env.core.commands import runnable
 
     reporter.section("kept by triton-env", sep="=")
     for each in by_id.values():

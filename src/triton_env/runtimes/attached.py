@@ -6,13 +6,13 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from triton_env.ending import BEGIN_ANEW, Ending
+from triton_env.core.ending import BEGIN_ANEW, Ending
+from triton_env.core.model import Placement, Probe, Program, ServiceRecipe
+from triton_env.core.readiness import refuses
+from triton_env.core.redaction import redacted
+from triton_env.core.timeline import Phase
 from triton_env.errors import StartCancelled, TritonError
-from triton_env.model import Placement, Probe, Program, ServiceRecipe
-from triton_env.readiness import refuses
-from triton_env.redaction import redacted
 from triton_env.runtimes.base import Report
-from triton_env.timeline import Phase
 
 if TYPE_CHECKING:
     from triton_env.persistent.containers import ProjectContainer

@@ -3,9 +3,9 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
-from triton_env.ending import Ending
-from triton_env.model import Placement, Probe, Program, ServiceRecipe
-from triton_env.timeline import Phase
+from triton_env.core.ending import Ending
+from triton_env.core.model import Placement, Probe, Program, ServiceRecipe
+from triton_env.core.timeline import Phase
 
 Report = Callable[[Phase, str], None]
 """Called with the phase that a service enters, and words about it."""

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from typing import TYPE_CHECKING
 
+from triton_env.core.model import ServiceRecipe
 from triton_env.errors import RuntimeUnavailable, TritonError
-from triton_env.model import ServiceRecipe
 from triton_env.runtimes.base import Runtime
 from triton_env.runtimes.docker.engine_socket import engine_url, socket_path
 from triton_env.runtimes.embedded import packages

@@ -4,15 +4,15 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
-from triton_env.ending import Ending
+from triton_env.core.ending import Ending
+from triton_env.core.model import Endpoint, Placement, Probe, Program, ServiceRecipe
+from triton_env.core.readiness import DeadlineExceeded, check_listening, wait_until_ready
+from triton_env.core.redaction import redacted
+from triton_env.core.timeline import Phase
 from triton_env.errors import RuntimeUnavailable, ServiceUnusable, StartCancelled
-from triton_env.model import Endpoint, Placement, Probe, Program, ServiceRecipe
-from triton_env.readiness import DeadlineExceeded, check_listening, wait_until_ready
-from triton_env.redaction import redacted
 from triton_env.runtimes.base import Report
 from triton_env.runtimes.starts import Starts
 from triton_env.settings import Settings
-from triton_env.timeline import Phase
 
 _PATIENCE = 10.0
 """Seconds that a server gets where nobody listens, that is starting, or that is slow: whoever runs it may be just at

@@ -1,10 +1,10 @@
 """How starts fail, in the same words on every runtime."""
 
-from triton_env import shortages
+from triton_env.core import shortages
+from triton_env.core.model import ServiceRecipe
+from triton_env.core.readiness import DeadlineExceeded
+from triton_env.core.redaction import redacted
 from triton_env.errors import PortTaken, ResourceExhausted, ServiceExited, ServiceNotReady
-from triton_env.model import ServiceRecipe
-from triton_env.readiness import DeadlineExceeded
-from triton_env.redaction import redacted
 
 RANDOM_PORTS = "set TRITON_PORTS=random"
 """What else a session may do about a port that is taken."""

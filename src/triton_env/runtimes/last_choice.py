@@ -5,8 +5,8 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
+from triton_env.core.private import write_new
 from triton_env.errors import TritonError
-from triton_env.private import write_new
 from triton_env.project_folders import is_root, project_folders
 from triton_env.settings import Settings
 

@@ -5,7 +5,7 @@ import random
 import socket
 from pathlib import Path
 
-from triton_env import shortages
+from triton_env.core import shortages
 
 _LOWEST = 20_000
 _EPHEMERAL_RANGE = Path("/proc/sys/net/ipv4/ip_local_port_range")

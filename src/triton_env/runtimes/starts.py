@@ -5,8 +5,8 @@ import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
+from triton_env.core.model import ServiceRecipe
 from triton_env.errors import StartCancelled
-from triton_env.model import ServiceRecipe
 
 
 class Starts:

@@ -9,8 +9,8 @@ from secrets import token_urlsafe
 from typing import Any, ClassVar, Self
 from urllib.parse import quote
 
+from triton_env.core.model import Endpoint, Placement, ServiceRecipe
 from triton_env.errors import NoSharedNetwork, ServiceDied, UsageError
-from triton_env.model import Endpoint, Placement, ServiceRecipe
 from triton_env.settings import Settings
 
 CONNECT_TIMEOUT = 2

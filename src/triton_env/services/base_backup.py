@@ -7,8 +7,8 @@ from triton_env.archive.archive import ArchiveWriter
 from triton_env.archive.manifest import SavedService
 from triton_env.archive.steps import Meter
 from triton_env.backup.journal import Place
+from triton_env.core.model import Program
 from triton_env.isolation.ours import is_of_restore, is_space
-from triton_env.model import Program
 from triton_env.services import Service
 
 RunsPrograms = Callable[[Sequence[str], Mapping[str, str]], Program]

@@ -5,9 +5,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from triton_env.core.model import Program
 from triton_env.environment import TritonEnvironment
 from triton_env.errors import TritonError
-from triton_env.model import Program
 from triton_env.run import Run
 from triton_env.runtimes.attached import AttachedRuntime
 from triton_env.services import SERVICES

@@ -6,8 +6,8 @@ from concurrent.futures import Future
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
+from triton_env.core.threads import in_thread
 from triton_env.services import SERVICES
-from triton_env.threads import in_thread
 
 if TYPE_CHECKING:
     from triton_env.environment import TritonEnvironment

@@ -8,10 +8,11 @@ from contextlib import suppress
 from pathlib import Path
 from secrets import token_hex
 
+from triton_env.core.model import Placement
+from triton_env.core.readiness import check_listening
+from triton_env.core.threads import in_thread
 from triton_env.errors import KeeperEnded, RuntimeUnavailable
-from triton_env.model import Placement
 from triton_env.project_folders import project_root
-from triton_env.readiness import check_listening
 from triton_env.services import SERVICES
 from triton_env.services.credentials import credentials
 from triton_env.settings import Settings
@@ -20,7 +21,6 @@ from triton_env.sharing.news import News
 from triton_env.sharing.place import Instance, Order, Place, is_kept
 from triton_env.sharing.reuse import Reuse
 from triton_env.state.leases import HeldFile
-from triton_env.threads import in_thread
 
 _TRIES = 5
 """How often to look for an environment whose services answer, before the next one is taken as it is."""

@@ -8,14 +8,14 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from triton_env.ending import Ending
+from triton_env.core.ending import Ending
+from triton_env.core.model import Placement
+from triton_env.core.timeline import Event, Phase
 from triton_env.errors import TritonError
-from triton_env.model import Placement
 from triton_env.sharing import failure
 from triton_env.sharing.place import Instance
 from triton_env.sharing.placements import placement_as_data, placement_from_data
 from triton_env.state.file_locks import is_locked
-from triton_env.timeline import Event, Phase
 
 _INTERVAL = 0.01
 """Seconds between two looks at the news of an environment that is starting."""

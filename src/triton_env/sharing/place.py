@@ -20,8 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from triton_env.core.private import make_folder, write_new
 from triton_env.errors import StartFailed
-from triton_env.private import make_folder, write_new
 from triton_env.settings import Settings
 from triton_env.sharing.key import settings_as_data, settings_from_data
 from triton_env.state.file_locks import is_held

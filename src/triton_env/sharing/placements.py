@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from triton_env.model import Endpoint, Placement
+from triton_env.core.model import Endpoint, Placement
 
 
 def placement_as_data(placement: Placement) -> dict[str, Any]:

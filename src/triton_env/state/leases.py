@@ -12,7 +12,7 @@ from pathlib import Path
 from secrets import token_hex
 from typing import Self
 
-from triton_env.private import open_file
+from triton_env.core.private import open_file
 from triton_env.settings import Settings
 from triton_env.state.file_locks import is_held
 from triton_env.state.registry import make_private, private_folder

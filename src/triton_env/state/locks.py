@@ -8,8 +8,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from secrets import token_hex
 
+from triton_env.core.private import open_file
 from triton_env.errors import InvalidSetting
-from triton_env.private import open_file
 
 _held: "weakref.WeakSet[Held]" = weakref.WeakSet()
 

@@ -10,15 +10,17 @@ from typing import ClassVar
 
 from testcontainers.core.network import Network
 
-from triton_env.ending import BEGIN_ANEW, Ending
+from triton_env.core.ending import BEGIN_ANEW, Ending
+from triton_env.core.model import Endpoint, Placement, Port, Probe, Program, ServiceRecipe
+from triton_env.core.redaction import redacted
+from triton_env.core.threads import in_thread
+from triton_env.core.timeline import Phase
 from triton_env.errors import (
     CleanupFailed,
     InvalidSetting,
     PortTaken,
     TritonError,
 )
-from triton_env.model import Endpoint, Placement, Port, Probe, Program, ServiceRecipe
-from triton_env.redaction import redacted
 from triton_env.runtimes import failures
 from triton_env.runtimes.base import Report
 from triton_env.runtimes.docker.engine import Engine
@@ -35,8 +37,6 @@ from triton_env.runtimes.docker.watch import Watch
 from triton_env.runtimes.ports import free_port, listener_on
 from triton_env.runtimes.starts import Starts
 from triton_env.settings import Settings
-from triton_env.threads import in_thread
-from triton_env.timeline import Phase
 
 _log = logging.getLogger(__name__)
 

@@ -8,7 +8,10 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from triton_env.ending import Ending, ending_of_container
+from triton_env.core.ending import Ending, ending_of_container
+from triton_env.core.model import Placement
+from triton_env.core.readiness import refuses
+from triton_env.core.threads import in_thread
 from triton_env.errors import (
     EnginePermissionDenied,
     EngineTooOld,
@@ -17,8 +20,6 @@ from triton_env.errors import (
     StartCancelled,
     TritonError,
 )
-from triton_env.model import Placement
-from triton_env.readiness import refuses
 from triton_env.runtimes.docker import engine_errors
 from triton_env.runtimes.docker.address import (
     AddressPlan,
@@ -38,7 +39,6 @@ from triton_env.runtimes.docker.engine_errors import (
 from triton_env.runtimes.docker.engine_socket import Absent, as_text, decoded, engine_url, fetch, refusal, socket_path
 from triton_env.runtimes.docker.owner import LABEL
 from triton_env.settings import HUB_PREFIX, Settings, process_environment
-from triton_env.threads import in_thread
 
 if TYPE_CHECKING:
     import docker

@@ -6,8 +6,8 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from triton_env.core.model import Program, ServiceRecipe
 from triton_env.errors import RuntimeUnavailable
-from triton_env.model import Program, ServiceRecipe
 from triton_env.settings import process_environment
 
 if TYPE_CHECKING:

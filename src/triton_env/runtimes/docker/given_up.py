@@ -11,8 +11,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from triton_env.core.private import write_new
 from triton_env.errors import InvalidSetting
-from triton_env.private import write_new
 from triton_env.runtimes.docker.owner import Fate, Owner, State
 from triton_env.settings import Settings
 from triton_env.state.registry import make_private, private_folder

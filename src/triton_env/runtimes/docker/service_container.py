@@ -14,12 +14,12 @@ from testcontainers.core.network import Network
 from testcontainers.core.wait_strategies import ContainerStatusWaitStrategy
 from testcontainers.core.waiting_utils import WaitStrategy, WaitStrategyTarget
 
-from triton_env.ending import container_words
+from triton_env.core.ending import container_words
+from triton_env.core.model import ContainerRecipe, ServiceRecipe, Storage
+from triton_env.core.readiness import DeadlineExceeded, wait_until_ready
 from triton_env.errors import (
     ServiceExited,
 )
-from triton_env.model import ContainerRecipe, ServiceRecipe, Storage
-from triton_env.readiness import DeadlineExceeded, wait_until_ready
 from triton_env.runtimes import failures
 from triton_env.runtimes.docker.archives import archive_of
 from triton_env.runtimes.docker.ryuk import with_session_label

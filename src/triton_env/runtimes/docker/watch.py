@@ -8,10 +8,10 @@ from concurrent.futures import Future, wait
 from contextlib import contextmanager
 from typing import Any
 
-from triton_env import interrupts
+from triton_env.core import interrupts
+from triton_env.core.threads import in_thread
 from triton_env.errors import EngineUnreachable
 from triton_env.runtimes.docker import child, engine_errors
-from triton_env.threads import in_thread
 
 SILENCE = 15.0
 """Seconds without any answer after which an engine counts as one that hangs."""

@@ -22,9 +22,9 @@ from pathlib import Path
 
 from platformdirs import site_cache_path, user_cache_path
 
-from triton_env.model import ServiceRecipe
-from triton_env.ownership import may_be_replaced, problem_of
-from triton_env.private import make_folders, set_aside, write_new
+from triton_env.core.model import ServiceRecipe
+from triton_env.core.ownership import may_be_replaced, problem_of
+from triton_env.core.private import make_folders, set_aside, write_new
 from triton_env.runtimes.embedded import packages
 from triton_env.runtimes.embedded.account import Account
 

@@ -8,10 +8,11 @@ from pathlib import Path
 from secrets import token_hex
 from typing import Any
 
-from triton_env.ending import exit_words
+from triton_env.core.ending import exit_words
+from triton_env.core.model import DataTemplate
+from triton_env.core.private import write_new
+from triton_env.core.timeline import Phase
 from triton_env.errors import ResourceExhausted, ServiceExited
-from triton_env.model import DataTemplate
-from triton_env.private import write_new
 from triton_env.runtimes import failures
 from triton_env.runtimes.base import Report
 from triton_env.runtimes.embedded.account import Account, has_a_name
@@ -19,7 +20,6 @@ from triton_env.runtimes.embedded.directory import PrivateDirectory
 from triton_env.runtimes.embedded.server import Server, log_tail
 from triton_env.runtimes.embedded.spawner import CannotRun, Guard, Program
 from triton_env.runtimes.embedded.templates import TemplateCache
-from triton_env.timeline import Phase
 
 _log = logging.getLogger(__name__)
 

@@ -12,8 +12,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from triton_env.core.private import make_folder, open_file, write_new
 from triton_env.errors import RuntimeUnavailable
-from triton_env.private import make_folder, open_file, write_new
 from triton_env.runtimes.embedded.account import Account
 from triton_env.runtimes.embedded.guard import remove
 

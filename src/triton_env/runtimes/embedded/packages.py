@@ -7,8 +7,8 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
+from triton_env.core.model import ServiceRecipe
 from triton_env.errors import RuntimeUnavailable
-from triton_env.model import ServiceRecipe
 
 INSTALL = 'pip install "triton-env[embedded]"'
 

@@ -10,8 +10,13 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, ClassVar
 
-from triton_env import model, shortages, spare
-from triton_env.ending import BEGIN_ANEW, Ending
+from triton_env.core import model, shortages, spare
+from triton_env.core.ending import BEGIN_ANEW, Ending
+from triton_env.core.model import Placement, Probe, ServiceRecipe, Storage
+from triton_env.core.private import write_new
+from triton_env.core.readiness import DeadlineExceeded, refuses, wait_until_ready
+from triton_env.core.redaction import redacted
+from triton_env.core.timeline import Phase
 from triton_env.errors import (
     CleanupFailed,
     InvalidSetting,
@@ -21,10 +26,6 @@ from triton_env.errors import (
     StartCancelled,
     StartFailed,
 )
-from triton_env.model import Placement, Probe, ServiceRecipe, Storage
-from triton_env.private import write_new
-from triton_env.readiness import DeadlineExceeded, refuses, wait_until_ready
-from triton_env.redaction import redacted
 from triton_env.runtimes import failures
 from triton_env.runtimes.base import Report
 from triton_env.runtimes.embedded import packages
@@ -44,7 +45,6 @@ from triton_env.runtimes.embedded.templates import TemplateCache
 from triton_env.runtimes.ports import free_port, listener_on
 from triton_env.runtimes.starts import Starts
 from triton_env.settings import Settings, process_environment
-from triton_env.timeline import Phase
 
 _log = logging.getLogger(__name__)
 

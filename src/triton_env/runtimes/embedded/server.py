@@ -11,9 +11,9 @@ from pathlib import Path
 
 import psutil
 
-from triton_env.ending import Ending, exit_words
+from triton_env.core.ending import Ending, exit_words
+from triton_env.core.model import Endpoint, Placement, ServiceRecipe
 from triton_env.errors import ResourceExhausted, ServiceExited
-from triton_env.model import Endpoint, Placement, ServiceRecipe
 from triton_env.runtimes import failures
 from triton_env.runtimes.embedded import packages
 from triton_env.runtimes.embedded.spawner import Child, Guard

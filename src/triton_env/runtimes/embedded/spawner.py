@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
-from triton_env import shortages
+from triton_env.core import shortages
+from triton_env.core.private import open_file
 from triton_env.errors import RuntimeUnavailable
-from triton_env.private import open_file
 from triton_env.runtimes.embedded.account import Account, lonely_user
 from triton_env.runtimes.embedded.directory import LOCK_NAME, PrivateDirectory
 from triton_env.runtimes.embedded.guard import STOP_GRACE

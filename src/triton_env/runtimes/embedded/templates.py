@@ -20,9 +20,9 @@ from pathlib import Path
 
 from platformdirs import user_cache_path
 
+from triton_env.core.model import DataTemplate
+from triton_env.core.private import make_folders, remove_anything, set_aside, sync_folder
 from triton_env.errors import StartCancelled
-from triton_env.model import DataTemplate
-from triton_env.private import make_folders, remove_anything, set_aside, sync_folder
 from triton_env.runtimes.embedded import packages
 from triton_env.runtimes.embedded.seal import has_seal, is_intact, seal
 

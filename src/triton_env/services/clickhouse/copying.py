@@ -14,11 +14,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from triton_env.core.threads import for_each
 from triton_env.errors import IsolationFailed
 from triton_env.services.clickhouse.http import Http, ServerError, literal, quoted
 from triton_env.services.clickhouse.renaming import HIDDEN, Account, exchange, with_empty, without_columns
 from triton_env.services.clickhouse.schema import holds_rows
-from triton_env.threads import for_each
 
 THREADS: Final = 4
 UNCHECKED: Final = {"check_table_dependencies": "0", "check_referential_table_dependencies": "0"}

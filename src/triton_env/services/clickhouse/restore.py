@@ -7,8 +7,8 @@ from triton_env.archive.archive import Archive
 from triton_env.archive.sealing import CHUNK
 from triton_env.archive.steps import Meter
 from triton_env.backup.journal import Place
+from triton_env.core.printable import one_line
 from triton_env.errors import RestoreFailed
-from triton_env.printable import one_line
 from triton_env.services import ClickHouse, Service
 from triton_env.services.base_backup import TRUST, Note, RunsPrograms
 from triton_env.services.clickhouse import schema, statements

@@ -8,8 +8,7 @@ from contextlib import closing
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from triton_env.errors import RestoreUnfinished
-from triton_env.model import (
+from triton_env.core.model import (
     ContainerRecipe,
     DataRecipe,
     Endpoint,
@@ -20,6 +19,7 @@ from triton_env.model import (
     ServiceRecipe,
     Storage,
 )
+from triton_env.errors import RestoreUnfinished
 from triton_env.services.base import (
     CONNECT_TIMEOUT,
     Service,

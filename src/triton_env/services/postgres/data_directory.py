@@ -12,7 +12,7 @@ import unicodedata
 from base64 import b64decode
 from collections.abc import Iterable, Iterator, Mapping
 
-from triton_env.model import CutOff, DataRecipe, Reads, VolumeFiles, Witness
+from triton_env.core.model import CutOff, DataRecipe, Reads, VolumeFiles, Witness
 
 _USER, _PASSWORD, _DATABASE = "POSTGRES_USER", "POSTGRES_PASSWORD", "POSTGRES_DB"
 _PG_DATABASE, _PG_AUTHID = 1262, 1260

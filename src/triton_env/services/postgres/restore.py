@@ -13,8 +13,8 @@ from triton_env.archive.sealing import CHUNK
 from triton_env.archive.steps import Meter
 from triton_env.backup.journal import Place
 from triton_env.backup.programs import ProgramFailed, feed
+from triton_env.core.printable import one_line
 from triton_env.errors import RestoreFailed
-from triton_env.printable import one_line
 from triton_env.services import Postgres, Service
 from triton_env.services.base_backup import TRUST, Note, RunsPrograms, is_users
 from triton_env.services.postgres import catalog, loading

@@ -5,7 +5,7 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from triton_env.model import (
+from triton_env.core.model import (
     STAMP_FILE,
     Command,
     ContainerRecipe,

@@ -1,6 +1,6 @@
 """pg_dump and pg_restore, run where the server's distribution is."""
 
-from triton_env.model import Program
+from triton_env.core.model import Program
 from triton_env.services import Postgres
 from triton_env.services.base_backup import RunsPrograms
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from triton_env.model import (
+from triton_env.core.model import (
     ContainerRecipe,
     DataRecipe,
     Endpoint,

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
+from triton_env.core.threads import for_each
 from triton_env.errors import IsolationFailed
 from triton_env.services import S3
 from triton_env.services.s3 import configuration, removal
@@ -21,7 +22,6 @@ from triton_env.services.s3.quick import QuickRequests
 from triton_env.services.s3.reading import encryption, headers
 from triton_env.services.s3.upload import grants
 from triton_env.services.s3.versions import Version, in_phases, versions_by_key
-from triton_env.threads import for_each
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

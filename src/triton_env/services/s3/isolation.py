@@ -10,9 +10,10 @@ from collections.abc import Collection, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
+from triton_env.core.printable import printable
+from triton_env.core.threads import for_each
 from triton_env.errors import InvalidSetting, IsolationFailed
 from triton_env.isolation import ours
-from triton_env.printable import printable
 from triton_env.services import S3
 from triton_env.services.base_isolation import OWN, PREFIX, SNAPSHOT, TEMPLATE, ContentLost, Isolation, Space
 from triton_env.services.s3 import configuration
@@ -31,7 +32,6 @@ from triton_env.services.s3.copying import (
 )
 from triton_env.services.s3.locks import held_versions
 from triton_env.services.s3.notes import GONE, PROPERTIES, Notes
-from triton_env.threads import for_each
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

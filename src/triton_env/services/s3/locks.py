@@ -7,9 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from triton_env.core.threads import for_each
 from triton_env.services.s3.answers import is_missing
 from triton_env.services.s3.versions import Version, versions_by_key
-from triton_env.threads import for_each
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

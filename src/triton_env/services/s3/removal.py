@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
+from triton_env.core.threads import for_each
 from triton_env.services.s3.answers import code_of, is_missing
 from triton_env.services.s3.locks import lock_of, why_held
 from triton_env.services.s3.versions import Version, listed
-from triton_env.threads import for_each
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

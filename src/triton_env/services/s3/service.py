@@ -11,8 +11,7 @@ from secrets import token_hex
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from triton_env.errors import LocalStackTokenRequired
-from triton_env.model import (
+from triton_env.core.model import (
     ContainerRecipe,
     DataRecipe,
     Endpoint,
@@ -24,7 +23,8 @@ from triton_env.model import (
     ServiceRecipe,
     Storage,
 )
-from triton_env.provided import provided
+from triton_env.core.packaged_files import packaged_file
+from triton_env.errors import LocalStackTokenRequired
 from triton_env.services.base import CONNECT_TIMEOUT, Service, random_password
 from triton_env.services.s3.bucket_names import BucketNames
 from triton_env.setting_types import SecretStr
@@ -117,10 +117,10 @@ class S3(Service):
             "AWS_DEFAULT_REGION": settings.aws_default_region,
             "EXTRA_CORS_ALLOWED_ORIGINS": settings.extra_cors_allowed_origins,
         }
-        files = {f"/etc/localstack/init/{_DOOR}": provided(f"docker/localstack/{_DOOR}")}
+        files = {f"/etc/localstack/init/{_DOOR}": packaged_file(f"docker/localstack/{_DOOR}")}
         if settings.triton_storage is Storage.DISK:
             # LocalStack itself keeps nothing over a restart, whatever is mounted.
-            files[_PERSISTENCE] = provided("docker/localstack")
+            files[_PERSISTENCE] = packaged_file("docker/localstack")
             environment |= {"PROVIDER_OVERRIDE_S3": "persisted", "PYTHONPATH": _PERSISTENCE}
         if token:
             environment["LOCALSTACK_AUTH_TOKEN"] = token

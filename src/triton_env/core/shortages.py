@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from triton_env import limits
+from triton_env.core import limits
 from triton_env.errors import (
     EngineFailed,
     InvalidSetting,

@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Protocol
 
-from triton_env.notebook.kernel import after_cell
+from triton_env.core.kernel import after_cell
 
 _GRACE = 2.0
 """Seconds that a cleanup goes on after a signal has come: often it is the second one of an impatient user, and the

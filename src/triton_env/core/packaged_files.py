@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-_PACKAGE = Path(__file__).parent
+_PACKAGE = Path(__file__).parents[1]
 
 
-def provided(path: str) -> Path:
+def packaged_file(path: str) -> Path:
     """The file or folder of that path, as it stands in the repository: `docker-compose.yml`, `docker/localstack`."""
     packaged = _PACKAGE / "compose" / path
     # In a checkout nothing is copied: they are used where they are.

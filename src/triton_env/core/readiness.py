@@ -5,8 +5,8 @@ import threading
 import time
 from collections.abc import Callable
 
+from triton_env.core.model import Placement
 from triton_env.errors import StartCancelled
-from triton_env.model import Placement
 
 _LIVENESS_INTERVAL = 0.2
 """Seconds between liveness checks: they cost a request to the engine, a refused probe costs next to nothing."""
