@@ -8,7 +8,7 @@ from platformdirs import user_cache_path
 from faces.documents import ROOT, tables
 from faces.plugin_runs import Runs, runs
 from triton_env import pytest_plugin
-from triton_env.pytesting import needs, options
+from triton_env.pytest_plugin import needs, options
 from triton_env.services import SERVICES
 from triton_env.settings import RUNTIME_NAMES
 
@@ -50,8 +50,8 @@ def test_a_run_that_uses_no_service_imports_and_starts_nothing(
             ours = {name for name in sys.modules if name.startswith("triton_env")}
             parts = ("clients", "fixtures", "needs", "options", "report", "state", "summary")
             assert ours == {
-                "triton_env", "triton_env._version", "triton_env.pytest_plugin", "triton_env.pytesting",
-                *(f"triton_env.pytesting.{part}" for part in parts),
+                "triton_env", "triton_env._version", "triton_env.pytest_plugin",
+                *(f"triton_env.pytest_plugin.{part}" for part in parts),
             }
         """
     )

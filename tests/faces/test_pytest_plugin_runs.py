@@ -58,7 +58,7 @@ CONFTEST = """
 """
 
 PATIENT = """
-    from triton_env.pytesting import evidence
+    from triton_env.pytest_plugin import evidence
 
     # A person does not wait longer for a report. Here every answer is looked at, however slow the machine is.
     evidence.TIMEOUT = evidence._CONNECT_TIMEOUT = 100

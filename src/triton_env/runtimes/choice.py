@@ -130,7 +130,7 @@ def open_shared(joined: "Joined | Attached", recipes: Sequence[ServiceRecipe], s
     Raises:
         TritonError: the keeper failed, or ended.
     """
-    from triton_env.runtimes.attached import AttachedRuntime
+    from triton_env.sharing.runtime import AttachedRuntime
 
     return AttachedRuntime(joined, recipes, say)
 

@@ -9,13 +9,13 @@ from triton_env.core.model import Program
 from triton_env.environment import TritonEnvironment
 from triton_env.errors import TritonError
 from triton_env.run import Run
-from triton_env.runtimes.attached import AttachedRuntime
 from triton_env.services import SERVICES
 from triton_env.settings import Settings
 from triton_env.sharing.joining import Joined, join_instance
 from triton_env.sharing.key import settings_from_data
 from triton_env.sharing.news import Told
 from triton_env.sharing.placements import placement_from_data
+from triton_env.sharing.runtime import AttachedRuntime
 from triton_env.state.leases import HeldFile, any_held
 from triton_env.state.registry import Record, private_folder
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from triton_env._version import __version__
-from triton_env.pytesting.options import SERVICES, Options
+from triton_env.pytest_plugin.options import SERVICES, Options
 
 if TYPE_CHECKING:
     import pytest
@@ -29,7 +29,7 @@ def header(options: Options) -> str:
 
 def facts(environments: Iterable["TritonEnvironment"]) -> list[Facts]:
     """What there is to say about environments that run. Asks the servers for their versions."""
-    from triton_env.pytesting.evidence import Question, answers
+    from triton_env.pytest_plugin.evidence import Question, answers
 
     found: list[Facts] = []
     for environment in environments:

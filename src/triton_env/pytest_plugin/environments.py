@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from triton_env.pytesting.options import SERVICES, Options
+from triton_env.pytest_plugin.options import SERVICES, Options
 
 if TYPE_CHECKING:
     from triton_env.environment import TritonEnvironment

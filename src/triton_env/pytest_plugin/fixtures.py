@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from triton_env.pytesting.options import SCOPES, Scope
-from triton_env.pytesting.state import State
+from triton_env.pytest_plugin.options import SCOPES, Scope
+from triton_env.pytest_plugin.state import State
 
 if TYPE_CHECKING:
     from triton_env.environment import TritonEnvironment
     from triton_env.isolation.namespace import Namespace
-    from triton_env.pytesting.spaces import Spaces
+    from triton_env.pytest_plugin.spaces import Spaces
     from triton_env.services import S3, ClickHouse, Postgres, Redis
 
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from triton_env.pytesting.options import SERVICES
-from triton_env.pytesting.state import State
+from triton_env.pytest_plugin.options import SERVICES
+from triton_env.pytest_plugin.state import State
 
 if TYPE_CHECKING:
     from triton_env.environment import TritonEnvironment
@@ -48,7 +48,7 @@ def note_beginning(state: State, item: pytest.Item) -> None:
     if not state.running or not (need or state.exported):
         return
     from triton_env.errors import NotStarted
-    from triton_env.pytesting.evidence import Began
+    from triton_env.pytest_plugin.evidence import Began
 
     try:
         logs = {
@@ -80,14 +80,14 @@ def add_to(report: pytest.TestReport, state: State, item: pytest.Item, start: fl
 
 
 def _add_evidence(state: State, item: pytest.Item, report: pytest.TestReport, start: float) -> None:
-    from triton_env.pytesting import deaths
+    from triton_env.pytest_plugin import deaths
 
     dead = deaths.of(state, item)
     deaths.tell(report, state, item, dead.values())
     used = list(_used(state, item, dead.keys()))
     if not used:
         return
-    from triton_env.pytesting import access, evidence
+    from triton_env.pytest_plugin import access, evidence
 
     began = item.stash.get(_BEGAN, None) or evidence.Began(start, {})
     sections: list[tuple[str, str]] = []
@@ -106,7 +106,7 @@ def _add_evidence(state: State, item: pytest.Item, report: pytest.TestReport, st
 
 
 def _note_kept(state: State, item: pytest.Item, report: pytest.TestReport) -> None:
-    from triton_env.pytesting import access
+    from triton_env.pytest_plugin import access
 
     kept: list[dict[str, Any]] = []
     for spaces in state.used_by(item):

@@ -6,7 +6,7 @@ from urllib.parse import SplitResult, urlsplit
 import pytest
 
 from triton_env.errors import UsageError
-from triton_env.pytesting.state import State
+from triton_env.pytest_plugin.state import State
 from triton_env.settings import process_environment
 
 _HARMLESS = ("AWS_DEFAULT_REGION",)

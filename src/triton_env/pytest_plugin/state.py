@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from triton_env.pytesting.needs import Needs, marked
-from triton_env.pytesting.options import Options
+from triton_env.pytest_plugin.needs import Needs, marked
+from triton_env.pytest_plugin.options import Options
 
 if TYPE_CHECKING:
     from _pytest.nodes import Node
 
     from triton_env.environment import TritonEnvironment
-    from triton_env.pytesting.environments import Environments
-    from triton_env.pytesting.spaces import Spaces
+    from triton_env.pytest_plugin.environments import Environments
+    from triton_env.pytest_plugin.spaces import Spaces
 
 KEY = pytest.StashKey["State"]()
 
@@ -62,7 +62,7 @@ class State:
     def environments(self) -> "Environments":
         """Where environments come from. Loads what that takes, but starts nothing."""
         if self._environments is None:
-            from triton_env.pytesting.environments import Environments
+            from triton_env.pytest_plugin.environments import Environments
 
             self._environments = Environments(self.config, self.options, shared_by=self.shared_by, quiet=self._quiet)
         return self._environments
@@ -78,7 +78,7 @@ class State:
 
     def spaces_for(self, node: "Node") -> "Spaces":
         """Namespaces for a test, class, module, package or session, without one yet."""
-        from triton_env.pytesting.spaces import Spaces
+        from triton_env.pytest_plugin.spaces import Spaces
 
         template = marked(node).template
         if template is None:
@@ -95,7 +95,7 @@ class State:
     def export(self) -> "Spaces":
         """Make the namespace of this process where there is none, and set its variables."""
         if self.exported is None:
-            from triton_env.pytesting.spaces import Spaces
+            from triton_env.pytest_plugin.spaces import Spaces
 
             services = frozenset(self.options.services)
             spaces = Spaces(self.environments, None, services, self.options.template, remember=True)
@@ -118,7 +118,7 @@ class State:
             self.stop()
             return
         from triton_env.errors import TritonError
-        from triton_env.pytesting.summary import facts
+        from triton_env.pytest_plugin.summary import facts
 
         try:
             try:

@@ -4,15 +4,15 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from triton_env.pytesting.options import SERVICES
+from triton_env.pytest_plugin.options import SERVICES
 
 if TYPE_CHECKING:
     from _pytest.nodes import Node
 
     from triton_env.environment import TritonEnvironment
     from triton_env.isolation.namespace import Namespace
-    from triton_env.pytesting.environments import Environments
-    from triton_env.pytesting.variables import Exported
+    from triton_env.pytest_plugin.environments import Environments
+    from triton_env.pytest_plugin.variables import Exported
     from triton_env.services import Service
 
 
@@ -96,7 +96,7 @@ class Spaces:
                 stack.callback(part.exported.put_back)
 
     def _make(self, services: frozenset[str]) -> "Namespace":
-        from triton_env.pytesting.variables import Exported
+        from triton_env.pytest_plugin.variables import Exported
 
         namespace = self._environments.namespace(services, self._template)
         without = {name for service in namespace.services for name in namespace.service(service).misleading}

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from triton_env.pytesting.options import SCOPES, SERVICES
+from triton_env.pytest_plugin.options import SCOPES, SERVICES
 
 if TYPE_CHECKING:
     from clickhouse_connect.driver.asyncclient import AsyncClient

@@ -3,8 +3,8 @@
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from triton_env.pytesting.report import DIED
-from triton_env.pytesting.state import State
+from triton_env.pytest_plugin.report import DIED
+from triton_env.pytest_plugin.state import State
 
 if TYPE_CHECKING:
     import pytest

@@ -9,15 +9,15 @@ from typing import Any
 
 import pytest
 
-from triton_env.pytesting import summary
-from triton_env.pytesting.clients import (
+from triton_env.pytest_plugin import summary
+from triton_env.pytest_plugin.clients import (
     fixtures_for,
     triton_clickhouse_async,
     triton_postgres_async,
     triton_redis_async,
     triton_s3_async,
 )
-from triton_env.pytesting.fixtures import (
+from triton_env.pytest_plugin.fixtures import (
     _triton_spaces,
     triton,
     triton_clickhouse,
@@ -27,10 +27,10 @@ from triton_env.pytesting.fixtures import (
     triton_redis,
     triton_s3,
 )
-from triton_env.pytesting.needs import MARKER_LINE, Needs, check
-from triton_env.pytesting.options import add_options
-from triton_env.pytesting.report import Kept, add_to, note_beginning
-from triton_env.pytesting.state import KEY, State
+from triton_env.pytest_plugin.needs import MARKER_LINE, Needs, check
+from triton_env.pytest_plugin.options import add_options
+from triton_env.pytest_plugin.report import Kept, add_to, note_beginning
+from triton_env.pytest_plugin.state import KEY, State
 
 __all__ = [
     "_triton_spaces",
@@ -59,7 +59,7 @@ def pytest_load_initial_conftests(early_config: pytest.Config) -> Generator[None
     """Export the connection variables before anything of the project is imported."""
     line = early_config.known_args_namespace
     if (line.triton_export_env or early_config.getini("triton_export_env")) and not (line.help or line.version):
-        from triton_env.pytesting import exporting
+        from triton_env.pytest_plugin import exporting
 
         exporting.begin(early_config, line)
     loaded = yield
@@ -127,7 +127,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     state = State.of(item.config)
     note_beginning(state, item)
     if state.exported is not None:
-        from triton_env.pytesting import overridden
+        from triton_env.pytest_plugin import overridden
 
         overridden.see(state, item)
 
@@ -169,7 +169,7 @@ def pytest_terminal_summary(
         summary.tell_facts(terminalreporter, [each for each in state.facts if each["id"] not in state.told])
     summary.tell_kept(terminalreporter, state.kept)
     if state.died:
-        from triton_env.pytesting import deaths
+        from triton_env.pytest_plugin import deaths
 
         deaths.tell_summary(terminalreporter, state.died)
     for problem in state.problems:
@@ -186,8 +186,8 @@ def _check_exported(config: pytest.Config) -> None:
     """See that what other plugins and conftest files did to the variables leaves the exported ones in force."""
     state = config.stash.get(KEY, None)
     if state is not None and state.exported is not None:
-        from triton_env.pytesting import overridden
-        from triton_env.pytesting.variables import worker_of_xdist
+        from triton_env.pytest_plugin import overridden
+        from triton_env.pytest_plugin.variables import worker_of_xdist
 
         # A worker of pytest-xdist cannot stop the run: its tests fail, each with the reason.
         if worker_of_xdist() is None:

@@ -6,9 +6,9 @@ from uuid import uuid4
 import pytest
 
 from triton_env.errors import TritonError
-from triton_env.pytesting.options import Options
-from triton_env.pytesting.state import KEY, State
-from triton_env.pytesting.variables import forget_inherited, worker_of_xdist
+from triton_env.pytest_plugin.options import Options
+from triton_env.pytest_plugin.state import KEY, State
+from triton_env.pytest_plugin.variables import forget_inherited, worker_of_xdist
 
 
 def begin(config: pytest.Config, line: Namespace) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from triton_env.pytesting.options import SERVICES, Options, services_of, template_of
+from triton_env.pytest_plugin.options import SERVICES, Options, services_of, template_of
 
 if TYPE_CHECKING:
     from _pytest.nodes import Node

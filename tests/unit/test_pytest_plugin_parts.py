@@ -10,12 +10,12 @@ from unittest.mock import patch
 
 import pytest
 
-from triton_env import pytest_plugin, pytesting
+from triton_env import pytest_plugin
 from triton_env.core.model import Endpoint, Placement
 from triton_env.core.threads import in_thread
-from triton_env.pytesting import access, evidence, overridden
-from triton_env.pytesting.evidence import Question
-from triton_env.pytesting.variables import Exported
+from triton_env.pytest_plugin import access, evidence, overridden
+from triton_env.pytest_plugin.evidence import Question
+from triton_env.pytest_plugin.variables import Exported
 from triton_env.services import S3, ClickHouse, Postgres, Redis, Service
 from triton_env.settings import Settings
 
@@ -108,7 +108,7 @@ def test_questions_that_fail_or_hang_are_answered_by_a_line() -> None:
 
 def test_the_plugin_can_be_imported_by_older_versions_of_pytest() -> None:
     """It is loaded in every project, so a name that pytest lacks would break the runs of all of them."""
-    parts = [*Path(pytesting.__file__).parent.glob("*.py"), Path(pytest_plugin.__file__)]
+    parts = Path(pytest_plugin.__file__).parent.glob("*.py")
     nodes = [node for part in parts for node in ast.walk(ast.parse(part.read_text("utf-8")))]
     used = {
         node.attr
