@@ -34,9 +34,9 @@ from typing import (
 from urllib.parse import urlsplit
 
 from triton_env import dotenv_file, variables
+from triton_env.core.packaged_files import packaged_file
 from triton_env.errors import InvalidSetting
 from triton_env.project_folders import current_folder
-from triton_env.provided import provided
 from triton_env.setting_types import Field, Number, Secret, SecretStr, StorageName, Text, fields_of
 
 HUB_PREFIX = "TESTCONTAINERS_HUB_IMAGE_NAME_PREFIX"
@@ -389,7 +389,7 @@ def _invalid_setting(bad: Mapping[str, tuple[_Given, str]]) -> InvalidSetting:
         where=", ".join(f"{name.upper()} comes from {given.origin}" for name, (given, _) in bad.items()),
         hint=_OF_KUBERNETES
         if any(str(given.value).startswith("tcp://") for given, _ in bad.values())
-        else f"what each variable means and takes: cat {provided('.env.example')}",
+        else f"what each variable means and takes: cat {packaged_file('.env.example')}",
     )
 
 

@@ -17,8 +17,8 @@ import pytest
 
 from patience import patient_probes
 from triton_env import Settings, TritonEnvironment
+from triton_env.core.private import make_folders
 from triton_env.errors import ServiceNotReady
-from triton_env.private import make_folders
 from triton_env.runtimes.embedded.runtime import EmbeddedRuntime
 from triton_env.runtimes.embedded.seal import is_intact, seal
 from triton_env.runtimes.embedded.templates import TemplateCache

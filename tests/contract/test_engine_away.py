@@ -358,7 +358,7 @@ PREFACE = """
 import os, signal, sys
 from triton_env import Settings, TritonEnvironment, interrupts
 from triton_env.errors import CleanupFailed
-from triton_env.runtimes import watch
+from triton_env.runtimes.docker import watch
 def say(word):
     print(word, flush=True)
 def wait():

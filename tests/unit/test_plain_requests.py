@@ -13,7 +13,7 @@ from botocore.credentials import Credentials
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from triton_env.model import Endpoint, Placement
+from triton_env.core.model import Endpoint, Placement
 from triton_env.services import Postgres
 from triton_env.services.postgres import protocol as postgres_protocol
 from triton_env.services.postgres.protocol import Answer, Login, TooManyRoundsError, answer

@@ -260,7 +260,7 @@ runtimes.on_stop = lambda: say("stopped") or os.kill(os.getpid(), signal.SIGINT)
 def test_an_async_end_that_is_cancelled_hurries_and_is_waited_for() -> None:
     script = """
 import asyncio
-from triton_env import interrupts
+from triton_env.core import interrupts
 
 def stop():
     say("stopping")
