@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
+import hypothesis
 import pytest
 from xdist.remote import Producer
 
@@ -24,6 +25,10 @@ from triton_env import TritonEnvironment
 from triton_env.runtimes.embedded import packages
 from triton_env.services import SERVICES
 from triton_env.settings import Settings
+
+# How long an example takes says something about the machine, and nothing about the code.
+hypothesis.settings.register_profile("any machine", deadline=None)
+hypothesis.settings.load_profile("any machine")
 
 VARIABLES = frozenset(name.upper() for name in Settings.model_fields)
 CALLERS = (*sorted(name for name in VARIABLES if name.endswith("_IMAGE")), "LOCALSTACK_AUTH_TOKEN")

@@ -262,7 +262,6 @@ records = st.lists(st.builds(Record, headers, parts), max_size=6)
 
 class TestRecords:
     @given(records)
-    @settings(deadline=None)
     def test_what_was_written_is_read(self, written: list[Record]) -> None:
         stream = io.BytesIO()
         for record in written:
@@ -271,7 +270,7 @@ class TestRecords:
         assert list(read_records(stream)) == written
 
     @given(st.builds(Record, headers, parts), st.data())
-    @settings(max_examples=50, deadline=None)
+    @settings(max_examples=50)
     def test_an_early_end_is_found(self, record: Record, data: st.DataObject) -> None:
         stream = io.BytesIO()
         write_record(stream, record)

@@ -25,7 +25,7 @@ def hard_ones(test: object) -> object:
 
 
 @hard_ones  # type: ignore[misc]
-@settings(database=None, deadline=None)
+@settings(database=None)
 @given(password=passwords, host=hosts)
 def test_postgres(password: str, host: str) -> None:
     service = Postgres(Settings(postgres_password=SecretStr(password)), Placement({"postgres": Endpoint(host, 1234)}))
@@ -42,7 +42,7 @@ def test_postgres(password: str, host: str) -> None:
 
 
 @hard_ones  # type: ignore[misc]
-@settings(database=None, deadline=None)
+@settings(database=None)
 @given(password=passwords, host=hosts)
 def test_redis(password: str, host: str) -> None:
     service = Redis(Settings(redis_password=SecretStr(password)), Placement({"redis": Endpoint(host, 1234)}))
@@ -51,7 +51,7 @@ def test_redis(password: str, host: str) -> None:
 
 
 @hard_ones  # type: ignore[misc]
-@settings(database=None, deadline=None)
+@settings(database=None)
 @given(password=passwords, host=hosts)
 def test_clickhouse(password: str, host: str) -> None:
     service = ClickHouse(Settings(clickhouse_password=SecretStr(password)), Placement({"http": Endpoint(host, 1234)}))
