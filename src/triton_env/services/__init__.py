@@ -13,8 +13,8 @@ from triton_env.services.s3.service import S3
 
 SERVICES: Mapping[str, type[Service]] = {service.name: service for service in (Postgres, ClickHouse, Redis, S3)}
 
-START_ORDER = ("s3", "clickhouse", "postgres", "redis")
-"""The slowest to boot first: everybody waits for that one."""
+START_ORDER = tuple(sorted(SERVICES, key=lambda name: -SERVICES[name].boot_rank))
+"""The slowest to boot first: all others wait for that one."""
 
 __all__ = [
     "S3",

@@ -11,6 +11,7 @@ from urllib.parse import quote
 
 from triton_env.core.model import Endpoint, Placement, ServiceRecipe
 from triton_env.errors import NoSharedNetwork, ServiceDied, UsageError
+from triton_env.services.parts import Parts
 from triton_env.settings import Settings
 
 CONNECT_TIMEOUT = 2
@@ -31,6 +32,11 @@ class Service(ABC):
     """Its name for people."""
     misleading: ClassVar[frozenset[str]] = frozenset()
     """Variables by which an application's client would not reach this service, whatever URL it is given."""
+
+    boot_rank: ClassVar[int] = 0
+    """How long it takes to boot compared with others: the highest is started first, since all wait for that one."""
+    parts: ClassVar[Parts] = Parts()
+    """What it offers beyond its clients."""
 
     attributes: ClassVar[tuple[str, ...]] = ("host", "port", "url")
     """The properties that variables of an application can be made of; see `triton_env.variables`."""

@@ -27,6 +27,7 @@ from triton_env.services.base import (
     random_password,
     url_quoted,
 )
+from triton_env.services.parts import Parts
 from triton_env.setting_types import SecretStr
 from triton_env.settings import Settings, without_variables
 
@@ -64,6 +65,8 @@ class ClickHouse(Service):
 
     name = "clickhouse"
     title = "ClickHouse"
+    boot_rank = 30
+    parts = Parts(isolation="triton_env.services.clickhouse.isolation:ClickHouseIsolation")
     attributes = (*Service.attributes, "user", "password", "database", "http_port", "native_port")
 
     @staticmethod

@@ -24,6 +24,7 @@ from triton_env.services.base import (
     random_password,
     url_quoted,
 )
+from triton_env.services.parts import Parts
 from triton_env.services.postgres.data_directory import data_recipe
 from triton_env.services.postgres.parameters import WITHOUT_PARAMETER, every_parameter
 from triton_env.services.postgres.protocol import Answer, Login, TooManyRoundsError, answer
@@ -63,6 +64,8 @@ class Postgres(Service):
 
     name = "postgres"
     title = "PostgreSQL"
+    boot_rank = 20
+    parts = Parts(isolation="triton_env.services.postgres.isolation:PostgresIsolation")
     attributes = (*Service.attributes, "user", "password", "database")
     misleading = frozenset(
         f"PG{name}"

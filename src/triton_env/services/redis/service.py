@@ -23,6 +23,7 @@ from triton_env.services.base import (
     random_password,
     url_quoted,
 )
+from triton_env.services.parts import Parts
 from triton_env.services.redis.protocol import NotAnsweredError, answers
 from triton_env.setting_types import SecretStr
 from triton_env.settings import Settings
@@ -60,6 +61,8 @@ class Redis(Service):
 
     name = "redis"
     title = "Redis"
+    boot_rank = 10
+    parts = Parts(isolation="triton_env.services.redis.isolation:RedisIsolation")
     attributes = (*Service.attributes, "user", "password", "database")
 
     def __init__(

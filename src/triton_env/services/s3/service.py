@@ -26,6 +26,7 @@ from triton_env.core.model import (
 from triton_env.core.packaged_files import packaged_file
 from triton_env.errors import LocalStackTokenRequired
 from triton_env.services.base import CONNECT_TIMEOUT, Service, random_password
+from triton_env.services.parts import Parts
 from triton_env.services.s3.bucket_names import BucketNames
 from triton_env.setting_types import SecretStr
 from triton_env.settings import Settings
@@ -81,6 +82,8 @@ class S3(Service):
 
     name = "s3"
     title = "S3"
+    boot_rank = 40
+    parts = Parts(isolation="triton_env.services.s3.isolation:S3Isolation")
     attributes = (*Service.attributes, "endpoint_url", "bucket", "region", "access_key", "secret_key")
     misleading = frozenset(
         f"AWS_{name}"

@@ -1,0 +1,21 @@
+"""What a service offers beyond its clients, and where the code for it stands: loaded when it is asked for."""
+
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """The parts of a service, each as "package.module:name". An empty one is not offered.
+
+    Attributes:
+        isolation: its subclass of `triton_env.services.base_isolation.Isolation`.
+    """
+
+    isolation: str = ""
+
+    def load(self, part: str) -> Any:
+        """The object that a part names; None where the service does not offer that part."""
+        module, _, name = getattr(self, part).partition(":")
+        return getattr(import_module(module), name) if module else None
