@@ -8,6 +8,7 @@ TritonError
 │   ├── UnknownRuntime          a runtime name that does not exist
 │   ├── ServiceNotSelected      this environment was started without that service
 │   ├── NoSharedNetwork         addresses for other containers, on a runtime that has none
+│   ├── NotOffered              a service does not offer what was asked of it, such as a backup
 │   └── NotStarted              the environment is not running
 ├── RuntimeUnavailable          the runtime that was asked for cannot run here
 │   ├── EngineUnreachable       no Docker engine answers
@@ -209,6 +210,10 @@ class NoSharedNetwork(UsageError):
             f"{title} has no address on a shared network: this runtime has no such network.",
             hint="use environ() without internal=True on this machine, or set TRITON_RUNTIME=docker",
         )
+
+
+class NotOffered(UsageError):
+    """A service does not offer what was asked of it, such as a backup."""
 
 
 class NotStarted(UsageError):
