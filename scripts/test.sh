@@ -33,5 +33,7 @@ say "ruff ..."
 .venv/bin/ruff format --quiet --check
 say "mypy ..."
 .venv/bin/mypy
+say "import-linter ..."
+contracts=$(.venv/bin/lint-imports 2>&1) || { say "$contracts"; exit 1; }
 # `tests/lanes.py` keeps together what shares an environment. `-n 0` runs all tests one by one.
 exec .venv/bin/python -m pytest -n logical --maxprocesses 4 --dist loadgroup --durations 25 "$@"
