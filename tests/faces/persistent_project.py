@@ -21,6 +21,7 @@ import redis
 from click.testing import CliRunner, Result
 from docker.errors import NotFound
 
+import forkserver
 from projects import free_name, ports
 from triton_env.cli import command_line
 
@@ -54,7 +55,7 @@ class PersistentProject:
         """Run the command line to its end. `environment` among `options` adds variables."""
         environment = self.variables | options.pop("environment", {})
         options.setdefault("stdin", None if "input" in options else subprocess.DEVNULL)
-        return subprocess.run(
+        return forkserver.run(
             [*PROGRAM, *arguments],
             **options,
             capture_output=True,
@@ -81,7 +82,7 @@ class PersistentProject:
 
     def begun(self, *arguments: str, **options: Any) -> subprocess.Popen[str]:
         """Start the command line."""
-        return subprocess.Popen(
+        return forkserver.Popen(
             [*PROGRAM, *arguments],
             stdin=options.pop("stdin", subprocess.DEVNULL),
             stdout=options.pop("stdout", subprocess.PIPE),

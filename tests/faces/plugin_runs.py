@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+import forkserver
 from patience import until
 
 INI = """
@@ -46,14 +48,21 @@ class Runs:
 
     def run(self, *arguments: str) -> pytest.RunResult:
         """Run it; nothing is left then."""
-        done = self.pytester.runpytest_subprocess(*arguments, timeout=RUN_TIMEOUT)
+        began = time.monotonic()
+        done = forkserver.run(
+            [sys.executable, "-m", "pytest", *arguments], capture_output=True, text=True, timeout=RUN_TIMEOUT
+        )
+        # Shown where a test fails.
+        print(done.stdout)
+        print(done.stderr, file=sys.stderr)
         assert self.is_gone(), self.left()
-        return done
+        lines = [each.splitlines() for each in (done.stdout, done.stderr)]
+        return pytest.RunResult(done.returncode, *lines, time.monotonic() - began)
 
     @contextmanager
     def begun(self, *arguments: str) -> Iterator["subprocess.Popen[str]"]:
         """Run it in a process group of its own, for tests that break it off."""
-        process = subprocess.Popen(
+        process = forkserver.Popen(
             [sys.executable, "-m", "pytest", *arguments],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

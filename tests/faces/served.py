@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import forkserver
 from patience import WAIT
 
 PROGRAM = (sys.executable, "-m", "triton_env")
@@ -44,7 +45,7 @@ class Machine:
         """Run the command line to its end. `environment` among `options` adds variables."""
         environment = self.variables | options.pop("environment", {})
         options.setdefault("stdin", None if "input" in options else subprocess.DEVNULL)
-        return subprocess.run(
+        return forkserver.run(
             [*PROGRAM, *arguments],
             **options,
             capture_output=True,
@@ -71,7 +72,7 @@ class Machine:
     @contextmanager
     def serving(self, *arguments: str, folder: Path | None = None) -> Iterator[str]:
         """A session that is held by `serve`: its id."""
-        with subprocess.Popen(
+        with forkserver.Popen(
             [*PROGRAM, "serve", "--json", *arguments],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -93,7 +94,7 @@ class Machine:
         """What a command writes on a terminal on which a person types an answer to its question."""
         master, slave = pty.openpty()
         try:
-            process = subprocess.Popen(
+            process = forkserver.Popen(
                 [*PROGRAM, *arguments],
                 stdin=slave,
                 stdout=slave,

@@ -12,6 +12,7 @@ from typing import Any
 import psycopg
 import pytest
 
+import forkserver
 from triton_env import Settings, TritonEnvironment, TritonError
 from triton_env.persistent.compose import Compose
 from triton_env.persistent.settings import persistent_settings
@@ -43,7 +44,7 @@ def composed(settings: Settings, *arguments: str, files: Sequence[str] = ()) -> 
 def triton(settings: Settings, *arguments: str, **variables: str) -> str:
     """What our command line says, whatever comes of it."""
     environment = dict(os.environ) | {"TRITON_PROJECT": settings.triton_project} | variables
-    done = subprocess.run(
+    done = forkserver.run(
         [sys.executable, "-m", "triton_env", *arguments],
         env=environment,
         stdin=subprocess.DEVNULL,

@@ -19,6 +19,7 @@ from unittest.mock import patch
 
 import pytest
 
+import forkserver
 from triton_env import TritonEnvironment
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -213,7 +214,7 @@ class TestReconciliation:
 
 
 def run_script(*arguments: str, variables: dict[str, str] | None = None) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(
+    return forkserver.run(
         [sys.executable, str(SCRIPT), *arguments],
         env=os.environ | (variables or {}),
         capture_output=True,
@@ -410,7 +411,7 @@ class TestWalkthrough:
         python, script = cli.HOW_TO_RUN.split()
         assert (python, SCRIPT.parents[1] / script) == ("python", SCRIPT)
         command = [sys.executable, str(SCRIPT), "--rows=20000"]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=RUN_TIMEOUT, check=False)
+        done = forkserver.run(command, capture_output=True, text=True, timeout=RUN_TIMEOUT, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
         assert "RECONCILED: 4 stores agree" in done.stdout
 

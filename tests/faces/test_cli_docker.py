@@ -17,6 +17,8 @@ import pytest
 import redis
 from dotenv import dotenv_values
 
+import forkserver
+
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(300)]
 
 PROGRAM = (sys.executable, "-m", "triton_env")
@@ -74,11 +76,11 @@ def engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Engine]:
 
 
 def started(*arguments: str) -> subprocess.Popen[str]:
-    return subprocess.Popen([*PROGRAM, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return forkserver.Popen([*PROGRAM, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 def done(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([*PROGRAM, *arguments], capture_output=True, text=True)
+    return forkserver.run([*PROGRAM, *arguments], capture_output=True, text=True)
 
 
 class Serving:

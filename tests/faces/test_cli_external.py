@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+import forkserver
 from triton_env import TritonEnvironment
 
 COMMAND = (sys.executable, "-m", "triton_env")
@@ -27,7 +28,7 @@ def variables(theirs: TritonEnvironment, tmp_path: Path) -> dict[str, str]:
 
 
 def test_run_hands_on_their_variables(theirs: TritonEnvironment, variables: dict[str, str]) -> None:
-    done = subprocess.run(
+    done = forkserver.run(
         [*COMMAND, "run", "--services", "redis", "--", "sh", "-c", 'echo "$REDIS_URL"'],
         env=variables,
         capture_output=True,
@@ -40,7 +41,7 @@ def test_run_hands_on_their_variables(theirs: TritonEnvironment, variables: dict
 
 def test_several_may_serve_them_and_they_run_on(theirs: TritonEnvironment, variables: dict[str, str]) -> None:
     serving = [
-        subprocess.Popen(
+        forkserver.Popen(
             [*COMMAND, "serve", "--services", "redis", "--json"],
             env=variables,
             stdout=subprocess.PIPE,
@@ -53,7 +54,7 @@ def test_several_may_serve_them_and_they_run_on(theirs: TritonEnvironment, varia
         told = [json.loads(process.stdout.readline()) for process in serving if process.stdout]
         assert [each["environ"] for each in told] == [theirs.redis.environ()] * 2
         for each in told:
-            found = subprocess.run(
+            found = forkserver.run(
                 [*COMMAND, "env", "--id", each["id"]],
                 env=variables,
                 capture_output=True,
@@ -75,12 +76,12 @@ def test_several_may_serve_them_and_they_run_on(theirs: TritonEnvironment, varia
 
 def test_their_data_does_not_go_with_the_session(theirs: TritonEnvironment, variables: dict[str, str]) -> None:
     def said(*arguments: str) -> str:
-        done = subprocess.run(
+        done = forkserver.run(
             [*COMMAND, *arguments], env=variables, capture_output=True, text=True, timeout=60, check=False
         )
         return done.stderr
 
-    with subprocess.Popen(
+    with forkserver.Popen(
         [*COMMAND, "serve", "redis", "--json"], env=variables, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
     ) as serving:
         assert serving.stdout
@@ -92,7 +93,7 @@ def test_their_data_does_not_go_with_the_session(theirs: TritonEnvironment, vari
 
 
 def test_what_is_wrong_is_said(variables: dict[str, str]) -> None:
-    done = subprocess.run(
+    done = forkserver.run(
         [*COMMAND, "serve", "--services", "redis"],
         env=variables | {"REDIS_URL": "", "REDIS_PASSWORD": "something else"},
         capture_output=True,

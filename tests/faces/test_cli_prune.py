@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
@@ -14,6 +13,7 @@ import docker
 import pytest
 from click.testing import CliRunner, Result
 
+import forkserver
 from belongings import are_there, belonging_to, gone_owner, machine_of_its_own, of_version_0_1
 from patience import until
 from triton_env import TritonEnvironment
@@ -112,7 +112,7 @@ class TestThisMachine:
             "    os.kill(os.getpid(), signal.SIGKILL)\n"
         )
         tests = str(Path(__file__).parents[1])
-        process = subprocess.Popen([sys.executable, "-c", script], env=os.environ | {"PYTHONPATH": tests})
+        process = forkserver.Popen([sys.executable, "-c", script], env=os.environ | {"PYTHONPATH": tests})
         assert process.wait() == -signal.SIGKILL
         folder = machine / "state" / "environments"
         (row,) = as_data("--dry-run")["leftovers"]

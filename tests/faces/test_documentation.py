@@ -23,6 +23,7 @@ import pytest
 import yaml
 from dotenv import dotenv_values
 
+import forkserver
 from faces.documents import DOCUMENTS, ROOT, Block, anchors, blocks, code, links, tables, title
 from projects import settings_of
 from triton_env import (
@@ -286,7 +287,7 @@ SHOWN_HELP = {
 def test_shown_help_is_the_real_help(command: str, shown: str) -> None:
     arguments = [sys.executable, *shlex.split(command)[1:]]
     environment = dict(os.environ) | {"COLUMNS": "80"}
-    done = subprocess.run(arguments, capture_output=True, text=True, check=True, env=environment)
+    done = forkserver.run(arguments, capture_output=True, text=True, check=True, env=environment)
     assert shown == done.stdout
 
 

@@ -4,7 +4,6 @@ import os
 import re
 import shutil
 import signal
-import subprocess
 import sys
 from collections.abc import Iterator
 
@@ -14,6 +13,7 @@ import pytest
 import redis
 from platformdirs import user_cache_path
 
+import forkserver
 from faces.plugin_runs import RUN_TIMEOUT, Runs, runs
 from patience import until
 from triton_env import TritonEnvironment
@@ -435,7 +435,7 @@ def test_namespaces_of_failed_tests_are_kept(project: Runs) -> None:
     assert contents == {"failed", None}
 
     assert "python -m triton_env prune --kept" in said
-    subprocess.run([sys.executable, "-m", "triton_env", "prune", "--kept"], check=True, capture_output=True)
+    forkserver.run([sys.executable, "-m", "triton_env", "prune", "--kept"], check=True, capture_output=True)
     assert project.is_gone(), project.left()
 
 

@@ -24,6 +24,7 @@ import redis
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
+import forkserver
 from faces.documents import ROOT, tokens
 from faces.persistent_project import checkout
 from faces.situations import (
@@ -131,7 +132,7 @@ def test_no_permission(tmp_path_factory: pytest.TempPathFactory) -> str:
         (folder / "e").chmod(0)
         environment = dict(os.environ) | {"DOCKER_HOST": f"unix://{folder}/e"}
         command = [sys.executable, "-c", AS_SOMEBODY]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+        done = forkserver.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
     return done.stderr
 
 

@@ -1,11 +1,11 @@
 """Namespaces in a shared environment: each process has its own, and kept ones hold the environment."""
 
 import os
-import subprocess
 import sys
 
 import pytest
 
+import forkserver
 from patience import WAIT, until
 from sharing.users import Sharing, User
 
@@ -54,6 +54,6 @@ def test_a_kept_one_holds_the_environment_until_it_is_given_up(shared: Sharing) 
     # Without an engine: what other tests left there for a moment is theirs.
     variables = os.environ | {"TRITON_STATE_DIR": str(shared.state), "DOCKER_HOST": f"unix://{shared.state}/no.sock"}
     prune = [sys.executable, "-m", "triton_env", "prune", "--kept"]
-    done = subprocess.run(prune, env=variables, cwd=shared.state, capture_output=True, text=True, check=False)
+    done = forkserver.run(prune, env=variables, cwd=shared.state, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert shared.is_gone()

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 
+import forkserver
 from patience import WAIT
 from sharing.users import Sharing
 
@@ -14,7 +15,7 @@ def test_serve_holds_one_for_others_and_joins_one_that_is_there(shared: Sharing)
     command = [sys.executable, "-m", "triton_env", "serve", "--reuse", "--services", "redis", "--json"]
     variables = os.environ | shared.variables | {"TRITON_STATE_DIR": str(shared.state)}
     user = shared.join()
-    with subprocess.Popen(
+    with forkserver.Popen(
         command, env=variables, cwd=shared.state, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as serve:
         assert serve.stdout is not None
@@ -33,7 +34,7 @@ def test_serve_holds_one_for_others_and_joins_one_that_is_there(shared: Sharing)
 
 def test_a_warm_start_loads_no_driver_and_no_sdk(shared: Sharing) -> None:
     shared.join()
-    warm = shared.join()
+    warm = shared.join(is_fresh=True)
     loaded = warm.do("sorted(__import__('sys').modules)")
     # `redis` is ours: `triton_env.services.redis.service`.
     assert not {"docker", "testcontainers", "boto3", "botocore", "psycopg", "redis", "clickhouse_connect"} & set(loaded)

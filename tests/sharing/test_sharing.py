@@ -10,6 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+import forkserver
 from patience import WAIT, until
 from sharing.users import Sharing, keeper_of, postgres_held_up
 
@@ -269,12 +270,11 @@ def test_logs_and_programs_of_a_shared_environment(shared: Sharing) -> None:
 
 
 def test_env_finds_it_from_another_shell(shared: Sharing) -> None:
-    import subprocess
 
     user = shared.join()
     command = [sys.executable, "-m", "triton_env", "env", "--format", "json"]
     variables = os.environ | {"TRITON_STATE_DIR": str(shared.state)}
-    done = subprocess.run(command, env=variables, cwd=shared.state, capture_output=True, text=True, check=True)
+    done = forkserver.run(command, env=variables, cwd=shared.state, capture_output=True, text=True, check=True)
     assert user.started["environ"]["REDIS_URL"] in done.stdout
     user.stop()
     assert shared.is_gone()

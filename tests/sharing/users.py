@@ -16,6 +16,7 @@ import psutil
 import pytest
 from filelock import FileLock
 
+import forkserver
 from patience import WAIT, until
 from triton_env import Settings
 from triton_env.runtimes.embedded.templates import TemplateCache
@@ -137,11 +138,12 @@ class Sharing:
         services: Sequence[str] = ("redis",),
         reuse: Mapping[str, Any] | None = None,
         cwd: Path | None = None,
+        is_fresh: bool = False,
         **variables: str,
     ) -> User:
-        """Start a process; its environment is on the way then."""
+        """Start a process; its environment is on the way then. A fresh one has not imported anything before."""
         with (self.state / "words").open("ab") as words:
-            process = subprocess.Popen(
+            process = (subprocess.Popen if is_fresh else forkserver.Popen)(
                 [sys.executable, "-c", SCRIPT, json.dumps({"services": list(services), "reuse": reuse})],
                 env=os.environ | {"TRITON_STATE_DIR": str(self.state), **self.variables, **variables},
                 cwd=cwd or self.state,

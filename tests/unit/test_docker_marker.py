@@ -1,12 +1,12 @@
 """Tests marked `docker` never pass over a problem: they run where an engine answers, and CI has to have one."""
 
 import os
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+import forkserver
 from unit.fake_engine import serving
 
 TESTS = Path(__file__).parents[1]
@@ -25,12 +25,11 @@ def test_unit():
 
 def outcome(folder: Path, **variables: str) -> tuple[int, str]:
     """Run a marked and an unmarked test in a process of their own, with this project's conftest."""
-    for name in ("conftest.py", "projects.py"):
-        (folder / name).write_bytes((TESTS / name).read_bytes())
+    (folder / "conftest.py").write_bytes((TESTS / "conftest.py").read_bytes())
     (folder / "test_it.py").write_text(MODULE)
-    (folder / "pytest.ini").write_text("[pytest]\npythonpath = .\nmarkers =\n    docker: needs an engine\n")
+    (folder / "pytest.ini").write_text(f"[pytest]\npythonpath = {TESTS}\nmarkers =\n    docker: needs an engine\n")
     without = {name: value for name, value in os.environ.items() if name != "CI"}
-    done = subprocess.run(
+    done = forkserver.run(
         [sys.executable, "-m", "pytest", "-rA", "-p", "no:cacheprovider", "-p", "no:hypothesispytest", str(folder)],
         cwd=folder,
         env=without | variables,

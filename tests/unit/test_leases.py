@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+import forkserver
 from triton_env import Settings
 from triton_env.errors import InvalidSetting
 from triton_env.state import locks
@@ -33,7 +34,7 @@ def settings(tmp_path: Path) -> Settings:
 @pytest.fixture
 def holder(settings: Settings) -> Iterator["subprocess.Popen[str]"]:
     command = [sys.executable, "-c", HOLDER, settings.triton_state_dir]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+    with forkserver.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout
         assert process.stdin
         assert process.stdout.readline() == "held\n"

@@ -12,6 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+import forkserver
 from triton_env.runtimes.docker.owner import ENVIRONMENT_LABEL, SERVICE_LABEL, Owner, State
 
 BEFORE_UID = ("uid", "ticks", "boot", "machine", "namespace")
@@ -121,7 +122,7 @@ class TestFate:
             "print(flush=True)\n"
             "ctypes.CDLL(None).pthread_exit(None)\n"
         )
-        with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE) as process:
+        with forkserver.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE) as process:
             assert process.stdout is not None
             process.stdout.readline()
             while psutil.Process(process.pid).status() != psutil.STATUS_ZOMBIE:

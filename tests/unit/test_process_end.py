@@ -11,6 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 
+import forkserver
 from triton_env import TritonEnvironment
 from triton_env.core import interrupts
 from unit.fakes import FakeRuntimes
@@ -55,7 +56,7 @@ def default_signals() -> Iterator[None]:
 
 def python(script: str, signal_after: tuple[str, signal.Signals] | None = None) -> tuple[int, list[str], str]:
     """Run `script` and send it a signal when it has said a word. Returns its exit code, lines, and stderr."""
-    process = subprocess.Popen(
+    process = forkserver.Popen(
         [sys.executable, "-c", PREFACE + (NUDGES if signal_after else "") + script],
         env=os.environ | {"PYTHONPATH": os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")])},
         stdout=subprocess.PIPE,

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+import forkserver
 from triton_env import Settings
 from triton_env.errors import InvalidSetting, UsageError
 from triton_env.project_folders import project_root
@@ -87,7 +88,7 @@ def killed_owner(folder: Path) -> None:
             print("published", flush=True)
             time.sleep(600)
     """)
-    owner = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
+    owner = forkserver.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
     assert owner.stdout is not None
     with owner.stdout:
         assert owner.stdout.readline() == "published\n"
@@ -113,7 +114,7 @@ from pathlib import Path
 from triton_env.state.registry import Registry
 print(len(Registry(Path({str(folder)!r})).running()))
 """
-    readers = [subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) for _ in range(4)]
+    readers = [forkserver.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) for _ in range(4)]
     assert [reader.communicate()[0] for reader in readers] == ["0\n"] * 4
 
 
