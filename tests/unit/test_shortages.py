@@ -119,7 +119,8 @@ def test_a_server_that_met_one_is_not_blamed(line: str, words: str, tmp_path: Pa
 
 def test_the_limit_and_the_current_value_are_named(tmp_path: Path) -> None:
     code = (
-        "import os, resource; from triton_env import limits; resource.setrlimit(resource.RLIMIT_NOFILE, (30, 4000));"
+        "import os, resource; from triton_env.core import limits;"
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (30, 4000));"
         "kept = [os.dup(0) for _ in range(27)]; print(limits.shortage(24).where); print(limits.shortage(24).hint);"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (1_500_000, -1)); print(limits.shortage(27, '/x').where)"
     )
