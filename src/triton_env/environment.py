@@ -378,7 +378,7 @@ class TritonEnvironment:
 
     def _repr_html_(self) -> str:
         """What a notebook shows: state, runtime, services and how the start went."""
-        from triton_env.notebook.page import page
+        from triton_env.page import page
 
         return page(self._services, self._state, self._run, self._recorder.timeline() if self._recorder else None)
 

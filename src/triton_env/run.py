@@ -21,7 +21,7 @@ from triton_env.errors import StartCancelled
 from triton_env.external import external_id, external_settings
 from triton_env.liveness import Liveness
 from triton_env.persistent.settings import persistent_settings
-from triton_env.progress import Display, open_display
+from triton_env.progress.open import Display, open_display
 from triton_env.runtimes.base import Runtime
 from triton_env.runtimes.choice import open_persistent, open_runtime, open_shared
 from triton_env.services import SERVICES, START_ORDER, Service

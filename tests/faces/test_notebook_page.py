@@ -9,11 +9,10 @@ from html.parser import HTMLParser
 import psutil
 import pytest
 
-from triton_env import Settings, TritonEnvironment
+from triton_env import Settings, TritonEnvironment, page
 from triton_env.core.timeline import Event, Phase
 from triton_env.errors import ServiceExited
-from triton_env.notebook import page
-from triton_env.notebook.display import NotebookDisplay
+from triton_env.progress.notebook import NotebookDisplay
 from triton_env.runtimes.embedded.runtime import EmbeddedRuntime
 from triton_env.services import Postgres
 from unit.fakes import FakeRuntime, FakeRuntimes, after, fails_with, installed

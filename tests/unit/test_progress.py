@@ -14,7 +14,7 @@ import pytest
 from triton_env import Settings, TritonEnvironment
 from triton_env.core.timeline import Event, Phase, Recorder
 from triton_env.errors import EngineUnreachable, ServiceExited
-from triton_env.progress import Display, open_display
+from triton_env.progress.open import Display, open_display
 from unit.fakes import FakeRuntimes, fails_with, until_cancelled
 
 HIDE, SHOW = "\x1b[?25l", "\x1b[?25h"

@@ -7,6 +7,9 @@ from contextlib import contextmanager, suppress
 
 from triton_env.archive.steps import Report, Step, silent
 from triton_env.core.printable import one_line
+from triton_env.progress.rows import seconds_words
+from triton_env.progress.terminal import can_draw
+from triton_env.services.selection import title_of
 
 _UNITS = ("bytes", "kB", "MB", "GB", "TB")
 _REFRESH = 10
@@ -25,7 +28,7 @@ def shown(mode: str) -> Iterator[Report]:
     """
     if mode == "off":
         yield silent
-    elif mode == "live" or (mode == "auto" and _can_draw()):
+    elif mode == "live" or (mode == "auto" and can_draw()):
         with _live() as report:
             yield report
     else:
@@ -85,7 +88,7 @@ def _live() -> Iterator[Report]:
 
                 amount = f"  {size(step.size)}" if step.size else ""
                 status.update(
-                    Text.assemble((_title(step.service), "bold"), f" {one_line(step.words)}", (amount, "dim"))
+                    Text.assemble((title_of(step.service), "bold"), f" {one_line(step.words)}", (amount, "dim"))
                 )
 
         yield report
@@ -93,23 +96,8 @@ def _live() -> Iterator[Report]:
 
 def _finished(step: Step, seconds: float) -> str:
     amount = f"{size(step.size)} in " if step.size else ""
-    return f"{_title(step.service)} {one_line(step.words)} ({amount}{seconds:.1f} s)"
+    return f"{title_of(step.service)} {one_line(step.words)} ({amount}{seconds_words(seconds)})"
 
 
 def _noted(step: Step) -> str:
-    return f"{_title(step.service)}, note: {one_line(step.words)}"
-
-
-def _title(service: str) -> str:
-    from triton_env.services import SERVICES
-
-    return SERVICES[service].title if service in SERVICES else one_line(service)
-
-
-def _can_draw() -> bool:
-    if not sys.stderr.isatty():
-        return False
-    # Rich takes a while to load, and is only needed on a terminal.
-    from rich.console import Console
-
-    return not Console(stderr=True).is_dumb_terminal
+    return f"{title_of(step.service)}, note: {one_line(step.words)}"

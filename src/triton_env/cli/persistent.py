@@ -52,9 +52,9 @@ def ended_by_signals(words: str) -> Iterator[None]:
 
 def titles(names: Iterable[str]) -> str:
     """These services in words: "PostgreSQL, ClickHouse and Redis"."""
-    from triton_env.services import SERVICES
+    from triton_env.services.selection import title_of
 
-    *others, last = [SERVICES[name].title for name in names]
+    *others, last = map(title_of, names)
     return f"{', '.join(others)} and {last}" if others else last
 
 

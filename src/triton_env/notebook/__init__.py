@@ -1,1 +1,1 @@
-"""What triton-env does in notebooks: progress and environments as HTML, and `%%sql`."""
+"""What triton-env does in notebooks: `%%sql`."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from triton_env.core.printable import one_line
 from triton_env.errors import InvalidSetting, ServiceNotSelected, UnknownService
 from triton_env.services import SERVICES
 
@@ -13,6 +14,11 @@ def known_name(name: str) -> str:
     """The name of the service that is called so, in any case and also by an alias; another word as it is."""
     lower = name.strip().lower()
     return ALIASES.get(lower, lower)
+
+
+def title_of(name: str) -> str:
+    """A service's name for people; a name that is not known here, such as one in a file, as it is on one line."""
+    return SERVICES[name].title if name in SERVICES else one_line(name)
 
 
 def selected(services: Sequence[str] | None, available: Sequence[str] = tuple(SERVICES)) -> tuple[str, ...]:

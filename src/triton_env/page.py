@@ -12,7 +12,7 @@ from triton_env.core.readiness import check_listening
 from triton_env.core.threads import in_thread
 from triton_env.core.timeline import Phase, Timeline
 from triton_env.errors import StartCancelled
-from triton_env.progress import seconds_words
+from triton_env.progress.rows import seconds_words
 from triton_env.services import SERVICES, Service
 
 if TYPE_CHECKING:

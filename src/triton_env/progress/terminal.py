@@ -1,64 +1,24 @@
-"""Shows a start as it happens: live on a terminal or in a notebook, a few plain lines on standard error elsewhere."""
+"""Shows a start on standard error: live on a terminal that can draw, a few plain lines elsewhere."""
 
 import sys
 import threading
 import time
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from triton_env.core.commands import runnable
-from triton_env.core.kernel import in_kernel
 from triton_env.core.timeline import Event, Phase
+from triton_env.progress.rows import Row, seconds_words
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
-
-_WORDS = {Phase.PULL: "looking for its image", Phase.CREATE: "creating", Phase.BOOT: "booting"}
-_CALLED_OFF = "called off"
 
 _terminal = threading.Lock()
 """Held by the one display that draws on the terminal; others that start meanwhile print lines."""
 
 
-class Display(Protocol):
-    """Shows one start. `show` may be called from any thread, also after `close`, which may be called again."""
-
-    def open(self) -> None: ...
-    def say(self, words: str) -> None: ...
-    def show(self, event: Event) -> None: ...
-    def close(self) -> None: ...
-
-
-def open_display(mode: str, services: tuple[str, ...], *, lazy: bool = False) -> Display:
-    """A display for a start, not opened yet.
-
-    Args:
-        mode: `live`, `plain`, `off`, or `auto`: live in a notebook, and where standard error is a terminal that can
-            draw.
-        services: the names of the services, in the order in which people read them.
-        lazy: whether the user's code runs and prints meanwhile, which would garble what is drawn on a terminal.
-    """
-    if mode == "off":
-        return _Off()
-    titles = _titles(services)
-    if mode != "plain" and in_kernel():
-        from triton_env.notebook.display import NotebookDisplay
-
-        # Below its cell, where nothing else is printed in between.
-        return NotebookDisplay(titles)
-    if mode == "live" or (mode == "auto" and not lazy and _can_draw()):
-        return _Live(titles)
-    return _Plain(titles)
-
-
-def _titles(services: tuple[str, ...]) -> dict[str, str]:
-    from triton_env.services import SERVICES
-
-    return {name: SERVICES[name].title if name in SERVICES else name for name in services}
-
-
-def _can_draw() -> bool:
+def can_draw() -> bool:
+    """Whether standard error is a terminal on which lines can be drawn over."""
     if not sys.stderr.isatty():
         return False
     # Rich takes a while to load, and is only needed on a terminal.
@@ -67,59 +27,7 @@ def _can_draw() -> bool:
     return not Console(stderr=True).is_dumb_terminal
 
 
-class _Off:
-    def open(self) -> None: ...
-    def say(self, words: str) -> None: ...
-    def show(self, event: Event) -> None: ...
-    def close(self) -> None: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """What is known about one service."""
-
-    phase: Phase | None = None
-    entered: float = 0
-    at: float = 0
-    detail: str = ""
-    pull: bool = False
-
-    def after(self, event: Event) -> "Row":
-        same = event.phase is self.phase
-        return Row(
-            phase=event.phase,
-            entered=self.entered if same else event.at,
-            at=event.at,
-            detail=event.detail,
-            # An image that is there is looked up without a word.
-            pull=event.phase is Phase.PULL and (bool(event.detail) or (same and self.pull)),
-        )
-
-    @property
-    def is_over(self) -> bool:
-        """Whether this service's start has come to an end, good or bad."""
-        return self.phase in (Phase.READY, Phase.FAILED)
-
-    @property
-    def doing(self) -> str:
-        """What it does now, in words."""
-        if self.phase is None:
-            return "waiting"
-        if self.phase is Phase.READY:
-            return "ready"
-        if self.phase is Phase.FAILED:
-            return self.detail or "failed"
-        return self.detail or _WORDS[self.phase]
-
-    @property
-    def outcome(self) -> str:
-        """What came of it, in words, when the display has ended."""
-        if self.phase is Phase.READY:
-            return seconds_words(self.at)
-        return self.detail or "failed" if self.phase is Phase.FAILED else _CALLED_OFF
-
-
-class _Plain:
+class Plain:
     """One line when an image was pulled, when a service is ready, and when it failed."""
 
     def __init__(self, titles: dict[str, str]) -> None:
@@ -157,12 +65,12 @@ class _Plain:
             sys.stderr.flush()
 
 
-class _Live:
+class Live:
     """A row for each service with what it does now; one line of summary in the end."""
 
     def __init__(self, titles: dict[str, str]) -> None:
         from rich.console import Console
-        from rich.live import Live
+        from rich.live import Live as RichLive
         from rich.spinner import Spinner
 
         self._titles = titles
@@ -174,8 +82,8 @@ class _Live:
         self._closed = False
         self._drawing = False
         self._closing = threading.Lock()
-        self._substitute: _Plain | None = None
-        self._live = Live(
+        self._substitute: Plain | None = None
+        self._live = RichLive(
             console=self._console,
             get_renderable=self._render,
             refresh_per_second=12,
@@ -185,7 +93,7 @@ class _Live:
 
     def open(self) -> None:
         if not _terminal.acquire(blocking=False):
-            self._substitute = _Plain(self._titles)
+            self._substitute = Plain(self._titles)
             return
         self._drawing = True
         self._opened = time.monotonic()
@@ -271,8 +179,3 @@ def _doing(row: Row) -> Any:
     if row.phase is Phase.FAILED:
         return Text(row.doing, style="dim" if row.detail else "red")
     return Text(row.doing, style={None: "dim", Phase.READY: "green"}.get(row.phase, ""))
-
-
-def seconds_words(seconds: float) -> str:
-    """A duration for people."""
-    return f"{seconds:.1f} s"

@@ -11,7 +11,7 @@ from uuid import uuid4
 
 from triton_env.core.commands import runnable
 from triton_env.core.timeline import Event, Phase
-from triton_env.progress import Row, seconds_words
+from triton_env.progress.rows import Row, seconds_words
 
 _INTERVAL = 0.25
 """Seconds between two updates: each is a message to the notebook."""
