@@ -6,7 +6,6 @@ from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from triton_env import variables
 from triton_env.arguments import checked_reuse, checked_runtime
 from triton_env.core import interrupts, spare
 from triton_env.core.model import Program
@@ -24,7 +23,7 @@ from triton_env.run import Persistent, Run
 from triton_env.service_attribute import ServiceAttribute
 from triton_env.services import S3, SERVICES, ClickHouse, Postgres, Redis, Service
 from triton_env.services.selection import selected
-from triton_env.settings import Settings
+from triton_env.settings import Settings, variables
 from triton_env.sharing.reuse import Reuse
 from triton_env.stopping import Stopping, awaited, ended
 

@@ -18,7 +18,6 @@ from triton_env.core.readiness import Refused, check_listening
 from triton_env.core.shortages import exhausted, is_behind
 from triton_env.core.timeline import Phase, Recorder
 from triton_env.errors import StartCancelled
-from triton_env.external import external_id, external_settings
 from triton_env.liveness import Liveness
 from triton_env.persistent.settings import persistent_settings
 from triton_env.progress.open import Display, open_display
@@ -27,7 +26,8 @@ from triton_env.runtimes.choice import open_persistent, open_runtime, open_share
 from triton_env.services import SERVICES, START_ORDER, Service
 from triton_env.services.credentials import credentials
 from triton_env.settings import Settings
-from triton_env.unknown_variables import warn_of_misspelt
+from triton_env.settings.external import external_id, external_settings
+from triton_env.settings.unknown_variables import warn_of_misspelt
 
 if TYPE_CHECKING:
     from triton_env.backup.recovery import Recovery

@@ -17,12 +17,12 @@ from triton_env.backup import Step, creation, recovery, restoration
 from triton_env.backup.journal import Entry, Phase, Place
 from triton_env.backup.remains import remains_in
 from triton_env.errors import RestoreFailed, RestoreUnfinished
-from triton_env.external import external_id, external_settings
 from triton_env.prune import look as look_for_leftovers
 from triton_env.services import SERVICES
 from triton_env.services.clickhouse import restore as clickhouse_restore
 from triton_env.services.clickhouse.http import Http
 from triton_env.services.s3 import takeover as s3_takeover
+from triton_env.settings.external import external_id, external_settings
 from triton_env.status import ServiceStatus, lost_restore, unfinished_restore
 
 pytestmark = pytest.mark.timeout(300)

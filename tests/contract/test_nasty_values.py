@@ -10,11 +10,11 @@ import pytest
 import projects
 from triton_env import Settings, TritonEnvironment
 from triton_env.cli.variables import as_text
+from triton_env.core.setting_types import SecretStr
 from triton_env.errors import InvalidSetting
 from triton_env.persistent.settings import persistent_settings
 from triton_env.persistent.stack import Infrastructure
 from triton_env.services import ClickHouse, Postgres, Redis
-from triton_env.setting_types import SecretStr
 
 NASTY = {
     "quotes": """a'b"c`d''e\"\"""",

@@ -9,8 +9,8 @@ from botocore.config import Config
 from patience import patient_probes
 from triton_env import TritonEnvironment
 from triton_env.core.model import Placement
+from triton_env.core.setting_types import SecretStr
 from triton_env.services import SERVICES
-from triton_env.setting_types import SecretStr
 
 pytestmark = pytest.mark.timeout(400)
 

@@ -15,12 +15,13 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from triton_env import TritonEnvironment, __version__, unknown_variables
+from triton_env import TritonEnvironment, __version__
 from triton_env.cli import COMMANDS, command_line, serve
 from triton_env.core.commands import runnable
 from triton_env.core.ending import Ending
 from triton_env.errors import CleanupFailed, EngineUnreachable, ServiceExited
 from triton_env.services import SERVICES, Service
+from triton_env.settings import unknown_variables
 from unit.fakes import FakeRuntime, FakeRuntimes, fails_with, installed, until_cancelled
 
 TESTS = Path(__file__).parents[1]

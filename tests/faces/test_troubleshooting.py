@@ -43,10 +43,10 @@ from faces.situations import (
 )
 from projects import compose, project, remove
 from triton_env import Settings, TritonEnvironment, TritonError, backup
+from triton_env.core.setting_types import SecretStr
 from triton_env.persistent.compose import PROJECT_LABEL
 from triton_env.persistent.settings import persistent_settings
 from triton_env.persistent.stamps import FILE
-from triton_env.setting_types import SecretStr
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(300)]
 

@@ -8,9 +8,9 @@ import pytest
 
 from triton_env import Settings, errors
 from triton_env.core.model import Storage
+from triton_env.core.setting_types import SecretStr
 from triton_env.errors import ImageUnavailable, ServiceNotSelected, StartFailed, TritonError
 from triton_env.services import SERVICES
-from triton_env.setting_types import SecretStr
 from triton_env.sharing import failure
 from triton_env.sharing.key import key_of, settings_as_data, settings_from_data
 from triton_env.sharing.place import Order, Place

@@ -7,8 +7,8 @@ import pytest
 
 from triton_env import Settings
 from triton_env.errors import InvalidSetting
-from triton_env.external import external_id, external_settings
 from triton_env.services import SERVICES
+from triton_env.settings.external import external_id, external_settings
 
 ALL = tuple(SERVICES)
 

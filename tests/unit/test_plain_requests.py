@@ -14,12 +14,12 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from triton_env.core.model import Endpoint, Placement
+from triton_env.core.setting_types import SecretStr
 from triton_env.services import Postgres
 from triton_env.services.postgres import protocol as postgres_protocol
 from triton_env.services.postgres.protocol import Answer, Login, TooManyRoundsError, answer
 from triton_env.services.redis.protocol import NotAnsweredError, answers
 from triton_env.services.s3.signing import signed, target
-from triton_env.setting_types import SecretStr
 from triton_env.settings import Settings
 
 MOMENT = datetime(2026, 2, 3, 4, 5, 6, tzinfo=UTC)

@@ -15,7 +15,7 @@ import pytest
 import forkserver
 from triton_env import Settings
 from triton_env.errors import InvalidSetting, UsageError
-from triton_env.project_folders import project_root
+from triton_env.settings.project_folders import project_root
 from triton_env.state.registry import Registry, here, named
 from unit.records import SECRET, record
 

@@ -4,9 +4,9 @@ import pytest
 
 from triton_env import Settings, TritonEnvironment
 from triton_env.core.redaction import redacted
+from triton_env.core.setting_types import SecretStr
 from triton_env.services import SERVICES
 from triton_env.services.base import random_password
-from triton_env.setting_types import SecretStr
 from unit.fakes import FakeRuntimes
 
 

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from triton_env import ClickHouse, Postgres, Redis, Settings
 from triton_env.core.model import Endpoint, Placement
+from triton_env.core.setting_types import SecretStr
 from triton_env.errors import NoSharedNetwork
-from triton_env.setting_types import SecretStr
 
 # No server takes control characters or lone surrogates in a password.
 passwords = st.text(st.characters(exclude_categories=("Cs", "Cc")), min_size=1, max_size=40)

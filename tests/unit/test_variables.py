@@ -8,7 +8,7 @@ from triton_env import Settings, TritonEnvironment
 from triton_env.core.model import Endpoint, Placement
 from triton_env.errors import InvalidSetting, NoSharedNetwork, UsageError
 from triton_env.services import SERVICES, ClickHouse, Postgres, Service
-from triton_env.variables import expanded, of_services, parsed
+from triton_env.settings.variables import expanded, of_services, parsed
 
 PORTS = {
     "postgres": ("postgres",),

@@ -5,9 +5,9 @@ from types import MappingProxyType
 
 import pytest
 
-from triton_env import Settings, TritonEnvironment, unknown_variables
+from triton_env import Settings, TritonEnvironment
 from triton_env.errors import InvalidSetting
-from triton_env.settings import settings_in
+from triton_env.settings import settings_in, unknown_variables
 from unit.fakes import FakeRuntimes
 
 

@@ -28,8 +28,8 @@ from triton_env import (
     TritonEnvironment,
 )
 from triton_env.core.model import Storage
+from triton_env.core.setting_types import SecretStr
 from triton_env.services import Service
-from triton_env.setting_types import SecretStr
 
 
 def environments() -> None:

@@ -72,7 +72,7 @@ class _Commands(click.Group):
         name, command, rest = super().resolve_command(ctx, args)
         # `doctor` lists them with all else. Help takes no settings, which take long to load.
         if name != "doctor" and not {"-h", "--help"} & set(rest):
-            from triton_env.unknown_variables import warn_of_misspelt
+            from triton_env.settings.unknown_variables import warn_of_misspelt
 
             warn_of_misspelt(say_notice)
         return name, command, rest

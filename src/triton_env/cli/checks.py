@@ -10,7 +10,6 @@ from dataclasses import replace
 
 import psutil
 
-from triton_env import dotenv_file
 from triton_env._version import __version__
 from triton_env.cli import docker_checks
 from triton_env.cli.findings import Finding, Verdict, finding_of
@@ -19,8 +18,8 @@ from triton_env.errors import InvalidSetting
 from triton_env.runtimes.choice import docker_problem
 from triton_env.runtimes.embedded import packages
 from triton_env.services import SERVICES
-from triton_env.settings import Settings
-from triton_env.unknown_variables import unknown_variables
+from triton_env.settings import Settings, dotenv_file
+from triton_env.settings.unknown_variables import unknown_variables
 
 _DRIVERS = ("psycopg", "clickhouse-connect", "redis", "boto3", "testcontainers", "docker")
 _GB = 1e9

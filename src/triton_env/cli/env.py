@@ -59,7 +59,7 @@ def _of_session(record: "Record", services: tuple[str, ...]) -> Mapping[str, str
 
 def _of_persistent(choice: Choice, services: tuple[str, ...]) -> Mapping[str, str]:
     from triton_env.services import SERVICES
-    from triton_env.variables import of_services
+    from triton_env.settings.variables import of_services
 
     wanted = services or tuple(SERVICES)
     with infrastructure(choice) as persistent:

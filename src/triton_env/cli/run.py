@@ -78,7 +78,7 @@ def command(services: tuple[str, ...], runtime: str | None, isolated: bool, cmd:
 @contextmanager
 def _given_to_command(environment: "TritonEnvironment", settings: "Settings") -> Iterator[dict[str, str]]:
     """The variables of the services, with that of the session, which is listed until the block ends."""
-    from triton_env.project_folders import project_root
+    from triton_env.settings.project_folders import project_root
     from triton_env.sharing.offering import VARIABLE, handed_out, offered
 
     if environment.id == settings.triton_session:

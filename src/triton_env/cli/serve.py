@@ -66,8 +66,8 @@ def _serve(services: tuple[str, ...], runtime: str | None, as_json: bool, env_fi
     from triton_env.cli.envfile import EnvFile
     from triton_env.cli.versions import server_versions
     from triton_env.environment import TritonEnvironment
-    from triton_env.project_folders import project_root
     from triton_env.settings import Settings
+    from triton_env.settings.project_folders import project_root
     from triton_env.sharing.offering import VARIABLE, handed_out, offered
     from triton_env.state.registry import Registry
 

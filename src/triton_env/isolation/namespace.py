@@ -7,12 +7,11 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, Self, cast
 
-from triton_env import variables
 from triton_env.core.commands import runnable
 from triton_env.errors import ServiceNotSelected, UnknownService, UsageError
 from triton_env.services import S3, SERVICES, ClickHouse, Postgres, Redis, Service
 from triton_env.services.base_isolation import Space
-from triton_env.settings import Settings
+from triton_env.settings import Settings, variables
 
 if TYPE_CHECKING:
     from triton_env.isolation.folder import Finished

@@ -20,8 +20,8 @@ from secrets import token_hex
 from triton_env.core.ownership import may_be_replaced, problem_of
 from triton_env.core.packaged_files import packaged_file
 from triton_env.errors import InvalidSetting
-from triton_env.project_folders import project_folders
 from triton_env.settings import Settings
+from triton_env.settings.project_folders import project_folders
 from triton_env.state.registry import lasting_folder, make_private
 
 OUR_LABEL = "org.triton-env.project"

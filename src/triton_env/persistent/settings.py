@@ -3,9 +3,9 @@
 from binascii import crc32
 from urllib.parse import urlsplit
 
-from triton_env.agreement import agreed, origin, urls
 from triton_env.errors import InvalidSetting
 from triton_env.settings import Settings
+from triton_env.settings.urls import agreed, origin, urls
 
 DEFAULT_PROJECT = str(Settings.model_fields["triton_project"].default)
 

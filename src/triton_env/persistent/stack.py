@@ -12,6 +12,7 @@ from typing import Any, Self
 
 from triton_env.backup.journal import Place
 from triton_env.core.model import Program
+from triton_env.core.setting_types import SecretStr
 from triton_env.core.threads import in_thread
 from triton_env.errors import CleanupFailed, StartCancelled, TritonError
 from triton_env.persistent.compose import SERVICE_LABEL, VOLUME_LABEL, Compose
@@ -23,7 +24,6 @@ from triton_env.runtimes.docker.execution import container_has, in_container
 from triton_env.runtimes.docker.usage import usage_of
 from triton_env.runtimes.docker.watch import while_engine_answers
 from triton_env.services import SERVICES, Service
-from triton_env.setting_types import SecretStr
 from triton_env.settings import Settings
 from triton_env.state.leases import Leases
 from triton_env.status import ServiceStatus, UnfinishedRestore, look_at, lost_restore, unfinished_restore

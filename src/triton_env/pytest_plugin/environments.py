@@ -74,9 +74,8 @@ class Environments:
                 stack.callback(environment.stop)
 
     def _started(self, services: frozenset[str]) -> "TritonEnvironment":
-        from triton_env import dotenv_file
         from triton_env.environment import TritonEnvironment
-        from triton_env.settings import settings_in
+        from triton_env.settings import dotenv_file, settings_in
         from triton_env.sharing.reuse import Reuse
 
         # That of the project, in whichever of its folders pytest is called.

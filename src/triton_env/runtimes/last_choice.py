@@ -7,8 +7,8 @@ from pathlib import Path
 
 from triton_env.core.private import write_new
 from triton_env.errors import TritonError
-from triton_env.project_folders import is_root, project_folders
 from triton_env.settings import Settings
+from triton_env.settings.project_folders import is_root, project_folders
 
 _NAME = "runtimes.json"
 _MOST = 200

@@ -39,7 +39,7 @@ class Service(ABC):
     """What it offers beyond its clients."""
 
     attributes: ClassVar[tuple[str, ...]] = ("host", "port", "url")
-    """The properties that variables of an application can be made of; see `triton_env.variables`."""
+    """The properties that variables of an application can be made of; see `triton_env.settings.variables`."""
 
     def __init__(self, settings: Settings, placement: Placement) -> None:
         self._settings = settings

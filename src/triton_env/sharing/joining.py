@@ -12,10 +12,10 @@ from triton_env.core.model import Placement
 from triton_env.core.readiness import check_listening
 from triton_env.core.threads import in_thread
 from triton_env.errors import KeeperEnded, RuntimeUnavailable
-from triton_env.project_folders import project_root
 from triton_env.services import SERVICES
 from triton_env.services.credentials import credentials
 from triton_env.settings import Settings
+from triton_env.settings.project_folders import project_root
 from triton_env.sharing.key import key_of
 from triton_env.sharing.news import News
 from triton_env.sharing.place import Instance, Order, Place, is_kept

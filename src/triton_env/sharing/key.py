@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from triton_env._version import __version__
+from triton_env.core.setting_types import SecretStr
 from triton_env.runtimes.embedded import packages
 from triton_env.services import SERVICES
 from triton_env.services.credentials import credentials
-from triton_env.setting_types import SecretStr
 from triton_env.settings import Settings, process_environment
 
 _LENGTH = 16

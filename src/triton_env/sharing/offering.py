@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 from triton_env.backup.journal import Place
 from triton_env.isolation.folder import Folder
 from triton_env.services import SERVICES
+from triton_env.settings.variables import of_services
 from triton_env.sharing.key import settings_as_data, settings_from_data
 from triton_env.sharing.placements import placement_as_data, placement_from_data
 from triton_env.state.registry import Record, Registry
-from triton_env.variables import of_services
 
 if TYPE_CHECKING:
     from triton_env.environment import TritonEnvironment

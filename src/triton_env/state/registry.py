@@ -19,8 +19,8 @@ from platformdirs import user_runtime_path, user_state_path
 
 from triton_env.core.private import make_folders, write_new
 from triton_env.errors import InvalidSetting, UsageError
-from triton_env.project_folders import places_here
 from triton_env.settings import Settings
+from triton_env.settings.project_folders import places_here
 from triton_env.state.file_locks import is_held
 
 _FORMAT = 2

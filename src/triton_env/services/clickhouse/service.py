@@ -19,6 +19,7 @@ from triton_env.core.model import (
     ServiceRecipe,
     Storage,
 )
+from triton_env.core.setting_types import SecretStr
 from triton_env.errors import RestoreUnfinished
 from triton_env.services.base import (
     CONNECT_TIMEOUT,
@@ -28,7 +29,6 @@ from triton_env.services.base import (
     url_quoted,
 )
 from triton_env.services.parts import Parts
-from triton_env.setting_types import SecretStr
 from triton_env.settings import Settings, without_variables
 
 if TYPE_CHECKING:

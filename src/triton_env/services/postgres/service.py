@@ -17,6 +17,7 @@ from triton_env.core.model import (
     ServiceRecipe,
     Storage,
 )
+from triton_env.core.setting_types import SecretStr
 from triton_env.services.base import (
     CONNECT_TIMEOUT,
     Service,
@@ -28,7 +29,6 @@ from triton_env.services.parts import Parts
 from triton_env.services.postgres.data_directory import data_recipe
 from triton_env.services.postgres.parameters import WITHOUT_PARAMETER, every_parameter
 from triton_env.services.postgres.protocol import Answer, Login, TooManyRoundsError, answer
-from triton_env.setting_types import SecretStr
 from triton_env.settings import Settings, without_variables
 
 if TYPE_CHECKING:

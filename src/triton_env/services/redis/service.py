@@ -16,6 +16,7 @@ from triton_env.core.model import (
     ServiceRecipe,
     Storage,
 )
+from triton_env.core.setting_types import SecretStr
 from triton_env.services.base import (
     CONNECT_TIMEOUT,
     Service,
@@ -25,7 +26,6 @@ from triton_env.services.base import (
 )
 from triton_env.services.parts import Parts
 from triton_env.services.redis.protocol import NotAnsweredError, answers
-from triton_env.setting_types import SecretStr
 from triton_env.settings import Settings
 
 if TYPE_CHECKING:

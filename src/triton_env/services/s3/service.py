@@ -24,11 +24,11 @@ from triton_env.core.model import (
     Storage,
 )
 from triton_env.core.packaged_files import packaged_file
+from triton_env.core.setting_types import SecretStr
 from triton_env.errors import LocalStackTokenRequired
 from triton_env.services.base import CONNECT_TIMEOUT, Service, random_password
 from triton_env.services.parts import Parts
 from triton_env.services.s3.bucket_names import BucketNames
-from triton_env.setting_types import SecretStr
 from triton_env.settings import Settings
 
 if TYPE_CHECKING:

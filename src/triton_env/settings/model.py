@@ -1,4 +1,4 @@
-"""The one settings model, and the only reader of the process environment and of `.env`.
+"""The one settings model, which reads the process environment and `.env`.
 
 Precedence, highest first: arguments, the process environment, `.env` of the project, the default.
 A field's name in upper case is its variable; `.env.example` documents each of them.
@@ -11,10 +11,8 @@ import copy
 import inspect
 import os
 import re
-import threading
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from ipaddress import ip_address
@@ -33,14 +31,12 @@ from typing import (
 )
 from urllib.parse import urlsplit
 
-from triton_env import dotenv_file, variables
 from triton_env.core.packaged_files import packaged_file
+from triton_env.core.setting_types import Field, Number, Secret, SecretStr, StorageName, Text, fields_of
 from triton_env.errors import InvalidSetting
-from triton_env.project_folders import current_folder
-from triton_env.setting_types import Field, Number, Secret, SecretStr, StorageName, Text, fields_of
-
-HUB_PREFIX = "TESTCONTAINERS_HUB_IMAGE_NAME_PREFIX"
-"""The registry that has the images of Docker Hub: https://java.testcontainers.org/features/image_name_substitution/"""
+from triton_env.settings import dotenv_file, variables
+from triton_env.settings.process import HUB_PREFIX
+from triton_env.settings.project_folders import current_folder
 
 
 def _is_address_or_empty(text: str) -> str:
@@ -408,48 +404,3 @@ def _described(name: str, value: object, words: str) -> str:
 def _shown(value: object) -> str:
     text = _PASSWORD.sub("***", repr(value))
     return text if len(text) <= 60 else text[:59] + "…"
-
-
-def process_environment() -> dict[str, str]:
-    """A copy of this process's environment variables, for child processes."""
-    return dict(os.environ)
-
-
-def docker_host() -> str:
-    """The value of DOCKER_HOST, or an empty string."""
-    return os.environ.get("DOCKER_HOST", "")
-
-
-_hidden_lock = threading.Lock()
-_hidden: dict[str, tuple[int, str]] = {}
-"""Variables that are out of the process environment: how often that was asked for, and their values."""
-
-
-@contextmanager
-def without_variables(names: Iterable[str]) -> Iterator[None]:
-    """Have variables out of the process environment until the block ends.
-
-    For libraries that obey a variable in any case. Other threads miss it as well, so the block is short, and
-    nothing is changed where the variable is not set.
-    """
-    taken: list[str] = []
-    with _hidden_lock:
-        for name in names:
-            if name in _hidden:
-                _hidden[name] = (_hidden[name][0] + 1, _hidden[name][1])
-            elif name in os.environ:
-                _hidden[name] = (1, os.environ.pop(name))
-            else:
-                continue
-            taken.append(name)
-    try:
-        yield
-    finally:
-        with _hidden_lock:
-            for name in taken:
-                count, value = _hidden.pop(name)
-                if count > 1:
-                    _hidden[name] = (count - 1, value)
-                else:
-                    # Unless the program has set another one by now.
-                    os.environ.setdefault(name, value)

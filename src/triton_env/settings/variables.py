@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from triton_env.dotenv_file import check_whose
 from triton_env.errors import InvalidSetting
-from triton_env.project_folders import project_folders
+from triton_env.settings.dotenv_file import check_whose
+from triton_env.settings.project_folders import project_folders
 
 if TYPE_CHECKING:
     from triton_env.services import Service

@@ -4,9 +4,9 @@ import hashlib
 from collections.abc import Collection
 from urllib.parse import SplitResult, urlsplit
 
-from triton_env.agreement import agreed, origin, urls
 from triton_env.errors import InvalidSetting
-from triton_env.settings import Settings
+from triton_env.settings.model import Settings
+from triton_env.settings.urls import agreed, origin, urls
 
 _SCHEMES = {
     "database_url": ("postgresql", "postgres"),

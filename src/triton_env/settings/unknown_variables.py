@@ -5,9 +5,10 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
-from triton_env import dotenv_file
 from triton_env.errors import InvalidSetting
-from triton_env.settings import Settings, process_environment
+from triton_env.settings import dotenv_file
+from triton_env.settings.model import Settings
+from triton_env.settings.process import process_environment
 
 _PREFIX = "TRITON_"
 _CLOSE = 0.75

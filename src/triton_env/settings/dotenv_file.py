@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from triton_env.core.ownership import foreign_owner_of
 from triton_env.errors import InvalidSetting
-from triton_env.project_folders import current_folder, has_root, project_folders
+from triton_env.settings.project_folders import current_folder, has_root, project_folders
 
 if TYPE_CHECKING:
     from dotenv.parser import Binding
