@@ -41,7 +41,7 @@ MARK = "TRITON_CHAOS_RUN"
 PATIENCE = 30.0
 """Seconds in which something more of what is left has to go. execnet gives a worker 15 that has lost its pytest."""
 LONGEST = 120.0
-"""Seconds that a run may take to end by itself, and in which all of it has to be gone."""
+"""Seconds in which all of a run has to be gone, and that it may take besides ten times what it takes undisturbed."""
 WORKER = "exec(eval(sys.stdin.readline()))"
 """In the command line of a worker of pytest-xdist, which execnet starts."""
 OURS = re.compile(rf"triton[-_]env|claims_desk|valkey-server|/pginstall/|moto|{re.escape(WORKER)}")
@@ -95,18 +95,19 @@ class Plan:
         runtime: where the services run.
         workers: processes of pytest; 0 for none but itself.
         victim: who is hit.
-        after: seconds from the start until then.
+        share: how far into the run, as a share of how long one takes undisturbed.
     """
 
     runtime: str
     workers: int
     victim: str
-    after: float
+    share: float
 
     def __str__(self) -> str:
-        return f"{self.runtime}, -n {self.workers}, {self.victim} after {self.after:.1f} s"
+        return f"{self.runtime}, -n {self.workers}, {self.victim} at {self.share:.0%}"
 
 
+ENDED = "it had ended before"
 VICTIMS = ("pytest", "worker", "keeper", "reaper", "everybody", "Ctrl-C")
 
 
@@ -117,11 +118,19 @@ def plans(runs: int, runtimes: tuple[str, ...], seed: int) -> Iterator[Plan]:
         workers = chance.choice((0, 4))
         possible = [victim for victim in VICTIMS if workers or victim not in ("worker", "keeper")]
         runtime = chance.choice(runtimes)
-        yield Plan(runtime, workers, chance.choice(possible), chance.uniform(0.3, 9 if runtime == "docker" else 6))
+        yield Plan(runtime, workers, chance.choice(possible), chance.uniform(0.05, 1))
 
 
-def carry_out(plan: Plan, place: Place) -> str:
-    """Do one run; returns what happened to its victim."""
+def carry_out(plan: Plan, place: Place, undisturbed: float | None) -> str:
+    """Do one run; returns what happened to its victim.
+
+    Args:
+        plan: which.
+        place: where.
+        undisturbed: the seconds that such a run takes by itself; None to hit nothing.
+    """
+    # On a busy machine everything takes longer, hanging alone takes for ever.
+    longest = LONGEST + 10 * (undisturbed or LONGEST)
     environ = place.environ(plan.runtime, str(time.monotonic_ns()))
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
     command += ["-n", str(plan.workers)] if plan.workers else []
@@ -131,20 +140,20 @@ def carry_out(plan: Plan, place: Place) -> str:
         )
         try:
             with suppress(subprocess.TimeoutExpired):
-                pytest.wait(plan.after)
+                pytest.wait(longest if undisturbed is None else undisturbed * plan.share)
             if pytest.poll():
                 output.seek(0)
                 raise click.ClickException(f"pytest failed before it was hit: {output.read().decode(errors='replace')}")
-            outcome = "it had ended before" if pytest.poll() == 0 else strike(plan, pytest.pid, environ[MARK])
+            outcome = ENDED if pytest.poll() == 0 else strike(plan, pytest.pid, environ[MARK])
             try:
-                pytest.wait(LONGEST)
+                pytest.wait(longest)
             except subprocess.TimeoutExpired:
                 pytest.kill()
                 raise click.ClickException(f"pytest hangs: {plan}") from None
         finally:
             if pytest.poll() is None:  # Ctrl-C was pressed here
                 os.killpg(pytest.pid, signal.SIGINT)
-                pytest.wait(LONGEST)
+                pytest.wait(longest)
     return outcome
 
 
@@ -288,8 +297,19 @@ def main(runs: int, runtimes: str, seed: int, restores: int) -> None:
         place.temporary.chmod(0o1777)
         since = time.time()
         before = belongings(place, since)
+        undisturbed: dict[tuple[str, int], float] = {}
         for number, plan in enumerate(plans(runs, tuple(runtimes.split(",")), seed), 1):
-            outcome = carry_out(plan, place)
+            kind = plan.runtime, plan.workers
+            if kind not in undisturbed:
+                began = time.monotonic()
+                carry_out(plan, place, None)
+                undisturbed[kind] = time.monotonic() - began
+                print(f"    {plan.runtime}, -n {plan.workers}, undisturbed: {undisturbed[kind]:.1f} s", flush=True)
+            began = time.monotonic()
+            outcome = carry_out(plan, place, undisturbed[kind])
+            if outcome == ENDED:
+                # The first had caches to fill, or the machine is less busy now.
+                undisturbed[kind] = time.monotonic() - began
             cleaner_is_dead = plan.victim in ("reaper", "everybody")
             new = partial(lambda before: belongings(place, since) - before, before)
             rest, seconds = left(new, 1.0 if cleaner_is_dead else PATIENCE)
