@@ -28,12 +28,6 @@ if engine_answers; then
     choose_images
 fi
 
-say "ruff ..."
-.venv/bin/ruff check --quiet
-.venv/bin/ruff format --quiet --check
-say "mypy ..."
-.venv/bin/mypy
-say "import-linter ..."
-contracts=$(.venv/bin/lint-imports 2>&1) || { say "$contracts"; exit 1; }
+bash scripts/lint.sh
 # `tests/lanes.py` keeps together what shares an environment. `-n 0` runs all tests one by one.
 exec .venv/bin/python -m pytest -n logical --maxprocesses 4 --dist loadgroup --durations 25 "$@"

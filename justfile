@@ -1,0 +1,37 @@
+# Short names for the scripts: `just` lists them. They set up what is missing themselves.
+
+_default:
+    @just --list
+
+# Start the four services and keep them until Ctrl-C.
+serve *arguments:
+    bash scripts/serve.sh {{arguments}}
+
+# Check the code without running it.
+lint:
+    bash scripts/lint.sh
+
+# Check and test everything but the long lane. Arguments go to pytest.
+test *arguments:
+    bash scripts/test.sh {{arguments}}
+
+# Check and test everything.
+test-all *arguments:
+    bash scripts/test.sh --all {{arguments}}
+
+# The tests that need neither Docker nor a server.
+test-unit *arguments:
+    bash scripts/test.sh tests/unit {{arguments}}
+
+# Format the source and fix what ruff can fix.
+format:
+    .venv/bin/ruff check --fix
+    .venv/bin/ruff format
+
+# Rewrite tests/public_surface.txt, for review with the change.
+surface:
+    .venv/bin/python tests/public_surface.py --write
+
+# Collect the news fragments of changelog.d into CHANGELOG.md.
+changelog version:
+    .venv/bin/towncrier build --yes --version {{version}}
