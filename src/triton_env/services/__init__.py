@@ -1,20 +1,17 @@
 """What triton-env knows about each backing service, whatever runs it.
 
-A fifth service is a module here, a line in `SERVICES`, and an attribute of `TritonEnvironment`.
+Names are loaded on first use: the settings of the services are read by every command, the services by some.
 """
 
-from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
-from triton_env.services.base import Service
-from triton_env.services.clickhouse.service import ClickHouse
-from triton_env.services.postgres.service import Postgres
-from triton_env.services.redis.service import Redis
-from triton_env.services.s3.service import S3
-
-SERVICES: Mapping[str, type[Service]] = {service.name: service for service in (Postgres, ClickHouse, Redis, S3)}
-
-START_ORDER = tuple(sorted(SERVICES, key=lambda name: -SERVICES[name].boot_rank))
-"""The slowest to boot first: all others wait for that one."""
+if TYPE_CHECKING:
+    from triton_env.services.base import Service
+    from triton_env.services.clickhouse.service import ClickHouse
+    from triton_env.services.postgres.service import Postgres
+    from triton_env.services.redis.service import Redis
+    from triton_env.services.registry import SERVICES, START_ORDER
+    from triton_env.services.s3.service import S3
 
 __all__ = [
     "S3",
@@ -25,3 +22,11 @@ __all__ = [
     "Redis",
     "Service",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from triton_env.services import registry
+
+    return getattr(registry, name)
