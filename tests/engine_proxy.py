@@ -63,6 +63,7 @@ class EngineProxy:
         self.trouble = ""
         self._when: Callable[[bytes], bool] = lambda request: False
         self._next: Trouble = "hang"
+        self._passed_on = False
         self._listen()
         self.url = f"tcp://127.0.0.1:{self._port}" if tcp else f"unix://{path}"
 
@@ -97,9 +98,13 @@ class EngineProxy:
     def be(self, trouble: Trouble) -> None:
         getattr(self, trouble)()
 
-    def be_when(self, trouble: Trouble, asked: bytes) -> threading.Event:
-        """Have trouble as soon as a request comes that contains these bytes. It is not passed on; set when it is so."""
+    def be_when(self, trouble: Trouble, asked: bytes, *, passed_on: bool = False) -> threading.Event:
+        """Have trouble as soon as a request comes that contains these bytes; set when it is so.
+
+        The request is not passed on, unless that is asked for: then its answer alone is lost.
+        """
         came = threading.Event()
+        self._passed_on = passed_on
 
         def is_it(request: bytes) -> bool:
             if asked in request.partition(b"\r\n")[0]:
@@ -168,12 +173,16 @@ class EngineProxy:
             self._end(client, engine)
 
     def _relay(self, source: socket.socket, target: socket.socket, *, is_request: bool = False) -> None:
+        is_passed_on = False
         with suppress(OSError):
             while data := source.recv(_CHUNK):
                 if is_request and not self.trouble and self._when(data):
                     self.be(self._next)
+                    is_passed_on = self._passed_on
                 match self.trouble:
                     case "hang":
+                        if is_passed_on:
+                            target.sendall(data)
                         continue
                     case "refuse" | "half" if is_request:
                         source.sendall(_REFUSAL if self.trouble == "refuse" else _HALF)

@@ -152,6 +152,26 @@ def test_what_a_session_leaves_is_named_and_removed_as_soon_as_the_engine_is_bac
     env.stop()
 
 
+@pytest.mark.parametrize(
+    ("asked", "left_behind"), [("networks", "triton-network-{}"), ("containers", "triton-{}-redis")]
+)
+def test_what_the_engine_was_asked_to_create_is_named_where_its_answer_is_lost(
+    engine: docker.DockerClient, unix_proxy: EngineProxy, asked: str, left_behind: str
+) -> None:
+    env = TritonEnvironment(services=("redis",), lazy=True)
+    with impatient(unix_proxy):
+        lost = unix_proxy.be_when("hang", f"/{asked}/create".encode(), passed_on=True)
+        env.start()
+        assert lost.wait(WAIT)
+        identifier = env.id
+        name = left_behind.format(identifier)
+        assert until(lambda: name in left(engine, identifier)), "the engine has not created it"
+        error = failed_stop(env)
+        assert name in error.what
+    env.stop()
+    assert until(lambda: not left(engine, identifier))
+
+
 @pytest.mark.usefixtures("no_reaper")
 @pytest.mark.parametrize("trouble", TROUBLES)
 def test_a_second_stop_tries_again(engine: docker.DockerClient, unix_proxy: EngineProxy, trouble: Trouble) -> None:

@@ -74,6 +74,8 @@ class DockerRuntime:
         self._containers: dict[str, ServiceContainer] = {}
         self._ready: dict[str, Placement] = {}
         self._network: Network | None = None
+        self._network_name = ""
+        """Known once it is asked for: where the answer is lost, it may be there."""
         self._network_lock = threading.Lock()
         self._starts = Starts()
         self._stopping = threading.Lock()
@@ -227,7 +229,7 @@ class DockerRuntime:
         remember(self._settings, GivenUp(self._owner, self._engine.url, cause))
         self._lifeline.leave()
         names = [container.name for container in self._containers.values()]
-        names += [self._network.name] if self._network else []
+        names += [self._network_name] if self._network_name else []
         left = f": {', '.join(names)}" if names else ""
         return CleanupFailed(
             f"Containers or networks of the environment {self._environment} may be left behind{left}.",
@@ -275,7 +277,7 @@ class DockerRuntime:
     def _ensure_network(self) -> Network:
         with self._network_lock:
             if self._network is None:
-                name = f"triton-network-{self._environment}"
+                self._network_name = name = f"triton-network-{self._environment}"
                 with self._engine.translated("create a network", name):
                     network = Network(docker_network_kw={"labels": self._owner.labels()})
                     network._docker.client.close()
