@@ -11,9 +11,11 @@ class Parts:
 
     Attributes:
         isolation: its subclass of `triton_env.services.base_isolation.Isolation`.
+        diagnostics: its subclass of `triton_env.services.base_diagnostics.Diagnostics`.
     """
 
     isolation: str = ""
+    diagnostics: str = ""
 
     def load(self, part: str) -> Any:
         """The object that a part names; None where the service does not offer that part."""

@@ -66,7 +66,10 @@ class ClickHouse(Service):
     name = "clickhouse"
     title = "ClickHouse"
     boot_rank = 30
-    parts = Parts(isolation="triton_env.services.clickhouse.isolation:ClickHouseIsolation")
+    parts = Parts(
+        isolation="triton_env.services.clickhouse.isolation:ClickHouseIsolation",
+        diagnostics="triton_env.services.clickhouse.diagnostics:ClickHouseDiagnostics",
+    )
     attributes = (*Service.attributes, "user", "password", "database", "http_port", "native_port")
 
     @staticmethod

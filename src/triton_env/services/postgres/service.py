@@ -65,7 +65,10 @@ class Postgres(Service):
     name = "postgres"
     title = "PostgreSQL"
     boot_rank = 20
-    parts = Parts(isolation="triton_env.services.postgres.isolation:PostgresIsolation")
+    parts = Parts(
+        isolation="triton_env.services.postgres.isolation:PostgresIsolation",
+        diagnostics="triton_env.services.postgres.diagnostics:PostgresDiagnostics",
+    )
     attributes = (*Service.attributes, "user", "password", "database")
     misleading = frozenset(
         f"PG{name}"

@@ -62,7 +62,10 @@ class Redis(Service):
     name = "redis"
     title = "Redis"
     boot_rank = 10
-    parts = Parts(isolation="triton_env.services.redis.isolation:RedisIsolation")
+    parts = Parts(
+        isolation="triton_env.services.redis.isolation:RedisIsolation",
+        diagnostics="triton_env.services.redis.diagnostics:RedisDiagnostics",
+    )
     attributes = (*Service.attributes, "user", "password", "database")
 
     def __init__(

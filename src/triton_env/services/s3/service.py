@@ -83,7 +83,10 @@ class S3(Service):
     name = "s3"
     title = "S3"
     boot_rank = 40
-    parts = Parts(isolation="triton_env.services.s3.isolation:S3Isolation")
+    parts = Parts(
+        isolation="triton_env.services.s3.isolation:S3Isolation",
+        diagnostics="triton_env.services.s3.diagnostics:S3Diagnostics",
+    )
     attributes = (*Service.attributes, "endpoint_url", "bucket", "region", "access_key", "secret_key")
     misleading = frozenset(
         f"AWS_{name}"

@@ -1,0 +1,59 @@
+"""What ClickHouse can say about a test that failed: the queries in its database since it began."""
+
+import json
+import re
+from datetime import UTC, datetime
+
+from triton_env.services.base_diagnostics import LINES, Diagnostics, table
+from triton_env.services.clickhouse.service import ClickHouse, authorization
+
+_HEAD = ("at", "result", "ms", "query or error")
+_QUERIES_SINCE = """
+    SELECT toString(event_time), toString(type), query_duration_ms,
+        left(if(exception = '', query, exception), 300)
+    FROM system.query_log
+    WHERE type != 'QueryStart' AND current_database = currentDatabase()
+        AND event_time >= toDateTime({began:UInt32})
+        AND query NOT ILIKE '%system.%' AND query NOT ILIKE '%version()%' AND query NOT ILIKE 'system %'
+    ORDER BY event_time_microseconds DESC LIMIT {limit:UInt32}
+"""
+"""Without what is asked here, and what clients ask at first.
+https://clickhouse.com/docs/operations/system-tables/query_log"""
+_NOISE = re.compile(r"system\.|version\(\)|^system |timezone\(\)|^SELECT 1 AS check", re.IGNORECASE)
+
+
+class ClickHouseDiagnostics(Diagnostics[ClickHouse]):
+    """The queries of the test, with their errors."""
+
+    title = "queries"
+
+    def answer(self, since: float) -> str:
+        client = self._service.client(connect_timeout=self._timeout, send_receive_timeout=self._timeout)
+        try:
+            if str(client.command("exists table system.query_log")) != "1":
+                return table(_HEAD, self._recent(since))
+            client.command("system flush logs")
+            rows = client.query(_QUERIES_SINCE, {"began": int(since), "limit": LINES - 1}).result_rows
+            return table(_HEAD, rows[::-1])
+        finally:
+            client.close()
+
+    def _recent(self, since: float) -> list[tuple[str, str, str, str]]:
+        """The queries that the embedded server remembers, which keeps no log of them in a table."""
+        import urllib3
+
+        service = self._service
+        timeout = urllib3.Timeout(connect=self._timeout, read=self._timeout)
+        with urllib3.HTTPConnectionPool(
+            service.host, service.http_port, timeout=timeout, retries=False, headers=authorization(service)
+        ) as pool:
+            response = pool.request("GET", "/recent_queries")
+        if response.status != 200:
+            raise ConnectionError(f"HTTP {response.status}")
+        rows = []
+        for query in map(json.loads, response.data.splitlines()):
+            if query["database"] == service.database and query["at"] >= since and not _NOISE.search(query["text"]):
+                at = datetime.fromtimestamp(query["at"], UTC).isoformat(" ", "milliseconds").removesuffix("+00:00")
+                result = "failed" if query["error"] else "done"
+                rows.append((at, result, str(query["milliseconds"]), query["error"] or query["text"]))
+        return rows[-LINES + 1 :]
