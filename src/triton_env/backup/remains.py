@@ -2,9 +2,11 @@
 
 import re
 
-from triton_env.isolation.ours import RESTORE_KEY, is_bucket_of_restore, is_of_restore
 from triton_env.services import S3, ClickHouse, Postgres, Redis, Service
+from triton_env.services.names import is_of_restore
+from triton_env.services.redis.names import RESTORE_KEY
 from triton_env.services.s3 import requests as s3_requests
+from triton_env.services.s3.names import is_bucket_of_restore
 
 _USED = re.compile(r"^db(\d+):", re.MULTILINE)
 _SHOWN = 3

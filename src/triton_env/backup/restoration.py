@@ -21,10 +21,10 @@ from triton_env.backup.recovery import settle
 from triton_env.core import interrupts
 from triton_env.environment import TritonEnvironment
 from triton_env.errors import RestoreFailed, RestoreUnfinished
-from triton_env.isolation.ours import RESTORE
 from triton_env.services import SERVICES, Service
 from triton_env.services.base_backup import Restorer
 from triton_env.services.clickhouse.restore import ClickHouseRestorer
+from triton_env.services.names import RESTORE
 from triton_env.services.postgres.restore import PostgresRestorer
 from triton_env.services.redis.restore import RedisRestorer
 from triton_env.services.s3.restore import S3Restorer

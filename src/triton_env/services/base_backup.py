@@ -8,7 +8,6 @@ from triton_env.archive.manifest import SavedService
 from triton_env.archive.steps import Meter
 from triton_env.backup.journal import Place
 from triton_env.core.model import Program
-from triton_env.isolation.ours import is_of_restore, is_space
 from triton_env.services import Service
 
 RunsPrograms = Callable[[Sequence[str], Mapping[str, str]], Program]
@@ -19,11 +18,6 @@ Note = Callable[[dict[str, Any]], None]
 
 _SHOWN = 6
 """How many names a note has."""
-
-
-def is_users(database: str) -> bool:
-    """Whether a database is the user's: neither isolation nor a restore made it."""
-    return not is_of_restore(database) and not is_space(database)
 
 
 def left_by_restores(names: Iterable[str]) -> list[str]:

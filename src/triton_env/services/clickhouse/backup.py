@@ -9,11 +9,11 @@ from triton_env.archive.manifest import SavedService
 from triton_env.archive.steps import Meter
 from triton_env.backup.journal import Place
 from triton_env.errors import BackupFailed
-from triton_env.isolation import ours
 from triton_env.services import ClickHouse, Service
-from triton_env.services.base_backup import RunsPrograms, is_users, left_by_restores, unrecorded
+from triton_env.services.base_backup import RunsPrograms, left_by_restores, unrecorded
 from triton_env.services.clickhouse import schema
 from triton_env.services.clickhouse.http import Http, ServerError, quoted
+from triton_env.services.names import is_of_restore, is_users, named_as_spaces
 
 INDEX = "clickhouse/index.json"
 
@@ -51,7 +51,7 @@ def save(service: Service, program: RunsPrograms, archive: ArchiveWriter, meter:
             there -= {database["name"] for database in databases}
             databases += [{"name": name, "engine": schema.RENAMEABLE, "comment": ""} for name in sorted(there)]
             index = users_part({"databases": databases, "functions": schema.functions(http), "objects": saver.objects})
-            remains = left_by_restores(each["name"] for each in databases if ours.is_of_restore(each["name"]))
+            remains = left_by_restores(each["name"] for each in databases if is_of_restore(each["name"]))
             others = unrecorded(place, partial(_unrecorded, http))
             notes = [*saver.notes, *schema.left_out(http, is_users), *remains, *others]
         except (ServerError, ValueError) as error:
@@ -66,7 +66,7 @@ def save(service: Service, program: RunsPrograms, archive: ArchiveWriter, meter:
 
 def _unrecorded(http: Http, known: frozenset[str]) -> list[str]:
     names = [database["name"] for database in schema.databases(http)]
-    return [f"the database {name}" for name in ours.unrecorded(names, known)]
+    return [f"the database {name}" for name in named_as_spaces(names, known)]
 
 
 def users_part(index: dict[str, Any]) -> dict[str, Any]:

@@ -6,7 +6,6 @@ from collections.abc import Collection, Mapping
 from operator import gt
 from typing import Any, Final
 
-from triton_env.isolation import ours
 from triton_env.services import ClickHouse
 from triton_env.services.base_isolation import NAMESPACE, PREFIX, SNAPSHOT, TEMPLATE, ContentLost, Isolation, Space
 from triton_env.services.clickhouse import access
@@ -14,6 +13,7 @@ from triton_env.services.clickhouse.copying import THREADS, UNCHECKED, UNSYNCED,
 from triton_env.services.clickhouse.http import Http, ServerError, literal, quoted
 from triton_env.services.clickhouse.renaming import Account
 from triton_env.services.clickhouse.schema import SYSTEM
+from triton_env.services.names import is_space, is_users
 
 _STAGED: Final = "__new"
 """Ends the name of a database that is about to take the place of the one whose name it begins with."""
@@ -140,7 +140,7 @@ class ClickHouseIsolation(Isolation[ClickHouse]):
     def _others(self) -> list[str]:
         """The databases of the environment beside its own, but for `default` where that is empty."""
         beside = {*SYSTEM, self._service.database, self._service.database + _STAGED}
-        beside |= {name for name in self._databases() if ours.is_space(name) or ours.is_of_restore(name)}
+        beside |= {name for name in self._databases() if not is_users(name)}
         names = [name for name in self._databases() if name not in beside]
         return [name for name in names if name != _DEFAULT or self._contents(_DEFAULT)]
 
@@ -158,9 +158,7 @@ class ClickHouseIsolation(Isolation[ClickHouse]):
             copying.make(copying.items(database, others), database)
             return
         staged = (
-            database + _STAGED
-            if ours.is_space(database) or database == self._service.database
-            else f"{PREFIX}own{_STAGED}"
+            database + _STAGED if is_space(database) or database == self._service.database else f"{PREFIX}own{_STAGED}"
         )
         self._make(staged)
         try:

@@ -13,9 +13,9 @@ from triton_env.archive.steps import Meter
 from triton_env.backup.journal import Place
 from triton_env.backup.programs import ProgramFailed, output
 from triton_env.errors import BackupFailed
-from triton_env.isolation import ours
 from triton_env.services import Postgres, Service
-from triton_env.services.base_backup import RunsPrograms, is_users, left_by_restores, unrecorded
+from triton_env.services.base_backup import RunsPrograms, left_by_restores, unrecorded
+from triton_env.services.names import EMPTY, is_of_restore, is_users, named_as_spaces
 from triton_env.services.postgres import catalog
 from triton_env.services.postgres.roles import is_of_template
 from triton_env.services.postgres.tools import pg_dump
@@ -79,7 +79,7 @@ def save(service: Service, program: RunsPrograms, archive: ArchiveWriter, meter:
         there = catalog.read(connection)
         later = users_part(there)
         index["roles"] += [role for role in later["roles"] if role["name"] not in known]
-        remains = left_by_restores(each["name"] for each in there["databases"] if ours.is_of_restore(each["name"]))
+        remains = left_by_restores(each["name"] for each in there["databases"] if is_of_restore(each["name"]))
         others = unrecorded(place, partial(_unrecorded, connection))
         notes = [*saver.notes, *_left_out(connection), *remains, *others]
     archive.add_json(INDEX, service.name, "index", index)
@@ -112,7 +112,7 @@ def users_databases(index: dict[str, Any]) -> dict[str, Any]:
 
 
 def _is_isolations(role: dict[str, Any]) -> bool:
-    return ours.is_of_restore(role["name"]) or is_of_template(role["name"], role["comment"])
+    return is_of_restore(role["name"]) or is_of_template(role["name"], role["comment"])
 
 
 class _Saver:
@@ -183,8 +183,8 @@ def _left_out(connection: psycopg.Connection[Any]) -> list[str]:
 def _unrecorded(connection: psycopg.Connection[Any], known: frozenset[str]) -> list[str]:
     # No client can be connected to the one from which empty ones are copied.
     query = "select datname from pg_database where not (datname = %s and datistemplate and not datallowconn) order by 1"
-    names = [name for (name,) in connection.execute(query, [ours.EMPTY]).fetchall()]
-    return [f"the database {name}" for name in ours.unrecorded(names, known)]
+    names = [name for (name,) in connection.execute(query, [EMPTY]).fetchall()]
+    return [f"the database {name}" for name in named_as_spaces(names, known)]
 
 
 def _look_into(service: Postgres, database: dict[str, Any]) -> None:

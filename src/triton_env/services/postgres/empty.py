@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from triton_env.errors import IsolationFailed
-from triton_env.isolation.ours import EMPTY
+from triton_env.services.names import EMPTY
 from triton_env.services.postgres.server import contents, identities
 
 if TYPE_CHECKING:

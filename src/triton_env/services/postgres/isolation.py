@@ -9,9 +9,9 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from triton_env.errors import SnapshotFailed
-from triton_env.isolation.ours import EMPTY
 from triton_env.services import Postgres
 from triton_env.services.base_isolation import OWN, PREFIX, SNAPSHOT, TEMPLATE, ContentLost, Isolation, Space
+from triton_env.services.names import EMPTY
 from triton_env.services.postgres import parts
 from triton_env.services.postgres.empty import EmptyDatabase
 from triton_env.services.postgres.server import (
@@ -144,7 +144,7 @@ class PostgresIsolation(Isolation[Postgres]):
         def replace(admin: "Admin") -> None:
             is_whole = source is not None and self._is_whole(space, source)
             held = parts.parts_of(admin, source) if source and is_whole else []
-            # Each with a name that `ours.is_space` knows.
+            # Each with a name that `is_space` knows.
             staged = {f"{PREFIX}own_{'_' * (number + 1)}new": part for number, part in enumerate(held)}
             try:
                 self._drop(admin, beside)

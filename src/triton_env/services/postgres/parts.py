@@ -4,8 +4,8 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from triton_env.isolation.ours import is_of_restore, is_space
 from triton_env.services.base_isolation import SNAPSHOT, Space
+from triton_env.services.names import is_users
 
 if TYPE_CHECKING:
     import psycopg
@@ -38,7 +38,7 @@ def others(admin: "Admin", own: str) -> list[str]:
         " order by 1"
     )
     names = [name for (name,) in admin.execute(query, [own]).fetchall()]
-    return [name for name in names if not (is_space(name) or is_of_restore(name))]
+    return [name for name in names if is_users(name)]
 
 
 def name_of(space: Space, number: int) -> str:

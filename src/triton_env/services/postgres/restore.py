@@ -16,7 +16,8 @@ from triton_env.backup.programs import ProgramFailed, feed
 from triton_env.core.printable import one_line
 from triton_env.errors import RestoreFailed
 from triton_env.services import Postgres, Service
-from triton_env.services.base_backup import TRUST, Note, RunsPrograms, is_users
+from triton_env.services.base_backup import TRUST, Note, RunsPrograms
+from triton_env.services.names import is_users
 from triton_env.services.postgres import catalog, loading
 from triton_env.services.postgres.backup import INDEX, users_databases
 from triton_env.services.postgres.index import Index

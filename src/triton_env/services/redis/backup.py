@@ -14,7 +14,6 @@ from triton_env.archive.manifest import SavedService
 from triton_env.archive.records import Record, write_record
 from triton_env.archive.steps import Meter
 from triton_env.backup.journal import Place
-from triton_env.isolation.ours import NAMESPACE_USER, OWN_NUMBERS, own_numbers
 from triton_env.services import Redis, Service
 from triton_env.services.base_backup import RunsPrograms, left_by_restores
 from triton_env.services.redis.connection import (
@@ -27,6 +26,7 @@ from triton_env.services.redis.connection import (
     is_staged,
     used_databases,
 )
+from triton_env.services.redis.names import NAMESPACE_USER, OWN_NUMBERS, own_numbers
 from triton_env.services.redis.streams import stream_records
 
 FUNCTIONS = "redis/functions.records"

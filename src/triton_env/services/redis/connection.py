@@ -4,8 +4,9 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from triton_env.isolation.ours import RESTORE, RESTORE_KEY
 from triton_env.services import Redis
+from triton_env.services.names import RESTORE
+from triton_env.services.redis.names import RESTORE_KEY
 
 if TYPE_CHECKING:
     import redis

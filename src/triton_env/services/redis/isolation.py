@@ -15,9 +15,9 @@ from secrets import token_hex
 from typing import Any
 
 from triton_env.errors import IsolationFailed
-from triton_env.isolation.ours import NAMESPACE_USER, OWN_NUMBERS
 from triton_env.services import Redis
 from triton_env.services.base_isolation import SNAPSHOT, ContentLost, Isolation, Space
+from triton_env.services.redis.names import NAMESPACE_USER, OWN_NUMBERS
 
 _FORBIDDEN = ("flushall", "swapdb", "replicaof", "slaveof")
 """Commands by which one namespace would empty or change all others. No rule confines a user to a database."""

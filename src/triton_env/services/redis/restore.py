@@ -9,7 +9,6 @@ from triton_env.archive.records import Record, read_records
 from triton_env.archive.steps import Meter
 from triton_env.backup.journal import Place
 from triton_env.errors import RestoreFailed
-from triton_env.isolation.ours import OWN_NUMBERS, own_numbers
 from triton_env.services import Redis, Service
 from triton_env.services.base_backup import Note, RunsPrograms
 from triton_env.services.redis import streams
@@ -23,6 +22,7 @@ from triton_env.services.redis.connection import (
     is_staged,
     used_databases,
 )
+from triton_env.services.redis.names import OWN_NUMBERS, own_numbers
 from triton_env.services.redis.takeover import Plan, RedisTakeover
 
 _BATCH_BYTES = 1 << 20

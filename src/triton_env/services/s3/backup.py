@@ -1,7 +1,7 @@
 """Saving S3."""
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -12,12 +12,12 @@ from triton_env.archive.records import Record, Writable, write_record
 from triton_env.archive.sealing import CHUNK
 from triton_env.archive.steps import Meter
 from triton_env.backup.journal import Place
-from triton_env.isolation import ours
 from triton_env.services import S3, Service
 from triton_env.services.base_backup import RunsPrograms, left_by_restores, unrecorded
 from triton_env.services.s3 import configuration
 from triton_env.services.s3.answers import is_missing
 from triton_env.services.s3.locks import has_expired
+from triton_env.services.s3.names import bucket_names, is_bucket_of_restore, space_ids, users_buckets
 from triton_env.services.s3.notes import EXPIRED_LOCKS, GONE, STRAY_LOCKS, Notes
 from triton_env.services.s3.reading import Found, Reader
 from triton_env.services.s3.versions import Order, Version, in_phases, versions_by_key
@@ -44,7 +44,7 @@ def save(service: Service, program: RunsPrograms, archive: ArchiveWriter, meter:
     notes = Notes()
     saved: list[str] = []
     there = [bucket["Name"] for bucket in client.list_buckets()["Buckets"]]
-    for bucket in users_buckets(service, there):
+    for bucket in sorted(users_buckets(service.bucket, there)):
         meter.begin(f"bucket {bucket}")
         if (found := _read_bucket(client, bucket, notes)) is None:
             notes.add(GONE, bucket)
@@ -58,20 +58,15 @@ def save(service: Service, program: RunsPrograms, archive: ArchiveWriter, meter:
                     _note_lock(bucket, each, settings, notes)
                     _write(reader, each, state, stream)
         saved.append(bucket)
-    remains = left_by_restores(name for name in there if ours.is_bucket_of_restore(name))
+    remains = left_by_restores(name for name in there if is_bucket_of_restore(name))
     others = unrecorded(place, partial(_unrecorded, service.bucket, client))
     return SavedService(service.server_version(), tuple(saved), (*notes.sentences(), *remains, *others))
 
 
 def _unrecorded(own: str, client: "S3Client", known: frozenset[str]) -> list[str]:
     there = [bucket["Name"] for bucket in client.list_buckets()["Buckets"]]
-    names = [ours.bucket_names(each) for each in ours.space_ids(own, there) if each not in known]
+    names = [bucket_names(each) for each in space_ids(own, there) if each not in known]
     return [f"the bucket {bucket}" for bucket in there if any(each.has(bucket) for each in names)]
-
-
-def users_buckets(service: S3, there: Iterable[str]) -> list[str]:
-    """Which of these buckets are the user's, in order: neither isolation nor a restore made them."""
-    return sorted(ours.users_buckets(service.bucket, list(there)))
 
 
 def threaded_client(service: S3, **options: Any) -> "S3Client":

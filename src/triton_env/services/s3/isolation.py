@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, Final
 from triton_env.core.printable import printable
 from triton_env.core.threads import for_each
 from triton_env.errors import InvalidSetting, IsolationFailed
-from triton_env.isolation import ours
 from triton_env.services import S3
 from triton_env.services.base_isolation import OWN, PREFIX, SNAPSHOT, TEMPLATE, ContentLost, Isolation, Space
 from triton_env.services.s3 import configuration
@@ -31,6 +30,7 @@ from triton_env.services.s3.copying import (
     remove_bucket,
 )
 from triton_env.services.s3.locks import held_versions
+from triton_env.services.s3.names import bucket_names, space_ids, users_buckets
 from triton_env.services.s3.notes import GONE, PROPERTIES, Notes
 
 if TYPE_CHECKING:
@@ -181,7 +181,7 @@ class S3Isolation(Isolation[S3]):
             make_bucket(self._clients, self._service.bucket, self._service.region)
 
     def found(self) -> frozenset[str]:
-        return frozenset(ours.space_ids(self._service.bucket, self._buckets()))
+        return frozenset(space_ids(self._service.bucket, self._buckets()))
 
     def close(self) -> None:
         with self._lock:
@@ -211,7 +211,7 @@ class S3Isolation(Isolation[S3]):
     def _of(self, space: Space, there: Collection[str]) -> list[str]:
         """The buckets of a space. The environment's own are those that are of no other."""
         if space.is_own:
-            return ours.users_buckets(self._service.bucket, there)
+            return users_buckets(self._service.bucket, there)
         names = names_of(space)
         return [name for name in there if names.has(name)]
 
@@ -307,4 +307,4 @@ def names_of(space: Space) -> BucketNames:
             where="S3",
             hint="choose a name that begins and ends with a letter or a digit",
         )
-    return ours.bucket_names(space.id)
+    return bucket_names(space.id)

@@ -11,9 +11,10 @@ from triton_env.errors import RestoreFailed
 from triton_env.services import S3, Service
 from triton_env.services.base_backup import Note, RunsPrograms
 from triton_env.services.s3 import configuration
-from triton_env.services.s3.backup import threaded_client, users_buckets
+from triton_env.services.s3.backup import threaded_client
 from triton_env.services.s3.contents import difference
 from triton_env.services.s3.locks import held_versions
+from triton_env.services.s3.names import users_buckets
 from triton_env.services.s3.removal import remove_bucket
 from triton_env.services.s3.takeover import Plan, S3Takeover, begin, remember
 from triton_env.services.s3.upload import Uploads
@@ -41,7 +42,7 @@ class S3Restorer:
         # No underscore may be in the name of a bucket.
         self._mark = mark.replace("_", "-")
         contents = archive.manifest.services[service.name].contents
-        users = users_buckets(service, contents)
+        users = users_buckets(service.bucket, contents)
         self._members = {name: f"s3/bucket-{number}.records" for number, name in enumerate(contents) if name in users}
         self._plan = Plan(self._mark)
         self._reported: dict[str, set[str]] = {}
@@ -111,7 +112,8 @@ class S3Restorer:
             self._report(name, differences)
 
     def _names(self) -> list[str]:
-        return users_buckets(self._service, [bucket["Name"] for bucket in self._client.list_buckets()["Buckets"]])
+        there = [bucket["Name"] for bucket in self._client.list_buckets()["Buckets"]]
+        return sorted(users_buckets(self._service.bucket, there))
 
     def _is_empty(self, bucket: str) -> bool:
         page = self._client.list_object_versions(Bucket=bucket, MaxKeys=1)

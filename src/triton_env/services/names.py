@@ -1,0 +1,48 @@
+"""What isolation and restores made, told from the user's data by its names.
+
+Backup and restore leave all of it as it is: namespaces, templates, snapshots and the pool come and go beside them. A
+name alone is no proof: what no record says to be a space's is left alone too, and named.
+"""
+
+import re
+from collections.abc import Iterable
+from typing import Final
+
+from triton_env.services.base_isolation import NAMESPACE, PREFIX, SNAPSHOT, TEMPLATE
+
+EMPTY: Final = f"{PREFIX}empty"
+"""The database from which empty spaces are copied, where a service needs one. No client can be in it."""
+_DATABASE: Final = re.compile(f"(?:{NAMESPACE}|{TEMPLATE}|{SNAPSHOT})[a-z0-9_]+|{PREFIX}own_+new|{EMPTY}")
+RESTORE: Final = "triton_restore_"
+"""Begins the names of what a restore makes beside the data that is there. Followed by eight hexadecimal digits."""
+_STAGED: Final = re.compile(f"{RESTORE}[0-9a-f]{{8}}_(?:(?:new|old)_.*|loader)", re.DOTALL)
+
+
+def is_space(database: str) -> bool:
+    """Whether isolation made a database, also one that is half-way to its name."""
+    return bool(_DATABASE.fullmatch(database))
+
+
+def is_of_restore(name: str) -> bool:
+    """Whether a restore made a database or role, or set it aside."""
+    return bool(_STAGED.fullmatch(name))
+
+
+def is_users(database: str) -> bool:
+    """Whether a database is the user's: neither isolation nor a restore made it."""
+    return not is_of_restore(database) and not is_space(database)
+
+
+def named_as_spaces(databases: Iterable[str], known: frozenset[str]) -> list[str]:
+    """The databases with a name as isolation gives, of no space that is known: perhaps the user's.
+
+    Args:
+        databases: their names.
+        known: the ids of the spaces that are in use, kept or finished.
+    """
+    return [name for name in databases if is_space(name) and known.isdisjoint(_possible_ids(name))]
+
+
+def _possible_ids(database: str) -> set[str]:
+    """The spaces that a database may be of, or that may take its place."""
+    return {database, database.removesuffix("__new"), database.removesuffix("_new"), database.partition("__")[0]}
