@@ -4,10 +4,10 @@ Every command and every test process reads settings, most of them to do little e
 that takes a tenth of a second to load.
 """
 
-import inspect
 import re
+import unicodedata
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 from math import isfinite
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol, get_args, get_origin
@@ -111,48 +111,40 @@ class Text:
         return value
 
 
-@dataclass(frozen=True, slots=True)
-class Field:
-    """A setting: its type, what limits it, and its default, which is a secret's value too."""
-
-    annotation: Any
-    default: Any = field(repr=False)
-    metadata: tuple[Callable[[Any], Any], ...] = ()
-
-    def converted(self, value: object) -> Any:
-        """A value, or the text of a variable, as one of this type.
-
-        Raises:
-            ValueError: it is none, with words that say what is allowed.
-        """
-        value = _converted(value, self.annotation)
-        for limit in self.metadata:
-            value = limit(value)
-        return value
+PortNumber = Annotated[int, Number(ge=1, le=65535)]
+Seconds = Annotated[float, Number(gt=0)]
+Name = Annotated[str, Text(1)]
+Identifier = Annotated[
+    str,
+    Text(most=63, pattern=r"[A-Za-z_][A-Za-z0-9_]*", allowed="letters, digits and _, without a digit at the beginning"),
+]
+"""A name that PostgreSQL and ClickHouse take unquoted; the ClickHouse image pastes it unquoted into SQL and XML."""
 
 
-def fields_of(kind: type) -> dict[str, Field]:
-    """The fields that a class declares as `name: type = default`, in that order."""
-    return {
-        name: _field(annotation, vars(kind)[name])
-        for name, annotation in inspect.get_annotations(kind).items()
-        if name in vars(kind)
-    }
+def converted(value: object, kind: Any) -> object:
+    """A value, or the text of a variable, as one of a type.
 
-
-def _field(annotation: Any, default: object) -> Field:
-    if get_origin(annotation) is Annotated:
-        kind, *limits = get_args(annotation)
-        return Field(kind, default, tuple(limits))
-    return Field(annotation, default)
-
-
-def _converted(value: object, kind: Any) -> object:
+    Raises:
+        ValueError: it is none, with words that say what is allowed.
+    """
     if get_origin(kind) is Literal:
         return _choice(value, dict(zip(get_args(kind), get_args(kind), strict=True)))
     if issubclass(kind, StrEnum):
         return _choice(value, {str(member): member for member in kind})
     return _CONVERSIONS[kind](value)
+
+
+def problem_of_text(text: str) -> str:
+    """Why a text cannot be a setting; empty where it can.
+
+    Servers get settings in lines: of configuration, of a password file, of HTTP headers.
+    """
+    if text.isascii() and text.isprintable():
+        return ""
+    categories = {unicodedata.category(character) for character in text}
+    if "Cc" in categories or not categories.isdisjoint(("Zl", "Zp")):
+        return "it may not hold line breaks and other control characters"
+    return "it has to be text in UTF-8" if "Cs" in categories else ""
 
 
 def _text(value: object) -> str:

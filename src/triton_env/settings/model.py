@@ -11,97 +11,26 @@ import copy
 import inspect
 import os
 import re
-import unicodedata
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
-from ipaddress import ip_address
 from pathlib import Path
-from typing import (
-    TYPE_CHECKING,
-    Annotated,
-    Any,
-    ClassVar,
-    Literal,
-    NoReturn,
-    Self,
-    TypeVar,
-    dataclass_transform,
-    get_args,
-)
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar, dataclass_transform
 
 from triton_env.core.packaged_files import packaged_file
-from triton_env.core.setting_types import Field, Number, Secret, SecretStr, StorageName, Text, fields_of
+from triton_env.core.settings_group import Field, Role, SettingsGroup, note_fields
 from triton_env.errors import InvalidSetting
+from triton_env.services.clickhouse.settings import ClickHouseSettings
+from triton_env.services.postgres.settings import PostgresSettings
+from triton_env.services.redis.settings import RedisSettings
+from triton_env.services.s3.settings import S3Settings
 from triton_env.settings import dotenv_file, variables
-from triton_env.settings.process import HUB_PREFIX
+from triton_env.settings.own import ApplicationSettings, OwnSettings
+from triton_env.settings.process import from_hub
 from triton_env.settings.project_folders import current_folder
 
-
-def _is_address_or_empty(text: str) -> str:
-    if text:
-        ip_address(text)  # its ValueError says what is wrong
-    return text
-
-
-def _is_http_url(text: str) -> str:
-    parts = urlsplit(text)
-    # Reading the port raises ValueError where it is none.
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.port == 0:
-        raise ValueError("it has to be a URL such as http://localhost:4566")
-    return text
-
-
-def problem_of_text(text: str) -> str:
-    """Why a text cannot be a setting; empty where it can.
-
-    Servers get settings in lines: of configuration, of a password file, of HTTP headers.
-    """
-    if text.isascii() and text.isprintable():
-        return ""
-    categories = {unicodedata.category(character) for character in text}
-    if "Cc" in categories or not categories.isdisjoint(("Zl", "Zp")):
-        return "it may not hold line breaks and other control characters"
-    return "it has to be text in UTF-8" if "Cs" in categories else ""
-
-
-def _from_hub(image: str) -> str:
-    """An image's name with Testcontainers' prefix for those of Docker Hub: one name for all that use it."""
-    prefix = os.environ.get(HUB_PREFIX, "")
-    registry, slash, _ = image.partition("/")
-    elsewhere = slash and registry != "docker.io" and (set(registry) & set(".:") or registry == "localhost")
-    if not prefix or elsewhere or image.startswith(prefix):
-        return image
-    return prefix + image.removeprefix("docker.io/")
-
-
-PortNumber = Annotated[int, Number(ge=1, le=65535)]
-Seconds = Annotated[float, Number(gt=0)]
-Name = Annotated[str, Text(1)]
-Image = Annotated[str, Text(1), _from_hub]
-Identifier = Annotated[
-    str,
-    Text(most=63, pattern=r"[A-Za-z_][A-Za-z0-9_]*", allowed="letters, digits and _, without a digit at the beginning"),
-]
-"""A name that PostgreSQL and ClickHouse take unquoted; the ClickHouse image pastes it unquoted into SQL and XML."""
-IpAddress = Annotated[str, _is_address_or_empty]
-HttpUrl = Annotated[str, _is_http_url]
-LogLevel = Annotated[str, Text(1), str.upper]
-"""Any word, in upper case: which levels there are is for the application to say."""
-ProjectName = Annotated[str, Text(2, 40, r"[a-z0-9][a-z0-9_-]*", "lower-case letters, digits, _ and -")]
-"""What Compose takes as a project name. Of one letter it would make volume names that are drives on Windows."""
-BucketName = Annotated[
-    str, Text(pattern=r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", allowed="3 to 63 lower-case letters, digits, . and -")
-]
-
-Region = Annotated[
-    str, Text(pattern=r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?", allowed="at most 63 letters, digits and -")
-]
-"""What boto3 takes for one. It goes into XML and HTTP headers as it is."""
-
-RuntimeName = Literal["auto", "docker", "embedded", "external"]
-RUNTIME_NAMES: tuple[str, ...] = get_args(RuntimeName)
+_Group = TypeVar("_Group", bound=SettingsGroup)
+_Kind = TypeVar("_Kind", bound="type[Settings]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,22 +41,20 @@ class _Given:
     origin: str
 
 
-_Kind = TypeVar("_Kind", bound="type[Settings]")
-
-
-# Type checkers see a constructor with the fields as its keywords.
-@dataclass_transform(frozen_default=True, kw_only_default=True)
-def _with_fields(kind: _Kind) -> _Kind:
-    """Note the fields that the class declares. None is an attribute of it: one that has a problem is to be missing."""
-    kind.model_fields = fields_of(kind)
-    for name in kind.model_fields:
-        delattr(kind, name)
+# Not frozen for type checkers, which would forget which attributes of the groups are descriptors. These are frozen.
+@dataclass_transform(kw_only_default=True)
+def _collected(kind: _Kind) -> _Kind:
+    note_fields(kind)
     return kind
 
 
-@_with_fields
-class Settings:
+@_collected
+class Settings(  # type: ignore[misc]
+    PostgresSettings, ClickHouseSettings, RedisSettings, S3Settings, OwnSettings, ApplicationSettings
+):
     """Every setting of triton-env.
+
+    Those of a service that another distribution brings are added by `with_group`, where that service is used.
 
     Args:
         **values: by field. What is not among them comes from the process environment, `.env`, or is the default.
@@ -136,167 +63,90 @@ class Settings:
         InvalidSetting: naming the variable, its value unless it is a secret, and what is allowed.
     """
 
-    # PostgreSQL
-    postgres_user: Identifier = "triton_user"
-    postgres_password: Secret = Secret("development_password_change_in_prod")
-    postgres_db: Identifier = "triton"
-    postgres_host: Name = "localhost"
-    postgres_port: PortNumber = 5432
-    database_url: Secret = Secret("postgresql://triton_user:development_password_change_in_prod@localhost:5432/triton")
-
-    # ClickHouse
-    clickhouse_host: Name = "localhost"
-    clickhouse_port: PortNumber = 9000
-    clickhouse_http_port: PortNumber = 8123
-    clickhouse_user: Identifier = "default"
-    clickhouse_password: Secret = Secret("development_password_change_in_prod")
-    clickhouse_db: Identifier = "triton"
-    clickhouse_nofile: Annotated[int, Number(ge=1024)] = 20_000
-
-    # Redis
-    redis_url: Secret = Secret("redis://localhost:6379/0")
-    redis_host: Name = "localhost"
-    redis_port: PortNumber = 6379
-    redis_password: Secret = Secret("")
-
-    # S3 (LocalStack)
-    aws_endpoint_url: HttpUrl = "http://localhost:4566"
-    localstack_port: PortNumber = 4566
-    aws_access_key_id: Name = "test"
-    aws_secret_access_key: Secret = Secret("test")
-    aws_default_region: Region = "us-east-1"
-    s3_bucket: BucketName = "triton-documents"
-    localstack_auth_token: Secret = Secret("")
-    localstack_host: str = ""
-    extra_cors_allowed_origins: str = ""
-
-    # Images
-    postgres_image: Image = "postgres:14-alpine"
-    clickhouse_image: Image = "clickhouse/clickhouse-server:latest"
-    redis_image: Image = "redis:7-alpine"
-    localstack_image: Image = "localstack/localstack:4.14.0"
-
-    # triton-env
-    triton_runtime: RuntimeName = "auto"
-    triton_project: ProjectName = "triton"
-    triton_bind_address: IpAddress = ""
-    triton_ports: Literal["random", "fixed"] = "random"
-    triton_passwords: Literal["random", "fixed"] = "random"
-    triton_variables: Annotated[str, variables.checked] = ""
-    triton_storage: StorageName = StorageName("memory")
-    triton_pull: Literal["missing", "never"] = "missing"
-    triton_pull_timeout: Seconds = 600
-    triton_poll_interval: Seconds = 0.03
-    triton_postgres_timeout: Seconds = 120
-    triton_clickhouse_timeout: Seconds = 120
-    triton_redis_timeout: Seconds = 120
-    triton_s3_timeout: Seconds = 120
-    triton_progress: Literal["auto", "live", "plain", "off"] = "auto"
-    triton_state_dir: str = ""
-    triton_session: str = ""
-    triton_linger: Annotated[float, Number(ge=0)] = 10
-    triton_namespaces: Literal["session", "everywhere"] = "session"
-    triton_pool_size: Annotated[int, Number(ge=0, le=64)] = 4
-
-    # The application
-    environment: Name = "development"
-    log_level: LogLevel = "INFO"
-    debug_mode: bool = False
-    api_host: Name = "127.0.0.1"
-    api_port: PortNumber = 8000
-
-    # As class variables, which are not arguments of the constructor that type checkers see.
-    model_fields: ClassVar[Mapping[str, Field]]
-    """All of them by name, in this order."""
-    model_fields_set: ClassVar[frozenset[str]]
-    """Those that do not just have their defaults."""
-    _problems: ClassVar[Mapping[str, InvalidSetting]]
-    """What is wrong with variables that are checked where they are used, by fields; these have no value here."""
-    _origins: ClassVar[Mapping[str, str]]
-    """Where the values come from that do not just have their defaults, by fields."""
+    service = ""
+    groups: ClassVar[tuple[type[SettingsGroup], ...]] = (
+        PostgresSettings,
+        ClickHouseSettings,
+        RedisSettings,
+        S3Settings,
+    )
+    """The groups of the services."""
+    _folder: ClassVar[Path | None] = None
+    """The folder whose `.env` was read, where it is not the current one."""
+    _reads: ClassVar[bool] = False
+    """Whether variables and `.env` were looked at."""
 
     if not TYPE_CHECKING:  # which make one with the fields as its keywords
 
         def __init__(self, /, **values: Any) -> None:
-            given = _given(values)
-            good: dict[str, Any] = {}
-            bad: dict[str, str] = {}
-            for name, each in given.items():
-                try:
-                    good[name] = _converted(name, each.value)
-                except ValueError as error:
-                    bad[name] = str(error)
-            if any(not _is_shared(name) or given[name].origin == _ARGUMENT for name in bad):
-                raise _invalid_setting({name: (given[name], words) for name, words in bad.items()})
-            defaults = {name: _converted(name, each.default) for name, each in _FIELDS.items() if name not in given}
-            problems = {name: _invalid_setting({name: (given[name], words)}) for name, words in bad.items()}
-            origins = {name: each.origin for name, each in given.items()}
-            vars(self).update(defaults, **good, model_fields_set=frozenset(good), _problems=problems, _origins=origins)
+            folder = _start.get()
+            attributes = _attributes(self.model_fields, _given(self.model_fields, folder), values)
+            vars(self).update(attributes, _folder=folder, _reads=True)
 
     def __init_subclass__(cls) -> None:
-        if fields := sorted(inspect.get_annotations(cls).keys() | (vars(cls).keys() & _FIELDS.keys())):
-            raise TypeError(f"{cls.__name__}: the fields of Settings are not extended or changed ({', '.join(fields)})")
+        if changed := sorted(inspect.get_annotations(cls).keys() | (vars(cls).keys() & Settings.model_fields.keys())):
+            raise TypeError(
+                f"{cls.__name__}: the fields of Settings are not extended or changed ({', '.join(changed)})"
+            )
 
     @classmethod
     def model_construct(cls, **values: Any) -> Self:
         """Settings with these values, taken as they are, and defaults; neither variables nor `.env` are looked at."""
         made = cls.__new__(cls)
-        vars(made).update({name: values.get(name, field.default) for name, field in _FIELDS.items()})
-        vars(made).update(model_fields_set=frozenset(values), _problems={}, _origins={})
+        vars(made).update({name: values.get(name, field.default) for name, field in cls.model_fields.items()})
+        vars(made).update(model_fields_set=frozenset(values))
         return made
 
-    def updated(self, **values: Any) -> Self:
-        """A copy with other values for some fields, which are taken as they are."""
-        copied = copy.copy(self)
-        problems = {name: problem for name, problem in self._problems.items() if name not in values}
-        origins = {name: origin for name, origin in self._origins.items() if name not in values}
-        fields_set = self.model_fields_set | set(values)
-        vars(copied).update(values, model_fields_set=fields_set, _problems=problems, _origins=origins)
-        return copied
+    def with_group(self, kind: type[SettingsGroup], **values: Any) -> Self:
+        """These settings and those of a group, read from where these were.
 
-    def __iter__(self) -> Iterator[tuple[str, Any]]:
-        """Names and values; of variables that cannot be used, the defaults."""
-        return ((name, self.or_default(name)) for name in _FIELDS)
-
-    def __setattr__(self, name: str, value: object) -> NoReturn:
-        raise AttributeError(f"settings are frozen: make a copy with settings.updated({name}=...)")
-
-    def __delattr__(self, name: str) -> NoReturn:
-        self.__setattr__(name, None)
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Settings):
-            return NotImplemented
-        # One that cannot be used is not the default.
-        return tuple(self) == tuple(other) and self._problems.keys() == other._problems.keys()
-
-    def __hash__(self) -> int:
-        return hash(tuple(self))
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in self)})"
-
-    if not TYPE_CHECKING:  # with it, type checkers would take every attribute for one that exists
-
-        def __getattr__(self, name: str) -> Any:
-            _raise_problem(self, (name,))
-            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
-
-    def check(self, *variables: str) -> None:
-        """See that these variables, named in upper case, can be used.
+        Args:
+            kind: the group. Nothing is changed where its settings are among these.
+            **values: by field.
 
         Raises:
-            InvalidSetting: one cannot.
+            InvalidSetting: as the constructor does.
         """
-        _raise_problem(self, [variable.lower() for variable in variables])
+        if kind.model_fields.keys() <= self.model_fields.keys():
+            return self.updated(**values) if values else self
+        given = _given(kind.model_fields, self._folder) if self._reads else {}
+        attributes = _attributes(kind.model_fields, given, values)
+        extended = copy.copy(self)
+        for name in ("_problems", "_origins"):
+            attributes[name] = {**getattr(self, name), **attributes[name]}
+        attributes["model_fields_set"] |= self.model_fields_set
+        fields = {**self.model_fields, **kind.model_fields}
+        vars(extended).update(attributes, model_fields=fields, groups=(*self.groups, kind))
+        return extended
 
-    def or_default(self, field: str) -> Any:
-        """A field's value, and its default where the variable cannot be used: for what may not be used at all."""
-        return vars(self)[field] if field in vars(self) else _converted(field, _FIELDS[field].default)
+    def group(self, kind: type[_Group]) -> _Group:
+        """The settings of a group, as an object of its own type; read now where they are not among these."""
+        if isinstance(self, kind):
+            return self
+        whole = self.with_group(kind)
+        made = kind.__new__(kind)
+        names = vars(whole).keys() & kind.model_fields.keys()
+        vars(made).update({name: vars(whole)[name] for name in names})
+        vars(made).update(
+            model_fields_set=whole.model_fields_set & kind.model_fields.keys(),
+            _problems=whole._problems,
+            _origins=whole._origins,
+        )
+        return made
 
-    def origin(self, field: str) -> str:
-        """Where a field's value comes from, such as "line 3 of /work/.env"; empty where that is not known."""
-        return self._origins.get(field, "")
+    def names_in(self, *roles: Role, services: Iterable[str] | None = None) -> tuple[str, ...]:
+        """The names of the fields of services with one of these roles, service by service.
+
+        Args:
+            *roles: in the order of which those of a service are named.
+            services: whose settings are meant; all by default.
+        """
+        return tuple(name for group in self.groups_of(services) for name in group.names_of(*roles))
+
+    def groups_of(self, services: Iterable[str] | None = None) -> tuple[type[SettingsGroup], ...]:
+        """The groups of some services; of all by default."""
+        wanted = None if services is None else frozenset(services)
+        return tuple(group for group in self.groups if wanted is None or group.service in wanted)
 
     def fixed_port(self, field: str) -> int:
         """A port of `.env`, for a description that holds it whether it is used or not.
@@ -309,30 +159,14 @@ class Settings:
     @property
     def problems(self) -> tuple[InvalidSetting, ...]:
         """What is wrong with variables of services; they are checked where they are used."""
-        return tuple(problem for name, problem in self._problems.items() if name not in _OF_APPLICATION)
+        fields = self.model_fields
+        return tuple(each for name, each in self._problems.items() if fields[name].role is not Role.APPLICATION)
 
 
-_FIELDS = Settings.model_fields
 _ARGUMENT = "an argument"
 _OF_KUBERNETES = "Kubernetes sets it for a service of that name: unset it, or give the pod enableServiceLinks: false"
 _PASSWORD = re.compile(r"(?<=//)\S*(?=@)|(?<=:)(?!//)\S*(?=@)")
 """Of a URL, or of what was meant as one."""
-_OF_APPLICATION = frozenset({"environment", "log_level", "debug_mode", "api_host", "api_port"})
-
-
-def _is_shared(field: str) -> bool:
-    """Whether a setting's variable is shared with other programs."""
-    return field in _FIELDS and not field.startswith("triton_")
-
-
-def _raise_problem(settings: Settings, fields: Iterable[str]) -> None:
-    # Not there in one that is being copied.
-    problems = vars(settings).get("_problems", {})
-    for field in fields:
-        if problem := problems.get(field):
-            # A new one, each time with its own traceback.
-            raise copy.copy(problem)
-
 
 _start: ContextVar[Path | None] = ContextVar("_start", default=None)
 """The folder whose `.env` is read, where it is not the current one."""
@@ -347,39 +181,64 @@ def settings_in(folder: Path) -> Settings:
         _start.reset(token)
 
 
-def _given(arguments: Mapping[str, object]) -> dict[str, _Given]:
-    """What is given, by field: by arguments, the process environment, `.env`, and the project's pyproject.toml."""
-    given: dict[str, _Given] = {}
-    if table := variables.in_project(_start.get() or current_folder()):
-        given["triton_variables"] = _Given(table[0], str(table[1]))
-    # `.env` belongs to the whole project: names that are not ours are none of our business.
-    if path := dotenv_file.find(_start.get()):
-        for name, entry in dotenv_file.read(path).items():
-            if entry.value and name.lower() in _FIELDS:
-                given[name.lower()] = _Given(entry.value, f"line {entry.line} of {path}")
-    for name, value in os.environ.items():
-        if value and name.lower() in _FIELDS:
-            given[name.lower()] = _Given(value, "the process environment")
-    return given | {name: _Given(value, _ARGUMENT) for name, value in arguments.items()}
-
-
-def _converted(name: str, value: object) -> Any:
-    """A value as what its field holds.
+def _attributes(
+    fields: Mapping[str, Field], given: Mapping[str, _Given], arguments: Mapping[str, object]
+) -> dict[str, Any]:
+    """The attributes of an object with these fields: none for one whose variable cannot be used.
 
     Raises:
-        ValueError: it cannot be that, with words about what is allowed; or no field has that name.
+        InvalidSetting: a value cannot be used that is an argument, or of a variable that is triton-env's own.
     """
-    if name not in _FIELDS:
-        raise ValueError
-    value = _FIELDS[name].converted(value)
-    text = value.get_secret_value() if isinstance(value, SecretStr) else value
-    if isinstance(text, str) and (problem := problem_of_text(text)):
-        raise ValueError(problem)
-    return value
+    given = {**given, **{name: _Given(value, _ARGUMENT) for name, value in arguments.items()}}
+    good: dict[str, Any] = {}
+    bad: dict[str, str] = {}
+    for name, each in given.items():
+        try:
+            if name not in fields:
+                raise ValueError
+            good[name] = _converted(fields[name], each.value)
+        except ValueError as error:
+            bad[name] = _described(fields.get(name), name, each.value, str(error))
+    # Other variables are shared with other programs.
+    if any(given[name].origin == _ARGUMENT or name.startswith("triton_") for name in bad):
+        raise _invalid_setting({name: (given[name], line) for name, line in bad.items()})
+    return {
+        **{name: _converted(field, field.default) for name, field in fields.items() if name not in given},
+        **good,
+        "model_fields_set": frozenset(good),
+        "_problems": {name: _invalid_setting({name: (given[name], line)}) for name, line in bad.items()},
+        "_origins": {name: each.origin for name, each in given.items()},
+    }
+
+
+def _given(fields: Mapping[str, Field], folder: Path | None) -> dict[str, _Given]:
+    """What is given, by field: by the process environment, `.env`, and the project's pyproject.toml."""
+    given: dict[str, _Given] = {}
+    if "triton_variables" in fields and (table := variables.in_project(folder or current_folder())):
+        given["triton_variables"] = _Given(table[0], str(table[1]))
+    # `.env` belongs to the whole project: names that are not ours are none of our business.
+    if path := dotenv_file.find(folder):
+        for name, entry in dotenv_file.read(path).items():
+            if entry.value and name.lower() in fields:
+                given[name.lower()] = _Given(entry.value, f"line {entry.line} of {path}")
+    for name, value in os.environ.items():
+        if value and name.lower() in fields:
+            given[name.lower()] = _Given(value, "the process environment")
+    return given
+
+
+def _converted(field: Field, value: object) -> Any:
+    """A value as what a field holds.
+
+    Raises:
+        ValueError: it cannot be that, with words about what is allowed.
+    """
+    value = field.converted(value)
+    return from_hub(str(value)) if field.role is Role.IMAGE else value
 
 
 def _invalid_setting(bad: Mapping[str, tuple[_Given, str]]) -> InvalidSetting:
-    lines = [_described(name, given.value, words) for name, (given, words) in bad.items()]
+    lines = [line for _, line in bad.values()]
     return InvalidSetting(
         lines[0] if len(lines) == 1 else f"{len(lines)} settings cannot be used:\n  " + "\n  ".join(lines),
         where=", ".join(f"{name.upper()} comes from {given.origin}" for name, (given, _) in bad.items()),
@@ -389,16 +248,16 @@ def _invalid_setting(bad: Mapping[str, tuple[_Given, str]]) -> InvalidSetting:
     )
 
 
-def _described(name: str, value: object, words: str) -> str:
-    if name not in _FIELDS:
+def _described(field: Field | None, name: str, value: object, words: str) -> str:
+    if field is None:
         return f"There is no setting {name!r}."
-    if _FIELDS[name].annotation is SecretStr:
+    if field.is_secret:
         shown = "its value (a secret)"
     elif name == "triton_variables":
         shown = "its value (not shown)"  # templates, beside which an application may have written a password
     else:
         shown = _shown(value)
-    return f"{name.upper()} cannot be {shown}: {words}."
+    return f"{field.variable} cannot be {shown}: {words}."
 
 
 def _shown(value: object) -> str:

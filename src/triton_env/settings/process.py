@@ -9,6 +9,16 @@ HUB_PREFIX = "TESTCONTAINERS_HUB_IMAGE_NAME_PREFIX"
 """The registry that has the images of Docker Hub: https://java.testcontainers.org/features/image_name_substitution/"""
 
 
+def from_hub(image: str) -> str:
+    """An image's name with Testcontainers' prefix for those of Docker Hub: one name for all that use it."""
+    prefix = os.environ.get(HUB_PREFIX, "")
+    registry, slash, _ = image.partition("/")
+    elsewhere = slash and registry != "docker.io" and (set(registry) & set(".:") or registry == "localhost")
+    if not prefix or elsewhere or image.startswith(prefix):
+        return image
+    return prefix + image.removeprefix("docker.io/")
+
+
 def process_environment() -> dict[str, str]:
     """A copy of this process's environment variables, for child processes."""
     return dict(os.environ)

@@ -4,9 +4,9 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from urllib.parse import SplitResult, unquote, urlsplit
 
-from triton_env.core.setting_types import SecretStr
+from triton_env.core.setting_types import SecretStr, problem_of_text
 from triton_env.errors import InvalidSetting
-from triton_env.settings.model import Settings, problem_of_text
+from triton_env.settings.model import Settings
 
 _OF_SERVICE = {"database_url": "postgres", "redis_url": "redis", "aws_endpoint_url": "s3"}
 """The service of each URL."""

@@ -2,7 +2,6 @@
 
 import re
 import shlex
-import tomllib
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -141,6 +140,8 @@ def in_project(start: Path) -> tuple[str, Path] | None:
 
 
 def _table(file: Path, text: str) -> str | None:
+    import tomllib
+
     try:
         table: Any = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:

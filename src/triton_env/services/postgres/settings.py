@@ -1,0 +1,46 @@
+"""The settings of PostgreSQL."""
+
+from triton_env.core.setting_types import Identifier, Name, PortNumber, Seconds, Secret
+from triton_env.core.settings_group import Role, SettingsGroup, UrlForm, setting, with_fields
+
+_URL = UrlForm(schemes=("postgresql", "postgres"), example="postgresql://USER:PASSWORD@HOST:PORT/DATABASE")
+
+
+@with_fields
+class PostgresSettings(SettingsGroup):
+    """The settings of PostgreSQL."""
+
+    service = "postgres"
+
+    postgres_user: Identifier = setting(
+        Role.USER, "The user, a superuser. Letters, digits and `_`.", default="triton_user"
+    )
+    postgres_password: Secret = setting(
+        Role.PASSWORD,
+        "Password of persistent services, and with `TRITON_PASSWORDS=fixed`.",
+        default=Secret("development_password_change_in_prod"),
+    )
+    postgres_db: Identifier = setting(
+        Role.DATABASE, "The database, which is created. Letters, digits and `_`.", default="triton"
+    )
+    postgres_host: Name = setting(
+        Role.HOST,
+        "Host, for applications and the [external runtime](runtimes.md#external-servers).",
+        default="localhost",
+    )
+    postgres_port: PortNumber = setting(Role.PORT, "Port with `TRITON_PORTS=fixed`.", default=5432, protocol="postgres")
+    database_url: Secret = setting(
+        Role.URL,
+        "The same as one URL, for applications.",
+        default=Secret("postgresql://triton_user:development_password_change_in_prod@localhost:5432/triton"),
+        form=_URL,
+    )
+    postgres_image: Name = setting(
+        Role.IMAGE,
+        "[How to choose images](../how-to/images.md). PostgreSQL 14 reached its end of life on 2026-11-12; 15 to 18"
+        " work as well.",
+        default="postgres:14-alpine",
+    )
+    triton_postgres_timeout: Seconds = setting(
+        Role.TIMEOUT, "Seconds from a container's start until PostgreSQL has to be ready.", default=120
+    )
