@@ -11,8 +11,9 @@ import docker
 from docker.errors import NotFound
 
 from triton_env import Settings
+from triton_env.core.settings_group import Role
 from triton_env.persistent.compose import PROJECT_LABEL, Compose
-from triton_env.persistent.settings import PORTS, persistent_settings
+from triton_env.persistent.settings import persistent_settings
 
 
 def settings_of(choice: Mapping[str, str]) -> Settings:
@@ -47,7 +48,7 @@ def free_name(prefix: str) -> tuple[str, socket.socket]:
 def ports(name: str) -> dict[str, str]:
     """The variables with the ports that follow from a project's name."""
     settings = persistent_settings(Settings.model_construct(triton_project=name))
-    return {port.upper(): str(getattr(settings, port)) for port in PORTS}
+    return {port.upper(): str(getattr(settings, port)) for port in settings.names_in(Role.PORT)}
 
 
 def _is_taken(port: int) -> bool:

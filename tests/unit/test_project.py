@@ -5,8 +5,12 @@ from itertools import combinations
 import pytest
 
 from triton_env import Settings
+from triton_env.core.settings_group import Role
 from triton_env.errors import InvalidSetting
-from triton_env.persistent.settings import PORTS, persistent_settings
+from triton_env.persistent.settings import persistent_settings
+
+PORTS = ("postgres_port", "clickhouse_http_port", "clickhouse_port", "redis_port", "localstack_port")
+"""In the order in which they got their numbers in other projects, which have to stay."""
 
 
 def ports(settings: Settings) -> list[int]:
@@ -70,6 +74,11 @@ def test_another_project_has_ports_of_its_own_and_always_the_same() -> None:
         assert all(10_000 <= port < 20_000 for port in taken[name])
     shared = [pair for pair in combinations(names, 2) if set(taken[pair[0]]) & set(taken[pair[1]])]
     assert not shared
+
+
+def test_the_ports_of_a_project_stay_what_they_were() -> None:
+    assert Settings().names_in(Role.PORT) == PORTS
+    assert ports(persistent_settings(Settings(triton_project="checkout-1"))) == [17264, 17265, 17266, 17267, 17268]
 
 
 def test_a_port_that_was_chosen_stays() -> None:

@@ -3,13 +3,13 @@
 from binascii import crc32
 from urllib.parse import urlsplit
 
+from triton_env.core.settings_group import Role
 from triton_env.errors import InvalidSetting
 from triton_env.settings import Settings
 from triton_env.settings.urls import agreed, origin, urls
 
 DEFAULT_PROJECT = str(Settings.model_fields["triton_project"].default)
 
-PORTS = ("postgres_port", "clickhouse_http_port", "clickhouse_port", "redis_port", "localstack_port")
 _LOWEST, _BLOCKS, _BLOCK = 10_000, 1_200, 8
 """Where the ports of other projects lie: below those that sessions take, which are below those that systems take for
 outgoing connections."""
@@ -56,7 +56,7 @@ def _with_own_ports(settings: Settings) -> Settings:
     return settings.updated(
         **{
             name: first + offset
-            for offset, name in enumerate(PORTS)
-            if settings.or_default(name) == Settings.model_fields[name].default
+            for offset, name in enumerate(settings.names_in(Role.PORT))
+            if settings.or_default(name) == settings.model_fields[name].default
         }
     )

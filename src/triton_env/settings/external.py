@@ -4,16 +4,10 @@ import hashlib
 from collections.abc import Collection
 from urllib.parse import SplitResult, urlsplit
 
+from triton_env.core.settings_group import CONNECTION, Role, SettingsGroup, UrlForm
 from triton_env.errors import InvalidSetting
 from triton_env.settings.model import Settings
 from triton_env.settings.urls import agreed, origin, urls
-
-_SCHEMES = {
-    "database_url": ("postgresql", "postgres"),
-    "redis_url": ("redis",),
-    "aws_endpoint_url": ("http",),
-}
-_HTTP_PORT = 80
 
 
 def external_settings(settings: Settings, services: Collection[str]) -> Settings:
@@ -30,19 +24,15 @@ def external_settings(settings: Settings, services: Collection[str]) -> Settings
         InvalidSetting: a URL and a part of it disagree, or it says what clients made from its parts would not do.
     """
     for name, url in urls(settings, services).items():
-        if problem := _problem(name, urlsplit(url)):
+        form = settings.model_fields[name].form
+        if form and (problem := _problem(form, urlsplit(url))):
             raise InvalidSetting(
                 f"{name.upper()} {problem}.",
                 where=origin(name),
-                hint=f"the form is {_example(name)}",
+                hint=f"the form is {form.example}",
             )
     settings = agreed(settings, services, hosts=True)
-    if (
-        urlsplit(settings.or_default("aws_endpoint_url")).port is None
-        and "localstack_port" not in settings.model_fields_set
-    ):
-        return settings.updated(localstack_port=_HTTP_PORT)
-    return settings
+    return settings.updated(**_implied_ports(settings))
 
 
 def external_id(settings: Settings) -> str:
@@ -51,33 +41,53 @@ def external_id(settings: Settings) -> str:
     Of all four, whichever are used: what is noted about a server, such as which of its logical databases are taken, has
     to be found by everybody.
     """
-    addresses = (
-        *(settings.postgres_host, settings.or_default("postgres_port")),
-        *(settings.clickhouse_host, settings.or_default("clickhouse_http_port")),
-        *(settings.redis_host, settings.or_default("redis_port")),
-        *(urlsplit(settings.or_default("aws_endpoint_url")).hostname, settings.or_default("localstack_port")),
-    )
-    return hashlib.sha256(repr(addresses).encode()).hexdigest()[:8]
+    addresses = [
+        value
+        for group in Settings.groups
+        for value in (host_of(settings, group), *(settings.or_default(name) for name in group.names_of(Role.PORT)[:1]))
+    ]
+    return hashlib.sha256(repr(tuple(addresses)).encode()).hexdigest()[:8]
 
 
-def _problem(name: str, url: SplitResult) -> str:
+def host_of(settings: Settings, group: type[SettingsGroup]) -> str:
+    """The host on which a service of somebody else is: that of its URL where no variable says it.
+
+    Raises:
+        InvalidSetting: its variable cannot be used.
+    """
+    for name in group.names_of(Role.HOST):
+        return str(getattr(settings, name))
+    hosts = (urlsplit(_url(settings, name)).hostname for name in group.names_of(Role.URL))
+    return next(hosts, None) or ""
+
+
+def leading_variables(group: type[SettingsGroup]) -> tuple[str, ...]:
+    """The variables that lead clients to a server and let them in."""
+    names = group.names_of(*(role for role in CONNECTION if role is not Role.REGION))
+    others = group.names_of(Role.PORT)[1:]
+    return tuple(name.upper() for name in names if name not in others)
+
+
+def _implied_ports(settings: Settings) -> dict[str, int]:
+    """The ports that URLs without one mean, by their fields, where nothing else was set."""
+    ports: dict[str, int] = {}
+    for group in settings.groups:
+        for name in group.names_of(Role.URL):
+            form = group.model_fields[name].form
+            if form and form.port and urlsplit(_url(settings, name)).port is None:
+                ports |= dict.fromkeys(group.names_of(Role.PORT)[:1], form.port)
+    return {name: port for name, port in ports.items() if name not in settings.model_fields_set}
+
+
+def _url(settings: Settings, name: str) -> str:
+    value = settings.or_default(name)
+    return str(value.get_secret_value() if settings.model_fields[name].is_secret else value)
+
+
+def _problem(form: UrlForm, url: SplitResult) -> str:
     """What of this URL would be lost; empty where nothing would."""
-    if url.scheme not in _SCHEMES[name]:
+    if url.scheme not in form.schemes:
         return f"has the scheme {url.scheme!r}; encrypted connections and others are not available"
     if url.query or url.fragment:
         return "has options, which are not available"
-    if name == "redis_url" and url.path.strip("/") not in ("", "0"):
-        return f"names the logical database {url.path.strip('/')}; only 0 is available"
-    if name == "redis_url" and url.username not in (None, "", "default"):
-        return f"names the user {url.username}; only the default one is available"
-    if name == "aws_endpoint_url" and url.path.strip("/"):
-        return "has a path, which is not available"
-    return ""
-
-
-def _example(name: str) -> str:
-    return {
-        "database_url": "postgresql://USER:PASSWORD@HOST:PORT/DATABASE",
-        "redis_url": "redis://:PASSWORD@HOST:PORT/0",
-        "aws_endpoint_url": "http://HOST:PORT",
-    }[name]
+    return form.lost(url)

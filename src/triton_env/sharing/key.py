@@ -9,6 +9,7 @@ from typing import Any
 
 from triton_env._version import __version__
 from triton_env.core.setting_types import SecretStr
+from triton_env.core.settings_group import LOGIN, Role
 from triton_env.runtimes.embedded import packages
 from triton_env.services import SERVICES
 from triton_env.services.credentials import credentials
@@ -18,20 +19,13 @@ _LENGTH = 16
 """Hexadecimal digits: 64 bits tell more environments apart than anybody starts."""
 _NO_DIFFERENCE = frozenset(
     {
-        # How it is started and shown.
-        *("triton_progress", "triton_state_dir", "triton_session", "triton_linger", "triton_poll_interval"),
-        *("triton_pull", "triton_pull_timeout", "triton_pool_size", "triton_namespaces", "triton_variables"),
-        *(f"triton_{name}_timeout" for name in SERVICES),
-        # Of persistent services, and of the application: sessions do not read them.
-        *("triton_project", "database_url", "redis_url", "aws_endpoint_url"),
-        *("postgres_host", "clickhouse_host", "clickhouse_nofile", "redis_host"),
-        *("environment", "log_level", "debug_mode", "api_host", "api_port"),
+        # How it is started and shown, and what sessions do not read.
+        *(Role.HANDLING, Role.TIMEOUT, Role.PERSISTENT, Role.APPLICATION),
+        # Of servers that others run.
+        *(Role.URL, Role.HOST),
     }
 )
-"""Settings that make no difference. One that is new makes one, until somebody finds that it does not."""
-_PORTS = frozenset({"postgres_port", "clickhouse_port", "clickhouse_http_port", "redis_port", "localstack_port"})
-_PREFIXES = {"s3": ("s3_", "aws_", "localstack_", "extra_cors_")}
-"""Begin the settings of a service, where these have other names than it."""
+"""Roles of settings that make no difference. One of another role makes one."""
 _ENGINE = ("DOCKER_HOST", "DOCKER_CONTEXT", "DOCKER_CONFIG", "TC_HOST", "TESTCONTAINERS_HOST_OVERRIDE")
 """Variables that choose the engine, and how it is reached."""
 
@@ -54,9 +48,7 @@ def key_of(settings: Settings, names: Sequence[str], runtime: str, suffix: str =
         **{field: SecretStr("x") if isinstance(value, SecretStr) else "x" for field, value in fresh.items()},
         triton_runtime=runtime,
     )
-    ignored = _NO_DIFFERENCE | fresh.keys()
-    if settings.triton_ports == "random":
-        ignored |= _PORTS
+    ignored = {*_without_difference(settings, settings.triton_ports), *fresh}
     content = {
         "version": __version__,
         "runtime": runtime,
@@ -78,18 +70,20 @@ def differences(settings: Settings, theirs: Settings, names: Sequence[str], runt
         names: of the services.
         runtime: where they run.
     """
-    ignored = {*_NO_DIFFERENCE, "triton_runtime"}
-    for name, service in SERVICES.items():
-        ignored.update(service.fresh_credentials())
-        if name not in names:
-            prefixes = _PREFIXES.get(name, (f"{name}_",))
-            ignored.update(field for field in Settings.model_fields if field.startswith(prefixes))
-    if theirs.triton_ports == "random":
-        ignored |= _PORTS
+    ignored = {*_without_difference(settings, theirs.triton_ports), "triton_runtime", *settings.names_in(*LOGIN)}
+    for group in settings.groups:
+        if group.service not in names:
+            ignored.update(group.model_fields)
     if runtime == "embedded":
-        ignored.update(field for field in Settings.model_fields if field.endswith(("_image", "_auth_token")))
+        ignored.update(settings.names_in(Role.IMAGE, Role.TOKEN))
     one, other = settings_as_data(settings), settings_as_data(theirs)
     return tuple(field for field in one if field not in ignored and one[field] != other[field])
+
+
+def _without_difference(settings: Settings, ports: str) -> set[str]:
+    """The settings that make no difference, by fields."""
+    roles = _NO_DIFFERENCE | ({Role.PORT} if ports == "random" else frozenset())
+    return {name for name, field in settings.model_fields.items() if field.role in roles}
 
 
 def settings_as_data(settings: Settings) -> dict[str, Any]:
