@@ -2,7 +2,7 @@
 
 Which tests run, and how they are distributed, is in `lanes`.
 
-And `env`, for "the same on every runtime": one running environment per runtime, shared by the tests of a module.
+And `env`, for "the same on every runtime": one running environment per runtime, shared by all tests of a process.
 """
 
 import functools
@@ -10,7 +10,8 @@ import gc
 import os
 import tempfile
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -20,8 +21,9 @@ import pytest
 from xdist.remote import Producer
 
 import lanes
-from projects import project
+from projects import project, settings_of
 from triton_env import TritonEnvironment
+from triton_env.core import interrupts
 from triton_env.runtimes.embedded import packages
 from triton_env.services import SERVICES
 from triton_env.settings import Settings
@@ -177,15 +179,36 @@ def embedded_packages() -> None:
         pytest.skip(f"{problem} ({packages.INSTALL})")
 
 
+@pytest.fixture(scope="session")
+def started(
+    request: pytest.FixtureRequest, callers_choice: Mapping[str, str]
+) -> Iterator[Callable[[str], TritonEnvironment]]:
+    """Starts the environment of a runtime, which is one for all tests of this process that ask for it here.
+
+    Args of what it gives:
+        runtime: "docker", "embedded", or "persistent" for a persistent project of its own.
+    """
+    with ExitStack() as running:
+
+        @functools.cache
+        def start(runtime: str) -> TritonEnvironment:
+            if runtime == "embedded":
+                request.getfixturevalue("embedded_packages")
+            settings = settings_of(callers_choice)
+            if runtime == "persistent":
+                # Credentials of its own, since some tests look for them where they should not be.
+                values = {name: value for each in SERVICES.values() for name, value in each.fresh_credentials().items()}
+                settings = running.enter_context(project(**values))
+            options: dict[str, Any] = {"persistent": True} if runtime == "persistent" else {"runtime": runtime}
+            environment = running.enter_context(TritonEnvironment(settings, **options))
+            # Tests look for what runs in this process, and end it by signals.
+            interrupts.forget(environment)
+            return environment
+
+        yield start
+
+
 @pytest.fixture(scope="module", params=RUNTIMES)
-def env(request: pytest.FixtureRequest) -> Iterator[TritonEnvironment]:
-    if request.param == "persistent":
-        # Credentials of its own, since some tests look for them where they should not be.
-        values = {name: value for each in SERVICES.values() for name, value in each.fresh_credentials().items()}
-        with project(**values) as settings, TritonEnvironment(settings, persistent=True) as environment:
-            yield environment
-        return
-    if request.param == "embedded":
-        request.getfixturevalue("embedded_packages")
-    with TritonEnvironment(runtime=request.param) as environment:
-        yield environment
+def env(request: pytest.FixtureRequest, started: Callable[[str], TritonEnvironment]) -> TritonEnvironment:
+    # Of a wider scope than one test: what that sets is not there yet.
+    return started(request.param)

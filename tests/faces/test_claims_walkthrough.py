@@ -322,6 +322,19 @@ def stored(env: TritonEnvironment, name: str) -> bytes:
     return found
 
 
+WITH_LONG = [
+    pytest.param("docker", marks=[pytest.mark.docker, pytest.mark.long]),
+    pytest.param("persistent", marks=[pytest.mark.docker, pytest.mark.long]),
+    "embedded",
+]
+"""What the script does is the same on each runtime: one is enough for a usual run, beside one whole run on Docker."""
+
+
+@pytest.fixture(scope="module", params=WITH_LONG)
+def env(request: pytest.FixtureRequest, started: Callable[[str], TritonEnvironment]) -> TritonEnvironment:
+    return started(request.param)
+
+
 @pytest.fixture(scope="module")
 def two_million(env: TritonEnvironment) -> "subprocess.CompletedProcess[str]":
     """A run as people start it, with its default of rows and seed."""
@@ -338,6 +351,7 @@ class TestWalkthrough:
         assert done.returncode == 1
         assert "error: another run is at work on the same services" in done.stderr
 
+    @pytest.mark.long
     def test_two_million_claims(self, two_million: "subprocess.CompletedProcess[str]") -> None:
         self.check_what_it_says(two_million, 2_000_000)
         assert two_million.stdout.count("│ 2,000,000 │") == 5
@@ -345,11 +359,12 @@ class TestWalkthrough:
         assert peak is not None
         assert int(peak[1].replace(",", "")) < 500  # the claims alone would be more
 
-    @pytest.mark.usefixtures("two_million")
+    @pytest.mark.parametrize("env", [pytest.param("docker", marks=pytest.mark.docker), *WITH_LONG[1:]], indirect=True)
     def test_it_leaves_the_same_in_every_store_and_can_be_repeated(
         self, env: TritonEnvironment, tmp_path: Path
     ) -> None:
         # The second run, after one with other claims: what is found afterwards is the second run's alone.
+        assert run_script("--rows=3000", variables=env.environ()).returncode == 0
         done = run_script(
             f"--rows={self.ROWS}", f"--seed={SEED}", f"--output={tmp_path / 'report'}", variables=env.environ()
         )

@@ -13,7 +13,7 @@ import shlex
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 from urllib.parse import unquote, urlsplit
@@ -25,7 +25,6 @@ from dotenv import dotenv_values
 
 import forkserver
 from faces.documents import DOCUMENTS, ROOT, Block, anchors, blocks, code, links, tables, title
-from projects import settings_of
 from triton_env import (
     S3,
     ClickHouse,
@@ -77,15 +76,13 @@ FLEXIBLE = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 
 
 @pytest.fixture(scope="module")
-def docker_env(callers_choice: Mapping[str, str]) -> Iterator[TritonEnvironment]:
-    with TritonEnvironment(settings_of(callers_choice), runtime="docker") as environment:
-        yield environment
+def docker_env(started: Callable[[str], TritonEnvironment]) -> TritonEnvironment:
+    return started("docker")
 
 
 @pytest.fixture(scope="module")
-def embedded_env() -> Iterator[TritonEnvironment]:
-    with TritonEnvironment(runtime="embedded") as environment:
-        yield environment
+def embedded_env(started: Callable[[str], TritonEnvironment]) -> TritonEnvironment:
+    return started("embedded")
 
 
 def selected(*languages: str) -> list[Any]:

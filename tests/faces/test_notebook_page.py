@@ -3,7 +3,7 @@
 import re
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from html.parser import HTMLParser
 
 import psutil
@@ -63,9 +63,8 @@ def runtimes() -> Iterator[FakeRuntimes]:
 
 
 @pytest.fixture(scope="module")
-def running(embedded_packages: None) -> Iterator[TritonEnvironment]:
-    with TritonEnvironment(runtime="embedded") as environment:
-        yield environment
+def running(started: Callable[[str], TritonEnvironment]) -> TritonEnvironment:
+    return started("embedded")
 
 
 class TestRunning:

@@ -2,7 +2,7 @@
 
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable
 from datetime import date
 from typing import Any
 
@@ -10,6 +10,7 @@ import pandas
 import pytest
 
 from triton_env import TritonEnvironment
+from triton_env.core import interrupts
 from triton_env.errors import NotStarted, QueryFailed, ServiceNotSelected, UsageError
 from triton_env.notebook import results
 from triton_env.notebook.magic import run
@@ -18,9 +19,13 @@ from unit.fakes import installed
 
 
 @pytest.fixture(scope="module")
-def sql(embedded_packages: None) -> Iterator[TritonEnvironment]:
-    with TritonEnvironment(runtime="embedded", services=("postgres", "clickhouse")) as environment:
-        yield environment
+def sql(started: Callable[[str], TritonEnvironment]) -> TritonEnvironment:
+    return started("embedded")
+
+
+@pytest.fixture(autouse=True)
+def in_this_notebook(sql: TritonEnvironment, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(interrupts, "_living", {sql})
 
 
 @pytest.fixture
