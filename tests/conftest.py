@@ -8,6 +8,7 @@ And `env`, for "the same on every runtime": one running environment per runtime,
 import functools
 import gc
 import os
+import signal
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -20,6 +21,7 @@ import hypothesis
 import pytest
 from xdist.remote import Producer
 
+import janitor
 import lanes
 from projects import project, settings_of
 from triton_env import TritonEnvironment
@@ -92,6 +94,18 @@ def forget_variables() -> None:
     for name in list(os.environ):
         if name.upper() in VARIABLES:
             del os.environ[name]
+
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # As under nohup, and in the background of a script. What tests start would inherit it, and not end by Ctrl-C.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def nothing_is_left() -> Iterator[None]:
+    """What this process has started ends with it, however it ends."""
+    with janitor.watching():
+        yield
 
 
 @pytest.fixture(scope="session", autouse=True)

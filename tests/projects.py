@@ -3,13 +3,14 @@
 import socket
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from secrets import token_hex
 from typing import Any
 
 import docker
-from docker.errors import NotFound
 
+import janitor
+from janitor import remove
 from triton_env import Settings
 from triton_env.core.settings_group import Role
 from triton_env.persistent.compose import PROJECT_LABEL, Compose
@@ -41,6 +42,7 @@ def free_name(prefix: str) -> tuple[str, socket.socket]:
             kept.close()
             continue
         if not any(_is_taken(number) for number in numbers):
+            janitor.note(name)
             return name, kept
         kept.close()
 
@@ -66,24 +68,6 @@ def project(**values: Any) -> Iterator[Settings]:
             yield settings
         finally:
             remove(name)
-
-
-def remove(name: str) -> None:
-    """Remove the containers, network and volumes of one project."""
-    client = docker.from_env()
-    try:
-        filters = {"label": f"{PROJECT_LABEL}={name}"}
-        for container in client.containers.list(all=True, filters=filters, ignore_removed=True):
-            with suppress(NotFound):
-                container.remove(force=True, v=True)
-        for network in client.networks.list(filters=filters):
-            with suppress(NotFound):
-                network.remove()
-        for volume in client.volumes.list(filters=filters):
-            with suppress(NotFound):
-                volume.remove()
-    finally:
-        client.close()
 
 
 def belongings(name: str) -> tuple[list[str], list[str], list[str]]:

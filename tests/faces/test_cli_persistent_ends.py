@@ -430,7 +430,25 @@ class TestTrouble:
         assert "Persistent services run on Docker alone" in done.stderr
 
 
+def test_the_scripts_start_show_and_stop(project: PersistentProject) -> None:
+    def script(name: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
+        return subprocess.run(
+            ["bash", str(ROOT / "scripts" / f"{name}-infrastructure.sh"), *arguments],
+            capture_output=True,
+            text=True,
+            env=project.variables,
+        )
+
+    assert script("start", *REDIS).returncode == 0
+    assert answers(project)
+    assert "healthy" in script("check", "redis").stdout
+    assert script("stop").returncode == 0
+    assert not project.is_running("redis")
+    assert script("check", "redis").returncode == 1
+
+
 # The scripts first make .venv what uv.lock says.
+@pytest.mark.long
 @pytest.mark.timeout(900)
 def test_the_acceptance_script(callers_choice: Mapping[str, str]) -> None:
     # Those that follow from the project's name, which the script chooses, may be of a project of other tests.

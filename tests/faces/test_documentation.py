@@ -71,6 +71,8 @@ OF_OTHERS = {
 }
 """Variables that are mentioned and are not this project's, with who reads them."""
 ABOUT_CONTAINERS = {"backup-and-restore", "daily-development", "labels", "ports-and-storage", "python", "variables"}
+LONG = {"backup-and-restore", "daily-development", "ports-and-storage", "pytest", "variables"}
+"""Documents whose code starts many environments, each of which tests of its subject start too."""
 CHECKER = doctest.OutputChecker()
 FLEXIBLE = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 
@@ -98,13 +100,13 @@ def of_each_document() -> list[Any]:
 
 def with_code_to_run() -> list[Any]:
     """Documents with the runtime of their code: Docker where they are about containers, else the quicker one."""
-    return [
-        pytest.param(document, "docker", id=title(document), marks=pytest.mark.docker)
-        if document.stem in ABOUT_CONTAINERS
-        else pytest.param(document, "embedded", id=title(document))
-        for document in DOCUMENTS
-        if any((block.language == "python" and not block.no_run) or "run" in block.words for block in blocks(document))
-    ]
+    found = []
+    for document in DOCUMENTS:
+        if any((block.language == "python" and not block.no_run) or "run" in block.words for block in blocks(document)):
+            runtime = "docker" if document.stem in ABOUT_CONTAINERS else "embedded"
+            marks = [pytest.mark.docker] * (runtime == "docker") + [pytest.mark.long] * (document.stem in LONG)
+            found.append(pytest.param(document, runtime, id=title(document), marks=marks))
+    return found
 
 
 # The longest document starts half a dozen environments, beside other tests on a small machine.

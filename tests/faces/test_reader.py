@@ -26,7 +26,7 @@ TUTORIAL = ROOT / "docs" / "tutorial.md"
 MARK = "=== done:"
 INDEX_IS_AWAY = re.compile(r"NewConnectionError|Failed to establish|Name or service not known|No matching distribution")
 # Eight minutes beside much else, and a machine may be ten times slower. Each step has its own limit.
-pytestmark = pytest.mark.timeout(7200)
+pytestmark = [pytest.mark.long, pytest.mark.timeout(7200)]
 
 
 def quick_installer() -> str:

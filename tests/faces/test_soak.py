@@ -20,7 +20,7 @@ from triton_env import TritonEnvironment
 FOLDER = Path(__file__).parents[2] / "benchmarks"
 TIMEOUT = 500
 """Seconds for one run."""
-pytestmark = pytest.mark.timeout(900)
+pytestmark = [pytest.mark.long, pytest.mark.timeout(900)]
 
 ALL = {"postgres", "clickhouse", "redis", "s3"}
 

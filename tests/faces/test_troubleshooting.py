@@ -1,8 +1,10 @@
 """What the troubleshooting page quotes is what people see: each situation is made, and the texts are compared.
 
-The quotes are those of the document, so neither can change without the other.
+The quotes are those of the document, so neither can change without the other. Situations that take long are in the long
+lane; that the code still has our words for them is looked at always.
 """
 
+import ast
 import functools
 import json
 import os
@@ -92,6 +94,49 @@ def test_every_quote_is_provoked() -> None:
     assert set(quotes()) == PROVOKED
 
 
+THEIRS = {
+    "Cannot connect to the Docker daemon at …",
+    "Connection refused",
+    "Localstack returning with exit code 55.",
+    "NOAUTH Authentication required.",
+    "Permission denied",
+    "Restarting (…)",
+    "command not allowed when used memory > 'maxmemory'",
+    "database files are incompatible with server",
+    "database is locked",
+    "dependency failed to start: container … is unhealthy",
+    "error setting rlimit",
+    "invalid username-password pair or user is disabled",
+    "memory limit exceeded",
+    "password authentication failed for user …",
+    "sorry, too many clients already",
+}
+"""Quotes of the servers, Docker and clients. All others are in our code, some by chance."""
+
+
+def test_all_other_quotes_are_in_the_code() -> None:
+    written = "\n".join(" ".join(text.split()) for text in literals())
+    missing = {quote for quote in quotes() if not re.search(with_gaps(quote), written)}
+    assert missing == THEIRS
+
+
+def literals() -> Iterator[str]:
+    """The strings of our code, with a gap in place of each value."""
+    for folder in ("src", "docker"):
+        for file in (ROOT / folder).rglob("*.py"):
+            for node in ast.walk(ast.parse(file.read_text("utf-8"))):
+                if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                    yield node.value
+                elif isinstance(node, ast.JoinedStr):
+                    yield "".join(str(part.value) if isinstance(part, ast.Constant) else "…" for part in node.values)
+
+
+def with_gaps(quote: str) -> str:
+    """A pattern for the quote in which services, variables, exit codes and other values may be anything."""
+    parts = re.split(r"\(exit code …\)|…|\b(?:PostgreSQL|LocalStack|S3)\b|\b[A-Z]+_[A-Z]+\b", quote)
+    return ".*".join(map(re.escape, parts)).removeprefix(".*")
+
+
 @pytest.fixture
 def fresh() -> Iterator[Settings]:
     with project() as settings:
@@ -154,6 +199,7 @@ def test_no_image(fresh: Settings) -> str:
     return refused(fresh.updated(redis_image="redis:absent", triton_pull="never"), "redis")
 
 
+@pytest.mark.long
 @shows("error setting rlimit", "Docker Compose failed to …")
 def test_more_open_files_than_the_engine_grants(fresh: Settings) -> str:
     # More than any kernel has.
@@ -223,6 +269,7 @@ def postgres_data(callers_choice: Any) -> Iterator[Settings]:
         yield settings
 
 
+@pytest.mark.long
 class TestPostgresData:
     """On one volume, which a server made and left."""
 
@@ -346,6 +393,7 @@ def s3_data(callers_choice: Any) -> Iterator[Settings]:
         yield settings
 
 
+@pytest.mark.long
 class TestS3Data:
     @shows("is locked: another LocalStack uses this volume", "database is locked")
     def test_two_servers_and_a_program_that_holds_the_database(self, s3_data: Settings, tmp_path: Path) -> str:
@@ -398,6 +446,7 @@ class TestS3Data:
         return seen + until("was written", lambda: composed(s3_data, "logs", "localstack"))
 
 
+@pytest.mark.long
 @shows("No space left on device", "The disk of the S3 volume is full.")
 def test_a_full_disk(fresh: Settings) -> str:
     volumes = {f"{fresh.triton_project}_postgres_data": "70m", f"{fresh.triton_project}_localstack_data": "8m"}
@@ -443,6 +492,7 @@ class TestRedis:
             ).start()
         return str(caught.value)
 
+    @pytest.mark.long
     @shows("command not allowed when used memory > 'maxmemory'")
     def test_full(self, redis_runs: Settings) -> str:
         with redis.Redis.from_url(service(redis_runs, "redis").url) as client:
@@ -473,6 +523,7 @@ class TestRedis:
             redis.Redis.from_url(url).ping()
         return str(caught.value) + triton(redis_runs, "status") + triton(redis_runs, "redis-cli", "ping")
 
+    @pytest.mark.long
     @shows("Permission denied")
     def test_a_user_who_may_not(self, redis_runs: Settings, tmp_path: Path) -> str:
         file = tmp_path / "user.yml"
@@ -482,6 +533,7 @@ class TestRedis:
         compose(redis_runs, "down")
         return seen
 
+    @pytest.mark.long
     @shows("… exited while it started.")
     def test_damaged_data(self, redis_runs: Settings) -> str:
         compose(redis_runs, "down")
@@ -499,6 +551,7 @@ class TestRedis:
 # --- ClickHouse ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 @shows("memory limit exceeded", "Authentication failed: password is incorrect, or there is no user with such name")
 def test_clickhouse(clickhouse_project: Settings) -> str:
     up(clickhouse_project, "clickhouse")

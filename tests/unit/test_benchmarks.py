@@ -230,6 +230,7 @@ def test_a_run_that_was_cut_off_in_the_middle_of_a_line_can_be_read(report: Modu
     assert "4.5 of 60 minutes, INTERRUPTED" in report.as_markdown(soak)
 
 
+@pytest.mark.long
 def test_plot_of_a_working_day_is_small_and_shows_failures(report: ModuleType, tmp_path: Path) -> None:
     lines = records(minutes=8 * 60, redis=lambda hours: 11 + hours % 1)
     failure = {"kind": "failure", "at": 90, "service": "s3", "what": "check", "words": "it did not answer"}
