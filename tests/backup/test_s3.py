@@ -286,7 +286,7 @@ def test_a_namespace_that_compliance_keeps_on_the_server_says_so(embedded_packag
     # Nothing removes it before 2099 but the end of its server.
     with TritonEnvironment(runtime="embedded", services=("s3",)) as environment:
         isolation = S3Isolation(environment.s3)
-        space = Space("triton_ns_kept", 0)
+        space = Space("triton_ns_kept")
         isolation.create(space)
         client = isolation.bound(space).client()
         make_bucket(client, "locked", ObjectLockEnabledForBucket=True)

@@ -20,7 +20,7 @@ from triton_env.services.clickhouse.isolation import ClickHouseIsolation
 # A start, and work on the server, take their time on a busy machine.
 pytestmark = pytest.mark.timeout(300)
 
-ONE, TWO = Space("triton_ns_one", 0), Space("triton_ns_two", 0)
+ONE, TWO = Space("triton_ns_one"), Space("triton_ns_two")
 SYSTEM = "('system', 'information_schema', 'INFORMATION_SCHEMA')"
 SEED = (
     """CREATE TABLE claims (
@@ -286,7 +286,7 @@ def test_what_cannot_be_copied_is_said_and_nothing_is_left(
 
 
 def test_a_drop_leaves_nothing_and_waits_for_nobody(isolation: ClickHouseIsolation) -> None:
-    space = Space("triton_ns_dropped", 0)
+    space = Space("triton_ns_dropped")
     isolation.create(space)
     run(isolation, space, "CREATE TABLE rows (id UInt8) ENGINE = MergeTree ORDER BY id", "INSERT INTO rows VALUES (1)")
     started = threading.Event()
@@ -362,7 +362,7 @@ def test_clear_leaves_what_is_kept(isolation: ClickHouseIsolation) -> None:
 
 def test_several_at_once(isolation: ClickHouseIsolation) -> None:
     run(isolation, OWN, "CREATE TABLE t (id UInt64) ENGINE = MergeTree ORDER BY id", "INSERT INTO t VALUES (1)")
-    spaces = [Space(f"triton_ns_{number}", 0) for number in range(12)]
+    spaces = [Space(f"triton_ns_{number}") for number in range(12)]
 
     with ThreadPoolExecutor(6) as pool:
         list(pool.map(lambda space: isolation.create(space, OWN), spaces))
@@ -388,7 +388,7 @@ CHANGES = (
 
 
 def test_rows_of_a_frozen_space_that_a_client_changes_are_missed(isolation: ClickHouseIsolation) -> None:
-    frozen = Space("triton_tpl_rows", 0)
+    frozen = Space("triton_tpl_rows")
     columns = "(id UInt64, text String)"
     for change in CHANGES:
         isolation.create(frozen)

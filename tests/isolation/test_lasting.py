@@ -13,6 +13,8 @@ from patience import until
 from triton_env import Namespace, Settings, Template, TritonEnvironment
 from triton_env.errors import InvalidSetting, IsolationFailed, UsageError
 from triton_env.isolation.isolator import Isolator
+from triton_env.isolation.slots import slots_of
+from triton_env.services.base_isolation import Space
 
 
 @pytest.fixture
@@ -66,7 +68,7 @@ def test_closing_it_removes_everything_that_it_made(small: TritonEnvironment, la
     assert databases(small) == before
     folder = Path(lasting._environment.settings.triton_state_dir) / "spaces" / "lasting"
     assert not list(folder.glob("*.lease"))
-    assert not list((folder / "slots").iterdir())
+    assert not slots_of(folder, "redis").taken()
 
 
 def test_a_template_that_the_servers_have_lost_is_built_again(small: TritonEnvironment, lasting: Isolator) -> None:
@@ -92,7 +94,7 @@ def test_a_template_that_the_servers_have_lost_is_built_again(small: TritonEnvir
         # Of the one that was lost nothing is left, in Redis either.
         folder = again._open().folder
         assert {finished.space.id for finished in folder.templates().values()} == {built[1]}
-        assert folder.numbers(name) == []
+        assert not folder.slots("redis").of(Space(name))
     finally:
         again.close()
 
@@ -111,7 +113,7 @@ def test_a_template_that_nobody_uses_goes_after_a_while(small: TritonEnvironment
     assert set(opened.folder.templates()) == set(records) - {old}
     # The thread in the background may be the one that removes it.
     assert until(lambda: spaces[old] not in databases(small))
-    assert until(lambda: not opened.folder.numbers(spaces[old]))
+    assert until(lambda: not opened.folder.slots("redis").of(Space(spaces[old])))
     assert {name for digest, name in spaces.items() if digest != old} <= databases(small)
 
 
@@ -119,13 +121,13 @@ def test_a_snapshot_of_the_same_name_replaces_the_other(small: TritonEnvironment
     assert until(lambda: not list(folder.glob("*.lease")))
     contents.fill(small, "one")
     small.snapshot("same")
-    before = databases(small), len(list((folder / "slots").iterdir()))
+    before = databases(small), len(slots_of(folder, "redis").taken())
     contents.fill(small, "two")
     small.snapshot("same")
     contents.fill(small, "three")
     small.restore("same")
     assert contents.look(small) == contents.everywhere(small, "two")
-    after = databases(small), len(list((folder / "slots").iterdir()))
+    after = databases(small), len(slots_of(folder, "redis").taken())
     assert len(after[0]) == len(before[0])
     assert after[0] != before[0]
     assert after[1] == before[1]

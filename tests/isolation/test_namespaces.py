@@ -17,6 +17,7 @@ from triton_env.errors import (
     UsageError,
 )
 from triton_env.isolation import state
+from triton_env.isolation.slots import slots_of
 
 
 def settle(folder: Path) -> None:
@@ -206,7 +207,7 @@ def test_two_hundred_leave_nothing(small: TritonEnvironment, folder: Path) -> No
     assert len(os.listdir("/proc/self/fd")) < descriptors + 10
     with small.redis.client() as redis:
         # The template's is there.
-        assert set(redis.info("keyspace")) <= {f"db{n}" for n in map(int, os.listdir(folder / "slots"))}
+        assert set(redis.info("keyspace")) <= {f"db{number}" for number in slots_of(folder, "redis").taken()}
 
 
 def test_the_folder_goes_with_the_environment(embedded_packages: None, tmp_path: Path) -> None:

@@ -252,7 +252,7 @@ def test_where_others_have_data_no_database_of_theirs_is_taken_for_the_empty_one
         connection.execute("alter database triton_empty is_template false")
         connection.execute("drop database triton_empty")
         connection.execute("create database triton_empty")
-        space = Space("triton_ns_theirs", 0)
+        space = Space("triton_ns_theirs")
         with pytest.raises(IsolationFailed, match="that one may be yours"):
             isolation.create(space)
         assert execute(connection, "select 1 from pg_database where datname = 'triton_empty'")

@@ -2,7 +2,7 @@
 
 import os
 import signal
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,8 @@ from isolation.processes import answer_of, process
 from patience import until
 from triton_env import Template, TritonEnvironment
 from triton_env.errors import UsageError
+from triton_env.isolation.slots import slots_of
+from triton_env.services.base_isolation import Space
 
 GET = "namespaces.namespace({name}, {template}, services=None, keep_on_error=False)"
 
@@ -27,12 +29,8 @@ def databases(env: TritonEnvironment) -> set[str]:
     return {name for (name,) in rows}
 
 
-def numbers(folder: Path) -> dict[str, str]:
-    found = {}
-    for path in (folder / "slots").iterdir():
-        with suppress(FileNotFoundError):  # what was closed is removed in the background
-            found[path.name] = os.readlink(path)
-    return found
+def numbers(folder: Path) -> frozenset[int]:
+    return slots_of(folder, "redis").taken()
 
 
 def sweep(env: TritonEnvironment) -> None:
@@ -88,7 +86,7 @@ def test_a_builder_that_was_killed_leaves_nothing_that_is_taken_for_finished(
     # The same content, so it was built into the same place.
     assert name in databases(small)
     assert list((folder / "templates").glob(f"{name.removeprefix('triton_tpl_')}.json"))
-    assert list(numbers(folder).values()).count(name) == 1
+    assert len(slots_of(folder, "redis").of(Space(name))) == 1
 
 
 @pytest.mark.usefixtures("unswept")
@@ -112,7 +110,7 @@ sys.stdin.read()
         sweep(small)
         assert "triton_ns_victim" not in databases(small)
         assert living.id in databases(small)
-    assert str(number) not in numbers(folder)
+    assert number not in numbers(folder)
     assert not (folder / "triton_ns_victim.lease").exists()
     with small.redis.client(db=number) as redis:
         assert redis.dbsize() == 0
@@ -153,9 +151,9 @@ for namespace in held:
     with ExitStack() as stack:
         started = [stack.enter_context(process(small, body)) for _ in range(3)]
         lines = [each.stdout.readline() for each in started if each.stdout]
-        found = [number for line in lines for number in line.split()]
+        found = [int(number) for line in lines for number in line.split()]
         assert len(set(found)) == len(found) == 24
-        assert set(found) <= set(numbers(folder))
+        assert set(found) <= numbers(folder)
         for each in started:
             assert each.stdin
             each.stdin.write("\n")

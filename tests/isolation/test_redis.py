@@ -12,6 +12,7 @@ from triton_env import Namespace, Settings, TritonEnvironment
 from triton_env.core.model import Endpoint, Placement
 from triton_env.core.threads import in_thread
 from triton_env.errors import IsolationFailed
+from triton_env.isolation.slots import free_slots
 from triton_env.services import Redis
 from triton_env.services.redis import isolation
 
@@ -139,16 +140,14 @@ def test_no_number_free_is_an_error_that_says_so(small: TritonEnvironment) -> No
         # Those that other tests have closed give their numbers back.
         assert until(lambda: len(list(folder.path.glob("*.lease"))) == 1)
         before = databases()
-        for number in range(16, 1024):
-            if not (folder.path / "slots" / str(number)).is_symlink():
-                (folder.path / "slots" / str(number)).symlink_to("triton_ns_all")
+        (folder.path / "slots" / "redis" / "triton_ns_all").symlink_to("16:1024")
         try:
             with pytest.raises(IsolationFailed, match="No logical database of Redis is free") as caught:
                 small.namespace()
             assert "--databases" in caught.value.hint
             assert databases() == before
         finally:
-            folder.free_numbers("triton_ns_all")
+            free_slots(folder.path, "triton_ns_all")
 
 
 LOOP = "while true do end"

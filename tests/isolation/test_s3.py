@@ -25,8 +25,8 @@ from triton_env.services.s3.isolation import S3Isolation, names_of
 # A start, and work on the server, take their time on a busy machine.
 pytestmark = pytest.mark.timeout(300)
 
-ONE, TWO = Space("triton_ns_one", 0), Space("triton_ns_two", 0)
-TEMPLATE = Space("triton_tpl_0123456789ab", 0)
+ONE, TWO = Space("triton_ns_one"), Space("triton_ns_two")
+TEMPLATE = Space("triton_tpl_0123456789ab")
 SUFFIXES = tuple(names_of(each).suffix for each in (ONE, TWO, TEMPLATE))
 REAL = "triton-documents-ns-one"
 EXPECTED = "triton-documents"
@@ -198,25 +198,25 @@ def test_names_that_are_too_long(space: S3) -> None:
 @pytest.mark.parametrize("name", ["_a", "a_", "_"])
 def test_names_that_cannot_end_a_bucket(name: str) -> None:
     with pytest.raises(InvalidSetting, match="end with a letter or a digit"):
-        names_of(Space(f"triton_ns_{name}", 0))
+        names_of(Space(f"triton_ns_{name}"))
 
 
 def test_no_space_sees_another_whose_name_ends_with_its_own(isolation: S3Isolation) -> None:
     ids = {"triton_ns_a", "triton_ns_b_a", "triton_ns_b_ns_a", "triton_ns_b__ns_a", "triton_snap_a", "triton_tpl_ns_a"}
     for id_ in ids:
-        isolation.create(Space(id_, 0))
+        isolation.create(Space(id_))
     isolation.bound(OWN).client().create_bucket(Bucket="other-ns-data")
 
     assert isolation.found() == ids
     for id_ in ids:
-        assert buckets(isolation.bound(Space(id_, 0))) == {EXPECTED}
+        assert buckets(isolation.bound(Space(id_))) == {EXPECTED}
     for id_ in sorted(ids):
-        isolation.drop(Space(id_, 0))
+        isolation.drop(Space(id_))
         ids.discard(id_)
         assert isolation.found() == ids
     assert buckets(isolation.bound(OWN)) == {EXPECTED, "other-ns-data"}
     with pytest.raises(IsolationFailed, match="the bucket other-ns-data has a name that would be one of its"):
-        isolation.create(Space("triton_ns_data", 0))
+        isolation.create(Space("triton_ns_data"))
 
 
 def test_a_copy_is_equal_and_each_is_on_its_own(isolation: S3Isolation, env: TritonEnvironment) -> None:
@@ -341,7 +341,7 @@ def test_another_region(embedded_packages: None) -> None:
 
 def test_several_at_once(isolation: S3Isolation) -> None:
     isolation.bound(OWN).client().put_object(Bucket=EXPECTED, Key="key", Body=b"x")
-    spaces = [Space(f"triton_ns_{number}", 0) for number in range(12)]
+    spaces = [Space(f"triton_ns_{number}") for number in range(12)]
 
     with ThreadPoolExecutor(6) as pool:
         list(pool.map(lambda each: isolation.create(each, OWN), spaces))

@@ -24,7 +24,7 @@ def die(folder: Folder, identifier: str) -> None:
     """Leave what a process leaves that was killed while it had a space."""
     held = folder.take(identifier, ("redis",))
     assert held
-    folder.take_numbers(identifier, range(16, 32))
+    assert folder.slots("redis").claim(Space(identifier), range(16, 32))
     held.forget()
 
 
@@ -68,7 +68,7 @@ def test_of_many_threads_one_gets_it(settings: Settings) -> None:
         thread.join()
     (held,) = [each for each in got if each]
     # What the dead one had is free again.
-    assert folder.numbers("triton_ns_a") == []
+    assert not folder.slots("redis").of(Space("triton_ns_a"))
     folder.give_back("triton_ns_a", held)
     assert {path.name for path in folder.path.iterdir()} == {"lock", "turn", "slots", "templates", "snapshots"}
     folder.close(remove=True)
@@ -76,19 +76,25 @@ def test_of_many_threads_one_gets_it(settings: Settings) -> None:
 
 def test_numbers_are_taken_one_by_one_or_in_rows(settings: Settings) -> None:
     folder = Folder(settings, "e", lasting=False)
-    folder.take_numbers("triton_ns_a", range(16, 64))
-    folder.take_numbers("triton_snap_b", range(16, 64), 16)
-    folder.take_numbers("triton_ns_c", range(16, 64), avoided=lambda: {17, 18})
-    assert folder.numbers("triton_ns_a") == [16]
-    assert folder.numbers("triton_snap_b") == list(range(32, 48))
-    assert folder.numbers("triton_ns_c") == [19]
-    assert folder.space("triton_snap_b") == Space("triton_snap_b", 32)
-    folder.take_numbers("triton_snap_d", range(16, 64), 16)
-    with pytest.raises(IsolationFailed, match="No logical database"):
-        folder.take_numbers("triton_snap_e", range(16, 64), 16)
-    folder.free_numbers("triton_snap_b")
-    folder.take_numbers("triton_snap_e", range(16, 64), 16)
-    assert folder.numbers("triton_snap_e") == list(range(32, 48))
+    one, other = folder.slots("redis"), folder.slots("another")
+    a, b, c, d, e = (
+        Space(name) for name in ("triton_ns_a", "triton_snap_b", "triton_ns_c", "triton_snap_d", "triton_snap_e")
+    )
+    held = folder.take(b.id, ("redis",))
+    assert held
+    assert one.claim(a, range(16, 64)) == range(16, 17)
+    assert one.claim(b, range(16, 64), 16) == range(32, 48)
+    assert one.claim(c, range(16, 64), avoided=lambda: {17, 18}) == range(19, 20)
+    assert [one.of(each) for each in (a, b, c, d)] == [range(16, 17), range(32, 48), range(19, 20), range(0)]
+    assert one.claim(d, range(16, 64), 16) == range(48, 64)
+    assert not one.claim(e, range(16, 64), 16)
+    assert one.taken() == {16, 19, *range(32, 64)}
+    # Those of another service are others.
+    assert other.taken() == frozenset()
+    assert other.claim(b, range(4)) == range(1)
+    folder.give_back(b.id, held)
+    assert (other.taken(), one.of(b)) == (frozenset(), range(0))
+    assert one.claim(e, range(16, 64), 16) == range(32, 48)
     folder.close(remove=True)
 
 
@@ -100,7 +106,7 @@ def test_the_dead_are_found_and_the_living_are_not(settings: Settings) -> None:
     die(folder, "triton_ns_kept")
     folder.keep("triton_ns_kept", ("redis",))
     die(folder, "triton_tpl_done")
-    folder.publish_template("done", Finished(folder.space("triton_tpl_done"), ("redis",)))
+    folder.publish_template("done", Finished(Space("triton_tpl_done"), ("redis",)))
     (folder.path / "new-0123").touch()  # of somebody who was killed while he made a lease
     ((identifier, held, lease),) = folder.abandoned()
     assert (identifier, lease.services, lease.pid) == ("triton_ns_dead", ("redis",), os.getpid())
@@ -109,8 +115,8 @@ def test_the_dead_are_found_and_the_living_are_not(settings: Settings) -> None:
     assert {path.name for path in folder.path.glob("*.lease")} == {"triton_ns_living.lease"}
     assert not list(folder.path.glob("new-*"))
     assert {space.id for space in folder.known()} == {"triton_ns_living", "triton_ns_kept", "triton_tpl_done"}
-    assert folder.numbers("triton_ns_kept")
-    assert folder.numbers("triton_tpl_done")
+    assert folder.slots("redis").of(Space("triton_ns_kept"))
+    assert folder.slots("redis").of(Space("triton_tpl_done"))
     living.release()
     folder.close(remove=True)
 
@@ -170,8 +176,7 @@ def test_a_folder_that_is_removed_and_made_at_once_is_whole(settings: Settings) 
             folder = Folder(settings, "e", lasting=False)
             held = folder.take("triton_ns_a", ("redis",))
             assert held
-            folder.take_numbers("triton_ns_a", range(16, 32))
-            assert folder.numbers("triton_ns_a") == [16]
+            assert folder.slots("redis").claim(Space("triton_ns_a"), range(16, 32)) == range(16, 17)
             folder.give_back("triton_ns_a", held)
             folder.close()
     finally:

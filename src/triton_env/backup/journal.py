@@ -18,7 +18,8 @@ from typing import Any
 
 from triton_env.core.private import open_file, sync_folder
 from triton_env.errors import RestoreFailed, RestoreUnfinished
-from triton_env.isolation.folder import known_ids, taken_numbers
+from triton_env.isolation.folder import known_ids
+from triton_env.isolation.slots import slots_of
 from triton_env.isolation.state import folder_of
 from triton_env.settings import Settings
 from triton_env.state import locks
@@ -251,9 +252,9 @@ class Place:
             hint="wait until it has ended, then try again",
         )
 
-    def taken_numbers(self) -> frozenset[int]:
-        """The logical databases of Redis that namespaces, templates and snapshots have."""
-        return taken_numbers(folder_of(self.settings, self.environment))
+    def taken_slots(self, service: str) -> frozenset[int]:
+        """The numbered places of a service that namespaces, templates and snapshots have."""
+        return slots_of(folder_of(self.settings, self.environment), service).taken()
 
     def known_spaces(self) -> frozenset[str]:
         """The ids of the namespaces, templates and snapshots of which there is a record here."""

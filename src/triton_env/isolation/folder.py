@@ -3,12 +3,11 @@
 All of it is files in a folder that is its user's alone:
 
 - `lock`: held, together with others, by every process that uses the folder; says what kind of environment it is.
-- `turn`: held for moments, while Redis numbers are given out or taken back.
+- `turn`: held for moments, while slots are given out.
 - `gate`: held together while a space is made, and alone while everything that is no space is removed.
 - `ID.lease`: a space that a process uses, locked as long as it does; what is in it is a `Lease`.
 - `ID.kept`: a space that is to outlive its process.
-- `slots/NUMBER`: a logical database of Redis that is taken: a symbolic link to the space's id, which appears with its
-  content, and for one only.
+- `slots/SERVICE/ID`: the numbered places that a space has in a service; see `triton_env.isolation.slots`.
 - `templates/DIGEST.json`, `snapshots/NAME.json`: spaces that are finished, and belong to no process.
 - `templates/KEY.variants`: what the builds of some of these have read.
 """
@@ -17,7 +16,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -25,6 +24,7 @@ from secrets import token_hex
 
 from triton_env.core.private import write_new
 from triton_env.errors import InvalidSetting, IsolationFailed
+from triton_env.isolation.slots import SlotFolder, free_slots, slots_of
 from triton_env.services.base_isolation import Space
 from triton_env.settings import Settings
 from triton_env.state import locks
@@ -32,7 +32,7 @@ from triton_env.state.locks import Held
 from triton_env.state.registry import make_private, private_folder
 
 LOCK_NAME = "lock"
-_FORMAT = 1
+_FORMAT = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +112,7 @@ class Folder:
                     return None
                 continue  # it went just now
             # What is left of it on the servers is replaced by whoever makes the space.
-            self.free_numbers(identifier)
+            free_slots(self.path, identifier)
             dead.release(remove=True)
         return held
 
@@ -129,7 +129,7 @@ class Folder:
 
     def give_back(self, identifier: str, held: Held) -> None:
         """The space is gone from the servers, and nobody uses it any more."""
-        self.free_numbers(identifier)
+        free_slots(self.path, identifier)
         held.release(remove=True)
 
     def keep(self, identifier: str, services: Collection[str]) -> None:
@@ -156,58 +156,13 @@ class Folder:
                 continue
             yield path.stem, held, read_lease(path)
 
-    def take_numbers(
-        self,
-        identifier: str,
-        numbers: Sequence[int],
-        count: int = 1,
-        avoided: Callable[[], Collection[int]] = tuple,
-    ) -> None:
-        """Reserve logical databases for a space.
-
-        Args:
-            identifier: of the space.
-            numbers: those to choose from.
-            count: how many, one after the other.
-            avoided: tells numbers that may not be had, though nobody has taken them here.
-
-        Raises:
-            IsolationFailed: none is free.
-        """
-        with self._turn():
-            taken = {int(name) for name in os.listdir(self._slots)} | set(avoided())
-            for start in range(0, len(numbers) - count + 1, count):
-                block = numbers[start : start + count]
-                if taken.isdisjoint(block):
-                    for number in block:
-                        (self._slots / str(number)).symlink_to(identifier)
-                    return
-        raise IsolationFailed(
-            "No logical database of Redis is free for a namespace.",
-            where=f"{len(taken)} are taken",
-            hint="close namespaces that are no longer needed, or run a server with more: redis-server --databases 1024",
-        )
-
-    def free_numbers(self, identifier: str) -> None:
-        """Give the logical databases of a space back."""
-        with self._turn():
-            for number in self.numbers(identifier):
-                (self._slots / str(number)).unlink(missing_ok=True)
-
-    def numbers(self, identifier: str) -> list[int]:
-        """The logical databases of a space, in ascending order."""
-        return sorted(number for number, owner in self._taken() if owner == identifier)
-
-    def space(self, identifier: str) -> Space:
-        """The space of that id, with its number in Redis."""
-        return Space(identifier, next(iter(self.numbers(identifier)), 0))
+    def slots(self, service: str) -> SlotFolder:
+        """The numbered places that spaces have in a service."""
+        return slots_of(self.path, service)
 
     def known(self) -> list[Space]:
         """Every space that somebody uses or keeps, and those of templates and snapshots."""
-        numbers: dict[str, int] = {}
-        for number, owner in self._taken():
-            numbers[owner] = min(number, numbers.get(owner, number))
-        return [Space(name, numbers.get(name, 0)) for name in sorted(known_ids(self.path))]
+        return [Space(name) for name in sorted(known_ids(self.path))]
 
     def template(self, digest: str) -> Finished | None:
         """The template of that digest, if it is finished."""
@@ -290,18 +245,6 @@ class Folder:
             finished.space.id == identifier for finished in (*self.templates().values(), *self.snapshots().values())
         )
 
-    def _taken(self) -> list[tuple[int, str]]:
-        taken = []
-        for name in os.listdir(self._slots):
-            with suppress(FileNotFoundError):
-                taken.append((int(name), os.readlink(self._slots / name)))
-        return taken
-
-    @contextmanager
-    def _turn(self) -> Iterator[None]:
-        with locks.locked(self.path / "turn"):
-            yield
-
     def _lease_path(self, identifier: str) -> Path:
         return self.path / f"{identifier}.lease"
 
@@ -348,14 +291,6 @@ def known_ids(path: Path) -> frozenset[str]:
     names = {file.stem for pattern in ("*.lease", "*.kept") for file in path.glob(pattern)}
     finished = (_all_finished(path / folder).values() for folder in ("templates", "snapshots"))
     return frozenset(names | {each.space.id for group in finished for each in group})
-
-
-def taken_numbers(path: Path) -> frozenset[int]:
-    """The logical databases of Redis that are taken in an environment's folder, which may not exist."""
-    try:
-        return frozenset(int(name) for name in os.listdir(path / "slots"))
-    except FileNotFoundError:
-        return frozenset()
 
 
 def read_lease(path: Path) -> Lease:

@@ -112,7 +112,7 @@ class Isolator:
                 raise
             held.release(remove=True)
             if before and old:
-                spaces.remove(folder.space(before.space.id), before.services, old)
+                spaces.remove(before.space, before.services, old)
 
     def snapshots(self) -> tuple[str, ...]:
         """See `TritonEnvironment.snapshots`."""
@@ -127,7 +127,7 @@ class Isolator:
             held = folder.take(snapshot.space.id, snapshot.services)
             folder.forget_snapshot(name)
             if held:
-                opened.spaces.remove(folder.space(snapshot.space.id), snapshot.services, held)
+                opened.spaces.remove(snapshot.space, snapshot.services, held)
 
     def restore(self, name: str) -> None:
         """See `TritonEnvironment.restore`."""

@@ -15,7 +15,6 @@ from triton_env.liveness import Liveness
 from triton_env.services import Service
 from triton_env.services.base_isolation import ContentLost, Isolation, Space
 from triton_env.services.postgres.isolation import PostgresIsolation
-from triton_env.services.redis.isolation import RedisIsolation
 from triton_env.settings import Settings
 from triton_env.state.locks import Held
 
@@ -89,7 +88,7 @@ class Spaces:
 
         Raises:
             UsageError: a living process has one of that id.
-            IsolationFailed: a server refused, or Redis has no number free.
+            IsolationFailed: a server refused, or has no room for another one.
             ContentLost: the source has lost something.
         """
         with self.folder.adding():
@@ -202,7 +201,7 @@ class Spaces:
         for identifier, held, lease in self.folder.abandoned():
             here = [name for name in lease.services if name in self.services]
             try:
-                self._drop(self.folder.space(identifier), here)
+                self._drop(Space(identifier), here)
             except TritonError as error:
                 failed = error
                 held.release()
@@ -234,8 +233,7 @@ class Spaces:
             IsolationFailed: one of them failed; the others have ended as well.
             ServiceDied: one of them failed since its server has ended.
         """
-        # Those first that take longest.
-        ordered = sorted(names, key=lambda name: name != "postgres")
+        ordered = list(names)
         futures = {name: in_thread(self._call, name, action, doing) for name in ordered[1:]}
         answers: dict[str, _Answer] = {}
         errors: list[BaseException] = []
@@ -264,15 +262,13 @@ class Spaces:
         def create(isolation: Isolation[Any]) -> None:
             self._copy(isolation, space, source, lambda origin: isolation.create(space, origin, is_new=is_new))
 
+        space = Space(identifier)
         held = self._taken(identifier, services)
         try:
-            if "redis" in services:
-                self._take_number(identifier)
-            space = self.folder.space(identifier)
             self.each(services, create, "make a namespace")
         except BaseException as error:
             try:
-                self.remove(self.folder.space(identifier), services, held)
+                self.remove(space, services, held)
             except Exception as another:
                 held.release()  # the next sweep tries again
                 if not isinstance(another, ServiceDied):
@@ -339,12 +335,11 @@ class Spaces:
             with self._lock:
                 isolation = self._isolations.setdefault(name, isolation_of(service))
                 isolation.is_lasting = self.environment.lasting
+                isolation.slots = self.folder.slots(name)
         return isolation
 
     def _drop(self, space: Space, services: Collection[str]) -> None:
-        # A space without a number has nothing in Redis: number 0 is the environment's own.
-        names = [name for name in services if name != "redis" or space.number]
-        self.each(names, lambda isolation: isolation.drop(space), "remove a namespace")
+        self.each(services, lambda isolation: isolation.drop(space), "remove a namespace")
 
     def _taken(self, identifier: str, services: Collection[str]) -> Held:
         deadline = time.monotonic() + _PATIENCE
@@ -363,16 +358,6 @@ class Spaces:
                 )
             time.sleep(_PATIENCE_INTERVAL)
         return held
-
-    def _take_number(self, identifier: str) -> None:
-        def take(redis: Isolation[Any]) -> None:
-            assert isinstance(redis, RedisIsolation)
-            numbers, count = redis.numbers(identifier)
-            # Where data of others is, a number that is not taken may hold some of it.
-            avoided = redis.filled if self.environment.lasting else tuple
-            self.folder.take_numbers(identifier, numbers, count, avoided)
-
-        self._call("redis", take, "give a namespace its number")
 
 
 def _version(isolation: Isolation[Any]) -> str:

@@ -2,9 +2,9 @@
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from typing import ClassVar, Generic, TypeVar
+from typing import ClassVar, Generic, Protocol, TypeVar
 
 from triton_env.services import Service
 
@@ -24,11 +24,9 @@ class Space:
     Attributes:
         id: its name, "triton_ns_3f2a91bc": lower-case letters, digits and underscores, at most 40 characters. Empty
             for the environment's own, which has the names of the settings.
-        number: of its logical database in Redis; 0 for the environment's own.
     """
 
     id: str
-    number: int
 
     def __post_init__(self) -> None:
         assert not self.id or re.fullmatch(PREFIX + r"[a-z0-9_]{1,33}", self.id), self.id
@@ -39,8 +37,37 @@ class Space:
         return not self.id
 
 
-OWN = Space("", 0)
+OWN = Space("")
 """The environment's own space."""
+
+
+class Slots(Protocol):
+    """Numbered places of one service: which space has which is known to all processes that use the environment.
+
+    For servers on which spaces have no names, as the logical databases of Redis. A space gives them back when it is
+    gone from all services; isolation sees to that.
+    """
+
+    def of(self, space: Space) -> range:
+        """Those of a space; none where it has none."""
+
+    def taken(self) -> frozenset[int]:
+        """Those that spaces have."""
+
+    def claim(
+        self, space: Space, among: range, count: int = 1, *, avoided: Callable[[], Collection[int]] = tuple
+    ) -> range:
+        """Give a space slots that are free, one after the other.
+
+        Args:
+            space: that has none.
+            among: those to choose from, of which the first `count` are one choice, the next are another, and so on.
+            count: how many.
+            avoided: those that may not be had, though no space has them; asked while other processes wait.
+
+        Returns:
+            The slots; none where too few are free.
+        """
 
 
 class ContentLost(Exception):
@@ -65,6 +92,8 @@ class Isolation(ABC, Generic[ServiceT]):
 
     is_lasting = False
     """Whether the server holds data of others, which a snapshot leaves alone."""
+    slots: Slots
+    """The slots of this service, of which `create` may claim some. Isolation sets them before anything is called."""
 
     def __init__(self, service: ServiceT) -> None:
         self._service = service
@@ -87,7 +116,7 @@ class Isolation(ABC, Generic[ServiceT]):
         Args:
             space: to be made.
             source: to be copied.
-            is_new: whether its id was made up just now, so that nothing can be left of an earlier one. Its number may
+            is_new: whether its id was made up just now, so that nothing can be left of an earlier one. Its slots may
                 have been another's.
         """
 
@@ -141,12 +170,9 @@ class Isolation(ABC, Generic[ServiceT]):
             idle: those of them that no client uses yet.
         """
 
-    @abstractmethod
     def found(self) -> frozenset[str]:
-        """The ids of the spaces that the server has something of; the empty one is never among them.
-
-        Redis cannot tell whose a logical database is: it answers with none.
-        """
+        """The ids of the spaces that the server has something of, as far as it knows; the empty one is never there."""
+        return frozenset()
 
     @abstractmethod
     def close(self) -> None:

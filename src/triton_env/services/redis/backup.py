@@ -60,7 +60,7 @@ def save(service: Service, program: RunsPrograms, archive: ArchiveWriter, meter:
         redis.RedisError: the server does not answer.
     """
     assert isinstance(service, Redis)
-    taken = place.taken_numbers()
+    taken = place.taken_slots(service.name)
     own = own_numbers(databases(service), taken)
     used = used_databases(service)
     staged = [number for number in used if number not in taken and is_staged(service, number)]

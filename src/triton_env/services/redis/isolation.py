@@ -56,12 +56,6 @@ class RedisIsolation(Isolation[Redis]):
         self._user = ""
         self._configuration: Mapping[str, str] | None = None
 
-    def numbers(self, identifier: str) -> tuple[range, int]:
-        """The logical databases to choose from for a space of that id, and how many it takes."""
-        with self._exchange():
-            own = self._own()
-        return range(own.stop, self._databases), len(own) if identifier.startswith(SNAPSHOT) else 1
-
     def filled(self) -> frozenset[int]:
         """The numbers of the logical databases that hold keys."""
         with self._exchange() as exchange:
@@ -70,13 +64,16 @@ class RedisIsolation(Isolation[Redis]):
     def bound(self, space: Space) -> Redis:
         if space.is_own:
             return self._service
-        return self._service.in_database(space.number, channel_prefix=f"{space.id}:", user=self._user)
+        (number, *_) = self._numbers_of(space)
+        return self._service.in_database(number, channel_prefix=f"{space.id}:", user=self._user)
 
     def create(self, space: Space, source: Space | None = None, *, is_new: bool = False) -> None:
+        self._claim(space)
         self.replace(space, source)
 
     def drop(self, space: Space) -> None:
-        self.replace(space, None)
+        if self.slots.of(space):
+            self.replace(space, None)
 
     def replace(self, space: Space, source: Space | None) -> None:
         with self._exchange() as exchange:
@@ -133,9 +130,8 @@ class RedisIsolation(Isolation[Redis]):
         return filled
 
     def clear(self, kept: Collection[Space], records: Collection[str] = (), idle: Collection[Space] = ()) -> None:
-        # A space of other services has no number.
+        spared = {number for space in kept for number in self.slots.of(space)}
         with self._exchange(ends_scripts_at_once=True) as exchange:
-            spared = {number for space in kept if space.number for number in self._numbers_of(space)}
             exchange.attempt("REPLICAOF", "NO", "ONE")
             exchange.attempt("CLIENT", "UNPAUSE")
             exchange.configure(self._configuration or {})
@@ -152,9 +148,6 @@ class RedisIsolation(Isolation[Redis]):
             for log in ("SLOWLOG", "LATENCY"):
                 exchange.attempt(log, "RESET")
             exchange.attempt("ACL", "LOG", "RESET")
-
-    def found(self) -> frozenset[str]:
-        return frozenset()
 
     def close(self) -> None:
         while not self._lock.acquire(timeout=_CLOSE_INTERVAL):
@@ -179,9 +172,24 @@ class RedisIsolation(Isolation[Redis]):
     def _numbers_of(self, space: Space) -> range:
         if space.is_own:
             return self._own()
-        assert space.number, f"{space.id} has no logical database, and number 0 is the environment's"
-        count = len(self._own()) if space.id.startswith(SNAPSHOT) else 1
-        return range(space.number, space.number + count)
+        numbers = self.slots.of(space)
+        assert numbers, f"{space.id} has no logical database, and number 0 is the environment's"
+        return numbers
+
+    def _claim(self, space: Space) -> None:
+        with self._exchange():
+            own = self._own()
+            among = range(own.stop, self._databases)
+        count = len(own) if space.id.startswith(SNAPSHOT) else 1
+        # Where data of others is, a number that no space has may hold some of it.
+        avoided = self.filled if self.is_lasting else tuple
+        if not self.slots.claim(space, among, count, avoided=avoided):
+            raise IsolationFailed(
+                "No logical database of Redis is free for a namespace.",
+                where=f"{len(self.slots.taken())} are taken",
+                hint="close namespaces that are no longer needed, or run a server with more: "
+                "redis-server --databases 1024",
+            )
 
     @contextmanager
     def _exchange(self, *, ends_scripts_at_once: bool = False) -> Iterator["_Exchange"]:

@@ -71,7 +71,7 @@ class RedisRestorer:
     def present(self) -> list[str]:
         with Connection(self._service, 0) as connection:
             libraries = functions(connection)
-        own = own_numbers(databases(self._service), self._place.taken_numbers())
+        own = own_numbers(databases(self._service), self._place.taken_slots(self._service.name))
         found = [f"the logical database {number}" for number in used_databases(self._service) if number in own]
         return [*found, *(["functions"] if libraries else [])]
 
@@ -103,7 +103,7 @@ class RedisRestorer:
         RedisTakeover(self._service, self._plan).finish()
 
     def _choose_databases(self) -> None:
-        taken = self._place.taken_numbers()
+        taken = self._place.taken_slots(self._service.name)
         used = set(used_databases(self._service))
         count = databases(self._service)
         if self._members and max(self._members) >= count:
