@@ -7,7 +7,8 @@ import re
 import shlex
 import subprocess
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,11 +20,10 @@ from triton_env.isolation.reads import Reads, Variant, Variants, read_variants, 
 from triton_env.isolation.sources import Scope
 from triton_env.isolation.spaces import Spaces
 from triton_env.isolation.template import Template
-from triton_env.services.base_isolation import TEMPLATE, ContentLost
-from triton_env.services.postgres.roles import Roles
+from triton_env.services.base_isolation import TEMPLATE, Beside, ContentLost
 from triton_env.settings import Settings
 
-_FORMAT = 2
+_FORMAT = 3
 """Goes up when templates are built in another way than before."""
 _UNUSED_FOR = 7 * 24 * 3600
 """Seconds after which a template goes that no process has begun to use."""
@@ -33,14 +33,8 @@ _LINES, _WIDTH = 3, 100
 """How much of a cause is shown in a message."""
 
 
-_OF_THE_SERVER = re.compile(
-    r"\b(function|user|role|library|policy|quota|profile|collection|tablespace)\b.* already exists(?! with same)",
-    re.IGNORECASE,
-)
-_OR_REPLACE = (
-    "it is the server's, and perhaps of an earlier build: make it with CREATE OR REPLACE or IF NOT EXISTS"
-    " (in Redis: FUNCTION LOAD REPLACE)"
-)
+_EXISTS = r"\b({})\b.* already exists(?! with same)"
+"""What servers say of a thing that is there already. Those of a space differ from it by what they are the same with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +77,7 @@ class Templates:
             with folder.making(variant.digest):
                 if (finished := folder.template(variant.digest)) is None:
                     continue
-                if self._is_intact(finished) and self._roles().are_there(variant.roles):
+                if self._is_intact(finished) and self._are_there(variant.beside):
                     folder.use_template(variant.digest)
                     return _Known(finished, reads)
                 self._remove(variant.digest, finished)  # what is left of what the servers have lost
@@ -118,34 +112,41 @@ class Templates:
             self._spaces.remove(finished.space, finished.services, held)
 
     def _digest(self, content: str) -> str:
-        settings = self._spaces.environment.settings
-        facts = {
-            "format": _FORMAT,
-            "content": content,
-            "versions": dict(self._spaces.versions()),
-            "roles": [settings.or_default(field) for field in ("postgres_user", "clickhouse_user")],
-            "names": [settings.or_default(field) for field in ("postgres_db", "clickhouse_db", "s3_bucket")],
-        }
+        facts = {"format": _FORMAT, "content": content, "servers": dict(self._spaces.facts())}
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:_SHORT]
 
-    def _roles(self) -> Roles:
+    def _beside(self) -> Mapping[str, Beside]:
         environment = self._spaces.environment
         alone = not environment.lasting and not environment.is_shared()
-        return Roles(self._spaces.postgres(), lasting=environment.lasting, alone=alone)
+        return {each.name: each.beside(alone=alone) for each in self._spaces.isolations()}
+
+    def _are_there(self, names: Mapping[str, Sequence[str]]) -> bool:
+        beside = self._beside()
+        return all(beside[service].are_there(made) for service, made in names.items() if service in beside)
 
     def _build(self, template: Template, key: str) -> "_Known":
-        with self._roles() as roles:
+        beside = self._beside()
+        with ExitStack() as stack:
+            for each in beside.values():
+                stack.enter_context(each)
             while True:
                 try:
-                    return self._built(template, key, roles)
+                    return self._built(template, key, beside)
                 except TemplateFailed as error:
-                    if roles.make_way(error):
+                    if any(each.make_way(error) for each in beside.values()):
                         continue
-                    if _OF_THE_SERVER.search(error.cause):
-                        error.hint = _OR_REPLACE
+                    error.hint = self._how_to_replace(error) or error.hint
                     raise
 
-    def _built(self, template: Template, key: str, roles: Roles) -> "_Known":
+    def _how_to_replace(self, error: TemplateFailed) -> str:
+        """What to do where a thing is there already that is of no space."""
+        for each in self._spaces.isolations():
+            pattern = _EXISTS.format("|".join(each.shared_kinds))
+            if each.shared_kinds and re.search(pattern, error.cause, re.IGNORECASE):
+                return f"it is the server's, and perhaps of an earlier build: {each.how_to_replace}"
+        return ""
+
+    def _built(self, template: Template, key: str, beside: Mapping[str, Beside]) -> "_Known":
         spaces, services = self._spaces, self._spaces.services
         path = spaces.folder.variants_path(key)
         variants, before = read_variants(path), template.digest()
@@ -178,7 +179,8 @@ class Templates:
         # Not for others where it changed while it was built: it is built anew when it is asked for again.
         is_certain = reads.is_certain and template.digest() == before
         there = [each for each in variants.known if spaces.folder.template(each.digest)]
-        new = [Variant(digest, template._token, reads, roles.made())] if is_certain else []
+        made = {name: names for name, each in beside.items() if (names := each.made())}
+        new = [Variant(digest, template._token, reads, made)] if is_certain else []
         write_variants(path, Variants(variants.count + 1, (*new, *there)))
         return _Known(finished, reads)
 

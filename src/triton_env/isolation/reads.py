@@ -11,7 +11,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from functools import cache
@@ -306,13 +306,13 @@ class Variant:
         digest: its own, under which it is finished.
         token: with which it was asked for.
         reads: what its build read.
-        roles: of PostgreSQL that it made, which are the server's.
+        beside: what it made on the servers beside its space, by service.
     """
 
     digest: str
     token: str
     reads: Reads
-    roles: tuple[str, ...] = ()
+    beside: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -344,4 +344,4 @@ def write_variants(path: Path, variants: Variants) -> None:
 
 def _variant(content: Any) -> Variant:
     reads = [Read(**{**each, "stamp": each["stamp"] and tuple(each["stamp"])}) for each in content["reads"]["reads"]]
-    return Variant(content["digest"], content["token"], Reads(tuple(reads)), tuple(content["roles"]))
+    return Variant(content["digest"], content["token"], Reads(tuple(reads)), dict(content["beside"]))

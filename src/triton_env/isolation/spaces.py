@@ -14,7 +14,6 @@ from triton_env.isolation.services import isolation_of
 from triton_env.liveness import Liveness
 from triton_env.services import Service
 from triton_env.services.base_isolation import ContentLost, Isolation, Space
-from triton_env.services.postgres.isolation import PostgresIsolation
 from triton_env.settings import Settings
 from triton_env.state.locks import Held
 
@@ -65,7 +64,7 @@ class Spaces:
         self.folder = folder
         self._lock = threading.Lock()
         self._isolations: dict[str, Isolation[Any]] = {}
-        self._versions: Mapping[str, str] = {}
+        self._facts: Mapping[str, tuple[str, ...]] = {}
 
     @property
     def services(self) -> tuple[str, ...]:
@@ -179,17 +178,15 @@ class Spaces:
 
             self.each(self.services, clear, "be reset")
 
-    def postgres(self) -> PostgresIsolation | None:
-        """PostgreSQL's part, where the environment has it."""
-        isolation = self._isolation("postgres") if "postgres" in self.services else None
-        assert isolation is None or isinstance(isolation, PostgresIsolation)
-        return isolation
+    def isolations(self) -> list[Isolation[Any]]:
+        """The services' parts."""
+        return [self._isolation(name) for name in self.services]
 
-    def versions(self) -> Mapping[str, str]:
-        """The servers' versions by the names of the services. They are asked once."""
-        if not self._versions:
-            self._versions = self.each(self.services, _version, "tell its version")
-        return self._versions
+    def facts(self) -> Mapping[str, tuple[str, ...]]:
+        """What distinguishes the servers for templates, by the names of the services. They are asked once."""
+        if not self._facts:
+            self._facts = self.each(self.services, _facts, "tell its version")
+        return self._facts
 
     def sweep(self) -> None:
         """Remove the spaces of dead processes, as far as this environment has their services.
@@ -360,5 +357,5 @@ class Spaces:
         return held
 
 
-def _version(isolation: Isolation[Any]) -> str:
-    return isolation.server_version()
+def _facts(isolation: Isolation[Any]) -> tuple[str, ...]:
+    return isolation.server_version(), *isolation.template_facts()

@@ -4,9 +4,11 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from typing import ClassVar, Generic, Protocol, TypeVar
+from types import TracebackType
+from typing import ClassVar, Generic, Protocol, Self, TypeVar
 
-from triton_env.services import Service
+from triton_env.errors import TemplateFailed
+from triton_env.services.base import Service
 
 ServiceT = TypeVar("ServiceT", bound=Service)
 
@@ -77,6 +79,33 @@ class ContentLost(Exception):
     """
 
 
+class Beside:
+    """What the build of a template makes on a server beside its space, such as roles, which all spaces share.
+
+    Use it in a `with` block around all tries of one build. This one knows of nothing of the kind.
+    """
+
+    def made(self) -> tuple[str, ...]:
+        """The names of what the build has made so far."""
+        return ()
+
+    def are_there(self, names: Collection[str]) -> bool:
+        """Whether the server has all of them."""
+        return not names
+
+    def make_way(self, error: TemplateFailed) -> bool:
+        """Put aside what is left of earlier builds and in the way of this one; whether it is worth another try."""
+        return False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Give what was put aside its place again where nothing has taken it."""
+
+
 class Isolation(ABC, Generic[ServiceT]):
     """What one service does with spaces.
 
@@ -87,20 +116,38 @@ class Isolation(ABC, Generic[ServiceT]):
         service: the environment's, bound to its own space.
     """
 
-    name: ClassVar[str]
-    """The service's name in the API."""
-
     is_lasting = False
     """Whether the server holds data of others, which a snapshot leaves alone."""
+    shared_kinds: ClassVar[tuple[str, ...]] = ()
+    """The kinds of things that all spaces share, by the words of an error that says that one already exists."""
+    how_to_replace: ClassVar[str] = ""
+    """What to do where such a thing already exists, such as "make it with CREATE OR REPLACE"."""
     slots: Slots
     """The slots of this service, of which `create` may claim some. Isolation sets them before anything is called."""
 
     def __init__(self, service: ServiceT) -> None:
         self._service = service
 
+    @property
+    def name(self) -> str:
+        """The service's name in the API."""
+        return self._service.name
+
     def server_version(self) -> str:
         """The server's version, in the server's words."""
         return self._service.server_version()
+
+    def template_facts(self) -> tuple[str, ...]:
+        """What distinguishes templates on this server beside its version, such as the user who owns what is in them."""
+        return ()
+
+    def beside(self, *, alone: bool) -> Beside:
+        """What the build of a template makes beside its space.
+
+        Args:
+            alone: whether no other process uses the server, so that whatever is new is of this build.
+        """
+        return Beside()
 
     @abstractmethod
     def bound(self, space: Space) -> ServiceT:

@@ -69,12 +69,16 @@ class ClickHouseIsolation(Isolation[ClickHouse]):
     them. So do tables see other spaces that name their databases themselves, such as `Merge(REGEXP('.*'), 'claims')`.
     """
 
-    name = ClickHouse.name
+    shared_kinds = ("function", "user", "role", "policy", "quota", "profile", "collection")
+    how_to_replace = "make it with CREATE OR REPLACE or IF NOT EXISTS"
 
     def __init__(self, service: ClickHouse) -> None:
         super().__init__(service)
         self._http = Http(service, connections=2 * THREADS)
         self._frozen: dict[str, tuple[str, Copying]] = {}
+
+    def template_facts(self) -> tuple[str, ...]:
+        return self._service.user, self._service.database
 
     def bound(self, space: Space) -> ClickHouse:
         if space.is_own:

@@ -14,6 +14,7 @@ from triton_env.services.base_isolation import OWN, PREFIX, SNAPSHOT, TEMPLATE, 
 from triton_env.services.names import EMPTY
 from triton_env.services.postgres import parts
 from triton_env.services.postgres.empty import EmptyDatabase
+from triton_env.services.postgres.roles import Roles
 from triton_env.services.postgres.server import (
     PLAIN_SESSION,
     drop_belongings,
@@ -68,7 +69,8 @@ order by step
 class PostgresIsolation(Isolation[Postgres]):
     """Spaces in a PostgreSQL server, 13 or later: WITH (FORCE) is new there."""
 
-    name = "postgres"
+    shared_kinds = ("role", "tablespace")
+    how_to_replace = "make it only where pg_roles or pg_tablespace lacks it"
 
     def __init__(self, service: Postgres) -> None:
         super().__init__(service)
@@ -106,6 +108,12 @@ class PostgresIsolation(Isolation[Postgres]):
                     if not (admin.closed and tries_left):
                         raise
         raise AssertionError
+
+    def template_facts(self) -> tuple[str, ...]:
+        return self.user, self._service.database
+
+    def beside(self, *, alone: bool) -> Roles:
+        return Roles(self, lasting=self.is_lasting, alone=alone)
 
     def bound(self, space: Space) -> Postgres:
         if space.is_own:

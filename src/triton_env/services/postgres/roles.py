@@ -6,13 +6,14 @@ the new role is a member of the old one, so that it has what the old one was gra
 
 import re
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import suppress
 from secrets import token_hex
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from triton_env.services.base_isolation import PREFIX
+from triton_env.errors import TemplateFailed
+from triton_env.services.base_isolation import PREFIX, Beside
 
 if TYPE_CHECKING:
     from triton_env.services.postgres.isolation import Admin, PostgresIsolation
@@ -32,16 +33,16 @@ select rolname, coalesce(shobj_description(oid, 'pg_authid'), '') from pg_roles
 """
 
 
-class Roles:
+class Roles(Beside):
     """The roles that one build makes. Use it in a `with` block around all its tries.
 
     Args:
-        isolation: of PostgreSQL; None for an environment without it.
+        isolation: of the server.
         lasting: whether the server holds data of others, whose roles are not touched.
         alone: whether no other process uses the server, so that new roles are of this build.
     """
 
-    def __init__(self, isolation: "PostgresIsolation | None", *, lasting: bool, alone: bool) -> None:
+    def __init__(self, isolation: "PostgresIsolation", *, lasting: bool, alone: bool) -> None:
         self._isolation = isolation
         self._lasting = lasting
         self._alone = alone
@@ -54,8 +55,6 @@ class Roles:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
-        if self._isolation is None:
-            return
         with self._isolation.administration() as admin:
             if error is not None and self._alone:
                 for name in self._made(self._of(admin)):
@@ -73,20 +72,17 @@ class Roles:
                     self._is_dropped(admin, name)
 
     def made(self) -> tuple[str, ...]:
-        """Those that the build has made so far."""
         return tuple(sorted(self._made(self._movable())))
 
-    def are_there(self, names: tuple[str, ...]) -> bool:
-        """Whether the server has all of them."""
+    def are_there(self, names: Collection[str]) -> bool:
         return not names or set(names) <= self._movable().keys()
 
-    def make_way(self, error: BaseException) -> bool:
-        """Give the roles other names that a build failed on; whether it is worth another try."""
+    def make_way(self, error: TemplateFailed) -> bool:
         from psycopg import Error
 
         self._tries += 1
         wanted = _existing(error)
-        if self._isolation is None or not wanted or self._tries > _TRIES:
+        if not wanted or self._tries > _TRIES:
             return False
         with self._isolation.administration() as admin:
             there = self._of(admin)
@@ -110,13 +106,10 @@ class Roles:
         return {name for name in there if name not in self._aside and (name not in self._before or name in moved)}
 
     def _movable(self) -> dict[str, str]:
-        if self._isolation is None:
-            return {}
         return self._isolation.administered(self._of)
 
     def _of(self, admin: "Admin") -> dict[str, str]:
         """The roles that are not the server's own nor the environment's, with the comments on them."""
-        assert self._isolation
         return dict(admin.execute(_MOVABLE, [self._isolation.user]).fetchall())
 
     def _is_dropped(self, admin: "Admin", name: str) -> bool:

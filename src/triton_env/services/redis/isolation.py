@@ -46,7 +46,8 @@ class RedisIsolation(Isolation[Redis]):
     takes one.
     """
 
-    name = "redis"
+    shared_kinds = ("library",)
+    how_to_replace = "make it with FUNCTION LOAD REPLACE"
 
     def __init__(self, service: Redis) -> None:
         super().__init__(service)

@@ -53,8 +53,6 @@ class S3Isolation(Isolation[S3]):
     The environment's own clients see the buckets of all spaces; those of a space see its own alone.
     """
 
-    name = S3.name
-
     def __init__(self, service: S3) -> None:
         super().__init__(service)
         self._lock = threading.Lock()
@@ -62,6 +60,9 @@ class S3Isolation(Isolation[S3]):
         self._defaults: dict[str, Any] | None = None
         self._stays: set[str] = set()
         self._read: dict[tuple[str, datetime], CopiedBucket] = {}
+
+    def template_facts(self) -> tuple[str, ...]:
+        return (self._service.bucket,)
 
     def bound(self, space: Space) -> S3:
         if space.is_own:
