@@ -53,6 +53,28 @@ def test_a_name_that_is_taken_is_free_again_afterwards(small: TritonEnvironment,
         pass
 
 
+def test_a_mistake_of_ours_is_not_taken_for_the_servers(
+    small: TritonEnvironment, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def mistaken(*arguments: object, **options: object) -> None:
+        raise KeyError("no such key")
+
+    def refused(*arguments: object, **options: object) -> None:
+        raise ValueError("no")
+
+    spaces = small._isolation()._open().spaces
+    for name, other in (("postgres", "redis"), ("redis", "postgres")):
+        with monkeypatch.context() as patch:
+            patch.setattr(spaces._isolation(name), "create", mistaken)
+            with pytest.raises(KeyError, match="no such key"):
+                small.namespace()
+            # Also where a server refuses at the same time.
+            patch.setattr(spaces._isolation(other), "create", refused)
+            with pytest.raises(KeyError, match="no such key"):
+                small.namespace()
+    settle(folder)
+
+
 def test_a_closed_one_says_so(small: TritonEnvironment) -> None:
     namespace = small.namespace(services="redis")
     namespace.close()

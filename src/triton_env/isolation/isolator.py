@@ -10,6 +10,7 @@ from pathlib import Path
 from secrets import token_hex
 from typing import TYPE_CHECKING, TypeVar
 
+from triton_env.core.programming_errors import PROGRAMMING_ERRORS
 from triton_env.errors import CleanupFailed, InvalidSetting, IsolationFailed, ServiceDied, SnapshotFailed, UsageError
 from triton_env.isolation import state
 from triton_env.isolation.building import Templates
@@ -162,6 +163,8 @@ class Isolator:
                 steps.callback(opened.folder.close, remove=not self._environment.outlives)
                 steps.callback(opened.spaces.close)
                 steps.callback(self._let_go, opened)
+        except PROGRAMMING_ERRORS:
+            raise
         except Exception as error:
             raise CleanupFailed(
                 "Something of the environment's namespaces is left.",

@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from triton_env.core.programming_errors import PROGRAMMING_ERRORS
 from triton_env.core.threads import in_thread
 from triton_env.errors import IsolationFailed, ServiceDied, TritonError, UsageError
 from triton_env.isolation.folder import Finished, Folder
@@ -229,6 +230,7 @@ class Spaces:
         Raises:
             IsolationFailed: one of them failed; the others have ended as well.
             ServiceDied: one of them failed since its server has ended.
+            Exception: a programming error of ours, as it is: no server is to blame for it.
         """
         ordered = list(names)
         futures = {name: in_thread(self._call, name, action, doing) for name in ordered[1:]}
@@ -241,7 +243,7 @@ class Spaces:
                 errors.append(error)
         if errors:
             # A Ctrl-C comes before what it caused, and what died or was wiped before what failed for it.
-            causes = (ServiceDied, ContentLost)
+            causes = (ServiceDied, ContentLost, *PROGRAMMING_ERRORS)
             errors.sort(key=lambda error: (isinstance(error, Exception), not isinstance(error, causes)))
             raise errors[0]
         return {name: answers[name] for name in names}
@@ -310,7 +312,7 @@ class Spaces:
     def _call(self, name: str, action: Callable[[Isolation[Any]], _Answer], doing: str) -> _Answer:
         try:
             return action(self._isolation(name))
-        except TritonError:
+        except (TritonError, *PROGRAMMING_ERRORS):
             raise
         except ContentLost as lost:
             raise ContentLost(f"{self.environment.service(name).title}: {lost}") from lost
