@@ -45,7 +45,8 @@ class TritonEnvironment:
 
     Args:
         settings: names, images, timeouts; by default read from the process environment and `.env`.
-        services: which of `postgres`, `clickhouse`, `redis`, `s3` to start; all by default.
+        services: which to start: of `postgres`, `clickhouse`, `redis`, `s3`, and of those that other distributions
+            bring; these four by default.
         runtime: `auto`, `docker`, `embedded` or `external`; None takes TRITON_RUNTIME. A runtime that was named and
             cannot run is an error, never a fallback.
         persistent: the services of daily development (`docker-compose.yml`) instead of a session of its own: those
@@ -199,6 +200,10 @@ class TritonEnvironment:
         self._check_selected(name)
         return self._running().services[name].result()
 
+    def __getitem__(self, name: str) -> Service:
+        """The service of that name, such as `env["etcd"]`: see `service`."""
+        return self.service(name)
+
     def environ(self, *, internal: bool = False) -> dict[str, str]:
         """The connection variables of all services: by the names of `.env.example`, and those of TRITON_VARIABLES.
 
@@ -267,11 +272,12 @@ class TritonEnvironment:
                 uses is an error.
             template: what it begins with: a `Template`, a function that is called with a namespace to fill, a folder,
                 or the name of a snapshot; it is built once. None: empty, as the environment is after its start.
-            services: those that it is to have; all by default.
+            services: those that it is to have; by default all that offer isolation.
             keep_on_error: keep it, and print how to get in, where its block ends by an exception.
 
         Raises:
             UsageError: the name is taken, or there is no such template.
+            NotOffered: a service that is named, or each of the environment's, does not offer isolation.
             InvalidSetting: the servers hold your data, and TRITON_NAMESPACES does not allow it.
             TemplateFailed: the template could not be built.
             IsolationFailed: a server refused.
@@ -281,6 +287,8 @@ class TritonEnvironment:
     @explained("The services could not be reset.")
     def reset(self) -> None:
         """Bring all services back to the state after the start. Namespaces, templates and snapshots stay.
+
+        A service that does not offer isolation stays as it is.
 
         Raises:
             UsageError: the servers hold your data, or other processes use the environment.
@@ -292,7 +300,8 @@ class TritonEnvironment:
     def snapshot(self, name: str) -> None:
         """Remember what all services hold, under a name. One of the same name is replaced.
 
-        It is consistent where no client writes at the same time. Idle connections to PostgreSQL are ended.
+        It is consistent where no client writes at the same time. Idle connections to PostgreSQL are ended. It holds
+        nothing of services that do not offer isolation.
 
         Raises:
             SnapshotFailed: a client is in a transaction, and stays in it.
@@ -428,7 +437,7 @@ class TritonEnvironment:
 
     def _check_selected(self, service: str) -> None:
         if service not in SERVICES:
-            raise UnknownService(service, tuple(SERVICES))
+            raise UnknownService(service, SERVICES.installed())
         if service not in self._services:
             raise ServiceNotSelected(service, self._services)
 

@@ -23,7 +23,7 @@ from triton_env.persistent.settings import persistent_settings
 from triton_env.progress.open import Display, open_display
 from triton_env.runtimes.base import Runtime
 from triton_env.runtimes.choice import open_persistent, open_runtime, open_shared
-from triton_env.services import SERVICES, START_ORDER, Service
+from triton_env.services import SERVICES, Service, boot_order
 from triton_env.services.credentials import credentials
 from triton_env.settings import Settings
 from triton_env.settings.external import external_id, external_settings
@@ -103,7 +103,7 @@ class Run:
             self.settings = settings.updated(**credentials(settings, names), triton_runtime=runtime_name)
             self.id = token_hex(4)
         self._runtime_name = runtime_name
-        self._recipes = {name: SERVICES[name].recipe(self.settings) for name in START_ORDER if name in names}
+        self._recipes = {name: SERVICES[name].recipe(self.settings) for name in boot_order(names)}
         if persistent or runtime_name == "external":
             for recipe in self._recipes.values():
                 settings.check(*recipe.external.variables, *(port.variable for port in recipe.ports))

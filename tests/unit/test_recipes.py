@@ -8,7 +8,7 @@ import pytest
 from triton_env import Settings
 from triton_env.core.model import Endpoint, ServiceRecipe, Storage
 from triton_env.errors import LocalStackTokenRequired
-from triton_env.services import SERVICES, START_ORDER
+from triton_env.services import SERVICES, boot_order
 from triton_env.services.s3.service import LAST_FREE_VERSION, needs_token
 
 
@@ -49,8 +49,9 @@ class TestEveryRecipe:
 
 
 def test_the_slowest_is_started_first_and_nobody_is_forgotten() -> None:
-    assert sorted(START_ORDER) == sorted(SERVICES)
-    assert START_ORDER[0] == "s3"
+    assert sorted(boot_order(SERVICES)) == sorted(SERVICES)
+    assert boot_order(SERVICES)[0] == "s3"
+    assert boot_order(("redis", "s3")) == ("s3", "redis")
 
 
 def test_each_service_has_another_alias_on_the_network() -> None:

@@ -11,7 +11,15 @@ from secrets import token_hex
 from typing import TYPE_CHECKING, TypeVar
 
 from triton_env.core.programming_errors import PROGRAMMING_ERRORS
-from triton_env.errors import CleanupFailed, InvalidSetting, IsolationFailed, ServiceDied, SnapshotFailed, UsageError
+from triton_env.errors import (
+    CleanupFailed,
+    InvalidSetting,
+    IsolationFailed,
+    NotOffered,
+    ServiceDied,
+    SnapshotFailed,
+    UsageError,
+)
 from triton_env.isolation import state
 from triton_env.isolation.building import Templates
 from triton_env.isolation.folder import Finished, Folder
@@ -19,6 +27,7 @@ from triton_env.isolation.namespace import Namespace
 from triton_env.isolation.pool import Pool
 from triton_env.isolation.spaces import Environment, Spaces
 from triton_env.isolation.template import Template
+from triton_env.services import SERVICES
 from triton_env.services.base_isolation import NAMESPACE, OWN, SNAPSHOT, ContentLost
 from triton_env.services.selection import selected
 from triton_env.settings import Settings
@@ -73,7 +82,7 @@ class Isolator:
                 f"A namespace cannot be named {name!r}.",
                 hint="use 1 to 24 of a to z, 0 to 9 and, between these, _; or no name, and one is made up",
             )
-        names = selected(services, self._environment.services)
+        names = self._named(services)
         # One from the pool was made before, so it asks no server.
         self._environment.liveness.check(names)
         opened = self._open()
@@ -85,7 +94,7 @@ class Isolator:
     def reset(self) -> None:
         """See `TritonEnvironment.reset`."""
         self._check_all("reset")
-        self._environment.liveness.check(self._environment.services)
+        self._environment.liveness.check(self._environment.isolated)
         opened = self._open()
         with self._environment.between_restores():
             opened.spaces.clear([namespace.space for namespace in opened.pool.unused()])
@@ -97,7 +106,7 @@ class Isolator:
                 f"A snapshot cannot be named {name!r}.",
                 hint="use at most 64 letters, digits, dots, - and _, beginning with a letter or digit",
             )
-        self._environment.liveness.check(self._environment.services)
+        self._environment.liveness.check(self._environment.isolated)
         opened = self._open()
         spaces, folder = opened.spaces, opened.folder
         with self._environment.between_restores(), folder.making(f"snapshot-{name}"):
@@ -295,9 +304,28 @@ class Isolator:
         opened.origins[finished.space.id] = template
         return finished
 
+    def _named(self, services: Sequence[str] | None) -> tuple[str, ...]:
+        """The services that a namespace is to have."""
+        able = self._environment.isolated
+        if services is None:
+            return able
+        names = selected(services, self._environment.services)
+        if unable := [SERVICES[name].title for name in names if name not in able]:
+            raise NotOffered(
+                f"{' and '.join(unable)} cannot be in a namespace: no isolation is offered.",
+                where=f"environment {self._environment.id}",
+                hint=f"leave it out: services={able!r}" if able else "",
+            )
+        return names
+
     def _open(self) -> "_Opened":
         if self._opened is not None:
             return self._opened
+        if not self._environment.isolated:
+            raise NotOffered(
+                "None of the services offers isolation, so there are no namespaces, no snapshots and no reset.",
+                where=f"environment {self._environment.id}: {', '.join(self._environment.services)}",
+            )
         if self._environment.lasting and self._environment.settings.triton_namespaces != "everywhere":
             raise InvalidSetting(
                 "Namespaces, templates and snapshots would be written to servers that hold your data.",

@@ -107,12 +107,16 @@ class Namespace:
             UsageError: the namespace was closed.
         """
         if name not in SERVICES:
-            raise UnknownService(name, tuple(SERVICES))
+            raise UnknownService(name, SERVICES.installed())
         if name not in self._bound:
             raise ServiceNotSelected(name, self.services)
         self._check_is_there()
         self._verify((name,))
         return self._bound[name]
+
+    def __getitem__(self, name: str) -> Service:
+        """The service of that name, such as `namespace["etcd"]`: see `service`."""
+        return self.service(name)
 
     def _verify(self, names: tuple[str, ...]) -> None:
         if self._unverified.isdisjoint(names) or self._process != os.getpid():

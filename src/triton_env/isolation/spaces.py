@@ -13,7 +13,7 @@ from triton_env.errors import IsolationFailed, ServiceDied, TritonError, UsageEr
 from triton_env.isolation.folder import Finished, Folder
 from triton_env.isolation.services import isolation_of
 from triton_env.liveness import Liveness
-from triton_env.services import Service
+from triton_env.services import SERVICES, Service
 from triton_env.services.base_isolation import ContentLost, Isolation, Space
 from triton_env.settings import Settings
 from triton_env.state.locks import Held
@@ -51,6 +51,11 @@ class Environment:
     liveness: Liveness
     between_restores: Callable[[], AbstractContextManager[None]] = nullcontext
 
+    @property
+    def isolated(self) -> tuple[str, ...]:
+        """The names of the services that offer isolation."""
+        return tuple(name for name in self.services if SERVICES[name].parts.isolation)
+
 
 class Spaces:
     """The spaces of an environment, as one process sees them.
@@ -69,8 +74,8 @@ class Spaces:
 
     @property
     def services(self) -> tuple[str, ...]:
-        """The names of the environment's services."""
-        return self.environment.services
+        """The names of the environment's services that offer isolation."""
+        return self.environment.isolated
 
     def make(
         self, identifier: str, services: Collection[str], source: Finished | None, *, is_new: bool = False

@@ -10,17 +10,17 @@ if TYPE_CHECKING:
     from triton_env.services.clickhouse.service import ClickHouse
     from triton_env.services.postgres.service import Postgres
     from triton_env.services.redis.service import Redis
-    from triton_env.services.registry import SERVICES, START_ORDER
+    from triton_env.services.registry import SERVICES, boot_order
     from triton_env.services.s3.service import S3
 
 __all__ = [
     "S3",
     "SERVICES",
-    "START_ORDER",
     "ClickHouse",
     "Postgres",
     "Redis",
     "Service",
+    "boot_order",
 ]
 
 

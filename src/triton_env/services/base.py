@@ -30,6 +30,8 @@ class Service(ABC):
     """Its name in the API, in labels and on the command line."""
     title: ClassVar[str]
     """Its name for people."""
+    aliases: ClassVar[tuple[str, ...]] = ()
+    """What it is called elsewhere, such as in what Docker lists; the command line takes these words too."""
     misleading: ClassVar[frozenset[str]] = frozenset()
     """Variables by which an application's client would not reach this service, whatever URL it is given."""
 

@@ -1,17 +1,90 @@
-"""The services that there are.
+"""The services that there are: those that come with triton-env, and those that other distributions bring.
 
-A fifth service is a module here, a line in `SERVICES`, and an attribute of `TritonEnvironment`.
+A service of another distribution is named by an entry point of the group `triton_env.services`:
+
+    [project.entry-points."triton_env.services"]
+    etcd = "triton_etcd:Etcd"
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cached_property
+from importlib.metadata import EntryPoint, entry_points
+from typing import Final
 
+from triton_env.errors import UsageError
 from triton_env.services.base import Service
 from triton_env.services.clickhouse.service import ClickHouse
 from triton_env.services.postgres.service import Postgres
 from triton_env.services.redis.service import Redis
 from triton_env.services.s3.service import S3
 
-SERVICES: Mapping[str, type[Service]] = {service.name: service for service in (Postgres, ClickHouse, Redis, S3)}
+GROUP: Final = "triton_env.services"
 
-START_ORDER = tuple(sorted(SERVICES, key=lambda name: -SERVICES[name].boot_rank))
-"""The slowest to boot first: all others wait for that one."""
+
+class Registry(Mapping[str, type[Service]]):
+    """The services by their names.
+
+    Those that it is iterated over are the ones that come with triton-env: what is meant where none is named. Others
+    are looked for, and loaded, when they are asked for by name, so that they cost nothing until then.
+    """
+
+    def __init__(self, own: Iterable[type[Service]]) -> None:
+        self._own = {service.name: service for service in own}
+        self._others: dict[str, type[Service]] = {}
+
+    def __getitem__(self, name: str) -> type[Service]:
+        """The service of that name.
+
+        Raises:
+            KeyError: there is none.
+            UsageError: the distribution that brings it is broken.
+        """
+        found = self._own.get(name) or self._others.get(name)
+        if found is None:
+            found = self._others[name] = _loaded(self._points[name])
+        return found
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._own or name in self._points
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._own)
+
+    def __len__(self) -> int:
+        return len(self._own)
+
+    def installed(self) -> tuple[str, ...]:
+        """The names of all services, also of those that other distributions bring."""
+        return (*self._own, *sorted(self._points.keys() - self._own.keys()))
+
+    @cached_property
+    def _points(self) -> Mapping[str, EntryPoint]:
+        return {point.name: point for point in entry_points(group=GROUP)}
+
+
+def _loaded(point: EntryPoint) -> type[Service]:
+    where = f"{point.value}, of {point.dist.name} {point.dist.version}" if point.dist else point.value
+    hint = f"update or remove {point.dist.name}" if point.dist else ""
+    try:
+        service = point.load()
+    except Exception as error:
+        cause = f"{type(error).__name__}: {error}"
+        raise UsageError(
+            f"The service {point.name!r} cannot be loaded.", where=where, cause=cause, hint=hint
+        ) from error
+    if not (isinstance(service, type) and issubclass(service, Service) and service.name == point.name):
+        raise UsageError(
+            f"What goes by the name of {point.name!r} is not a service of that name.",
+            where=where,
+            cause=f"it is {service!r}, and not a subclass of triton_env.services.Service with name = {point.name!r}",
+            hint=hint,
+        )
+    return service
+
+
+SERVICES: Final = Registry((Postgres, ClickHouse, Redis, S3))
+
+
+def boot_order(names: Iterable[str]) -> tuple[str, ...]:
+    """The slowest to boot first: all others wait for that one."""
+    return tuple(sorted(names, key=lambda name: -SERVICES[name].boot_rank))

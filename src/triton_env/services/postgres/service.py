@@ -64,6 +64,7 @@ class Postgres(Service):
 
     name = "postgres"
     title = "PostgreSQL"
+    aliases = ("pg", "postgresql")
     boot_rank = 20
     parts = Parts(
         isolation="triton_env.services.postgres.isolation:PostgresIsolation",

@@ -61,6 +61,7 @@ class Redis(Service):
 
     name = "redis"
     title = "Redis"
+    aliases = ("valkey",)
     boot_rank = 10
     parts = Parts(
         isolation="triton_env.services.redis.isolation:RedisIsolation",

@@ -82,6 +82,7 @@ class S3(Service):
 
     name = "s3"
     title = "S3"
+    aliases = ("localstack",)
     boot_rank = 40
     parts = Parts(
         isolation="triton_env.services.s3.isolation:S3Isolation",
