@@ -2,7 +2,8 @@
 
 import pytest
 
-from triton_env.statements import clickhouse_statements, postgres_statements, typed_names
+from triton_env.services.clickhouse.splitting import clickhouse_statements, typed_names
+from triton_env.services.postgres.splitting import postgres_statements
 
 
 @pytest.mark.parametrize(
@@ -45,10 +46,14 @@ def test_statements_of_postgres(text: str, wanted: list[str]) -> None:
         ("select `a;b` # not ! ;\n; x", ["select `a;b`", "x"]),
         ("insert into t values (1, ';'); select 1", ["insert into t values (1, ';')", "select 1"]),
         ("select 1 /* /* ; */; x", ["select 1", "x"]),
+        ("\u00a0select 'ä;ö' ;\u2003 größe\ufeff; \n", ["select 'ä;ö'", "größe"]),
+        ("select 'open ; x", ["select 'open", "x"]),
     ],
 )
 def test_statements_of_clickhouse(text: str, wanted: list[str]) -> None:
-    assert [statement.text for statement in clickhouse_statements(text)] == wanted
+    found = clickhouse_statements(text)
+    assert [statement.text for statement in found] == wanted
+    assert all(text[statement.start :].startswith(statement.text) for statement in found)
 
 
 @pytest.mark.parametrize(
@@ -80,7 +85,14 @@ def test_parameters_of_clickhouse(text: str, wanted: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "verb"), [("-- first\nselect 1", "SELECT"), ("((select 1))", "SELECT"), ("'x'", ""), ("1 select", "")]
+    ("text", "verb"),
+    [
+        ("-- first\nselect 1", "SELECT"),
+        ("((select 1))", "SELECT"),
+        ("'x'", ""),
+        ("1 select", ""),
+        ("\u00a0select 1", "SELECT"),
+    ],
 )
 def test_the_verb_is_the_first_word(text: str, verb: str) -> None:
     assert postgres_statements(text)[0].verb == verb == clickhouse_statements(text)[0].verb

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from triton_env import Namespace, Settings, TritonEnvironment
+from triton_env.core.files import files_in
 from triton_env.errors import TemplateFailed, TritonError, UsageError
-from triton_env.isolation.files import files_in
 
 
 @pytest.fixture(scope="module")

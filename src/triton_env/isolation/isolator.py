@@ -293,10 +293,12 @@ class Isolator:
                 opened.origins[snapshot.space.id] = template
                 return snapshot
             if not Path(template).is_dir():
+                from triton_env.isolation.loading import folders
+
                 raise UsageError(
                     f"There is neither a snapshot nor a folder {template!r}.",
                     where=f"snapshots: {', '.join(opened.folder.snapshots()) or 'none'}; folder: {Path.cwd()}",
-                    hint=f"env.snapshot({template!r}) takes one, or name a folder with postgres/*.sql",
+                    hint=f"env.snapshot({template!r}) takes one, or name a folder with {folders()}",
                 )
         if not isinstance(template, Template):
             template = opened.template(template)

@@ -186,7 +186,7 @@ class Namespace:
 
     def directions(self) -> str:
         """How to get into it and how to remove it, in words. It holds passwords."""
-        urls = "\n".join(f"  {self._bound[name].title:<11} {_address(self._bound[name])}" for name in self._bound)
+        urls = "\n".join(f"  {self._bound[name].title:<11} {self._bound[name].address}" for name in self._bound)
         return (
             f"The namespace {self.id} is kept:\n{urls}\nRemove it with: {runnable('python -m triton_env prune --kept')}"
         )
@@ -198,7 +198,3 @@ class Namespace:
     def __repr__(self) -> str:
         state = "kept" if self.is_kept else "closed" if self._closed else "open"
         return f"<Namespace {self.id} {state}: {', '.join(self.services)}>"
-
-
-def _address(service: Service) -> str:
-    return f"{service.url} bucket {service.bucket}" if isinstance(service, S3) else service.url

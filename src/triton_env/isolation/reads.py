@@ -22,8 +22,8 @@ from urllib.parse import unquote, urlsplit
 
 import psutil
 
+from triton_env.core.files import is_hidden, stamped
 from triton_env.isolation import sources
-from triton_env.isolation.files import is_hidden, stamped
 from triton_env.isolation.folder import write_atomically
 
 Kind = Literal["file", "folder", "tree"]

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import FrameType, ModuleType
 from typing import Any
 
-from triton_env.isolation.files import is_hidden
+from triton_env.core.files import is_hidden
 
 _OURS = str(Path(__file__).parents[1])
 _PACKAGES = ("site-packages", "dist-packages", "node_modules")

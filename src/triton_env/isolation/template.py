@@ -9,8 +9,8 @@ from pathlib import Path
 from secrets import token_hex
 from typing import TYPE_CHECKING, Any
 
+from triton_env.core.files import files_in, project_root, read, shown, stamped
 from triton_env.errors import UsageError
-from triton_env.isolation.files import files_in, project_root, read, shown, stamped
 from triton_env.isolation.functions import described, function_of, source_of
 
 if TYPE_CHECKING:
@@ -62,10 +62,12 @@ class Template:
         if isinstance(build, (str, Path)):
             folder = Path(build).resolve()
             if not folder.is_dir():
+                from triton_env.isolation.loading import folders
+
                 raise UsageError(
                     "The template is not a folder.",
                     where=str(build),
-                    hint="name a folder with postgres/*.sql, clickhouse/*.sql or s3/, or give a function",
+                    hint=f"name a folder with {folders()}, or give a function",
                 )
             self._build: Callable[[Namespace], object] | Path = folder
         elif callable(build):

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any, cast
 from triton_env.errors import QueryFailed, ServiceDied, UsageError
 from triton_env.notebook.results import as_result, has_pandas, with_floats
 from triton_env.services import ClickHouse, Postgres, Service
-from triton_env.statements import Statement, clickhouse_statements, postgres_statements, typed_names
+from triton_env.services.clickhouse.splitting import clickhouse_statements, typed_names
+from triton_env.services.postgres.splitting import postgres_statements
+from triton_env.services.statements import Statement
 
 if TYPE_CHECKING:
     import psycopg

@@ -149,6 +149,11 @@ class Service(ABC):
         """The URL for clients on this machine, with credentials."""
         return self._url(self._main)
 
+    @property
+    def address(self) -> str:
+        """Where clients on this machine find what is theirs, for people. It holds credentials."""
+        return self.url
+
     def url_for(self, driver: str) -> str:
         """The URL as a driver or a dialect of SQLAlchemy has it, such as `postgresql+asyncpg://...` for "asyncpg".
 

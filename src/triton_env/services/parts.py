@@ -12,9 +12,11 @@ class Parts:
     Attributes:
         isolation: its subclass of `triton_env.services.base_isolation.Isolation`.
         diagnostics: its subclass of `triton_env.services.base_diagnostics.Diagnostics`.
+        seeding: its subclass of `triton_env.services.base_seeding.Seeding`.
     """
 
     isolation: str = ""
+    seeding: str = ""
     diagnostics: str = ""
 
     def load(self, part: str) -> Any:

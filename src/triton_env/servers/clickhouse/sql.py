@@ -13,7 +13,10 @@ from typing import Final
 
 _TOKEN: Final = re.compile(
     rb"""
-      (?P<blank> \s++ | --[^\n]*+ | \#[!\ ][^\n]*+ | /\*.*?\*/ )
+      (?P<blank> \s++ | --[^\n]*+ | \#[!\ ][^\n]*+ | /\*.*?\*/
+               # Blanks of Unicode, as text has them that was copied from a page or a document.
+               | \xc2[\x85\xa0] | \xe1\xa0\x8e | \xe2\x80[\x80-\x8d\xa8\xa9\xaf] | \xe2\x81[\x9f\xa0]
+               | \xe3\x80\x80 | \xef\xbb\xbf )
     | (?P<string> '(?: [^'\\]++ | \\. | '' )*+' )
     | (?P<quoted> `(?: [^`\\]++ | \\. | `` )*+` | "(?: [^"\\]++ | \\. | "" )*+" )
     | (?P<heredoc> \$(?P<tag>\w*)\$.*?\$(?P=tag)\$ )

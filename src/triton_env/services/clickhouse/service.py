@@ -68,6 +68,7 @@ class ClickHouse(Service):
     boot_rank = 30
     parts = Parts(
         isolation="triton_env.services.clickhouse.isolation:ClickHouseIsolation",
+        seeding="triton_env.services.clickhouse.seeding:ClickHouseSeeding",
         diagnostics="triton_env.services.clickhouse.diagnostics:ClickHouseDiagnostics",
     )
     attributes = (*Service.attributes, "user", "password", "database", "http_port", "native_port")

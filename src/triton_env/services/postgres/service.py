@@ -68,6 +68,7 @@ class Postgres(Service):
     boot_rank = 20
     parts = Parts(
         isolation="triton_env.services.postgres.isolation:PostgresIsolation",
+        seeding="triton_env.services.postgres.seeding:PostgresSeeding",
         diagnostics="triton_env.services.postgres.diagnostics:PostgresDiagnostics",
     )
     attributes = (*Service.attributes, "user", "password", "database")

@@ -86,6 +86,7 @@ class S3(Service):
     boot_rank = 40
     parts = Parts(
         isolation="triton_env.services.s3.isolation:S3Isolation",
+        seeding="triton_env.services.s3.seeding:S3Seeding",
         diagnostics="triton_env.services.s3.diagnostics:S3Diagnostics",
     )
     attributes = (*Service.attributes, "endpoint_url", "bucket", "region", "access_key", "secret_key")
@@ -176,6 +177,10 @@ class S3(Service):
     def endpoint_url(self) -> str:
         """The URL for `endpoint_url=` of any S3 client on this machine."""
         return self.url
+
+    @property
+    def address(self) -> str:
+        return f"{self.url} bucket {self.bucket}"
 
     @property
     def bucket(self) -> str:

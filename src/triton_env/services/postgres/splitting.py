@@ -1,100 +1,42 @@
-"""SQL text taken apart: its statements, where each of them is, and the `:name` in it.
+"""SQL text for PostgreSQL taken apart: its statements, where each of them is, and the `:name` in it.
 
-PostgreSQL is sent one statement at a time, so that each is a transaction of its own, as in psql: sent together they
-would be one. ClickHouse takes one at a time only.
+The server is sent one statement at a time, so that each is a transaction of its own, as in psql: sent together they
+would be one.
 https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-FLOW-MULTI-STATEMENT
 """
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 
+from triton_env.services.statements import Parameter, Statement
 
-def _lexer(*, blank: str, comment: str, string: str, quoted: str, name: str) -> re.Pattern[str]:
-    return re.compile(
-        rf"""
-          (?P<blank> {blank} )
-        | (?P<comment> {comment} )
-        | (?P<string> {string} )
-        | (?P<quoted> {quoted} )
-        | (?P<heredoc> \$(?P<tag>(?:[^\W\d]\w*)?)\$.*?\$(?P=tag)\$ )
-        | (?P<cast> :: | := )
-        | (?P<name> {name} )
-        | (?P<word> [^\W\d][\w$]* )
-        | (?P<number> \d[\w.]* )
-        | (?P<sign> . )
-        """,
-        re.VERBOSE | re.DOTALL,
-    )
-
-
-_NEVER = "(?!)"
 # https://www.postgresql.org/docs/current/sql-syntax-lexical.html
-_POSTGRES = _lexer(
-    blank=r"\s++ | --[^\n]*+",
-    comment=r"/\*",
-    string=r"[eE]'(?:[^'\\]|\\.|'')*+' | '(?:[^']|'')*+'",
-    quoted=r'"(?:[^"]|"")*+"',
-    name=r":(?P<named>[^\W\d]\w*)",
-)
-# https://clickhouse.com/docs/sql-reference/syntax
-_CLICKHOUSE = _lexer(
-    blank=r"\s++ | --[^\n]*+ | \#[!\ ][^\n]*+ | /\*.*?\*/",
-    comment=_NEVER,
-    string=r"'(?:[^'\\]|\\.|'')*+'",
-    quoted=r'"(?:[^"\\]|\\.|"")*+" | `(?:[^`\\]|\\.|``)*+`',
-    # A value has a type there: {name:Type}.
-    name=f"{_NEVER}(?P<named>)",
+_TOKEN = re.compile(
+    r"""
+      (?P<blank> \s++ | --[^\n]*+ )
+    | (?P<comment> /\* )
+    | (?P<string> [eE]'(?:[^'\\]|\\.|'')*+' | '(?:[^']|'')*+' )
+    | (?P<quoted> "(?:[^"]|"")*+" )
+    | (?P<heredoc> \$(?P<tag>(?:[^\W\d]\w*)?)\$.*?\$(?P=tag)\$ )
+    | (?P<cast> :: | := )
+    | (?P<name> :(?P<named>[^\W\d]\w*) )
+    | (?P<word> [^\W\d][\w$]* )
+    | (?P<number> \d[\w.]* )
+    | (?P<sign> . )
+    """,
+    re.VERBOSE | re.DOTALL,
 )
 _COMMENT_MARK = re.compile(r"/\*|\*/")
-_TYPED_NAME = re.compile(r"\{\s*([^\W\d]\w*)\s*:[^{}]+\}")
-
-
-@dataclass(frozen=True, slots=True)
-class Parameter:
-    """A `:name` in a statement: the text from `start` up to `end`."""
-
-    name: str
-    start: int
-    end: int
-
-
-@dataclass(frozen=True, slots=True)
-class Statement:
-    """One statement.
-
-    Attributes:
-        text: from its first to its last word, without the semicolon.
-        start: where it begins in the whole text.
-        verb: its first word in upper case; empty where it begins with none.
-        parameters: each `:name` in it, by its place in `text`. Only PostgreSQL's have any.
-    """
-
-    text: str
-    start: int
-    verb: str
-    parameters: tuple[Parameter, ...] = ()
 
 
 def postgres_statements(text: str) -> list[Statement]:
     """The statements of a text for PostgreSQL."""
-    return list(_statements(text, _POSTGRES))
+    return list(_statements(text))
 
 
-def clickhouse_statements(text: str) -> list[Statement]:
-    """The statements of a text for ClickHouse."""
-    return list(_statements(text, _CLICKHOUSE))
-
-
-def typed_names(statement: str) -> list[str]:
-    """The names of the parameters in a statement for ClickHouse: `{name:Type}`."""
-    parts = (match.group() for match in _CLICKHOUSE.finditer(statement) if match.lastgroup not in ("string", "blank"))
-    return list(dict.fromkeys(_TYPED_NAME.findall("".join(parts))))
-
-
-def _statements(text: str, lexer: re.Pattern[str]) -> Iterator[Statement]:
+def _statements(text: str) -> Iterator[Statement]:
     collected = _Collected()
-    for token in _tokens(text, lexer):
+    for token in _tokens(text):
         if token.group() == ";" and collected.depth <= 0 and not collected.blocks:
             yield from collected.statement(text)
             collected = _Collected()
@@ -103,9 +45,9 @@ def _statements(text: str, lexer: re.Pattern[str]) -> Iterator[Statement]:
     yield from collected.statement(text)
 
 
-def _tokens(text: str, lexer: re.Pattern[str]) -> Iterator[re.Match[str]]:
+def _tokens(text: str) -> Iterator[re.Match[str]]:
     position = 0
-    while match := lexer.match(text, position):
+    while match := _TOKEN.match(text, position):
         position = match.end()
         if match.lastgroup == "comment":
             position = _comment_end(text, match.start())
@@ -114,7 +56,7 @@ def _tokens(text: str, lexer: re.Pattern[str]) -> Iterator[re.Match[str]]:
 
 
 def _comment_end(text: str, start: int) -> int:
-    """PostgreSQL's comments nest."""
+    """Comments nest."""
     depth = 0
     for mark in _COMMENT_MARK.finditer(text, start):
         depth += 1 if mark.group() == "/*" else -1
