@@ -134,6 +134,11 @@ def converted(value: object, kind: Any) -> object:
     return _CONVERSIONS[kind](value)
 
 
+def plain_text(value: object) -> str:
+    """A value as a variable has it, a secret's too."""
+    return str(value.get_secret_value() if isinstance(value, SecretStr) else value)
+
+
 def problem_of_text(text: str) -> str:
     """Why a text cannot be a setting; empty where it can.
 

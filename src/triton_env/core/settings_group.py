@@ -36,7 +36,7 @@ class Role(Enum):
     """Says the same as others of the group: host, port, user, password and database, as far as there are such."""
     HOST = auto()
     PORT = auto()
-    """Of one protocol. The first one of a group is the main one."""
+    """Of one protocol; its default is the one inside a container. The first one of a group is the main one."""
     USER = auto()
     PASSWORD = auto()
     DATABASE = auto()
@@ -238,14 +238,29 @@ class SettingsGroup:
         """Where a field's value comes from, such as "line 3 of /work/.env"; empty where that is not known."""
         return self._origins.get(name, "")
 
-    def secrets(self) -> frozenset[str]:
-        """What may not appear in words that people see."""
+    def secrets(self, fields: Iterable[str] | None = None) -> frozenset[str]:
+        """What may not appear in words that people see.
+
+        Args:
+            fields: the names of those that count; all by default.
+        """
         secrets: set[str] = set()
-        for name, each in self.model_fields.items():
-            value = self.or_default(name)
-            if each.is_secret and not (each.role is Role.SECRET_KEY and value == each.default):
+        for name in self.model_fields if fields is None else fields:
+            field, value = self.model_fields[name], self.or_default(name)
+            if not field.is_secret or (field.role is Role.SECRET_KEY and value == field.default):
+                continue
+            if field.role is not Role.URL:
                 secrets.add(value.get_secret_value())
+            elif name in self.model_fields_set:
+                # The rest says where, and people are to see that.
+                secrets.add(_password_in(value.get_secret_value()))
         return frozenset(secrets - {""})
+
+
+def _password_in(url: str) -> str:
+    """The password of a URL, as it stands there."""
+    authority = url.partition("//")[2].partition("/")[0]
+    return authority.rpartition("@")[0].partition(":")[2]
 
 
 def note_fields(kind: type[SettingsGroup]) -> None:

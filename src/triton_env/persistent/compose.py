@@ -10,6 +10,8 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from triton_env.core.redaction import redacted
+from triton_env.core.setting_types import plain_text
+from triton_env.core.settings_group import Role
 from triton_env.core.threads import in_thread
 from triton_env.errors import ComposeFailed, ComposeUnavailable, InvalidSetting
 from triton_env.persistent.compose_file import FILE, OUR_LABEL, compose_file, is_own, used_file
@@ -58,11 +60,12 @@ class Compose:
         self._running: set[subprocess.Popen[str]] = set()
         self.project = settings.triton_project
         self.file = used_file(settings)
-        self._secrets = frozenset(_secrets(settings)) - {""}
+        self._secrets = settings.secrets()
         # Compose's own variables would change which files and profiles are used.
         inherited = {name: value for name, value in process_environment().items() if not name.startswith("COMPOSE_")}
         self._environment = inherited | _variables(settings) | {"DOCKER_HOST": engine_url, "TRITON_BIND_ADDRESS": bind}
-        self._environment["LOCALSTACK_HOST"] = settings.localstack_host or name
+        for field in settings.names_in(Role.SERVER_NAME):
+            self._environment[field.upper()] = getattr(settings, field) or name
 
     def check(self) -> None:
         """See that Compose is there, and that it understands a compose file that did not come with this package.
@@ -208,12 +211,4 @@ def _version_of(program: tuple[str, ...]) -> tuple[int, ...]:
 
 def _variables(settings: Settings) -> dict[str, str]:
     """Every setting under the name that the compose file knows it by."""
-    return {name.upper(): _text(value) for name, value in dict(settings).items()}
-
-
-def _text(value: object) -> str:
-    return str(value.get_secret_value() if hasattr(value, "get_secret_value") else value)
-
-
-def _secrets(settings: Settings) -> list[str]:
-    return [_text(value) for _, value in settings if hasattr(value, "get_secret_value")]
+    return {name.upper(): plain_text(value) for name, value in settings}

@@ -324,11 +324,7 @@ class Infrastructure:
     def secrets(self) -> frozenset[str]:
         """What may not appear in words that people see: the passwords of the settings and those in containers."""
         known = [self.settings, *(self._settings_of(container) for container in self.containers().values())]
-        values = {
-            value.get_secret_value() for settings in known for _, value in settings if isinstance(value, SecretStr)
-        }
-        # Neither is a secret what everybody's S3 has for one, nor do words such as "latest" hold one.
-        return frozenset(values - {Settings.model_fields["aws_secret_access_key"].default.get_secret_value()})
+        return frozenset().union(*(settings.secrets() for settings in known))
 
     @cached_property
     def _compose(self) -> Compose:

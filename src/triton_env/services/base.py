@@ -9,13 +9,28 @@ from secrets import token_urlsafe
 from typing import Any, ClassVar, Self
 from urllib.parse import quote
 
-from triton_env.core.model import Endpoint, Placement, ServiceRecipe
+from triton_env.core.model import (
+    ContainerRecipe,
+    DataRecipe,
+    Endpoint,
+    ExternalRecipe,
+    Placement,
+    Port,
+    ProcessRecipe,
+    ServiceRecipe,
+)
+from triton_env.core.setting_types import SecretStr, plain_text
+from triton_env.core.settings_group import CONNECTION, LOGIN, Role, SettingsGroup
 from triton_env.errors import NoSharedNetwork, ServiceDied, UsageError
 from triton_env.services.parts import Parts
 from triton_env.settings import Settings
+from triton_env.settings.external import host_of, leading_variables
 
 CONNECT_TIMEOUT = 2
 """Seconds that one try of a readiness probe may take to connect or to get an answer."""
+
+_TIMEOUT = 120.0
+"""Seconds for the start of a service without a setting for that."""
 
 
 class Service(ABC):
@@ -32,6 +47,8 @@ class Service(ABC):
     """Its name for people."""
     aliases: ClassVar[tuple[str, ...]] = ()
     """What it is called elsewhere, such as in what Docker lists; the command line takes these words too."""
+    settings_group: ClassVar[type[SettingsGroup]]
+    """The settings that are its own."""
     misleading: ClassVar[frozenset[str]] = frozenset()
     """Variables by which an application's client would not reach this service, whatever URL it is given."""
 
@@ -67,15 +84,62 @@ class Service(ABC):
                 raise died.beside(error) from error
             raise
 
-    @staticmethod
-    @abstractmethod
-    def fresh_credentials() -> Mapping[str, Any]:
-        """Random credentials for a session, as values for `Settings.updated`."""
+    def with_settings(self, **values: Any) -> Self:
+        """This service as clients with other values for some settings see it, watched as this one.
 
-    @staticmethod
+        Args:
+            **values: by field, taken as they are.
+        """
+        other = copy.copy(self)
+        other._settings = self._settings.updated(**values)
+        return other
+
+    @classmethod
+    def fresh_credentials(cls) -> Mapping[str, Any]:
+        """Random credentials for a session, as values for `Settings.updated`."""
+        return {name: SecretStr(random_password()) for name in cls.settings_group.names_of(*LOGIN)}
+
+    @classmethod
     @abstractmethod
-    def recipe(settings: Settings) -> ServiceRecipe:
+    def recipe(cls, settings: Settings) -> ServiceRecipe:
         """How to run this service with these settings."""
+
+    @classmethod
+    def _recipe(
+        cls, settings: Settings, container: ContainerRecipe, process: ProcessRecipe, data: DataRecipe | None = None
+    ) -> ServiceRecipe:
+        """The recipe with what follows from the roles of the settings.
+
+        Args:
+            settings: of the service.
+            container: how it runs as a container.
+            process: how it runs as a process.
+            data: what it needs to know of data that stays.
+        """
+        group = cls.settings_group
+        settings = settings.with_group(group)
+        own = settings.group(group)
+        ports = [group.model_fields[name] for name in group.names_of(Role.PORT)]
+        return ServiceRecipe(
+            name=cls.name,
+            title=cls.title,
+            ports=tuple(
+                Port(each.protocol, each.default, fixed=cls._fixed_port(settings, each.name), variable=each.variable)
+                for each in ports
+            ),
+            timeout=next((getattr(own, name) for name in group.names_of(Role.TIMEOUT)), _TIMEOUT),
+            external=ExternalRecipe(host_of(settings, group), leading_variables(group)),
+            secrets=own.secrets(group.model_fields),
+            known_password=_known_password(group, own),
+            data=data,
+            container=container,
+            process=process,
+        )
+
+    @classmethod
+    def _fixed_port(cls, settings: Settings, name: str) -> int:
+        """The port of a field, where ports are fixed."""
+        return settings.fixed_port(name)
 
     def prepare(self) -> None:  # noqa: B027 - most services need nothing of the kind
         """Do what is to be done once, when the server is up and before any client comes.
@@ -127,8 +191,27 @@ class Service(ABC):
     @abstractmethod
     def _url(self, endpoint: Endpoint) -> str: ...
 
-    @abstractmethod
-    def _variables(self, endpoints: Mapping[str, Endpoint], url: str) -> dict[str, str]: ...
+    def _variables(self, endpoints: Mapping[str, Endpoint], url: str) -> dict[str, str]:
+        own = self._settings.group(self.settings_group)
+        variables: dict[str, str] = {}
+        for name, field in self.settings_group.model_fields.items():
+            match field.role:
+                case Role.URL:
+                    variables[field.variable] = url
+                case Role.HOST:
+                    variables[field.variable] = next(iter(endpoints.values())).host
+                case Role.PORT if endpoint := endpoints.get(field.protocol):
+                    variables[field.variable] = str(endpoint.port)
+                case Role.PORT:
+                    pass  # of a protocol that this runtime does not have
+                case role if role in CONNECTION:
+                    variables[field.variable] = plain_text(getattr(own, name))
+        return variables
+
+    def _value(self, role: Role) -> Any:
+        """The value of its setting with this role."""
+        (name, *_) = self.settings_group.names_of(role)
+        return getattr(self._settings.group(self.settings_group), name)
 
     @property
     def _main(self) -> Endpoint:
@@ -222,11 +305,31 @@ def _not_known() -> ServiceDied | None:
     return None
 
 
-def known_password(settings: Settings, field: str) -> str:
+class WithLogin(Service):
+    """A service whose clients log in to a database."""
+
+    @property
+    def user(self) -> str:
+        """The user that clients log in as, who may manage access."""
+        return str(self._value(Role.USER))
+
+    @property
+    def password(self) -> str:
+        """The user's password."""
+        return plain_text(self._value(Role.PASSWORD))
+
+    @property
+    def database(self) -> str:
+        """The target database."""
+        return str(self._value(Role.DATABASE))
+
+
+def _known_password(group: type[SettingsGroup], own: SettingsGroup) -> str:
     """The variable of a password that is empty, or that everybody knows; empty where it is neither."""
-    password = getattr(settings, field).get_secret_value()
-    known = ("", Settings.model_fields[field].default.get_secret_value())
-    return field.upper() if password in known else ""
+    for name in group.names_of(Role.PASSWORD):
+        if getattr(own, name) in (SecretStr(""), group.model_fields[name].default):
+            return name.upper()
+    return ""
 
 
 def random_password() -> str:

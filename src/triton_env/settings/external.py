@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Collection
 from urllib.parse import SplitResult, urlsplit
 
+from triton_env.core.setting_types import plain_text
 from triton_env.core.settings_group import CONNECTION, Role, SettingsGroup, UrlForm
 from triton_env.errors import InvalidSetting
 from triton_env.settings.model import Settings
@@ -80,8 +81,7 @@ def _implied_ports(settings: Settings) -> dict[str, int]:
 
 
 def _url(settings: Settings, name: str) -> str:
-    value = settings.or_default(name)
-    return str(value.get_secret_value() if settings.model_fields[name].is_secret else value)
+    return plain_text(settings.or_default(name))
 
 
 def _problem(form: UrlForm, url: SplitResult) -> str:

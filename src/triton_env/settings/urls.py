@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterator, Mapping
 from urllib.parse import SplitResult, unquote, urlsplit
 
-from triton_env.core.setting_types import SecretStr, problem_of_text
+from triton_env.core.setting_types import SecretStr, plain_text, problem_of_text
 from triton_env.core.settings_group import Role, SettingsGroup
 from triton_env.errors import InvalidSetting
 from triton_env.settings.model import Settings
@@ -12,7 +12,7 @@ from triton_env.settings.model import Settings
 def urls(settings: Settings, services: Collection[str] | None = None) -> Mapping[str, str]:
     """The URLs that were set, by the names of their fields: those of some services, or of all."""
     return {
-        name: str(_plain(getattr(settings, name)))
+        name: plain_text(getattr(settings, name))
         for name in settings.names_in(Role.URL, services=services)
         if name in settings.model_fields_set
     }
@@ -37,7 +37,7 @@ def agreed(settings: Settings, services: Collection[str] | None = None, *, hosts
                     raise InvalidSetting(f"{name.upper()} cannot be used: of its parts, {problem}.", where=origin(name))
                 if part not in settings.model_fields_set:
                     values[part] = SecretStr(str(value)) if group.model_fields[part].is_secret else value
-                elif _plain(getattr(settings, part)) != value:
+                elif plain_text(getattr(settings, part)) != str(value):
                     raise _disagreement(settings, name, part, value)
     return settings.updated(**values) if values else settings
 
@@ -61,13 +61,9 @@ def _parts(group: type[SettingsGroup], url: SplitResult, *, hosts: bool) -> Iter
             yield from ((name, value) for name in group.names_of(role)[:1])
 
 
-def _plain(value: object) -> object:
-    return value.get_secret_value() if isinstance(value, SecretStr) else value
-
-
 def _disagreement(settings: Settings, name: str, part: str, value: object) -> InvalidSetting:
     secret = settings.model_fields[part].is_secret
-    there, here = ("another", "its own") if secret else (value, _plain(getattr(settings, part)))
+    there, here = ("another", "its own") if secret else (value, plain_text(getattr(settings, part)))
     return InvalidSetting(
         f"{part.upper()} and {name.upper()} say the same thing twice and disagree: {here} and {there}.",
         where=origin(name),

@@ -83,8 +83,7 @@ class ClickHouseIsolation(Isolation[ClickHouse]):
     def bound(self, space: Space) -> ClickHouse:
         if space.is_own:
             return self._service
-        service = ClickHouse(self._service._settings.updated(clickhouse_db=space.id), self._service.placement)
-        return service._like(self._service)
+        return self._service.with_settings(clickhouse_db=space.id)
 
     def create(self, space: Space, source: Space | None = None, *, is_new: bool = False) -> None:
         """Make a space; see `Isolation.create`.

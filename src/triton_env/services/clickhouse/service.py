@@ -12,22 +12,19 @@ from triton_env.core.model import (
     ContainerRecipe,
     DataRecipe,
     Endpoint,
-    ExternalRecipe,
-    Port,
     ProcessRecipe,
     Reads,
     ServiceRecipe,
     Storage,
 )
-from triton_env.core.setting_types import SecretStr
 from triton_env.errors import RestoreUnfinished
 from triton_env.services.base import (
     CONNECT_TIMEOUT,
     Service,
-    known_password,
-    random_password,
+    WithLogin,
     url_quoted,
 )
+from triton_env.services.clickhouse.settings import ClickHouseSettings
 from triton_env.services.parts import Parts
 from triton_env.settings import Settings, without_variables
 
@@ -56,7 +53,7 @@ _REFUSAL = re.compile("HTTP (401|403|516)")
 """How ClickHouse answers a client whose user or password it does not know, or whose rights do not suffice."""
 
 
-class ClickHouse(Service):
+class ClickHouse(WithLogin):
     """ClickHouse where it runs.
 
     >>> env.clickhouse.client().command("select 1")
@@ -65,6 +62,7 @@ class ClickHouse(Service):
 
     name = "clickhouse"
     title = "ClickHouse"
+    settings_group = ClickHouseSettings
     boot_rank = 30
     parts = Parts(
         isolation="triton_env.services.clickhouse.isolation:ClickHouseIsolation",
@@ -73,27 +71,11 @@ class ClickHouse(Service):
     )
     attributes = (*Service.attributes, "user", "password", "database", "http_port", "native_port")
 
-    @staticmethod
-    def fresh_credentials() -> Mapping[str, Any]:
-        return {"clickhouse_password": SecretStr(random_password())}
-
-    @staticmethod
-    def recipe(settings: Settings) -> ServiceRecipe:
+    @classmethod
+    def recipe(cls, settings: Settings) -> ServiceRecipe:
         password = settings.clickhouse_password.get_secret_value()
-        return ServiceRecipe(
-            name=ClickHouse.name,
-            title=ClickHouse.title,
-            ports=(
-                Port("http", 8123, fixed=settings.fixed_port("clickhouse_http_port"), variable="CLICKHOUSE_HTTP_PORT"),
-                Port("native", 9000, fixed=settings.fixed_port("clickhouse_port"), variable="CLICKHOUSE_PORT"),
-            ),
-            timeout=settings.triton_clickhouse_timeout,
-            external=ExternalRecipe(
-                settings.clickhouse_host,
-                ("CLICKHOUSE_HOST", "CLICKHOUSE_HTTP_PORT", "CLICKHOUSE_USER", "CLICKHOUSE_PASSWORD", "CLICKHOUSE_DB"),
-            ),
-            secrets=frozenset({password}),
-            known_password=known_password(settings, "clickhouse_password"),
+        return cls._recipe(
+            settings,
             # The image sets up its user at every start, and `ensure_ready` makes the database: these may change.
             data=DataRecipe(
                 volume="clickhouse_data",
@@ -137,21 +119,6 @@ class ClickHouse(Service):
                 input=json.dumps([{"name": settings.clickhouse_user, "password": password}]),
             ),
         )
-
-    @property
-    def user(self) -> str:
-        """The user, who may manage access."""
-        return self._settings.clickhouse_user
-
-    @property
-    def password(self) -> str:
-        """The user's password."""
-        return self._settings.clickhouse_password.get_secret_value()
-
-    @property
-    def database(self) -> str:
-        """The target database."""
-        return self._settings.clickhouse_db
 
     @property
     def http_port(self) -> int:
@@ -264,19 +231,6 @@ class ClickHouse(Service):
 
     def _url(self, endpoint: Endpoint) -> str:
         return f"http://{url_quoted(self.user)}:{url_quoted(self.password)}@{endpoint}/{self.database}"
-
-    def _variables(self, endpoints: Mapping[str, Endpoint], url: str) -> dict[str, str]:
-        http = endpoints["http"]
-        variables = {
-            "CLICKHOUSE_HOST": http.host,
-            "CLICKHOUSE_HTTP_PORT": str(http.port),
-            "CLICKHOUSE_USER": self.user,
-            "CLICKHOUSE_PASSWORD": self.password,
-            "CLICKHOUSE_DB": self.database,
-        }
-        if "native" in endpoints:
-            variables["CLICKHOUSE_PORT"] = str(endpoints["native"].port)
-        return variables
 
 
 def authorization(service: ClickHouse) -> dict[str, str]:

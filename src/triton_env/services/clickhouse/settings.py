@@ -16,12 +16,6 @@ class ClickHouseSettings(SettingsGroup):
     clickhouse_http_port: PortNumber = setting(
         Role.PORT, "Port of the HTTP protocol with `TRITON_PORTS=fixed`.", default=8123, protocol="http"
     )
-    clickhouse_port: PortNumber = setting(
-        Role.PORT,
-        "Port of the native protocol with `TRITON_PORTS=fixed`; most Python clients use HTTP.",
-        default=9000,
-        protocol="native",
-    )
     clickhouse_user: Identifier = setting(
         Role.USER, "The user, who may manage access. Letters, digits and `_`.", default="default"
     )
@@ -33,6 +27,12 @@ class ClickHouseSettings(SettingsGroup):
     )
     clickhouse_db: Identifier = setting(
         Role.DATABASE, "The database, which is created. Letters, digits and `_`.", default="triton"
+    )
+    clickhouse_port: PortNumber = setting(
+        Role.PORT,
+        "Port of the native protocol with `TRITON_PORTS=fixed`; most Python clients use HTTP.",
+        default=9000,
+        protocol="native",
     )
     clickhouse_nofile: Annotated[int, Number(ge=1024)] = setting(
         Role.PERSISTENT,

@@ -118,8 +118,7 @@ class PostgresIsolation(Isolation[Postgres]):
     def bound(self, space: Space) -> Postgres:
         if space.is_own:
             return self._service
-        service = Postgres(self._service._settings.updated(postgres_db=space.id), self._service.placement)
-        return service._like(self._service)
+        return self._service.with_settings(postgres_db=space.id)
 
     def create(self, space: Space, source: Space | None = None, *, is_new: bool = False) -> None:
         may_be_there = not is_new

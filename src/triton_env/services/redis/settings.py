@@ -23,9 +23,6 @@ class RedisSettings(SettingsGroup):
 
     service = "redis"
 
-    redis_url: Secret = setting(
-        Role.URL, "URL, for applications.", default=Secret("redis://localhost:6379/0"), form=_URL
-    )
     redis_host: Name = setting(Role.HOST, "Host, for applications.", default="localhost")
     redis_port: PortNumber = setting(Role.PORT, "Port with `TRITON_PORTS=fixed`.", default=6379, protocol="redis")
     redis_password: Secret = setting(
@@ -33,6 +30,9 @@ class RedisSettings(SettingsGroup):
         "Password of persistent services, and with `TRITON_PASSWORDS=fixed`. Empty: none; set one before you let others"
         " reach the port.",
         default=Secret(""),
+    )
+    redis_url: Secret = setting(
+        Role.URL, "URL, for applications.", default=Secret("redis://localhost:6379/0"), form=_URL
     )
     redis_image: Name = setting(Role.IMAGE, "A Redis image with the official entrypoint.", default="redis:7-alpine")
     triton_redis_timeout: Seconds = setting(

@@ -68,8 +68,7 @@ class S3Isolation(Isolation[S3]):
         if space.is_own:
             return self._service
         names = names_of(space)
-        settings = self._service._settings.updated(s3_bucket=names.real(self._service.bucket))
-        return S3(settings, self._service.placement, names)._like(self._service)
+        return self._service._with_names(names)
 
     def create(self, space: Space, source: Space | None = None, *, is_new: bool = False) -> None:
         """Make a space; see `Isolation.create`.

@@ -15,20 +15,18 @@ from triton_env.core.model import (
     ContainerRecipe,
     DataRecipe,
     Endpoint,
-    ExternalRecipe,
     Placement,
-    Port,
     ProcessRecipe,
     Reads,
     ServiceRecipe,
     Storage,
 )
 from triton_env.core.packaged_files import packaged_file
-from triton_env.core.setting_types import SecretStr
 from triton_env.errors import LocalStackTokenRequired
-from triton_env.services.base import CONNECT_TIMEOUT, Service, random_password
+from triton_env.services.base import CONNECT_TIMEOUT, Service
 from triton_env.services.parts import Parts
 from triton_env.services.s3.bucket_names import BucketNames
+from triton_env.services.s3.settings import S3Settings
 from triton_env.settings import Settings
 
 if TYPE_CHECKING:
@@ -83,6 +81,7 @@ class S3(Service):
     name = "s3"
     title = "S3"
     aliases = ("localstack",)
+    settings_group = S3Settings
     boot_rank = 40
     parts = Parts(
         isolation="triton_env.services.s3.isolation:S3Isolation",
@@ -102,16 +101,13 @@ class S3(Service):
         super().__init__(settings, placement)
         self._names = names or BucketNames()
 
-    @staticmethod
-    def fresh_credentials() -> Mapping[str, Any]:
+    @classmethod
+    def fresh_credentials(cls) -> Mapping[str, Any]:
         # LocalStack derives the account from keys of certain forms; this form means its default account.
-        return {
-            "aws_access_key_id": "TRITON" + token_hex(7).upper(),
-            "aws_secret_access_key": SecretStr(random_password()),
-        }
+        return {**super().fresh_credentials(), "aws_access_key_id": "TRITON" + token_hex(7).upper()}
 
-    @staticmethod
-    def recipe(settings: Settings) -> ServiceRecipe:
+    @classmethod
+    def recipe(cls, settings: Settings) -> ServiceRecipe:
         token = settings.localstack_auth_token.get_secret_value()
         environment = {
             # Objects are encrypted with keys of KMS where a client asks for `aws:kms`.
@@ -132,17 +128,8 @@ class S3(Service):
             environment |= {"PROVIDER_OVERRIDE_S3": "persisted", "PYTHONPATH": _PERSISTENCE}
         if token:
             environment["LOCALSTACK_AUTH_TOKEN"] = token
-        return ServiceRecipe(
-            name=S3.name,
-            title=S3.title,
-            ports=(Port("s3", 4566, fixed=_fixed_port(settings), variable="LOCALSTACK_PORT"),),
-            timeout=settings.triton_s3_timeout,
-            external=ExternalRecipe(
-                urlsplit(settings.or_default("aws_endpoint_url")).hostname or "",
-                ("AWS_ENDPOINT_URL", "LOCALSTACK_PORT", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "S3_BUCKET"),
-            ),
-            # The default is a word that logs are full of, and no secret.
-            secrets=frozenset({settings.aws_secret_access_key.get_secret_value(), token} - {"", "test"}),
+        return cls._recipe(
+            settings,
             # LocalStack does not check keys. What is kept depends on LocalStack's own classes.
             data=DataRecipe(
                 volume="localstack_data",
@@ -172,6 +159,19 @@ class S3(Service):
                 input=json.dumps({settings.aws_access_key_id: settings.aws_secret_access_key.get_secret_value()}),
             ),
         )
+
+    def _with_names(self, names: BucketNames) -> "S3":
+        """This server, for clients that find buckets under other real names; the expected one is among these."""
+        settings = self._settings.updated(s3_bucket=names.real(self.bucket))
+        return S3(settings, self.placement, names)._like(self)
+
+    @classmethod
+    def _fixed_port(cls, settings: Settings, name: str) -> int:
+        """LOCALSTACK_PORT where it was set, else the port of AWS_ENDPOINT_URL."""
+        port = super()._fixed_port(settings, name)
+        if name in settings.model_fields_set:
+            return port
+        return urlsplit(settings.or_default("aws_endpoint_url")).port or port
 
     @property
     def endpoint_url(self) -> str:
@@ -317,16 +317,6 @@ class S3(Service):
     def _url(self, endpoint: Endpoint) -> str:
         return f"http://{endpoint}"
 
-    def _variables(self, endpoints: Mapping[str, Endpoint], url: str) -> dict[str, str]:
-        return {
-            "AWS_ENDPOINT_URL": url,
-            "LOCALSTACK_PORT": str(endpoints["s3"].port),
-            "AWS_ACCESS_KEY_ID": self.access_key,
-            "AWS_SECRET_ACCESS_KEY": self.secret_key,
-            "AWS_DEFAULT_REGION": self.region,
-            "S3_BUCKET": self.bucket,
-        }
-
 
 _SESSION_LOCK = threading.Lock()
 """Sessions are not thread-safe, clients are:
@@ -352,14 +342,6 @@ def _session() -> Any:
     store = ConfigValueStore({name: ConstantProvider(value) for name, value in values.items()})
     core.register_component("config_store", store)
     return boto3.session.Session(botocore_session=core)
-
-
-def _fixed_port(settings: Settings) -> int:
-    """LOCALSTACK_PORT where it was set, else the port of AWS_ENDPOINT_URL."""
-    port = settings.fixed_port("localstack_port")
-    if "localstack_port" in settings.model_fields_set:
-        return port
-    return urlsplit(settings.or_default("aws_endpoint_url")).port or port
 
 
 def _lack_of_token(image: str) -> LocalStackTokenRequired | None:
