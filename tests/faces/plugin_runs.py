@@ -48,6 +48,12 @@ class Runs:
 
     def run(self, *arguments: str) -> pytest.RunResult:
         """Run it; nothing is left then."""
+        done = self.run_and_keep(*arguments)
+        assert self.is_gone(), self.left()
+        return done
+
+    def run_and_keep(self, *arguments: str) -> pytest.RunResult:
+        """Run it; its environments may be left."""
         began = time.monotonic()
         done = forkserver.run(
             [sys.executable, "-m", "pytest", *arguments], capture_output=True, text=True, timeout=RUN_TIMEOUT
@@ -55,7 +61,6 @@ class Runs:
         # Shown where a test fails.
         print(done.stdout)
         print(done.stderr, file=sys.stderr)
-        assert self.is_gone(), self.left()
         lines = [each.splitlines() for each in (done.stdout, done.stderr)]
         return pytest.RunResult(done.returncode, *lines, time.monotonic() - began)
 

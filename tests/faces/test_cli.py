@@ -91,23 +91,19 @@ def published(state: Path) -> Callable[[], list[Path]]:
 class TestHelp:
     HEAVY = ("docker", "testcontainers", "pydantic", "pydantic_settings", "rich", "psycopg", "boto3", "redis")
 
-    @pytest.mark.parametrize(
-        "arguments", [["--help"], ["--version"], *([name, "--help"] for name in COMMANDS)], ids=" ".join
-    )
-    def test_loads_nothing_heavy(self, arguments: list[str]) -> None:
+    def test_loads_nothing_heavy(self) -> None:
         script = f"""
 import sys
 from triton_env.cli import command_line
-try:
-    command_line.main({arguments!r})
-except SystemExit as end:
-    assert end.code == 0, end.code
-print("loaded:", *(name for name in sys.modules if "." not in name))
+for arguments in (["--help"], ["--version"], *([name, "--help"] for name in {tuple(COMMANDS)!r})):
+    try:
+        command_line.main(arguments)
+    except SystemExit as end:
+        assert end.code == 0, end.code
+    assert "click" in sys.modules
+    assert set(sys.modules).isdisjoint({self.HEAVY!r}), arguments
 """
-        done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-        loaded = done.stdout.rpartition("loaded:")[2].split()
-        assert "click" in loaded
-        assert set(loaded).isdisjoint(self.HEAVY)
+        subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
 
     def test_names_every_command(self) -> None:
         result = cli("--help")

@@ -14,7 +14,7 @@ import redis
 from platformdirs import user_cache_path
 
 import forkserver
-from faces.plugin_runs import RUN_TIMEOUT, Runs, runs
+from faces.plugin_runs import Runs, runs
 from patience import until
 from triton_env import TritonEnvironment
 from triton_env.runtimes.docker.owner import LABEL
@@ -379,7 +379,7 @@ def test_runs_share_a_warm_environment(project: Runs, monkeypatch: pytest.Monkey
     (migrations / "one.sql").write_text("create table one ()")
 
     def run(*arguments: str, built: int) -> None:
-        project.pytester.runpytest_subprocess(*arguments, timeout=RUN_TIMEOUT).assert_outcomes(passed=1)
+        project.run_and_keep(*arguments).assert_outcomes(passed=1)
         assert (project.pytester.path / "built").read_text().count("built") == built
         found.update(path.name for path in (project.base / "state" / "shared").glob("*-*"))
 
@@ -418,7 +418,7 @@ def test_namespaces_of_failed_tests_are_kept(project: Runs) -> None:
             raise AssertionError
         """
     )
-    done = project.pytester.runpytest_subprocess("--triton-keep", "-q", "-n2", timeout=RUN_TIMEOUT)
+    done = project.run_and_keep("--triton-keep", "-q", "-n2")
     done.assert_outcomes(passed=1, failed=1, errors=1)
     said = done.stdout.str().partition("kept by triton-env")[2]
     assert sorted(re.findall(r"^triton_ns_\w+  of \S+::(\w+)$", said, re.MULTILINE)) == [
@@ -594,7 +594,7 @@ def test_servers_of_somebody_else(project: Runs, monkeypatch: pytest.MonkeyPatch
             monkeypatch.setenv(name, value)
         monkeypatch.setenv("TRITON_NAMESPACES", "everywhere")
         arguments = ("--triton-runtime=external", "--triton-keep")
-        done = project.pytester.runpytest_subprocess(*arguments, timeout=RUN_TIMEOUT)
+        done = project.run_and_keep(*arguments)
         done.assert_outcomes(failed=1)
         done.stdout.fnmatch_lines(["*triton-env: services of namespace triton_ns_*", "Redis  *redis://*:[*][*][*]@*"])
         done.stdout.fnmatch_lines(["*kept by triton-env*", "triton_ns_*", "  Redis  *redis://*:[*][*][*]@*"])

@@ -93,9 +93,9 @@ class TestStamp:
         assert not STAMP.agrees(data_recipe("alice", "other", "shop"))
         assert not replace(STAMP, secrets={}).agrees(data_recipe("alice", SECRET, "shop"))
 
-    @pytest.mark.parametrize("length", range(0, len(STAMP.to_json()) - 2, 7))
-    def test_one_that_was_cut_off_is_none(self, length: int) -> None:
-        assert Stamp.from_json(STAMP.to_json()[:length]) is None
+    def test_one_that_was_cut_off_is_none(self) -> None:
+        for length in range(0, len(STAMP.to_json()) - 2, 7):
+            assert Stamp.from_json(STAMP.to_json()[:length]) is None, length
 
     @pytest.mark.parametrize(
         "content",
@@ -210,8 +210,8 @@ def test_of_a_layout_that_is_not_known_only_the_version_is_said(version: bytes) 
     assert (witness.values, witness.accepts, witness.certain) == ({}, {}, False)
 
 
-@pytest.mark.parametrize("seed", range(200))
-def test_whatever_the_files_hold_it_is_read_without_an_error(seed: int) -> None:
+def damaged(seed: int) -> dict[str, bytes]:
+    """The files of a data directory in which anything may be."""
     randomness = random.Random(seed)
     catalog = bytearray(randomness.randbytes(8192 * randomness.randint(0, 2) + randomness.randint(0, 50)))
     if len(catalog) >= 8192:
@@ -226,13 +226,17 @@ def test_whatever_the_files_hold_it_is_read_without_an_error(seed: int) -> None:
         at = randomness.randint(200, 3000)
         catalog[at : at + 133] = b"SCRAM-SHA-256$4096:" + b"A" * 24 + b"$" + b"=" * 44 + b":" + b"A" * 44
     mapping = struct.pack("<IIIIII", 0x592717, 2, 1260, 1260, 1262, 1262)
-    files = {
+    return {
         "PG_VERSION": b"17\n",
         "global/pg_control": randomness.randbytes(randomness.randint(0, 40)),
         "global/pg_filenode.map": mapping[: randomness.randint(0, len(mapping) * 2)],
         "global/1260": bytes(catalog),
         "global/1262": bytes(catalog),
     }
-    witness = inspect(Files(files), ALICE)
-    assert witness is not None
-    assert witness.version == "17"
+
+
+def test_whatever_the_files_hold_it_is_read_without_an_error() -> None:
+    for seed in range(200):
+        witness = inspect(Files(damaged(seed)), ALICE)
+        assert witness is not None, seed
+        assert witness.version == "17", seed
