@@ -22,7 +22,7 @@ from triton_env.errors import (
 from triton_env.run import Persistent, Run
 from triton_env.service_attribute import ServiceAttribute
 from triton_env.services import S3, SERVICES, ClickHouse, Postgres, Redis, Service
-from triton_env.services.selection import selected
+from triton_env.services.selection import selected, with_groups
 from triton_env.settings import Settings, variables
 from triton_env.sharing.reuse import Reuse
 from triton_env.stopping import Stopping, awaited, ended
@@ -82,6 +82,7 @@ class TritonEnvironment:
         self._settings = settings or Settings()
         variables.check(self._settings.triton_variables, self._settings.origin("triton_variables"))
         self._services = selected(services)
+        self._settings = with_groups(self._settings, self._services)
         self._runtime_name = checked_runtime(runtime or self._settings.triton_runtime)
         self._persistent = Persistent.ATTACH if persistent is True else persistent or None
         self._reuse = checked_reuse(reuse, self._persistent, self._runtime_name)

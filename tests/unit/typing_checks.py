@@ -30,6 +30,7 @@ from triton_env import (
 from triton_env.core.model import Storage
 from triton_env.core.setting_types import SecretStr
 from triton_env.services import Service
+from triton_env.services.redis.settings import RedisSettings
 
 
 def environments() -> None:
@@ -62,6 +63,9 @@ def settings_of_environments() -> None:
     assert_type(settings.triton_storage, Storage)
     assert_type(settings.triton_linger, float)
     assert_type(settings.updated(postgres_db="other"), Settings)
+    assert_type(settings.group(RedisSettings), RedisSettings)
+    assert_type(settings.group(RedisSettings).redis_password, SecretStr)
+    assert_type(settings.with_group(RedisSettings), Settings)
 
 
 def services(env: TritonEnvironment) -> None:

@@ -11,6 +11,7 @@ import psutil
 
 from triton_env.cli.findings import Finding, Verdict, finding_of
 from triton_env.cli.support import MOVE_ON, postgres_end_of_life
+from triton_env.core.settings_group import Role
 from triton_env.core.threads import in_thread
 from triton_env.errors import InvalidSetting, TritonError
 from triton_env.persistent.compose import compose_program, compose_version
@@ -137,7 +138,7 @@ def _images(engine: "Engine | None", settings: Settings, *, pulls: bool) -> Iter
     if prefix := process_environment().get(HUB_PREFIX):
         yield Finding("images", Verdict.GOOD, f"those of Docker Hub come from {prefix} ({HUB_PREFIX})")
     for name in SERVICES:
-        variable = f"{'localstack' if name == 's3' else name}_image"
+        (variable,) = settings.names_in(Role.IMAGE, services=(name,))
         image = getattr(settings, variable)
         if engine is not None:
             yield _image(engine, image, variable.upper(), settings, pulls=pulls)

@@ -317,7 +317,7 @@ class PersistentRuntime:
         """Raise `InvalidSetting` if a service runs with other names or passwords than the settings have."""
         running = self._containers[recipe.name].environment
         for name, value in recipe.container.environment.items():
-            if name in running and name.lower() in Settings.model_fields and running[name] != value:
+            if name in running and name.lower() in self._settings.model_fields and running[name] != value:
                 raise InvalidSetting(
                     f"{recipe.title} runs with another {name} than the settings have.",
                     where=f"container {self._containers[recipe.name].name}",

@@ -42,7 +42,7 @@ def _checked(settings: Settings, before: Settings) -> Settings:
     """See that what was taken from URLs is what the settings of that name may be: it goes into SQL and XML."""
     taken = {name: value for name, value in settings if value != before.or_default(name)}
     try:
-        Settings(**taken)
+        settings.check_values(**taken)
     except InvalidSetting as error:
         error.where = ", ".join(origin(name) for name in urls(before))
         raise

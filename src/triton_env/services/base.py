@@ -47,7 +47,7 @@ class Service(ABC):
     """Its name for people."""
     aliases: ClassVar[tuple[str, ...]] = ()
     """What it is called elsewhere, such as in what Docker lists; the command line takes these words too."""
-    settings_group: ClassVar[type[SettingsGroup]]
+    settings_group: ClassVar[type[SettingsGroup]] = SettingsGroup
     """The settings that are its own."""
     misleading: ClassVar[frozenset[str]] = frozenset()
     """Variables by which an application's client would not reach this service, whatever URL it is given."""

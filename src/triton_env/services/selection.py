@@ -1,10 +1,11 @@
 """Which of the services somebody names."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from triton_env.core.printable import one_line
 from triton_env.errors import InvalidSetting, ServiceNotSelected, UnknownService
 from triton_env.services import SERVICES
+from triton_env.settings import Settings
 
 
 def known_name(name: str) -> str:
@@ -16,6 +17,13 @@ def known_name(name: str) -> str:
 def title_of(name: str) -> str:
     """A service's name for people; a name that is not known here, such as one in a file, as it is on one line."""
     return SERVICES[name].title if name in SERVICES else one_line(name)
+
+
+def with_groups(settings: Settings, names: Iterable[str]) -> Settings:
+    """The settings with those of these services, where other distributions bring them: read when they are asked for."""
+    for name in names:
+        settings = settings.with_group(SERVICES[name].settings_group)
+    return settings
 
 
 def selected(services: Sequence[str] | None, available: Sequence[str] | None = None) -> tuple[str, ...]:

@@ -134,6 +134,14 @@ class Settings(  # type: ignore[misc]
         )
         return made
 
+    def check_values(self, **values: Any) -> None:
+        """See that fields may have these values.
+
+        Raises:
+            InvalidSetting: one may not.
+        """
+        _attributes({name: self.model_fields[name] for name in values}, {}, values)
+
     def names_in(self, *roles: Role, services: Iterable[str] | None = None) -> tuple[str, ...]:
         """The names of the fields of services with one of these roles, service by service.
 

@@ -3,9 +3,10 @@
 import re
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 
-from triton_env.errors import InvalidSetting
+from triton_env.errors import InvalidSetting, UsageError
 from triton_env.settings import dotenv_file
 from triton_env.settings.model import Settings
 from triton_env.settings.process import process_environment
@@ -41,10 +42,15 @@ class Unknown:
 def unknown_variables() -> Iterator[Unknown]:
     """The variables of the process environment and of `.env` that begin with TRITON_ and are not settings."""
     known = {name.upper().removeprefix(_PREFIX): name.upper() for name in Settings.model_fields}
+    others: frozenset[str] | None = None
     for place, variables in _places().items():
         for name, value in sorted(variables.items()):
             upper = name.upper()
             if not upper.startswith(_PREFIX) or upper in known.values() or _is_of_kubernetes(upper, value):
+                continue
+            if others is None:
+                others = _of_other_distributions()
+            if upper in others:
                 continue
             from difflib import get_close_matches
 
@@ -71,6 +77,17 @@ def _places() -> Mapping[str, Mapping[str, str]]:
             # Whatever reads settings says so.
             places[str(path)] = {}
     return places
+
+
+def _of_other_distributions() -> frozenset[str]:
+    """The variables of the services that other distributions bring, without those of broken ones."""
+    from triton_env.services import SERVICES
+
+    found: set[str] = set()
+    for name in set(SERVICES.installed()).difference(SERVICES):
+        with suppress(UsageError):
+            found.update(field.upper() for field in SERVICES[name].settings_group.model_fields)
+    return frozenset(found)
 
 
 def _is_of_kubernetes(name: str, value: str) -> bool:

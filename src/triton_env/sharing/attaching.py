@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from triton_env.core.model import Program
+from triton_env.core.settings_group import LOGIN
 from triton_env.environment import TritonEnvironment
 from triton_env.errors import TritonError
 from triton_env.run import Run
-from triton_env.services import SERVICES
+from triton_env.services.selection import with_groups
 from triton_env.settings import Settings
 from triton_env.sharing.joining import Joined, join_instance
 from triton_env.sharing.key import settings_from_data
@@ -109,9 +110,9 @@ def part_in(record: Record, settings: Settings) -> Attached | Joined:
     if record.held_by == "reuse":
         # Its keeper would end it as soon as all others have left.
         return join_instance(settings, record.id)
-    theirs = settings_from_data(record.settings)
-    credentials = {field for name in record.services for field in SERVICES[name].fresh_credentials()}
-    return Attached(record, settings.updated(**{field: getattr(theirs, field) for field in credentials}))
+    theirs = settings_from_data(record.settings, record.services)
+    credentials = {field: getattr(theirs, field) for field in theirs.names_in(*LOGIN, services=record.services)}
+    return Attached(record, with_groups(settings, record.services).updated(**credentials))
 
 
 class AttachedEnvironment(TritonEnvironment):
@@ -124,7 +125,7 @@ class AttachedEnvironment(TritonEnvironment):
     """
 
     def __init__(self, record: Record, settings: Settings, services: Sequence[str] = ()) -> None:
-        theirs = settings_from_data(record.settings).updated(
+        theirs = settings_from_data(record.settings, record.services).updated(
             triton_progress="off", triton_state_dir=settings.triton_state_dir
         )
         super().__init__(theirs, services=tuple(services) or record.services, runtime=record.runtime, isolated=True)

@@ -81,6 +81,7 @@ def _problem(record: Record, settings: Settings, names: Sequence[str], runtime: 
     was_overruled = runtime is None and asked == record.asked_runtime
     if asked not in ("auto", record.runtime) and not was_overruled:
         return f"runs on the runtime {record.runtime}, not {asked}"
-    if different := differences(settings, settings_from_data(record.settings), names, record.runtime):
+    theirs = settings_from_data(record.settings, record.services)
+    if different := differences(settings, theirs, names, record.runtime):
         return f"was started with another {', '.join(field.upper() for field in different)}"
     return ""

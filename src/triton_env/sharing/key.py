@@ -2,14 +2,14 @@
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from triton_env._version import __version__
 from triton_env.core.setting_types import SecretStr
-from triton_env.core.settings_group import LOGIN, Role
+from triton_env.core.settings_group import LOGIN, Field, Role
 from triton_env.runtimes.embedded import packages
 from triton_env.services import SERVICES
 from triton_env.services.credentials import credentials
@@ -91,15 +91,28 @@ def settings_as_data(settings: Settings) -> dict[str, Any]:
     return {field: value.get_secret_value() if isinstance(value, SecretStr) else value for field, value in settings}
 
 
-def settings_from_data(data: Mapping[str, Any]) -> Settings:
-    """Settings with exactly these values: neither the process environment nor `.env` is looked at."""
+def settings_from_data(data: Mapping[str, Any], services: Iterable[str] = ()) -> Settings:
+    """Settings with exactly these values: neither the process environment nor `.env` is looked at.
+
+    Args:
+        data: the values by field.
+        services: whose settings are among them; those of the services that come with triton-env always are.
+    """
+    settings = Settings.model_construct(**_values(Settings.model_fields, data))
+    for name in services:
+        group = SERVICES[name].settings_group
+        settings = settings.with_group(group, **_values(group.model_fields, data))
+    return settings
+
+
+def _values(fields: Mapping[str, Field], data: Mapping[str, Any]) -> dict[str, Any]:
     values: dict[str, Any] = {}
-    for field, description in Settings.model_fields.items():
-        kind = type(description.default)
-        value = data.get(field, description.default)
+    for name, field in fields.items():
+        kind = type(field.default)
+        value = data.get(name, field.default)
         # JSON keeps all kinds but these: secrets and choices (enumerations of strings).
-        values[field] = value if isinstance(value, kind) or not issubclass(kind, SecretStr | str) else kind(value)
-    return Settings.model_construct(**values)
+        values[name] = value if isinstance(value, kind) or not issubclass(kind, SecretStr | str) else kind(value)
+    return values
 
 
 def _service(settings: Settings, name: str, runtime: str) -> dict[str, Any]:

@@ -69,7 +69,7 @@ def handed_out(record: Record, services: Sequence[str] = ()) -> Mapping[str, str
     """
     variables = dict(record.environ)
     if services:
-        settings = settings_from_data(record.settings)
+        settings = settings_from_data(record.settings, record.services)
         placements = {name: placement_from_data(record.placements[name]) for name in services}
         named = {name: SERVICES[name](settings, placement) for name, placement in placements.items()}
         variables = of_services(named, settings.triton_variables)

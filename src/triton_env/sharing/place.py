@@ -118,7 +118,7 @@ class Instance:
         values: dict[str, Any] = json.loads(self._order.read_text("utf-8"))
         try:
             lists = {field: tuple(values[field]) for field in ("services", "credentials", "path", "after")}
-            return Order(**values | lists | {"settings": settings_from_data(values["settings"])})
+            return Order(**values | lists | {"settings": settings_from_data(values["settings"], values["services"])})
         except (KeyError, TypeError) as error:
             raise ValueError(f"{self._order} is not an order of this version") from error
 

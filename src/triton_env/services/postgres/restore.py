@@ -21,16 +21,16 @@ from triton_env.services.names import is_users
 from triton_env.services.postgres import catalog, loading
 from triton_env.services.postgres.backup import INDEX, users_databases
 from triton_env.services.postgres.index import Index
+from triton_env.services.postgres.settings import PostgresSettings
 from triton_env.services.postgres.statements import NotAllowed
 from triton_env.services.postgres.takeover import Plan, PostgresTakeover, admin, disconnect
 from triton_env.services.postgres.toc import NotAnArchive
 from triton_env.services.postgres.tools import pg_restore
-from triton_env.settings import Settings
 
 _SWAP_TRIES = 20
 """How often to take databases away from clients that connect again at once."""
 
-_KNOWN_PASSWORD = Settings.model_fields["postgres_password"].default.get_secret_value()
+_KNOWN_PASSWORD = PostgresSettings.model_fields["postgres_password"].default.get_secret_value()
 _SHOWN = 6
 """How many things are named in a message."""
 _ALWAYS_THERE = "postgres"
