@@ -14,12 +14,12 @@ import pytest
 from projects import project
 from triton_env import Settings, TritonEnvironment
 from triton_env.archive.records import Writable
-from triton_env.backup.creation import programs_of
-from triton_env.backup.programs import ProgramFailed, feed, output
+from triton_env.backup.programs import feed, output
 from triton_env.core.model import Program
 from triton_env.errors import RuntimeUnavailable
 from triton_env.runtimes.docker.execution import in_container
 from triton_env.services import Postgres
+from triton_env.services.base_backup import ProgramFailed
 
 # A start takes its time on a busy machine.
 pytestmark = pytest.mark.timeout(300)
@@ -149,13 +149,13 @@ def test_they_reach_the_server(env: TritonEnvironment) -> None:
     if env.runtime == "embedded":
         # That distribution has no psql.
         argv = ("pg_dump", "--host={host}", "--port={port:postgres}", "--schema-only")
-    program = programs_of(env, "postgres")(argv, variables)
+    program = env.program("postgres", argv, variables)
     assert env.postgres.password not in " ".join(program.argv)
     copy_output(program, target)
     assert target.getvalue()
     bad: Mapping[str, str] = variables | {"PGDATABASE": "no-such-database"}
     with pytest.raises(ProgramFailed, match='database "no-such-database" does not exist'):
-        copy_output(programs_of(env, "postgres")(argv, bad), target)
+        copy_output(env.program("postgres", argv, bad), target)
 
 
 def test_importing_the_package_loads_no_driver() -> None:

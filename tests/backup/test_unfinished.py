@@ -13,7 +13,7 @@ import pytest
 
 from backup.conftest import Started
 from triton_env import Settings, TritonEnvironment, backup
-from triton_env.backup import Step, creation, recovery, restoration
+from triton_env.backup import Step, creation, restoration
 from triton_env.backup.journal import Entry, Phase, Place
 from triton_env.backup.remains import remains_in
 from triton_env.errors import RestoreFailed, RestoreUnfinished
@@ -21,6 +21,7 @@ from triton_env.prune import look as look_for_leftovers
 from triton_env.services import SERVICES
 from triton_env.services.clickhouse import restore as clickhouse_restore
 from triton_env.services.clickhouse.http import Http
+from triton_env.services.redis.takeover import RedisTakeover
 from triton_env.services.s3 import takeover as s3_takeover
 from triton_env.settings.external import external_id, external_settings
 from triton_env.status import ServiceStatus, lost_restore, unfinished_restore
@@ -434,7 +435,7 @@ def test_a_server_that_is_down_leaves_the_journal(
     theirs: TritonEnvironment, settings: Settings, place: Place, restoring: Callable[[KilledAt], None]
 ) -> None:
     restoring(at_step(Step("redis", "restored")))
-    down = patch.object(recovery.RedisTakeover, "put_back", side_effect=ConnectionError("it does not answer"))
+    down = patch.object(RedisTakeover, "put_back", side_effect=ConnectionError("it does not answer"))
     with down, pytest.raises(RestoreUnfinished, match=r"could not be taken back in Redis\syet") as raised:
         TritonEnvironment(settings, runtime="external").start()
     assert raised.value.cause == "it does not answer"

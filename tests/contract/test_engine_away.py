@@ -25,7 +25,7 @@ from patience import WAIT, until
 from projects import project
 from triton_env import Settings, TritonEnvironment, prune
 from triton_env.backup import Step, create, restore
-from triton_env.backup.programs import ProgramFailed, feed, output
+from triton_env.backup.programs import feed, output
 from triton_env.cli.checks import examine
 from triton_env.core.threads import in_thread
 from triton_env.errors import CleanupFailed, EngineUnreachable, RestoreFailed, TritonError
@@ -36,6 +36,7 @@ from triton_env.runtimes.docker import engine_errors, watch
 from triton_env.runtimes.docker.leftovers import belongings, sweep
 from triton_env.runtimes.docker.owner import ENVIRONMENT_LABEL
 from triton_env.runtimes.docker.reaper_client import Lifeline
+from triton_env.services.base_backup import ProgramFailed
 
 pytestmark = [
     pytest.mark.docker,

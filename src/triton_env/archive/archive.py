@@ -33,7 +33,6 @@ from triton_env.archive.sealing import (
 from triton_env.core.printable import one_line
 from triton_env.core.private import open_file, sync_folder
 from triton_env.errors import BackupFailed, RestoreFailed
-from triton_env.services import SERVICES
 from triton_env.state import locks
 
 _Form = TypeVar("_Form", bound=BaseModel)
@@ -167,8 +166,15 @@ class ArchiveWriter:
             yield writer
         self._members.append(Member(name, service, kind, writer.size, writer.sha256))
 
-    def add_json(self, name: str, service: str, kind: str, data: Any) -> None:
+    def add_json(self, name: str, service: str, kind: str, data: Any, *, title: str) -> None:
         """Write a member that holds `data` as JSON.
+
+        Args:
+            name: its path in the archive.
+            service: the service that it belongs to.
+            kind: see `Member`.
+            data: what it holds.
+            title: of the service, for people.
 
         Raises:
             BackupFailed: it is longer than a restore accepts, or cannot be written.
@@ -176,7 +182,7 @@ class ArchiveWriter:
         encoded = json.dumps(data, indent=1).encode()
         if len(encoded) > INDEX_BYTES or encoded.count(b",") > _INDEX_PARTS:
             raise BackupFailed(
-                f"{SERVICES[service].title} holds too many things for one backup.",
+                f"{title} holds too many things for one backup.",
                 cause=f"their list takes {len(encoded):,} bytes, and {INDEX_BYTES:,} is the most that a restore reads",
             )
         with self.member(name, service, kind) as writer:
@@ -376,12 +382,6 @@ class Archive:
             manifest = Manifest.from_json(data)
         except ValidationError as error:
             raise self.refused(f"its manifest: {_first_problem(error)}") from error
-        if unknown := [name for name in manifest.services if name not in SERVICES]:
-            raise RestoreFailed(
-                f"The backup holds a service that this version does not know: {one_line(unknown[0][:_SHOWN])}.",
-                where=str(self.path),
-                hint="pip install --upgrade triton-env",
-            )
         return manifest
 
     def _check_list(self) -> None:

@@ -9,7 +9,7 @@ from typing import IO, Any, Protocol
 _LENGTH = struct.Struct(">I")
 _HEADER_BYTES = 16 << 20
 _PART_BYTES = 512 << 20
-"""The longest value that Redis takes, and far more than any other part."""
+"""The longest value that any server takes, and far more than any other part."""
 _PARTS = 2_000_000
 """More than a value has that is saved in one piece, which takes less than a megabyte in a server."""
 _PIECE = 1 << 20

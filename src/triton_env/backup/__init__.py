@@ -9,13 +9,7 @@ Everything goes over the services' own protocols, so that a backup of one runtim
 an older server to a newer one. Each service is saved by itself, one after another: where several have to agree with
 each other, let the application rest meanwhile.
 
-- PostgreSQL: roles, and all databases that are no templates, each as one snapshot. The order of texts is that of the
-  server where its locale is missing. Tablespaces are not saved.
-- ClickHouse: all databases but the server's own, with functions written in SQL. Each table is one snapshot. Users and
-  what tables of other servers hold are not saved.
-- Redis: all logical databases and functions. Keys are read one after another, so this is no snapshot.
-- S3: all buckets with all versions. Version ids and dates are new after a restore, since the API cannot set them, and
-  so is the ETag of an object that was uploaded in parts of another size than 8 MiB. Locks of objects are not saved.
+What is saved of each service, and what is not: docs/how-to/backup-and-restore.md.
 """
 
 from importlib import import_module

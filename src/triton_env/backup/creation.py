@@ -1,6 +1,7 @@
 """Making backups, and looking into them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -9,28 +10,20 @@ from triton_env._version import __version__
 from triton_env.archive.archive import Archive, ArchiveWriter
 from triton_env.archive.manifest import Manifest, SavedService
 from triton_env.archive.steps import Meter, Report, Step, silent
+from triton_env.backup.environment import RunningEnvironment
 from triton_env.backup.failures import reason_of
 from triton_env.backup.journal import Place
+from triton_env.backup.parts import offers_saving, saver_of
+from triton_env.backup.programs import ServicePrograms
 from triton_env.core import interrupts
-from triton_env.environment import TritonEnvironment
-from triton_env.errors import BackupFailed, TritonError
-from triton_env.services import Service
-from triton_env.services.base_backup import RunsPrograms, Saver
-from triton_env.services.clickhouse.backup import save as save_clickhouse
-from triton_env.services.postgres.backup import save as save_postgres
-from triton_env.services.redis.backup import save as save_redis
-from triton_env.services.s3.backup import save as save_s3
-
-_SAVERS: Mapping[str, Saver] = {
-    "postgres": save_postgres,
-    "clickhouse": save_clickhouse,
-    "redis": save_redis,
-    "s3": save_s3,
-}
+from triton_env.errors import BackupFailed, NotOffered, RestoreFailed, TritonError
+from triton_env.services import SERVICES, Service
+from triton_env.services.base_backup import Programs
+from triton_env.services.selection import title_of
 
 
 def create(
-    env: TritonEnvironment,
+    env: RunningEnvironment,
     path: str | Path,
     *,
     services: Sequence[str] | None = None,
@@ -46,7 +39,7 @@ def create(
     Args:
         env: a running environment.
         path: the file to make.
-        services: which services; by default all of the environment.
+        services: which services; by default all of the environment that can be saved. A step names the others.
         force: replace a file that is there.
         report: called with each step.
 
@@ -57,25 +50,43 @@ def create(
         BackupFailed: the file exists or cannot be written, or a service cannot be read.
         RestoreFailed: another process restores.
         RestoreUnfinished: a restore that was broken off can neither be finished nor taken back.
+        NotOffered: a service that is named cannot be saved, or none of the environment can.
         UnknownService, ServiceNotSelected, NotStarted: there is no such running service.
     """
-    wanted = {name: env.service(name) for name in services or env.services}
-    found = {name: wanted[name] for name in env.services if name in wanted}
+    found = _saved_services(env, services, report)
     place = place_of(env)
     # What a restore left that was broken off is nothing to be saved.
     with place.between_restores(lambda: _settle(place, env, report)):
         return _create(env, found, ArchiveWriter(Path(path), force=force), place, report)
 
 
+def _saved_services(env: RunningEnvironment, services: Sequence[str] | None, report: Report) -> Mapping[str, Service]:
+    """The services to be saved, in their order.
+
+    Raises:
+        NotOffered: one that is named cannot be saved, or none can.
+    """
+    wanted = {name: env.service(name) for name in services or env.services}
+    if services:
+        for service in wanted.values():
+            saver_of(service)
+    found = {name: wanted[name] for name in env.services if name in wanted and offers_saving(wanted[name])}
+    if not found:
+        raise NotOffered("No service of this environment offers a backup.")
+    for name in wanted.keys() - found.keys():
+        report(Step(name, "not saved, since it offers no backup", note=True))
+    return found
+
+
 def _create(
-    env: TritonEnvironment, found: Mapping[str, Service], writer: ArchiveWriter, place: Place, report: Report
+    env: RunningEnvironment, found: Mapping[str, Service], writer: ArchiveWriter, place: Place, report: Report
 ) -> Manifest:
     try:
         saved: dict[str, SavedService] = {}
         for name, service in found.items():
             meter = Meter(name, report)
             try:
-                saved[name] = _SAVERS[name](service, programs_of(env, name), writer, meter, place)
+                saved[name] = saver_of(service)(service, programs_of(env, name), writer, meter, place)
             except Exception as error:
                 reason = reason_of(error, service)
                 if isinstance(error, TritonError) and not reason.died:
@@ -103,7 +114,7 @@ def _create(
     return manifest
 
 
-def _settle(place: Place, env: TritonEnvironment, report: Report) -> None:
+def _settle(place: Place, env: RunningEnvironment, report: Report) -> None:
     # Restoring takes much that saving does not load.
     from triton_env.backup.recovery import settle
 
@@ -116,7 +127,7 @@ def read_manifest(path: str | Path) -> Manifest:
     Raises:
         RestoreFailed: it cannot be read, is damaged, of a newer format, or no backup at all.
     """
-    with Archive(Path(path)) as archive:
+    with opened(Path(path)) as archive:
         return archive.manifest
 
 
@@ -129,23 +140,40 @@ def verify(path: str | Path, *, report: Report = silent) -> Manifest:
     Raises:
         RestoreFailed: it cannot be read, is damaged, of a newer format, or no backup at all.
     """
-    with Archive(Path(path)) as archive:
+    with opened(Path(path)) as archive:
         meter = Meter("", report)
         meter.begin("checking")
         archive.check_members(meter.count)
         return archive.manifest
 
 
-def place_of(env: TritonEnvironment) -> Place:
+@contextmanager
+def opened(path: Path, *, trusted: bool = False) -> Iterator[Archive]:
+    """An archive of services that are known here, for the length of a block.
+
+    Raises:
+        RestoreFailed: it cannot be read, is damaged, of a newer format, or no backup at all.
+    """
+    with Archive(path, trusted=trusted) as archive:
+        if unknown := [name for name in archive.manifest.services if name not in SERVICES]:
+            raise RestoreFailed(
+                f"The backup holds a service that this version does not know: {title_of(unknown[0])}.",
+                where=str(archive.path),
+                hint="pip install --upgrade triton-env",
+            )
+        yield archive
+
+
+def place_of(env: RunningEnvironment) -> Place:
     """Where the journal of restores into an environment is."""
     return Place(env.settings, env.id, lasting=env._running().lasting)
 
 
-def running_services(env: TritonEnvironment) -> dict[str, Service]:
+def running_services(env: RunningEnvironment) -> dict[str, Service]:
     """The services of an environment, by name."""
     return {name: env.service(name) for name in env.services}
 
 
-def programs_of(env: TritonEnvironment, service: str) -> RunsPrograms:
-    """How to run programs beside the server of a service."""
-    return partial(env.program, service)
+def programs_of(env: RunningEnvironment, service: str) -> Programs:
+    """The programs that come with a service."""
+    return ServicePrograms(partial(env.program, service))

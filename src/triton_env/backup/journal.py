@@ -40,9 +40,9 @@ class Phase(Enum):
     TAKING_OVER = "taking over"
     """Services change over to what was loaded. All of it can be taken back, and is."""
     COMMITTING = "committing"
-    """PostgreSQL changes over in one transaction. If that happened, the restore counts; otherwise it is taken back."""
+    """One service changes over for good. If that happened, the restore counts; otherwise it is taken back."""
     COMMITTED = "committed"
-    """The restore counts, and is finished: S3 is filled from what was loaded, and what was there before is removed."""
+    """The restore counts, and is finished: what takes over in the end does so, and what was there before is removed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,8 @@ class Entry:
         pid: the process that restores; known by this number to people, never to decide whether it lives.
         file: the backup.
         addresses: of the servers, "host:port" by service.
-        plans: what each service is to do and how it is undone, by service, as its `takeover` module understands it.
+        plans: what each service is to do and how it is undone, by service, as its takeover understands it. The one that
+            takes over for good comes last.
         pending: the services that are neither finished nor taken back.
         returned: the services that have their data back, and only what was loaded is still to be removed.
         environment: the environment's id.
@@ -77,7 +78,7 @@ class Entry:
 
     @property
     def counts(self) -> bool | None:
-        """Whether it is to be finished; False where it is taken back, None where PostgreSQL has to be asked."""
+        """Whether it is to be finished; False where it is taken back, None where the last service has to be asked."""
         return None if self.phase is Phase.COMMITTING else self.phase is Phase.COMMITTED
 
     def without(self, service: str) -> "Entry":

@@ -7,12 +7,13 @@ for 0. So a program in a container is followed by a mark on its standard output,
 import subprocess
 import threading
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from secrets import token_hex
 
 from triton_env.archive.sealing import CHUNK
 from triton_env.core.model import Program
+from triton_env.services.base_backup import ProgramFailed
 
 _LINES = 12
 _MARK_BYTES = 32
@@ -20,8 +21,27 @@ _PATIENCE = 10
 """Seconds that a program gets to end after it was told to."""
 
 
-class ProgramFailed(Exception):
-    """A program ended with an error; what it said last is the message."""
+class ServicePrograms:
+    """The programs of one service; see `Programs`.
+
+    Args:
+        of: how to run one of them, as `RunningEnvironment.program` for this service.
+    """
+
+    def __init__(self, of: Callable[[Sequence[str], Mapping[str, str]], Program]) -> None:
+        self._of = of
+
+    def output(self, argv: Sequence[str], environment: Mapping[str, str]) -> Generator[bytes, None, None]:
+        return output(self._of(argv, environment))
+
+    def feed(
+        self,
+        argv: Sequence[str],
+        environment: Mapping[str, str],
+        source: Iterable[bytes],
+        on_bytes: Callable[[int], None],
+    ) -> None:
+        feed(self._of(argv, environment), source, on_bytes)
 
 
 def output(program: Program) -> Generator[bytes, None, None]:

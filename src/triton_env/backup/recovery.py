@@ -9,51 +9,22 @@ import time
 from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import Future
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 from triton_env.backup.failures import reason_of
 from triton_env.backup.journal import Entry, Phase, Place, command_to_settle
+from triton_env.backup.parts import takeover_of
+from triton_env.core.model import TakesOver
 from triton_env.errors import RestoreUnfinished
-from triton_env.services import S3, SERVICES, ClickHouse, Postgres, Redis, Service
-from triton_env.services.base_backup import Note, Takeover
-from triton_env.services.clickhouse.takeover import ClickHouseTakeover
-from triton_env.services.clickhouse.takeover import Plan as ClickHousePlan
-from triton_env.services.postgres.takeover import Plan as PostgresPlan
-from triton_env.services.postgres.takeover import PostgresTakeover
-from triton_env.services.redis.takeover import Plan as RedisPlan
-from triton_env.services.redis.takeover import RedisTakeover
-from triton_env.services.s3.takeover import Plan as S3Plan
-from triton_env.services.s3.takeover import S3Takeover
+from triton_env.services import SERVICES, Service
+from triton_env.services.base_backup import DecidingTakeover, Note
+from triton_env.services.selection import title_of
 
-_DECIDES = "postgres"
-"""The service whose transaction decides where a restore has come to it."""
-_FIRST = "s3"
-"""The service that is finished first: the others hold what was restored already."""
 _PATIENCE = 120
 """Seconds that a start waits for another process that finishes a restore or takes it back."""
 _INTERVAL = 0.1
 
 Say = Callable[[str], None]
-
-
-def takeover_of(service: Service, plan: Mapping[str, Any], note: Note) -> Takeover:
-    """What finishes the restore of a service or takes it back.
-
-    Args:
-        service: where it runs.
-        plan: of the journal.
-        note: writes the plan to the journal as it is by then.
-    """
-    match service:
-        case Postgres():
-            return PostgresTakeover(service, PostgresPlan(**plan))
-        case ClickHouse():
-            return ClickHouseTakeover(service, ClickHousePlan(**plan))
-        case Redis():
-            return RedisTakeover(service, RedisPlan(**plan))
-        case S3():
-            return S3Takeover(service, S3Plan(**plan), note)
-    raise NotImplementedError(service.name)
 
 
 def settle(
@@ -80,7 +51,9 @@ def settle(
     if entry is None:
         return None
     entry = _decided(place, entry, services)
-    here = sorted((name for name in entry.pending if name in services), key=lambda name: name != _FIRST)
+    # Those first that still hold what they held: the others hold what was restored already.
+    here = [name for name in entry.pending if name in services]
+    here.sort(key=lambda name: services[name].takes_over is not TakesOver.IN_THE_END)
     problems: dict[str, Exception] = {}
     for name in here:
         try:
@@ -100,20 +73,22 @@ def settle(
 def _decided(place: Place, entry: Entry, services: Mapping[str, Service]) -> Entry:
     if entry.counts is not None:
         return entry
-    if _DECIDES not in services:
+    *_, name = entry.plans
+    if name not in services:
         raise RestoreUnfinished(
-            f"{_capital(entry.summary())}. Whether it counts is known to PostgreSQL alone, which is not in use here.",
+            f"{_capital(entry.summary())}. Whether it counts is known to {title_of(name)} alone, which is not in use "
+            "here.",
             where=f"environment {entry.environment}",
             hint=command_to_settle(place),
         )
-    service = services[_DECIDES]
-    assert isinstance(service, Postgres)
     try:
-        happened = PostgresTakeover(service, PostgresPlan(**entry.plans[_DECIDES])).happened()
+        # Its plan does not change by that.
+        takeover = takeover_of(services[name], entry.plans[name], lambda plan: None)
+        happened = cast("DecidingTakeover", takeover).happened()
     except RestoreUnfinished:
         raise
     except Exception as error:
-        raise _unfinished(entry, {_DECIDES: error}, place, services) from error
+        raise _unfinished(entry, {name: error}, place, services) from error
     decided = replace(entry, phase=Phase.COMMITTED if happened else Phase.TAKING_OVER)
     place.write(decided)
     return decided
@@ -220,7 +195,7 @@ def recovery(place: Place, names: Collection[str], say: Say) -> Recovery | None:
 
 
 def _done(entry: Entry, names: Collection[str]) -> str:
-    rest = [SERVICES[name].title for name in entry.pending]
+    rest = [title_of(name) for name in entry.pending]
     which = "finished" if entry.counts else "taken back"
     words = f"the restore of {entry.file} that was broken off is {which}: {_hold(entry, names)}"
     return f"{words}; still to do: {', '.join(rest)}" if rest else words
@@ -228,7 +203,7 @@ def _done(entry: Entry, names: Collection[str]) -> str:
 
 def _hold(entry: Entry, names: Collection[str]) -> str:
     """What services hold that are done."""
-    titles = ", ".join(SERVICES[name].title for name in names)
+    titles = ", ".join(title_of(name) for name in names)
     if len(names) == 1:
         return f"{titles} holds {'what was restored' if entry.counts else 'what it held before'}"
     return f"{titles} hold {'what was restored' if entry.counts else 'what they held before'}"
@@ -237,7 +212,7 @@ def _hold(entry: Entry, names: Collection[str]) -> str:
 def _unfinished(
     entry: Entry, problems: Mapping[str, Exception], place: Place, services: Mapping[str, Service]
 ) -> RestoreUnfinished:
-    titles = ", ".join(SERVICES[name].title for name in problems)
+    titles = ", ".join(title_of(name) for name in problems)
     todo = {True: "finished", False: "taken back", None: "finished or taken back"}[entry.counts]
     name, error = next(iter(problems.items()))
     reason = reason_of(error, services[name])

@@ -4,44 +4,37 @@ loaded. A journal says how far that has come, so that whatever comes next can fi
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from secrets import token_hex
-from typing import Any
+from typing import Any, cast
 
 from triton_env.archive.archive import Archive
 from triton_env.archive.manifest import Manifest
 from triton_env.archive.steps import Meter, Report, Step, silent
-from triton_env.backup.creation import place_of, programs_of, running_services
+from triton_env.backup.creation import opened, place_of, programs_of, running_services
+from triton_env.backup.environment import RunningEnvironment
 from triton_env.backup.failures import reason_of
 from triton_env.backup.journal import Entry, Phase, Place, command_to_settle
+from triton_env.backup.parts import check_restorable, restorer_of
 from triton_env.backup.recovery import settle
 from triton_env.core import interrupts
-from triton_env.environment import TritonEnvironment
+from triton_env.core.model import TakesOver
 from triton_env.errors import RestoreFailed, RestoreUnfinished
 from triton_env.services import SERVICES, Service
-from triton_env.services.base_backup import Restorer
-from triton_env.services.clickhouse.restore import ClickHouseRestorer
+from triton_env.services.base_backup import LateRestorer, Restorer
 from triton_env.services.names import RESTORE
-from triton_env.services.postgres.restore import PostgresRestorer
-from triton_env.services.redis.restore import RedisRestorer
-from triton_env.services.s3.restore import S3Restorer
+from triton_env.services.selection import title_of
 
-_RESTORERS: Mapping[str, Callable[..., Restorer]] = {
-    "postgres": PostgresRestorer,
-    "clickhouse": ClickHouseRestorer,
-    "redis": RedisRestorer,
-    "s3": S3Restorer,
-}
 _NEXT = "the next restore, or the next start of these services (python -m triton_env up)"
 _SHOWN = 6
 """How many things that would be replaced are named."""
 
 
 def restore(
-    env: TritonEnvironment,
+    env: RunningEnvironment,
     path: str | Path,
     *,
     services: Sequence[str] | None = None,
@@ -72,16 +65,16 @@ def restore(
         RestoreFailed: the backup cannot be used or not here, something is there, another process restores or makes a
             backup, or a service failed. Nothing was changed.
         RestoreUnfinished: it counts and is not finished yet, or an earlier one is neither finished nor taken back.
+        NotOffered: one of these cannot be restored.
         UnknownService, ServiceNotSelected, NotStarted: there is no such running service.
     """
-    with Archive(Path(path), trusted=trusted) as archive:
+    with opened(Path(path), trusted=trusted) as archive:
         meter = Meter("", report)
         meter.begin("checking the backup")
         archive.check_members(meter.count)
         names = held_services(archive.manifest, services, archive.path)
         # Also those of which there is none: before anything else is done.
-        for name in names:
-            env.service(name)
+        check_restorable(env.service(name) for name in names)
         place = place_of(env)
         with place.held():
             _settle_earlier(env, place, archive, report)
@@ -89,7 +82,7 @@ def restore(
         return archive.manifest
 
 
-def _settle_earlier(env: TritonEnvironment, place: Place, archive: Archive, report: Report) -> None:
+def _settle_earlier(env: RunningEnvironment, place: Place, archive: Archive, report: Report) -> None:
     """Finish an earlier restore that was broken off, or take it back, before another one begins.
 
     Raises:
@@ -100,9 +93,11 @@ def _settle_earlier(env: TritonEnvironment, place: Place, archive: Archive, repo
         return
     running = running_services(env)
     finishers = {}
-    if "s3" in entry.pending and "s3" in running and entry.digest == _digest(archive):
-        s3 = S3Restorer(running["s3"], programs_of(env, "s3"), archive, Meter("s3", report), place, entry.mark)
-        finishers["s3"] = partial(s3.finish, plan=entry.plans["s3"])
+    for name in entry.pending if entry.digest == _digest(archive) else ():
+        if name in running and running[name].takes_over is TakesOver.IN_THE_END:
+            make, programs, meter = restorer_of(running[name]), programs_of(env, name), Meter(name, report)
+            restorer = cast("LateRestorer", make(running[name], programs, archive, meter, place, entry.mark))
+            finishers[name] = partial(restorer.finish, plan=entry.plans[name])
     settle(place, running, lambda words: report(Step("", words, done=True)), finishers)
     if left := place.read():
         raise RestoreUnfinished(
@@ -134,14 +129,14 @@ class _Run:
     """One restore: how far it has come, and the words for it."""
 
     def __init__(
-        self, env: TritonEnvironment, place: Place, archive: Archive, names: Sequence[str], report: Report
+        self, env: RunningEnvironment, place: Place, archive: Archive, names: Sequence[str], report: Report
     ) -> None:
         self._env = env
         self._place = place
         self._archive = archive
         self._report = report
         # The one that decides takes over last.
-        self._names = sorted(names, key=lambda name: name == "postgres")
+        self._names = sorted(names, key=lambda name: self._takes_over(name) is TakesOver.FOR_GOOD)
         self._mark = RESTORE + token_hex(4)
         self._restorers: dict[str, Restorer] = {}
 
@@ -179,7 +174,8 @@ class _Run:
 
     def _check(self, name: str) -> None:
         programs, meter = programs_of(self._env, name), Meter(name, self._report)
-        restorer = _RESTORERS[name](self._env.service(name), programs, self._archive, meter, self._place, self._mark)
+        make = restorer_of(self._env.service(name))
+        restorer = make(self._env.service(name), programs, self._archive, meter, self._place, self._mark)
         self._restorers[name] = restorer
         restorer.check()
 
@@ -191,7 +187,7 @@ class _Run:
                 shown = ", ".join(present[:_SHOWN])
                 more = f" and {len(present) - _SHOWN} more" if len(present) > _SHOWN else ""
                 raise RestoreFailed(
-                    f"{SERVICES[name].title} is not empty, and a restore replaces what is there: {shown}{more}. "
+                    f"{title_of(name)} is not empty, and a restore replaces what is there: {shown}{more}. "
                     "Nothing was changed.",
                     hint="replace it with `restore FILE --yes` (replace=True in Python)",
                 )
@@ -201,11 +197,11 @@ class _Run:
         entry = replace(entry, phase=Phase.TAKING_OVER)
         self._place.write(entry)
         for name in self._names:
-            if name == "postgres":
+            if self._takes_over(name) is TakesOver.FOR_GOOD:
                 entry = replace(entry, phase=Phase.COMMITTING)
                 self._place.write(entry)
             self._do(name, self._restorers[name].swap)
-            if name != "s3":
+            if self._takes_over(name) is not TakesOver.IN_THE_END:
                 self._report(Step(name, "restored", done=True))
         self._place.write(replace(entry, phase=Phase.COMMITTED))
 
@@ -232,8 +228,12 @@ class _Run:
             if not isinstance(error, Exception):
                 error.add_note(f"The restored data has taken over, and what is left to do is done by: {_NEXT}")
             raise
-        if "s3" in self._names:
-            self._report(Step("s3", "restored", done=True))
+        for name in self._names:
+            if self._takes_over(name) is TakesOver.IN_THE_END:
+                self._report(Step(name, "restored", done=True))
+
+    def _takes_over(self, name: str) -> TakesOver:
+        return self._env.service(name).takes_over
 
     def _services(self) -> dict[str, Service]:
         return {name: self._env.service(name) for name in self._names}
@@ -267,4 +267,4 @@ def _digest(archive: Archive) -> str:
 
 
 def _titles(names: Iterable[str]) -> str:
-    return ", ".join(SERVICES[name].title if name in SERVICES else name for name in names)
+    return ", ".join(map(title_of, names))

@@ -69,7 +69,8 @@ def _made(file: Path, services: tuple[str, ...], choice: Choice, force: bool) ->
         environment_of(record, choice, services) as environment,
         shown(settings.triton_progress) as report,
     ):
-        manifest = create(environment, file, services=environment.services, force=force, report=report)
+        # Without a name: those that offer a backup.
+        manifest = create(environment, file, services=services or None, force=force, report=report)
         complete()
     say_notes(manifest)
     say(f"Saved to {file} ({size(file.stat().st_size)}) in {time.monotonic() - began:.1f} s.", fg="green")

@@ -148,6 +148,17 @@ class Reads(StrEnum):
     ITS_OWN = "its own version"
 
 
+class TakesOver(StrEnum):
+    """When a restore has a service hold what was loaded beside what it holds."""
+
+    IN_TURN = "in turn"
+    """When all is loaded, one service after another. It is taken back where a later one fails."""
+    FOR_GOOD = "for good"
+    """After all those, in one step that is never taken back: where it has happened, the restore counts."""
+    IN_THE_END = "in the end"
+    """Once the restore counts. Until then the service holds what it held."""
+
+
 class VolumeFiles(Protocol):
     """The files of a volume, read without a server."""
 

@@ -18,6 +18,7 @@ from triton_env.core.model import (
     Port,
     ProcessRecipe,
     ServiceRecipe,
+    TakesOver,
 )
 from triton_env.core.setting_types import SecretStr, plain_text
 from triton_env.core.settings_group import CONNECTION, LOGIN, Role, SettingsGroup
@@ -56,6 +57,8 @@ class Service(ABC):
     """How long it takes to boot compared with others: the highest is started first, since all wait for that one."""
     parts: ClassVar[Parts] = Parts()
     """What it offers beyond its clients."""
+    takes_over: ClassVar[TakesOver] = TakesOver.IN_TURN
+    """When a restore has it hold what was loaded. At most one service of an environment takes over for good."""
 
     attributes: ClassVar[tuple[str, ...]] = ("host", "port", "url")
     """The properties that variables of an application can be made of; see `triton_env.settings.variables`."""

@@ -1,23 +1,66 @@
-"""What saves and what restores one service."""
+"""The seam between backup and the services: what saves and what restores one service, over its own protocol.
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Protocol
+A service names these in its `parts`. Without a saver or a restorer it offers no backup, which is said where one is
+asked for.
+"""
 
-from triton_env.archive.archive import ArchiveWriter
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from typing import Any, Protocol, TypeVar
+
+from triton_env.archive.archive import Archive, ArchiveWriter
 from triton_env.archive.manifest import SavedService
 from triton_env.archive.steps import Meter
-from triton_env.backup.journal import Place
-from triton_env.core.model import Program
-from triton_env.services import Service
-
-RunsPrograms = Callable[[Sequence[str], Mapping[str, str]], Program]
-"""`Runtime.program` for one service."""
 
 Note = Callable[[dict[str, Any]], None]
 """Is given the plan of a service, as it is by now, to be written to the journal."""
 
+_Plan = TypeVar("_Plan")
+
 _SHOWN = 6
 """How many names a note has."""
+
+
+class ProgramFailed(Exception):
+    """A program ended with an error; what it said last is the message."""
+
+
+class Programs(Protocol):
+    """Runs programs that come with a service beside its server.
+
+    In `argv`, {host} and {port:NAME} stand for where the server listens, seen from where the program runs. Every user
+    of the machine can read it; `environment` may hold secrets.
+    """
+
+    def output(self, argv: Sequence[str], environment: Mapping[str, str]) -> Generator[bytes, None, None]:
+        """Run a program and yield what it prints, in pieces. Closing the generator ends the program.
+
+        Raises:
+            ProgramFailed: it could not be run, or ended with an error.
+            TritonError: programs cannot be run from here, or the engine of its container hangs.
+        """
+
+    def feed(
+        self,
+        argv: Sequence[str],
+        environment: Mapping[str, str],
+        source: Iterable[bytes],
+        on_bytes: Callable[[int], None],
+    ) -> None:
+        """Run a program with `source` as its standard input; `on_bytes` receives how many bytes it was just given.
+
+        Raises:
+            ProgramFailed, TritonError: see `output`.
+        """
+
+
+class KnownSpaces(Protocol):
+    """What is known here of the namespaces, templates and snapshots of an environment, which are not the user's."""
+
+    def known_spaces(self) -> frozenset[str]:
+        """Their ids."""
+
+    def taken_slots(self, service: str) -> frozenset[int]:
+        """The numbered places of a service that they have."""
 
 
 def left_by_restores(names: Iterable[str]) -> list[str]:
@@ -26,17 +69,17 @@ def left_by_restores(names: Iterable[str]) -> list[str]:
     return [f"What a restore left is not saved, and its journal is gone: {_shown(found)}."] * bool(found)
 
 
-def unrecorded(place: Place, look: Callable[[frozenset[str]], Iterable[str]]) -> list[str]:
+def unrecorded(spaces: KnownSpaces, look: Callable[[frozenset[str]], Iterable[str]]) -> list[str]:
     """What a backup says of what has the name of a space, and of which no record here says that it is one.
 
     Args:
-        place: of the environment.
+        spaces: of the environment.
         look: finds the names of such things, given the ids of the spaces that are known.
     """
-    found = list(look(place.known_spaces()))
+    found = list(look(spaces.known_spaces()))
     if found:
         # Twice: one that came or went between the two looks, at the server and at the records, is not found again.
-        again = set(look(place.known_spaces()))
+        again = set(look(spaces.known_spaces()))
         found = [name for name in found if name in again]
     return [
         f"Not saved, since isolation gives such names, though no namespace, template or snapshot of it is known here: "
@@ -53,11 +96,23 @@ TRUST = "only if you know who made the file: restore FILE --trust-code (trusted=
 """The hint where a backup holds code that would run with the rights of a server."""
 
 
+def plan_from(kind: type[_Plan], plan: Mapping[str, Any]) -> _Plan:
+    """The plan of a service as the journal has it.
+
+    Raises:
+        ValueError: it has another form.
+    """
+    try:
+        return kind(**plan)
+    except TypeError as error:
+        raise ValueError(f"another version of triton-env wrote its plan: {error}") from error
+
+
 class Saver(Protocol):
     """Saves one service: writes members to the archive and says what they hold. Only what is the user's."""
 
     def __call__(
-        self, service: Service, program: RunsPrograms, archive: ArchiveWriter, meter: Meter, place: Place
+        self, service: Any, programs: Programs, archive: ArchiveWriter, meter: Meter, spaces: KnownSpaces
     ) -> SavedService: ...
 
 
@@ -78,8 +133,29 @@ class Takeover(Protocol):
         """Have the service hold what was restored, and remove what it held before."""
 
 
+class DecidingTakeover(Takeover, Protocol):
+    """That of a service with `TakesOver.FOR_GOOD`, which is never put back."""
+
+    def happened(self) -> bool:
+        """Whether the service has taken over. The restore that was broken off is not at work any more then.
+
+        Raises:
+            RestoreUnfinished: it still is.
+        """
+
+
+class TakeoverOf(Protocol):
+    """Makes the takeover of a service by a plan of its restorer; `note` writes the plan to the journal as it is then.
+
+    Raises:
+        ValueError: the plan has another form.
+    """
+
+    def __call__(self, service: Any, plan: Mapping[str, Any], note: Note) -> Takeover: ...
+
+
 class Restorer(Protocol):
-    """Restores one service. `check`, `present`, `plan`, `stage`, `swap`, in this order."""
+    """Restores one service. `check`, `present`, `plan`, `stage`, `swap`, `finish`, in this order."""
 
     def check(self) -> None:
         """See, without a change to anything, that this server can take the backup.
@@ -102,3 +178,33 @@ class Restorer(Protocol):
 
     def finish(self, note: Note) -> None:
         """As `Takeover.finish`, by who has the backup."""
+
+
+class LateRestorer(Restorer, Protocol):
+    """That of a service with `TakesOver.IN_THE_END`, which nothing but its `finish` changes."""
+
+    def finish(self, note: Note, plan: Mapping[str, Any] | None = None) -> None:
+        """As `Takeover.finish`, by who has the backup.
+
+        Args:
+            note: writes the plan to the journal as it is then.
+            plan: that of an earlier restore of the same backup, which was broken off; by default this one's.
+        """
+
+
+class RestorerOf(Protocol):
+    """Makes the restorer of a service. `mark` begins the names of all that the restore makes on the server."""
+
+    def __call__(
+        self, service: Any, programs: Programs, archive: Archive, meter: Meter, spaces: KnownSpaces, mark: str
+    ) -> Restorer: ...
+
+
+class Remains(Protocol):
+    """Names what restores made in a service or set aside, in words. It changes nothing, and loads as little as can be.
+
+    Raises:
+        Exception: whatever the client raises.
+    """
+
+    def __call__(self, service: Any) -> list[str]: ...

@@ -13,11 +13,19 @@ class Parts:
         isolation: its subclass of `triton_env.services.base_isolation.Isolation`.
         diagnostics: its subclass of `triton_env.services.base_diagnostics.Diagnostics`.
         seeding: its subclass of `triton_env.services.base_seeding.Seeding`.
+        saver: saves it; see `Saver` in `triton_env.services.base_backup`, also for those that follow.
+        restorer: makes its `Restorer`; see `RestorerOf`.
+        takeover: makes its `Takeover`; see `TakeoverOf`.
+        remains: finds what restores left in it; see `Remains`.
     """
 
     isolation: str = ""
     seeding: str = ""
     diagnostics: str = ""
+    saver: str = ""
+    restorer: str = ""
+    takeover: str = ""
+    remains: str = ""
 
     def load(self, part: str) -> Any:
         """The object that a part names; None where the service does not offer that part."""

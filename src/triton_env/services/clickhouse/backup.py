@@ -7,10 +7,9 @@ from typing import Any
 from triton_env.archive.archive import ArchiveWriter
 from triton_env.archive.manifest import SavedService
 from triton_env.archive.steps import Meter
-from triton_env.backup.journal import Place
 from triton_env.errors import BackupFailed
-from triton_env.services import ClickHouse, Service
-from triton_env.services.base_backup import RunsPrograms, left_by_restores, unrecorded
+from triton_env.services import ClickHouse
+from triton_env.services.base_backup import KnownSpaces, Programs, left_by_restores, unrecorded
 from triton_env.services.clickhouse import schema
 from triton_env.services.clickhouse.http import Http, ServerError, quoted
 from triton_env.services.names import is_of_restore, is_users, named_as_spaces
@@ -31,7 +30,9 @@ _TRIES = 4
 """How often the list is read again, since something in it was gone when its turn came."""
 
 
-def save(service: Service, program: RunsPrograms, archive: ArchiveWriter, meter: Meter, place: Place) -> SavedService:
+def save(
+    service: ClickHouse, programs: Programs, archive: ArchiveWriter, meter: Meter, spaces: KnownSpaces
+) -> SavedService:
     """Save the user's databases; see `Saver`.
 
     Each table is a snapshot by itself. One that is renamed or changed before its turn is saved as it is then; one that
@@ -40,7 +41,6 @@ def save(service: Service, program: RunsPrograms, archive: ArchiveWriter, meter:
     Raises:
         BackupFailed: the server refused a query, or broke an answer off.
     """
-    assert isinstance(service, ClickHouse)
     with Http(service) as http:
         try:
             saver = _Saver(http, archive, meter, service.name)
@@ -52,13 +52,13 @@ def save(service: Service, program: RunsPrograms, archive: ArchiveWriter, meter:
             databases += [{"name": name, "engine": schema.RENAMEABLE, "comment": ""} for name in sorted(there)]
             index = users_part({"databases": databases, "functions": schema.functions(http), "objects": saver.objects})
             remains = left_by_restores(each["name"] for each in databases if is_of_restore(each["name"]))
-            others = unrecorded(place, partial(_unrecorded, http))
+            others = unrecorded(spaces, partial(_unrecorded, http))
             notes = [*saver.notes, *schema.left_out(http, is_users), *remains, *others]
         except (ServerError, ValueError) as error:
             raise BackupFailed(
                 "ClickHouse could not be saved.", where=f"{service.host}:{service.http_port}", cause=str(error)
             ) from error
-    archive.add_json(INDEX, service.name, "index", index)
+    archive.add_json(INDEX, service.name, "index", index, title=service.title)
     return SavedService(
         service.server_version(), tuple(database["name"] for database in index["databases"]), tuple(notes)
     )

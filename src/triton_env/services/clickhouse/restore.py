@@ -6,11 +6,10 @@ from typing import Any
 from triton_env.archive.archive import Archive
 from triton_env.archive.sealing import CHUNK
 from triton_env.archive.steps import Meter
-from triton_env.backup.journal import Place
 from triton_env.core.printable import one_line
 from triton_env.errors import RestoreFailed
-from triton_env.services import ClickHouse, Service
-from triton_env.services.base_backup import TRUST, Note, RunsPrograms
+from triton_env.services import ClickHouse
+from triton_env.services.base_backup import TRUST, KnownSpaces, Note, Programs
 from triton_env.services.clickhouse import schema, statements
 from triton_env.services.clickhouse.backup import INDEX, users_part
 from triton_env.services.clickhouse.http import Http, ServerError, literal, quoted
@@ -54,9 +53,8 @@ class ClickHouseRestorer:
     """
 
     def __init__(
-        self, service: Service, program: RunsPrograms, archive: Archive, meter: Meter, place: Place, mark: str
+        self, service: ClickHouse, programs: Programs, archive: Archive, meter: Meter, spaces: KnownSpaces, mark: str
     ) -> None:
-        assert isinstance(service, ClickHouse)
         self._service = service
         self._archive = archive
         self._meter = meter

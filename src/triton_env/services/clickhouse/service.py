@@ -68,6 +68,10 @@ class ClickHouse(WithLogin):
         isolation="triton_env.services.clickhouse.isolation:ClickHouseIsolation",
         seeding="triton_env.services.clickhouse.seeding:ClickHouseSeeding",
         diagnostics="triton_env.services.clickhouse.diagnostics:ClickHouseDiagnostics",
+        saver="triton_env.services.clickhouse.backup:save",
+        restorer="triton_env.services.clickhouse.restore:ClickHouseRestorer",
+        takeover="triton_env.services.clickhouse.takeover:takeover",
+        remains="triton_env.services.clickhouse.remains:remains",
     )
     attributes = (*Service.attributes, "user", "password", "database", "http_port", "native_port")
 

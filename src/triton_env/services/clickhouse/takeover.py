@@ -6,6 +6,7 @@ from typing import Any
 
 from triton_env.errors import RestoreUnfinished
 from triton_env.services import ClickHouse
+from triton_env.services.base_backup import Note, plan_from
 from triton_env.services.clickhouse import schema
 from triton_env.services.clickhouse.http import Http, quoted
 
@@ -97,6 +98,11 @@ class ClickHouseTakeover:
                 hint=f"move one of them away: RENAME DATABASE {quoted(name)} TO {quoted(f'{name}_newer')}",
             )
         http.run(f"DROP DATABASE {quoted(name)} SYNC", UNCHECKED)
+
+
+def takeover(service: ClickHouse, plan: Mapping[str, Any], note: Note) -> ClickHouseTakeover:
+    """The takeover of a restore by what `ClickHouseRestorer.plan` gave; see `TakeoverOf`."""
+    return ClickHouseTakeover(service, plan_from(Plan, plan))
 
 
 def rename(http: Http, before: str, after: str) -> None:

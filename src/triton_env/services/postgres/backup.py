@@ -10,11 +10,9 @@ import psycopg
 from triton_env.archive.archive import ArchiveWriter
 from triton_env.archive.manifest import SavedService
 from triton_env.archive.steps import Meter
-from triton_env.backup.journal import Place
-from triton_env.backup.programs import ProgramFailed, output
 from triton_env.errors import BackupFailed
-from triton_env.services import Postgres, Service
-from triton_env.services.base_backup import RunsPrograms, left_by_restores, unrecorded
+from triton_env.services import Postgres
+from triton_env.services.base_backup import KnownSpaces, ProgramFailed, Programs, left_by_restores, unrecorded
 from triton_env.services.names import EMPTY, is_of_restore, is_users, named_as_spaces
 from triton_env.services.postgres import catalog
 from triton_env.services.postgres.roles import is_of_template
@@ -57,7 +55,9 @@ _LEFT_OUT = (
 )
 
 
-def save(service: Service, program: RunsPrograms, archive: ArchiveWriter, meter: Meter, place: Place) -> SavedService:
+def save(
+    service: Postgres, programs: Programs, archive: ArchiveWriter, meter: Meter, spaces: KnownSpaces
+) -> SavedService:
     """Save the user's databases that are not templates, and all roles; see `Saver`.
 
     Each database is one snapshot of pg_dump; the list of databases is read before, roles before and after.
@@ -66,12 +66,11 @@ def save(service: Service, program: RunsPrograms, archive: ArchiveWriter, meter:
         BackupFailed: pg_dump failed.
         psycopg.Error: the server does not answer.
     """
-    assert isinstance(service, Postgres)
     with service.connect(autocommit=True) as connection:
         index = users_part(catalog.read(connection))
         index["version"] = connection.info.server_version
         index["user"] = service.user
-    saver = _Saver(service, program, archive, meter)
+    saver = _Saver(service, programs, archive, meter)
     index["databases"] = [database for database in index["databases"] if saver.save(database)]
     with service.connect(autocommit=True) as connection:
         # Once more: what was made since may own something in a database.
@@ -80,9 +79,9 @@ def save(service: Service, program: RunsPrograms, archive: ArchiveWriter, meter:
         later = users_part(there)
         index["roles"] += [role for role in later["roles"] if role["name"] not in known]
         remains = left_by_restores(each["name"] for each in there["databases"] if is_of_restore(each["name"]))
-        others = unrecorded(place, partial(_unrecorded, connection))
+        others = unrecorded(spaces, partial(_unrecorded, connection))
         notes = [*saver.notes, *_left_out(connection), *remains, *others]
-    archive.add_json(INDEX, service.name, "index", index)
+    archive.add_json(INDEX, service.name, "index", index, title=service.title)
     return SavedService(
         service.server_version(), tuple(database["name"] for database in index["databases"]), tuple(notes)
     )
@@ -118,9 +117,9 @@ def _is_isolations(role: dict[str, Any]) -> bool:
 class _Saver:
     """Saves databases, one after another."""
 
-    def __init__(self, service: Postgres, program: RunsPrograms, archive: ArchiveWriter, meter: Meter) -> None:
+    def __init__(self, service: Postgres, programs: Programs, archive: ArchiveWriter, meter: Meter) -> None:
         self._service = service
-        self._program = program
+        self._programs = programs
         self._archive = archive
         self._meter = meter
         self._number = 0
@@ -133,7 +132,7 @@ class _Saver:
         for tries_left in reversed(range(_TRIES)):
             try:
                 _look_into(self._service, database)
-                pieces = output(pg_dump(self._service, self._program, name, "triton-env backup"))
+                pieces = pg_dump(self._service, self._programs, name, "triton-env backup")
                 # pg_dump lists all tables and locks them before it writes anything. One that is dropped in between
                 # makes it fail, and it is not there when it looks again.
                 first = next(pieces, b"")

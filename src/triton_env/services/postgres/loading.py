@@ -15,9 +15,8 @@ from typing import IO, Any
 import psycopg
 from psycopg import sql
 
-from triton_env.backup.programs import feed
 from triton_env.services import Postgres
-from triton_env.services.base_backup import RunsPrograms
+from triton_env.services.base_backup import Programs
 from triton_env.services.postgres import toc
 from triton_env.services.postgres.statements import names, statements
 from triton_env.services.postgres.takeover import LOADER
@@ -126,17 +125,17 @@ class Loader:
 
     Args:
         service: the server.
-        program: runs pg_restore beside it.
+        programs: runs pg_restore beside it.
         admin: a superuser's connection.
         mark: begins the name of the role, and names the connections.
         supers: the superusers of the server that was saved, who saw all rows.
     """
 
     def __init__(
-        self, service: Postgres, program: RunsPrograms, admin: Connection, mark: str, supers: Collection[str]
+        self, service: Postgres, programs: Programs, admin: Connection, mark: str, supers: Collection[str]
     ) -> None:
         self._service = service
-        self._program = program
+        self._programs = programs
         self._admin = admin
         self._mark = mark
         self._supers = supers
@@ -181,11 +180,9 @@ class Loader:
             (public,) = _row(inside, "select nspowner::regrole::text from pg_namespace where nspname = 'public'")
             inside.execute(sql.SQL("alter schema public owner to {}").format(me))
             kept = [entry for entry in found.entries if not _is_for_a_superuser(entry) and not _is_made(inside, entry)]
-            feed(
-                pg_restore(self._service, self._program, database, self._mark, (self.role, self._password)),
-                toc.restream(found.only(kept), stream),
-                on_bytes,
-            )
+            source = toc.restream(found.only(kept), stream)
+            role = (self.role, self._password)
+            pg_restore(self._service, self._programs, database, self._mark, source, on_bytes, role)
             inside.execute(sql.SQL("alter schema public owner to {}").format(sql.SQL(_literally(public))))
             self._give_away(inside, found)
             for statement in afterwards:

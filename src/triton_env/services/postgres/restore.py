@@ -11,12 +11,10 @@ from psycopg import errors, sql
 from triton_env.archive.archive import Archive
 from triton_env.archive.sealing import CHUNK
 from triton_env.archive.steps import Meter
-from triton_env.backup.journal import Place
-from triton_env.backup.programs import ProgramFailed, feed
 from triton_env.core.printable import one_line
 from triton_env.errors import RestoreFailed
-from triton_env.services import Postgres, Service
-from triton_env.services.base_backup import TRUST, Note, RunsPrograms
+from triton_env.services import Postgres
+from triton_env.services.base_backup import TRUST, KnownSpaces, Note, ProgramFailed, Programs
 from triton_env.services.names import is_users
 from triton_env.services.postgres import catalog, loading
 from triton_env.services.postgres.backup import INDEX, users_databases
@@ -59,11 +57,10 @@ class PostgresRestorer:
     """
 
     def __init__(
-        self, service: Service, program: RunsPrograms, archive: Archive, meter: Meter, place: Place, mark: str
+        self, service: Postgres, programs: Programs, archive: Archive, meter: Meter, spaces: KnownSpaces, mark: str
     ) -> None:
-        assert isinstance(service, Postgres)
         self._service = service
-        self._program = program
+        self._programs = programs
         self._archive = archive
         self._meter = meter
         self._form = archive.read_index(INDEX, Index)
@@ -218,10 +215,10 @@ class PostgresRestorer:
         with self._archive.member(database["member"]) as stream, self._explained(database):
             if self._archive.trusted:
                 pieces = iter(partial(stream.read, CHUNK), b"")
-                feed(pg_restore(self._service, self._program, name, self._mark), pieces, self._meter.count)
+                pg_restore(self._service, self._programs, name, self._mark, pieces, self._meter.count)
             else:
                 supers = {role.name for role in self._form.roles if role.superuser}
-                loader = loading.Loader(self._service, self._program, connection, self._mark, supers)
+                loader = loading.Loader(self._service, self._programs, connection, self._mark, supers)
                 # Where it fails, what it owns is dropped with the database, and then the role.
                 loader.begin()
                 loader.load(stream, name, database["encoding"], self._meter.count)

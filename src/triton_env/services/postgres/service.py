@@ -13,6 +13,7 @@ from triton_env.core.model import (
     ProcessRecipe,
     ServiceRecipe,
     Storage,
+    TakesOver,
 )
 from triton_env.services.base import (
     CONNECT_TIMEOUT,
@@ -67,7 +68,12 @@ class Postgres(WithLogin):
         isolation="triton_env.services.postgres.isolation:PostgresIsolation",
         seeding="triton_env.services.postgres.seeding:PostgresSeeding",
         diagnostics="triton_env.services.postgres.diagnostics:PostgresDiagnostics",
+        saver="triton_env.services.postgres.backup:save",
+        restorer="triton_env.services.postgres.restore:PostgresRestorer",
+        takeover="triton_env.services.postgres.takeover:takeover",
+        remains="triton_env.services.postgres.remains:remains",
     )
+    takes_over = TakesOver.FOR_GOOD
     attributes = (*Service.attributes, "user", "password", "database")
     misleading = frozenset(
         f"PG{name}"

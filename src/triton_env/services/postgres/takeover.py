@@ -15,6 +15,7 @@ from psycopg import sql
 
 from triton_env.errors import RestoreUnfinished
 from triton_env.services import Postgres
+from triton_env.services.base_backup import Note, plan_from
 from triton_env.services.postgres.server import drop_database
 
 MAINTENANCE = "template1"
@@ -107,6 +108,11 @@ class PostgresTakeover:
                     hint="wait, and try again; or restart the server: python -m triton_env restart postgres",
                 )
             time.sleep(_INTERVAL)
+
+
+def takeover(service: Postgres, plan: Mapping[str, Any], note: Note) -> PostgresTakeover:
+    """The takeover of a restore by what `PostgresRestorer.plan` gave; see `TakeoverOf`."""
+    return PostgresTakeover(service, plan_from(Plan, plan))
 
 
 @contextmanager

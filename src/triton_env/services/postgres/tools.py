@@ -1,16 +1,21 @@
 """pg_dump and pg_restore, run where the server's distribution is."""
 
-from triton_env.core.model import Program
+from collections.abc import Callable, Generator, Iterable
+
 from triton_env.services import Postgres
-from triton_env.services.base_backup import RunsPrograms
+from triton_env.services.base_backup import Programs
 
 # Tablespaces are folders of one machine.
 _COMMON = ("--no-password", "--no-tablespaces", "--host={host}", "--port={port:postgres}")
 
 
-def pg_dump(service: Postgres, program: RunsPrograms, database: str, label: str) -> Program:
-    """Writes an archive of `database` to standard output. `label` names its connections."""
-    return program(
+def pg_dump(service: Postgres, programs: Programs, database: str, label: str) -> Generator[bytes, None, None]:
+    """Yields an archive of `database`. `label` names its connections.
+
+    Raises:
+        ProgramFailed, TritonError: see `Programs.output`.
+    """
+    return programs.output(
         # Not compressed: the backup does that, and not every pg_restore is built with the same libraries.
         # Quoted names: a newer server may have more reserved words.
         ("pg_dump", *_COMMON, "--format=custom", "--compress=0", "--quote-all-identifiers"),
@@ -20,24 +25,36 @@ def pg_dump(service: Postgres, program: RunsPrograms, database: str, label: str)
 
 
 def pg_restore(
-    service: Postgres, program: RunsPrograms, database: str, label: str, role: tuple[str, str] | None = None
-) -> Program:
-    """Reads an archive from standard input into `database`, whose name is one of ours.
+    service: Postgres,
+    programs: Programs,
+    database: str,
+    label: str,
+    source: Iterable[bytes],
+    on_bytes: Callable[[int], None],
+    role: tuple[str, str] | None = None,
+) -> None:
+    """Loads an archive into `database`, whose name is one of ours.
 
     Args:
         service: the server.
-        program: runs it beside the server.
+        programs: run beside the server.
         database: where to.
         label: names its connections.
+        source: the archive, in pieces.
+        on_bytes: receives how many bytes of it were just read.
         role: who loads, with a password, and owns everything then; by default the superuser, with the owners and
             privileges that are in the archive.
+
+    Raises:
+        ProgramFailed, TritonError: see `Programs.feed`.
     """
     environment = _environment(service, label)
     plain: tuple[str, ...] = ()
     if role is not None:
         environment |= dict(zip(("PGUSER", "PGPASSWORD"), role, strict=True))
         plain = ("--no-owner", "--no-privileges")
-    return program(("pg_restore", *_COMMON, "--exit-on-error", *plain, f"--dbname={database}"), environment)
+    argv = ("pg_restore", *_COMMON, "--exit-on-error", *plain, f"--dbname={database}")
+    programs.feed(argv, environment, source, on_bytes)
 
 
 def _environment(service: Postgres, label: str) -> dict[str, str]:

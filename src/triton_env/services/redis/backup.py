@@ -13,9 +13,8 @@ from triton_env.archive.archive import ArchiveWriter
 from triton_env.archive.manifest import SavedService
 from triton_env.archive.records import Record, write_record
 from triton_env.archive.steps import Meter
-from triton_env.backup.journal import Place
-from triton_env.services import Redis, Service
-from triton_env.services.base_backup import RunsPrograms, left_by_restores
+from triton_env.services import Redis
+from triton_env.services.base_backup import KnownSpaces, Programs, left_by_restores
 from triton_env.services.redis.connection import (
     KEY,
     KEYS,
@@ -50,7 +49,7 @@ _WHOLE: dict[bytes, Command] = {
 _SCANS = {b"hash": "HSCAN", b"set": "SSCAN", b"zset": "ZSCAN"}
 
 
-def save(service: Service, program: RunsPrograms, archive: ArchiveWriter, meter: Meter, place: Place) -> SavedService:
+def save(service: Redis, programs: Programs, archive: ArchiveWriter, meter: Meter, spaces: KnownSpaces) -> SavedService:
     """Save the user's logical databases and the functions; see `Saver`.
 
     Keys are read by SCAN, some at a time: what changes in between is saved as it was before or as it is after, and what
@@ -59,8 +58,7 @@ def save(service: Service, program: RunsPrograms, archive: ArchiveWriter, meter:
     Raises:
         redis.RedisError: the server does not answer.
     """
-    assert isinstance(service, Redis)
-    taken = place.taken_slots(service.name)
+    taken = spaces.taken_slots(service.name)
     own = own_numbers(databases(service), taken)
     used = used_databases(service)
     staged = [number for number in used if number not in taken and is_staged(service, number)]

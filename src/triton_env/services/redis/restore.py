@@ -7,10 +7,9 @@ from typing import Any
 from triton_env.archive.archive import Archive
 from triton_env.archive.records import Record, read_records
 from triton_env.archive.steps import Meter
-from triton_env.backup.journal import Place
 from triton_env.errors import RestoreFailed
-from triton_env.services import Redis, Service
-from triton_env.services.base_backup import Note, RunsPrograms
+from triton_env.services import Redis
+from triton_env.services.base_backup import KnownSpaces, Note, Programs
 from triton_env.services.redis import streams
 from triton_env.services.redis.backup import FUNCTIONS
 from triton_env.services.redis.connection import (
@@ -41,13 +40,12 @@ class RedisRestorer:
     """
 
     def __init__(
-        self, service: Service, program: RunsPrograms, archive: Archive, meter: Meter, place: Place, mark: str
+        self, service: Redis, programs: Programs, archive: Archive, meter: Meter, spaces: KnownSpaces, mark: str
     ) -> None:
-        assert isinstance(service, Redis)
         self._service = service
         self._archive = archive
         self._meter = meter
-        self._place = place
+        self._spaces = spaces
         self._mark = mark
         self._members: dict[int, str] = {}
         for member in archive.manifest.members:
@@ -71,7 +69,7 @@ class RedisRestorer:
     def present(self) -> list[str]:
         with Connection(self._service, 0) as connection:
             libraries = functions(connection)
-        own = own_numbers(databases(self._service), self._place.taken_slots(self._service.name))
+        own = own_numbers(databases(self._service), self._spaces.taken_slots(self._service.name))
         found = [f"the logical database {number}" for number in used_databases(self._service) if number in own]
         return [*found, *(["functions"] if libraries else [])]
 
@@ -103,7 +101,7 @@ class RedisRestorer:
         RedisTakeover(self._service, self._plan).finish()
 
     def _choose_databases(self) -> None:
-        taken = self._place.taken_slots(self._service.name)
+        taken = self._spaces.taken_slots(self._service.name)
         used = set(used_databases(self._service))
         count = databases(self._service)
         if self._members and max(self._members) >= count:

@@ -63,6 +63,10 @@ class Redis(Service):
     parts = Parts(
         isolation="triton_env.services.redis.isolation:RedisIsolation",
         diagnostics="triton_env.services.redis.diagnostics:RedisDiagnostics",
+        saver="triton_env.services.redis.backup:save",
+        restorer="triton_env.services.redis.restore:RedisRestorer",
+        takeover="triton_env.services.redis.takeover:takeover",
+        remains="triton_env.services.redis.remains:remains",
     )
     attributes = (*Service.attributes, "user", "password", "database")
 

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from triton_env.services import Redis
+from triton_env.services.base_backup import Note, plan_from
 from triton_env.services.redis.connection import KEY, Command, Connection
 
 
@@ -127,3 +128,8 @@ class RedisTakeover:
                 about = dict(word.partition("=")[::2] for word in line.split())
                 if about.get("name") == self._plan.mark:
                     connection.ask("CLIENT", "KILL", "ID", about["id"], "SKIPME", "yes")
+
+
+def takeover(service: Redis, plan: Mapping[str, Any], note: Note) -> RedisTakeover:
+    """The takeover of a restore by what `RedisRestorer.plan` gave; see `TakeoverOf`."""
+    return RedisTakeover(service, plan_from(Plan, plan))

@@ -11,9 +11,8 @@ from triton_env.archive.manifest import SavedService
 from triton_env.archive.records import Record, Writable, write_record
 from triton_env.archive.sealing import CHUNK
 from triton_env.archive.steps import Meter
-from triton_env.backup.journal import Place
-from triton_env.services import S3, Service
-from triton_env.services.base_backup import RunsPrograms, left_by_restores, unrecorded
+from triton_env.services import S3
+from triton_env.services.base_backup import KnownSpaces, Programs, left_by_restores, unrecorded
 from triton_env.services.s3 import configuration
 from triton_env.services.s3.answers import is_missing
 from triton_env.services.s3.locks import has_expired
@@ -30,7 +29,7 @@ _AHEAD = 32
 """Objects that are read before it is their turn. Of large ones that is all but their content."""
 
 
-def save(service: Service, program: RunsPrograms, archive: ArchiveWriter, meter: Meter, place: Place) -> SavedService:
+def save(service: S3, programs: Programs, archive: ArchiveWriter, meter: Meter, spaces: KnownSpaces) -> SavedService:
     """Save the user's buckets; see `Saver`.
 
     What is deleted while it is read, and what the server does not hand out, is left out with a note.
@@ -39,7 +38,6 @@ def save(service: Service, program: RunsPrograms, archive: ArchiveWriter, meter:
         BackupFailed: an object ended too early.
         botocore.exceptions.BotoCoreError, botocore.exceptions.ClientError: the server refused or does not answer.
     """
-    assert isinstance(service, S3)
     client = threaded_client(service)
     notes = Notes()
     saved: list[str] = []
@@ -59,7 +57,7 @@ def save(service: Service, program: RunsPrograms, archive: ArchiveWriter, meter:
                     _write(reader, each, state, stream)
         saved.append(bucket)
     remains = left_by_restores(name for name in there if is_bucket_of_restore(name))
-    others = unrecorded(place, partial(_unrecorded, service.bucket, client))
+    others = unrecorded(spaces, partial(_unrecorded, service.bucket, client))
     return SavedService(service.server_version(), tuple(saved), (*notes.sentences(), *remains, *others))
 
 

@@ -6,10 +6,9 @@ from typing import Any
 from triton_env.archive.archive import Archive
 from triton_env.archive.records import Record, read_records
 from triton_env.archive.steps import Meter
-from triton_env.backup.journal import Place
 from triton_env.errors import RestoreFailed
-from triton_env.services import S3, Service
-from triton_env.services.base_backup import Note, RunsPrograms
+from triton_env.services import S3
+from triton_env.services.base_backup import KnownSpaces, Note, Programs, plan_from
 from triton_env.services.s3 import configuration
 from triton_env.services.s3.backup import threaded_client
 from triton_env.services.s3.contents import difference
@@ -32,9 +31,8 @@ class S3Restorer:
     """
 
     def __init__(
-        self, service: Service, program: RunsPrograms, archive: Archive, meter: Meter, place: Place, mark: str
+        self, service: S3, programs: Programs, archive: Archive, meter: Meter, spaces: KnownSpaces, mark: str
     ) -> None:
-        assert isinstance(service, S3)
         self._service = service
         self._archive = archive
         self._meter = meter
@@ -99,14 +97,9 @@ class S3Restorer:
         """Nothing: buckets cannot be renamed, so they take over in `finish`."""
 
     def finish(self, note: Note, plan: Mapping[str, Any] | None = None) -> None:
-        """See `Restorer.finish`. From the backup, since a server loses a little of what it copies.
-
-        Args:
-            note: see there.
-            plan: that of an earlier restore of the same backup, which was broken off; by default this one's.
-        """
+        """See `LateRestorer.finish`. From the backup, since a server loses a little of what it copies."""
         self._meter.begin("taking over")
-        takeover = S3Takeover(self._service, Plan(**plan) if plan else self._plan, note)
+        takeover = S3Takeover(self._service, plan_from(Plan, plan) if plan else self._plan, note)
         takeover.finish(lambda name: self._load(name, name))
         for name, differences in takeover.differences.items():
             self._report(name, differences)

@@ -20,6 +20,7 @@ from triton_env.core.model import (
     Reads,
     ServiceRecipe,
     Storage,
+    TakesOver,
 )
 from triton_env.core.packaged_files import packaged_file
 from triton_env.errors import LocalStackTokenRequired
@@ -87,7 +88,12 @@ class S3(Service):
         isolation="triton_env.services.s3.isolation:S3Isolation",
         seeding="triton_env.services.s3.seeding:S3Seeding",
         diagnostics="triton_env.services.s3.diagnostics:S3Diagnostics",
+        saver="triton_env.services.s3.backup:save",
+        restorer="triton_env.services.s3.restore:S3Restorer",
+        takeover="triton_env.services.s3.takeover:takeover",
+        remains="triton_env.services.s3.remains:remains",
     )
+    takes_over = TakesOver.IN_THE_END
     attributes = (*Service.attributes, "endpoint_url", "bucket", "region", "access_key", "secret_key")
     misleading = frozenset(
         f"AWS_{name}"

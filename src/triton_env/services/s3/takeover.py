@@ -15,7 +15,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from triton_env.services import S3
-from triton_env.services.base_backup import Note
+from triton_env.services.base_backup import Note, plan_from
 from triton_env.services.s3 import configuration
 from triton_env.services.s3.copying import Admin, admin_of, copy_bucket, make_bucket, read_bucket, remove_bucket
 from triton_env.services.s3.locks import Locked, set_locks
@@ -122,6 +122,11 @@ class S3Takeover:
         configuration.apply(client, name, wanted, names_buckets=True)
         missing = [f"no {part.replace('_', ' ')}" for part in configuration.missing(client, name, wanted)]
         self.differences[name] = [*missing, *(f"no lock of {key}" for key in set_locks(client, name, locks))]
+
+
+def takeover(service: S3, plan: Mapping[str, Any], note: Note) -> S3Takeover:
+    """The takeover of a restore by what `S3Restorer.plan` gave; see `TakeoverOf`."""
+    return S3Takeover(service, plan_from(Plan, plan), note)
 
 
 def _refill(clients: Admin, name: str, fill: Callable[[str], None]) -> None:
