@@ -242,7 +242,9 @@ def quickly(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def remove(engine: FakeEngine, monkeypatch: pytest.MonkeyPatch, label: str = LABEL, owner: int = 0) -> None:
     """As the script does, but for the signals, which are this process's. By default the owner is dead."""
-    monkeypatch.setattr(sys, "argv", ["reaper_cleanup.py", str(engine.path), "1.41", label, str(owner)])
+    monkeypatch.setattr(
+        sys, "argv", ["reaper_cleanup.py", str(engine.path), "1.41", label, str(reaper_cleanup.QUIET), str(owner)]
+    )
     monkeypatch.setattr(reaper_cleanup, "hurry_when_told", lambda: None)
     reaper_cleanup.main()
 

@@ -187,9 +187,9 @@ def _remove_once(label: str) -> bool:
 
 def main() -> None:
     """Remove what carries the label, as a dead owner would have."""
-    label, owner = sys.argv[1:]
+    label, quiet, owner = sys.argv[1:]
     hurry_when_told()
-    until_quiet(lambda: _remove_once(label), (RuntimeUnavailable, *FAILURES), int(owner))
+    until_quiet(lambda: _remove_once(label), (RuntimeUnavailable, *FAILURES), float(quiet), int(owner))
 
 
 if __name__ == "__main__":

@@ -2,11 +2,11 @@
 
 Run as a script by the reaper, with the standard library alone:
 
-    python -I -S removal.py SOCKET_PATH API_VERSION LABEL OWNER
+    python -I -S reaper_cleanup.py SOCKET_PATH API_VERSION LABEL QUIET OWNER
 
-LABEL is key=value. OWNER is a process id: while that is the parent, it has given up what is removed here. The engine's
-API is spoken over its Unix socket. Engines that are reached in another way need the Docker SDK: `remains` removes from
-them, with the patience that is kept here.
+LABEL is key=value. QUIET is the number of seconds in which nothing more may turn up. OWNER is a process id: while that
+is the parent, it has given up what is removed here. The engine's API is spoken over its Unix socket. Engines that are
+reached in another way need the Docker SDK: `leftovers` removes from them, with the patience that is kept here.
 """
 
 import http.client
@@ -37,12 +37,15 @@ _hurried = threading.Event()
 """Set when somebody wants this process to end, such as a machine that is shut down."""
 
 
-def until_quiet(remove_once: Callable[[], bool], failures: tuple[type[Exception], ...], owner: int) -> None:
+def until_quiet(
+    remove_once: Callable[[], bool], failures: tuple[type[Exception], ...], quiet: float, owner: int
+) -> None:
     """Remove again and again, until nothing has turned up for a while or the patience ends.
 
     Args:
         remove_once: removes what is there and returns whether there was anything.
         failures: what it raises where the engine does not answer.
+        quiet: the seconds in which nothing more may turn up.
         owner: the process id of the owner.
     """
     began = quiet_since = time.monotonic()
@@ -60,7 +63,7 @@ def until_quiet(remove_once: Callable[[], bool], failures: tuple[type[Exception]
             found = True  # for all that is known
         if found:
             quiet_since = time.monotonic()
-        elif time.monotonic() - quiet_since >= QUIET:
+        elif time.monotonic() - quiet_since >= quiet:
             return
         _hurried.wait(pause)
         pause = min(pause * 2, _LONGEST_PAUSE)
@@ -138,10 +141,12 @@ def hurry_when_told() -> None:
 
 def main() -> None:
     """Remove what carries the label."""
-    socket_path, version, label, owner = sys.argv[1:]
+    socket_path, version, label, quiet, owner = sys.argv[1:]
     hurry_when_told()
     engine = Engine(socket_path, version)
-    until_quiet(lambda: engine.remove_once(label), (OSError, ValueError, http.client.HTTPException), int(owner))
+    until_quiet(
+        lambda: engine.remove_once(label), (OSError, ValueError, http.client.HTTPException), float(quiet), int(owner)
+    )
 
 
 if __name__ == "__main__":

@@ -37,10 +37,10 @@ class Lifeline:
         variables = process_environment()
         scheme, _, path = engine_url.partition("://")
         if scheme == "unix":
-            command = [*_python(reaper_cleanup.__file__), path, api_version, label]
+            command = [*_python(reaper_cleanup.__file__), path, api_version, label, str(reaper_cleanup.QUIET)]
         else:
             # The Docker SDK reaches it, from wherever this process has imported it.
-            command = [sys.executable, "-m", "triton_env.runtimes.docker.leftovers", label]
+            command = [sys.executable, "-m", "triton_env.runtimes.docker.leftovers", label, str(reaper_cleanup.QUIET)]
             variables["PYTHONPATH"] = os.pathsep.join(str(Path(each).absolute()) for each in sys.path)
         try:
             with theirs:
