@@ -90,6 +90,10 @@ def _can_be_forked(command: Sequence[Any], options: Mapping[str, Any]) -> bool:
     return not any(Path(folder, f"{name}customize.py").exists() for folder in folders for name in ("site", "user"))
 
 
+_asking = threading.Lock()
+"""Held by the thread that asks the server: tests begin programs in several at once."""
+
+
 class Forked:
     """A process that the server has forked, with what tests use of `subprocess.Popen`."""
 
@@ -123,7 +127,7 @@ class Forked:
             "session": start_new_session,
         }
         words = json.dumps(job).encode("utf-8", "surrogateescape")
-        with theirs:
+        with theirs, _asking:
             socket.send_fds(server, [b"%16d" % len(words)], [theirs.fileno(), read, written, complained])
             server.sendall(words)
         for descriptor in self._theirs:
