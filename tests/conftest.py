@@ -12,7 +12,6 @@ import signal
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -23,12 +22,11 @@ from xdist.remote import Producer
 
 import janitor
 import lanes
-from projects import project, settings_of
 from triton_env import TritonEnvironment
-from triton_env.core import interrupts
 from triton_env.runtimes.embedded import packages
 from triton_env.services import SERVICES
 from triton_env.settings import Settings
+from warm import Warm
 
 # How long an example takes says something about the machine, and nothing about the code.
 hypothesis.settings.register_profile("any machine", deadline=None)
@@ -194,35 +192,42 @@ def embedded_packages() -> None:
 
 
 @pytest.fixture(scope="session")
-def started(
-    request: pytest.FixtureRequest, callers_choice: Mapping[str, str]
-) -> Iterator[Callable[[str], TritonEnvironment]]:
+def environments(callers_choice: Mapping[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Warm]:
+    """The environments that all tests of this process share."""
+    running = Warm(callers_choice, tmp_path_factory.mktemp)
+    yield running
+    running.stop()
+
+
+@pytest.fixture(scope="session")
+def started(request: pytest.FixtureRequest, environments: Warm) -> Callable[[str], TritonEnvironment]:
     """Starts the environment of a runtime, which is one for all tests of this process that ask for it here.
 
     Args of what it gives:
         runtime: "docker", "embedded", or "persistent" for a persistent project of its own.
     """
-    with ExitStack() as running:
 
-        @functools.cache
-        def start(runtime: str) -> TritonEnvironment:
-            if runtime == "embedded":
-                request.getfixturevalue("embedded_packages")
-            settings = settings_of(callers_choice)
-            if runtime == "persistent":
-                # Credentials of its own, since some tests look for them where they should not be.
-                values = {name: value for each in SERVICES.values() for name, value in each.fresh_credentials().items()}
-                settings = running.enter_context(project(**values))
-            options: dict[str, Any] = {"persistent": True} if runtime == "persistent" else {"runtime": runtime}
-            environment = running.enter_context(TritonEnvironment(settings, **options))
-            # Tests look for what runs in this process, and end it by signals.
-            interrupts.forget(environment)
-            return environment
+    def start(runtime: str) -> TritonEnvironment:
+        if runtime == "embedded":
+            request.getfixturevalue("embedded_packages")
+        return environments.started(runtime)
 
-        yield start
+    return start
+
+
+@pytest.fixture(scope="session")
+def warm(request: pytest.FixtureRequest, environments: Warm) -> Callable[[str], TritonEnvironment]:
+    """The same, and takes back what the module before has left in it, but in persistent services."""
+
+    def start(runtime: str) -> TritonEnvironment:
+        if runtime == "embedded":
+            request.getfixturevalue("embedded_packages")
+        return environments.emptied(runtime)
+
+    return start
 
 
 @pytest.fixture(scope="module", params=RUNTIMES)
-def env(request: pytest.FixtureRequest, started: Callable[[str], TritonEnvironment]) -> TritonEnvironment:
+def env(request: pytest.FixtureRequest, warm: Callable[[str], TritonEnvironment]) -> TritonEnvironment:
     # Of a wider scope than one test: what that sets is not there yet.
-    return started(request.param)
+    return warm(request.param)

@@ -1,6 +1,6 @@
 """Environments shared by the tests of a module: those that are filled, and those to restore to."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Protocol
@@ -33,9 +33,9 @@ def started(callers_choice: Mapping[str, str], embedded_packages: None) -> Itera
 
 
 @pytest.fixture(scope="module")
-def embedded(started: Started) -> TritonEnvironment:
+def embedded(warm: Callable[[str], TritonEnvironment], embedded_packages: None) -> TritonEnvironment:
     """An empty environment without Docker, at first."""
-    return started("embedded")
+    return warm("embedded")
 
 
 @pytest.fixture(scope="module")

@@ -65,7 +65,12 @@ def _look(env: TritonEnvironment) -> list[Any]:
     with env.postgres.connect() as connection:
         found = [
             connection.execute(f"select * from {what} order by 1").fetchall()
-            for what in ("precious", "(select datname, datdba from pg_database) d", "pg_authid", "pg_db_role_setting")
+            for what in (
+                "precious",
+                "(select datname, datdba from pg_database) d",
+                "(select a::text from pg_authid a) a",
+                "pg_db_role_setting",
+            )
         ]
     with env.clickhouse.client() as client:
         found.append(client.query("SELECT database, name FROM system.tables WHERE database != 'system'").result_rows)
@@ -413,19 +418,20 @@ class TestReading:
     def test_what_unpacks_to_much_takes_little_memory(self, tmp_path: Path, manifest: Iterable[bytes]) -> None:
         path = _sealed(tmp_path / "bomb", manifest)
         assert path.stat().st_size < 1 << 20
-        for look in ("read_manifest", "verify"):
-            code = f"""
+        code = """
 import resource, sys
 from triton_env import backup, errors
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-try:
-    backup.{look}(sys.argv[1])
-except errors.RestoreFailed:
-    # In kilobytes.
-    sys.exit(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before > 150_000)
-sys.exit(2)
+for look in (backup.read_manifest, backup.verify):
+    try:
+        look(sys.argv[1])
+    except errors.RestoreFailed:
+        continue
+    sys.exit(2)
+# In kilobytes.
+sys.exit(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before > 150_000)
 """
-            assert subprocess.run([sys.executable, "-c", code, str(path)], check=False).returncode == 0
+        assert subprocess.run([sys.executable, "-c", code, str(path)], check=False).returncode == 0
 
     def test_whatever_is_in_a_file_is_an_error_of_ours(self, archive: Path, tmp_path: Path) -> None:
         """Bytes are changed at random, always the same ones, and the seal is put right again."""

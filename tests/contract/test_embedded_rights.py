@@ -6,7 +6,7 @@ import re
 import socket
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -35,9 +35,9 @@ FORM = (
 
 
 @pytest.fixture(scope="module")
-def env(embedded_packages: None) -> Iterator[TritonEnvironment]:
-    with patient_probes(), TritonEnvironment(runtime="embedded") as environment:
-        yield environment
+def env(embedded_packages: None, warm: Callable[[str], TritonEnvironment]) -> Iterator[TritonEnvironment]:
+    with patient_probes():
+        yield warm("embedded")
 
 
 def processes(env: TritonEnvironment) -> tuple[dict[str, str], list[dict[str, str]]]:

@@ -4,7 +4,7 @@ import asyncio
 import io
 import socket
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,10 +29,9 @@ def patient() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def theirs(embedded_packages: None) -> Iterator[TritonEnvironment]:
+def theirs(embedded_packages: None, warm: Callable[[str], TritonEnvironment]) -> TritonEnvironment:
     """Whose servers they are."""
-    with TritonEnvironment(runtime="embedded") as environment:
-        yield environment
+    return warm("embedded")
 
 
 def settings_for(theirs: TritonEnvironment, **others: Any) -> Settings:

@@ -1,0 +1,72 @@
+"""One environment of this process for each runtime, which modules have one after the other."""
+
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from projects import project, settings_of
+from triton_env import TritonEnvironment
+from triton_env.core import interrupts
+from triton_env.services import SERVICES
+
+
+class Warm:
+    """Environments with all services, for modules that kill no server and make no namespace.
+
+    A start that fails is not tried again by the next module.
+
+    Args:
+        choice: the caller's, of images.
+        state: makes a folder for what processes keep about namespaces.
+    """
+
+    def __init__(self, choice: Mapping[str, str], state: Callable[[str], Path]) -> None:
+        self._choice = choice
+        self._state = state
+        self._running: dict[str, tuple[TritonEnvironment, ExitStack]] = {}
+        self._failed: dict[str, Exception] = {}
+
+    def started(self, runtime: str) -> TritonEnvironment:
+        """Give the environment on a runtime as it is; "persistent" means a persistent project of its own."""
+        if runtime in self._failed:
+            raise self._failed[runtime]
+        if runtime in self._running and self._running[runtime][0].deaths():
+            self._running.pop(runtime)[1].close()
+        if runtime not in self._running:
+            with ExitStack() as stack:
+                try:
+                    environment = self._start(runtime, stack)
+                except Exception as error:
+                    self._failed[runtime] = error
+                    raise
+                self._running[runtime] = environment, stack.pop_all()
+        return self._running[runtime][0]
+
+    def emptied(self, runtime: str) -> TritonEnvironment:
+        """Give the environment on a runtime with nothing in it: a reset takes back what the module before has left."""
+        is_used = runtime in self._running
+        environment = self.started(runtime)
+        # Persistent services hold data that no reset takes.
+        if is_used and runtime != "persistent":
+            environment.reset()
+        return environment
+
+    def stop(self) -> None:
+        """Stop them all."""
+        while self._running:
+            self._running.popitem()[1][1].close()
+
+    def _start(self, runtime: str, stack: ExitStack) -> TritonEnvironment:
+        settings = settings_of(self._choice)
+        if runtime == "persistent":
+            # Credentials of its own, since some tests look for them where they should not be.
+            values = {name: value for each in SERVICES.values() for name, value in each.fresh_credentials().items()}
+            settings = stack.enter_context(project(**values))
+        else:
+            settings = settings.updated(triton_state_dir=str(self._state("state")))
+        options: dict[str, Any] = {"persistent": True} if runtime == "persistent" else {"runtime": runtime}
+        environment = stack.enter_context(TritonEnvironment(settings, **options))
+        # Tests look for what runs in this process, and end it by signals.
+        interrupts.forget(environment)
+        return environment
