@@ -5,7 +5,6 @@ import os
 import select
 import socket
 import socketserver
-import subprocess
 import sys
 import threading
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ from typing import Any
 import docker
 import pytest
 
+import forkserver
 from triton_env import Settings, TritonEnvironment
 from triton_env.runtimes.docker.address import possible_own_container_ids
 from triton_env.runtimes.docker.owner import LABEL
@@ -59,13 +59,6 @@ def test_a_container_that_somebody_copies_from_is_not_taken_for_ones_own(engine:
         looked.set()
         thread.join()
     assert found == {before}
-
-
-@pytest.fixture
-def engine() -> Iterator[docker.DockerClient]:
-    client = docker.from_env()
-    yield client
-    client.close()
 
 
 def engine_socket() -> str:
@@ -125,7 +118,7 @@ def bridge_address(engine: docker.DockerClient) -> Iterator[str]:
 
 
 def run(script: str, **variables: str) -> str:
-    done = subprocess.run(
+    done = forkserver.run(
         [sys.executable, "-c", script],
         env=dict(os.environ) | variables,
         capture_output=True,

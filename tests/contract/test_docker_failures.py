@@ -36,13 +36,6 @@ from triton_env.runtimes.ports import free_port
 pytestmark = pytest.mark.docker
 
 
-@pytest.fixture
-def engine() -> Iterator[docker.DockerClient]:
-    client = docker.from_env()
-    yield client
-    client.close()
-
-
 @pytest.fixture(autouse=True)
 def nothing_is_left(engine: docker.DockerClient) -> Iterator[None]:
     def ours() -> set[str]:

@@ -7,7 +7,7 @@ import sys
 import textwrap
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ import docker
 import pytest
 import redis
 
+import forkserver
 from triton_env import Settings, TritonEnvironment
 from triton_env.errors import ServiceNotSelected
 from triton_env.runtimes.docker.owner import ENVIRONMENT_LABEL, LABEL, SERVICE_LABEL
@@ -29,16 +30,8 @@ WAIT = 120
 
 
 @pytest.fixture(scope="module")
-def engine() -> Iterator[docker.DockerClient]:
-    client = docker.from_env()
-    yield client
-    client.close()
-
-
-@pytest.fixture(scope="module")
-def env() -> Iterator[TritonEnvironment]:
-    with TritonEnvironment(runtime="docker") as environment:
-        yield environment
+def env(warm: Callable[[str], TritonEnvironment]) -> TritonEnvironment:
+    return warm("docker")
 
 
 @pytest.fixture(scope="module")
@@ -85,8 +78,7 @@ class TestNetwork:
         finally:
             client.remove(force=True, v=True)
 
-    @pytest.mark.parametrize("attempt", range(3))
-    def test_postgres(self, engine: docker.DockerClient, env: TritonEnvironment, attempt: int) -> None:
+    def test_postgres(self, engine: docker.DockerClient, env: TritonEnvironment) -> None:
         url = env.postgres.internal_url
         assert url is not None
         assert "@postgres:5432/" in url
@@ -234,17 +226,18 @@ class TestSeveral:
         with pytest.raises(redis.AuthenticationError):
             other.redis.client(password=env.redis.password, retry=None).ping()
 
-    def test_ten_at_once(self, engine: docker.DockerClient) -> None:
+    @pytest.mark.parametrize("count", [3, pytest.param(10, marks=pytest.mark.long)])
+    def test_many_at_once(self, engine: docker.DockerClient, count: int) -> None:
         def use(number: int) -> tuple[str, int, bytes | None]:
             with TritonEnvironment(Settings(triton_redis_timeout=WAIT), services=("redis",)) as env:
                 client = env.redis.client()
                 client.set("number", number)
                 return env.id, env.redis.port, client.get("number")
 
-        with ThreadPoolExecutor(10) as pool:
-            results = list(pool.map(use, range(10)))
-        assert [value for _, _, value in results] == [str(number).encode() for number in range(10)]
-        assert len({identifier for identifier, _, _ in results}) == 10
+        with ThreadPoolExecutor(count) as pool:
+            results = list(pool.map(use, range(count)))
+        assert [value for _, _, value in results] == [str(number).encode() for number in range(count)]
+        assert len({identifier for identifier, _, _ in results}) == count
         assert all(belongings(engine, of_environment(identifier)) == [] for identifier, _, _ in results)
 
     def test_two_checkouts(self, engine: docker.DockerClient, tmp_path: Path) -> None:
@@ -261,7 +254,7 @@ class TestSeveral:
         for name in ("one", "two"):
             (tmp_path / name).mkdir()
             processes.append(
-                subprocess.Popen(
+                forkserver.Popen(
                     [sys.executable, "-c", script, name],
                     cwd=tmp_path / name,
                     stdin=subprocess.PIPE,
@@ -285,10 +278,10 @@ class TestSeveral:
         ours = f"{LABEL}.owner.pid={os.getpid()}"
         before = set(belongings(engine, ours))
         identifiers = set()
-        for _ in range(4):
+        for _ in range(2):
             with TritonEnvironment(services=("redis",)) as env:
                 identifiers.add(env.id)
-        assert len(identifiers) == 4
+        assert len(identifiers) == 2
         assert set(belongings(engine, ours)) == before
 
 
@@ -339,14 +332,16 @@ STARTS = {
 }
 
 
-@pytest.mark.parametrize("end", SCRIPTS)
+@pytest.mark.parametrize(
+    "end", ["SIGTERM", *(pytest.param(end, marks=pytest.mark.long) for end in SCRIPTS if end != "SIGTERM")]
+)
 def test_nothing_is_left_however_the_process_ends(engine: docker.DockerClient, end: str) -> None:
-    """With a `with` block and without one, in two processes at once."""
+    """With a `with` block and without one, in two processes at once. Every way is in `unit.test_process_end`."""
 
     def run(start: str) -> "subprocess.CompletedProcess[str]":
         lines = ["import os, signal, sys, time", "from triton_env import TritonEnvironment", start]
         lines += ["    print(env.id, flush=True)", f"    {SCRIPTS[end]}"]
-        return subprocess.run(
+        return forkserver.run(
             [sys.executable, "-c", "\n".join(lines)], capture_output=True, text=True, timeout=WAIT, check=False
         )
 
@@ -358,15 +353,22 @@ def test_nothing_is_left_however_the_process_ends(engine: docker.DockerClient, e
         assert belongings(engine, of_environment(identifier)) == [], start
 
 
-@pytest.mark.parametrize("delay", [0.2, 0.5, 0.8, 1.2, 2.0])
+MOMENTS = {("SIGINT", 0.5), ("SIGTERM", 1.2)}
+"""Of the start, in which a signal comes also in the short run."""
+
+
 @pytest.mark.parametrize(
-    ("signal_name", "services"),
-    [("SIGINT", tuple(SERVICES)), ("SIGTERM", ("postgres", "redis"))],
-    ids=["SIGINT", "SIGTERM"],
+    ("signal_name", "delay"),
+    [
+        pytest.param(name, delay, marks=() if (name, delay) in MOMENTS else pytest.mark.long)
+        for name in ("SIGINT", "SIGTERM")
+        for delay in (0.2, 0.5, 0.8, 1.2, 2.0)
+    ],
 )
-def test_a_signal_at_any_moment_of_the_start_leaves_nothing(
-    engine: docker.DockerClient, signal_name: str, services: tuple[str, ...], delay: float
+def test_a_signal_at_a_moment_of_the_start_leaves_nothing(
+    engine: docker.DockerClient, signal_name: str, delay: float
 ) -> None:
+    services = tuple(SERVICES) if signal_name == "SIGINT" else ("postgres", "redis")
     script = textwrap.dedent(f"""
         import os, signal, threading, time
         from triton_env import TritonEnvironment
@@ -388,7 +390,7 @@ def test_a_signal_at_any_moment_of_the_start_leaves_nothing(
         env.start()
         time.sleep(30)
     """)
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=200, check=False)
+    done = forkserver.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=200, check=False)
     identifier = done.stdout.strip()
     assert len(identifier) == 8, done.stderr
     assert done.returncode != 0
@@ -409,7 +411,7 @@ def test_works_without_ryuk(engine: docker.DockerClient, disabled: str) -> None:
         "TESTCONTAINERS_RYUK_DISABLED": disabled,
         "RYUK_CONTAINER_IMAGE": "triton-env/absent-ryuk:1",
     }
-    done = subprocess.run(
+    done = forkserver.run(
         [sys.executable, "-c", script], capture_output=True, text=True, timeout=WAIT, check=False, env=variables
     )
     answer, _, identifier = done.stdout.strip().partition(" ")

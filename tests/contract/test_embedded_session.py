@@ -25,6 +25,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+import forkserver
 from patience import patient_probes, until
 from triton_env import Settings, TritonEnvironment
 from triton_env.core.model import ProcessRecipe
@@ -65,9 +66,8 @@ def patient() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def env(embedded_packages: None) -> Iterator[TritonEnvironment]:
-    with TritonEnvironment(runtime="embedded") as environment:
-        yield environment
+def env(embedded_packages: None, warm: Callable[[str], TritonEnvironment]) -> TritonEnvironment:
+    return warm("embedded")
 
 
 def directories(environment_id: str) -> list[Path]:
@@ -312,7 +312,8 @@ class TestSeveral:
             one.stop()
             assert other.redis.client().ping() is True
 
-    def test_ten_at_once(self) -> None:
+    @pytest.mark.parametrize("count", [3, pytest.param(10, marks=pytest.mark.long)])
+    def test_many_at_once(self, count: int) -> None:
         def use(number: int) -> tuple[str, tuple[str, str], bytes | None]:
             with TritonEnvironment(services=("redis", "postgres"), runtime="embedded") as env:
                 env.redis.client().set("number", number)
@@ -320,9 +321,9 @@ class TestSeveral:
                     connection.execute("create table mine (number int)")
                 return env.id, (env.redis.url, env.postgres.url), env.redis.client().get("number")
 
-        with ThreadPoolExecutor(10) as pool:
-            results = list(pool.map(use, range(10)))
-        assert [value for _, _, value in results] == [str(number).encode() for number in range(10)]
+        with ThreadPoolExecutor(count) as pool:
+            results = list(pool.map(use, range(count)))
+        assert [value for _, _, value in results] == [str(number).encode() for number in range(count)]
         for environment_id, urls, _ in results:
             assert leftovers(environment_id) == []
             assert not any(answers(url) for url in urls)
@@ -341,12 +342,12 @@ class TestSeveral:
             one.s3.client().put_object(Bucket=one.s3.bucket, Key="mine", Body=b"")
             assert other.s3.client().list_objects_v2(Bucket=other.s3.bucket)["KeyCount"] == 0
 
-    def test_twenty_in_a_row_leave_nothing(self) -> None:
+    def test_five_in_a_row_leave_nothing(self) -> None:
         identifiers = set()
-        for _ in range(20):
+        for _ in range(5):
             with TritonEnvironment(services=("redis",), runtime="embedded") as env:
                 identifiers.add(env.id)
-        assert len(identifiers) == 20
+        assert len(identifiers) == 5
         assert [left for identifier in identifiers for left in leftovers(identifier)] == []
 
 
@@ -458,8 +459,8 @@ from triton_env import TritonEnvironment
 """
 
 
-def script(body: str, **variables: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
+def script(body: str, **variables: str) -> "subprocess.Popen[str] | forkserver.Forked":
+    return forkserver.Popen(
         [sys.executable, "-c", HEADER + textwrap.dedent(body)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -469,7 +470,7 @@ def script(body: str, **variables: str) -> subprocess.Popen[str]:
     )
 
 
-def first_line(process: subprocess.Popen[str]) -> str:
+def first_line(process: "subprocess.Popen[str] | forkserver.Forked") -> str:
     assert process.stdout is not None
     line = process.stdout.readline().strip()
     if not line:
@@ -486,22 +487,36 @@ ENDS = {
 }
 
 
-@pytest.mark.parametrize("with_block", [True, False], ids=["with", "start"])
-@pytest.mark.parametrize("end", ENDS)
+SHORT = {("SIGTERM", True), ("exit without stop", False)}
+
+
+@pytest.mark.parametrize(
+    ("end", "with_block"),
+    [
+        pytest.param(end, with_block, marks=() if (end, with_block) in SHORT else pytest.mark.long)
+        for end in ENDS
+        for with_block in (True, False)
+    ],
+)
 def test_nothing_is_left_however_the_process_ends(end: str, with_block: bool) -> None:
+    """Every way is in `unit.test_process_end`, on a runtime that starts nothing."""
     lines = [HEADER]
     if with_block:
         lines += ["with TritonEnvironment(services=('redis', 'postgres'), runtime='embedded') as env:"]
     else:
         lines += ["env = TritonEnvironment(services=('redis', 'postgres'), runtime='embedded').start()", "if True:"]
     lines += ["    print(env.id, env.redis.url, env.postgres.url, flush=True)", f"    {ENDS[end]}"]
-    done = subprocess.run(
+    done = forkserver.run(
         [sys.executable, "-c", "\n".join(lines)], capture_output=True, text=True, timeout=PATIENCE, check=False
     )
     identifier, *urls = done.stdout.split()
     assert len(urls) == 2, done.stderr
     assert leftovers(identifier) == []
     assert not any(answers(url) for url in urls)
+
+
+MOMENTS = {("SIGKILL", 0.1), ("SIGTERM", 0.3)}
+"""Of the start, in which a signal comes also in the short run."""
 
 
 class TestKilledOwner:
@@ -560,9 +575,15 @@ class TestKilledOwner:
             os.kill(int(fork), signal.SIGKILL)
             owner.communicate()
 
-    @pytest.mark.parametrize("delay", [0.02, 0.1, 0.3, 0.8])
-    @pytest.mark.parametrize("signal_name", ["SIGKILL", "SIGTERM", "SIGINT"])
-    def test_at_any_moment_of_the_start(self, signal_name: str, delay: float) -> None:
+    @pytest.mark.parametrize(
+        ("signal_name", "delay"),
+        [
+            pytest.param(name, delay, marks=() if (name, delay) in MOMENTS else pytest.mark.long)
+            for name in ("SIGKILL", "SIGTERM", "SIGINT")
+            for delay in (0.02, 0.1, 0.3, 0.8)
+        ],
+    )
+    def test_at_a_moment_of_the_start(self, signal_name: str, delay: float) -> None:
         owner = script(f"""
             env = TritonEnvironment(runtime="embedded")
             def kill():

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+import forkserver
 from patience import patient_probes
 from triton_env import Settings, TritonEnvironment
 from triton_env.core.private import make_folders
@@ -236,7 +237,7 @@ class TestDamage:
 class TestMaking:
     def test_many_starters_make_it_once(self, cache: Path) -> None:
         processes = [
-            subprocess.Popen([sys.executable, "-c", STARTER], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+            forkserver.Popen([sys.executable, "-c", STARTER], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
             for _ in range(4)
         ]
         outcomes = [process.communicate(timeout=PATIENCE) for process in processes]

@@ -20,6 +20,7 @@ import docker
 import psutil
 import pytest
 
+import forkserver
 from engine_proxy import TROUBLES, EngineProxy, Trouble, proxied_engine
 from patience import WAIT, until
 from projects import project
@@ -51,20 +52,6 @@ TESTS = Path(__file__).parents[1]
 def collected() -> Iterator[None]:
     yield
     gc.collect()
-
-
-@pytest.fixture
-def engine() -> Iterator[docker.DockerClient]:
-    client = docker.from_env()
-    yield client
-    client.close()
-
-
-@pytest.fixture(params=["unix", "tcp"])
-def proxy(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[EngineProxy]:
-    with proxied_engine(tcp=request.param == "tcp") as proxy:
-        monkeypatch.setenv("DOCKER_HOST", proxy.url)
-        yield proxy
 
 
 @pytest.fixture
@@ -133,10 +120,23 @@ def failed_stop(env: TritonEnvironment) -> CleanupFailed:
 # --- A session ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("trouble", TROUBLES)
+@pytest.mark.parametrize(
+    ("trouble", "way"),
+    [
+        *((trouble, "unix") for trouble in TROUBLES),
+        # Another program removes what is left then.
+        *(pytest.param(trouble, "tcp", marks=() if trouble == "hang" else pytest.mark.long) for trouble in TROUBLES),
+    ],
+)
 def test_what_a_session_leaves_is_named_and_removed_as_soon_as_the_engine_is_back(
-    engine: docker.DockerClient, proxy: EngineProxy, trouble: Trouble
+    engine: docker.DockerClient, monkeypatch: pytest.MonkeyPatch, trouble: Trouble, way: str
 ) -> None:
+    with proxied_engine(tcp=way == "tcp") as proxy:
+        monkeypatch.setenv("DOCKER_HOST", proxy.url)
+        left_behind(engine, proxy, trouble)
+
+
+def left_behind(engine: docker.DockerClient, proxy: EngineProxy, trouble: Trouble) -> None:
     env = TritonEnvironment(services=("redis",)).start()
     identifier = env.id
     with in_trouble(proxy, trouble):
@@ -174,12 +174,12 @@ def test_what_the_engine_was_asked_to_create_is_named_where_its_answer_is_lost(
 
 
 @pytest.mark.usefixtures("no_reaper")
-@pytest.mark.parametrize("trouble", TROUBLES)
-def test_a_second_stop_tries_again(engine: docker.DockerClient, unix_proxy: EngineProxy, trouble: Trouble) -> None:
+def test_a_second_stop_tries_again(engine: docker.DockerClient, unix_proxy: EngineProxy) -> None:
+    """Whatever the trouble was, and however often."""
     env = TritonEnvironment(services=("redis",)).start()
     identifier = env.id
-    with in_trouble(unix_proxy, trouble):
-        for _ in range(2):
+    for trouble in TROUBLES:
+        with in_trouble(unix_proxy, trouble):
             failed_stop(env)
 
     def stops() -> bool:
@@ -265,15 +265,14 @@ def _pruned(settings: Settings) -> None:
         pass
 
 
-@pytest.mark.parametrize("trouble", TROUBLES)
-def test_every_call_of_a_session_fails_with_an_error_of_ours(
-    unix_proxy: EngineProxy, trouble: Trouble, tmp_path: Path
-) -> None:
-    with TritonEnvironment(services=("redis",)) as env, in_trouble(unix_proxy, trouble):
-        errors = outcomes({name: partial(call, env, tmp_path) for name, call in SESSION.items()})
-    assert errors["logs"] is not None
-    assert errors["another start"] is not None
-    assert [error for error in errors.values() if error and not isinstance(error, TritonError)] == []
+def test_every_call_of_a_session_fails_with_an_error_of_ours(unix_proxy: EngineProxy, tmp_path: Path) -> None:
+    with TritonEnvironment(services=("redis",)) as env:
+        for trouble in TROUBLES:
+            with in_trouble(unix_proxy, trouble):
+                errors = outcomes({name: partial(call, env, tmp_path) for name, call in SESSION.items()})
+            assert errors["logs"] is not None, trouble
+            assert errors["another start"] is not None, trouble
+            assert [error for error in errors.values() if error and not isinstance(error, TritonError)] == [], trouble
 
 
 def test_a_backup_and_a_restore_end_where_the_engine_hangs(unix_proxy: EngineProxy, tmp_path: Path) -> None:
@@ -322,10 +321,7 @@ def test_a_program_in_a_container_fails_where_the_connection_to_it_breaks_off(un
         feed(env.program("postgres", ("wc",)), (b"all",))
 
 
-@pytest.mark.parametrize("trouble", TROUBLES)
-def test_every_call_of_persistent_services_fails_with_an_error_of_ours(
-    unix_proxy: EngineProxy, trouble: Trouble
-) -> None:
+def test_every_call_of_persistent_services_fails_with_an_error_of_ours(unix_proxy: EngineProxy) -> None:
     with (
         own_project(unix_proxy) as settings,
         TritonEnvironment(settings, services=("redis",), persistent=True) as env,
@@ -333,31 +329,32 @@ def test_every_call_of_persistent_services_fails_with_an_error_of_ours(
     ):
         belonging = services.belongings()
         patience, services._engine.client.api.timeout = services._engine.client.api.timeout, 1
-        with in_trouble(unix_proxy, trouble):
-            errors = outcomes(
-                {
-                    "logs": lambda: env.logs("redis"),
-                    "containers": services.containers,
-                    "status": services.status,
-                    "belongings": services.belongings,
-                    "with_data": services.with_data,
-                    "sizes": lambda: services.sizes(belonging.volumes),
-                    "has_program": lambda: services.has_program("redis", "redis-cli"),
-                    "restart": lambda: services.restart(("redis",), lambda name, seconds: None),
-                    "down": services.down,
-                    "remove": services.remove,
-                    "open": lambda: Infrastructure(settings),
-                    "start": lambda: TritonEnvironment(settings, services=("redis",), persistent=True).start(),
-                }
-            )
-            error = failed_stop(env)
+        calls: dict[str, Callable[[], object]] = {
+            "logs": lambda: env.logs("redis"),
+            "containers": services.containers,
+            "status": services.status,
+            "belongings": services.belongings,
+            "with_data": services.with_data,
+            "sizes": lambda: services.sizes(belonging.volumes),
+            "has_program": lambda: services.has_program("redis", "redis-cli"),
+            "restart": lambda: services.restart(("redis",), lambda name, seconds: None),
+            "down": services.down,
+            "remove": services.remove,
+            "open": lambda: Infrastructure(settings),
+            "start": lambda: TritonEnvironment(settings, services=("redis",), persistent=True).start(),
+        }
+        for trouble in TROUBLES:
+            with in_trouble(unix_proxy, trouble):
+                errors = outcomes(calls)
+                if trouble == TROUBLES[-1]:
+                    error = failed_stop(env)
+            assert errors.pop("sizes") is None, trouble
+            assert {name: error for name, error in errors.items() if not isinstance(error, TritonError)} == {}, trouble
         services._engine.client.api.timeout = patience
         # What it could not do it does now.
         env.stop()
         assert services.containers() == {}
     assert error.hint == "python -m triton_env down"
-    assert errors.pop("sizes") is None
-    assert {name: error for name, error in errors.items() if not isinstance(error, TritonError)} == {}
 
 
 def outcomes(calls: dict[str, Callable[[], object]]) -> dict[str, BaseException | None]:
@@ -377,7 +374,8 @@ def outcomes(calls: dict[str, Callable[[], object]]) -> dict[str, BaseException 
 
 PREFACE = """
 import os, signal, sys
-from triton_env import Settings, TritonEnvironment, interrupts
+from triton_env import Settings, TritonEnvironment
+from triton_env.core import interrupts
 from triton_env.errors import CleanupFailed
 from triton_env.runtimes.docker import watch
 def say(word):
@@ -394,7 +392,7 @@ class Child:
     """A process that uses the engine through a proxy, says what it does, and does the next thing when it is told."""
 
     def __init__(self, proxy: EngineProxy, command: list[str]) -> None:
-        self.process = subprocess.Popen(
+        self.process = forkserver.Popen(
             command,
             env=os.environ | {"DOCKER_HOST": proxy.url, "TRITON_PROGRESS": "off"},
             stdin=subprocess.PIPE,
@@ -405,7 +403,9 @@ class Child:
 
     def read(self) -> str:
         assert self.process.stdout is not None
-        return self.process.stdout.readline().strip()
+        said = self.process.stdout.readline().strip()
+        assert said, self.end()
+        return said
 
     def go_on(self) -> None:
         assert self.process.stdin is not None
@@ -446,8 +446,18 @@ asyncio.run(main())
 }
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("end", ENDS)
+@pytest.mark.parametrize(
+    ("end", "number"),
+    [
+        # Each end and each signal: what they do to each other is in the long lane.
+        pytest.param(end, number, marks=() if (place + number) % 2 else pytest.mark.long)
+        for place, end in enumerate(ENDS)
+        for number in (
+            signal.SIGINT,
+            signal.SIGTERM,
+        )
+    ],
+)
 def test_a_signal_ends_a_cleanup_that_waits_for_an_engine_that_hangs(
     engine: docker.DockerClient, unix_proxy: EngineProxy, child: Callable[..., Child], end: str, number: int
 ) -> None:
@@ -468,7 +478,7 @@ def test_a_signal_ends_a_cleanup_that_waits_for_an_engine_that_hangs(
     assert until(lambda: not left(engine, identifier)), "the container is forgotten"
 
 
-@pytest.mark.parametrize("end", ENDS)
+@pytest.mark.parametrize("end", ["stop", *(pytest.param(end, marks=pytest.mark.long) for end in ENDS if end != "stop")])
 def test_an_engine_that_hangs_is_given_up_without_a_signal(
     engine: docker.DockerClient, unix_proxy: EngineProxy, child: Callable[..., Child], end: str
 ) -> None:
@@ -485,7 +495,13 @@ def test_an_engine_that_hangs_is_given_up_without_a_signal(
 
 
 @pytest.mark.parametrize(
-    "asked", [b"POST /v1.41/containers/create", b"/start", b"GET /v1.41/images/", b"/networks/create"]
+    "asked",
+    [
+        b"/start",
+        b"/networks/create",
+        pytest.param(b"POST /v1.41/containers/create", marks=pytest.mark.long),
+        pytest.param(b"GET /v1.41/images/", marks=pytest.mark.long),
+    ],
 )
 def test_a_start_that_hangs_is_called_off_by_a_signal(
     engine: docker.DockerClient, unix_proxy: EngineProxy, child: Callable[..., Child], asked: bytes
@@ -526,22 +542,23 @@ COMMANDS = {
 }
 
 
-@pytest.mark.parametrize("command", COMMANDS)
 def test_a_command_that_hangs_ends_at_ctrl_c_with_all_that_it_has_started(
-    unix_proxy: EngineProxy, child: Callable[..., Child], command: str, monkeypatch: pytest.MonkeyPatch
+    unix_proxy: EngineProxy, child: Callable[..., Child], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with own_project(unix_proxy) as settings:
         monkeypatch.setenv("TRITON_PROJECT", settings.triton_project)
         TritonEnvironment(settings, services=("redis",), persistent=True).start().detach()
-        hangs = unix_proxy.be_when("hang", COMMANDS[command])
-        process = child("-m", "triton_env", *command.split())
-        assert hangs.wait(WAIT)
-        begun = psutil.Process(process.process.pid).children(recursive=True)
-        assert begun or not command.startswith(("down", "logs"))
-        process.process.send_signal(signal.SIGINT)
-        code, _ = process.end()
-        assert code == 130
-        assert until(lambda: not any(runs(each) for each in begun)), "a program of Compose runs on"
+        for command, asked in COMMANDS.items():
+            hangs = unix_proxy.be_when("hang", asked)
+            process = child("-m", "triton_env", *command.split())
+            assert hangs.wait(WAIT), command
+            begun = psutil.Process(process.process.pid).children(recursive=True)
+            assert begun or not command.startswith(("down", "logs")), command
+            process.process.send_signal(signal.SIGINT)
+            code, _ = process.end()
+            assert code == 130, command
+            assert until(lambda begun=begun: not any(runs(each) for each in begun)), f"Compose runs on: {command}"  # type: ignore[misc]
+            unix_proxy.come_back()
 
 
 def test_a_persistent_start_that_hangs_in_compose_ends_compose(

@@ -27,13 +27,6 @@ ALIASES = {name: service.recipe(Settings.model_construct()).container.alias for 
 
 
 @pytest.fixture(scope="module")
-def engine() -> Iterator[docker.DockerClient]:
-    client = docker.from_env()
-    yield client
-    client.close()
-
-
-@pytest.fixture(scope="module")
 def settings() -> Iterator[Settings]:
     with project() as settings:
         yield settings

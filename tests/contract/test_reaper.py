@@ -10,7 +10,7 @@ import sys
 import textwrap
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +20,7 @@ import psutil
 import pytest
 from testcontainers.core.labels import LABEL_SESSION_ID, LABEL_TESTCONTAINERS
 
+import forkserver
 from belongings import are_there, belonging_to, gone_owner, machine_of_its_own, of_version_0_1
 from patience import WAIT, until
 from triton_env import TritonEnvironment
@@ -30,13 +31,6 @@ pytestmark = pytest.mark.docker
 
 RYUK_IMAGES = ("triton-env/standin-ryuk:0.8.1", "testcontainers/ryuk:0.8.1")
 REAPERS = {Path(reaper.__file__).name, Path(reaper_cleanup.__file__).name, leftovers.__name__}
-
-
-@pytest.fixture(scope="module")
-def engine() -> Iterator[docker.DockerClient]:
-    client = docker.from_env()
-    yield client
-    client.close()
 
 
 @pytest.fixture(scope="module")
@@ -82,9 +76,9 @@ def left(engine: docker.DockerClient, identifiers: list[str]) -> list[str]:
 
 
 @contextmanager
-def owner(script: str, *arguments: str, **variables: str) -> Iterator["subprocess.Popen[str]"]:
+def owner(script: str, *arguments: str, **variables: str) -> Iterator["subprocess.Popen[str] | forkserver.Forked"]:
     """A process that runs `script`, killed in the end."""
-    process = subprocess.Popen(
+    process = forkserver.Popen(
         [
             sys.executable,
             "-c",
@@ -103,24 +97,35 @@ def owner(script: str, *arguments: str, **variables: str) -> Iterator["subproces
             process.kill()
 
 
-def line(process: "subprocess.Popen[str]") -> str:
+def line(process: "subprocess.Popen[str] | forkserver.Forked") -> str:
     assert process.stdout is not None
     said = process.stdout.readline().strip()
     assert said, "it ended without a word"
     return said
 
 
-def test_killed_at_any_moment_of_the_start(engine: docker.DockerClient, living: TritonEnvironment) -> None:
+@pytest.mark.parametrize(
+    "delays",
+    [
+        pytest.param((0.2, 0.9), id="two"),
+        pytest.param([random.uniform(0, 2.5) for _ in range(6)], id="at random", marks=pytest.mark.long),
+    ],
+)
+def test_killed_at_any_moment_of_the_start(
+    engine: docker.DockerClient, living: TritonEnvironment, delays: Sequence[float]
+) -> None:
     script = """
         env = TritonEnvironment(services=("redis", "postgres"), lazy=True)
         import triton_env.runtimes.docker.containers
+        from triton_env.runtimes.docker import reaper_cleanup
+        # Engines here are soon done with what they were asked for, which is waited for below.
+        reaper_cleanup.QUIET = 2.0
         env.start()
         print(env.id, flush=True)
         env.postgres, env.redis
         print("ready", flush=True)
         input()
     """
-    delays = sorted(random.uniform(0, 2.5) for _ in range(6))
     identifiers = []
 
     def die(delay: float) -> None:

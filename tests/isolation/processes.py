@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import forkserver
 from triton_env import Namespace, Settings, TritonEnvironment
 from triton_env.core.model import Endpoint, Placement
 from triton_env.isolation.isolator import Isolator
@@ -72,9 +73,11 @@ def described(env: TritonEnvironment) -> str:
 
 
 @contextmanager
-def process(env: TritonEnvironment, body: str, *arguments: str) -> Iterator["subprocess.Popen[str]"]:
+def process(
+    env: TritonEnvironment, body: str, *arguments: str
+) -> Iterator["subprocess.Popen[str] | forkserver.Forked"]:
     """A process that runs `body`, in which `namespaces` is its `Isolator`. It is killed where it still runs."""
-    started = subprocess.Popen(
+    started = forkserver.Popen(
         [sys.executable, "-c", _SCRIPT.format(body=body), *arguments],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -94,7 +97,7 @@ def process(env: TritonEnvironment, body: str, *arguments: str) -> Iterator["sub
             started.stdout.close()
 
 
-def answer_of(started: "subprocess.Popen[str]") -> str:
+def answer_of(started: "subprocess.Popen[str] | forkserver.Forked") -> str:
     """All that it prints, once it has ended by itself."""
     answer, _ = started.communicate(timeout=LIMIT)
     assert started.returncode == 0
