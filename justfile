@@ -28,6 +28,10 @@ format:
     .venv/bin/ruff check --fix
     .venv/bin/ruff format
 
+# Rewrite .env.example and the tables of docs/reference/settings.md from where settings are declared.
+settings:
+    .venv/bin/python scripts/settings_tables.py
+
 # Rewrite tests/public_surface.txt, for review with the change.
 surface:
     .venv/bin/python tests/public_surface.py --write

@@ -15,7 +15,7 @@ import sys
 import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import click
@@ -339,36 +339,6 @@ def labels() -> set[str]:
 def names_in(document: Path, *, table: int) -> set[str]:
     """The code in the first column of a table, without what follows the name."""
     return {re.split(r"[^\w.-]", row[0].strip("`"))[0] for row in tables(document)[table]}
-
-
-def test_the_table_of_settings_is_the_settings() -> None:
-    rows = {row[0].strip("`"): row[1:] for table in tables(REFERENCE / "settings.md") for row in table}
-    assert list(rows) == [name.upper() for name in Settings.model_fields]
-    defaults = Settings()
-    for name, (kind, default, meaning) in rows.items():
-        assert kind == type_in_words(name.lower()), name
-        assert default == in_words(getattr(defaults, name.lower())), name
-        assert meaning, name
-
-
-def type_in_words(name: str) -> str:
-    field = Settings.model_fields[name]
-    annotation: Any = field.annotation
-    if get_origin(annotation) is Literal:
-        return " ".join(f"`{choice}`" for choice in get_args(annotation))
-    if hasattr(annotation, "__members__"):
-        return " ".join(f"`{choice}`" for choice in annotation)
-    if annotation is int and not any(getattr(limit, "le", 0) == 65535 for limit in field.metadata):
-        return "whole number"
-    words = {"SecretStr": "secret", "bool": "true or false", "float": "seconds", "int": "port", "str": "text"}
-    return words[annotation.__name__]
-
-
-def in_words(value: object) -> str:
-    if isinstance(value, bool):
-        return f"`{str(value).lower()}`"
-    text = f"{value:g}" if isinstance(value, float) else str(getattr(value, "get_secret_value", lambda: value)())
-    return f"`{text}`" if text else "empty"
 
 
 def test_the_tree_of_errors_is_the_tree() -> None:

@@ -1,6 +1,7 @@
 """`.env.example`, the settings and what environments hand out name the same variables."""
 
 import re
+import runpy
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -11,8 +12,9 @@ from triton_env import Settings, TritonEnvironment
 from triton_env.services import SERVICES
 from unit.fakes import FakeRuntimes
 
-EXAMPLE = Path(__file__).parents[2] / ".env.example"
-SERVICE_SECTIONS = ("PostgreSQL", "ClickHouse", "Redis", "S3 (LocalStack)")
+ROOT = Path(__file__).parents[2]
+EXAMPLE = ROOT / ".env.example"
+SERVICE_SECTIONS = ("PostgreSQL", "ClickHouse", "Redis", "S3")
 NO_CONNECTION = {"CLICKHOUSE_NOFILE", "EXTRA_CORS_ALLOWED_ORIGINS", "LOCALSTACK_AUTH_TOKEN", "LOCALSTACK_HOST"}
 """Variables of a service that say nothing about how to reach it."""
 
@@ -31,7 +33,17 @@ def sections() -> dict[str, set[str]]:
 
 
 def connection_variables() -> set[str]:
-    return set().union(*(sections()[title] for title in SERVICE_SECTIONS)) - NO_CONNECTION
+    variables = set().union(*(sections()[title] for title in SERVICE_SECTIONS)) - NO_CONNECTION
+    return {name for name in variables if not name.endswith(("_IMAGE", "_TIMEOUT"))}
+
+
+def test_it_and_the_reference_are_what_the_declarations_of_the_settings_make() -> None:
+    written = runpy.run_path(str(ROOT / "scripts" / "settings_tables.py"))
+    for path, rewritten in ((EXAMPLE, written["example"]), (written["REFERENCE"], written["reference"])):
+        text = path.read_text("utf-8")
+        assert rewritten(text) == text, "just settings"
+        damaged = re.sub(r"^.*REDIS_.*\n", "", text, flags=re.MULTILINE)
+        assert rewritten(damaged) == text != damaged
 
 
 def test_it_names_exactly_the_settings() -> None:
@@ -128,4 +140,4 @@ def test_the_internal_variables_are_addresses_on_the_network(runtimes: FakeRunti
 
 def test_a_subset_hands_out_its_own_variables_only(runtimes: FakeRuntimes) -> None:
     with TritonEnvironment(services=("redis",)) as env:
-        assert set(env.environ()) == sections()["Redis"]
+        assert set(env.environ()) == sections()["Redis"] & connection_variables()

@@ -32,8 +32,8 @@ class OwnSettings(SettingsGroup):
 
     triton_runtime: RuntimeName = setting(
         Role.OTHER,
-        "[Where services run](runtimes.md). `external`: on the servers of somebody else to which the variables of the"
-        " services lead.",
+        "[Where services run](runtimes.md). `external`: servers that others run, found by the variables of the"
+        " services.",
         default="auto",
     )
     triton_project: ProjectName = setting(
@@ -49,7 +49,7 @@ class OwnSettings(SettingsGroup):
         default="",
     )
     triton_ports: Literal["random", "fixed"] = setting(
-        Role.OTHER, "Free ports, different each time, or those of the settings, for a session too.", default="random"
+        Role.OTHER, "Free ports for each session, or those of the settings.", default="random"
     )
     triton_passwords: Literal["random", "fixed"] = setting(
         Role.OTHER,

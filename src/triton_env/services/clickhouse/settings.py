@@ -14,7 +14,10 @@ class ClickHouseSettings(SettingsGroup):
 
     clickhouse_host: Name = setting(Role.HOST, "Host, for applications.", default="localhost")
     clickhouse_http_port: PortNumber = setting(
-        Role.PORT, "Port of the HTTP protocol with `TRITON_PORTS=fixed`.", default=8123, protocol="http"
+        Role.PORT,
+        "Port of the HTTP protocol, of persistent services and with `TRITON_PORTS=fixed`.",
+        default=8123,
+        protocol="http",
     )
     clickhouse_user: Identifier = setting(
         Role.USER, "The user, who may manage access. Letters, digits and `_`.", default="default"
@@ -30,7 +33,8 @@ class ClickHouseSettings(SettingsGroup):
     )
     clickhouse_port: PortNumber = setting(
         Role.PORT,
-        "Port of the native protocol with `TRITON_PORTS=fixed`; most Python clients use HTTP.",
+        "Port of the native protocol, of persistent services and with `TRITON_PORTS=fixed`; most Python clients use"
+        " HTTP.",
         default=9000,
         protocol="native",
     )

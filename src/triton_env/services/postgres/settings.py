@@ -17,7 +17,9 @@ class PostgresSettings(SettingsGroup):
         "Host, for applications and the [external runtime](runtimes.md#external-servers).",
         default="localhost",
     )
-    postgres_port: PortNumber = setting(Role.PORT, "Port with `TRITON_PORTS=fixed`.", default=5432, protocol="postgres")
+    postgres_port: PortNumber = setting(
+        Role.PORT, "Port of persistent services, and with `TRITON_PORTS=fixed`.", default=5432, protocol="postgres"
+    )
     postgres_user: Identifier = setting(
         Role.USER, "The user, a superuser. Letters, digits and `_`.", default="triton_user"
     )
@@ -37,8 +39,8 @@ class PostgresSettings(SettingsGroup):
     )
     postgres_image: Name = setting(
         Role.IMAGE,
-        "[How to choose images](../how-to/images.md). PostgreSQL 14 reached its end of life on 2026-11-12; 15 to 18"
-        " work as well.",
+        "The official image, or [another](../how-to/images.md). PostgreSQL 14 reached its end of life on 2026-11-12; 15"
+        " to 18 work as well.",
         default="postgres:14-alpine",
     )
     triton_postgres_timeout: Seconds = setting(

@@ -24,7 +24,9 @@ class RedisSettings(SettingsGroup):
     service = "redis"
 
     redis_host: Name = setting(Role.HOST, "Host, for applications.", default="localhost")
-    redis_port: PortNumber = setting(Role.PORT, "Port with `TRITON_PORTS=fixed`.", default=6379, protocol="redis")
+    redis_port: PortNumber = setting(
+        Role.PORT, "Port of persistent services, and with `TRITON_PORTS=fixed`.", default=6379, protocol="redis"
+    )
     redis_password: Secret = setting(
         Role.PASSWORD,
         "Password of persistent services, and with `TRITON_PASSWORDS=fixed`. Empty: none; set one before you let others"

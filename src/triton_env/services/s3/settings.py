@@ -40,7 +40,7 @@ class S3Settings(SettingsGroup):
     aws_endpoint_url: HttpUrl = setting(Role.URL, "URL, for applications.", default="http://localhost:4566", form=_URL)
     localstack_port: PortNumber = setting(
         Role.PORT,
-        "Port with `TRITON_PORTS=fixed`. Not set: that of `AWS_ENDPOINT_URL`.",
+        "Port of persistent services, and with `TRITON_PORTS=fixed`. Not set: that of `AWS_ENDPOINT_URL`.",
         default=4566,
         protocol="s3",
     )
@@ -67,7 +67,9 @@ class S3Settings(SettingsGroup):
         default="",
     )
     localstack_image: Name = setting(
-        Role.IMAGE, "The newest that starts without a token.", default="localstack/localstack:4.14.0"
+        Role.IMAGE,
+        "The image. The default is the newest that starts without a token.",
+        default="localstack/localstack:4.14.0",
     )
     triton_s3_timeout: Seconds = setting(
         Role.TIMEOUT, "Seconds from a container's start until S3 has to be ready.", default=120
