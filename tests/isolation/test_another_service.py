@@ -12,8 +12,6 @@ from triton_env.errors import NotOffered, ServiceNotSelected, UnknownService, Us
 from triton_env.services.registry import Registry
 
 MODULE = """
-from dataclasses import replace
-
 from triton_env.services import Redis
 from triton_env.services.parts import Parts
 
@@ -22,10 +20,6 @@ class Memo(Redis):
     name = "memo"
     title = "Memo"
     parts = Parts()
-
-    @staticmethod
-    def recipe(settings):
-        return replace(Redis.recipe(settings), name="memo")
 
     def _variables(self, endpoints, url):
         return {"MEMO_URL": url}
