@@ -30,7 +30,24 @@ from triton_env import (
 from triton_env.core.model import Storage
 from triton_env.core.setting_types import SecretStr
 from triton_env.services import Service
+from triton_env.services.base_backup import DecidingTakeover, LateRestorer, Remains, RestorerOf, Saver, TakeoverOf
+from triton_env.services.clickhouse import backup as clickhouse_backup
+from triton_env.services.clickhouse import remains as clickhouse_remains
+from triton_env.services.clickhouse import restore as clickhouse_restore
+from triton_env.services.clickhouse import takeover as clickhouse_takeover
+from triton_env.services.postgres import backup as postgres_backup
+from triton_env.services.postgres import remains as postgres_remains
+from triton_env.services.postgres import restore as postgres_restore
+from triton_env.services.postgres import takeover as postgres_takeover
+from triton_env.services.redis import backup as redis_backup
+from triton_env.services.redis import remains as redis_remains
+from triton_env.services.redis import restore as redis_restore
+from triton_env.services.redis import takeover as redis_takeover
 from triton_env.services.redis.settings import RedisSettings
+from triton_env.services.s3 import backup as s3_backup
+from triton_env.services.s3 import remains as s3_remains
+from triton_env.services.s3 import restore as s3_restore
+from triton_env.services.s3 import takeover as s3_takeover
 
 
 def environments() -> None:
@@ -108,6 +125,32 @@ def timelines(timeline: Timeline) -> None:
     assert_type(timeline.ready_at("redis"), float | None)
     assert_type(timeline.of("redis")[0].phase, Phase)
     assert_type(timeline.of("redis")[0].duration, float)
+
+
+def parts_of_services(late: s3_restore.S3Restorer, deciding: postgres_takeover.PostgresTakeover) -> list[object]:
+    """What services name in their `parts`, which are loaded by name."""
+    savers: list[Saver] = [postgres_backup.save, clickhouse_backup.save, redis_backup.save, s3_backup.save]
+    restorers: list[RestorerOf] = [
+        postgres_restore.PostgresRestorer,
+        clickhouse_restore.ClickHouseRestorer,
+        redis_restore.RedisRestorer,
+        s3_restore.S3Restorer,
+    ]
+    takeovers: list[TakeoverOf] = [
+        postgres_takeover.takeover,
+        clickhouse_takeover.takeover,
+        redis_takeover.takeover,
+        s3_takeover.takeover,
+    ]
+    remains: list[Remains] = [
+        postgres_remains.remains,
+        clickhouse_remains.remains,
+        redis_remains.remains,
+        s3_remains.remains,
+    ]
+    in_the_end: LateRestorer = late
+    for_good: DecidingTakeover = deciding
+    return [savers, restorers, takeovers, remains, in_the_end, for_good]
 
 
 def wrong_uses(env: TritonEnvironment, settings: Settings) -> None:

@@ -170,9 +170,7 @@ class ArchiveWriter:
         """Write a member that holds `data` as JSON.
 
         Args:
-            name: its path in the archive.
-            service: the service that it belongs to.
-            kind: see `Member`.
+            name, service, kind: see `member`.
             data: what it holds.
             title: of the service, for people.
 
@@ -327,7 +325,7 @@ class Archive:
         try:
             return form.model_validate_json(data)
         except ValidationError as error:
-            raise self.refused(f"{name}: {_first_problem(error)}") from error
+            raise self.refused(f"{name}: {first_problem(error)}") from error
 
     def refused(self, cause: str) -> RestoreFailed:
         """The error for a backup that is whole, but holds what no backup of ours holds."""
@@ -381,7 +379,7 @@ class Archive:
         try:
             manifest = Manifest.from_json(data)
         except ValidationError as error:
-            raise self.refused(f"its manifest: {_first_problem(error)}") from error
+            raise self.refused(f"its manifest: {first_problem(error)}") from error
         return manifest
 
     def _check_list(self) -> None:
@@ -444,7 +442,8 @@ class _Translated(io.RawIOBase):
         return len(data)
 
 
-def _first_problem(error: ValidationError) -> str:
+def first_problem(error: ValidationError) -> str:
+    """What the first problem with a form is, and where, on one line."""
     problem = error.errors(include_url=False, include_input=False)[0]
     place = ".".join(str(part)[:_SHOWN] for part in problem["loc"])
     return one_line(f"{place}: {problem['msg']}" if place else problem["msg"])

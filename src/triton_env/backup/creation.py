@@ -16,10 +16,14 @@ from triton_env.backup.journal import Place
 from triton_env.backup.parts import offers_saving, saver_of
 from triton_env.backup.programs import ServicePrograms
 from triton_env.core import interrupts
+from triton_env.core.programming_errors import PROGRAMMING_ERRORS
 from triton_env.errors import BackupFailed, NotOffered, RestoreFailed, TritonError
 from triton_env.services import SERVICES, Service
 from triton_env.services.base_backup import Programs
 from triton_env.services.selection import title_of
+
+_SHOWN = 80
+"""Characters of a name from a file that are shown."""
 
 
 def create(
@@ -87,6 +91,8 @@ def _create(
             meter = Meter(name, report)
             try:
                 saved[name] = saver_of(service)(service, programs_of(env, name), writer, meter, place)
+            except PROGRAMMING_ERRORS:
+                raise
             except Exception as error:
                 reason = reason_of(error, service)
                 if isinstance(error, TritonError) and not reason.died:
@@ -157,7 +163,7 @@ def opened(path: Path, *, trusted: bool = False) -> Iterator[Archive]:
     with Archive(path, trusted=trusted) as archive:
         if unknown := [name for name in archive.manifest.services if name not in SERVICES]:
             raise RestoreFailed(
-                f"The backup holds a service that this version does not know: {title_of(unknown[0])}.",
+                f"The backup holds a service that this version does not know: {title_of(unknown[0][:_SHOWN])}.",
                 where=str(archive.path),
                 hint="pip install --upgrade triton-env",
             )

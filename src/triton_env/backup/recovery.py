@@ -15,6 +15,7 @@ from triton_env.backup.failures import reason_of
 from triton_env.backup.journal import Entry, Phase, Place, command_to_settle
 from triton_env.backup.parts import takeover_of
 from triton_env.core.model import TakesOver
+from triton_env.core.programming_errors import PROGRAMMING_ERRORS
 from triton_env.errors import RestoreUnfinished
 from triton_env.services import SERVICES, Service
 from triton_env.services.base_backup import DecidingTakeover, Note
@@ -61,6 +62,10 @@ def settle(
         except Exception as error:
             problems[name] = error
             entry = place.read() or entry
+    # When the other services are settled, which have nothing to do with it.
+    for problem in problems.values():
+        if isinstance(problem, PROGRAMMING_ERRORS):
+            raise problem
     if problems:
         raise _unfinished(entry, problems, place, services)
     if not entry.pending:
@@ -85,7 +90,7 @@ def _decided(place: Place, entry: Entry, services: Mapping[str, Service]) -> Ent
         # Its plan does not change by that.
         takeover = takeover_of(services[name], entry.plans[name], lambda plan: None)
         happened = cast("DecidingTakeover", takeover).happened()
-    except RestoreUnfinished:
+    except (RestoreUnfinished, *PROGRAMMING_ERRORS):
         raise
     except Exception as error:
         raise _unfinished(entry, {name: error}, place, services) from error

@@ -22,6 +22,7 @@ from triton_env.backup.parts import check_restorable, restorer_of
 from triton_env.backup.recovery import settle
 from triton_env.core import interrupts
 from triton_env.core.model import TakesOver
+from triton_env.core.programming_errors import PROGRAMMING_ERRORS
 from triton_env.errors import RestoreFailed, RestoreUnfinished
 from triton_env.services import SERVICES, Service
 from triton_env.services.base_backup import LateRestorer, Restorer
@@ -215,7 +216,7 @@ class _Run:
                     raise unfinished from error
                 error.add_note(str(unfinished))
                 return False
-        if counts and not isinstance(error, Exception):
+        if counts and (not isinstance(error, Exception) or isinstance(error, PROGRAMMING_ERRORS)):
             error.add_note("The restore was complete.")
             return False
         return bool(counts)
@@ -242,7 +243,7 @@ class _Run:
         """Do what is taken back where it fails, with errors that say so."""
         try:
             action()
-        except RestoreUnfinished:
+        except (RestoreUnfinished, *PROGRAMMING_ERRORS):
             raise
         except Exception as error:
             raise _failed(error, self._env.service(name)) from error

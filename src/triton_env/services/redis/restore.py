@@ -150,7 +150,7 @@ class RedisRestorer:
     def _has_expiring_fields(self) -> bool:
         for name in self._members.values():
             with self._archive.member(name) as stream:
-                if any(record.header["t"] == "fields" for record in read_records(stream)):
+                if any(record.header.get("t") == "fields" for record in read_records(stream)):
                     return True
         return False
 
@@ -193,7 +193,9 @@ class _Loader:
 def _commands(record: Record) -> list[Command]:
     header = record.header
     key, *parts = record.parts
-    kind = header.get("t")
+    kind, expiry = header.get("t"), header.get("e")
+    if not isinstance(kind, str) or not isinstance(expiry, int | None):
+        raise ValueError(f"the record of {key!r} has another form")
     commands: list[Command]
     if kind == "string":
         commands = [("APPEND" if header.get("more") else "SET", key, *parts)]
@@ -216,6 +218,6 @@ def _commands(record: Record) -> list[Command]:
         commands = []
     else:
         commands = streams.restored(record)
-    if "e" in header:
-        commands.append(("PEXPIREAT", key, header["e"]))
+    if expiry is not None:
+        commands.append(("PEXPIREAT", key, expiry))
     return commands

@@ -52,29 +52,28 @@ def _pending(connection: Connection, key: bytes, group: bytes, notes: list[str])
 
 def restored(record: Record) -> list[Command]:
     """The commands that write a record of a stream."""
-    header = record.header
     key, *parts = record.parts
-    match header.get("t"):
-        case "stream":
+    match record.header:
+        case {"t": "stream"}:
             # A group that comes and goes leaves an empty stream.
             return [("XGROUP", "CREATE", key, "restore", "$", "MKSTREAM"), ("XGROUP", "DESTROY", key, "restore")]
-        case "entry":
+        case {"t": "entry"}:
             return [("XADD", key, *parts)]
-        case "group":
-            read = ("ENTRIESREAD", header["read"]) if "read" in header else ()
-            return [("XGROUP", "CREATE", key, *parts, *read)]
-        case "consumer":
+        case {"t": "group", "read": int(read)}:
+            return [("XGROUP", "CREATE", key, *parts, "ENTRIESREAD", read)]
+        case {"t": "group"}:
+            return [("XGROUP", "CREATE", key, *parts)]
+        case {"t": "consumer"}:
             return [("XGROUP", "CREATECONSUMER", key, *parts)]
-        case "pending":
+        case {"t": "pending", "at": int(at), "n": int(deliveries)}:
             group, consumer, identifier = parts
-            options = ("TIME", header["at"], "RETRYCOUNT", header["n"], "FORCE", "JUSTID")
+            options = ("TIME", at, "RETRYCOUNT", deliveries, "FORCE", "JUSTID")
             return [("XCLAIM", key, group, consumer, 0, identifier, *options)]
-        case "counters":
-            more: tuple[Any, ...] = ()
-            if "added" in header and "deleted" in header:
-                more = ("ENTRIESADDED", header["added"], "MAXDELETEDID", header["deleted"])
-            return [("XSETID", key, header["last"], *more)]
-    raise ValueError(f"unknown kind of record {header.get('t')!r}")
+        case {"t": "counters", "last": str(last), "added": int(added), "deleted": str(deleted)}:
+            return [("XSETID", key, last, "ENTRIESADDED", added, "MAXDELETEDID", deleted)]
+        case {"t": "counters", "last": str(last)}:
+            return [("XSETID", key, last)]
+    raise ValueError(f"unknown kind of record {record.header.get('t')!r}")
 
 
 def _fields(reply: list[Any]) -> dict[bytes, Any]:

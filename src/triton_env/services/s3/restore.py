@@ -3,13 +3,15 @@
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from triton_env.archive.archive import Archive
+from pydantic import TypeAdapter, ValidationError
+
+from triton_env.archive.archive import Archive, first_problem
 from triton_env.archive.records import Record, read_records
 from triton_env.archive.steps import Meter
 from triton_env.errors import RestoreFailed
 from triton_env.services import S3
 from triton_env.services.base_backup import KnownSpaces, Note, Programs, plan_from
-from triton_env.services.s3 import configuration
+from triton_env.services.s3 import configuration, forms
 from triton_env.services.s3.backup import threaded_client
 from triton_env.services.s3.contents import difference
 from triton_env.services.s3.locks import held_versions
@@ -117,7 +119,7 @@ class S3Restorer:
         self._meter.begin(f"bucket {name}")
         with self._archive.member(self._members[name]) as stream:
             records = read_records(stream)
-            wanted: dict[str, Any] = next(records).header["configuration"]
+            wanted: dict[str, Any] = self._checked(forms.BUCKET, next(records), name)["configuration"]
             if part := configuration.malformed(self._client, wanted):
                 raise self._archive.refused(f"the {part.replace('_', ' ')} of the bucket {name} has another form")
             # What is loaded aside gets its locks where it takes over, and stays removable until then.
@@ -125,8 +127,10 @@ class S3Restorer:
             self._create(bucket, wanted["region"], locks=locks)
             versioning = "Enabled" if locks else ""
             with Uploads(self._client, bucket, self._meter.count, versioning) as uploads:
-                for header, pieces in _objects(records):
-                    uploads.put(header, pieces)
+                for record in records:
+                    header = self._checked(forms.VERSION, record, name)
+                    # The pieces of its content have to be taken before the next.
+                    uploads.put(header, _pieces(records, header["size"]))
                 uploads.set_versioning(wanted["versioning"])
         if found := difference(self._client, bucket, uploads.contents):
             raise RestoreFailed("The server does not hold what was restored.", cause=found)
@@ -137,6 +141,14 @@ class S3Restorer:
             self._client.delete_bucket_policy(Bucket=bucket)
         remember(self._client, self._mark, name, wanted, uploads.locks)
         self._report(name, uploads.differences)
+
+    def _checked(self, form: TypeAdapter[Any], record: Record, bucket: str) -> dict[str, Any]:
+        """The header of a record that has to be of that form."""
+        try:
+            form.validate_python(record.header)
+        except ValidationError as error:
+            raise self._archive.refused(f"a record of the bucket {bucket}: {first_problem(error)}") from error
+        return record.header
 
     def _report(self, name: str, differences: Iterable[str]) -> None:
         """Show what this server does not take of a bucket, once."""
@@ -153,12 +165,6 @@ class S3Restorer:
         else:
             place: Any = {"LocationConstraint": region}
             self._client.create_bucket(Bucket=bucket, CreateBucketConfiguration=place, **options)
-
-
-def _objects(records: Iterator[Record]) -> Iterator[tuple[dict[str, Any], Iterator[bytes]]]:
-    """Each object and delete marker, with the pieces of its body, which have to be taken before the next."""
-    for record in records:
-        yield record.header, _pieces(records, record.header["size"])
 
 
 def _pieces(records: Iterator[Record], size: int) -> Iterator[bytes]:

@@ -191,7 +191,8 @@ def grants(acl: Mapping[str, Any], owner: Any) -> dict[str, str]:
     for grant in as_mine(acl, {"Owner": owner})["Grants"]:
         kind = next(kind for kind in _GRANTEES if kind in grant["Grantee"])
         entry = f'{_GRANTEES[kind]}="{grant["Grantee"][kind]}"'
-        name = _PERMISSIONS[grant["Permission"]]
+        if (name := _PERMISSIONS.get(grant["Permission"])) is None:
+            continue  # WRITE, which grants nothing where it is about an object
         arguments[name] = ",".join(filter(None, (arguments.get(name), entry)))
     return arguments
 
