@@ -5,7 +5,8 @@ import re
 from datetime import UTC, datetime
 
 from triton_env.services.base_diagnostics import LINES, Diagnostics, table
-from triton_env.services.clickhouse.service import ClickHouse, authorization
+from triton_env.services.clickhouse.requests import get
+from triton_env.services.clickhouse.service import ClickHouse
 
 _HEAD = ("at", "result", "ms", "query or error")
 _QUERIES_SINCE = """
@@ -40,19 +41,13 @@ class ClickHouseDiagnostics(Diagnostics[ClickHouse]):
 
     def _recent(self, since: float) -> list[tuple[str, str, str, str]]:
         """The queries that the embedded server remembers, which keeps no log of them in a table."""
-        import urllib3
-
-        service = self._service
-        timeout = urllib3.Timeout(connect=self._timeout, read=self._timeout)
-        with urllib3.HTTPConnectionPool(
-            service.host, service.http_port, timeout=timeout, retries=False, headers=authorization(service)
-        ) as pool:
-            response = pool.request("GET", "/recent_queries")
-        if response.status != 200:
-            raise ConnectionError(f"HTTP {response.status}")
         rows = []
-        for query in map(json.loads, response.data.splitlines()):
-            if query["database"] == service.database and query["at"] >= since and not _NOISE.search(query["text"]):
+        for query in map(json.loads, get(self._service, "/recent_queries", self._timeout).splitlines()):
+            if (
+                query["database"] == self._service.database
+                and query["at"] >= since
+                and not _NOISE.search(query["text"])
+            ):
                 at = datetime.fromtimestamp(query["at"], UTC).isoformat(" ", "milliseconds").removesuffix("+00:00")
                 result = "failed" if query["error"] else "done"
                 rows.append((at, result, str(query["milliseconds"]), query["error"] or query["text"]))

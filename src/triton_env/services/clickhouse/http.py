@@ -14,7 +14,7 @@ import urllib3
 
 from triton_env.archive.sealing import CHUNK
 from triton_env.services import ClickHouse
-from triton_env.services.clickhouse.service import authorization
+from triton_env.services.clickhouse.requests import authorization
 
 _TIMEOUT = urllib3.Timeout(connect=10, read=600)
 """Seconds to connect, and between two pieces of an answer."""

@@ -2,11 +2,8 @@
 
 import json
 import re
-from base64 import b64encode
 from collections.abc import Mapping
-from contextlib import closing
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
 
 from triton_env.core.model import (
     ContainerRecipe,
@@ -19,12 +16,12 @@ from triton_env.core.model import (
 )
 from triton_env.errors import RestoreUnfinished
 from triton_env.services.base import (
-    CONNECT_TIMEOUT,
     Service,
     WithLogin,
     url_quoted,
 )
 from triton_env.services.clickhouse.settings import ClickHouseSettings
+from triton_env.services.clickhouse.requests import ask
 from triton_env.services.parts import Parts
 from triton_env.settings import Settings, without_variables
 
@@ -39,7 +36,7 @@ _SET_ASIDE = """
 SELECT name FROM system.databases
 WHERE name = '%(name)s' OR (startsWith(name, 'triton_restore_') AND endsWith(name, '_old_%(name)s')) FORMAT TSVRaw
 """
-"""The target database, and what restores call it while they replace it; see `triton_env.backup.clickhouse`."""
+"""The target database, and what restores call it while they replace it; see `ClickHouseRestorer`."""
 
 _SCHEMES = {
     "connect": ("clickhousedb", "http"),
@@ -169,20 +166,20 @@ class ClickHouse(WithLogin):
             return await clickhouse_connect.get_async_client(**(self._connection() | options))
 
     def server_version(self) -> str:
-        return self._ask({_ALWAYS_THERE: "SELECT version()"})
+        return ask(self, {_ALWAYS_THERE: "SELECT version()"})
 
     def ensure_ready(self) -> None:
         if self._set_aside():
             # `check_data` says so. An empty database of that name would only hide what has happened.
             return
-        self._ask({_ALWAYS_THERE: f"CREATE DATABASE IF NOT EXISTS `{self.database}`", self.database: "SELECT 1"})
+        ask(self, {_ALWAYS_THERE: f"CREATE DATABASE IF NOT EXISTS `{self.database}`", self.database: "SELECT 1"})
 
     def check_ready(self) -> None:
         if not self._set_aside():
-            self._ask({self.database: "SELECT 1"})
+            ask(self, {self.database: "SELECT 1"})
 
     def missing(self) -> str:
-        answer = self._ask({_ALWAYS_THERE: f"EXISTS DATABASE `{self.database}`"})
+        answer = ask(self, {_ALWAYS_THERE: f"EXISTS DATABASE `{self.database}`"})
         return "" if answer == "1" else f"database {self.database}"
 
     def check_data(self) -> None:
@@ -199,30 +196,12 @@ class ClickHouse(WithLogin):
     def _set_aside(self) -> str:
         """The name that the target database got from a restore; empty where it has its own."""
         name = self.database.replace("\\", "\\\\").replace("'", "\\'")
-        answer = self._ask({_ALWAYS_THERE: _SET_ASIDE % {"name": name}})
+        answer = ask(self, {_ALWAYS_THERE: _SET_ASIDE % {"name": name}})
         names = answer.splitlines()
         return "" if self.database in names else next(iter(names), "")
 
     def refuses(self, error: Exception) -> bool:
         return isinstance(error, ConnectionError) and _REFUSAL.match(str(error)) is not None
-
-    def _ask(self, queries: Mapping[str, str]) -> str:
-        """Send queries, each to its database, and return the last answer.
-
-        Plain HTTP: a clickhouse-connect client asks half a dozen questions before its first query.
-        """
-        from http.client import HTTPConnection
-
-        answer = ""
-        headers = authorization(self)
-        with closing(HTTPConnection(self.host, self.http_port, timeout=CONNECT_TIMEOUT)) as connection:
-            for database, query in queries.items():
-                connection.request("POST", f"/?database={quote(database)}", query.encode(), headers)
-                response = connection.getresponse()
-                answer = response.read().decode(errors="replace").strip()
-                if response.status != 200:
-                    raise ConnectionError(f"HTTP {response.status}: {answer}")
-        return answer
 
     def _connection(self) -> dict[str, Any]:
         return {
@@ -235,12 +214,3 @@ class ClickHouse(WithLogin):
 
     def _url(self, endpoint: Endpoint) -> str:
         return f"http://{url_quoted(self.user)}:{url_quoted(self.password)}@{endpoint}/{self.database}"
-
-
-def authorization(service: ClickHouse) -> dict[str, str]:
-    """The HTTP headers by which a client gets in.
-
-    Not user and password as headers of their own: these lose spaces, and have no encoding that all agree on.
-    """
-    credentials = b64encode(f"{service.user}:{service.password}".encode()).decode()
-    return {"Authorization": f"Basic {credentials}"}

@@ -71,11 +71,7 @@ def threaded_client(service: S3, **options: Any) -> "S3Client":
     """A client for several threads."""
     from botocore.config import Config
 
-    # Merged with what the service needs: path addresses, no proxy.
     config = Config(
-        signature_version="s3v4",
-        s3={"addressing_style": "path"},
-        proxies={},
         max_pool_connections=THREADS + 2,
         read_timeout=300,
         # Checksums where S3 demands them: servers that imitate it know not all of them.

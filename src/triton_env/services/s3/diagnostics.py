@@ -15,17 +15,7 @@ class S3Diagnostics(Diagnostics[S3]):
     title = "bucket"
 
     def answer(self, since: float) -> str:
-        from botocore.config import Config
-
-        config = Config(
-            connect_timeout=self._timeout,
-            read_timeout=self._timeout,
-            retries={"total_max_attempts": 1},
-            signature_version="s3v4",
-            s3={"addressing_style": "path"},
-            proxies={},
-        )
-        client = self._service.client(config=config)
+        client = self._service._hasty_client(self._timeout, self._timeout)
         try:
             listing = client.list_objects_v2(Bucket=self._service.bucket, MaxKeys=LINES)
         finally:

@@ -283,15 +283,14 @@ class S3(Service):
     @functools.cached_property
     def _probe_client(self) -> "S3Client":
         """One client for all tries: building one takes longer than a try."""
+        # The first request may have to wait for the provider.
+        return self._hasty_client(CONNECT_TIMEOUT, 10)
+
+    def _hasty_client(self, connect: float, read: float) -> "S3Client":
+        """A client that tries each request once, with these timeouts in seconds."""
         from botocore.config import Config
 
-        once = Config(
-            connect_timeout=CONNECT_TIMEOUT,
-            # The first request may have to wait for the provider.
-            read_timeout=10,
-            retries={"total_max_attempts": 1},
-        )
-        return self.client(config=once)
+        return self.client(config=Config(connect_timeout=connect, read_timeout=read, retries={"total_max_attempts": 1}))
 
     def _attached(self, client: "S3Client") -> "S3Client":
         self._names.attach(client)
@@ -307,7 +306,8 @@ class S3(Service):
     def _connection(self, options: Mapping[str, Any]) -> dict[str, Any]:
         from botocore.config import Config
 
-        # Virtual-host addresses (BUCKET.127.0.0.1) do not exist here, and no proxy leads here.
+        # Virtual-host addresses (BUCKET.127.0.0.1) do not exist here, and no proxy leads here. The one place for these:
+        # what a client is given besides is merged into it.
         config = Config(signature_version="s3v4", s3={"addressing_style": "path"}, proxies={})
         if given := options.get("config"):
             config = config.merge(given)
