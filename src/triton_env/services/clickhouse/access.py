@@ -5,6 +5,7 @@ from contextlib import suppress
 from typing import Any, Final
 
 from triton_env.services.clickhouse.http import Http, ServerError, quoted
+from triton_env.services.clickhouse.trying import in_working_order
 
 _ACCESS: Final = """
 SELECT kind, name, database, table FROM (
@@ -53,20 +54,16 @@ def remove_all(http: Http, kept: Collection[str] = ()) -> None:
     for statement in _STATES:
         with suppress(ServerError):  # not every server has each of them
             http.run(statement)
-    waiting = [statement for statement in _statements(http) if statement not in kept]
-    while waiting:
-        postponed, problem = [], None
-        for statement in waiting:
-            try:
-                http.run(statement)
-            except ServerError as error:
-                if _FIXED not in str(error):
-                    # Workloads go in the order of their tree.
-                    postponed.append(statement)
-                    problem = error
-        if problem is not None and len(postponed) == len(waiting):
-            raise problem
-        waiting = postponed
+
+    def remove(statement: str) -> None:
+        try:
+            http.run(statement)
+        except ServerError as error:
+            if _FIXED not in str(error):
+                raise
+
+    # Workloads go in the order of their tree.
+    in_working_order([statement for statement in _statements(http) if statement not in kept], remove)
 
 
 def _statements(http: Http) -> Iterator[str]:

@@ -19,6 +19,7 @@ from triton_env.errors import IsolationFailed
 from triton_env.services.clickhouse.http import Http, ServerError, literal, quoted
 from triton_env.services.clickhouse.renaming import HIDDEN, Account, exchange, with_empty, without_columns
 from triton_env.services.clickhouse.schema import holds_rows
+from triton_env.services.clickhouse.trying import in_working_order
 
 THREADS: Final = 4
 UNCHECKED: Final = {"check_table_dependencies": "0", "check_referential_table_dependencies": "0"}
@@ -164,23 +165,9 @@ class Copying:
         """
         alone = [item for item in items if item.stands_alone]
         for_each(alone, lambda item: self._make(item, target, filled), THREADS)
-        made, waiting = alone, [item for item in items if not item.stands_alone]
-        while waiting:
-            # An engine may want something that no rule here finds in its statement.
-            postponed: list[Item] = []
-            problem: ServerError | None = None
-            for item in waiting:
-                try:
-                    self._make(item, target, filled)
-                except ServerError as error:
-                    problem = error
-                    postponed.append(item)
-                else:
-                    made.append(item)
-            if problem is not None and len(postponed) == len(waiting):
-                raise problem
-            waiting = postponed
-        return made
+        others = [item for item in items if not item.stands_alone]
+        # An engine may want something that no rule here finds in its statement.
+        return alone + in_working_order(others, lambda item: self._make(item, target, filled))
 
     def _check(self, row: dict[str, Any]) -> None:
         problem = ""

@@ -14,6 +14,7 @@ from triton_env.services.clickhouse import schema, statements
 from triton_env.services.clickhouse.backup import INDEX, users_part
 from triton_env.services.clickhouse.http import Http, ServerError, literal, quoted
 from triton_env.services.clickhouse.takeover import UNCHECKED, ClickHouseTakeover, Plan, drop, rename, replacing
+from triton_env.services.clickhouse.trying import in_working_order
 
 _LOADING = {
     # The rows as they were: not merged, not left out as repeated, with the values that columns had.
@@ -222,35 +223,23 @@ class ClickHouseRestorer:
 
     def _make_late(self, http: Http) -> None:
         """Make what names other tables: each when all that it names is there, and views that take rows last of all."""
-        made = {(entry["database"], entry["name"]) for entry in self._early()}
-        waiting = [entry for entry in self._index["objects"] if not self._is_early(entry)]
-        known = {(entry["database"], entry["name"]) for entry in self._index["objects"]}
-        waiting.sort(key=lambda entry: entry["kind"] == "MATERIALIZED VIEW")
-        problem: _NotMade | None = None
-        while waiting:
-            postponed = []
-            for entry in waiting:
-                if {tuple(name) for name in entry["after"]} & known - made:
-                    postponed.append(entry)
-                    continue
-                try:
-                    self._make_in_place(http, entry)
-                except _NotMade as error:
-                    # It may name something that the server does not list as a dependency.
-                    problem = error
-                    postponed.append(entry)
-                else:
-                    made.add((entry["database"], entry["name"]))
-            if len(postponed) == len(waiting):
-                raise problem or _NotMade(", ".join(f"{entry['database']}.{entry['name']}" for entry in waiting))
-            waiting = postponed
+        late = [entry for entry in self._index["objects"] if not self._is_early(entry)]
+        late.sort(key=lambda entry: entry["kind"] == "MATERIALIZED VIEW")
+        missing = {(entry["database"], entry["name"]) for entry in late}
 
-    def _make_in_place(self, http: Http, entry: dict[str, Any]) -> None:
-        try:
-            self._make(http, entry, entry["database"])
-        except _NotMade:
-            drop(http, entry["kind"], entry["database"], entry["name"])
-            raise
+        def is_ready(entry: dict[str, Any]) -> bool:
+            return missing.isdisjoint(tuple(name) for name in entry["after"])
+
+        def make(entry: dict[str, Any]) -> None:
+            try:
+                self._make(http, entry, entry["database"])
+            except _NotMade:
+                drop(http, entry["kind"], entry["database"], entry["name"])
+                raise
+            missing.discard((entry["database"], entry["name"]))
+
+        # One may name something that the server does not list as a dependency.
+        in_working_order(late, make, is_ready)
 
     def _translated(self) -> "_Translated":
         return _Translated(self._service)
