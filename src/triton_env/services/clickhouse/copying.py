@@ -18,27 +18,16 @@ from triton_env.core.threads import for_each
 from triton_env.errors import IsolationFailed
 from triton_env.services.clickhouse.http import Http, ServerError, literal, quoted
 from triton_env.services.clickhouse.renaming import HIDDEN, Account, exchange, with_empty, without_columns
-from triton_env.services.clickhouse.schema import holds_rows
+from triton_env.services.clickhouse.schema import AS_THEY_ARE, UNCHECKED, holds_rows
 from triton_env.services.clickhouse.trying import in_working_order
 
 THREADS: Final = 4
-UNCHECKED: Final = {"check_table_dependencies": "0", "check_referential_table_dependencies": "0"}
-"""For dropping what others name."""
-
 UNSYNCED: Final = {"fsync_metadata": "0"}
 """For making what need not survive a power failure."""
 
 _MUTATIONS_TIMEOUT: Final = 60
 """Seconds for changes to a table that the server works on behind the scenes."""
-_LOADING: Final = {
-    "optimize_on_insert": "0",
-    "insert_deduplicate": "0",
-    "async_insert": "0",
-    "insert_allow_materialized_columns": "1",
-    "max_partitions_per_insert_block": "0",
-    "engine_file_empty_if_not_exists": "1",
-}
-"""The rows as they are: not merged, not left out as repeated, with the values that their columns have."""
+_LOADING: Final = {**AS_THEY_ARE, "engine_file_empty_if_not_exists": "1"}
 _TABLES: Final = """
 SELECT name, engine, engine_full, toString(uuid) AS uuid, create_table_query AS statement, total_rows AS rows
 FROM system.tables WHERE database = {} AND NOT is_temporary ORDER BY name

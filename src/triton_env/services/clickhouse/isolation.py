@@ -9,10 +9,10 @@ from typing import Any, Final
 from triton_env.services import ClickHouse
 from triton_env.services.base_isolation import NAMESPACE, PREFIX, SNAPSHOT, TEMPLATE, ContentLost, Isolation, Space
 from triton_env.services.clickhouse import access
-from triton_env.services.clickhouse.copying import THREADS, UNCHECKED, UNSYNCED, Copying
+from triton_env.services.clickhouse.copying import THREADS, UNSYNCED, Copying
 from triton_env.services.clickhouse.http import Http, ServerError, literal, quoted
 from triton_env.services.clickhouse.renaming import Account
-from triton_env.services.clickhouse.schema import SYSTEM
+from triton_env.services.clickhouse.schema import SYSTEM, UNCHECKED
 from triton_env.services.names import is_space, is_users
 
 _STAGED: Final = "__new"

@@ -13,18 +13,10 @@ from triton_env.services.base_backup import TRUST, KnownSpaces, Note, Programs
 from triton_env.services.clickhouse import schema, statements
 from triton_env.services.clickhouse.backup import INDEX, users_part
 from triton_env.services.clickhouse.http import Http, ServerError, literal, quoted
-from triton_env.services.clickhouse.takeover import UNCHECKED, ClickHouseTakeover, Plan, drop, rename, replacing
+from triton_env.services.clickhouse.takeover import ClickHouseTakeover, Plan, drop, rename, replacing
 from triton_env.services.clickhouse.trying import in_working_order
 
-_LOADING = {
-    # The rows as they were: not merged, not left out as repeated, with the values that columns had.
-    "optimize_on_insert": "0",
-    "insert_deduplicate": "0",
-    "async_insert": "0",
-    "insert_allow_materialized_columns": "1",
-    "max_partitions_per_insert_block": "0",
-    "max_execution_time": "0",
-}
+_LOADING = {**schema.AS_THEY_ARE, "max_execution_time": "0"}
 _SHOWN = 6
 """How many things are named in a message."""
 _LONGEST = 60
@@ -215,7 +207,7 @@ class ClickHouseRestorer:
                 http.run(replacing(function["statement"]))
         # A view that feeds on rows finds its source by name: it would get the rows of the new table of that name.
         for database, name in self._plan.views:
-            http.run(f"DETACH TABLE {quoted(database, name)} SYNC", UNCHECKED)
+            http.run(f"DETACH TABLE {quoted(database, name)} SYNC", schema.UNCHECKED)
         for before, after in self._plan.old.items():
             rename(http, before, after)
         for name, staged in self._plan.staged.items():

@@ -10,6 +10,16 @@ from triton_env.services.clickhouse.http import Http, ServerError, quoted
 SYSTEM = ("system", "INFORMATION_SCHEMA", "information_schema", "_temporary_and_external_tables")
 RENAMEABLE = "Atomic"
 """The engine of databases that can be renamed; it is the default one."""
+UNCHECKED = {"check_table_dependencies": "0", "check_referential_table_dependencies": "0"}
+"""Settings for statements that move or drop what others may name."""
+AS_THEY_ARE = {
+    "optimize_on_insert": "0",
+    "insert_deduplicate": "0",
+    "async_insert": "0",
+    "insert_allow_materialized_columns": "1",
+    "max_partitions_per_insert_block": "0",
+}
+"""Settings to insert rows as they are: not merged, not left out as repeated, with the values of their columns."""
 
 _DATABASES = """
 SELECT name, engine, comment FROM system.databases WHERE name NOT IN (%s) ORDER BY name

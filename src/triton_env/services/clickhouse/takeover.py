@@ -9,9 +9,7 @@ from triton_env.services import ClickHouse
 from triton_env.services.base_backup import Note, plan_from
 from triton_env.services.clickhouse import schema
 from triton_env.services.clickhouse.http import Http, quoted
-
-UNCHECKED = {"check_table_dependencies": "0", "check_referential_table_dependencies": "0"}
-"""For statements that move or drop what others may name."""
+from triton_env.services.clickhouse.schema import UNCHECKED
 
 
 @dataclass(frozen=True, slots=True)
