@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING, cast
 
+from triton_env.core.printable import listed
 from triton_env.services import Service
 
 if TYPE_CHECKING:
@@ -23,5 +24,4 @@ def remains_in(service: Service) -> list[str]:
 
 def in_words(remains: list[str]) -> str:
     """That they are there, in one sentence."""
-    more = f" and {len(remains) - _SHOWN} more" if len(remains) > _SHOWN else ""
-    return f"a restore was not finished, and its journal is gone; it left {', '.join(remains[:_SHOWN])}{more}"
+    return f"a restore was not finished, and its journal is gone; it left {listed(remains, _SHOWN)}"

@@ -22,6 +22,7 @@ from triton_env.backup.parts import check_restorable, restorer_of
 from triton_env.backup.recovery import settle
 from triton_env.core import interrupts
 from triton_env.core.model import TakesOver
+from triton_env.core.printable import listed
 from triton_env.core.programming_errors import PROGRAMMING_ERRORS
 from triton_env.errors import RestoreFailed, RestoreUnfinished
 from triton_env.services import SERVICES, Service
@@ -30,8 +31,6 @@ from triton_env.services.names import RESTORE
 from triton_env.services.selection import title_of
 
 _NEXT = "the next restore, or the next start of these services (python -m triton_env up)"
-_SHOWN = 6
-"""How many things that would be replaced are named."""
 
 
 def restore(
@@ -185,10 +184,8 @@ class _Run:
             present: list[str] = []
             self._do(name, lambda restorer=restorer, present=present: present.extend(restorer.present()))  # type: ignore[misc]
             if present:
-                shown = ", ".join(present[:_SHOWN])
-                more = f" and {len(present) - _SHOWN} more" if len(present) > _SHOWN else ""
                 raise RestoreFailed(
-                    f"{title_of(name)} is not empty, and a restore replaces what is there: {shown}{more}. "
+                    f"{title_of(name)} is not empty, and a restore replaces what is there: {listed(present)}. "
                     "Nothing was changed.",
                     hint="replace it with `restore FILE --yes` (replace=True in Python)",
                 )

@@ -1,6 +1,7 @@
 """Text from files and servers, made safe to be written to a terminal. The one place that decides what is escaped."""
 
 import re
+from collections.abc import Sequence
 
 _UNSAFE = re.compile(
     "["
@@ -27,6 +28,12 @@ def coloured(text: str) -> str:
 def one_line(text: str) -> str:
     """As `printable`, with line feeds and tabs escaped too: for names within a sentence."""
     return printable(text).replace("\n", "\\n").replace("\t", "\\t")
+
+
+def listed(names: Sequence[str], most: int = 6) -> str:
+    """The first of these names within a sentence, and how many more there are: "a, b and 3 more"."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return f"{', '.join(names[:most])}{more}"
 
 
 def _escape(character: str) -> str:

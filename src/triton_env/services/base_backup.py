@@ -10,14 +10,12 @@ from typing import Any, Protocol, TypeVar
 from triton_env.archive.archive import Archive, ArchiveWriter
 from triton_env.archive.manifest import SavedService
 from triton_env.archive.steps import Meter
+from triton_env.core.printable import listed
 
 Note = Callable[[dict[str, Any]], None]
 """Is given the plan of a service, as it is by now, to be written to the journal."""
 
 _Plan = TypeVar("_Plan")
-
-_SHOWN = 6
-"""How many names a note has."""
 
 
 class ProgramFailed(Exception):
@@ -66,7 +64,7 @@ class KnownSpaces(Protocol):
 def left_by_restores(names: Iterable[str]) -> list[str]:
     """What a backup says of what restores left: their journals are gone, or it would not be there any more."""
     found = list(names)
-    return [f"What a restore left is not saved, and its journal is gone: {_shown(found)}."] * bool(found)
+    return [f"What a restore left is not saved, and its journal is gone: {listed(found)}."] * bool(found)
 
 
 def unrecorded(spaces: KnownSpaces, look: Callable[[frozenset[str]], Iterable[str]]) -> list[str]:
@@ -83,13 +81,8 @@ def unrecorded(spaces: KnownSpaces, look: Callable[[frozenset[str]], Iterable[st
         found = [name for name in found if name in again]
     return [
         f"Not saved, since isolation gives such names, though no namespace, template or snapshot of it is known here: "
-        f"{_shown(found)}. Rename what is yours."
+        f"{listed(found)}. Rename what is yours."
     ] * bool(found)
-
-
-def _shown(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return f"{', '.join(names[:_SHOWN])}{more}"
 
 
 TRUST = "only if you know who made the file: restore FILE --trust-code (trusted=True in Python)"

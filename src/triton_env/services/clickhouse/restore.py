@@ -6,7 +6,7 @@ from typing import Any
 from triton_env.archive.archive import Archive
 from triton_env.archive.sealing import CHUNK
 from triton_env.archive.steps import Meter
-from triton_env.core.printable import one_line
+from triton_env.core.printable import listed, one_line
 from triton_env.errors import RestoreFailed
 from triton_env.services import ClickHouse
 from triton_env.services.base_backup import TRUST, KnownSpaces, Note, Programs
@@ -17,8 +17,6 @@ from triton_env.services.clickhouse.takeover import ClickHouseTakeover, Plan, dr
 from triton_env.services.clickhouse.trying import in_working_order
 
 _LOADING = {**schema.AS_THEY_ARE, "max_execution_time": "0"}
-_SHOWN = 6
-"""How many things are named in a message."""
 _LONGEST = 60
 """Characters of a database's name that fit into another one: names are those of files."""
 _FUNCTIONS = """
@@ -105,8 +103,8 @@ class ClickHouseRestorer:
         names = {database.name for database in self._form.databases}
         found = []
         with self._translated() as http:
-            listed = http.rows(_FUNCTIONS)
-        functions = statements.reaching_out(row["name"] for row in listed)
+            rows = http.rows(_FUNCTIONS)
+        functions = statements.reaching_out(row["name"] for row in rows)
         try:
             for function in self._form.functions:
                 statements.check_function(function)
@@ -123,10 +121,9 @@ class ClickHouseRestorer:
         except statements.NotAllowed as error:
             raise self._archive.refused(str(error)) from error
         if found and not self._archive.trusted:
-            more = f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
             raise RestoreFailed(
                 "The backup holds ClickHouse objects that read files, run programs, or connect to other servers: "
-                f"{', '.join(map(one_line, found[:_SHOWN]))}{more}.",
+                f"{listed([one_line(each) for each in found])}.",
                 where=str(self._archive.path),
                 hint=TRUST,
             )

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
+from triton_env.core.printable import listed
 from triton_env.services.clickhouse.http import Http, ServerError, quoted
 
 SYSTEM = ("system", "INFORMATION_SCHEMA", "information_schema", "_temporary_and_external_tables")
@@ -40,8 +41,6 @@ FROM system.columns WHERE database NOT IN (%s) AND default_kind NOT IN ('ALIAS',
 _SYSTEM_NAMES = ", ".join(f"'{name}'" for name in SYSTEM)
 _LOGS = ("Log", "TinyLog", "StripeLog", "Memory", "Join", "EmbeddedRocksDB")
 _OWN_FILE = re.compile(r"\) ENGINE = File\('?\w+'?\)")
-_SHOWN = 6
-"""How many names a note has."""
 _LEFT_OUT = (
     (
         "SELECT database, table AS name FROM system.detached_tables WHERE database NOT IN (%s) ORDER BY ALL",
@@ -86,8 +85,7 @@ def left_out(http: Http, concerns: Callable[[str], bool]) -> list[str]:
             rows = [row for row in http.rows(query % _SYSTEM_NAMES) if concerns(row["database"])]
             names = [f"{row['database']}.{row['name']}" for row in rows]
             if names:
-                more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-                found.append(f"{words}: {', '.join(names[:_SHOWN])}{more}.")
+                found.append(f"{words}: {listed(names)}.")
     return found
 
 

@@ -10,6 +10,7 @@ import psycopg
 from triton_env.archive.archive import ArchiveWriter
 from triton_env.archive.manifest import SavedService
 from triton_env.archive.steps import Meter
+from triton_env.core.printable import listed
 from triton_env.errors import BackupFailed
 from triton_env.services import Postgres
 from triton_env.services.base_backup import KnownSpaces, ProgramFailed, Programs, left_by_restores, unrecorded
@@ -27,8 +28,6 @@ select exists (select from pg_namespace n, aclexplode(coalesce(n.nspacl, acldefa
 """
 
 _TRIES = 5
-_SHOWN = 6
-"""How many names a note has."""
 _LEFT_OUT = (
     (
         "select spcname from pg_tablespace where spcname !~ '^pg_' order by 1",
@@ -174,8 +173,7 @@ def _left_out(connection: psycopg.Connection[Any]) -> list[str]:
         # What isolation made has its own names.
         names = [name for (name,) in connection.execute(query).fetchall() if is_users(name)]
         if names:
-            more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-            found.append(f"{words}: {', '.join(names[:_SHOWN])}{more}.")
+            found.append(f"{words}: {listed(names)}.")
     return found
 
 

@@ -11,7 +11,7 @@ from psycopg import errors, sql
 from triton_env.archive.archive import Archive
 from triton_env.archive.sealing import CHUNK
 from triton_env.archive.steps import Meter
-from triton_env.core.printable import one_line
+from triton_env.core.printable import listed, one_line
 from triton_env.errors import RestoreFailed
 from triton_env.services import Postgres
 from triton_env.services.base_backup import TRUST, KnownSpaces, Note, ProgramFailed, Programs
@@ -29,8 +29,6 @@ _SWAP_TRIES = 20
 """How often to take databases away from clients that connect again at once."""
 
 _KNOWN_PASSWORD = PostgresSettings.model_fields["postgres_password"].default.get_secret_value()
-_SHOWN = 6
-"""How many things are named in a message."""
 _ALWAYS_THERE = "postgres"
 
 _OTHERS = "select datname from pg_database where not datistemplate and datallowconn order by 1"
@@ -108,10 +106,9 @@ class PostgresRestorer:
                     words += loading.connecting(contents)
             found += [f"{each} in the database {database['name']}" for each in words]
         if found:
-            more = f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
             raise RestoreFailed(
                 "The backup holds what only a superuser of PostgreSQL may make, and what may run any program: "
-                f"{', '.join(map(one_line, found[:_SHOWN]))}{more}.",
+                f"{listed([one_line(each) for each in found])}.",
                 where=str(self._archive.path),
                 hint=TRUST,
             )

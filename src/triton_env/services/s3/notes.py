@@ -3,6 +3,8 @@
 import threading
 from dataclasses import dataclass, field
 
+from triton_env.core.printable import listed
+
 _SHOWN = 20
 """Names in one sentence."""
 
@@ -36,9 +38,4 @@ class Notes:
     def sentences(self, *, but: str = "") -> tuple[str, ...]:
         """All of it but one, in an order that does not depend on threads."""
         found = [(sentence, names) for sentence, names in sorted(self._names.items()) if sentence != but]
-        return tuple(sentence.replace("{}", _shown(sorted(set(names)))) for sentence, names in found)
-
-
-def _shown(names: list[str]) -> str:
-    shown = ", ".join(names[:_SHOWN])
-    return shown if len(names) <= _SHOWN else f"{shown} and {len(names) - _SHOWN} more"
+        return tuple(sentence.replace("{}", listed(sorted(set(names)), _SHOWN)) for sentence, names in found)

@@ -8,6 +8,7 @@ from pydantic import TypeAdapter, ValidationError
 from triton_env.archive.archive import Archive, first_problem
 from triton_env.archive.records import Record, read_records
 from triton_env.archive.steps import Meter
+from triton_env.core.printable import listed
 from triton_env.errors import RestoreFailed
 from triton_env.services import S3
 from triton_env.services.base_backup import KnownSpaces, Note, Programs, plan_from
@@ -19,9 +20,6 @@ from triton_env.services.s3.names import users_buckets
 from triton_env.services.s3.removal import remove_bucket
 from triton_env.services.s3.takeover import Plan, S3Takeover, begin, remember
 from triton_env.services.s3.upload import Uploads
-
-_SHOWN = 6
-"""How many objects that are held are named."""
 
 
 class S3Restorer:
@@ -53,10 +51,9 @@ class S3Restorer:
         overrules = self._service._settings.triton_runtime != "external"
         held = held_versions(self._client, self._names(), overrules=overrules)
         if held:
-            more = f" and {len(held) - _SHOWN} more" if len(held) > _SHOWN else ""
             raise RestoreFailed(
                 "S3 holds objects that are locked, and a restore would remove them.",
-                where=f"{', '.join(held[:_SHOWN])}{more}",
+                where=listed(held),
                 hint="aws s3api put-object-legal-hold --legal-hold Status=OFF --bucket BUCKET --key KEY; "
                 "a retention ends by itself",
             )
