@@ -224,7 +224,7 @@ def _unfinished(
     # The data of a session ends with its server, and its hint says so.
     is_lost = reason.died and not place.lasting
     words = [f"The restore of {entry.file} could not be {todo} in {titles}{'' if is_lost else ' yet'}."]
-    if done := [other for other in SERVICES if other in entry.plans and other not in entry.pending]:
+    if done := [other for other in SERVICES.installed() if other in entry.plans and other not in entry.pending]:
         words.append(f"{_hold(entry, done)}.")
     if not is_lost:
         words.append("Nothing is lost: its journal stays.")

@@ -2,7 +2,6 @@
 
 import json
 import re
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from triton_env.core.model import (
@@ -20,8 +19,8 @@ from triton_env.services.base import (
     WithLogin,
     url_quoted,
 )
-from triton_env.services.clickhouse.settings import ClickHouseSettings
 from triton_env.services.clickhouse.requests import ask
+from triton_env.services.clickhouse.settings import ClickHouseSettings
 from triton_env.services.parts import Parts
 from triton_env.settings import Settings, without_variables
 
