@@ -7,7 +7,6 @@ from typing import Any
 from triton_env.archive.archive import ArchiveWriter
 from triton_env.archive.manifest import SavedService
 from triton_env.archive.steps import Meter
-from triton_env.errors import BackupFailed
 from triton_env.services import ClickHouse
 from triton_env.services.base_backup import KnownSpaces, Programs, left_by_restores, unrecorded
 from triton_env.services.clickhouse import schema
@@ -39,25 +38,20 @@ def save(
     is dropped is left out and counted.
 
     Raises:
-        BackupFailed: the server refused a query, or broke an answer off.
+        ServerError: the server refused a query, or broke an answer off.
     """
     with Http(service) as http:
-        try:
-            saver = _Saver(http, archive, meter, service.name)
-            saver.save_all()
-            # In the end: databases may have come or gone since.
-            there = {entry["database"] for entry in saver.objects}
-            databases = schema.databases(http)
-            there -= {database["name"] for database in databases}
-            databases += [{"name": name, "engine": schema.RENAMEABLE, "comment": ""} for name in sorted(there)]
-            index = users_part({"databases": databases, "functions": schema.functions(http), "objects": saver.objects})
-            remains = left_by_restores(each["name"] for each in databases if is_of_restore(each["name"]))
-            others = unrecorded(spaces, partial(_unrecorded, http))
-            notes = [*saver.notes, *schema.left_out(http, is_users), *remains, *others]
-        except (ServerError, ValueError) as error:
-            raise BackupFailed(
-                "ClickHouse could not be saved.", where=f"{service.host}:{service.http_port}", cause=str(error)
-            ) from error
+        saver = _Saver(http, archive, meter, service.name)
+        saver.save_all()
+        # In the end: databases may have come or gone since.
+        there = {entry["database"] for entry in saver.objects}
+        databases = schema.databases(http)
+        there -= {database["name"] for database in databases}
+        databases += [{"name": name, "engine": schema.RENAMEABLE, "comment": ""} for name in sorted(there)]
+        index = users_part({"databases": databases, "functions": schema.functions(http), "objects": saver.objects})
+        remains = left_by_restores(each["name"] for each in databases if is_of_restore(each["name"]))
+        others = unrecorded(spaces, partial(_unrecorded, http))
+        notes = [*saver.notes, *schema.left_out(http, is_users), *remains, *others]
     archive.add_json(INDEX, service.name, "index", index, title=service.title)
     return SavedService(
         service.server_version(), tuple(database["name"] for database in index["databases"]), tuple(notes)

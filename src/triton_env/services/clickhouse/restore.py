@@ -51,7 +51,7 @@ class ClickHouseRestorer:
         self._meter = meter
         self._form = archive.read_index(INDEX, statements.Index)
         self._index = users_part(self._form.model_dump())
-        with self._translated() as http:
+        with Http(self._service) as http:
             present = users_part({"databases": schema.databases(http), "objects": schema.objects(http)})
             functions = {row["name"]: str(row["statement"]) for row in schema.functions(http)}
         self._there = {database["name"]: database for database in present["databases"]}
@@ -102,7 +102,7 @@ class ClickHouseRestorer:
         """
         names = {database.name for database in self._form.databases}
         found = []
-        with self._translated() as http:
+        with Http(self._service) as http:
             rows = http.rows(_FUNCTIONS)
         functions = statements.reaching_out(row["name"] for row in rows)
         try:
@@ -137,7 +137,7 @@ class ClickHouseRestorer:
         return self._plan.as_data()
 
     def stage(self) -> None:
-        with self._translated() as http:
+        with Http(self._service) as http:
             self._types = {row["name"]: "1" for row in http.rows(_KINDS_OF_TYPES)}
             for database, staged in self._plan.staged.items():
                 comment = f" COMMENT {literal(self._comments[database])}" if self._comments[database] else ""
@@ -230,9 +230,6 @@ class ClickHouseRestorer:
         # One may name something that the server does not list as a dependency.
         in_working_order(late, make, is_ready)
 
-    def _translated(self) -> "_Translated":
-        return _Translated(self._service)
-
 
 def _old(mark: str, name: str, number: int) -> str:
     """What a database is called that is replaced: with its own name in it, unless that is very long."""
@@ -241,23 +238,3 @@ def _old(mark: str, name: str, number: int) -> str:
 
 class _NotMade(ServerError):
     """A table or view could not be made or filled."""
-
-
-class _Translated:
-    """Queries that change nothing that was there, with errors in our words."""
-
-    def __init__(self, service: ClickHouse) -> None:
-        self._service = service
-        self._http = Http(service)
-
-    def __enter__(self) -> Http:
-        return self._http
-
-    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
-        self._http.__exit__()
-        if isinstance(error, (ServerError, ValueError)):
-            raise RestoreFailed(
-                "ClickHouse could not be restored.",
-                where=f"{self._service.host}:{self._service.http_port}",
-                cause=str(error),
-            ) from error

@@ -10,6 +10,7 @@ Until then it is in the bucket that marks the restore.
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -76,7 +77,7 @@ class S3Takeover:
         """Nothing: nothing is replaced before the restore counts."""
 
     def discard(self) -> None:
-        with _Clients(self._service) as clients:
+        with closing(admin_of(self._service)) as clients:
             if not _is_there(clients, self._plan.mark):
                 return
             begun = [name for name in self._plan.direct if _has_begun(clients.client, self._plan.mark, name)]
@@ -91,7 +92,7 @@ class S3Takeover:
         Args:
             fill: makes a bucket of that name and fills it; by default that is done from what was loaded.
         """
-        with _Clients(self._service) as clients:
+        with closing(admin_of(self._service)) as clients:
             if not _is_there(clients, self._plan.mark):
                 return
             for name, staged in self._plan.staged.items():
@@ -167,19 +168,6 @@ def remember(client: "S3Client", mark: str, name: str, wanted: Mapping[str, Any]
 def _remembered(client: "S3Client", mark: str, name: str) -> tuple[dict[str, Any], list[Locked]]:
     found = json.loads(client.get_object(Bucket=mark, Key=name)["Body"].read())
     return found["configuration"], [Locked(*each) for each in found["locks"]]
-
-
-class _Clients:
-    """The clients for the length of a block."""
-
-    def __init__(self, service: S3) -> None:
-        self._admin = admin_of(service)
-
-    def __enter__(self) -> Admin:
-        return self._admin
-
-    def __exit__(self, *_: object) -> None:
-        self._admin.close()
 
 
 def _is_there(clients: Admin, bucket: str) -> bool:
