@@ -15,6 +15,7 @@ from triton_env.services import S3
 from triton_env.services.base_backup import KnownSpaces, Programs, left_by_restores, unrecorded
 from triton_env.services.s3 import configuration
 from triton_env.services.s3.answers import is_missing
+from triton_env.services.s3.clients import THREADS, threaded_client
 from triton_env.services.s3.locks import has_expired
 from triton_env.services.s3.names import bucket_names, is_bucket_of_restore, space_ids, users_buckets
 from triton_env.services.s3.notes import EXPIRED_LOCKS, GONE, STRAY_LOCKS, Notes
@@ -24,7 +25,6 @@ from triton_env.services.s3.versions import Order, Version, in_phases, versions_
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-THREADS = 8
 _AHEAD = 32
 """Objects that are read before it is their turn. Of large ones that is all but their content."""
 
@@ -65,20 +65,6 @@ def _unrecorded(own: str, client: "S3Client", known: frozenset[str]) -> list[str
     there = [bucket["Name"] for bucket in client.list_buckets()["Buckets"]]
     names = [bucket_names(each) for each in space_ids(own, there) if each not in known]
     return [f"the bucket {bucket}" for bucket in there if any(each.has(bucket) for each in names)]
-
-
-def threaded_client(service: S3, **options: Any) -> "S3Client":
-    """A client for several threads."""
-    from botocore.config import Config
-
-    config = Config(
-        max_pool_connections=THREADS + 2,
-        read_timeout=300,
-        # Checksums where S3 demands them: servers that imitate it know not all of them.
-        request_checksum_calculation="when_required",
-        response_checksum_validation="when_required",
-    )
-    return service.client(config=config, **options)
 
 
 def _read_bucket(client: "S3Client", bucket: str, notes: Notes) -> tuple[dict[str, Any], Order] | None:

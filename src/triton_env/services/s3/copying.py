@@ -15,7 +15,7 @@ from triton_env.errors import IsolationFailed
 from triton_env.services import S3
 from triton_env.services.s3 import configuration, removal
 from triton_env.services.s3.answers import is_about_one, is_missing, status_of, words_of
-from triton_env.services.s3.backup import THREADS, threaded_client
+from triton_env.services.s3.clients import THREADS, threaded_client
 from triton_env.services.s3.locks import lock_of, set_lock
 from triton_env.services.s3.notes import GONE, PROPERTIES, UNREADABLE, Notes
 from triton_env.services.s3.quick import QuickRequests

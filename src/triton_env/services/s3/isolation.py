@@ -16,8 +16,8 @@ from triton_env.errors import InvalidSetting, IsolationFailed
 from triton_env.services import S3
 from triton_env.services.base_isolation import OWN, PREFIX, SNAPSHOT, TEMPLATE, ContentLost, Isolation, Space
 from triton_env.services.s3 import configuration
-from triton_env.services.s3.backup import THREADS
 from triton_env.services.s3.bucket_names import BucketNames
+from triton_env.services.s3.clients import THREADS
 from triton_env.services.s3.copying import (
     Admin,
     CopiedBucket,

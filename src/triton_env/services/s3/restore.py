@@ -13,7 +13,7 @@ from triton_env.errors import RestoreFailed
 from triton_env.services import S3
 from triton_env.services.base_backup import KnownSpaces, Note, Programs, plan_from
 from triton_env.services.s3 import configuration, forms
-from triton_env.services.s3.backup import threaded_client
+from triton_env.services.s3.clients import threaded_client
 from triton_env.services.s3.contents import difference
 from triton_env.services.s3.locks import held_versions
 from triton_env.services.s3.names import users_buckets

@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 
 from triton_env.errors import RestoreFailed
 from triton_env.services.s3.answers import words_of
-from triton_env.services.s3.backup import THREADS
+from triton_env.services.s3.clients import THREADS
 from triton_env.services.s3.configuration import as_mine
 from triton_env.services.s3.contents import Content, suspends_well
 from triton_env.services.s3.locks import Locked
