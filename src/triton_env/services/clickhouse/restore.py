@@ -1,6 +1,7 @@
 """Restoring ClickHouse."""
 
 from collections.abc import Iterator
+from dataclasses import asdict
 from typing import Any
 
 from triton_env.archive.archive import Archive
@@ -134,7 +135,7 @@ class ClickHouseRestorer:
         return [f"the database {name}" for name in self._there if name in filled or name not in usual]
 
     def plan(self) -> dict[str, Any]:
-        return self._plan.as_data()
+        return asdict(self._plan)
 
     def stage(self) -> None:
         with Http(self._service) as http:

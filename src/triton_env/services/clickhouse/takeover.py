@@ -1,7 +1,7 @@
 """How a restore of ClickHouse is finished or taken back: databases are renamed."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 from triton_env.errors import RestoreUnfinished
@@ -31,10 +31,6 @@ class Plan:
     in_place: Sequence[Sequence[str]] = ()
     new_functions: Sequence[str] = ()
     functions: Mapping[str, str] = field(default_factory=dict)
-
-    def as_data(self) -> dict[str, Any]:
-        """As plain data, for JSON."""
-        return asdict(self)
 
 
 class ClickHouseTakeover:

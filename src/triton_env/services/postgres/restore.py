@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import asdict
 from functools import partial
 from typing import Any
 
@@ -174,7 +175,7 @@ class PostgresRestorer:
             {name: f"{self._mark}_old_{number}" for number, name in enumerate(there) if name not in kept},
             [role["name"] for role in self._index["roles"] if role["name"] not in roles],
         )
-        return self._plan.as_data()
+        return asdict(self._plan)
 
     def stage(self) -> None:
         with admin(self._service, self._mark) as connection:

@@ -7,7 +7,7 @@ back: either it happened, and the restore counts, or it did not.
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 import psycopg
@@ -42,10 +42,6 @@ class Plan:
     staged: Mapping[str, str] = field(default_factory=dict)
     old: Mapping[str, str] = field(default_factory=dict)
     new_roles: Sequence[str] = ()
-
-    def as_data(self) -> dict[str, Any]:
-        """As plain data, for JSON."""
-        return asdict(self)
 
 
 class PostgresTakeover:

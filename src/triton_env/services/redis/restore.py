@@ -2,6 +2,7 @@
 
 import re
 from base64 import b64encode
+from dataclasses import asdict
 from typing import Any
 
 from triton_env.archive.archive import Archive
@@ -76,7 +77,7 @@ class RedisRestorer:
     def plan(self) -> dict[str, Any]:
         # Again: others may have used one of them meanwhile.
         self._choose_databases()
-        return self._plan.as_data()
+        return asdict(self._plan)
 
     def stage(self) -> None:
         targets = dict(self._plan.pairs) | {number: number for number in self._plan.in_place}

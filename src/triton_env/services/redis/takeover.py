@@ -2,7 +2,7 @@
 
 from base64 import b64decode
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 from triton_env.services import Redis
@@ -27,10 +27,6 @@ class Plan:
     in_place: Sequence[int] = ()
     emptied: Sequence[int] = ()
     functions: str | None = None
-
-    def as_data(self) -> dict[str, Any]:
-        """As plain data, for JSON."""
-        return asdict(self)
 
     @property
     def pairs(self) -> list[tuple[int, int]]:

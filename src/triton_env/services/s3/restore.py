@@ -1,6 +1,7 @@
 """Restoring S3."""
 
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
@@ -74,7 +75,7 @@ class S3Restorer:
             direct,
             [name for name in there if name not in self._members],
         )
-        return self._plan.as_data()
+        return asdict(self._plan)
 
     def stage(self) -> None:
         self._create(self._mark, "us-east-1")

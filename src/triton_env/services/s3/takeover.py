@@ -50,10 +50,6 @@ class Plan:
     superfluous: Sequence[str] = ()
     done: Sequence[str] = ()
 
-    def as_data(self) -> dict[str, Any]:
-        """As plain data, for JSON."""
-        return asdict(self)
-
 
 class S3Takeover:
     """See `Takeover`.
@@ -99,7 +95,7 @@ class S3Takeover:
                 if name not in self._plan.done:
                     _refill(clients, name, fill or partial(self._copy, clients, staged))
                     self._plan = replace(self._plan, done=(*self._plan.done, name))
-                    self._note(self._plan.as_data())
+                    self._note(asdict(self._plan))
                 remove_bucket(clients, staged, is_ours=True)
             for name in self._plan.superfluous:
                 remove_bucket(clients, name, is_ours=False)
