@@ -12,7 +12,7 @@ import json
 import os
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from secrets import token_hex
@@ -20,7 +20,7 @@ from typing import IO, Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from triton_env.archive.manifest import FORMAT, Manifest, Member
+from triton_env.archive.manifest import FORMAT, SHOWN, Manifest, Member, first_problem
 from triton_env.archive.sealing import (
     CHUNK,
     DIGEST_LENGTH,
@@ -48,8 +48,6 @@ _DIRECTORY_BYTES = 32 << 20
 """The longest list of members at the end of a ZIP file: some 100,000 of them."""
 _ENCRYPTED = 1
 """The flag of an encrypted member."""
-_SHOWN = 80
-"""Characters of a name from a file that are shown."""
 _LEVEL = 3
 """Of zlib: twice as fast as its default, for a few percent in size."""
 _DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, ValueError, KeyError, RuntimeError)
@@ -251,12 +249,13 @@ class Archive:
     Args:
         path: the archive.
         trusted: whether code in it may run with the rights of the servers' superusers.
+        known: the services that may be in it; None for any.
 
     Raises:
-        RestoreFailed: it cannot be read, is no archive of ours, or is of a newer format.
+        RestoreFailed: it cannot be read, is no archive of ours, is of a newer format, or has a service that is unknown.
     """
 
-    def __init__(self, path: Path, *, trusted: bool = False) -> None:
+    def __init__(self, path: Path, *, trusted: bool = False, known: Container[str] | None = None) -> None:
         self.path = path.absolute()
         self.trusted = trusted
         try:
@@ -268,7 +267,7 @@ class Archive:
         try:
             self._check_seal()
             self._zip = self._opened()
-            self.manifest = self._manifest()
+            self.manifest = self._manifest(known)
             self._check_list()
         except BaseException:
             self._file.close()
@@ -368,7 +367,7 @@ class Archive:
         self._file.seek(0)
         return self._file.read(4) == b"PK\x03\x04"
 
-    def _manifest(self) -> Manifest:
+    def _manifest(self, known: Container[str] | None) -> Manifest:
         try:
             with self._zip.open(self._plain(MANIFEST)) as stream:
                 data = stream.read(_MANIFEST_BYTES + 1)
@@ -380,6 +379,12 @@ class Archive:
             manifest = Manifest.from_json(data)
         except ValidationError as error:
             raise self.refused(f"its manifest: {first_problem(error)}") from error
+        if unknown := [name for name in manifest.services if known is not None and name not in known]:
+            raise RestoreFailed(
+                f"The backup holds a service that this version does not know: {one_line(unknown[0][:SHOWN])}.",
+                where=str(self.path),
+                hint="pip install --upgrade triton-env",
+            )
         return manifest
 
     def _check_list(self) -> None:
@@ -440,10 +445,3 @@ class _Translated(io.RawIOBase):
             raise self._damaged(str(error)) from error
         buffer[: len(data)] = data
         return len(data)
-
-
-def first_problem(error: ValidationError) -> str:
-    """What the first problem with a form is, and where, on one line."""
-    problem = error.errors(include_url=False, include_input=False)[0]
-    place = ".".join(str(part)[:_SHOWN] for part in problem["loc"])
-    return one_line(f"{place}: {problem['msg']}" if place else problem["msg"])

@@ -4,10 +4,15 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Annotated, Any, Self
 
-from pydantic import Field, TypeAdapter
+from pydantic import Field, TypeAdapter, ValidationError
+
+from triton_env.core.printable import one_line
 
 FORMAT = 1
 """Raised with every change that an older version could not read."""
+
+SHOWN = 80
+"""Characters of a name from a file that are shown."""
 
 _Path = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)*$", max_length=200)]
 _Word = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]*$", max_length=40)]
@@ -85,3 +90,10 @@ class Manifest:
     def size(self) -> int:
         """Bytes of all members together, uncompressed."""
         return sum(member.size for member in self.members)
+
+
+def first_problem(error: ValidationError) -> str:
+    """What the first problem with a form is, and where, on one line."""
+    problem = error.errors(include_url=False, include_input=False)[0]
+    place = ".".join(str(part)[:SHOWN] for part in problem["loc"])
+    return one_line(f"{place}: {problem['msg']}" if place else problem["msg"])

@@ -1,7 +1,6 @@
 """Making backups, and looking into them."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -17,13 +16,9 @@ from triton_env.backup.parts import offers_saving, saver_of
 from triton_env.backup.programs import ServicePrograms
 from triton_env.core import interrupts
 from triton_env.core.programming_errors import PROGRAMMING_ERRORS
-from triton_env.errors import BackupFailed, NotOffered, RestoreFailed, TritonError
+from triton_env.errors import BackupFailed, NotOffered, TritonError
 from triton_env.services import SERVICES, Service
 from triton_env.services.base_backup import Programs
-from triton_env.services.selection import title_of
-
-_SHOWN = 80
-"""Characters of a name from a file that are shown."""
 
 
 def create(
@@ -133,7 +128,7 @@ def read_manifest(path: str | Path) -> Manifest:
     Raises:
         RestoreFailed: it cannot be read, is damaged, of a newer format, or no backup at all.
     """
-    with opened(Path(path)) as archive:
+    with Archive(Path(path), known=SERVICES) as archive:
         return archive.manifest
 
 
@@ -146,28 +141,11 @@ def verify(path: str | Path, *, report: Report = silent) -> Manifest:
     Raises:
         RestoreFailed: it cannot be read, is damaged, of a newer format, or no backup at all.
     """
-    with opened(Path(path)) as archive:
+    with Archive(Path(path), known=SERVICES) as archive:
         meter = Meter("", report)
         meter.begin("checking")
         archive.check_members(meter.count)
         return archive.manifest
-
-
-@contextmanager
-def opened(path: Path, *, trusted: bool = False) -> Iterator[Archive]:
-    """An archive of services that are known here, for the length of a block.
-
-    Raises:
-        RestoreFailed: it cannot be read, is damaged, of a newer format, or no backup at all.
-    """
-    with Archive(path, trusted=trusted) as archive:
-        if unknown := [name for name in archive.manifest.services if name not in SERVICES]:
-            raise RestoreFailed(
-                f"The backup holds a service that this version does not know: {title_of(unknown[0][:_SHOWN])}.",
-                where=str(archive.path),
-                hint="pip install --upgrade triton-env",
-            )
-        yield archive
 
 
 def place_of(env: RunningEnvironment) -> Place:

@@ -14,7 +14,7 @@ from typing import Any, cast
 from triton_env.archive.archive import Archive
 from triton_env.archive.manifest import Manifest
 from triton_env.archive.steps import Meter, Report, Step, silent
-from triton_env.backup.creation import opened, place_of, programs_of, running_services
+from triton_env.backup.creation import place_of, programs_of, running_services
 from triton_env.backup.environment import RunningEnvironment
 from triton_env.backup.failures import reason_of
 from triton_env.backup.journal import Entry, Phase, Place, command_to_settle
@@ -68,7 +68,7 @@ def restore(
         NotOffered: one of these cannot be restored.
         UnknownService, ServiceNotSelected, NotStarted: there is no such running service.
     """
-    with opened(Path(path), trusted=trusted) as archive:
+    with Archive(Path(path), trusted=trusted, known=SERVICES) as archive:
         meter = Meter("", report)
         meter.begin("checking the backup")
         archive.check_members(meter.count)

@@ -6,7 +6,8 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from triton_env.archive.archive import Archive, first_problem
+from triton_env.archive.archive import Archive
+from triton_env.archive.manifest import first_problem
 from triton_env.archive.records import Record, read_records
 from triton_env.archive.steps import Meter
 from triton_env.core.printable import listed
