@@ -1,12 +1,12 @@
 """`TritonEnvironment`: chooses the runtime, starts the services together, hands them out, stops them."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from triton_env.arguments import checked_reuse, checked_runtime
+from triton_env._startup import Startup
 from triton_env.core import interrupts, spare
 from triton_env.core.model import Program
 from triton_env.core.shortages import explained
@@ -19,13 +19,16 @@ from triton_env.errors import (
     UnknownService,
     UsageError,
 )
-from triton_env.run import Persistent, Run
+from triton_env.modes.arguments import Arguments
+from triton_env.modes.base import Mode
+from triton_env.modes.choice import mode_of
+from triton_env.modes.persistent import Persistent
 from triton_env.service_attribute import ServiceAttribute
 from triton_env.services import S3, SERVICES, ClickHouse, Postgres, Redis, Service
 from triton_env.services.selection import selected, with_groups
 from triton_env.settings import Settings, variables
 from triton_env.sharing.reuse import Reuse
-from triton_env.stopping import Stopping, awaited, ended
+from triton_env.stopping import Action, Stopping, at_once, awaited, ended, run_at_once
 
 if TYPE_CHECKING:
     from triton_env.errors import ServiceDied
@@ -51,10 +54,10 @@ class TritonEnvironment:
             cannot run is an error, never a fallback.
         persistent: the services of daily development (`docker-compose.yml`) instead of a session of its own: those
             that run are attached to and left running, the others are started, and stopped at the end. Data stays.
-            `Persistent.APPLY` (of `triton_env.run`) also replaces those that differ from the settings.
+            `Persistent.APPLY` (of `triton_env`) also replaces those that differ from the settings.
         reuse: share a warm environment with other processes that ask for the same: the first one in starts it, and it
             ends TRITON_LINGER seconds after the last one has stopped. What others write is seen. A `Reuse` (of
-            `triton_env.sharing`) shares it among those alone who name the same word.
+            `triton_env`) shares it among those alone who name the same word.
         lazy: `start` returns at once, and each service is waited for where it is first used.
         isolated: do not use the session that TRITON_SESSION names, such as that of `python -m triton_env run`.
 
@@ -83,12 +86,17 @@ class TritonEnvironment:
         variables.check(self._settings.triton_variables, self._settings.origin("triton_variables"))
         self._services = selected(services)
         self._settings = with_groups(self._settings, self._services)
-        self._runtime_name = checked_runtime(runtime or self._settings.triton_runtime)
-        self._persistent = Persistent.ATTACH if persistent is True else persistent or None
-        self._reuse = checked_reuse(reuse, self._persistent, self._runtime_name)
-        self._lazy, self._isolated = lazy, isolated
-        self._asked = (self._settings, self._services, runtime, self._reuse)
-        self._run: Run | None = None
+        self._arguments = Arguments(
+            self._settings,
+            self._services,
+            runtime,
+            Persistent.ATTACH if persistent is True else persistent or None,
+            Reuse() if reuse is True else reuse or None,
+            isolated,
+        )
+        self._new_mode: Callable[[], Mode] = partial(mode_of, self._arguments)
+        self._lazy = lazy
+        self._startup: Startup | None = None
         self._recorder: Recorder | None = None
         self._isolators: dict[int, Isolator] = {}
         self._stopping = Stopping()
@@ -117,7 +125,7 @@ class TritonEnvironment:
     @property
     def settings(self) -> Settings:
         """The settings in force: while running, with the credentials of this session."""
-        return self._run.settings if self._run else self._settings
+        return self._startup.settings if self._startup else self._settings
 
     @property
     def timeline(self) -> Timeline:
@@ -136,18 +144,7 @@ class TritonEnvironment:
         Raises:
             TritonError: the runtime cannot be used, or a service does not come up. Nothing is left behind then.
         """
-        if self._run is not None:
-            return self
-        for tries_left in reversed(range(_TRIES)):
-            try:
-                run = self._begin()
-                if not self._lazy:
-                    run.wait()
-                break
-            except BaseException as error:
-                self._stop_after(error)
-                if not (tries_left and isinstance(error, KeeperEnded)):
-                    raise
+        run_at_once(self._started(at_once, at_once))
         return self
 
     @explained("The environment could not be stopped.")
@@ -163,13 +160,13 @@ class TritonEnvironment:
         try:
             # From the first line on: a Ctrl-C in between would leave containers without a record.
             with interrupts.deferred(), spare.released():
-                run, self._run = self._run, None
+                startup, self._startup = self._startup, None
                 try:
-                    if run is not None:
+                    if startup is not None:
                         self._state = "stopped"
                         self._end_isolation()
                 finally:
-                    self._stopping.end(run)
+                    self._stopping.end(startup)
         finally:
             self._forget_signals()
 
@@ -179,16 +176,17 @@ class TritonEnvironment:
         Raises:
             UsageError: this is a session, which would be left behind.
         """
-        if self._persistent is None:
+        if not self._arguments.persistent:
             raise UsageError(
                 "A session cannot be left running: nothing would remove it.",
                 hint="TritonEnvironment(persistent=True) can, and so can: python -m triton_env up",
             )
-        run, self._run = self._run, None
-        if run is not None:
+        startup, self._startup = self._startup, None
+        if startup is not None:
             self._state = "detached"
             self._end_isolation()
-            run.leave()
+            startup.mode.let_stay()
+            startup.end()
         self._forget_signals()
 
     def service(self, name: str) -> Service:
@@ -224,18 +222,18 @@ class TritonEnvironment:
             since: what `log_position` returned, for those that were written afterwards.
         """
         self._check_selected(service)
-        run = self._running()
-        last = run.liveness.last_line(service) if lines > 0 else ""
-        return run.runtime.result().logs(service, lines - bool(last), since) + last
+        running = self._running()
+        last = running.liveness.last_line(service) if lines > 0 else ""
+        return running.runtime.result().logs(service, lines - bool(last), since) + last
 
     def deaths(self) -> "Mapping[str, ServiceDied]":
         """The servers that have ended since they were ready, by the names of their services. It asks no server.
 
         `namespace`, `snapshot`, `reset` and clients that cannot connect raise the same errors by themselves.
         """
-        run = self._running()
-        ready = [name for name, future in run.services.items() if future.done() and not future.exception()]
-        return {name: died for name in ready if (died := run.liveness.died(name))}
+        running = self._running()
+        ready = [name for name, future in running.services.items() if future.done() and not future.exception()]
+        return {name: died for name in ready if (died := running.liveness.died(name))}
 
     def log_position(self, service: str) -> float:
         """Where a service's log ends now, for `logs`. It costs next to nothing."""
@@ -352,20 +350,7 @@ class TritonEnvironment:
         self.stop()
 
     async def __aenter__(self) -> Self:
-        if self._run is not None:
-            return self
-        for tries_left in reversed(range(_TRIES)):
-            try:
-                # Begun here, not in a thread: Python lets the main thread alone handle signals.
-                run = self._begin()
-                if not self._lazy:
-                    await awaited(run.wait)
-                break
-            except BaseException as error:
-                await ended(partial(self._stop_after, error))
-                self._forget_signals()
-                if not (tries_left and isinstance(error, KeeperEnded)):
-                    raise
+        await self._started(awaited, ended)
         return self
 
     async def __aexit__(
@@ -380,8 +365,8 @@ class TritonEnvironment:
             self._forget_signals()
 
     def __repr__(self) -> str:
-        state = f"{self._run.id} running" if self._run else self._state
-        dead = [name for name in self._services if self._run and self._run.liveness.known(name)]
+        state = f"{self._startup.id} running" if self._startup else self._state
+        dead = [name for name in self._services if self._startup and self._startup.liveness.known(name)]
         died = f" ({', '.join(dead)} died)" if dead else ""
         return f"<TritonEnvironment {state}: {', '.join(self._services)}{died}>"
 
@@ -389,36 +374,56 @@ class TritonEnvironment:
         """What a notebook shows: state, runtime, services and how the start went."""
         from triton_env.page import page
 
-        return page(self._services, self._state, self._run, self._recorder.timeline() if self._recorder else None)
+        timeline = self._recorder.timeline() if self._recorder else None
+        return page(self._services, self._state, self._startup, timeline)
 
-    def _new_run(self) -> Run:
-        joined, notices = None, list[str]()
-        if not self._persistent and (self._reuse or self._settings.triton_session):
-            from triton_env.sharing.given import part
+    @property
+    def _mode(self) -> Mode:
+        """The mode of the running environment."""
+        return self._running().mode
 
-            joined = part(*self._asked, isolated=self._isolated, say=notices.append)
-        run = partial(Run, self._settings, self._services, self._runtime_name, lazy=self._lazy)
-        return run(persistent=self._persistent, joined=joined, notices=notices)
+    def _in_modes(self, new_mode: "Callable[[], Mode]") -> Self:
+        """Have each start be in such a mode, whatever the arguments are; returns itself."""
+        self._new_mode = new_mode
+        return self
+
+    async def _started(self, wait: Action, end: Action) -> None:
+        """Start, unless it runs: begin, wait for the services, and remove what there is where that fails.
+
+        Args:
+            wait: how services are waited for.
+            end: how the end of what was begun is waited for.
+        """
+        if self._startup is not None:
+            return
+        for tries_left in reversed(range(_TRIES)):
+            try:
+                # Begun here, not in a thread: Python lets the main thread alone handle signals.
+                startup = self._begin()
+                if not self._lazy:
+                    await wait(startup.wait)
+                return
+            except BaseException as error:
+                await end(partial(self._stop_after, error))
+                self._forget_signals()
+                if not (tries_left and isinstance(error, KeeperEnded)):
+                    raise
 
     @explained("The environment could not be started.")
-    def _begin(self) -> Run:
-        run = self._new_run()
-        self._recorder = run.recorder
-        self._run = run
+    def _begin(self) -> Startup:
+        startup = Startup(self._new_mode(), self._services, lazy=self._lazy)
+        self._recorder = startup.recorder
+        self._startup = startup
         self._state = "running"
         interrupts.stop_at_exit(self)
-        run.begin()
-        return run
+        startup.begin()
+        return startup
 
     def _isolation(self) -> "Isolator":
         # In a forked child it is another one: the connections of its parent's are the parent's.
         isolator = self._isolators.get(os.getpid())
         if isolator is None:
-            from triton_env.isolation.isolator import isolator_of
-
-            run = self._running()
-            made = isolator_of(run, self._services, self.runtime, shared=run.is_joined)
-            isolator = self._isolators.setdefault(os.getpid(), made)
+            isolator = self._isolators.setdefault(os.getpid(), self._running().isolator())
         return isolator
 
     def _end_isolation(self) -> None:
@@ -427,7 +432,7 @@ class TritonEnvironment:
 
     def _forget_signals(self) -> None:
         """Signals and the end of the process are no concern any more, unless something has to be tried again then."""
-        if self._run is None and self._stopping.is_complete:
+        if self._startup is None and self._stopping.is_complete:
             interrupts.forget(self)
 
     def _stop_after(self, error: BaseException) -> None:
@@ -442,7 +447,7 @@ class TritonEnvironment:
         if service not in self._services:
             raise ServiceNotSelected(service, self._services)
 
-    def _running(self) -> Run:
-        if self._run is None:
+    def _running(self) -> Startup:
+        if self._startup is None:
             raise NotStarted(self._state)
-        return self._run
+        return self._startup

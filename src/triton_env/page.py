@@ -16,7 +16,7 @@ from triton_env.progress.rows import seconds_words
 from triton_env.services import SERVICES, Service
 
 if TYPE_CHECKING:
-    from triton_env.run import Run
+    from triton_env._startup import Startup
 
 _LISTEN_TIMEOUT = 0.5
 _VERSION_TIMEOUT = 1.5
@@ -34,7 +34,7 @@ _versions: "WeakKeyDictionary[Service, Future[str]]" = WeakKeyDictionary()
 _asking = threading.Lock()
 
 
-def page(names: Sequence[str], state: str, run: "Run | None", timeline: Timeline | None) -> str:
+def page(names: Sequence[str], state: str, run: "Startup | None", timeline: Timeline | None) -> str:
     """An environment as HTML: state, runtime, services and start. Answers within seconds whatever the servers do.
 
     Args:
@@ -52,8 +52,9 @@ def page(names: Sequence[str], state: str, run: "Run | None", timeline: Timeline
     rows = []
     for name in names:
         if name in running:
+            # Notebooks are saved with what they show, and passed on.
             status = _coloured("ready", _GOOD) if name in listening else _silent(run, name)
-            address = _address(running[name], hidden=_holds_lasting_secrets(run))
+            address = _address(running[name], hidden=run.mode.secrets_outlive_us)
         else:
             status, address = _why_not(run.services[name]), ""
         rows.append(_row(name, escape(versions.get(name, "")), status, address, _bar(name, timeline)))
@@ -62,7 +63,7 @@ def page(names: Sequence[str], state: str, run: "Run | None", timeline: Timeline
     return _frame(_head(_state(run), run.id, where), rows, timeline)
 
 
-def _state(run: "Run") -> str:
+def _state(run: "Startup") -> str:
     futures = run.services.values()
     if not all(future.done() for future in futures):
         return "starting"
@@ -81,16 +82,11 @@ def _why_not(future: "Future[Service]") -> str:
     return _coloured(escape(str(future.exception()).partition("\n")[0]), _BAD)
 
 
-def _silent(run: "Run", name: str) -> str:
+def _silent(run: "Startup", name: str) -> str:
     """Why a server does not answer."""
     died = run.liveness.died(name)
     words = f"{died.what.partition(' ')[2].rstrip('.')}: {died.cause}" if died else "no answer"
     return _coloured(escape(words), _BAD)
-
-
-def _holds_lasting_secrets(run: "Run") -> bool:
-    """Whether its passwords outlive it. Notebooks are saved with what they show, and passed on."""
-    return bool(run.persistent) or run.runtime.result().name == "external"
 
 
 def _listening(services: dict[str, Service]) -> set[str]:

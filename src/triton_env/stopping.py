@@ -1,38 +1,41 @@
-"""The end of an environment's runs: tried again until it succeeds, and in a coroutine waited for without blocking."""
+"""The end of an environment's starts: tried again until it succeeds, and in a coroutine waited for without blocking."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import TYPE_CHECKING
 
+from triton_env._startup import Startup
 from triton_env.core import interrupts
 from triton_env.core.threads import in_thread
 from triton_env.errors import CleanupFailed
-from triton_env.run import Run
 
 if TYPE_CHECKING:
     import asyncio
 
+Action = Callable[[Callable[[], None]], Awaitable[None]]
+"""How something is done that may take long: here and now, or in a thread that a coroutine waits for."""
+
 
 class Stopping:
-    """Ends runs, and remembers those that could not be ended."""
+    """Ends what was started, and remembers what could not be ended."""
 
     def __init__(self) -> None:
-        self._left: list[Run] = []
+        self._left: list[Startup] = []
 
     @property
     def is_complete(self) -> bool:
-        """Whether nothing of an ended run may be left behind."""
+        """Whether nothing of what was ended may be left behind."""
         return not self._left
 
-    def end(self, run: Run | None) -> None:
-        """End this run, and those that could not be ended before.
+    def end(self, startup: Startup | None) -> None:
+        """End this one, and those that could not be ended before.
 
         Raises:
             CleanupFailed: something may be left behind. It is tried again the next time.
         """
-        runs = [*self._left, *([run] if run else ())]
+        startups = [*self._left, *([startup] if startup else ())]
         failed: CleanupFailed | None = None
-        for each in runs:
+        for each in startups:
             # Otherwise a forked child ends, and its parent still uses the services.
             if each.process != os.getpid():
                 continue
@@ -46,6 +49,20 @@ class Stopping:
                 self._left = [other for other in self._left if other is not each]
         if failed is not None:
             raise failed
+
+
+async def at_once(action: Callable[[], None]) -> None:
+    """Do it here and now."""
+    action()
+
+
+def run_at_once(steps: Coroutine[None, None, None]) -> None:
+    """Run a coroutine outside of an event loop, all of whose actions are done `at_once`."""
+    try:
+        steps.send(None)
+    except StopIteration:
+        return
+    raise AssertionError("it waits for something")
 
 
 async def ended(action: Callable[[], None]) -> None:

@@ -51,7 +51,7 @@ def _running(started: Started) -> list[TritonEnvironment]:
 
     # One whose cleanup failed in another module's test is living and stopped.
     living = [each for each in interrupts.living() if isinstance(each, TritonEnvironment)]
-    return [each for each in living if each._run is not None]
+    return [each for each in living if each._startup is not None]
 
 
 @pytest.fixture(scope="module")

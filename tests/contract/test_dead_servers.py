@@ -234,7 +234,7 @@ def test_who_shares_it_is_told_by_its_keeper(embedded_packages: None, tmp_path: 
         with pytest.raises(ServiceDied) as caught:
             environment.redis.client().ping()
         check(environment, caught.value, "redis")
-        keeper = psutil.Process(int(environment._running()._joined._instance.alive.read_text()))  # type: ignore[union-attr]
+        keeper = psutil.Process(int(environment._running().mode._part._instance.alive.read_text()))  # type: ignore[union-attr]
         keeper.kill()
         # A server that is on its way out may take one more connection.
         found: dict[str, ServiceDied] = {}

@@ -42,7 +42,7 @@ def started(then: Callable[[Bytecode], None] = lambda compiled: None) -> str:
     """Start S3 and use it; returns where its process looks for compiled modules."""
     with TritonEnvironment(services=("s3",), runtime="embedded") as env:
         env.s3.client().put_object(Bucket=env.s3.bucket, Key="a", Body=b"1")
-        runtime = env._run.runtime.result()  # type: ignore[union-attr]
+        runtime = env._startup.runtime.result()  # type: ignore[union-attr]
         assert isinstance(runtime, EmbeddedRuntime)
         child = runtime._servers["s3"].child
         assert child is not None

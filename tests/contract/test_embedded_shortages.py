@@ -15,8 +15,8 @@ import pytest
 
 from patience import until
 from triton_env import TritonEnvironment
+from triton_env._startup import Startup
 from triton_env.errors import ResourceExhausted, TritonError
-from triton_env.run import Run
 from triton_env.servers.rights import become_ordinary
 
 pytestmark = [pytest.mark.usefixtures("embedded_packages"), pytest.mark.timeout(500)]
@@ -28,11 +28,11 @@ import json, os, resource, sys, threading, time
 from pathlib import Path
 import psutil
 from triton_env import Settings, TritonEnvironment, TritonError
-from triton_env.run import Run
+from triton_env._startup import Startup
 
 ids = []
-begin = Run.begin
-Run.begin = lambda self: (ids.append(self.id), begin(self))[1]
+begin = Startup.begin
+Startup.begin = lambda self: (ids.append(self.id), begin(self))[1]
 settings = Settings(triton_progress="off")
 
 def left():
@@ -152,13 +152,13 @@ class TestInThisProcess:
     def test_whichever_thread_does_not_start(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Also in processes whose user has no limit. What the environment began is ended."""
         ids: list[str] = []
-        begin, start = Run.begin, threading.Thread.start
+        begin, start = Startup.begin, threading.Thread.start
 
-        def begun(run: Run) -> None:
+        def begun(run: Startup) -> None:
             ids.append(run.id)
             begin(run)
 
-        monkeypatch.setattr(Run, "begin", begun)
+        monkeypatch.setattr(Startup, "begin", begun)
         outcomes = []
         for allowed in range(8):
             started = []

@@ -36,7 +36,7 @@ def no_services(monkeypatch: pytest.MonkeyPatch) -> None:
         pytest.fail("services were looked at, or started")
 
     monkeypatch.setattr(infrastructure, "Engine", fail)
-    monkeypatch.setattr("triton_env.environment.Run", fail)
+    monkeypatch.setattr("triton_env.environment.Startup", fail)
     monkeypatch.setattr("shutil.which", lambda name, **options: None)
 
 

@@ -103,7 +103,7 @@ def test_a_server_that_is_gone_or_hangs_does_not_hold_it_up(
     embedded_packages: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with TritonEnvironment(runtime="embedded", services=("postgres", "redis", "s3")) as each:
-        runtime = each._run.runtime.result()  # type: ignore[union-attr]
+        runtime = each._startup.runtime.result()  # type: ignore[union-attr]
         assert isinstance(runtime, EmbeddedRuntime)
         pids = {name: server.child.pid for name, server in runtime._servers.items() if server.child}
         asked = threading.Event()

@@ -37,9 +37,9 @@ def test_two_processes_share_one_and_the_last_one_out_stops_it(shared: Sharing) 
     assert "shared" in one.started["reason"]
     one.do("env.redis.client().set('greeting', 'hello')")
     assert two.do("env.redis.client().get('greeting').decode()") == "hello"
-    assert one.do("env._run.is_shared_with_others()")
+    assert one.do("env._mode.has_others()")
     one.stop()
-    assert not two.do("env._run.is_shared_with_others()")
+    assert not two.do("env._mode.has_others()")
     assert two.do("env.redis.client().get('greeting').decode()") == "hello"
     two.stop()
     assert shared.is_gone()
@@ -65,7 +65,7 @@ def test_a_holder_that_is_killed_gives_its_lease_back(killed: tuple[int, ...], s
     for number, user in enumerate(users):
         if number not in killed:
             assert user.do("env.redis.client().ping()")
-            assert not user.do("env._run.is_shared_with_others()")
+            assert not user.do("env._mode.has_others()")
             user.stop()
     assert shared.is_gone()
 

@@ -176,9 +176,9 @@ def _is_in_a_wait_for_a_future(frame: FrameType) -> bool:
 def installed() -> Iterator[FakeRuntimes]:
     """Environments that are started in the block run on fake runtimes. None is left to be cleaned up afterwards."""
     runtimes = FakeRuntimes()
-    with patch("triton_env.run.open_runtime", runtimes.open):
+    with patch("triton_env.runtimes.choice.open_runtime", runtimes.open):
         yield runtimes
     runtimes.stop_error = None
     for environment in interrupts.living():
-        if isinstance(environment, TritonEnvironment) and environment._run is None:
+        if isinstance(environment, TritonEnvironment) and environment._startup is None:
             environment.stop()

@@ -150,7 +150,7 @@ def verify(path: str | Path, *, report: Report = silent) -> Manifest:
 
 def place_of(env: RunningEnvironment) -> Place:
     """Where the journal of restores into an environment is."""
-    return Place(env.settings, env.id, lasting=env._running().lasting)
+    return Place(env.settings, env.id, lasting=env._mode.data_is_yours)
 
 
 def running_services(env: RunningEnvironment) -> dict[str, Service]:

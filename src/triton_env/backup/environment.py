@@ -8,16 +8,16 @@ from triton_env.services import Service
 from triton_env.settings import Settings
 
 
-class _Run(Protocol):
-    """How its services run."""
+class _Mode(Protocol):
+    """What the environment is for its user; see `triton_env.modes`."""
 
     @property
-    def lasting(self) -> bool:
-        """Whether the servers outlive every process that uses them."""
+    def data_is_yours(self) -> bool:
+        """Whether the servers hold data that was there before and stays."""
 
     @property
-    def persistent(self) -> object | None:
-        """Not None where the services are a project's persistent ones."""
+    def is_of_project(self) -> bool:
+        """Whether the services are a project's persistent ones."""
 
 
 class RunningEnvironment(Protocol):
@@ -45,4 +45,5 @@ class RunningEnvironment(Protocol):
     def program(self, service: str, argv: Sequence[str], environment: Mapping[str, str]) -> Program:
         """How to run a program beside the server of a service."""
 
-    def _running(self) -> _Run: ...
+    @property
+    def _mode(self) -> _Mode: ...

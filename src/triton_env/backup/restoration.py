@@ -160,7 +160,7 @@ class _Run:
             returned=(),
             environment=self._place.environment,
             digest=_digest(self._archive),
-            is_persistent=self._env._running().persistent is not None,
+            is_persistent=self._env._mode.is_of_project,
         )
         try:
             self._place.write(entry)

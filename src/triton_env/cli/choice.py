@@ -111,10 +111,11 @@ def environments_here(choice: Choice, *, only_looks: bool) -> "tuple[Record | No
 
 def persistent_services_run(settings: "Settings") -> bool:
     """Whether some of the persistent services of the settings run, as far as an engine answers."""
+    from triton_env.modes.persistent import can_have_persistent_services
     from triton_env.runtimes.choice import docker_problem
 
     # An engine that is not there, or hangs, is not what was asked about.
-    if settings.triton_runtime not in ("auto", "docker") or docker_problem(settings, ()):
+    if not can_have_persistent_services(settings) or docker_problem(settings, ()):
         return False
     from triton_env.persistent.stack import Infrastructure
 
@@ -132,9 +133,11 @@ def way_to_start(settings: "Settings", option: str = "") -> str:
         settings: of this call.
         option: which names the project.
     """
+    from triton_env.modes.persistent import can_have_persistent_services
+
     up = f"python -m triton_env up{option}"
     serve = "python -m triton_env serve"
-    return f"{serve}, or {up}" if settings.triton_runtime in ("auto", "docker") else serve
+    return f"{serve}, or {up}" if can_have_persistent_services(settings) else serve
 
 
 def sessions_elsewhere() -> str:

@@ -10,7 +10,7 @@ from triton_env.cli.persistent import titles
 from triton_env.errors import UsageError
 
 if TYPE_CHECKING:
-    from triton_env.sharing.attaching import AttachedEnvironment
+    from triton_env.attached import AttachedEnvironment
     from triton_env.state.registry import Record
 
 
@@ -22,8 +22,8 @@ def attached(record: "Record", services: Sequence[str] = ()) -> "Iterator[Attach
         UsageError: it lacks one of these services.
         TritonError: it has just ended.
     """
+    from triton_env.attached import AttachedEnvironment
     from triton_env.settings import Settings
-    from triton_env.sharing.attaching import AttachedEnvironment
 
     check_has(record, services)
     with AttachedEnvironment(record, Settings(), services) as environment:

@@ -14,8 +14,8 @@ from triton_env.errors import TritonError
 from triton_env.services import Service
 
 if TYPE_CHECKING:
+    from triton_env.attached import AttachedEnvironment
     from triton_env.settings import Settings
-    from triton_env.sharing.attaching import AttachedEnvironment
     from triton_env.state.registry import Record
 
 _ServiceT = TypeVar("_ServiceT", bound=Service)

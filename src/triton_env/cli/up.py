@@ -41,7 +41,7 @@ def command(services: tuple[str, ...], choice: Choice, as_json: bool) -> None:
     from triton_env.cli.elsewhere import evaluated, for_persistent, variables_of_persistent
     from triton_env.cli.versions import server_versions
     from triton_env.environment import TritonEnvironment
-    from triton_env.run import Persistent
+    from triton_env.modes.persistent import Persistent
 
     settings = settings_for(choice)
     names = selected(services)

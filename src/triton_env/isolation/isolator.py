@@ -33,8 +33,6 @@ from triton_env.services.selection import selected
 from triton_env.settings import Settings
 
 if TYPE_CHECKING:
-    from triton_env.run import Run
-
     TemplateLike = Template | Callable[[Namespace], object] | Path | str
 
 _Answer = TypeVar("_Answer")
@@ -355,32 +353,6 @@ class Isolator:
                 where=f"environment {self._environment.id}",
                 hint="take a namespace, which has reset(): env.namespace()",
             )
-
-
-def isolator_of(run: "Run", services: tuple[str, ...], runtime: str, *, shared: bool) -> Isolator:
-    """What makes the namespaces of a run, in this process.
-
-    Args:
-        run: of the environment.
-        services: the names of its services.
-        runtime: the name of where they run.
-        shared: whether other processes use the servers as well, and may go on to.
-    """
-    lasting = run.persistent is not None or runtime == "external"
-    # A forked child stops nothing, and neither does who shares an environment.
-    outlives = lasting or shared or run.process != os.getpid()
-    environment = Environment(
-        run.id,
-        run.settings,
-        services,
-        lambda name: run.services[name].result(),
-        lasting=lasting,
-        outlives=outlives,
-        is_shared=run.is_shared_with_others,
-        liveness=run.liveness,
-        between_restores=run.between_restores,
-    )
-    return Isolator(environment)
 
 
 def _lost(snapshot: str, lost: ContentLost) -> SnapshotFailed:

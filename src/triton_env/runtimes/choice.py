@@ -19,8 +19,6 @@ from triton_env.settings import Settings
 
 if TYPE_CHECKING:
     from triton_env.runtimes.docker.engine import Engine
-    from triton_env.sharing.attaching import Attached
-    from triton_env.sharing.joining import Joined
 
 IMAGES_TIMEOUT = 3.0
 """Seconds that a registry gets, for all images together, to say that it has what the engine lacks. The pull itself
@@ -85,55 +83,6 @@ def _say_what_is_news(settings: Settings, runtime: Runtime, say: Callable[[str],
         f"the services run {where[runtime.name]}, since {runtime.reason}{before}"
         f" (to have it so every time: TRITON_RUNTIME={runtime.name} in .env)"
     )
-
-
-def open_persistent(
-    name: str,
-    settings: Settings,
-    recipes: Sequence[ServiceRecipe],
-    *,
-    apply: bool = False,
-    say: Callable[[str], None] = lambda words: None,
-) -> Runtime:
-    """The runtime of persistent services.
-
-    Args:
-        name: `docker` or `auto`; there is no other runtime that has them.
-        settings: of the persistent mode.
-        recipes: the services that it will run.
-        apply: whether running services that differ from the settings are replaced.
-        say: is told what a person should know.
-
-    Raises:
-        RuntimeUnavailable: it cannot run here.
-        ProjectTaken: the project is that of another checkout or program.
-        NotOffered: the data of a service has no volume.
-    """
-    if name not in ("auto", "docker"):
-        raise RuntimeUnavailable(
-            f"Persistent services run on Docker alone, not on the runtime {name!r}.",
-            where="TRITON_RUNTIME",
-            hint="set TRITON_RUNTIME=docker; or start a session: python -m triton_env serve, TritonEnvironment()",
-        )
-    from triton_env.persistent.runtime import PersistentRuntime
-
-    return PersistentRuntime(settings, recipes, apply=apply, say=say)
-
-
-def open_shared(joined: "Joined | Attached", recipes: Sequence[ServiceRecipe], say: Callable[[str], None]) -> Runtime:
-    """The runtime of an environment that another process keeps, as soon as that has chosen it.
-
-    Args:
-        joined: this process's part in it.
-        recipes: the services that it runs.
-        say: is told what a person should know.
-
-    Raises:
-        TritonError: the keeper failed, or ended.
-    """
-    from triton_env.sharing.runtime import AttachedRuntime
-
-    return AttachedRuntime(joined, recipes, say)
 
 
 def docker_problem(settings: Settings, recipes: Sequence[ServiceRecipe]) -> str:

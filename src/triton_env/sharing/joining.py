@@ -28,7 +28,7 @@ _END_TIMEOUT = 15.0
 """Seconds to wait for the end of a keeper whose start failed: after the error nothing is left."""
 _NEWS_TIMEOUT = 2
 """Seconds to wait for the keeper's word about a server that does not listen any more; it looks five times a second."""
-_KEEPER = Path(__file__).with_name("keeper.py")
+_KEEPER = Path(__file__).parents[1] / "keeper" / "bootstrap.py"
 
 
 class Joined:

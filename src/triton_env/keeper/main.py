@@ -11,13 +11,13 @@ from types import FrameType
 
 from triton_env.environment import TritonEnvironment
 from triton_env.errors import CleanupFailed, StartCancelled, TritonError
-from triton_env.run import Run
+from triton_env.keeper.images import ImageWatch
+from triton_env.modes.shared import Kept
 from triton_env.runtimes.base import Runtime
 from triton_env.services import Service
-from triton_env.sharing.images import ImageWatch
 from triton_env.sharing.news import Announcer
 from triton_env.sharing.offering import offered
-from triton_env.sharing.place import Instance, Order, Place, is_kept
+from triton_env.sharing.place import Instance, Place, is_kept
 
 _INTERVAL = 0.2
 """Seconds between two looks at who uses the environment."""
@@ -40,34 +40,15 @@ def keep(folder: str) -> None:
         instance.remove()
 
 
-class _Kept(TritonEnvironment):
-    """The environment, with the id and the credentials that were ordered; its progress is news for others."""
-
-    def __init__(self, order: Order, announcer: Announcer) -> None:
-        super().__init__(order.settings, services=order.services, runtime=order.runtime, lazy=True)
-        self._order = order
-        self._announcer = announcer
-        self.run: Run | None = None
-
-    def _new_run(self) -> Run:
-        self.run = Run(
-            self._order.settings,
-            self._order.services,
-            self._order.runtime,
-            lazy=True,
-            identity=self._order.id,
-            display=self._announcer,
-        )
-        return self.run
-
-
 class _Keeper:
     def __init__(self, instance: Instance) -> None:
         self._instance = instance
         self._order = instance.order()
         self._place = Place(self._order.settings)
         self._announcer = Announcer(instance.events)
-        self._environment = _Kept(self._order, self._announcer)
+        self._environment = TritonEnvironment(
+            self._order.settings, services=self._order.services, runtime=self._order.runtime, lazy=True
+        )._in_modes(lambda: Kept(self._environment.settings, self._order.id, self._announcer))
         self._told_to_stop = False
         self._ended: set[str] = set()
 
@@ -100,17 +81,16 @@ class _Keeper:
     def _start(self) -> None:
         self._wait_for_ports()
         self._environment.start()
-        run = self._environment.run
-        assert run is not None
-        run.runtime.add_done_callback(self._tell_runtime)
-        for name, service in run.services.items():
+        startup = self._environment._running()
+        startup.runtime.add_done_callback(self._tell_runtime)
+        for name, service in startup.services.items():
             service.add_done_callback(partial(self._tell_ready, name))
         while True:
-            done, waiting = wait(run.services.values(), timeout=_INTERVAL, return_when=FIRST_EXCEPTION)
+            done, waiting = wait(startup.services.values(), timeout=_INTERVAL, return_when=FIRST_EXCEPTION)
             if not waiting or any(future.exception() for future in done):
                 break
             self._check_wanted()
-        run.wait()
+        startup.wait()
 
     def _wait_for_ports(self) -> None:
         """Have those end that nobody uses and whose ports are needed. Those of others are an error of the start."""
@@ -148,10 +128,10 @@ class _Keeper:
 
     def _blamed(self, error: BaseException) -> str:
         """The service that failed; empty where it was the whole."""
-        run = self._environment.run
-        if run is None or not run.runtime.done() or run.runtime.cancelled() or run.runtime.exception():
+        startup = self._environment._startup
+        if startup is None or not startup.runtime.done() or startup.runtime.cancelled() or startup.runtime.exception():
             return ""
-        return next((name for name, each in run.services.items() if each.done() and each.exception() is error), "")
+        return next((name for name, each in startup.services.items() if each.done() and each.exception() is error), "")
 
     def _hold(self) -> None:
         """Until nobody has used it for a while, or somebody told it to stop."""
@@ -181,10 +161,9 @@ class _Keeper:
 
     def _tell_endings(self) -> None:
         """Tell those who use it which servers have just ended. Where they are containers these ask the engine."""
-        run = self._environment.run
-        assert run is not None
+        startup = self._environment._running()
         for name in set(self._environment.services) - self._ended:
-            if ending := run.runtime.result().ending(name, look=False):
+            if ending := startup.runtime.result().ending(name, look=False):
                 self._ended.add(name)
                 self._announcer.tell_ending(name, ending)
 

@@ -1,6 +1,6 @@
 """The keeper's first steps, as a script: leave the process that started it, and find its modules.
 
-    python -I -S keeper.py FOLDER ALIVE_FD
+    python -I -S bootstrap.py FOLDER ALIVE_FD
 
 With the standard library alone and before anything else is loaded, so that the starter waits for some 15 ms.
 """
@@ -25,7 +25,7 @@ def main() -> None:
     with open(os.path.join(folder, "order"), encoding="utf-8") as file:
         # This file's folder is not among them.
         sys.path[:] = json.load(file)["path"]
-    from triton_env.sharing.keeping import keep
+    from triton_env.keeper.main import keep
 
     keep(folder)
 

@@ -1,0 +1,72 @@
+"""The persistent services of a project: found running or started, and their data stays."""
+
+from collections.abc import Callable, Sequence
+from enum import Enum
+from typing import TYPE_CHECKING
+
+from triton_env.core.model import ServiceRecipe
+from triton_env.errors import RuntimeUnavailable
+from triton_env.modes.base import Lasting
+from triton_env.persistent.settings import persistent_settings
+from triton_env.runtimes.base import Runtime
+from triton_env.services import Service
+from triton_env.settings import Settings
+
+if TYPE_CHECKING:
+    from triton_env.modes.arguments import Arguments
+    from triton_env.persistent.runtime import PersistentRuntime
+
+
+class Persistent(Enum):
+    """What becomes of persistent services that run already."""
+
+    ATTACH = "attach"
+    """They are taken as they are."""
+    APPLY = "apply"
+    """Those that differ from the settings are replaced; their data stays."""
+
+
+class PersistentServices(Lasting):
+    """The services of a project, which is their id.
+
+    Args:
+        arguments: of the environment.
+        notices: see `Mode`.
+
+    Raises:
+        InvalidSetting: settings that disagree.
+    """
+
+    is_of_project = True
+
+    def __init__(self, arguments: "Arguments", notices: Sequence[str] = ()) -> None:
+        settings = persistent_settings(arguments.settings).updated(triton_runtime=arguments.runtime_name)
+        super().__init__(arguments.settings, settings, settings.triton_project, notices=notices)
+        self._apply = arguments.persistent is Persistent.APPLY
+        self._runtime: PersistentRuntime | None = None
+
+    def open(self, recipes: Sequence[ServiceRecipe], say: Callable[[str], None]) -> Runtime:
+        if not can_have_persistent_services(self.settings):
+            raise RuntimeUnavailable(
+                f"Persistent services run on Docker alone, not on the runtime {self.settings.triton_runtime!r}.",
+                where="TRITON_RUNTIME",
+                hint="set TRITON_RUNTIME=docker; or start a session: python -m triton_env serve, TritonEnvironment()",
+            )
+        from triton_env.persistent.runtime import PersistentRuntime
+
+        self._runtime = PersistentRuntime(self.settings, recipes, apply=self._apply, say=say)
+        return self._runtime
+
+    def note_ready(self, service: Service) -> None:
+        super().note_ready(service)
+        assert self._runtime is not None
+        self._runtime.note(service.name, service.server_version())
+
+    def let_stay(self) -> None:
+        if self._runtime is not None:
+            self._runtime.keep()
+
+
+def can_have_persistent_services(settings: Settings) -> bool:
+    """Whether persistent services can run on the runtime that these settings ask for."""
+    return settings.triton_runtime in ("auto", "docker")
