@@ -37,24 +37,29 @@ def _check_python() -> None:
 _check_python()
 
 if TYPE_CHECKING:
+    from triton_env import backup, errors
     from triton_env.core.timeline import Phase, Span, Timeline
     from triton_env.environment import TritonEnvironment
     from triton_env.errors import TritonError
     from triton_env.isolation.namespace import Namespace
     from triton_env.isolation.template import Template
+    from triton_env.modes.persistent import Persistent
     from triton_env.services.clickhouse.service import ClickHouse
     from triton_env.services.postgres.service import Postgres
     from triton_env.services.redis.service import Redis
     from triton_env.services.s3.service import S3
     from triton_env.settings import Settings
+    from triton_env.sharing.reuse import Reuse
 
 __all__ = [
     "S3",
     "ClickHouse",
     "Namespace",
+    "Persistent",
     "Phase",
     "Postgres",
     "Redis",
+    "Reuse",
     "Settings",
     "Span",
     "Template",
@@ -62,15 +67,20 @@ __all__ = [
     "TritonEnvironment",
     "TritonError",
     "__version__",
+    "backup",
+    "errors",
 ]
 
+_MODULES = ("backup", "errors")
 _HOME = {
     "S3": "services.s3.service",
     "ClickHouse": "services.clickhouse.service",
     "Namespace": "isolation.namespace",
+    "Persistent": "modes.persistent",
     "Phase": "core.timeline",
     "Postgres": "services.postgres.service",
     "Redis": "services.redis.service",
+    "Reuse": "sharing.reuse",
     "Settings": "settings",
     "Span": "core.timeline",
     "Template": "isolation.template",
@@ -81,6 +91,8 @@ _HOME = {
 
 
 def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return import_module(f"{__name__}.{name}")
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)

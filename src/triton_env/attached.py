@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from triton_env.core.forms import Form, form_of
 from triton_env.core.model import Program
 from triton_env.environment import TritonEnvironment
 from triton_env.modes.base import Mode
@@ -36,7 +37,7 @@ class AttachedEnvironment(TritonEnvironment):
         super().__init__(theirs, services=tuple(services) or record.services, runtime=record.runtime, isolated=True)
         self.record = record
         self._part: Attached | Joined | None = None
-        if self.record.runtime != "external":
+        if form_of(record.runtime).is_started_by_us:
             self._in_modes(self._attach)
 
     def log_lines(self, service: str, tail: int | None, *, follow: bool) -> Iterator[str]:
@@ -50,8 +51,9 @@ class AttachedEnvironment(TritonEnvironment):
 
         services = {name: self.service(name) for name in self.services}
         runtime = self._running().runtime.result()
-        if not isinstance(runtime, AttachedRuntime) or runtime.name != "docker":
-            ready = datetime.fromtimestamp(self.record.started, UTC) if runtime.name == "embedded" else None
+        form = form_of(runtime.name)
+        if not isinstance(runtime, AttachedRuntime) or form is not Form.CONTAINER:
+            ready = datetime.fromtimestamp(self.record.started, UTC) if form.is_started_by_us else None
             return look_at({}, services, lambda container: None, self.services, ready)
         from triton_env.runtimes.docker.engine import Engine
         from triton_env.runtimes.docker.usage import usage_of
@@ -84,7 +86,7 @@ class AttachedEnvironment(TritonEnvironment):
 
     def packaged_program(self, service: str, program: str) -> str | None:
         """The path of a program that the package of an embedded server brings; None where it brings none."""
-        if self.runtime != "embedded":
+        if form_of(self.runtime) is not Form.PROCESS:
             return None
         path = self.program(service, (program,)).argv[0]
         return path if Path(path).exists() else None

@@ -31,6 +31,7 @@ from triton_env import Settings, TritonEnvironment
 from triton_env.core.model import ProcessRecipe
 from triton_env.errors import (
     InvalidSetting,
+    LocalStackTokenRequired,
     NoSharedNetwork,
     PortTaken,
     RuntimeUnavailable,
@@ -283,10 +284,16 @@ class TestSettings:
             assert str(port) in str(caught.value)
             assert "valkey-server" in str(caught.value)
 
-    def test_a_localstack_image_that_needs_a_token_does_not_matter(self) -> None:
+    def test_a_localstack_image_that_needs_a_token_does_not_matter(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("DOCKER_HOST", "unix:///nowhere")
         settings = Settings(localstack_image="localstack/localstack:latest")
-        with TritonEnvironment(settings, services=("s3",), runtime="embedded") as env:
-            assert env.s3.client().head_bucket(Bucket=env.s3.bucket)
+        for runtime in ("embedded", "auto"):
+            with TritonEnvironment(settings, services=("s3",), runtime=runtime) as env:
+                assert env.runtime == "embedded"
+                assert env.s3.client().head_bucket(Bucket=env.s3.bucket)
+        # Before the engine is asked, which does not answer.
+        with pytest.raises(LocalStackTokenRequired):
+            TritonEnvironment(settings, services=("s3",), runtime="docker").start()
 
     def test_names_and_passwords_with_odd_characters(self, monkeypatch: pytest.MonkeyPatch) -> None:
         odd = "p'a\"s s\\w#{data}ö"

@@ -49,9 +49,11 @@ def test_public_names_are_pinned() -> None:
     assert sorted(triton_env.__all__) == [
         "ClickHouse",
         "Namespace",
+        "Persistent",
         "Phase",
         "Postgres",
         "Redis",
+        "Reuse",
         "S3",
         "Settings",
         "Span",
@@ -60,6 +62,8 @@ def test_public_names_are_pinned() -> None:
         "TritonEnvironment",
         "TritonError",
         "__version__",
+        "backup",
+        "errors",
     ]
 
 
@@ -68,6 +72,12 @@ def test_every_public_name_is_there_and_documented(name: str) -> None:
     value = getattr(triton_env, name)
     assert name == "__version__" or value.__doc__
     assert name in dir(triton_env)
+
+
+def test_names_are_also_where_they_were() -> None:
+    from triton_env import Persistent, Reuse, run, sharing
+
+    assert (run.Persistent, sharing.Reuse) == (Persistent, Reuse)
 
 
 def test_other_names_are_not() -> None:

@@ -16,6 +16,7 @@ from pathlib import Path
 from secrets import token_hex
 from typing import Any
 
+from triton_env.core.forms import Form, forms_for
 from triton_env.core.private import open_file, sync_folder
 from triton_env.errors import RestoreFailed, RestoreUnfinished
 from triton_env.isolation.folder import known_ids
@@ -280,7 +281,7 @@ def command_to_settle(place: Place) -> str:
     """What a user may do to have an unfinished restore finished or taken back."""
     if not place.lasting:
         return "remove the cause, then restore again (backup.restore in Python)"
-    if place.settings.triton_runtime == "external":
+    if Form.EXTERNAL in forms_for(place.settings.triton_runtime):
         return "start an environment on these servers again, with all services that the restore is about"
     is_default = place.environment == Settings.model_fields["triton_project"].default
     return f"python -m triton_env up{'' if is_default else f' --project {place.environment}'}"

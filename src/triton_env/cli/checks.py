@@ -13,6 +13,7 @@ import psutil
 from triton_env._version import __version__
 from triton_env.cli import docker_checks
 from triton_env.cli.findings import Finding, Verdict, finding_of
+from triton_env.core.forms import Form, forms_for
 from triton_env.core.model import ServiceRecipe
 from triton_env.errors import InvalidSetting
 from triton_env.runtimes.choice import docker_problem
@@ -32,51 +33,57 @@ def examine() -> Iterator[Finding]:
     yield from findings
     yield from _versions()
     yield from _unknown_variables()
-    match settings.triton_runtime:
-        case "external":
-            words = "external, since TRITON_RUNTIME says so: nothing is started here, so nothing else was looked at"
-            yield Finding("runtime", Verdict.GOOD, words)
-        case "embedded":
-            words = (
-                "embedded, since TRITON_RUNTIME says so; Docker, which only persistent services need, was not looked at"
-            )
-            yield Finding("runtime", Verdict.GOOD, words)
-            yield _embedded(needed=True)
-            yield from _machine()
-            yield from docker_checks.fixed_ports(settings)
-        case _:
-            yield from _with_docker(settings, all(each.verdict is Verdict.GOOD for each in findings))
+    forms = forms_for(settings.triton_runtime)
+    if Form.CONTAINER in forms:
+        yield from _with_docker(settings, all(each.verdict is Verdict.GOOD for each in findings))
+    elif Form.PROCESS in forms:
+        words = "embedded, since TRITON_RUNTIME says so; Docker, which only persistent services need, was not looked at"
+        yield Finding("runtime", Verdict.GOOD, words)
+        yield _embedded(needed=True)
+        yield from _machine()
+        yield from docker_checks.fixed_ports(settings)
+    else:
+        words = "external, since TRITON_RUNTIME says so: nothing is started here, so nothing else was looked at"
+        yield Finding("runtime", Verdict.GOOD, words)
 
 
 def _with_docker(settings: Settings, are_usable: bool) -> Iterator[Finding]:
     """Where Docker is used if it can be."""
     engine, finding = docker_checks.reached(settings)
     try:
-        if settings.triton_runtime == "docker":
-            problem, chosen = "", "docker"
-        else:
+        problem, chosen = "", _only_form(settings)
+        if chosen is None:
             problem = docker_problem(settings, _recipes(settings)) if engine else finding.words
-            chosen = "docker" if not problem else "" if packages.problem_of(_recipes(settings)) else "embedded"
+            if not problem:
+                chosen = Form.CONTAINER
+            elif not packages.problem_of(_recipes(settings)):
+                chosen = Form.PROCESS
         yield _concerning(finding, chosen)
         # Without an engine there is nothing of Docker's that the embedded servers would need.
-        if engine is not None or chosen != "embedded":
-            for each in docker_checks.examine(engine, settings, pulls=chosen != "embedded"):
+        if engine is not None or chosen is not Form.PROCESS:
+            for each in docker_checks.examine(engine, settings, pulls=chosen is not Form.PROCESS):
                 # Of the settings once, where they cannot be used at all.
                 if are_usable or each.subject != "settings":
                     yield _concerning(each, chosen)
     finally:
         if engine is not None:
             engine.close()
-    yield _embedded(needed=chosen == "embedded")
-    if chosen == "embedded":
+    yield _embedded(needed=chosen is Form.PROCESS)
+    if chosen is Form.PROCESS:
         yield from _machine()
         yield from docker_checks.fixed_ports(settings)
     yield _runtime(settings, chosen, problem)
 
 
-def _concerning(finding: Finding, chosen: str) -> Finding:
+def _only_form(settings: Settings) -> Form | None:
+    """The form of the services where these settings leave no choice."""
+    first, *others = forms_for(settings.triton_runtime)
+    return None if others else first
+
+
+def _concerning(finding: Finding, chosen: Form | None) -> Finding:
     """A finding about Docker, which is only a note where the services run embedded."""
-    if chosen != "embedded" or finding.verdict is Verdict.GOOD:
+    if chosen is not Form.PROCESS or finding.verdict is Verdict.GOOD:
         return finding
     unless = "; only persistent services need it" if finding.subject == "engine" else ""
     return replace(finding, verdict=Verdict.NOTE, words=f"{finding.words}{unless}")
@@ -151,13 +158,13 @@ def _machine() -> Iterator[Finding]:
         yield Finding("disk", Verdict.GOOD, words)
 
 
-def _runtime(settings: Settings, chosen: str, docker: str) -> Finding:
+def _runtime(settings: Settings, chosen: Form | None, docker: str) -> Finding:
     """What a start would do."""
-    if settings.triton_runtime != "auto":
+    if _only_form(settings):
         return Finding("runtime", Verdict.GOOD, f"{settings.triton_runtime}, since TRITON_RUNTIME says so")
-    if chosen == "docker":
+    if chosen is Form.CONTAINER:
         return Finding("runtime", Verdict.GOOD, "docker, since an engine answers and has the images or can pull them")
-    if chosen == "embedded":
+    if chosen is Form.PROCESS:
         return Finding("runtime", Verdict.GOOD, f"embedded, since Docker cannot be used: {docker}")
     embedded = packages.problem_of(_recipes(settings))
     words = f"neither can be used. Docker: {docker}. Embedded: {embedded}"

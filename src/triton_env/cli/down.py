@@ -11,6 +11,7 @@ from triton_env.cli.options import environment_options
 from triton_env.cli.persistent import ended_by_signals, infrastructure
 from triton_env.cli.session import session_here
 from triton_env.cli.words import say, say_notice
+from triton_env.core.forms import form_of
 from triton_env.errors import TritonError
 
 if TYPE_CHECKING:
@@ -96,7 +97,7 @@ def _end(record: "Record") -> None:
                 where=record.title,
                 hint=f"kill -KILL {record.pid} ends it, and what it leaves is removed by: python -m triton_env prune",
             )
-        after = "The external servers go on" if record.runtime == "external" else "Its data is gone"
+        after = "Its data is gone" if form_of(record.runtime).is_started_by_us else "The external servers go on"
         say(f"Ended in {time.monotonic() - began:.1f} s. {after}.", fg="green")
 
 

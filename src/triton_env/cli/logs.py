@@ -15,6 +15,7 @@ from triton_env.cli.persistent import infrastructure, not_running
 from triton_env.cli.session import attached
 from triton_env.cli.signals import Interrupted, interruptible
 from triton_env.cli.words import colors_on, print_data, say_notice, stop_printing
+from triton_env.core.forms import form_of
 
 if TYPE_CHECKING:
     from triton_env.core.model import Program
@@ -55,7 +56,7 @@ def command(follow: bool, tail: int | None, choice: Choice, services: tuple[str,
 
 
 def _of_session(record: "Record", services: tuple[str, ...], tail: int | None, *, follow: bool) -> int:
-    if record.runtime == "external":
+    if not form_of(record.runtime).is_started_by_us:
         say_notice(f"the servers of the session {record.id} are external, and their logs are not here.")
     with attached(record, services) as environment:
         names = environment.services

@@ -9,6 +9,7 @@ import click
 from triton_env.cli.choice import Choice, sessions_elsewhere, settings_for, way_to_start
 from triton_env.cli.signals import Interrupted, interruptible
 from triton_env.cli.words import say_interrupted
+from triton_env.core.forms import Form, forms_for
 from triton_env.errors import RuntimeUnavailable, TritonError
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ def infrastructure(choice: Choice, command: str = "") -> "Infrastructure":
     try:
         return Infrastructure(settings)
     except RuntimeUnavailable as error:
-        if choice.names_persistent or settings.triton_runtime == "docker":
+        if choice.names_persistent or forms_for(settings.triton_runtime) == (Form.CONTAINER,):
             raise
         _check_not_meant(command)
         raise nothing_runs(f"persistent services: {error.what} {error.cause}") from error

@@ -12,6 +12,7 @@ import click
 from triton_env.cli.options import named_services, runtime_option, selected
 from triton_env.cli.signals import Interrupted, interruptible
 from triton_env.cli.words import say, say_end_of_life, say_notice, styled
+from triton_env.core.forms import Form, form_of
 from triton_env.errors import TritonError
 
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ def _serve(services: tuple[str, ...], runtime: str | None, as_json: bool, env_fi
     alive = frozenset(record.id for record in registry.running())
     file = EnvFile(env_file, alive) if env_file else None
     with TritonEnvironment(settings, services=services, runtime=runtime, reuse=reuse, isolated=True) as environment:
-        shared = None if environment.runtime == "external" else reuse
+        shared = reuse if environment._mode.servers_are_ours else None
         try:
             with ExitStack() as announced:
                 if shared:  # it is listed by its keeper
@@ -93,7 +94,7 @@ def _serve(services: tuple[str, ...], runtime: str | None, as_json: bool, env_fi
                 where = f"on the {environment.runtime} runtime, since {environment.runtime_reason}."
                 say(f"Ready in {environment.timeline.total:.1f} s {where}", fg="green")
                 # Embedded servers are not those of the images.
-                if environment.runtime == "docker" and "postgres" in services:
+                if form_of(environment.runtime) is Form.CONTAINER and "postgres" in services:
                     say_end_of_life(settings.postgres_image)
                 if as_json:
                     click.echo(json.dumps(as_data(environment, versions) | {"id": identity, "environ": variables}))

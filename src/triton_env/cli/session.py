@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from triton_env.cli.choice import Choice
 from triton_env.cli.persistent import titles
+from triton_env.core.forms import form_of
 from triton_env.errors import UsageError
 
 if TYPE_CHECKING:
@@ -75,9 +76,9 @@ def refused(command: str, record: "Record") -> UsageError:
         "up": "it runs already; for persistent services: python -m triton_env up",
         "restart": f"end it with: {end}; then start another one: {start}",
         "reset": (
-            "its servers are external, and keep their data"
-            if record.runtime == "external"
-            else f"its data goes when it ends: {end}"
+            f"its data goes when it ends: {end}"
+            if form_of(record.runtime).is_started_by_us
+            else "its servers are external, and keep their data"
         )
         + other,
     }

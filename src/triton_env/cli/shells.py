@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Generic, NoReturn, TypeVar
 from triton_env.cli.choice import Choice, session_of
 from triton_env.cli.persistent import infrastructure, not_running
 from triton_env.cli.session import attached
+from triton_env.core.forms import Form, form_of
 from triton_env.core.model import Endpoint, Program
 from triton_env.errors import TritonError
 from triton_env.services import Service
@@ -80,7 +81,7 @@ class Shell(Generic[_ServiceT]):
         with attached(record, (name,)) as environment:
             service = environment.service(name)
             assert isinstance(service, kind)
-            if record.runtime != "docker":
+            if form_of(record.runtime) is not Form.CONTAINER:
                 program = self._beside(environment, service)
             else:
                 if self._lacking and not environment.container_has(name, self._program):

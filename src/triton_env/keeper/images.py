@@ -6,6 +6,7 @@ from concurrent.futures import Future
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
+from triton_env.core.forms import Form, form_of
 from triton_env.core.threads import in_thread
 from triton_env.services import SERVICES
 
@@ -32,7 +33,7 @@ class ImageWatch:
     @classmethod
     def of(cls, environment: "TritonEnvironment") -> Self:
         """Watch the images of an environment that runs."""
-        if environment.runtime != "docker":
+        if form_of(environment.runtime) is not Form.CONTAINER:
             return cls({})
         recipes = [SERVICES[name].recipe(environment.settings) for name in environment.services]
         return cls({recipe.container.image: f"triton-{environment.id}-{recipe.name}" for recipe in recipes})

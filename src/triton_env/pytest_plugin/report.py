@@ -95,7 +95,7 @@ def _add_evidence(state: State, item: pytest.Item, report: pytest.TestReport, st
     hidden: frozenset[str] = frozenset()
     for each in used:
         # Whoever runs these servers runs them for others too.
-        secrets = access.secrets(each.services) if each.environment.runtime == "external" else frozenset()
+        secrets = access.secrets(each.services) if each.environment._mode.secrets_outlive_us else frozenset()
         hidden |= secrets
         sections.append((f"services of {_name(each)}", access.urls(each.services, secrets)))
         for service in each.services:
@@ -113,7 +113,7 @@ def _note_kept(state: State, item: pytest.Item, report: pytest.TestReport) -> No
         spaces.failed = True
         for part in spaces.parts:
             services = _bound(part.namespace, part.namespace.services)
-            secrets = access.secrets(services) if part.environment.runtime == "external" else frozenset()
+            secrets = access.secrets(services) if part.environment._mode.secrets_outlive_us else frozenset()
             kept.append(
                 {
                     "test": item.nodeid,

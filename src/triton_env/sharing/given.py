@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from triton_env.core.forms import form_of, suits
 from triton_env.errors import TritonError
 from triton_env.services import SERVICES
 from triton_env.settings import Settings
@@ -72,14 +73,14 @@ def _part_in_given(
 
 def _problem(record: Record, settings: Settings, names: Sequence[str], runtime: str | None) -> str:
     """Why an environment that is asked for is not this session, in words; empty where it is."""
-    if record.runtime == "external":
+    if not form_of(record.runtime).is_started_by_us:
         return "leads to external servers, which are used with TRITON_RUNTIME=external alone"
     if missing := [name for name in names if name not in record.services]:
         return f"has no {', '.join(SERVICES[name].title for name in missing)}"
     asked = runtime or settings.triton_runtime
     # With `run --runtime NAME`, TRITON_RUNTIME is as it was there.
     was_overruled = runtime is None and asked == record.asked_runtime
-    if asked not in ("auto", record.runtime) and not was_overruled:
+    if not suits(record.runtime, asked) and not was_overruled:
         return f"runs on the runtime {record.runtime}, not {asked}"
     theirs = settings_from_data(record.settings, record.services)
     if different := differences(settings, theirs, names, record.runtime):

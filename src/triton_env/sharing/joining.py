@@ -8,6 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from secrets import token_hex
 
+from triton_env.core.forms import Form, form_of
 from triton_env.core.model import Placement
 from triton_env.core.readiness import check_listening
 from triton_env.core.threads import in_thread
@@ -66,7 +67,7 @@ class Joined:
 
     def how_it_ended(self, service: str) -> str:
         """How a server ended that does not answer, in brackets; empty where the keeper does not know."""
-        if self.news.told.runtime == "embedded":
+        if form_of(self.news.told.runtime) is Form.PROCESS:
             self.news.wait_for_ending(service, _NEWS_TIMEOUT)
         ending = self.news.told.endings.get(service)
         return f" ({ending.words})" if ending else ""

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from triton_env._version import __version__
+from triton_env.core.forms import Form, form_of, forms_for
 from triton_env.core.setting_types import SecretStr
 from triton_env.core.settings_group import LOGIN, Field, Role
 from triton_env.runtimes.embedded import packages
@@ -74,7 +75,7 @@ def differences(settings: Settings, theirs: Settings, names: Sequence[str], runt
     for group in settings.groups:
         if group.service not in names:
             ignored.update(group.model_fields)
-    if runtime == "embedded":
+    if form_of(runtime) is not Form.CONTAINER:
         ignored.update(settings.names_in(Role.IMAGE, Role.TOKEN))
     one, other = settings_as_data(settings), settings_as_data(theirs)
     return tuple(field for field in one if field not in ignored and one[field] != other[field])
@@ -117,12 +118,12 @@ def _values(fields: Mapping[str, Field], data: Mapping[str, Any]) -> dict[str, A
 
 def _service(settings: Settings, name: str, runtime: str) -> dict[str, Any]:
     recipe = SERVICES[name].recipe(settings)
-    described: dict[str, Any] = {}
-    if runtime != "embedded":
+    described, forms = dict[str, Any](), forms_for(runtime)
+    if Form.CONTAINER in forms:
         # The same files may come from another folder.
         files = {path: _digest(source) for path, source in recipe.container.files.items()}
         described["container"] = asdict(replace(recipe.container, unusable=None)) | {"files": files}
-    if runtime in ("auto", "embedded"):
+    if Form.PROCESS in forms:
         described["process"] = asdict(recipe.process)
         described["packages"] = [packages.version(distribution) for distribution in recipe.process.requires]
     return described

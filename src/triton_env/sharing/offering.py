@@ -8,6 +8,7 @@ from secrets import token_hex
 from typing import TYPE_CHECKING
 
 from triton_env.backup.journal import Place
+from triton_env.core.forms import form_of
 from triton_env.isolation.folder import Folder
 from triton_env.services import SERVICES
 from triton_env.settings.variables import of_services
@@ -31,10 +32,10 @@ def offered(environment: "TritonEnvironment", *, held_by: str, project: str, ask
         project: the root of the project in which it was started.
         asked_runtime: TRITON_RUNTIME where it was started.
     """
-    settings, is_external = environment.settings, environment.runtime == "external"
+    settings, are_ours = environment.settings, environment._mode.servers_are_ours
     record = Record(
         # Several commands may hold the same external servers.
-        id=token_hex(4) if is_external else environment.id,
+        id=environment.id if are_ours else token_hex(4),
         runtime=environment.runtime,
         reason=environment.runtime_reason,
         pid=os.getpid(),
@@ -49,7 +50,7 @@ def offered(environment: "TritonEnvironment", *, held_by: str, project: str, ask
         folder=environment._running().folder,
     )
     with ExitStack() as stack:
-        if not is_external:
+        if are_ours:
             # What other processes leave of namespaces and restores is gone with the servers.
             spaces = Folder(settings, environment.id, lasting=False)
             stack.callback(spaces.close, remove=True)
@@ -73,7 +74,7 @@ def handed_out(record: Record, services: Sequence[str] = ()) -> Mapping[str, str
         placements = {name: placement_from_data(record.placements[name]) for name in services}
         named = {name: SERVICES[name](settings, placement) for name, placement in placements.items()}
         variables = of_services(named, settings.triton_variables)
-    return variables if record.runtime == "external" else {**variables, VARIABLE: record.id}
+    return {**variables, VARIABLE: record.id} if form_of(record.runtime).is_started_by_us else variables
 
 
 def _forget_restore(place: Place) -> None:

@@ -10,6 +10,7 @@ from triton_env.archive.archive import Archive
 from triton_env.archive.manifest import first_problem
 from triton_env.archive.records import Record, read_records
 from triton_env.archive.steps import Meter
+from triton_env.core.forms import Form, forms_for
 from triton_env.core.printable import listed
 from triton_env.errors import RestoreFailed
 from triton_env.services import S3
@@ -50,7 +51,7 @@ class S3Restorer:
     def check(self) -> None:
         """See that what is there can be removed. What the server does not take shows in `stage`."""
         # Governance may be bypassed on servers that this environment runs, not on those of others.
-        overrules = self._service._settings.triton_runtime != "external"
+        overrules = Form.EXTERNAL not in forms_for(self._service._settings.triton_runtime)
         held = held_versions(self._client, self._names(), overrules=overrules)
         if held:
             raise RestoreFailed(

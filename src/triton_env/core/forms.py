@@ -1,0 +1,41 @@
+"""The form in which each runtime has services, known by its name: also that of one which another process runs."""
+
+from collections.abc import Mapping
+from enum import StrEnum
+
+
+class Form(StrEnum):
+    """Which part of a recipe a runtime executes."""
+
+    CONTAINER = "container"
+    """A container of the image that the settings name."""
+    PROCESS = "process"
+    """A process of this machine, from Python distributions."""
+    EXTERNAL = "external"
+    """A server that others run."""
+
+    @property
+    def is_started_by_us(self) -> bool:
+        """Whether triton-env starts the servers, and ends them."""
+        return self is not Form.EXTERNAL
+
+
+_AUTO = "auto"
+_FORMS: Mapping[str, Form] = {"docker": Form.CONTAINER, "embedded": Form.PROCESS, "external": Form.EXTERNAL}
+
+
+def form_of(runtime: str) -> Form:
+    """The form in which the runtime of that name has services."""
+    return _FORMS[runtime]
+
+
+def forms_for(asked: str) -> tuple[Form, ...]:
+    """Those that services may have where this runtime was asked for, by its name or by `auto`."""
+    if asked in _FORMS:
+        return (_FORMS[asked],)
+    return tuple(form for form in _FORMS.values() if form.is_started_by_us)
+
+
+def suits(runtime: str, asked: str) -> bool:
+    """Whether this runtime is what was asked for, by its name or by `auto`."""
+    return asked in (_AUTO, runtime)
