@@ -287,8 +287,8 @@ class TestSettings:
     def test_a_localstack_image_that_needs_a_token_does_not_matter(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("DOCKER_HOST", "unix:///nowhere")
         settings = Settings(localstack_image="localstack/localstack:latest")
-        for runtime in ("embedded", "auto"):
-            with TritonEnvironment(settings, services=("s3",), runtime=runtime) as env:
+        for name in ("embedded", "auto"):
+            with TritonEnvironment(settings, services=("s3",), runtime=name) as env:
                 assert env.runtime == "embedded"
                 assert env.s3.client().head_bucket(Bucket=env.s3.bucket)
         # Before the engine is asked, which does not answer.
