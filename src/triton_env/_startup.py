@@ -100,11 +100,6 @@ class Startup:
         """In names and labels."""
         return self.mode.id
 
-    @property
-    def folder(self) -> str:
-        """The private directory of embedded services; empty for others."""
-        return str(getattr(self.runtime.result(), "folder", None) or "")
-
     def isolator(self) -> "Isolator":
         """What makes namespaces in these services, in this process. Waits until it is known where they run."""
         from triton_env.isolation.isolator import Isolator

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from triton_env.core.forms import Form, form_of
 from triton_env.core.model import Program
@@ -18,6 +18,7 @@ from triton_env.sharing.runtime import AttachedRuntime
 from triton_env.state.registry import Record
 
 if TYPE_CHECKING:
+    from triton_env.runtimes.docker.access import ContainerAccess
     from triton_env.status import ServiceStatus, UnfinishedRestore
 
 
@@ -50,17 +51,18 @@ class AttachedEnvironment(TritonEnvironment):
         from triton_env.status import look_at
 
         services = {name: self.service(name) for name in self.services}
-        runtime = self._running().runtime.result()
-        form = form_of(runtime.name)
-        if not isinstance(runtime, AttachedRuntime) or form is not Form.CONTAINER:
-            ready = datetime.fromtimestamp(self.record.started, UTC) if form.is_started_by_us else None
+        if form_of(self.runtime) is not Form.CONTAINER:
+            ready = datetime.fromtimestamp(self.record.started, UTC) if self._mode.servers_are_ours else None
             return look_at({}, services, lambda container: None, self.services, ready)
+        from triton_env.persistent.containers import Project
         from triton_env.runtimes.docker.engine import Engine
         from triton_env.runtimes.docker.usage import usage_of
 
         engine = Engine()
         try:
-            containers = runtime.containers(engine)
+            project = Project(engine, "")
+            found = {name: project.inspect(self._container(name).container) for name in self.services}
+            containers = {name: container for name, container in found.items() if container}
             running = {name: services[name] for name, container in containers.items() if container.running}
             return look_at(containers, running, lambda container: usage_of(engine, container.id), self.services)
         finally:
@@ -81,8 +83,7 @@ class AttachedEnvironment(TritonEnvironment):
 
     def container_has(self, service: str, program: str) -> bool:
         """Whether a service runs in a container, and that has a program."""
-        runtime = self._running().runtime.result()
-        return isinstance(runtime, AttachedRuntime) and runtime.container_has(service, program)
+        return form_of(self.runtime) is Form.CONTAINER and self._container(service).has(program)
 
     def packaged_program(self, service: str, program: str) -> str | None:
         """The path of a program that the package of an embedded server brings; None where it brings none."""
@@ -107,6 +108,9 @@ class AttachedEnvironment(TritonEnvironment):
         """Use the environment as long as the program that this process is about to become."""
         if self._part is not None:
             self._part.hand_over()
+
+    def _container(self, service: str) -> "ContainerAccess":
+        return cast("ContainerAccess", self._running().runtime.result().access(service))
 
     def _attach(self) -> Mode:
         self._part = part_in(self.record, self._settings)

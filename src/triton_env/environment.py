@@ -252,7 +252,7 @@ class TritonEnvironment:
         Raises:
             TritonError: it cannot be run from here.
         """
-        self._check_selected(service)
+        self.service(service)
         return self._running().runtime.result().program(service, argv, environment or {})
 
     @explained("The namespace could not be made.")

@@ -15,7 +15,9 @@ from triton_env.core.ending import Ending
 from triton_env.core.model import Endpoint, Placement, Probe, Program, ServiceRecipe
 from triton_env.core.timeline import Phase
 from triton_env.errors import StartCancelled
+from triton_env.runtimes.access import Access
 from triton_env.runtimes.base import Report
+from triton_env.runtimes.docker.access import ContainerAccess
 from triton_env.settings import Settings
 
 Behaviour = Callable[["FakeRuntime"], None]
@@ -78,6 +80,9 @@ class FakeRuntime:
             endpoints={port.name: Endpoint("127.0.0.1", 20_000 + port.number) for port in recipe.ports},
             internal={port.name: Endpoint(recipe.container.alias, port.number) for port in recipe.ports},
         )
+
+    def access(self, service: str) -> Access:
+        return ContainerAccess("unix:///fake", f"fake-{service}")
 
     def log_position(self, service: str) -> float:
         return 0

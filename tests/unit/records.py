@@ -23,5 +23,5 @@ def record(
         settings={"postgres_password": SECRET},
         asked_runtime="auto",
         placements={},
-        folder="",
+        access={},
     )

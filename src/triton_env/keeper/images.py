@@ -6,8 +6,8 @@ from concurrent.futures import Future
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from triton_env.core.forms import Form, form_of
 from triton_env.core.threads import in_thread
+from triton_env.runtimes.docker.access import ContainerAccess
 from triton_env.services import SERVICES
 
 if TYPE_CHECKING:
@@ -33,10 +33,11 @@ class ImageWatch:
     @classmethod
     def of(cls, environment: "TritonEnvironment") -> Self:
         """Watch the images of an environment that runs."""
-        if form_of(environment.runtime) is not Form.CONTAINER:
-            return cls({})
-        recipes = [SERVICES[name].recipe(environment.settings) for name in environment.services]
-        return cls({recipe.container.image: f"triton-{environment.id}-{recipe.name}" for recipe in recipes})
+        runtime, images = environment._running().runtime.result(), dict[str, str]()
+        for name in environment.services:
+            if isinstance(access := runtime.access(name), ContainerAccess):
+                images[SERVICES[name].recipe(environment.settings).container.image] = access.container
+        return cls(images)
 
     def changed(self) -> bool:
         """Whether one was found to have changed, once. Takes no time."""

@@ -110,8 +110,8 @@ class _Keeper:
     def _tell_runtime(self, future: "Future[Runtime]") -> None:
         if not future.cancelled() and future.exception() is None:
             runtime = future.result()
-            # Of the embedded runtime: its logs are read by others.
-            self._announcer.tell_runtime(runtime.name, runtime.reason, getattr(runtime, "folder", None))
+            access = {name: runtime.access(name) for name in self._order.services}
+            self._announcer.tell_runtime(runtime.name, runtime.reason, access)
 
     def _tell_ready(self, name: str, future: "Future[Service]") -> None:
         if future.exception() is None:

@@ -21,8 +21,8 @@ from triton_env.persistent.cut_off import Healing
 from triton_env.persistent.volume_check import check_volumes, explain_login_failure, last_checkout, stamp_volume
 from triton_env.runtimes import failures
 from triton_env.runtimes.base import Report
+from triton_env.runtimes.docker.access import ContainerAccess
 from triton_env.runtimes.docker.engine import Engine
-from triton_env.runtimes.docker.execution import in_container
 from triton_env.runtimes.docker.watch import Watch
 from triton_env.runtimes.ports import listener_on
 from triton_env.runtimes.starts import Starts, check_usable
@@ -127,6 +127,9 @@ class PersistentRuntime:
             report(Phase.READY, "" if recipe.name in self._wanted else "it was running")
             return placement
 
+    def access(self, service: str) -> ContainerAccess:
+        return ContainerAccess(self._engine.url, self._containers[service].name)
+
     def logs(self, service: str, lines: int, since: float | None = None) -> str:
         container = self._containers.get(service)
         return redacted(self._project.log_tail(container.id, lines, since), self._starts.secrets) if container else ""
@@ -152,8 +155,9 @@ class PersistentRuntime:
         return ending
 
     def program(self, service: str, argv: Sequence[str], environment: Mapping[str, str]) -> Program:
-        recipe, container = self._recipes[service], self._containers[service]
-        return in_container(self._engine.url, container.name, recipe, argv, environment)
+        recipe = self._recipes[service]
+        placement = self._containers[service].placement(recipe, self._addresses.host)
+        return self.access(service).program(recipe, placement, argv, environment)
 
     def note(self, service: str, version: str) -> None:
         """Note in a service's volume what its data is made with, once a client got in with the settings.

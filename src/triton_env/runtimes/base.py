@@ -6,6 +6,7 @@ from typing import Protocol
 from triton_env.core.ending import Ending
 from triton_env.core.model import Placement, Probe, Program, ServiceRecipe
 from triton_env.core.timeline import Phase
+from triton_env.runtimes.access import Access
 
 Report = Callable[[Phase, str], None]
 """Called with the phase that a service enters, and words about it."""
@@ -30,6 +31,13 @@ class Runtime(Protocol):
 
         Raises:
             TritonError: it cannot be run or does not become ready. What was begun is removed by `stop`.
+        """
+
+    def access(self, service: str) -> Access:
+        """What lets other processes at a service, whether it is ready or not; see `Access`.
+
+        Raises:
+            TritonError: there is no such thing for servers that others run.
         """
 
     def logs(self, service: str, lines: int, since: float | None = None) -> str:

@@ -10,6 +10,7 @@ from triton_env.core.readiness import DeadlineExceeded, check_listening, wait_un
 from triton_env.core.redaction import redacted
 from triton_env.core.timeline import Phase
 from triton_env.errors import RuntimeUnavailable, ServiceUnusable, StartCancelled
+from triton_env.runtimes.access import Access
 from triton_env.runtimes.base import Report
 from triton_env.runtimes.starts import Starts
 from triton_env.settings import Settings
@@ -47,6 +48,12 @@ class ExternalRuntime:
             self._wait(recipe, placement, probe)
             report(Phase.READY, "")
         return placement
+
+    def access(self, service: str) -> Access:
+        raise RuntimeUnavailable(
+            "Logs and programs of a service are with its server, which triton-env did not start.",
+            where=f"{service}, TRITON_RUNTIME=external",
+        )
 
     def logs(self, service: str, lines: int, since: float | None = None) -> str:
         return ""

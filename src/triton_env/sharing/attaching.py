@@ -1,7 +1,6 @@
 """Using an environment that another process holds and has listed in the registry."""
 
 from collections.abc import Callable
-from pathlib import Path
 
 from triton_env.core.settings_group import LOGIN
 from triton_env.errors import TritonError
@@ -69,7 +68,7 @@ class _Known:
         self.told = Told(
             runtime=record.runtime,
             reason=record.reason,
-            folder=Path(record.folder) if record.folder else None,
+            access=record.access,
             placements={name: placement_from_data(data) for name, data in record.placements.items()},
             up=True,
         )

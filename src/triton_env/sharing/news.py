@@ -3,7 +3,7 @@
 import json
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from triton_env.core.ending import Ending
 from triton_env.core.model import Placement
 from triton_env.core.timeline import Event, Phase
 from triton_env.errors import TritonError
+from triton_env.runtimes.access import Access
 from triton_env.sharing import failure
 from triton_env.sharing.place import Instance
 from triton_env.sharing.placements import placement_as_data, placement_from_data
@@ -50,9 +51,9 @@ class Announcer:
         if event.phase is not Phase.READY:
             self._tell(phase=event.phase.value, service=event.service, detail=event.detail)
 
-    def tell_runtime(self, name: str, reason: str, folder: Path | None) -> None:
-        """Tell where the services run; `folder` is that of embedded ones."""
-        self._tell(runtime=name, reason=reason, folder=str(folder) if folder else None)
+    def tell_runtime(self, name: str, reason: str, access: Mapping[str, Access]) -> None:
+        """Tell where the services run, and what lets others at them, by service."""
+        self._tell(runtime=name, reason=reason, access={service: each.as_data() for service, each in access.items()})
 
     def tell_ready(self, service: str, placement: Placement) -> None:
         """Tell that a service is ready."""
@@ -82,7 +83,7 @@ class Told:
     Attributes:
         runtime: its name; empty while it is not known.
         reason: why it is that one.
-        folder: that of the embedded runtime.
+        access: what lets this process at the services, by name, as data.
         placements: of the services that are ready.
         phases: by service, what it went through until then.
         said: words that belong to no service.
@@ -94,7 +95,7 @@ class Told:
 
     runtime: str = ""
     reason: str = ""
-    folder: Path | None = None
+    access: Mapping[str, Any] = field(default_factory=dict)
     placements: dict[str, Placement] = field(default_factory=dict)
     phases: dict[str, list[tuple[Phase, str]]] = field(default_factory=dict)
     said: list[str] = field(default_factory=list)
@@ -111,7 +112,7 @@ class Told:
             self.placements[event["ready"]] = placement_from_data(event["placement"])
         elif "runtime" in event:
             self.runtime, self.reason = event["runtime"], event["reason"]
-            self.folder = Path(event["folder"]) if event["folder"] else None
+            self.access = event["access"]
         elif "say" in event:
             self.said.append(event["say"])
         elif "up" in event:

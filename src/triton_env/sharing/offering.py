@@ -33,6 +33,7 @@ def offered(environment: "TritonEnvironment", *, held_by: str, project: str, ask
         asked_runtime: TRITON_RUNTIME where it was started.
     """
     settings, are_ours = environment.settings, environment._mode.servers_are_ours
+    runtime = environment._running().runtime.result()
     record = Record(
         # Several commands may hold the same external servers.
         id=environment.id if are_ours else token_hex(4),
@@ -47,7 +48,7 @@ def offered(environment: "TritonEnvironment", *, held_by: str, project: str, ask
         settings=settings_as_data(settings),
         asked_runtime=asked_runtime,
         placements={name: placement_as_data(environment.service(name).placement) for name in environment.services},
-        folder=environment._running().folder,
+        access={name: runtime.access(name).as_data() for name in environment.services} if are_ours else {},
     )
     with ExitStack() as stack:
         if are_ours:

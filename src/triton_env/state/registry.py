@@ -23,7 +23,7 @@ from triton_env.settings import Settings
 from triton_env.settings.project_folders import places_here
 from triton_env.state.file_locks import is_held
 
-_FORMAT = 2
+_FORMAT = 3
 """Version of the record; readers pass over records of others."""
 
 
@@ -44,7 +44,7 @@ class Record:
         settings: all of its settings, secrets included.
         asked_runtime: TRITON_RUNTIME where it was started.
         placements: where the services answer, by name.
-        folder: the private directory of the embedded runtime; empty for others.
+        access: what lets other processes at the services' logs and programs, by name; none for external ones.
     """
 
     id: str
@@ -59,7 +59,7 @@ class Record:
     settings: Mapping[str, Any] = field(repr=False)
     asked_runtime: str
     placements: Mapping[str, Any]
-    folder: str
+    access: Mapping[str, Any]
 
     @property
     def title(self) -> str:

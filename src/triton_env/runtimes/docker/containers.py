@@ -3,7 +3,6 @@
 import functools
 import logging
 import threading
-import time
 from collections.abc import Callable, Mapping, Sequence
 from ipaddress import ip_address
 from typing import ClassVar
@@ -23,9 +22,9 @@ from triton_env.errors import (
 )
 from triton_env.runtimes import failures
 from triton_env.runtimes.base import Report
+from triton_env.runtimes.docker.access import ContainerAccess
 from triton_env.runtimes.docker.engine import Engine
 from triton_env.runtimes.docker.engine_errors import explanation
-from triton_env.runtimes.docker.execution import in_container
 from triton_env.runtimes.docker.given_up import GivenUp, forget, remember
 from triton_env.runtimes.docker.leftovers import remove_all, sweep
 from triton_env.runtimes.docker.owner import ENVIRONMENT_LABEL, Owner
@@ -119,7 +118,7 @@ class DockerRuntime:
                 report(Phase.CREATE, "")
                 ports = self._host_ports(recipe)
                 placement = self._placement(recipe, ports)
-                name = f"triton-{self._environment}-{recipe.name}"
+                name = self.access(recipe.name).container
                 with self._engine.translated(f"create a container for {recipe.title}", name):
                     container = self._container(recipe, name, volumes, ports, functools.partial(probe, placement))
                 try:
@@ -148,6 +147,9 @@ class DockerRuntime:
                     return placement
         raise AssertionError("unreachable: the last try returns or raises")
 
+    def access(self, service: str) -> ContainerAccess:
+        return ContainerAccess.of_session(self._engine.url, self._environment, service)
+
     def logs(self, service: str, lines: int, since: float | None = None) -> str:
         container = self._containers.get(service)
         if container is None:
@@ -156,7 +158,7 @@ class DockerRuntime:
             return redacted(container.log_tail(lines, since), self._starts.secrets)
 
     def log_position(self, service: str) -> float:
-        return time.time()
+        return self.access(service).log_position()
 
     def ending(self, service: str, *, look: bool = True) -> Ending | None:
         container = self._containers.get(service)
@@ -170,8 +172,7 @@ class DockerRuntime:
         )
 
     def program(self, service: str, argv: Sequence[str], environment: Mapping[str, str]) -> Program:
-        container = self._containers[service]
-        return in_container(self._engine.url, container.name, container.recipe, argv, environment)
+        return self.access(service).program(self._containers[service].recipe, self._ready[service], argv, environment)
 
     def _check_reach(self, recipe: ServiceRecipe) -> None:
         """See that others cannot connect to a server whose password they know, or that has none."""

@@ -29,6 +29,7 @@ from triton_env.errors import (
 from triton_env.runtimes import failures
 from triton_env.runtimes.base import Report
 from triton_env.runtimes.embedded import packages
+from triton_env.runtimes.embedded.access import LOGS, TEMPORARY, FolderAccess, environment_of_servers
 from triton_env.runtimes.embedded.account import python_is_readable, servers_account
 from triton_env.runtimes.embedded.bytecode import Bytecode
 from triton_env.runtimes.embedded.data import DataDirectory
@@ -39,12 +40,12 @@ from triton_env.runtimes.embedded.directory import (
     memory_base,
     sweep,
 )
-from triton_env.runtimes.embedded.server import PortConflict, Server, log_size, log_tail
+from triton_env.runtimes.embedded.server import PortConflict, Server, log_tail
 from triton_env.runtimes.embedded.spawner import CannotRun, Child, Guard, GuardGone, Program
 from triton_env.runtimes.embedded.templates import TemplateCache
 from triton_env.runtimes.ports import free_port, listener_on
 from triton_env.runtimes.starts import Starts
-from triton_env.settings import Settings, process_environment
+from triton_env.settings import Settings
 
 _log = logging.getLogger(__name__)
 
@@ -55,13 +56,6 @@ _IN_FLIGHT_TIMEOUT = 30
 _NEWS_TIMEOUT = 2
 """Seconds to wait for the guard's word about a server that does not listen any more; it takes some milliseconds."""
 _LOOPBACK = "127.0.0.1"
-_TEMPORARY = "tmp"
-_PASSED_ON = (
-    *("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "PYTHONPATH", "PYTHONHOME"),
-    # Gives a name to a user who has none, in containers that run as any user.
-    *("LD_PRELOAD", "NSS_WRAPPER_PASSWD", "NSS_WRAPPER_GROUP"),
-)
-"""What programs of this user may need to run. Everything else, such as PGDATA, would only disturb."""
 
 
 class EmbeddedRuntime:
@@ -94,10 +88,10 @@ class EmbeddedRuntime:
             for base in bases:
                 self._directories.append(PrivateDirectory(environment, self._account, base))
             self._disk, self._memory = self._directories[0], self._directories[-1]
-            self._logs = self._disk.own_folder("logs")
+            self._logs = self._disk.own_folder(LOGS)
             self._inputs = self._disk.own_folder("input")
             self._sockets = self._disk.servers_folder("run")
-            self._temporary = self._disk.servers_folder(_TEMPORARY)
+            self._temporary = self._disk.servers_folder(TEMPORARY)
             self._bytecode = Bytecode(self._account, self._temporary)
             self._guard = guard = Guard(self._directories, self._account, self._logs / "guard.log")
             self._sweeper = threading.Thread(target=sweep, name="triton-sweep", daemon=True)
@@ -166,15 +160,18 @@ class EmbeddedRuntime:
                 return server.placement
         raise AssertionError("unreachable: the last try returns or raises")
 
+    def access(self, service: str) -> FolderAccess:
+        return FolderAccess(self._disk.path, service)
+
     def logs(self, service: str, lines: int, since: float | None = None) -> str:
-        return redacted(log_tail(self._logs / f"{service}.log", lines, int(since or 0)), self._starts.secrets)
+        return redacted(self.access(service).logs(lines, since), self._starts.secrets)
 
     def log_position(self, service: str) -> float:
-        return log_size(self._logs / f"{service}.log")
+        return self.access(service).log_position()
 
     def program(self, service: str, argv: Sequence[str], environment: Mapping[str, str]) -> model.Program:
         server = self._servers[service]
-        return program_beside(server.recipe, server.placement, self.folder, argv, environment)
+        return self.access(service).program(server.recipe, server.placement, argv, environment)
 
     def ending(self, service: str, *, look: bool = True) -> Ending | None:
         server = self._servers.get(service)
@@ -188,11 +185,6 @@ class EmbeddedRuntime:
                 server.where, BEGIN_ANEW, reason="it does not listen any more, though its process has not ended"
             )
         return ending
-
-    @property
-    def folder(self) -> Path:
-        """The private directory of this environment, with its logs."""
-        return self._disk.path
 
     def stop(self) -> None:
         self._starts.call_off()
@@ -223,7 +215,7 @@ class EmbeddedRuntime:
         process = recipe.process
         folder = self._disk.servers_folder(recipe.name, process.files)
         data = self._storage(recipe).servers_folder(f"{recipe.name}-data")
-        log = self._logs / f"{recipe.name}.log"
+        log = self.access(recipe.name).log
         return Server(recipe, folder, data, self._sockets, log, self._host, self._reachable_program)
 
     def _storage(self, recipe: ServiceRecipe) -> PrivateDirectory:
@@ -301,7 +293,7 @@ class EmbeddedRuntime:
         variables = {"PYTHONPYCACHEPREFIX": str(compiled)} if compiled else {}
         return Program(
             argv=resolved,
-            environment=_environment_of_servers(self._temporary) | variables,
+            environment=environment_of_servers(self._temporary) | variables,
             log=server.log,
             folder=self._temporary,
             read_all=self._has_to_read_all(resolved),
@@ -352,42 +344,6 @@ class EmbeddedRuntime:
         if not server.listens():
             self._guard.kill(child)
             raise PortConflict(server.exited())
-
-
-def program_beside(
-    recipe: ServiceRecipe, placement: Placement, folder: Path, argv: Sequence[str], environment: Mapping[str, str]
-) -> model.Program:
-    """How to run a program that comes with a server; see `Runtime.program`.
-
-    Args:
-        recipe: the server's.
-        placement: where it listens.
-        folder: the private directory of its environment.
-        argv: the program's name and its arguments, with placeholders.
-        environment: variables for it.
-    """
-    main = next(iter(placement.endpoints.values()))
-    # Of its files nothing is asked for: what is looked up are programs and where it listens.
-    server = Server(recipe, folder, folder, placement.sockets or folder, folder, main.host)
-    server.ports = {name: endpoint.port for name, endpoint in placement.endpoints.items()}
-    name, *arguments = server.resolved(tuple(argv))
-    # They come in one folder with the server's own.
-    path = Path(server.resolved(recipe.process.argv[:1])[0]).with_name(name)
-    return model.Program((str(path), *arguments), _environment_of_servers(folder / _TEMPORARY) | dict(environment))
-
-
-def _environment_of_servers(temporary: Path) -> dict[str, str]:
-    ours = process_environment()
-    return {
-        "PATH": ours.get("PATH", os.defpath),
-        "HOME": str(temporary),
-        "TMPDIR": str(temporary),
-        "LC_ALL": "C.UTF-8" if sys.platform != "darwin" else "en_US.UTF-8",
-        # As in the images, whatever this machine's own is.
-        "TZ": "UTC",
-        "PYTHONUNBUFFERED": "1",
-        **{name: ours[name] for name in _PASSED_ON if name in ours},
-    }
 
 
 def _loopback(address: str) -> str:

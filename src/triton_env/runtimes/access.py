@@ -1,0 +1,69 @@
+"""What lets any process of this user at a service that runs: its log and its programs, without who started it."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Protocol
+
+from triton_env.core.ending import Ending
+from triton_env.core.model import Placement, Program, ServiceRecipe
+
+
+class Access(Protocol):
+    """The way to one service. It is plain data, and holds no secret; logs may."""
+
+    sees_endings: ClassVar[bool]
+    """Whether it can see how a server has ended. Elsewhere only the process that started the server can."""
+
+    def logs(self, lines: int, since: float | None = None) -> str:
+        """The last lines that the service wrote, as it wrote them; see `Runtime.logs`."""
+
+    def log_position(self) -> float:
+        """Where its log ends now; see `Runtime.log_position`."""
+
+    def lines(self, tail: int | None, *, follow: bool) -> Iterator[str]:
+        """The lines that it wrote, as it wrote them.
+
+        Args:
+            tail: how many at most of those that are there; None for all.
+            follow: whether those come too that it writes from now on, as long as it runs.
+        """
+
+    def program(
+        self,
+        recipe: ServiceRecipe,
+        placement: Placement,
+        argv: Sequence[str],
+        environment: Mapping[str, str],
+        *,
+        terminal: bool = False,
+    ) -> Program:
+        """How to run a program that comes with the service; see `Runtime.program`.
+
+        Args:
+            recipe: of the service.
+            placement: where it answers.
+            argv: the program and its arguments, with placeholders.
+            environment: variables for it.
+            terminal: whether it gets a terminal, which is this process's.
+        """
+
+    def ending(self, placement: Placement) -> Ending | None:
+        """How its server has ended; None while it runs, and where that is not known.
+
+        Args:
+            placement: where it answered.
+        """
+
+    def as_data(self) -> dict[str, str]:
+        """It, as what JSON can hold."""
+
+
+def access_from_data(data: Mapping[str, Any]) -> Access:
+    """The access that `Access.as_data` wrote."""
+    if "container" in data:
+        from triton_env.runtimes.docker.access import ContainerAccess
+
+        return ContainerAccess(data["engine"], data["container"])
+    from triton_env.runtimes.embedded.access import FolderAccess
+
+    return FolderAccess(Path(data["folder"]), data["service"])
