@@ -86,14 +86,9 @@ class TritonEnvironment:
         variables.check(self._settings.triton_variables, self._settings.origin("triton_variables"))
         self._services = selected(services)
         self._settings = with_groups(self._settings, self._services)
-        self._arguments = Arguments(
-            self._settings,
-            self._services,
-            runtime,
-            Persistent.ATTACH if persistent is True else persistent or None,
-            Reuse() if reuse is True else reuse or None,
-            isolated,
-        )
+        taken = Persistent.ATTACH if persistent is True else persistent or None
+        shared = Reuse() if reuse is True else reuse or None
+        self._arguments = Arguments(self._settings, self._services, runtime, taken, shared, isolated)
         self._new_mode: Callable[[], Mode] = partial(mode_of, self._arguments)
         self._lazy = lazy
         self._startup: Startup | None = None
