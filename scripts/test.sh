@@ -30,4 +30,6 @@ fi
 
 bash scripts/lint.sh
 # `tests/lanes.py` keeps together what shares an environment. `-n 0` runs all tests one by one.
-exec .venv/bin/python -m pytest -n logical --maxprocesses 4 --dist loadgroup --durations 25 "$@"
+# Compiled modules are kept: hundreds of processes import the same ones.
+unset PYTHONDONTWRITEBYTECODE
+exec .venv/bin/python -m pytest -n auto --dist loadgroup --durations 25 "$@"

@@ -75,6 +75,12 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> lanes.S
     return lanes.Scheduler(config, log, groups_file(config)) if config.getoption("dist") == "loadgroup" else None
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """Three processes for two cores: half of the time tests wait for servers."""
+    return min(6, (os.cpu_count() or 1) * 3 // 2 or 1)
+
+
 GROUPS_FILE = pytest.StashKey[Path]()
 
 
