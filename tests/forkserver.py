@@ -118,7 +118,9 @@ class Forked:
         self.stdin, read = self._stream(stdin, 0)
         self.stdout, written = self._stream(stdout, 1)
         self.stderr, complained = self._stream(written if stderr == subprocess.STDOUT else stderr, 2)
-        self._status, theirs = socket.socketpair()
+        ours, theirs = socket.socketpair()
+        # Without an object that warns where nobody has waited for the process.
+        self._status = ours.detach()
         self._lock = threading.Lock()
         job = {
             "command": command[1:],
@@ -132,7 +134,7 @@ class Forked:
             server.sendall(words)
         for descriptor in self._theirs:
             os.close(descriptor)
-        self.pid = int(self._status.recv(16))
+        self.pid = int(os.read(self._status, 16))
 
     def _stream(self, wanted: Any, number: int) -> tuple[Any, int]:
         """Our end, where we have one, and what the process gets."""
@@ -164,7 +166,7 @@ class Forked:
 
     def __del__(self) -> None:
         with suppress(AttributeError):
-            self._status.close()
+            os.close(self._status)
 
     def poll(self) -> int | None:
         """Its exit status, if it has ended."""
@@ -182,8 +184,7 @@ class Forked:
             with self._lock:
                 if self.returncode is None:
                     # Nothing comes where the server was killed, and with it the process.
-                    self.returncode = int(self._status.recv(16) or -signal.SIGKILL)
-                    self._status.close()
+                    self.returncode = int(os.read(self._status, 16) or -signal.SIGKILL)
         return self.returncode
 
     def communicate(self, input: Any = None, timeout: float | None = None) -> tuple[Any, Any]:  # noqa: A002
