@@ -25,9 +25,10 @@ import psutil
 from tables import Aim, Row, as_data, as_markdown, as_text, chosen, lines
 
 from triton_env.core.model import Endpoint, Placement, ServiceRecipe, Storage
+from triton_env.core.settings_group import Role
 from triton_env.errors import TritonError
 from triton_env.persistent.compose import OUR_LABEL, Compose, compose_program
-from triton_env.persistent.settings import PORTS, persistent_settings
+from triton_env.persistent.settings import persistent_settings
 from triton_env.runtimes.docker.engine import Engine
 from triton_env.runtimes.docker.owner import LABEL
 from triton_env.runtimes.ports import free_port, listener_on
@@ -176,7 +177,7 @@ class Bench:
         rows: dict[str, float] = {}
         with self._project() as compose, tempfile.TemporaryDirectory(prefix="triton-benchmark-") as state:
             _, environment = compose.command(())
-            variables = ("TRITON_PROJECT", *(port.upper() for port in PORTS))
+            variables = ("TRITON_PROJECT", *(port.upper() for port in self.settings.names_in(Role.PORT)))
             chosen_here = {name: environment[name] for name in variables} | {"TRITON_STATE_DIR": state}
             for row in PERSISTENT:
                 # The first is stopped, so that the second starts; the second is left running, for the third.
@@ -197,12 +198,13 @@ class Bench:
                 _compose(compose, "down", "--volumes", "--timeout", "0")
 
     def _project_settings(self) -> Settings:
-        defaults = {port: Settings.model_fields[port].default for port in PORTS}
+        ports = self.settings.names_in(Role.PORT)
+        defaults = {port: Settings.model_fields[port].default for port in ports}
         for number in range(len(self._projects), len(self._projects) + PROJECT_TRIES):
             name = f"triton-benchmark-{self.id}-{number}"
             # Ports follow from the name: those of daily development may be in use.
             settings = persistent_settings(self.settings.updated(triton_project=name, **defaults))
-            if not any(listener_on(getattr(settings, port)) for port in PORTS):
+            if not any(listener_on(getattr(settings, port)) for port in ports):
                 return settings
         raise Unmeasurable("There are no five free ports for a project.")
 
