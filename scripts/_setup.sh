@@ -129,6 +129,7 @@ from triton_env.runtimes.embedded import packages
 from triton_env.services import SERVICES
 from triton_env.settings import Settings
 
+# Why not is what `serve` prints, once.
 reason = ""
 try:
     asked = command.make_context("serve", sys.argv[1:], resilient_parsing=bool({"-h", "--help"} & {*sys.argv})).params
@@ -138,8 +139,8 @@ try:
         case "embedded":
             reason = "The embedded runtime was asked for"
         case "auto":
-            if problem := docker_problem(settings, recipes):
-                reason = f"Docker cannot run the services ({problem})"
+            if docker_problem(settings, recipes):
+                reason = "Docker cannot run the services"
 except (ClickException, Exit, TritonError):
     # `serve` will say it better.
     pass

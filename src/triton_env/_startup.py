@@ -52,6 +52,8 @@ class Startup:
         self._display = mode.display or open_display(mode.settings.triton_progress, self.names, lazy=lazy)
         self.recorder = Recorder(self._display.show)
         self.runtime: Future[Runtime] = Future()
+        self.said: list[str] = []
+        """What the display has said of the runtime."""
         self._opener: threading.Thread | None = None
         self._has_spare = False
         self._has_waited = False
@@ -162,7 +164,7 @@ class Startup:
             for words in self.mode.notices:
                 self._display.say(f"warning: {words}")
             self._recovery = self._unfinished_restore()
-            runtime = self.mode.open(tuple(self._recipes.values()), self._display.say)
+            runtime = self.mode.open(tuple(self._recipes.values()), self._say)
         except BaseException as error:
             self._give_up(error)
             return
@@ -182,6 +184,10 @@ class Startup:
                 thread.start()
             except RuntimeError as error:
                 future.set_exception(exhausted(error, f"{SERVICES[name].title} could not be started.") or error)
+
+    def _say(self, words: str) -> None:
+        self.said.append(words)
+        self._display.say(words)
 
     def _unfinished_restore(self) -> "Recovery | None":
         """What is to be done about a restore into these services that was broken off."""

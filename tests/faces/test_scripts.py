@@ -49,8 +49,8 @@ def checkout(tmp_path: Path) -> Path:
 class Script:
     """A script that runs, with what it has printed so far."""
 
-    def __init__(self, checkout: Path, *words: str, held: str = "nothing is", fails: str = "") -> None:
-        variables = {"TRITON_RUNTIME": "embedded", "HELD": held, "FAILS": fails}
+    def __init__(self, checkout: Path, *words: str, held: str = "nothing is", fails: str = "", **others: str) -> None:
+        variables = {"TRITON_RUNTIME": "embedded", "HELD": held, "FAILS": fails, **others}
         path = f"{checkout / 'programs'}{os.pathsep}{os.environ['PATH']}"
         self.process = subprocess.Popen(
             ["bash", checkout / "scripts" / words[0], *words[1:]],
@@ -82,8 +82,8 @@ class Script:
 
 
 @contextmanager
-def running(checkout: Path, *words: str, held: str = "nothing is", fails: str = "") -> Iterator[Script]:
-    script = Script(checkout, *words, held=held, fails=fails)
+def running(checkout: Path, *words: str, held: str = "nothing is", fails: str = "", **others: str) -> Iterator[Script]:
+    script = Script(checkout, *words, held=held, fails=fails, **others)
     try:
         yield script
     finally:
@@ -137,3 +137,13 @@ def test_of_docker_nothing_is_said_where_embedded_was_asked_for(checkout: Path) 
     with running(checkout, "serve.sh", "--services", "redis") as script:
         script.line("Ready in")
         assert not [line for line in script.printed["stderr"] if "Docker" in line]
+
+
+def test_why_it_is_not_docker_is_printed_once(checkout: Path) -> None:
+    nowhere = {"TRITON_RUNTIME": "auto", "DOCKER_HOST": "unix:///nonexistent/docker.sock"}
+    with running(
+        checkout, "serve.sh", "--services", "redis", TRITON_STATE_DIR=str(checkout / "state"), **nowhere
+    ) as script:
+        script.line("Ready in")
+        why = [line for line in script.printed["stderr"] if "no engine answers" in line]
+        assert len(why) == 1, script.printed["stderr"]

@@ -304,6 +304,24 @@ class TestImages:
         problem = choice.docker_problem(Settings(), recipes("redis"))
         assert problem == "it lacks redis:7-alpine, which cannot be pulled: manifest for redis:7-alpine unknown"
 
+    def test_all_that_cannot_be_pulled_is_named_in_the_same_words_each_time(self, engine: FakeEngine) -> None:
+        later = threading.Event()
+
+        def unknown(image: str) -> Any:
+            # The first of them is the last to be answered.
+            if image == "postgres:14-alpine":
+                later.wait(60)
+            else:
+                later.set()
+            raise Refusal(404, f"manifest for {image} unknown")
+
+        registry(engine, unknown)
+        problem = choice.docker_problem(Settings(), recipes())
+        assert problem == (
+            "it lacks postgres:14-alpine, redis:7-alpine, which cannot be pulled:"
+            " manifest for postgres:14-alpine unknown"
+        )
+
     def test_a_registry_that_is_away_is_named_with_the_cause_alone(self, engine: FakeEngine) -> None:
         def away(image: str) -> Any:
             address = "https://registry-1.docker.io/v2/"

@@ -91,8 +91,16 @@ def _serve(services: tuple[str, ...], runtime: str | None, as_json: bool, env_fi
                 if file:
                     announced.enter_context(file.written(identity, variables))
                 versions = server_versions(environment)
-                where = f"on the {environment.runtime} runtime, since {environment.runtime_reason}."
-                say(f"Ready in {environment.timeline.total:.1f} s {where}", fg="green")
+                # Once is enough: it is news where the runtime is not that of the last time.
+                reason = environment.runtime_reason
+                is_said = settings.triton_progress != "off" and any(
+                    reason in each for each in environment._running().said
+                )
+                why = "" if is_said else f", since {reason}"
+                say(
+                    f"Ready in {environment.timeline.total:.1f} s on the {environment.runtime} runtime{why}.",
+                    fg="green",
+                )
                 # Embedded servers are not those of the images.
                 if form_of(environment.runtime) is Form.CONTAINER and "postgres" in services:
                     say_end_of_life(settings.postgres_image)

@@ -1,14 +1,13 @@
 """Which runtime an environment gets, and why."""
 
-import queue
 import socket
 import threading
-import time
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from typing import TYPE_CHECKING
 
 from triton_env.core.model import ServiceRecipe
+from triton_env.core.threads import in_thread
 from triton_env.errors import RuntimeUnavailable, TritonError
 from triton_env.runtimes.base import Runtime
 from triton_env.runtimes.docker.engine_socket import engine_url, socket_path
@@ -166,29 +165,24 @@ def _images_problem(engine: "Engine", settings: Settings, images: tuple[str, ...
         return ""
     if settings.triton_pull == "never":
         return _NO_IMAGE.format(", ".join(absent), "TRITON_PULL is never")
-    answers: queue.SimpleQueue[str] = queue.SimpleQueue()
-    for image in absent:
-        # Daemons: a registry that does not answer would hold them for minutes.
-        threading.Thread(target=lambda image=image: answers.put(_pull_problem(engine, image)), daemon=True).start()
-    deadline = time.monotonic() + IMAGES_TIMEOUT
-    for _ in absent:
-        try:
-            problem = answers.get(timeout=max(0.0, deadline - time.monotonic()))
-        except queue.Empty:
-            return _NO_IMAGE.format(", ".join(absent), f"no registry answers within {IMAGES_TIMEOUT:g} s")
-        if problem:
-            return problem
-    return ""
+    # In daemons: a registry that does not answer would hold them for minutes.
+    answers = {image: in_thread(_pull_problem, engine, image) for image in absent}
+    # All of them, so that the words are the same each time.
+    _, silent = wait(answers.values(), timeout=IMAGES_TIMEOUT)
+    slow = f"no registry answers within {IMAGES_TIMEOUT:g} s"
+    problems = {image: slow if answer in silent else answer.result() for image, answer in answers.items()}
+    bad = {image: problem for image, problem in problems.items() if problem}
+    return _NO_IMAGE.format(", ".join(bad), next(iter(bad.values()))) if bad else ""
 
 
 def _pull_problem(engine: "Engine", image: str) -> str:
-    """Why the engine could not pull this image, as its registry tells it; empty where it could."""
+    """Why the engine could not pull this image, in its registry's words; empty where it could."""
     from triton_env.runtimes.docker.engine_errors import explanation, without_the_way
 
     try:
         engine.client.images.get_registry_data(image)
     except Exception as error:  # whatever the SDK raises, also since the engine was closed meanwhile
-        return _NO_IMAGE.format(image, without_the_way(explanation(error).splitlines()[0]))
+        return without_the_way(explanation(error).splitlines()[0])
     return ""
 
 
