@@ -222,7 +222,7 @@ class TritonEnvironment:
         return running.runtime.result().logs(service, lines - bool(last), since) + last
 
     def deaths(self) -> "Mapping[str, ServiceDied]":
-        """The servers that have ended since they were ready, by the names of their services. It asks no server.
+        """The servers that have ended since they were ready, or are held up, by their services. It asks no server.
 
         `namespace`, `snapshot`, `reset` and clients that cannot connect raise the same errors by themselves.
         """
@@ -361,9 +361,8 @@ class TritonEnvironment:
 
     def __repr__(self) -> str:
         state = f"{self._startup.id} running" if self._startup else self._state
-        dead = [name for name in self._services if self._startup and self._startup.liveness.known(name)]
-        died = f" ({', '.join(dead)} died)" if dead else ""
-        return f"<TritonEnvironment {state}: {', '.join(self._services)}{died}>"
+        words = self._startup.liveness.summary(self._services) if self._startup else ""
+        return f"<TritonEnvironment {state}: {', '.join(self._services)}{f' ({words})' if words else ''}>"
 
     def _repr_html_(self) -> str:
         """What a notebook shows: state, runtime, services and how the start went."""

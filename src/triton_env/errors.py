@@ -27,7 +27,7 @@ TritonError
 │   ├── ServiceUnusable         a server of somebody else does not answer, or turned the client down
 │   ├── StartCancelled          the start was called off (Ctrl-C, stop(), another service failed)
 │   └── KeeperEnded             the process that keeps a shared environment ended while it started
-├── ServiceDied                 a server that was ready has ended, or was ended
+├── ServiceDied                 a server that was ready has ended, or was ended, or is paused
 ├── ResourceExhausted           files, threads, memory, disk space or ports ran out; the message says which and where
 ├── IsolationFailed             a namespace could not be made, reset or removed
 │   ├── SnapshotFailed          a snapshot was not taken or not restored
@@ -299,15 +299,17 @@ class KeeperEnded(StartFailed):
 
 
 class ServiceDied(TritonError):
-    """A server that was ready has ended, or was ended by another program.
+    """A server that was ready has ended, was ended by another program, or is held up so that it answers nothing.
 
     Attributes:
         service: the service's name.
+        lives: whether it is only held up: it is paused, or stopped by a signal, and the hint is how to have it go on.
         status: the exit status, negative for a signal; None where it is not known.
         at: when, in seconds since the epoch; None where that is not known.
     """
 
     service: str = ""
+    lives: bool = False
     status: int | None = None
     at: float | None = None
 

@@ -1,9 +1,9 @@
 """Whether the servers of an environment live: looked at where something failed, and where a namespace is handed out."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import Future
 
-from triton_env.core.ending import clock
+from triton_env.core.ending import Ending
 from triton_env.core.model import ServiceRecipe
 from triton_env.core.redaction import redacted
 from triton_env.errors import ServiceDied
@@ -25,39 +25,48 @@ class Liveness:
         self._runtime = runtime
         self._recipes = recipes
         self._opened: Runtime | None = None
-        self._suspects: set[str] = set()
+        self._suspects: dict[str, Ending] = {}
 
     def died(self, service: str) -> ServiceDied | None:
-        """Look whether a server has ended, since something failed; None while it lives.
+        """Look whether a server has ended, or is held up, since something failed; None while it is well.
 
         This may ask an engine. An engine that does not answer within seconds cannot tell.
         """
         ending = self._runtime.result().ending(service)
         if ending is None:
-            # Somebody may have started it again.
-            self._suspects.discard(service)
+            # Started again, or no longer held up.
+            self._suspects.pop(service, None)
             return None
-        self._suspects.add(service)
+        self._suspects[service] = ending
         recipe = self._recipes[service]
         error = ServiceDied(
-            f"{recipe.title} died{clock(ending.at)}.",
+            ending.sentence(recipe.title),
             where=ending.where,
             cause=redacted(ending.words, recipe.secrets),
             log_tail=self._runtime.result().logs(service, _LOG_LINES),
             hint=ending.hint,
         )
         error.service, error.status, error.at = service, ending.status, ending.at
+        error.lives = bool(ending.held_up)
         return error
 
     def last_line(self, service: str) -> str:
         """What a log lacks of a server that has ended: how. Empty while it lives."""
         ending = self._runtime.result().ending(service)
         title = self._recipes[service].title
-        return f"triton-env: {title} died{clock(ending.at)}: {ending.words}\n" if ending else ""
+        return f"triton-env: {ending.sentence(title).removesuffix('.')}: {ending.words}\n" if ending else ""
 
     def known(self, service: str) -> bool:
-        """Whether it is known to have ended. Costs a microsecond, and asks no server."""
+        """Whether it is known to have ended, or to be held up. Costs a microsecond, and asks no server."""
         return service in self._suspects or self._is_known(service)
+
+    def summary(self, services: Sequence[str]) -> str:
+        """What is known of these: "postgres, redis died; s3 is paused". Empty where all are well; asks no server."""
+        known: dict[str, list[str]] = {}
+        for name in filter(self.known, services):
+            suspect = self._suspects.get(name)
+            known.setdefault((suspect and suspect.held_up) or "died", []).append(name)
+        return "; ".join(f"{', '.join(names)} {word}" for word, names in known.items())
 
     def check(self, services: Collection[str]) -> None:
         """See that none of these servers is known to have ended.

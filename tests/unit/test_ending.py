@@ -50,9 +50,18 @@ def test_what_an_engine_says(facts: dict[str, Any], words: str) -> None:
     assert ending.returns == bool(count)
 
 
-@pytest.mark.parametrize("status", ["running", "paused", "created", "removing"])
+@pytest.mark.parametrize("status", ["running", "created", "removing"])
 def test_one_that_runs_has_not_ended(status: str) -> None:
     assert ending_of_container({"State": STATE | {"Status": status}}, where="", hint="") is None
+
+
+def test_one_that_is_paused_lives_and_answers_nothing() -> None:
+    attributes = {"Name": "/triton-1-redis", "State": STATE | {"Status": "paused"}}
+    ending = ending_of_container(attributes, where="container x", hint="start it anew")
+    assert ending is not None
+    assert ending.sentence("Redis") == "Redis is paused."
+    assert ending.hint == "docker unpause triton-1-redis"
+    assert "holds what it held" in ending.words
 
 
 def test_one_without_a_status_says_what_is_known() -> None:

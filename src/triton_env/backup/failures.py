@@ -40,7 +40,7 @@ def reason_of(error: Exception, service: Service) -> Reason:
     address = f"{service.host}:{service.port}"
     if died := error if isinstance(error, ServiceDied) else service._died():
         cause = f"{died.what.rstrip('.')}: {died.cause}"
-        return Reason(what, f"{address}, {died.where}", cause, died.log_tail, died.hint, died=True)
+        return Reason(what, f"{address}, {died.where}", cause, died.log_tail, died.hint, died=not died.lives)
     if isinstance(error, TritonError):
         return Reason(what, error.where or address, error.cause, error.log_tail, error.hint)
     return Reason(what, address, str(error) or type(error).__name__)

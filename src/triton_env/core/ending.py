@@ -1,7 +1,7 @@
-"""How a server that was ready has ended, as its runtime reports it."""
+"""How a server that was ready has ended, or why it answers nothing, as its runtime reports it."""
 
 import signal
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -11,11 +11,13 @@ _BEYOND = 128
 """Shells and engines report the end by a signal as this number and the signal's."""
 BEGIN_ANEW = "what it held is lost; env.stop() and env.start() start all services anew, without data"
 """What to do about the end of a server whose data goes with it."""
+_IS_PAUSED = "is paused"
+_IS_STOPPED = "is stopped by a signal"
 
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """How a server has ended.
+    """How a server has ended, or what keeps it from answering.
 
     Attributes:
         where: its process or container, for people.
@@ -25,6 +27,7 @@ class Ending:
         out_of_memory: whether the kernel ended it for lack of memory.
         reason: what else is known about it.
         returns: whether the engine is starting it again.
+        held_up: what keeps it from answering, though it has not ended: "is paused"; empty where it has.
     """
 
     where: str
@@ -34,10 +37,17 @@ class Ending:
     out_of_memory: bool = False
     reason: str = ""
     returns: bool = False
+    held_up: str = ""
+
+    def sentence(self, title: str) -> str:
+        """What has become of the server of that title."""
+        return f"{title} {self.held_up or f'died{clock(self.at)}'}."
 
     @property
     def words(self) -> str:
         """What ended it."""
+        if self.held_up:
+            return "it holds what it held, and answers nothing until it goes on"
         how = "it ran out of memory" if self.out_of_memory else ""
         if self.status is not None and not how:
             how = exit_words(self.status)
@@ -57,8 +67,10 @@ def container_words(status: int, *, out_of_memory: bool) -> str:
 
 
 def ending_of_container(attributes: Mapping[str, Any], *, where: str, hint: str) -> Ending | None:
-    """How a container has ended, by what an engine says of it; None while it runs."""
+    """How a container has ended, by what an engine says of it, or that it is paused; None while it runs."""
     state = attributes["State"]
+    if state["Status"] == "paused":
+        return Ending(where, f"docker unpause {attributes['Name'].removeprefix('/')}", held_up=_IS_PAUSED)
     if state["Status"] not in ("exited", "dead", "restarting"):
         return None
     count = attributes.get("RestartCount", 0)
@@ -72,6 +84,20 @@ def ending_of_container(attributes: Mapping[str, Any], *, where: str, hint: str)
         reason="; ".join([*([state["Error"]] if state.get("Error") else []), *reasons]),
         returns=state["Status"] == "restarting",
     )
+
+
+def ending_of_stopped(pids: Iterable[int], *, where: str) -> Ending | None:
+    """What keeps a server from answering whose processes these are; None where none of them is stopped (SIGSTOP)."""
+    import psutil
+
+    stopped: list[int] = []
+    for pid in pids:
+        with suppress(psutil.Error):
+            process = psutil.Process(pid)
+            family = (process, *process.children(recursive=True))
+            stopped += [each.pid for each in family if each.status() == psutil.STATUS_STOPPED]
+    hint = f"kill -CONT {' '.join(map(str, sorted(stopped)))}"
+    return Ending(where, hint, held_up=_IS_STOPPED) if stopped else None
 
 
 def times(count: int) -> str:

@@ -2,8 +2,8 @@
 
 import threading
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -23,6 +23,8 @@ _Answer = TypeVar("_Answer")
 _PATIENCE = 2
 """Seconds to wait for a process that removes what a dead one left of a space."""
 _PATIENCE_INTERVAL = 0.05
+_LOOK_INTERVAL = 5
+"""Seconds that a server takes before it is looked at whether it is held up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -271,6 +273,9 @@ class Spaces:
         try:
             self.each(services, create, "make a namespace")
         except BaseException as error:
+            if _timed_out(error):
+                held.release()  # it would be waited for once more: the next sweep removes it
+                raise
             try:
                 self.remove(space, services, held)
             except Exception as another:
@@ -315,8 +320,12 @@ class Spaces:
                 isolation.verify_copy(space, source.space, record, is_new=True)
 
     def _call(self, name: str, action: Callable[[Isolation[Any]], _Answer], doing: str) -> _Answer:
+        # What is known to hang is not waited for again: the removal of a space comes after its creation.
+        self.environment.liveness.check((name,))
         try:
-            return action(self._isolation(name))
+            isolation = self._isolation(name)
+            with self._watched(name, isolation):
+                return action(isolation)
         except (TritonError, *PROGRAMMING_ERRORS):
             raise
         except ContentLost as lost:
@@ -331,6 +340,23 @@ class Spaces:
                 cause=str(error) or repr(error),
                 hint="the server's log may tell more: env.logs(" + repr(name) + ")",
             ) from error
+
+    @contextmanager
+    def _watched(self, name: str, isolation: Isolation[Any]) -> Iterator[None]:
+        """Break off what takes long in a block where the server is held up: paused, it accepts and never answers."""
+        over = threading.Event()
+
+        def watch() -> None:
+            while not over.wait(_LOOK_INTERVAL):
+                if (died := self.environment.liveness.died(name)) and died.lives:
+                    isolation.break_off()
+
+        with suppress(RuntimeError):  # no thread to be had: then clients wait as long as they do
+            threading.Thread(target=watch, name="triton-watch", daemon=True).start()
+        try:
+            yield
+        finally:
+            over.set()
 
     def _isolation(self, name: str) -> Isolation[Any]:
         isolation = self._isolations.get(name)
@@ -362,6 +388,12 @@ class Spaces:
                 )
             time.sleep(_PATIENCE_INTERVAL)
         return held
+
+
+def _timed_out(error: BaseException) -> bool:
+    """Whether a server has not answered in time. Each client has an error of its own for that."""
+    cause = error.__cause__ if isinstance(error, IsolationFailed) else None
+    return cause is not None and "Timeout" in type(cause).__name__
 
 
 def _facts(isolation: Isolation[Any]) -> tuple[str, ...]:

@@ -34,7 +34,7 @@ def tell(report: "pytest.TestReport", state: State, item: "pytest.Item", dead: "
         words = f"{died.what}\n  cause: {died.cause}" if first != item.nodeid else _without_hint(died)
         if first != item.nodeid:
             words += f"\n  seen first in {first}, whose report has its last log lines"
-        report.sections.append((f"triton-env: {died.what.partition(' ')[0]} died", words))
+        report.sections.append((f"triton-env: {died.what.removesuffix('.').partition(' at ')[0]}", words))
         known.append({"key": key, "what": died.what, "cause": died.cause, "test": first})
     if known:
         setattr(report, DIED, known)

@@ -221,6 +221,9 @@ class Isolation(ABC, Generic[ServiceT]):
         """The ids of the spaces that the server has something of, as far as it knows; the empty one is never there."""
         return frozenset()
 
+    def break_off(self) -> None:
+        """Have fail what other threads wait for: the server is held up, and some clients would wait for ever."""
+
     @abstractmethod
     def close(self) -> None:
         """Close the connections. May be called again."""

@@ -1,10 +1,11 @@
 """The runtime of an environment that another process keeps, as seen by one of those who use it."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
-from triton_env.core.ending import BEGIN_ANEW, Ending
+from triton_env.core.ending import BEGIN_ANEW, Ending, ending_of_stopped
 from triton_env.core.model import Placement, Probe, Program, ServiceRecipe
 from triton_env.core.readiness import refuses
 from triton_env.core.redaction import redacted
@@ -86,11 +87,24 @@ class AttachedRuntime:
             return None
         if look and (access := self.access(service)).sees_endings:
             return access.ending(told.placements[service])
+        if look and service not in told.endings and (stopped := self._stopped(told.placements[service])):
+            return stopped
         if look and service not in told.endings and refuses(told.placements[service]):
             alive = self._news.wait_for_ending(service, _NEWS_TIMEOUT)
             reason = "it does not listen any more" if alive else "the process that kept the environment has ended"
             return told.endings.get(service) or Ending(f"environment {self._joined.id}", BEGIN_ANEW, reason=reason)
         return told.endings.get(service)
+
+    def _stopped(self, placement: Placement) -> Ending | None:
+        """Whether the processes that listen there are stopped, as far as this user may see them."""
+        import psutil
+
+        ports = {endpoint.port for endpoint in placement.endpoints.values()}
+        pids: set[int] = set()
+        with suppress(psutil.Error, OSError):
+            listening = [each for each in psutil.net_connections("tcp") if each.status == psutil.CONN_LISTEN]
+            pids = {each.pid for each in listening if each.pid and each.laddr and each.laddr.port in ports}
+        return ending_of_stopped(pids, where=f"environment {self._joined.id}")
 
     def program(
         self, service: str, argv: Sequence[str], environment: Mapping[str, str], *, terminal: bool = False

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from triton_env.core import model, shortages, spare
-from triton_env.core.ending import BEGIN_ANEW, Ending
+from triton_env.core.ending import BEGIN_ANEW, Ending, ending_of_stopped
 from triton_env.core.model import Placement, Probe, ServiceRecipe, Storage
 from triton_env.core.private import write_new
 from triton_env.core.readiness import DeadlineExceeded, refuses, wait_until_ready
@@ -178,6 +178,8 @@ class EmbeddedRuntime:
         if server is None or server.child is None or self._starts.cancelled.is_set():
             return None
         ending = server.ending(self._guard, BEGIN_ANEW)
+        if ending is None and look:
+            ending = ending_of_stopped((server.child.pid,), where=server.where)
         if ending is None and look and refuses(server.placement):
             # Ports are closed before anybody hears of the end of their process.
             self._guard.wait_briefly(server.child, _NEWS_TIMEOUT)

@@ -13,6 +13,7 @@ from urllib.parse import urlencode
 import urllib3
 
 from triton_env.archive.sealing import CHUNK
+from triton_env.core.breakable import breakable
 from triton_env.services import ClickHouse
 from triton_env.services.clickhouse.requests import authorization
 
@@ -54,6 +55,8 @@ class Http:
             retries=False,
             headers=authorization(service),
         )
+        self.break_off = breakable(self._pool)
+        """Has fail what other threads wait for."""
 
     def __enter__(self) -> "Http":
         return self

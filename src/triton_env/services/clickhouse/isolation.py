@@ -224,6 +224,9 @@ class ClickHouseIsolation(Isolation[ClickHouse]):
         ids = {name.removesuffix(_STAGED) for name in self._databases()} - {self._service.database}
         return frozenset(name for name in ids if _SPACE.fullmatch(name))
 
+    def break_off(self) -> None:
+        self._http.break_off()
+
     def close(self) -> None:
         self._http.__exit__()
 

@@ -2,13 +2,13 @@
 
 import json
 import queue
-import select
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+import weakref
+from collections.abc import Callable, Collection, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from triton_env.errors import SnapshotFailed
+from triton_env.errors import ServiceDied, SnapshotFailed
 from triton_env.services import Postgres
 from triton_env.services.base_isolation import OWN, PREFIX, SNAPSHOT, TEMPLATE, ContentLost, Isolation, Space
 from triton_env.services.names import EMPTY
@@ -17,12 +17,15 @@ from triton_env.services.postgres.empty import EmptyDatabase
 from triton_env.services.postgres.roles import Roles
 from triton_env.services.postgres.server import (
     PLAIN_SESSION,
+    break_off,
     drop_belongings,
     drop_database,
     drop_roles,
     execute,
     identities,
+    is_over,
     reset_configuration,
+    verify_identities,
 )
 
 if TYPE_CHECKING:
@@ -79,6 +82,7 @@ class PostgresIsolation(Isolation[Postgres]):
         self._admins: queue.LifoQueue[Admin | None] = queue.LifoQueue()
         for _ in range(_ADMINS):
             self._admins.put(None)
+        self._made: weakref.WeakSet[Admin] = weakref.WeakSet()
         self._strategy: str | None = None
         self._empty = EmptyDatabase(self._connect, self._drop, self._copy_closed)
         self._plain: set[str] = set()
@@ -190,13 +194,13 @@ class PostgresIsolation(Isolation[Postgres]):
 
     def verify(self, source: Space, record: str) -> None:
         held = _held(source, record)
-        _verify(self.administered(lambda admin: identities(admin, *held)), held)
+        verify_identities(self.administered(lambda admin: identities(admin, *held)), held)
 
     def verify_copy(self, copy: Space, source: Space | None, record: str, *, is_new: bool = False) -> None:
         held = _held(source, record) if source else {}
         found = self.administered(lambda admin: identities(admin, copy.id, *held))
         if is_new:
-            _verify(found, held)
+            verify_identities(found, held)
         if copy.id not in found:
             raise ContentLost(f"the database {copy.id} was dropped")
 
@@ -227,6 +231,10 @@ class PostgresIsolation(Isolation[Postgres]):
             rows = admin.execute("select datname from pg_database where starts_with(datname, %s)", [PREFIX]).fetchall()
         names = [name.removesuffix(_BESIDE) for (name,) in rows if name != f"{PREFIX}own{_BESIDE}"]
         return frozenset(name.partition("__")[0] if name.startswith(SNAPSHOT) else name for name in names)
+
+    def break_off(self) -> None:
+        for admin in tuple(self._made):
+            break_off(admin)
 
     def close(self) -> None:
         places: list[Admin | None] = []
@@ -370,7 +378,7 @@ class PostgresIsolation(Isolation[Postgres]):
     def _admin(self) -> Iterator["Admin"]:
         admin = self._admins.get()
         try:
-            if admin is not None and _is_over(admin):
+            if admin is not None and is_over(admin):
                 admin.close()
             if admin is None or admin.closed:
                 admin = self._connect_somewhere()
@@ -385,11 +393,13 @@ class PostgresIsolation(Isolation[Postgres]):
             self._admins.put(admin)
 
     def _connect_somewhere(self) -> "Admin":
-        from psycopg import OperationalError
+        from psycopg import OperationalError, errors
 
         try:
             return self._connect(self._maintenance)
         except OperationalError as error:
+            if isinstance(error, ServiceDied | errors.ConnectionTimeout):
+                raise
             # Nothing keeps a test from dropping the database `postgres`.
             for name in set(_BUILT_IN) - {self._maintenance, self._service.database, "template0"}:
                 with suppress(OperationalError):
@@ -407,6 +417,7 @@ class PostgresIsolation(Isolation[Postgres]):
             # Before the first statement, if the server is ours: what is between us and another may not take options.
             **({} if self.is_lasting else {"options": "-c statement_timeout=0"}),
         )
+        self._made.add(admin)
         admin.execute(PLAIN_SESSION)
         return admin
 
@@ -414,13 +425,6 @@ class PostgresIsolation(Isolation[Postgres]):
 def _held(source: Space, record: str) -> dict[str, str]:
     """What distinguishes the databases of a frozen space from others, by their names."""
     return json.loads(record) if record.startswith("{") else {source.id: record}
-
-
-def _verify(found: Mapping[str, str], held: Mapping[str, str]) -> None:
-    for name, identity in held.items():
-        if found.get(name) != identity:
-            what = "was dropped" if name not in found else "is another one, or was opened for clients"
-            raise ContentLost(f"the database {name} {what}")
 
 
 def _busy(database: str, client: tuple[int, str | None, str, str], count: int) -> SnapshotFailed:
@@ -440,8 +444,3 @@ def _prepared(database: str, gid: str) -> SnapshotFailed:
         where=f"the prepared transaction {gid!r}",
         hint=f"end it in that database: rollback prepared '{gid}', or commit prepared '{gid}'",
     )
-
-
-def _is_over(admin: "Admin") -> bool:
-    """Whether the server has ended the connection, as after a restart. Nothing else comes without being asked for."""
-    return admin.closed or bool(select.select([admin.fileno()], [], [], 0)[0])

@@ -1,9 +1,14 @@
 """A PostgreSQL server as a whole: dropping databases whatever is left in them, and what belongs to no database."""
 
+import os
+import select
+import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from triton_env.services.base_isolation import ContentLost
 from triton_env.services.postgres.roles import ASIDE, MARK
 
 if TYPE_CHECKING:
@@ -52,6 +57,12 @@ def execute(admin: "Admin", statement: str, *names: str) -> None:
     admin.execute(sql.SQL(statement).format(*map(sql.Identifier, names)))
 
 
+def break_off(admin: "Admin") -> None:
+    """Have fail what another thread waits for on a connection, which it then closes."""
+    with suppress(Exception), socket.socket(fileno=os.dup(admin.fileno())) as stream:
+        stream.shutdown(socket.SHUT_RDWR)
+
+
 def identities(admin: "Admin", *names: str) -> dict[str, str]:
     """What distinguishes each of these databases from every other of its name.
 
@@ -62,6 +73,23 @@ def identities(admin: "Admin", *names: str) -> dict[str, str]:
         [list(names)],
     )
     return dict(rows.fetchall())
+
+
+def is_over(admin: "Admin") -> bool:
+    """Whether the server has ended the connection, as after a restart. Nothing else comes without being asked for."""
+    return admin.closed or bool(select.select([admin.fileno()], [], [], 0)[0])
+
+
+def verify_identities(found: Mapping[str, str], held: Mapping[str, str]) -> None:
+    """See that all databases that are held are among those that were found.
+
+    Raises:
+        ContentLost: one is not.
+    """
+    for name, identity in held.items():
+        if found.get(name) != identity:
+            what = "was dropped" if name not in found else "is another one, or was opened for clients"
+            raise ContentLost(f"the database {name} {what}")
 
 
 def drop_database(admin: "Admin", connect: Callable[[str], "Admin"], name: str) -> None:
@@ -179,8 +207,6 @@ def drop_belongings(admin: "Admin") -> None:
 
     Slots of databases have gone with these; those of kept spaces stay.
     """
-    from contextlib import suppress
-
     from psycopg import errors
 
     slots = "select slot_name, active_pid from pg_replication_slots where database is null"

@@ -153,7 +153,7 @@ class RedisIsolation(Isolation[Redis]):
     def close(self) -> None:
         while not self._lock.acquire(timeout=_CLOSE_INTERVAL):
             # A thread that waits for a server that hangs has it.
-            self._break_off()
+            self.break_off()
         try:
             connection, self._connection = self._connection, None
             if connection is not None:
@@ -161,8 +161,8 @@ class RedisIsolation(Isolation[Redis]):
         finally:
             self._lock.release()
 
-    def _break_off(self) -> None:
-        """Have what another thread waits for fail. Of a closed connection, that thread would make a new one."""
+    def break_off(self) -> None:
+        # Not closed: of a closed connection, the thread would make a new one.
         if self._connection is not None and (stream := self._connection._sock) is not None:
             with suppress(OSError):
                 stream.shutdown(socket.SHUT_RDWR)
@@ -210,7 +210,9 @@ class RedisIsolation(Isolation[Redis]):
                     self._greet(exchange)
                 yield exchange
             except BaseException:
-                # An answer may be on its way that nobody waits for.
+                # An answer may be on its way that nobody waits for. The next one greets the server, which may not have
+                # answered a greeting yet.
+                self._connection = None
                 connection.disconnect()
                 raise
 

@@ -183,6 +183,10 @@ class S3Isolation(Isolation[S3]):
     def found(self) -> frozenset[str]:
         return frozenset(space_ids(self._service.bucket, self._buckets()))
 
+    def break_off(self) -> None:
+        if (admin := self._admin) is not None:
+            admin.quick.break_off()
+
     def close(self) -> None:
         with self._lock:
             admin, self._admin = self._admin, None

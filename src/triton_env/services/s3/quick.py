@@ -10,6 +10,7 @@ from xml.etree import ElementTree
 
 import urllib3
 
+from triton_env.core.breakable import breakable
 from triton_env.services import S3
 from triton_env.services.base import CONNECT_TIMEOUT
 from triton_env.services.s3.signing import signed
@@ -35,6 +36,8 @@ class QuickRequests:
             retries=False,
             timeout=urllib3.Timeout(connect=CONNECT_TIMEOUT, read=_READ_TIMEOUT),
         )
+        self.break_off = breakable(self._pool)
+        """Has fail what other threads wait for."""
 
     def buckets(self) -> dict[str, datetime] | None:
         """All buckets with their dates; None where boto3 is to be asked."""
@@ -81,5 +84,7 @@ class QuickRequests:
         headers = signed(method, host, path, key, service.region)
         try:
             return self._pool.request(method, path, headers=headers, redirect=False)
-        except urllib3.exceptions.HTTPError:
+        except urllib3.exceptions.HTTPError as error:
+            if died := service._died():
+                raise died from error  # boto3 would wait for it again
             return None
