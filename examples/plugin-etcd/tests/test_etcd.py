@@ -15,7 +15,7 @@ from typing import Any
 import docker
 import pytest
 
-from triton_env import Settings, TritonEnvironment
+from triton_env import Settings, TritonEnvironment, backup
 from triton_env.errors import InvalidSetting, NotOffered
 from triton_env.services import SERVICES
 from triton_env.settings.unknown_variables import unknown_variables
@@ -71,12 +71,11 @@ def env(
 
 
 def etcd(of: Any, **items: str) -> dict[bytes, bytes]:
-    """What clients of an environment or of a namespace find, once these are put."""
+    """What clients of an environment or of a namespace have, once these are put."""
     with of["etcd"].client() as client:
         for key, value in items.items():
             client.put(key, value)
-        found: dict[bytes, bytes] = client.items()
-        return found
+        return {key: value for key, value in client.items().items() if not key.startswith(b"triton_")}
 
 
 def test_it_starts_with_the_others(env: TritonEnvironment) -> None:
@@ -164,6 +163,57 @@ def test_templates_and_snapshots_have_what_was_there(env: TritonEnvironment, tmp
     with env.namespace(template="many") as namespace:
         assert len(etcd(namespace)) == 300
     env.delete_snapshot("many")
+
+
+def test_a_backup_has_its_keys(env: TritonEnvironment, tmp_path: Path) -> None:
+    env.reset()
+    before = etcd(env, color="blue", shape="round")
+    with env.redis.client() as client, env.namespace() as namespace:
+        client.set("a", 1)
+        etcd(namespace, color="red")
+        manifest = backup.create(env, tmp_path / "backup")
+        assert manifest.services["etcd"].version == env["etcd"].server_version()
+        etcd(env, color="green", more="yes")
+        backup.restore(env, tmp_path / "backup", replace=True)
+        assert etcd(env) == before
+        assert etcd(namespace) == {b"color": b"red"}
+        assert env["etcd"].parts.load("remains")(env["etcd"]) == []
+    env.reset()
+
+
+def test_a_restore_can_be_taken_back_at_any_point(env: TritonEnvironment, monkeypatch: pytest.MonkeyPatch) -> None:
+    env.reset()
+    before = etcd(env, color="blue", shape="round")
+    service: Any = env["etcd"]
+    for point in ("put", "delete", "fill"):
+        takeover = service.parts.load("takeover")(service, {"mark": "triton_restore_0123abcd"}, lambda plan: None)
+        takeover.load({b"color": b"red"})
+        assert service.parts.load("remains")(service) == ["keys below triton_restore_0123abcd_new_/"]
+        kind = type(service.client())
+        with monkeypatch.context() as patch:
+            patch.setattr(kind, point, failing(getattr(kind, point)))
+            with pytest.raises(ConnectionError):
+                takeover.swap()
+        for _ in range(2):
+            takeover.put_back()
+            takeover.discard()
+            assert etcd(env) == before, point
+    takeover.load({b"color": b"red"})
+    takeover.swap()
+    takeover.finish()
+    assert etcd(env) == {b"color": b"red"}
+    env.reset()
+
+
+def failing(method: Any) -> Any:
+    """Does its work, and then the connection breaks; it fails for the user's keys alone."""
+
+    def fails(client: Any, *arguments: Any) -> None:
+        method(client, *arguments)
+        if method.__name__ != "fill" or not client._prefix:
+            raise ConnectionError(method.__name__)
+
+    return fails
 
 
 def test_what_it_says_about_a_failed_test_is_its_keys(env: TritonEnvironment) -> None:

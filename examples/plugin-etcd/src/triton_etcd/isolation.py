@@ -1,12 +1,11 @@
-"""etcd: a space is a prefix of keys. The environment's own are the keys without the prefix of a space."""
+"""etcd: a space is a prefix of keys. The environment's own are those that nobody but the user made."""
 
 import hashlib
 import json
 from collections.abc import Collection
 
 from triton_env.services.base_isolation import ContentLost, Isolation, Space
-from triton_env.services.names import is_space
-from triton_etcd.client import EtcdClient
+from triton_etcd import keys
 from triton_etcd.service import Etcd
 
 
@@ -25,18 +24,16 @@ class EtcdIsolation(Isolation[Etcd]):
     def replace(self, space: Space, source: Space | None) -> None:
         wanted = self._items(source) if source else {}
         if space.is_own:
-            self._remove_own(set(wanted))
-        with self._client(space) as client:
-            if not space.is_own:
-                client.clear()
+            keys.replace_own(self._service, wanted)
+            return
+        with self.bound(space).client() as client:
+            client.clear()
             client.fill(wanted)
 
     def record(self, space: Space) -> str:
         items = self._items(space)
-        if not items:
-            return ""
         words = json.dumps([[key.hex(), value.hex()] for key, value in sorted(items.items())])
-        return hashlib.sha256(words.encode()).hexdigest()
+        return hashlib.sha256(words.encode()).hexdigest() if items else ""
 
     def verify(self, source: Space, record: str) -> None:
         if self.record(source) != record:
@@ -48,33 +45,18 @@ class EtcdIsolation(Isolation[Etcd]):
             self.verify(copy, record)
 
     def clear(self, kept: Collection[Space], records: Collection[str] = (), idle: Collection[Space] = ()) -> None:
-        self._remove_own(set())
+        keys.replace_own(self._service, {})
         for identifier in self.found() - {space.id for space in kept}:
             self.drop(Space(identifier))
 
     def found(self) -> frozenset[str]:
-        with self._service.client() as client:
-            return frozenset(name for key in client.items() if (name := _space_of(key)))
+        return keys.spaces(self._service)
 
     def close(self) -> None:
         """There is nothing to close: each client is closed where it was made."""
 
-    def _client(self, space: Space) -> EtcdClient:
-        return self.bound(space).client()
-
     def _items(self, space: Space) -> dict[bytes, bytes]:
-        with self._client(space) as client:
-            items = client.items()
-        return {key: value for key, value in items.items() if not (space.is_own and _space_of(key))}
-
-    def _remove_own(self, but: Collection[bytes]) -> None:
-        with self._service.client() as client:
-            for key in client.items():
-                if key not in but and not _space_of(key):
-                    client.delete(key)
-
-
-def _space_of(key: bytes) -> str:
-    """The space that a key of the server is of; empty for the environment's own."""
-    name, slash, _ = key.decode(errors="replace").partition("/")
-    return name if slash and is_space(name) else ""
+        if space.is_own:
+            return keys.own_items(self._service)
+        with self.bound(space).client() as client:
+            return client.items()

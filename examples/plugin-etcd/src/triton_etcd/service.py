@@ -24,6 +24,10 @@ class Etcd(Service):
         isolation="triton_etcd.isolation:EtcdIsolation",
         diagnostics="triton_etcd.diagnostics:EtcdDiagnostics",
         seeding="triton_etcd.seeding:EtcdSeeding",
+        saver="triton_etcd.backup:save",
+        restorer="triton_etcd.backup:EtcdRestorer",
+        takeover="triton_etcd.backup:takeover",
+        remains="triton_etcd.backup:remains",
     )
 
     def __init__(self, settings: Settings, placement: Placement, *, prefix: str = "") -> None:
