@@ -7,6 +7,8 @@ half-way, and a backup must not take that for data.
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
+from http.client import RemoteDisconnected
 from typing import Any
 from urllib.parse import urlencode
 
@@ -105,10 +107,16 @@ class Http:
         response.release_conn()
 
     def _request(self, parameters: Mapping[str, str], body: Any) -> urllib3.BaseHTTPResponse:
+        target = f"/?{urlencode(parameters)}"
+        send = partial(self._pool.request, "POST", target, body=body, preload_content=False, redirect=False)
         try:
-            response = self._pool.request(
-                "POST", f"/?{urlencode(parameters)}", body=body, preload_content=False, redirect=False
-            )
+            try:
+                response = send()
+            except urllib3.exceptions.ProtocolError as error:
+                # A server ends connections that nobody uses for some seconds, perhaps just as one is used again.
+                if not isinstance(body, bytes) or not isinstance(error.args[-1], RemoteDisconnected):
+                    raise
+                response = send()
         except urllib3.exceptions.HTTPError as error:
             raise ServerError(str(error)) from error
         if response.status != 200:
