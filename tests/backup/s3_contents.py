@@ -10,7 +10,7 @@ LARGE = random.Random(7).randbytes(20 * 2**20)
 """An object that is uploaded in parts."""
 
 
-def fill_s3(env: TritonEnvironment) -> None:
+def fill_s3(env: TritonEnvironment, *, has_large: bool = True) -> None:
     client = env.s3.client()
     own = env.s3.bucket
     client.put_object(
@@ -28,19 +28,10 @@ def fill_s3(env: TritonEnvironment) -> None:
     )
     client.put_object(Bucket=own, Key="public", Body=b"", ACL="public-read")
     client.put_object(Bucket=own, Key="binary", Body=bytes(range(256)))
-    for number in range(20):
+    for number in range(4):
         client.put_object(Bucket=own, Key=f"many/{number}", Body=str(number).encode())
-    parts = 7 * 2**20
-    upload = client.create_multipart_upload(Bucket=own, Key="large", ContentType="application/x-large")
-    done: Any = []
-    for number, start in enumerate(range(0, len(LARGE), parts), start=1):
-        where: Any = {"Bucket": own, "Key": "large", "UploadId": upload["UploadId"], "PartNumber": number}
-        done.append(
-            {"PartNumber": number, "ETag": client.upload_part(**where, Body=LARGE[start : start + parts])["ETag"]}
-        )
-    client.complete_multipart_upload(
-        Bucket=own, Key="large", UploadId=upload["UploadId"], MultipartUpload={"Parts": done}
-    )
+    if has_large:
+        _put_in_parts(client, own, "large", LARGE)
     client.create_bucket(Bucket="versions", CreateBucketConfiguration={"LocationConstraint": "eu-west-1"})
     client.put_object(Bucket="versions", Key="old", Body=b"before versioning")
     client.put_bucket_versioning(Bucket="versions", VersioningConfiguration={"Status": "Enabled"})
@@ -70,6 +61,20 @@ def fill_s3(env: TritonEnvironment) -> None:
     )
     client.create_bucket(Bucket="empty-bucket")
     client.put_bucket_acl(Bucket="empty-bucket", ACL="public-read")
+
+
+def _put_in_parts(client: Any, bucket: str, key: str, body: bytes) -> None:
+    parts = 7 * 2**20
+    upload = client.create_multipart_upload(Bucket=bucket, Key=key, ContentType="application/x-large")
+    done: Any = []
+    for number, start in enumerate(range(0, len(body), parts), start=1):
+        where: Any = {"Bucket": bucket, "Key": key, "UploadId": upload["UploadId"], "PartNumber": number}
+        done.append(
+            {"PartNumber": number, "ETag": client.upload_part(**where, Body=body[start : start + parts])["ETag"]}
+        )
+    client.complete_multipart_upload(
+        Bucket=bucket, Key=key, UploadId=upload["UploadId"], MultipartUpload={"Parts": done}
+    )
 
 
 _S3_CONFIGURATION = {

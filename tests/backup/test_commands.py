@@ -4,15 +4,14 @@ import json
 import os
 import shutil
 import subprocess
-import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
 
+import projects
 from backup.test_unfinished import at_step, killed
-from projects import free_name
 from triton_env import Settings, TritonEnvironment
 from triton_env.archive.archive import ArchiveWriter
 from triton_env.archive.manifest import Manifest, SavedService
@@ -233,12 +232,9 @@ class TestScript:
 @pytest.mark.timeout(300)
 class TestPersistent:
     @pytest.fixture
-    def project(self, callers_choice: Mapping[str, str], tmp_path: Path) -> Iterator[str]:
-        name, kept = free_name("tbackup")
-        with kept:
-            yield name
-            command = [sys.executable, "-m", "triton_env", "reset", "--project", name, "--yes", "--no-backup"]
-            subprocess.run(command, cwd=tmp_path, check=True, timeout=250, capture_output=True)
+    def project(self) -> Iterator[str]:
+        with projects.project() as settings:
+            yield str(settings.triton_project)
 
     def test_there_and_back(self, project: str, tmp_path: Path) -> None:
         settings = Settings(triton_project=project)

@@ -13,6 +13,7 @@ from typing import Any
 import psutil
 import pytest
 
+import forkserver
 from backup.conftest import Started
 from backup.forging import Change, in_index, rewritten
 from triton_env import TritonEnvironment, backup
@@ -250,6 +251,15 @@ class TestDatabaseThatCannotBeRenamed:
             assert client.query("SELECT s FROM b").result_rows == [(3,)]
 
 
+@pytest.fixture(scope="module")
+def gone(started: Started) -> TritonEnvironment:
+    """An environment all of whose servers were killed."""
+    environment = started("embedded")
+    for name in SERVICES:
+        kill(environment, name)
+    return environment
+
+
 class TestHalfWay:
     def test_it_says_what_was_restored_and_what_was_not(self, archive: Path, started: Started) -> None:
         target = started("embedded")
@@ -297,12 +307,12 @@ class TestHalfWay:
         assert_death(raised.value, target, "postgres")
 
     @pytest.mark.parametrize("name", SERVICES)
-    def test_one_that_finds_a_server_gone_changes_no_other(self, archive: Path, started: Started, name: str) -> None:
-        target = started("embedded", name)
-        kill(target, name)
+    def test_one_that_finds_a_server_gone_changes_no_other(
+        self, archive: Path, gone: TritonEnvironment, name: str
+    ) -> None:
         with pytest.raises(RestoreFailed, match="No other service was changed") as raised:
-            backup.restore(target, archive, services=(name,))
-        assert_death(raised.value, target, name)
+            backup.restore(gone, archive, services=(name,))
+        assert_death(raised.value, gone, name)
 
 
 class TestBackup:
@@ -317,12 +327,12 @@ class TestBackup:
         assert list(tmp_path.iterdir()) == []
 
     @pytest.mark.parametrize("name", SERVICES)
-    def test_one_of_a_server_that_is_gone_leaves_nothing(self, started: Started, tmp_path: Path, name: str) -> None:
-        environment = started("embedded", name)
-        kill(environment, name)
+    def test_one_of_a_server_that_is_gone_leaves_nothing(
+        self, gone: TritonEnvironment, tmp_path: Path, name: str
+    ) -> None:
         with pytest.raises(BackupFailed, match=r"could not be saved\.") as raised:
-            backup.create(environment, tmp_path / "a")
-        assert_death(raised.value, environment, name)
+            backup.create(gone, tmp_path / "a", services=(name,))
+        assert_death(raised.value, gone, name)
         assert list(tmp_path.iterdir()) == []
 
     def test_one_of_a_server_that_ends_meanwhile_leaves_nothing(self, started: Started, tmp_path: Path) -> None:
@@ -338,7 +348,7 @@ class TestBackup:
         assert_death(raised.value, environment, "postgres")
         assert list(tmp_path.iterdir()) == []
 
-    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+    @pytest.mark.parametrize("number", [pytest.param(signal.SIGINT, marks=pytest.mark.long), signal.SIGTERM])
     def test_a_process_that_is_told_to_end_leaves_nothing(self, tmp_path: Path, number: int) -> None:
         script = textwrap.dedent(
             """
@@ -355,7 +365,7 @@ class TestBackup:
             """
         )
         target = tmp_path / "a"
-        process = subprocess.Popen(
+        process = forkserver.Popen(
             [sys.executable, "-c", script, str(target)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
         )
         assert process.stdout is not None

@@ -219,17 +219,23 @@ STAGING, TAKING_OVER, COUNTS = ("anything was replaced", "is to be taken back", 
 @pytest.mark.parametrize(
     ("point", "said", "word"),
     [
-        pytest.param(at_note(Phase.STAGING), STAGING, "old", id="before anything is loaded"),
+        pytest.param(at_note(Phase.STAGING), STAGING, "old", id="before anything is loaded", marks=pytest.mark.long),
         pytest.param(at_step(Step("s3", "bucket another")), STAGING, "old", id="while S3 is loaded"),
-        pytest.param(at_note(Phase.TAKING_OVER), TAKING_OVER, "old", id="when all is loaded"),
+        pytest.param(at_note(Phase.TAKING_OVER), TAKING_OVER, "old", id="when all is loaded", marks=pytest.mark.long),
         pytest.param(at_call(clickhouse_restore, "rename", 2), TAKING_OVER, "old", id="within ClickHouse"),
-        pytest.param(at_step(Step("redis", "restored")), TAKING_OVER, "old", id="before PostgreSQL"),
+        pytest.param(
+            at_step(Step("redis", "restored")), TAKING_OVER, "old", id="before PostgreSQL", marks=pytest.mark.long
+        ),
         pytest.param(at_note(Phase.COMMITTING), "finished or taken back", "old", id="at PostgreSQL"),
         pytest.param(at_note(Phase.COMMITTED, before=True), "finished or taken back", "new", id="after PostgreSQL"),
-        pytest.param(at_note(Phase.COMMITTED), COUNTS, "new", id="when it counts"),
+        pytest.param(at_note(Phase.COMMITTED), COUNTS, "new", id="when it counts", marks=pytest.mark.long),
         pytest.param(at_call(s3_takeover, "remove_bucket", 1), COUNTS, "new", id="within S3"),
-        pytest.param(at_call(s3_takeover, "remove_bucket", 3), COUNTS, "new", id="further within S3"),
-        pytest.param(at_note(Phase.COMMITTED, pending=2), COUNTS, "new", id="while the old is removed"),
+        pytest.param(
+            at_call(s3_takeover, "remove_bucket", 3), COUNTS, "new", id="further within S3", marks=pytest.mark.long
+        ),
+        pytest.param(
+            at_note(Phase.COMMITTED, pending=2), COUNTS, "new", id="while the old is removed", marks=pytest.mark.long
+        ),
     ],
 )
 def test_the_next_start_finishes_it_or_takes_it_back(
@@ -267,7 +273,11 @@ def test_the_next_start_finishes_it_or_takes_it_back(
     [
         pytest.param(at_step(Step("redis", "restored")), at_note(Phase.TAKING_OVER, pending=2), "old", id="taken back"),
         pytest.param(
-            at_note(Phase.COMMITTED), at_call(s3_takeover, "copy_bucket"), "new", id="finished, but for a bucket"
+            at_note(Phase.COMMITTED),
+            at_call(s3_takeover, "copy_bucket"),
+            "new",
+            id="finished, but for a bucket",
+            marks=pytest.mark.long,
         ),
     ],
 )

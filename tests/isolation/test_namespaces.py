@@ -208,7 +208,7 @@ def test_it_is_gone_when_its_block_does_not_fail(small: TritonEnvironment, folde
     assert namespace.id not in databases(small)
 
 
-def test_two_hundred_leave_nothing(small: TritonEnvironment, folder: Path) -> None:
+def test_sixty_leave_nothing(small: TritonEnvironment, folder: Path) -> None:
     def build(namespace: Namespace) -> None:
         contents.fill(namespace, "template")
 
@@ -218,7 +218,7 @@ def test_two_hundred_leave_nothing(small: TritonEnvironment, folder: Path) -> No
     small.reset()
     before = databases(small), files(folder)
     descriptors = len(os.listdir("/proc/self/fd"))
-    for n in range(200):
+    for n in range(60):
         services = None if n % 3 else ("redis",)
         namespace = small.namespace(template=build if n % 2 else None, services=services)
         with namespace, namespace.redis.client() as redis:

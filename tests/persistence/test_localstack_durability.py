@@ -3,7 +3,7 @@
 import hashlib
 import random
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -93,7 +93,10 @@ class Writer:
         return digest
 
 
-def test_what_was_acknowledged_survives() -> None:
+@pytest.mark.parametrize(
+    "ends", [("kill",), pytest.param(("kill", "stop", "kill"), marks=pytest.mark.long)], ids=["a kill", "three ends"]
+)
+def test_what_was_acknowledged_survives(ends: Sequence[str]) -> None:
     with volume() as on, server(on) as made:
         made.start()
         client = made.s3(connect_timeout=30, read_timeout=30)
@@ -101,14 +104,14 @@ def test_what_was_acknowledged_survives() -> None:
         client.create_bucket(Bucket=VERSIONED)
         client.put_bucket_versioning(Bucket=VERSIONED, VersioningConfiguration={"Status": "Enabled"})
         writers = [Writer(made.s3(connect_timeout=30, read_timeout=30), number) for number in range(6)]
-        for end in (made.kill, made.stop, made.kill):
+        for end in ends:
             before = sum(writer.acknowledged for writer in writers)
             stop = threading.Event()
             threads = [threading.Thread(target=writer.run, args=(stop,)) for writer in writers]
             for thread in threads:
                 thread.start()
             until("enough writes", lambda: sum(writer.acknowledged for writer in writers) > before + 100)  # noqa: B023
-            end()
+            getattr(made, end)()
             stop.set()
             for thread in threads:
                 thread.join()
