@@ -191,8 +191,7 @@ def _answer(answer: "Future[_Answers]", deadline: float, service: Service) -> tu
     except RestoreUnfinished as error:
         return nothing, f"{error.what} {error.cause}; {error.hint}"
     except Exception as error:  # whatever its driver raises
-        secrets = (value for name, value in service.environ().items() if "PASSWORD" in name or "SECRET" in name)
-        lines = redacted(str(error), secrets).strip().splitlines()
+        lines = redacted(str(error), service.secrets).strip().splitlines()
         return nothing, lines[0] if lines else type(error).__name__
 
 

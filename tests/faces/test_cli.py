@@ -16,7 +16,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from triton_env import TritonEnvironment, __version__
-from triton_env.cli import COMMANDS, command_line, serve
+from triton_env.cli import command_line, commands, serve
 from triton_env.core.commands import runnable
 from triton_env.core.ending import Ending
 from triton_env.errors import CleanupFailed, EngineUnreachable, ServiceExited
@@ -95,7 +95,7 @@ class TestHelp:
         script = f"""
 import sys
 from triton_env.cli import command_line
-for arguments in (["--help"], ["--version"], *([name, "--help"] for name in {tuple(COMMANDS)!r})):
+for arguments in (["--help"], ["--version"], *([name, "--help"] for name in {tuple(commands())!r})):
     try:
         command_line.main(arguments)
     except SystemExit as end:
@@ -108,7 +108,7 @@ for arguments in (["--help"], ["--version"], *([name, "--help"] for name in {tup
     def test_names_every_command(self) -> None:
         result = cli("--help")
         assert result.exit_code == 0
-        for name in COMMANDS:
+        for name in commands():
             assert f"\n  {name} " in result.stdout
 
     def test_version(self) -> None:

@@ -21,10 +21,11 @@ import redis
 from faces.persistent_project import PASSWORD, PROGRAM, PersistentProject, Terminal, variables
 from patience import until
 from triton_env import S3, Settings
-from triton_env.cli import objects
+from triton_env.cli.words import print_data
 from triton_env.core.model import Endpoint, Placement
 from triton_env.errors import UsageError
 from triton_env.services import SERVICES
+from triton_env.services.s3 import commands
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(300)]
 
@@ -408,7 +409,7 @@ class TestS3:
         """The commands that are built in, on the running server."""
         server = up["services"]["s3"]
         service = S3(Settings(), Placement({"s3": Endpoint(server["host"], server["port"])}))
-        return lambda *words: objects.run(service, words)
+        return lambda *words: commands.run(service, words, print_data)
 
     @pytest.fixture
     def bucket(self, run: Callable[..., int]) -> str:

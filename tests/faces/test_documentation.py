@@ -37,7 +37,7 @@ from triton_env import (
     TritonEnvironment,
     errors,
 )
-from triton_env.cli import COMMANDS, command_line
+from triton_env.cli import command_line, commands
 from triton_env.cli import run as run_command
 from triton_env.cli.signals import END_SIGNALS, Interrupted
 from triton_env.persistent.compose import OUR_LABEL
@@ -291,7 +291,7 @@ def test_shown_help_is_the_real_help(command: str, shown: str) -> None:
 
 
 def test_help_is_shown_for_every_command() -> None:
-    wanted = {f"python -m triton_env {name} --help".replace("  ", " ") for name in ("", *COMMANDS)}
+    wanted = {f"python -m triton_env {name} --help".replace("  ", " ") for name in ("", *commands())}
     assert set(SHOWN_HELP) >= wanted
 
 

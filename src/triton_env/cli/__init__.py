@@ -19,8 +19,9 @@ from triton_env.cli.signals import Interrupted
 from triton_env.cli.words import say_error, say_interrupted, say_notice, say_unexpected
 from triton_env.core.shortages import exhausted
 from triton_env.errors import TritonError
+from triton_env.services import built_in
 
-COMMANDS: Mapping[str, str] = {
+_COMMANDS: Mapping[str, str] = {
     "serve": "Start the services and hold them until Ctrl-C.",
     "env": "Print the variables of the environment that runs here.",
     "run": "Start the services around one command.",
@@ -32,43 +33,53 @@ COMMANDS: Mapping[str, str] = {
     "backup": "Save what the services hold to one file.",
     "restore": "Replace what the services hold by a backup.",
     "reset": "Destroy the persistent services with their data.",
-    "psql": "Open psql, or run it with arguments.",
-    "clickhouse-client": "Open clickhouse-client, or run it with arguments.",
-    "redis-cli": "Open redis-cli, or run it with arguments.",
-    "s3": "List and copy objects of S3.",
     "prune": "Remove what killed processes left.",
     "doctor": "Check what a start needs: settings, engine, images, ports, ...",
 }
 """What each does, in the order in which people need them. `NAME` is the function `command` of the module
-`triton_env.cli.NAME`, with `_` for `-`."""
+`triton_env.cli.NAME`."""
+_BEFORE_SHELLS = "reset"
+
+
+def commands() -> dict[str, str]:
+    """All commands, in the order in which people need them, and what each does; loads the shells of services."""
+    names = list(_COMMANDS)
+    place = names.index(_BEFORE_SHELLS) + 1
+    of_shells = {shell.command: shell.summary for _, shell in built_in.shells()}
+    return {name: of_shells.get(name) or _COMMANDS[name] for name in (*names[:place], *of_shells, *names[place:])}
 
 
 class _Commands(click.Group):
     """Loads commands lazily, and turns every way to fail into words and an exit status."""
 
     def list_commands(self, context: click.Context) -> list[str]:
-        return list(COMMANDS)
+        return list(commands())
 
     def get_command(self, context: click.Context, name: str) -> click.Command | None:
-        if name not in COMMANDS:
-            return None
-        command: click.Command = import_module(f"triton_env.cli.{name.replace('-', '_')}").command
-        command.short_help = COMMANDS[name]
-        return command
+        if name in _COMMANDS:
+            command: click.Command = import_module(f"triton_env.cli.{name}").command
+            command.short_help = _COMMANDS[name]
+            return command
+        for service, shell in built_in.shells():
+            if shell.command == name:
+                from triton_env.cli.shells import command_of
+
+                return command_of(service, shell)
+        return None
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         # click would load all of them.
         with formatter.section("Commands"):
-            formatter.write_dl(list(COMMANDS.items()))
+            formatter.write_dl(list(commands().items()))
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         # Click suggests those that are loaded, which is none.
-        if not (args[0] in COMMANDS or args[0].startswith("-") or ctx.resilient_parsing):
+        if not (args[0].startswith("-") or ctx.resilient_parsing or self.get_command(ctx, args[0])):
             from triton_env.cli.options import guess
 
-            raise click.UsageError(f"No such command {args[0]!r}.{guess(args[0], tuple(COMMANDS))}", ctx)
+            raise click.UsageError(f"No such command {args[0]!r}.{guess(args[0], tuple(commands()))}", ctx)
         name, command, rest = super().resolve_command(ctx, args)
         # `doctor` lists them with all else. Help takes no settings, which take long to load.
         if name != "doctor" and not {"-h", "--help"} & set(rest):

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from triton_env.environment import TritonEnvironment
-from triton_env.services import S3, Service
+from triton_env.services import Service
 
 
 def as_data(environment: TritonEnvironment, versions: Mapping[str, str]) -> dict[str, Any]:
@@ -62,8 +62,4 @@ def print_table(services: Sequence[Service], versions: Mapping[str, str]) -> Non
 def _more(service: Service) -> list[str]:
     """What a client needs besides the URL."""
     _, *others = service.placement.endpoints
-    lines = [f"{name} protocol at {service.placement.endpoints[name]}" for name in others]
-    if isinstance(service, S3):
-        lines.append(f"bucket {service.bucket}, region {service.region}")
-        lines.append(f"key {service.access_key}, secret {service.secret_key}")
-    return lines
+    return [*(f"{name} protocol at {service.placement.endpoints[name]}" for name in others), *service.details()]

@@ -1,58 +1,89 @@
-"""Programs that talk to a service, in place of this process."""
+"""The commands that open the shell of a service: a program in place of this process."""
 
 import os
 import shutil
 import sys
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Generic, NoReturn, TypeVar
+from typing import TYPE_CHECKING, NoReturn
+
+import click
 
 from triton_env.cli.choice import Choice, session_of
-from triton_env.cli.persistent import infrastructure, not_running
-from triton_env.cli.session import attached
-from triton_env.core.forms import Form, form_of
-from triton_env.core.model import Endpoint, Program
+from triton_env.cli.options import environment_options, passed_on
+from triton_env.cli.words import print_data, stop_printing
 from triton_env.errors import TritonError
-from triton_env.services import Service
+from triton_env.services.base_shell import Arguments, OwnShell, ServerShell, Shell
 
 if TYPE_CHECKING:
     from triton_env.attached import AttachedEnvironment
+    from triton_env.core.model import Program
+    from triton_env.services import Service
     from triton_env.settings import Settings
     from triton_env.state.registry import Record
 
-_ServiceT = TypeVar("_ServiceT", bound=Service)
 
-
-class Shell(Generic[_ServiceT]):
-    """A program that talks to a service, with its address and credentials set.
+def command_of(name: str, shell: Shell) -> click.Command:
+    """The command for the shell of a service.
 
     Args:
-        kind: the service.
-        program: its name.
-        arguments: its arguments, by the service and where that listens, seen from the program.
-        variables: its environment, which may be secret.
-        lacking: what it means that a container lacks the program; empty where it always has it.
-        instead: what to do where the program is not there, or does not help; the hint of an error.
-        port: the protocol that it speaks.
+        name: the service's.
+        shell: of it.
     """
 
-    def __init__(
-        self,
-        kind: type[_ServiceT],
-        program: str,
-        arguments: Callable[[_ServiceT, Endpoint], tuple[str, ...]],
-        variables: Callable[[_ServiceT, Endpoint], Mapping[str, str]],
-        *,
-        port: str,
-        instead: str,
-        lacking: str = "",
-    ) -> None:
-        self._kind = kind
-        self._program = program
-        self._arguments = arguments
-        self._variables = variables
-        self._port = port
-        self._lacking = lacking
-        self._instead = instead
+    @click.command(shell.command, context_settings=passed_on, help=shell.description, short_help=shell.summary)
+    @environment_options
+    @click.argument("args", nargs=-1, required=shell.needs_arguments, type=click.UNPROCESSED)
+    def command(choice: Choice, args: Arguments) -> int:
+        if isinstance(shell, ServerShell):
+            _ServerProgram(name, shell, args).run(choice)
+        assert isinstance(shell, OwnShell)
+        return _run_here(name, shell, choice, args)
+
+    return command
+
+
+def _run_here(name: str, shell: OwnShell, choice: Choice, args: Arguments) -> int:
+    from triton_env.cli.persistent import infrastructure, not_running
+    from triton_env.cli.session import attached
+
+    shell.check(args)
+    if record := session_of(choice):
+        with attached(record, (name,)) as environment:
+            return _replaced_or_run(shell, environment.service(name), args, environment.hand_over)
+    with infrastructure(choice) as services:
+        service = services.running().get(name)
+        if service is None:
+            raise not_running([name], services, choice)
+    return _replaced_or_run(shell, service, args, lambda: None)
+
+
+def _replaced_or_run(shell: OwnShell, service: "Service", args: Arguments, before_exec: Callable[[], None]) -> int:
+    from triton_env.cli.persistent import ended_by_signals
+
+    if program := shell.replacement(service, args):
+        before_exec()
+        _become(program)
+    with ended_by_signals(shell.interrupted):
+        try:
+            return shell.run(service, args, print_data)
+        except BrokenPipeError:
+            stop_printing()
+            return 0
+
+
+class _ServerProgram:
+    """The shell that comes with a server, with the user's arguments.
+
+    Args:
+        name: the service's.
+        shell: of it.
+        given: the arguments.
+    """
+
+    def __init__(self, name: str, shell: ServerShell, given: Arguments) -> None:
+        self._name = name
+        self._shell = shell
+        self._given = given
 
     def run(self, choice: Choice) -> NoReturn:
         """Become the program, for the service of the environment that is meant.
@@ -61,71 +92,84 @@ class Shell(Generic[_ServiceT]):
             TritonError: the service does not run, or the program is not there.
         """
         if record := session_of(choice):
-            self._run_in_session(record)
-        become(self._in_project(choice))
+            self._run_in_session(record, choice)
+        _become(self._in_project(choice))
 
-    def _in_project(self, choice: Choice) -> Program:
-        kind, name = self._kind, self._kind.name
+    def _in_project(self, choice: Choice) -> "Program":
+        from triton_env.cli.persistent import infrastructure, not_running
+
+        name, shell = self._name, self._shell
         with infrastructure(choice) as services:
             service = services.running().get(name)
             if service is None:
                 raise not_running([name], services, choice)
-            assert isinstance(service, kind)
-            if self._lacking and not services.has_program(name, self._program):
-                raise self._absent(f"project {services.project}")
+            if not shell.is_always_there and not services.has_program(name, shell.program):
+                raise self._absent(service, f"project {services.project}", choice)
             words, variables = self._inside(service, services.settings)
             return services.program(name, words, variables, terminal=_has_terminal())
 
-    def _run_in_session(self, record: "Record") -> NoReturn:
-        kind, name = self._kind, self._kind.name
+    def _run_in_session(self, record: "Record", choice: Choice) -> NoReturn:
+        from triton_env.cli.session import attached
+        from triton_env.core.forms import Form, form_of
+
+        name, shell = self._name, self._shell
         with attached(record, (name,)) as environment:
             service = environment.service(name)
-            assert isinstance(service, kind)
             if form_of(record.runtime) is not Form.CONTAINER:
-                program = self._beside(environment, service)
+                program = self._beside(environment, service, choice)
             else:
-                if self._lacking and not environment.container_has(name, self._program):
-                    raise self._absent(f"session {record.id}")
+                if not shell.is_always_there and not environment.container_has(name, shell.program):
+                    raise self._absent(service, f"session {record.id}", choice)
                 words, variables = self._inside(service, environment.settings)
                 program = environment.program_in_container(name, words, variables, terminal=_has_terminal())
             environment.hand_over()
-            become(program)
+            _become(program)
 
-    def _inside(self, service: _ServiceT, settings: "Settings") -> tuple[tuple[str, ...], Mapping[str, str]]:
+    def _inside(self, service: "Service", settings: "Settings") -> tuple[Arguments, Mapping[str, str]]:
         """The command line and the variables in the service's container."""
+        from triton_env.core.model import Endpoint
+
         ports = {port.name: port.number for port in service.recipe(settings).ports}
-        at = Endpoint("127.0.0.1", ports[self._port])
-        return (self._program, *self._arguments(service, at)), self._variables(service, at)
+        at = Endpoint("127.0.0.1", ports[self._shell.protocol])
+        words = (self._shell.program, *self._shell.arguments(service, at, self._given))
+        return words, self._shell.variables(service, at)
 
-    def _beside(self, environment: "AttachedEnvironment", service: _ServiceT) -> Program:
+    def _beside(self, environment: "AttachedEnvironment", service: "Service", choice: Choice) -> "Program":
         """The program on this machine."""
-        from triton_env.settings import process_environment
+        from triton_env.core.model import Program
+        from triton_env.settings.process import process_environment
 
+        shell = self._shell
         where = f"session {environment.record.id}, which runs without containers"
-        at = service.placement.endpoints.get(self._port)
+        at = service.placement.endpoints.get(shell.protocol)
         if at is None:
             raise TritonError(
-                f"The embedded {service.title} does not speak the protocol of {self._program}.",
+                f"The embedded {service.title} does not speak the protocol of {shell.program}.",
                 where=where,
-                cause=self._lacking,
-                hint=self._instead,
+                cause=shell.without(_options(choice)),
+                hint=shell.instead,
             )
-        path = environment.packaged_program(service.name, self._program) or shutil.which(self._program)
+        path = environment.packaged_program(service.name, shell.program) or shutil.which(shell.program)
         if path is None:
-            raise TritonError(f"{self._program} is not installed on this machine.", where=where, hint=self._instead)
+            raise TritonError(f"{shell.program} is not installed on this machine.", where=where, hint=shell.instead)
         inherited = {name: value for name, value in process_environment().items() if name not in service.misleading}
-        return Program((path, *self._arguments(service, at)), inherited | dict(self._variables(service, at)))
+        words = (path, *shell.arguments(service, at, self._given))
+        return Program(words, inherited | dict(shell.variables(service, at)))
 
-    def _absent(self, where: str) -> TritonError:
+    def _absent(self, service: "Service", where: str, choice: Choice) -> TritonError:
         return TritonError(
-            f"The container of {self._kind.title} has no {self._program}.",
+            f"The container of {service.title} has no {self._shell.program}.",
             where=where,
-            cause=self._lacking,
-            hint=self._instead,
+            cause=self._shell.without(_options(choice)),
+            hint=self._shell.instead,
         )
 
 
-def become(program: Program) -> NoReturn:
+def _options(choice: Choice) -> str:
+    return f" --persistent{choice.option}" if choice.names_persistent else ""
+
+
+def _become(program: "Program") -> NoReturn:
     """Replace this process: terminal, signals, standard input and exit status are then the program's own.
 
     Raises:

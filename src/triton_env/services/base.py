@@ -27,6 +27,9 @@ from triton_env.services.parts import Parts
 from triton_env.settings import Settings
 from triton_env.settings.external import host_of, leading_variables
 
+_SECRET = ("PASSWORD", "SECRET", "TOKEN")
+"""In the names of variables whose values are secret."""
+
 CONNECT_TIMEOUT = 2
 """Seconds that one try of a readiness probe may take to connect or to get an answer."""
 
@@ -238,7 +241,7 @@ class Service(ABC):
     @property
     def address(self) -> str:
         """Where clients on this machine find what is theirs, for people. It holds credentials."""
-        return self.url
+        return f"{self.url} {self.beside_url}".rstrip()
 
     def url_for(self, driver: str) -> str:
         """The URL as a driver or a dialect of SQLAlchemy has it, such as `postgresql+asyncpg://...` for "asyncpg".
@@ -260,6 +263,21 @@ class Service(ABC):
                 hint="set TRITON_RUNTIME=docker, or take a driver for another protocol",
             )
         return f"{scheme}://{self._url(endpoint).partition('://')[2]}"
+
+    @property
+    def beside_url(self) -> str:
+        """What its clients are in that the URL does not name, in words; empty where the URL names all."""
+        return ""
+
+    def details(self) -> tuple[str, ...]:
+        """What a client needs besides the URL and the ports, in lines for people. They hold secrets."""
+        return ()
+
+    @property
+    def secrets(self) -> frozenset[str]:
+        """Its passwords and keys, as they are and as they stand in URLs: what must not be shown."""
+        named = {value for name, value in self.environ().items() if value and any(word in name for word in _SECRET)}
+        return frozenset(named | {url_quoted(value) for value in named})
 
     @classmethod
     def scheme_for(cls, driver: str) -> tuple[str, str] | None:

@@ -17,6 +17,7 @@ class Parts:
         restorer: makes its `Restorer`; see `RestorerOf`.
         takeover: makes its `Takeover`; see `TakeoverOf`.
         remains: finds what restores left in it; see `Remains`.
+        way_in: its `triton_env.services.base_shell.Shell`.
     """
 
     isolation: str = ""
@@ -26,6 +27,7 @@ class Parts:
     restorer: str = ""
     takeover: str = ""
     remains: str = ""
+    way_in: str = ""
 
     def load(self, part: str) -> Any:
         """The object that a part names; None where the service does not offer that part."""

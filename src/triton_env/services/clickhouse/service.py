@@ -68,6 +68,7 @@ class ClickHouse(WithLogin):
         restorer="triton_env.services.clickhouse.restore:ClickHouseRestorer",
         takeover="triton_env.services.clickhouse.takeover:takeover",
         remains="triton_env.services.clickhouse.remains:remains",
+        way_in="triton_env.services.clickhouse.shell:SHELL",
     )
     attributes = (*Service.attributes, "user", "password", "database", "http_port", "native_port")
 

@@ -72,6 +72,7 @@ class Postgres(WithLogin):
         restorer="triton_env.services.postgres.restore:PostgresRestorer",
         takeover="triton_env.services.postgres.takeover:takeover",
         remains="triton_env.services.postgres.remains:remains",
+        way_in="triton_env.services.postgres.shell:SHELL",
     )
     takes_over = TakesOver.FOR_GOOD
     attributes = (*Service.attributes, "user", "password", "database")

@@ -67,6 +67,7 @@ class Redis(Service):
         restorer="triton_env.services.redis.restore:RedisRestorer",
         takeover="triton_env.services.redis.takeover:takeover",
         remains="triton_env.services.redis.remains:remains",
+        way_in="triton_env.services.redis.shell:SHELL",
     )
     attributes = (*Service.attributes, "user", "password", "database")
 

@@ -92,6 +92,7 @@ class S3(Service):
         restorer="triton_env.services.s3.restore:S3Restorer",
         takeover="triton_env.services.s3.takeover:takeover",
         remains="triton_env.services.s3.remains:remains",
+        way_in="triton_env.services.s3.shell:SHELL",
     )
     takes_over = TakesOver.IN_THE_END
     attributes = (*Service.attributes, "endpoint_url", "bucket", "region", "access_key", "secret_key")
@@ -183,10 +184,6 @@ class S3(Service):
     def endpoint_url(self) -> str:
         """The URL for `endpoint_url=` of any S3 client on this machine."""
         return self.url
-
-    @property
-    def address(self) -> str:
-        return f"{self.url} bucket {self.bucket}"
 
     @property
     def bucket(self) -> str:
@@ -319,6 +316,13 @@ class S3(Service):
             **options,
             "config": config,
         }
+
+    @property
+    def beside_url(self) -> str:
+        return f"bucket {self.bucket}"
+
+    def details(self) -> tuple[str, ...]:
+        return f"{self.beside_url}, region {self.region}", f"key {self.access_key}, secret {self.secret_key}"
 
     def _url(self, endpoint: Endpoint) -> str:
         return f"http://{endpoint}"

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from triton_env.cli.words import print_data, stop_printing
 from triton_env.errors import TritonError, UsageError
 from triton_env.services.s3 import requests as s3_requests
 
@@ -18,6 +17,8 @@ if TYPE_CHECKING:
 
 _SCHEME = "s3://"
 _STREAM = "-"
+Show = Callable[[str], None]
+
 _HINT = "install the AWS command line for more: pip install awscli"
 
 
@@ -32,8 +33,13 @@ class _Place:
         return f"{_SCHEME}{self.bucket}/{self.key}"
 
 
-def run(service: "S3", arguments: Sequence[str]) -> int:
+def run(service: "S3", arguments: Sequence[str], show: Show) -> int:
     """Run one of the commands and return its exit status.
+
+    Args:
+        service: to talk to.
+        arguments: the command and what follows it.
+        show: prints a line.
 
     Raises:
         UsageError: there is no such command or option.
@@ -48,11 +54,10 @@ def run(service: "S3", arguments: Sequence[str]) -> int:
         if word.startswith("-") and word != _STREAM:
             raise UsageError(f"There is no option {word!r}; there is --recursive.", hint=_HINT)
     try:
-        return _ls(service, places, recursive) if name == "ls" else _COMMANDS[name](service.client(), places, recursive)
-    except BrokenPipeError:
-        stop_printing()
-        return 0
-    except TritonError:
+        if name == "ls":
+            return _ls(service, places, recursive, show)
+        return _COMMANDS[name](service.client(), places, recursive, show)
+    except (BrokenPipeError, TritonError):
         raise
     except _failures() as error:
         raise TritonError(f"s3 {name} failed.", where=" ".join(places), cause=str(error)) from error
@@ -86,21 +91,21 @@ def _failures() -> tuple[type[Exception], ...]:
     return (Boto3Error, BotoCoreError, ClientError, OSError)
 
 
-def _ls(service: "S3", words: list[str], recursive: bool) -> int:
+def _ls(service: "S3", words: list[str], recursive: bool, show: Show) -> int:
     if not words:
         for bucket in s3_requests.buckets_of(service):
-            print_data(f"{bucket['CreationDate']:%Y-%m-%d %H:%M:%S} {bucket['Name']}")
+            show(f"{bucket['CreationDate']:%Y-%m-%d %H:%M:%S} {bucket['Name']}")
         return 0
     (place,) = _places(words, 1, "ls [S3URI]")
     found = False
     for page in _pages(service, place, "" if recursive else "/"):
         for folder in page.get("CommonPrefixes", ()):
             found = True
-            print_data(f"{'PRE':>30} {_shown(folder['Prefix'], place.key, recursive)}")
+            show(f"{'PRE':>30} {_shown(folder['Prefix'], place.key, recursive)}")
         for item in page.get("Contents", ()):
             found = True
             name = _shown(item["Key"], place.key, recursive)
-            print_data(f"{item['LastModified']:%Y-%m-%d %H:%M:%S} {item['Size']:>10} {name}")
+            show(f"{item['LastModified']:%Y-%m-%d %H:%M:%S} {item['Size']:>10} {name}")
     # As `aws s3 ls` has it: a prefix without objects is not there.
     return 0 if found or not place.key else 1
 
@@ -123,7 +128,7 @@ def _shown(key: str, prefix: str, recursive: bool) -> str:
     return key if recursive else key[prefix.rfind("/") + 1 :]
 
 
-def _cp(client: "S3Client", words: list[str], recursive: bool) -> int:
+def _cp(client: "S3Client", words: list[str], recursive: bool, show: Show) -> int:
     if len(words) != 2:
         raise UsageError("Wrong arguments.", hint="python -m triton_env s3 cp SOURCE TARGET")
     for source, target in _pairs(client, *words, recursive=recursive):
@@ -135,7 +140,7 @@ def _cp(client: "S3Client", words: list[str], recursive: bool) -> int:
             with _opened(str(source)) as file:
                 client.upload_fileobj(file, target.bucket, target.key)
         if _STREAM not in words:
-            print_data(f"copied: {source} to {target}")
+            show(f"copied: {source} to {target}")
     return 0
 
 
@@ -183,23 +188,23 @@ def _opened(path: str) -> BinaryIO:
     return sys.stdin.buffer if path == _STREAM else Path(path).open("rb")
 
 
-def _cat(client: "S3Client", words: list[str], recursive: bool) -> int:
+def _cat(client: "S3Client", words: list[str], recursive: bool, show: Show) -> int:
     (place,) = _places(words, 1, "cat S3URI")
     _download(client, place, _STREAM)
     return 0
 
 
-def _rm(client: "S3Client", words: list[str], recursive: bool) -> int:
+def _rm(client: "S3Client", words: list[str], recursive: bool, show: Show) -> int:
     (place,) = _places(words, 1, "rm S3URI [--recursive]")
     if not place.key and not recursive:
         raise UsageError(f"{place} is a bucket.", hint=f"python -m triton_env s3 rm {place} --recursive")
     for key in _keys(client, place.bucket, place.key) if recursive else (place.key,):
         client.delete_object(Bucket=place.bucket, Key=key)
-        print_data(f"deleted: {_Place(place.bucket, key)}")
+        show(f"deleted: {_Place(place.bucket, key)}")
     return 0
 
 
-def _mb(client: "S3Client", words: list[str], recursive: bool) -> int:
+def _mb(client: "S3Client", words: list[str], recursive: bool, show: Show) -> int:
     (place,) = _places(words, 1, "mb s3://BUCKET")
     region = client.meta.region_name
     if region == "us-east-1":
@@ -209,7 +214,7 @@ def _mb(client: "S3Client", words: list[str], recursive: bool) -> int:
             Bucket=place.bucket,
             CreateBucketConfiguration={"LocationConstraint": region},  # type: ignore[typeddict-item]
         )
-    print_data(f"made: {place.bucket}")
+    show(f"made: {place.bucket}")
     return 0
 
 
@@ -234,7 +239,7 @@ def _place_or_path(word: str) -> _Place | str:
     return _Place(bucket, key)
 
 
-_COMMANDS: dict[str, Callable[["S3Client", list[str], bool], int]] = {
+_COMMANDS: dict[str, Callable[["S3Client", list[str], bool, Show], int]] = {
     "cp": _cp,
     "rm": _rm,
     "mb": _mb,
