@@ -12,9 +12,9 @@ import pytest
 from triton_env import TritonEnvironment
 from triton_env.core import interrupts
 from triton_env.errors import NotStarted, QueryFailed, ServiceNotSelected, UsageError
-from triton_env.notebook import results
 from triton_env.notebook.magic import run
-from triton_env.notebook.results import Table
+from triton_env.services import results
+from triton_env.services.results import Table
 from unit.fakes import installed
 
 

@@ -9,12 +9,22 @@ from typing import Any
 from triton_env.core import interrupts
 from triton_env.environment import TritonEnvironment
 from triton_env.errors import UsageError
-from triton_env.notebook.queries import RUNNERS
 from triton_env.services import SERVICES
 
 _OPTION = re.compile(r"\s*--(?P<name>\w[\w-]*)(?:\s*=\s*|\s+)?(?P<value>[^\s-]\S*)?")
 _OPTIONS = ("env", "out")
-_EXAMPLE = "%%sql postgres, and the statements in the lines below it; or in one line: %sql clickhouse select 1"
+_HELP = """\
+Run SQL on {titles} of a running TritonEnvironment.
+
+%%sql {names} [--env NAME] [--out NAME]   with statements in the lines below
+%sql  {names} [--env NAME] [--out NAME] STATEMENT
+
+--env NAME: the variable with the environment or namespace; not needed where one environment runs.
+--out NAME: keep the result in this variable instead of showing it.
+
+The result of the last statement that has rows is a DataFrame where pandas is installed, else a table.
+{parameters} stand for the value of that variable.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,19 +53,9 @@ def load(ipython: Any) -> None:
     from IPython.core.magic import no_var_expand
 
     def sql(line: str, cell: str | None = None) -> Any:
-        """Run SQL on PostgreSQL or ClickHouse of a running TritonEnvironment.
-
-        %%sql postgres|clickhouse [--env NAME] [--out NAME]   with statements in the lines below
-        %sql  postgres|clickhouse [--env NAME] [--out NAME] STATEMENT
-
-        --env NAME: the variable with the environment or namespace; not needed where one environment runs.
-        --out NAME: keep the result in this variable instead of showing it.
-
-        The result of the last statement that has rows is a DataFrame where pandas is installed, else a table.
-        `:name` (PostgreSQL) and `{name:Type}` (ClickHouse) stand for the value of that variable.
-        """
         return run(line, cell, ipython.user_ns)
 
+    sql.__doc__ = _help()
     # IPython would put values into the line by itself, as text: wrong in SQL, and not what `{name:Type}` means there.
     ipython.register_magic_function(no_var_expand(sql), "line_cell", "sql")
 
@@ -74,7 +74,7 @@ def run(line: str, cell: str | None, variables: dict[str, Any]) -> Any:
     request = _parsed(line)
     service = _service(_environment(request, variables), request.service)
     text = request.sql if cell is None else f"{request.sql}\n{cell}"
-    outcome = RUNNERS[request.service](service, text, variables)
+    outcome = SERVICES[request.service].parts.load("sql").run(service, text, variables)
     # Where rows are shown, nobody asks what became of the statements before.
     for words in (*outcome.notices, *(outcome.done if outcome.result is None else ())):
         print(words)
@@ -84,15 +84,32 @@ def run(line: str, cell: str | None, variables: dict[str, Any]) -> Any:
     return None
 
 
+def _speak_sql() -> list[str]:
+    """The services that do."""
+    return [name for name, service in SERVICES.items() if service.parts.sql]
+
+
+def _help() -> str:
+    names = _speak_sql()
+    titles = {name: SERVICES[name].title for name in names}
+    parameters = [f"`{SERVICES[name].parts.load('sql').parameter}` ({titles[name]})" for name in names]
+    return _HELP.format(names="|".join(names), titles=" or ".join(titles.values()), parameters=" and ".join(parameters))
+
+
+def _example() -> str:
+    first, *_, last = _speak_sql()
+    return f"%%sql {first}, and the statements in the lines below it; or in one line: %sql {last} select 1"
+
+
 def _parsed(line: str) -> _Request:
     options: dict[str, str] = {}
     rest = _without_options(line, options)
     service, rest = (*rest.split(None, 1), "", "")[:2]
     rest = _without_options(rest, options)
-    if service not in RUNNERS:
-        known = " or ".join(RUNNERS)
+    if service not in SERVICES or not SERVICES[service].parts.sql:
+        known = " or ".join(_speak_sql())
         what = f"There is no SQL for {service!r}: it is {known}." if service else f"%sql needs to know where: {known}."
-        raise UsageError(what, hint=_EXAMPLE)
+        raise UsageError(what, hint=_example())
     out = options.get("out", "")
     if out and (not out.isidentifier() or iskeyword(out)):
         raise UsageError(f"{out!r} cannot be the name of a variable.", where="--out", hint="--out claims")

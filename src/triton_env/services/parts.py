@@ -18,6 +18,7 @@ class Parts:
         takeover: makes its `Takeover`; see `TakeoverOf`.
         remains: finds what restores left in it; see `Remains`.
         way_in: its `triton_env.services.base_shell.Shell`.
+        sql: its `triton_env.services.base_sql.Sql`.
     """
 
     isolation: str = ""
@@ -28,6 +29,7 @@ class Parts:
     takeover: str = ""
     remains: str = ""
     way_in: str = ""
+    sql: str = ""
 
     def load(self, part: str) -> Any:
         """The object that a part names; None where the service does not offer that part."""

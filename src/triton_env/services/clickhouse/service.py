@@ -69,6 +69,7 @@ class ClickHouse(WithLogin):
         takeover="triton_env.services.clickhouse.takeover:takeover",
         remains="triton_env.services.clickhouse.remains:remains",
         way_in="triton_env.services.clickhouse.shell:SHELL",
+        sql="triton_env.services.clickhouse.sql:SQL",
     )
     attributes = (*Service.attributes, "user", "password", "database", "http_port", "native_port")
 

@@ -73,6 +73,7 @@ class Postgres(WithLogin):
         takeover="triton_env.services.postgres.takeover:takeover",
         remains="triton_env.services.postgres.remains:remains",
         way_in="triton_env.services.postgres.shell:SHELL",
+        sql="triton_env.services.postgres.sql:SQL",
     )
     takes_over = TakesOver.FOR_GOOD
     attributes = (*Service.attributes, "user", "password", "database")

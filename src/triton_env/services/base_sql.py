@@ -1,0 +1,97 @@
+"""Statements in a notebook: the part `sql` of a service."""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from triton_env.errors import QueryFailed, ServiceDied, UsageError
+from triton_env.services.base import Service
+from triton_env.services.statements import Statement
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of a cell.
+
+    Attributes:
+        result: the rows of the last statement that has any; None where none has.
+        notices: what the server said besides.
+        done: what became of the statements without rows.
+    """
+
+    result: Any
+    notices: tuple[str, ...]
+    done: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Sql:
+    """How statements are run on a service.
+
+    Attributes:
+        run: runs them, with the service, their text and the user's variables.
+        parameter: what stands for the value of the variable `name` in a statement.
+    """
+
+    run: Callable[[Any, str, Mapping[str, Any]], Outcome]
+    parameter: str
+
+
+def checked(service: Service, statements: list[Statement]) -> list[Statement]:
+    """The statements of a cell.
+
+    Raises:
+        UsageError: there is none.
+    """
+    if not statements:
+        raise UsageError(
+            f"There is no statement for {service.title}.",
+            hint=f"%sql {service.name} select 1, or %%sql {service.name} and the statements in the lines below it",
+        )
+    return statements
+
+
+def value_of(variables: Mapping[str, Any], name: str) -> Any:
+    """The value of the user's variable of that name.
+
+    Raises:
+        UsageError: there is none.
+    """
+    if name not in variables:
+        raise UsageError(f"The statement uses the variable {name!r}, which is not defined.", hint=f"{name} = ...")
+    return variables[name]
+
+
+@contextmanager
+def reachable(service: Service, kind: type[Exception]) -> Iterator[None]:
+    """Explain a server that cannot be reached, or that has died over a statement."""
+    try:
+        yield
+    except ServiceDied:
+        raise
+    except (QueryFailed, kind) as error:
+        if died := service._died():
+            raise died from error
+        if isinstance(error, QueryFailed):
+            raise
+        raise QueryFailed(
+            f"{service.title} does not answer.",
+            where=f"{service.host}:{service.port}",
+            cause=str(error),
+            hint=f"print(env.logs({service.name!r})) may tell why, where env is the environment",
+        ) from error
+
+
+def in_words(text: str, place: int) -> str:
+    """Where in a cell that is, for people."""
+    line = text.count("\n", 0, place) + 1
+    return f"line {line} of the cell, column {place - (text.rfind(chr(10), 0, place) + 1) + 1}"
+
+
+def marked(text: str, place: int) -> str:
+    """The line in which `place` is, and a mark below it."""
+    begin = text.rfind("\n", 0, place) + 1
+    line = text[begin:].partition("\n")[0].expandtabs(1)
+    cut = max(0, place - begin - 60)
+    return f"{line[cut : cut + 100]}\n{' ' * (place - begin - cut)}^"

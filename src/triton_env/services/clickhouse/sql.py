@@ -1,0 +1,85 @@
+"""Runs the SQL of a cell on ClickHouse, statement by statement, and explains what the server refuses."""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from triton_env.errors import QueryFailed
+from triton_env.services.base_sql import Outcome, Sql, checked, in_words, marked, reachable, value_of
+from triton_env.services.clickhouse.service import ClickHouse
+from triton_env.services.clickhouse.splitting import clickhouse_statements, typed_names
+from triton_env.services.results import as_result, has_pandas, with_floats
+from triton_env.services.statements import Statement
+
+_ANSWERING = ("SELECT", "WITH", "SHOW", "DESCRIBE", "DESC", "EXISTS", "EXPLAIN", "CHECK", "FROM", "VALUES")
+"""The verbs with which ClickHouse answers in rows."""
+# "Code: 62. DB::Exception: Syntax error: ... (SYNTAX_ERROR) (version 26.9.2.1 (official build))".
+# https://clickhouse.com/docs/interfaces/http
+_ERROR = re.compile(
+    r"Code: (?P<code>\d+)\. (?:DB::Exception: )?(?P<words>.*?)(?: \((?P<name>[A-Z0-9_]+)\))?(?: \(version .*)?$",
+    re.DOTALL,
+)
+_ADDED = "FORMAT Native"
+"""What the client adds to a query."""
+_PLACE = re.compile(r": failed at position (\d+) \(.*?\)(?: \(line \d+, col \d+\))?", re.DOTALL)
+
+
+def run(service: ClickHouse, text: str, variables: Mapping[str, Any]) -> Outcome:
+    """Run statements on ClickHouse, in one session.
+
+    Args:
+        service: where.
+        text: the statements. A `{name:Type}` stands for the value of that variable.
+        variables: the variables.
+
+    Raises:
+        QueryFailed: the server refused a statement, or does not answer. Those before it have been done.
+        ServiceDied: the server has ended, perhaps over a statement.
+        UsageError: there is no statement, or no variable of such a name.
+    """
+    from clickhouse_connect.driver.exceptions import ClickHouseError
+
+    statements = checked(service, clickhouse_statements(text))
+    result: Any = None
+    done: list[str] = []
+    with reachable(service, ClickHouseError), service.client() as client:
+        for statement in statements:
+            values = {name: value_of(variables, name) for name in typed_names(statement.text)}
+            try:
+                if statement.verb not in _ANSWERING:
+                    summary = client.command(statement.text, parameters=values or None)
+                    written = getattr(summary, "written_rows", 0)
+                    done += [f"{statement.verb}: {written} rows written"] if written else []
+                elif has_pandas():
+                    result = with_floats(client.query_df(statement.text, parameters=values or None))
+                else:
+                    answer = client.query(statement.text, parameters=values or None)
+                    result = as_result(answer.column_names, answer.result_rows)
+            except ClickHouseError as error:
+                raise _refusal(service, error, text, statement) from error
+    return Outcome(result, (), tuple(done))
+
+
+SQL = Sql(run, "{name:Type}")
+
+
+def _refusal(service: ClickHouse, error: Exception, text: str, statement: Statement) -> QueryFailed:
+    found = _ERROR.search(str(error))
+    if not found:
+        return QueryFailed("ClickHouse broke off.", where=f"{service.host}:{service.port}", cause=str(error))
+    words = found["words"].replace(f"\n {_ADDED}", "").replace(_ADDED, "end of the statement")
+    position = _PLACE.search(words)
+    # Counted in bytes, from 1.
+    before = statement.text.encode()[: int(position[1]) - 1].decode(errors="ignore") if position else ""
+    place = statement.start + len(before)
+    has_format = len(before) == len(statement.text) and "FORMAT" in statement.text.upper()
+    if position:
+        # The place is shown below.
+        words = words.replace(position[0], "", 1)
+    name = f"{found['name']} (code {found['code']})" if found["name"] else f"code {found['code']}"
+    return QueryFailed(
+        "ClickHouse refused the statement.",
+        where=in_words(text, place),
+        cause=f"{name}: {' '.join(words.split())}\n{marked(text, place) if position else ''}",
+        hint="leave out FORMAT: rows come in the client's own" if has_format else "",
+    )

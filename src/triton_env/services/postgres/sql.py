@@ -1,0 +1,112 @@
+"""Runs the SQL of a cell on PostgreSQL, statement by statement, and explains what the server refuses."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, cast
+
+from triton_env.errors import QueryFailed, UsageError
+from triton_env.services.base_sql import Outcome, Sql, checked, in_words, marked, reachable, value_of
+from triton_env.services.postgres.service import Postgres
+from triton_env.services.postgres.splitting import postgres_statements
+from triton_env.services.results import as_result
+from triton_env.services.statements import Statement
+
+if TYPE_CHECKING:
+    import psycopg
+
+
+def run(service: Postgres, text: str, variables: Mapping[str, Any]) -> Outcome:
+    """Run statements on PostgreSQL, each a transaction of its own, over a connection of their own.
+
+    Args:
+        service: where.
+        text: the statements. A `:name` stands for the value of that variable.
+        variables: the variables.
+
+    Raises:
+        QueryFailed: the server refused a statement, or does not answer. Those before it have been done.
+        ServiceDied: the server has ended, perhaps over a statement.
+        UsageError: there is no statement, or no variable of such a name.
+    """
+    import psycopg
+
+    statements = checked(service, postgres_statements(text))
+    result: Any = None
+    notices: list[str] = []
+    done: list[str] = []
+    with reachable(service, psycopg.OperationalError), service.connect(autocommit=True) as connection:
+        connection.add_notice_handler(lambda notice: notices.append(f"{notice.severity}: {notice.message_primary}"))
+        for statement in statements:
+            rendered = _Rendered(statement, connection, variables)
+            try:
+                cursor = connection.execute(cast("Any", rendered.text))
+                rows = cursor.fetchall() if cursor.description else None
+            except psycopg.Error as error:
+                raise _refusal(service, error, text, rendered) from error
+            if rows is None:
+                done.append(cursor.statusmessage or "")
+            else:
+                result = as_result([column.name for column in cursor.description or ()], rows)
+    return Outcome(result, tuple(notices), tuple(done))
+
+
+SQL = Sql(run, ":name")
+
+
+class _Rendered:
+    """A statement with values in place of its parameters.
+
+    Put in here and not by the server, which takes parameters in some kinds of statements only; and by us, so that the
+    place of an error can be found again.
+    """
+
+    def __init__(
+        self, statement: Statement, connection: "psycopg.Connection[Any]", variables: Mapping[str, Any]
+    ) -> None:
+        from psycopg import ProgrammingError, sql
+
+        self._statement = statement
+        self._shifts: list[tuple[int, int]] = []
+        """The end of each value in the text, and how far it has moved what follows."""
+        self.text, end, moved = "", 0, 0
+        for parameter in statement.parameters:
+            value = value_of(variables, parameter.name)
+            try:
+                literal = sql.Literal(value).as_string(connection)
+            except ProgrammingError as error:
+                raise UsageError(
+                    f"The variable {parameter.name!r} is a {type(value).__name__}, which PostgreSQL has no type for.",
+                    cause=str(error),
+                    hint="pass a number, a text, a date, or a list of such, as in: where id = any(:ids)",
+                ) from error
+            self.text += statement.text[end : parameter.start] + literal
+            end = parameter.end
+            moved = len(self.text) - end
+            self._shifts.append((len(self.text), moved))
+        self.text += statement.text[end:]
+
+    def place(self, position: int) -> int:
+        """Where in the whole text that is: a position in `text`, counted from 0. Within a value it is about right."""
+        moved = 0
+        for end, shift in self._shifts:
+            moved = shift if position >= end else moved
+        return self._statement.start + min(max(position - moved, 0), len(self._statement.text))
+
+    @property
+    def start(self) -> int:
+        return self._statement.start
+
+
+def _refusal(service: Postgres, error: "psycopg.Error", text: str, rendered: _Rendered) -> QueryFailed:
+    if error.sqlstate is None:
+        return QueryFailed("PostgreSQL broke off.", where=f"{service.host}:{service.port}", cause=str(error))
+    diagnosis = error.diag
+    position = int(diagnosis.statement_position) - 1 if diagnosis.statement_position else None
+    place = rendered.start if position is None else rendered.place(position)
+    words = f"SQLSTATE {error.sqlstate}: {diagnosis.message_primary}"
+    below = marked(text, place) if position is not None else diagnosis.message_detail or ""
+    return QueryFailed(
+        "PostgreSQL refused the statement.",
+        where=in_words(text, place),
+        cause=f"{words}\n{below}",
+        hint=(diagnosis.message_hint or "").rstrip("."),
+    )
