@@ -10,6 +10,7 @@ from faces.plugin_runs import Runs, runs
 from triton_env import pytest_plugin
 from triton_env.pytest_plugin import needs, options
 from triton_env.services import SERVICES
+from triton_env.services.built_in import BUILT_IN
 from triton_env.settings import RUNTIME_NAMES
 
 pytest_plugins = ["pytester"]
@@ -27,7 +28,7 @@ def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, embedded
 
 def test_the_names_are_those_of_the_package() -> None:
     # Written down twice: the plugin may not import the other ones before a test needs them.
-    assert tuple(SERVICES) == options.SERVICES
+    assert tuple(SERVICES) == BUILT_IN
     assert options.RUNTIMES == RUNTIME_NAMES
 
 
@@ -49,9 +50,12 @@ def test_a_run_that_uses_no_service_imports_and_starts_nothing(
             assert not names & (heavy | {"pydantic", "pydantic_settings", "asyncio", "rich", "xdist", "urllib3"})
             ours = {name for name in sys.modules if name.startswith("triton_env")}
             parts = ("clients", "fixtures", "needs", "options", "report", "state", "summary")
+            services = ("postgres", "clickhouse", "redis", "s3")
             assert ours == {
                 "triton_env", "triton_env._version", "triton_env.pytest_plugin",
                 *(f"triton_env.pytest_plugin.{part}" for part in parts),
+                "triton_env.services", "triton_env.services.built_in", "triton_env.services.base_fixtures",
+                *(f"triton_env.services.{name}{part}" for name in services for part in ("", ".fixtures")),
             }
         """
     )

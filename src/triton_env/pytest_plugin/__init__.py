@@ -1,4 +1,4 @@
-"""The pytest plugin: fixtures for PostgreSQL, ClickHouse, Redis and S3, a fresh namespace for each test.
+"""The pytest plugin: fixtures for the services, a fresh namespace for each test.
 
 pytest loads it by its entry point in every project of an interpreter that has triton-env installed. So it imports
 nothing of triton-env that takes time, no driver, no Docker SDK and no settings, until a test needs a service.
@@ -10,42 +10,20 @@ from typing import Any
 import pytest
 
 from triton_env.pytest_plugin import summary
-from triton_env.pytest_plugin.clients import (
-    fixtures_for,
-    triton_clickhouse_async,
-    triton_postgres_async,
-    triton_redis_async,
-    triton_s3_async,
-)
-from triton_env.pytest_plugin.fixtures import (
-    _triton_spaces,
-    triton,
-    triton_clickhouse,
-    triton_env,
-    triton_exported,
-    triton_postgres,
-    triton_redis,
-    triton_s3,
-)
-from triton_env.pytest_plugin.needs import MARKER_LINE, Needs, check
+from triton_env.pytest_plugin.clients import client_fixture, private_fixtures
+from triton_env.pytest_plugin.fixtures import _triton_spaces, service_fixture, triton, triton_env, triton_exported
+from triton_env.pytest_plugin.needs import ASYNC, MARKER_LINE, PREFIX, Needs, check
 from triton_env.pytest_plugin.options import add_options
 from triton_env.pytest_plugin.report import Kept, add_to, note_beginning
 from triton_env.pytest_plugin.state import KEY, State
+from triton_env.services import built_in
 
-__all__ = [
-    "_triton_spaces",
-    "triton",
-    "triton_clickhouse",
-    "triton_clickhouse_async",
-    "triton_env",
-    "triton_exported",
-    "triton_postgres",
-    "triton_postgres_async",
-    "triton_redis",
-    "triton_redis_async",
-    "triton_s3",
-    "triton_s3_async",
-]
+__all__ = ["_triton_spaces", "client_fixture", "service_fixture", "triton", "triton_env", "triton_exported"]
+
+# `triton_postgres`, `triton_postgres_async` and the like.
+for _name, _fixtures in built_in.fixtures():
+    globals()[f"{PREFIX}{_name}"] = service_fixture(_name, _fixtures)
+    globals()[f"{PREFIX}{_name}{ASYNC}"] = client_fixture(_name, _fixtures)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -72,7 +50,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", MARKER_LINE)
     state = State.of(config)
     config.pluginmanager.register(Kept(state), "triton_env_kept")
-    config.pluginmanager.register(fixtures_for(config.pluginmanager), "triton_env_asynchronous")
+    config.pluginmanager.register(private_fixtures(config.pluginmanager), "triton_env_asynchronous")
     # pytest-xdist gives its workers the id under which this process has started an environment already.
     if state.exported is not None and getattr(config.option, "testrunuid", "") is None:
         config.option.testrunuid = state.shared_by

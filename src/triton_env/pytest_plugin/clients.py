@@ -6,78 +6,31 @@ the loop of that test, or an ordinary one that anyio takes over.
 """
 
 from collections.abc import AsyncIterator, Callable
+from inspect import Parameter, Signature
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from triton_env.pytest_plugin.options import SCOPES, SERVICES
+from triton_env.pytest_plugin.needs import ASYNC, KNOWN, PREFIX
+from triton_env.pytest_plugin.options import SCOPES
 
 if TYPE_CHECKING:
-    from clickhouse_connect.driver.asyncclient import AsyncClient
-    from psycopg import AsyncConnection
-    from redis.asyncio import Redis
-
-    from triton_env.services.s3.service import AsyncS3
+    from triton_env.services.base_fixtures import Fixtures
 
 
-async def _postgres(service: Any) -> "AsyncConnection[Any]":
-    connection: AsyncConnection[Any] = await service.aconnect()
-    return connection
+def client_fixture(name: str, fixtures: "Fixtures") -> Any:
+    """The fixture `triton_NAME_async` for a connected client of a service; see `service_fixture`."""
 
+    def client(request: pytest.FixtureRequest, **service: Any) -> Any:
+        return _client(request, name)
 
-async def _clickhouse(service: Any) -> "AsyncClient":
-    client: AsyncClient = await service.aclient()
-    return client
-
-
-async def _redis(service: Any) -> "Redis":
-    client: Redis = service.aclient()
-    try:
-        await client.initialize()
-    except BaseException:
-        await client.aclose()
-        raise
-    return client
-
-
-async def _s3(service: Any) -> "AsyncS3":
-    import asyncio
-
-    client: AsyncS3 = await asyncio.to_thread(service.aclient)
-    return client
-
-
-_OPEN: dict[str, Callable[[Any], Any]] = {
-    "postgres": _postgres,
-    "clickhouse": _clickhouse,
-    "redis": _redis,
-    "s3": _s3,
-}
-
-
-@pytest.fixture
-def triton_postgres_async(request: pytest.FixtureRequest, triton_postgres: Any) -> "AsyncConnection[Any]":
-    """An asynchronous connection to this test's database (psycopg), closed after it."""
-    return _client(request, "postgres")  # type: ignore[no-any-return]
-
-
-@pytest.fixture
-def triton_clickhouse_async(request: pytest.FixtureRequest, triton_clickhouse: Any) -> "AsyncClient":
-    """An asynchronous client of this test's database (clickhouse-connect), closed after it."""
-    return _client(request, "clickhouse")  # type: ignore[no-any-return]
-
-
-@pytest.fixture
-def triton_redis_async(request: pytest.FixtureRequest, triton_redis: Any) -> "Redis":
-    """An asynchronous client of this test's logical database (redis-py), closed after it."""
-    return _client(request, "redis")  # type: ignore[no-any-return]
-
-
-@pytest.fixture
-def triton_s3_async(request: pytest.FixtureRequest, triton_s3: Any) -> "AsyncS3":
-    """The methods of a boto3 client as coroutines, closed after this test."""
-    return _client(request, "s3")  # type: ignore[no-any-return]
+    # pytest makes what a fixture takes before it, and removes that after it.
+    taken = [Parameter(each, Parameter.KEYWORD_ONLY) for each in ("request", f"{PREFIX}{name}")]
+    client.__signature__ = Signature(taken)  # type: ignore[attr-defined]
+    client.__doc__ = fixtures.client_words
+    client.__annotations__["return"] = fixtures.client_kind
+    return pytest.fixture(name=f"{PREFIX}{name}{ASYNC}")(client)
 
 
 def _client(request: pytest.FixtureRequest, service: str) -> Any:
@@ -112,11 +65,11 @@ def _loop_scope(request: pytest.FixtureRequest) -> str:
     return str(scope)
 
 
-def fixtures_for(plugins: pytest.PytestPluginManager) -> ModuleType:
+def private_fixtures(plugins: pytest.PytestPluginManager) -> ModuleType:
     """A plugin with the private fixtures for those asynchronous plugins that are loaded."""
     module = ModuleType(f"{__name__}.private")
     asyncio_plugin = plugins.get_plugin("asyncio")
-    for service in SERVICES:
+    for service in KNOWN:
         if asyncio_plugin is not None:
             for scope in SCOPES:
                 name = f"_triton_{service}_asyncio_{scope}"
@@ -139,7 +92,7 @@ def _fixture_of(service: str) -> Callable[..., AsyncIterator[Any]]:
                 "\n\nhint: @pytest.fixture\ndef anyio_backend(): return 'asyncio'",
                 pytrace=False,
             )
-        client = await _OPEN[service](request.getfixturevalue(f"triton_{service}"))
+        client = await KNOWN[service].connect(request.getfixturevalue(f"{PREFIX}{service}"))
         try:
             yield client
         finally:

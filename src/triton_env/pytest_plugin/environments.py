@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from triton_env.pytest_plugin.options import SERVICES, Options
+from triton_env.pytest_plugin.options import Options, in_order
 
 if TYPE_CHECKING:
     from triton_env.environment import TritonEnvironment
@@ -62,7 +62,7 @@ class Environments:
     def namespace(self, services: frozenset[str], template: Any) -> "Namespace":
         """A fresh namespace of these services, from a template or empty (None)."""
         environment = self.of(services)
-        names = tuple(name for name in SERVICES if name in services)
+        names = in_order(services)
         with self._importable():
             return environment.namespace(template=self._to_build(_loaded(template)), services=names)
 

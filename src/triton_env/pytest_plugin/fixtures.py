@@ -2,10 +2,11 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from triton_env.pytest_plugin.needs import KNOWN, PREFIX
 from triton_env.pytest_plugin.options import SCOPES, Scope
 from triton_env.pytest_plugin.state import State
 
@@ -13,7 +14,8 @@ if TYPE_CHECKING:
     from triton_env.environment import TritonEnvironment
     from triton_env.isolation.namespace import Namespace
     from triton_env.pytest_plugin.spaces import Spaces
-    from triton_env.services import S3, ClickHouse, Postgres, Redis
+    from triton_env.services import Service
+    from triton_env.services.base_fixtures import Fixtures
 
 
 def _scope(fixture_name: str, config: pytest.Config) -> Scope:
@@ -65,32 +67,24 @@ def triton(request: pytest.FixtureRequest, _triton_spaces: "Spaces") -> "Namespa
         return _triton_spaces.namespace(State.of(request.config).configured(request.node))
 
 
-@pytest.fixture(scope=_scope)
-def triton_postgres(_triton_spaces: "Spaces") -> "Postgres":
-    """PostgreSQL with a database for this test alone."""
-    with explained():
-        return _triton_spaces.service("postgres")  # type: ignore[return-value]
+def service_fixture(name: str, fixtures: "Fixtures") -> Any:
+    """The fixture `triton_NAME` for a service in this test's namespace.
 
+    A distribution that brings a service has it in its own plugin, in one line: `triton_etcd = service_fixture(...)`.
 
-@pytest.fixture(scope=_scope)
-def triton_clickhouse(_triton_spaces: "Spaces") -> "ClickHouse":
-    """ClickHouse with a database for this test alone."""
-    with explained():
-        return _triton_spaces.service("clickhouse")  # type: ignore[return-value]
+    Args:
+        name: the service's.
+        fixtures: what is said of them.
+    """
 
+    def service(_triton_spaces: "Spaces") -> "Service":
+        with explained():
+            return _triton_spaces.service(name)
 
-@pytest.fixture(scope=_scope)
-def triton_redis(_triton_spaces: "Spaces") -> "Redis":
-    """Redis with a logical database for this test alone."""
-    with explained():
-        return _triton_spaces.service("redis")  # type: ignore[return-value]
-
-
-@pytest.fixture(scope=_scope)
-def triton_s3(_triton_spaces: "Spaces") -> "S3":
-    """S3 with a bucket for this test alone."""
-    with explained():
-        return _triton_spaces.service("s3")  # type: ignore[return-value]
+    service.__doc__ = fixtures.words
+    service.__annotations__["return"] = fixtures.kind
+    KNOWN[name] = fixtures
+    return pytest.fixture(scope=_scope, name=f"{PREFIX}{name}")(service)
 
 
 @pytest.fixture(scope="session")

@@ -1,16 +1,19 @@
 """Which services tests need, told before anything is started by the fixtures that they ask for and by their markers."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from triton_env.pytest_plugin.options import SERVICES, Options, services_of, template_of
+from triton_env.pytest_plugin.options import Options, services_of, template_of
+from triton_env.services.built_in import BUILT_IN
 
 if TYPE_CHECKING:
     from _pytest.nodes import Node
+
+    from triton_env.services.base_fixtures import Fixtures
 
 MARKER = "triton"
 MARKER_LINE = f"{MARKER}(services=..., template=...): the services and the template of this test's namespace"
@@ -18,10 +21,11 @@ MARKER_LINE = f"{MARKER}(services=..., template=...): the services and the templ
 ENVIRONMENT = "triton_env"
 NAMESPACE = "triton"
 """These stand for the services of the marker, or else of the configuration."""
-OF_SERVICES: Mapping[str, str] = {
-    f"triton_{service}{ending}": service for service in SERVICES for ending in ("", "_async")
-}
-"""The fixtures that stand for one service."""
+PREFIX = "triton_"
+ASYNC = "_async"
+"""How fixtures that stand for one service begin, and how those for asynchronous tests end."""
+KNOWN: "dict[str, Fixtures]" = {}
+"""The services that have such fixtures: those that come with triton-env, and those whose plugins are loaded."""
 
 ARGUMENTS = ("services", "template")
 """What the marker takes."""
@@ -60,7 +64,7 @@ def marked(node: "Node") -> Marked:
         if "services" in mark.kwargs and not services:
             services = services_of(f"{where}(services=)", mark.kwargs["services"])
             if not services:
-                raise pytest.UsageError(f"{where}(services=) names no services. Allowed: any of {', '.join(SERVICES)}.")
+                raise pytest.UsageError(f"{where}(services=) names no services. Allowed: any of {', '.join(BUILT_IN)}.")
         if mark.kwargs.get("template") is not None and template is None:
             template = mark.kwargs["template"]
             if isinstance(template, str):
@@ -87,10 +91,17 @@ class Need:
         return bool(self.namespace or self.environment)
 
 
+def _service_of(fixture: str) -> str:
+    """The service that a fixture stands for; empty where it is another fixture."""
+    name = fixture.removeprefix(PREFIX)
+    name = name if name in KNOWN else name.removesuffix(ASYNC)
+    return name if name in KNOWN and fixture.startswith(PREFIX) else ""
+
+
 def needed(item: pytest.Item, options: Options) -> Need:
     """What a test needs."""
     names = getattr(item, "fixturenames", ())
-    services = frozenset(OF_SERVICES[name] for name in names if name in OF_SERVICES)
+    services = frozenset(service for name in names if (service := _service_of(name)))
     if ENVIRONMENT not in names and NAMESPACE not in names:
         return Need(services)
     configured = frozenset(marked(item).services or options.services)

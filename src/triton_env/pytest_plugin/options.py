@@ -1,7 +1,7 @@
 """What a project and a command line choose for the plugin: ini options and command line options, checked at the start.
 
-Nothing of triton-env is imported here but its version: pytest loads this in every project of an interpreter that has
-triton-env installed, whether it uses the plugin or not.
+Nothing of triton-env is imported here but the names of its services: pytest loads this in every project of an
+interpreter that has triton-env installed, whether it uses the plugin or not.
 """
 
 import re
@@ -13,8 +13,8 @@ from typing import Any, Literal
 
 import pytest
 
-SERVICES = ("postgres", "clickhouse", "redis", "s3")
-"""The services, in the order in which people read them."""
+from triton_env.services.built_in import BUILT_IN
+
 RUNTIMES = ("auto", "docker", "embedded", "external")
 SCOPES = ("function", "class", "module", "package", "session")
 
@@ -69,7 +69,7 @@ class Options:
         scope = config.getini("triton_scope")
         _check("triton_scope", scope, SCOPES)
         return cls(
-            services=services_of("triton_services", config.getini("triton_services")) or SERVICES,
+            services=services_of("triton_services", config.getini("triton_services")) or BUILT_IN,
             runtime=runtime,
             template=_template(config, line.triton_template),
             scope=scope,
@@ -84,8 +84,8 @@ class Options:
 
 def add_options(parser: pytest.Parser) -> None:
     """Tell pytest the names."""
-    every = " ".join(SERVICES)
-    group = parser.getgroup("triton-env", "PostgreSQL, ClickHouse, Redis and S3 (triton-env)")
+    every = " ".join(BUILT_IN)
+    group = parser.getgroup("triton-env", "real services for tests (triton-env)")
     group.addoption(
         "--triton-runtime",
         choices=RUNTIMES,
@@ -141,12 +141,26 @@ def services_of(where: str, value: object) -> tuple[str, ...]:
         pytest.UsageError: it is nothing of the kind, or there is no such service.
     """
     if not isinstance(value, str | list | tuple | set | frozenset):
-        raise pytest.UsageError(f"{where}: {value!r} names no services. Allowed: any of {', '.join(SERVICES)}.")
+        raise pytest.UsageError(f"{where}: {value!r} names no services. Allowed: any of {', '.join(BUILT_IN)}.")
     texts: Iterable[Any] = [value] if isinstance(value, str) else value
     names = [name for text in texts for name in str(text).replace(",", " ").split()]
     for name in names:
-        _check(where, name, SERVICES)
-    return tuple(name for name in SERVICES if name in names)
+        if name not in BUILT_IN and not _is_installed(name):
+            _check(where, name, BUILT_IN)
+    return in_order(names)
+
+
+def in_order(names: Iterable[str]) -> tuple[str, ...]:
+    """Services in the order in which people read them, each once."""
+    given = set(names)
+    return (*(name for name in BUILT_IN if name in given), *sorted(given.difference(BUILT_IN)))
+
+
+def _is_installed(name: str) -> bool:
+    """Whether another distribution brings a service of that name."""
+    from triton_env.services import SERVICES
+
+    return name in SERVICES
 
 
 def template_of(where: str, text: str, folders: Iterable[Path]) -> Path | str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from triton_env.pytest_plugin.options import SERVICES
+from triton_env.pytest_plugin.options import in_order
 from triton_env.pytest_plugin.state import State
 
 if TYPE_CHECKING:
@@ -154,7 +154,7 @@ def _used(state: State, item: pytest.Item, dead: Set[str]) -> Iterator[_Used]:
     if need.environment:
         for environment in state.running:
             if need.environment <= set(environment.services):
-                services = tuple(environment.service(name) for name in SERVICES if name in need.environment - dead)
+                services = tuple(environment.service(name) for name in in_order(need.environment - dead))
                 if services:
                     yield _Used(environment, services, None, True)
                 return

@@ -4,7 +4,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from triton_env.pytest_plugin.options import SERVICES
+from triton_env.pytest_plugin.options import in_order
 
 if TYPE_CHECKING:
     from _pytest.nodes import Node
@@ -106,4 +106,4 @@ class Spaces:
 
 
 def _listed(services: frozenset[str]) -> str:
-    return ", ".join(name for name in SERVICES if name in services)
+    return ", ".join(in_order(services))

@@ -4,7 +4,8 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from triton_env._version import __version__
-from triton_env.pytest_plugin.options import SERVICES, Options
+from triton_env.pytest_plugin.options import Options
+from triton_env.services.built_in import BUILT_IN
 
 if TYPE_CHECKING:
     import pytest
@@ -17,7 +18,7 @@ Facts = Mapping[str, Any]
 
 def header(options: Options) -> str:
     """The choices that are in force."""
-    services = "as tests need" if options.services == SERVICES else f"as tests need, triton: {_words(options.services)}"
+    services = "as tests need" if options.services == BUILT_IN else f"as tests need, triton: {_words(options.services)}"
     parts = [f"runtime {options.runtime or 'as TRITON_RUNTIME says'}", f"services {services}"]
     parts.append(f"reuse {'on' if options.reuse else 'off'}")
     if options.template is not None:

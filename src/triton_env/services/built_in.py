@@ -5,6 +5,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from triton_env.services.base_fixtures import Fixtures
     from triton_env.services.base_shell import Shell
 
 BUILT_IN = ("postgres", "clickhouse", "redis", "s3")
@@ -15,3 +16,9 @@ def shells() -> "Iterator[tuple[str, Shell]]":
     """Their names and shells. No other module of theirs is loaded."""
     for name in BUILT_IN:
         yield name, import_module(f"triton_env.services.{name}.shell").SHELL
+
+
+def fixtures() -> "Iterator[tuple[str, Fixtures]]":
+    """Their names and fixtures. No other module of theirs is loaded."""
+    for name in BUILT_IN:
+        yield name, import_module(f"triton_env.services.{name}.fixtures").FIXTURES
