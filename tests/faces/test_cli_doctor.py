@@ -11,11 +11,11 @@ from click.testing import CliRunner, Result
 
 from triton_env.cli import checks, command_line, docker_checks
 from triton_env.cli.checks import examine
-from triton_env.cli.findings import Finding, Verdict
-from triton_env.cli.support import postgres_end_of_life
 from triton_env.core.commands import runnable
+from triton_env.core.findings import Finding, Verdict
 from triton_env.persistent import compose
 from triton_env.runtimes.embedded import packages
+from triton_env.services.postgres.checks import end_of_life
 
 
 def doctor(*arguments: str) -> Result:
@@ -216,7 +216,7 @@ def test_packages_that_are_missing_are_never_good(monkeypatch: pytest.MonkeyPatc
     ],
 )
 def test_postgresql_without_support(image: str, since: str) -> None:
-    words = postgres_end_of_life(image)
+    words = end_of_life(image)
     assert (since in words) if since else (words == "")
 
 

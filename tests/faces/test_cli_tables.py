@@ -12,8 +12,8 @@ from rich.cells import cell_len
 
 from triton_env import Settings
 from triton_env.cli import connections, doctor, prune, status
-from triton_env.cli.findings import Finding, Verdict
 from triton_env.cli.tables import print_table
+from triton_env.core.findings import Finding, Verdict
 from triton_env.core.model import Endpoint, Placement
 from triton_env.persistent.containers import ProjectContainer
 from triton_env.prune import Leftover

@@ -12,8 +12,8 @@ import psutil
 
 from triton_env._version import __version__
 from triton_env.cli import docker_checks
-from triton_env.cli.findings import Finding, Verdict, finding_of
 from triton_env.core.forms import Form, forms_for
+from triton_env.core.findings import Finding, Verdict, finding_of
 from triton_env.core.model import ServiceRecipe
 from triton_env.errors import InvalidSetting
 from triton_env.runtimes.choice import docker_problem
@@ -22,7 +22,7 @@ from triton_env.services import SERVICES
 from triton_env.settings import Settings, dotenv_file
 from triton_env.settings.unknown_variables import unknown_variables
 
-_DRIVERS = ("psycopg", "clickhouse-connect", "redis", "boto3", "testcontainers", "docker")
+_OF_RUNTIMES = ("testcontainers", "docker")
 _GB = 1e9
 _LITTLE_DISK = 1 * _GB
 
@@ -107,7 +107,7 @@ def _versions() -> Iterator[Finding]:
     yield Finding("python", Verdict.GOOD, machine)
     found: list[str] = []
     missing: list[str] = []
-    for name in _DRIVERS:
+    for name in (*filter(None, (service.driver for service in SERVICES.values())), *_OF_RUNTIMES):
         try:
             found.append(f"{name} {importlib.metadata.version(name)}")
         except importlib.metadata.PackageNotFoundError:

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
-from triton_env.cli.findings import Finding, Verdict, finding_of
-from triton_env.cli.support import MOVE_ON, postgres_end_of_life
-from triton_env.core.settings_group import Role
+from triton_env.cli.images import checks_of, images_of
+from triton_env.core.findings import Finding, Verdict, finding_of
 from triton_env.core.threads import in_thread
 from triton_env.errors import InvalidSetting, TritonError
 from triton_env.persistent.compose import compose_program, compose_version
@@ -20,7 +19,6 @@ from triton_env.persistent.settings import persistent_settings
 from triton_env.runtimes.docker.address import EVERYWHERE, LOOPBACK, AddressPlan
 from triton_env.runtimes.ports import listener_on
 from triton_env.services import SERVICES
-from triton_env.services.s3.service import LAST_FREE_VERSION, needs_token
 from triton_env.settings import HUB_PREFIX, Settings, process_environment
 
 if TYPE_CHECKING:
@@ -67,7 +65,8 @@ def examine(engine: "Engine | None", settings: Settings, *, pulls: bool = True) 
         yield finding
         yield from _resources(engine, plan)
     yield from _images(engine, settings, pulls=pulls)
-    yield _token(settings)
+    for name in SERVICES:
+        yield from checks_of(name).of_settings(settings)
     yield from _persistent_ports(engine, plan, settings)
 
 
@@ -119,8 +118,10 @@ def _resources(engine: "Engine", plan: AddressPlan | None) -> Iterator[Finding]:
     if memory == local.total:  # the same machine, and no virtual one on it
         words += f", {local.available / _GB:.1f} GB of it available"
     if memory < _LITTLE_MEMORY:
-        hint = "give the engine more memory, or start fewer services: --services postgres,redis"
-        yield Finding("memory", Verdict.WARNING, f"{words}, which is little for all four services", hint)
+        light = sorted(SERVICES, key=lambda name: SERVICES[name].boot_rank)[:2]
+        fewer = ",".join(name for name in SERVICES if name in light)
+        hint = f"give the engine more memory, or start fewer services: --services {fewer}"
+        yield Finding("memory", Verdict.WARNING, f"{words}, which is little for all services", hint)
     else:
         yield Finding("memory", Verdict.GOOD, words)
     root = Path(info.get("DockerRootDir") or "/var/lib/docker")
@@ -138,12 +139,10 @@ def _images(engine: "Engine | None", settings: Settings, *, pulls: bool) -> Iter
     if prefix := process_environment().get(HUB_PREFIX):
         yield Finding("images", Verdict.GOOD, f"those of Docker Hub come from {prefix} ({HUB_PREFIX})")
     for name in SERVICES:
-        (variable,) = settings.names_in(Role.IMAGE, services=(name,))
-        image = getattr(settings, variable)
-        if engine is not None:
-            yield _image(engine, image, variable.upper(), settings, pulls=pulls)
-        if name == "postgres" and (ended := postgres_end_of_life(image)):
-            yield Finding("images", Verdict.WARNING, ended, MOVE_ON)
+        for variable, image in images_of(name, settings).items():
+            if engine is not None:
+                yield _image(engine, image, variable, settings, pulls=pulls)
+            yield from checks_of(name).of_image(image)
 
 
 def _image(engine: "Engine", image: str, variable: str, settings: Settings, *, pulls: bool) -> Finding:
@@ -160,21 +159,6 @@ def _image(engine: "Engine", image: str, variable: str, settings: Settings, *, p
         return Finding("images", Verdict.BAD, words, f"{pull}, or set {variable}")
     words = f"{image} is not on the engine{'; the first start pulls it' if pulls else ''}"
     return Finding("images", Verdict.WARNING, words, f"{pull}, or set {variable} to one that is there")
-
-
-def _token(settings: Settings) -> Finding:
-    image = settings.localstack_image
-    if settings.localstack_auth_token.get_secret_value():
-        return Finding("token", Verdict.GOOD, "LOCALSTACK_AUTH_TOKEN is set")
-    if not needs_token(image):
-        return Finding("token", Verdict.GOOD, f"no LOCALSTACK_AUTH_TOKEN, and {image} needs none")
-    last = ".".join(str(part) for part in LAST_FREE_VERSION)
-    return Finding(
-        "token",
-        Verdict.BAD,
-        f"{image} does not start without LOCALSTACK_AUTH_TOKEN",
-        f"export LOCALSTACK_IMAGE=localstack/localstack:{last}, or set LOCALSTACK_AUTH_TOKEN",
-    )
 
 
 def fixed_ports(settings: Settings) -> Iterator[Finding]:

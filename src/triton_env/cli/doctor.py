@@ -11,7 +11,7 @@ from triton_env.core.commands import runnable, wrapped
 from triton_env.core.printable import printable
 
 if TYPE_CHECKING:
-    from triton_env.cli.findings import Finding
+    from triton_env.core.findings import Finding
 
 _COLORS = {"good": "green", "note": "bright_black", "warning": "yellow", "bad": "red"}
 _LABEL = 12
@@ -34,7 +34,7 @@ def command(as_json: bool) -> int:
     Exit status: 1 if a finding is bad, else 0.
     """
     from triton_env.cli.checks import examine
-    from triton_env.cli.findings import Verdict
+    from triton_env.core.findings import Verdict
 
     findings: list[Finding] = []
     for finding in examine():

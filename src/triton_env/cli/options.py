@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from triton_env.cli.choice import Choice
+from triton_env.services.built_in import BUILT_IN
 
 passed_on = {"ignore_unknown_options": True, "allow_interspersed_args": False, "help_option_names": ["--help"]}
 """Context settings of commands that pass their arguments on to a program, `-h` included."""
@@ -61,7 +62,7 @@ def guess(name: str, known: Iterable[str]) -> str:
     return f" Did you mean {close[0]!r}?" if close else ""
 
 
-_SERVICES_HELP = "Only these of postgres, clickhouse, redis, s3 (with commas between)."
+_SERVICES_HELP = f"Only these of {', '.join(BUILT_IN)} (with commas between)."
 
 _services_option = click.option(
     "--services",

@@ -11,8 +11,8 @@ import click
 
 from triton_env.cli.options import named_services, runtime_option, selected
 from triton_env.cli.signals import Interrupted, interruptible
-from triton_env.cli.words import say, say_end_of_life, say_notice, styled
 from triton_env.core.forms import Form, form_of
+from triton_env.cli.words import say, say_notice, styled
 from triton_env.errors import TritonError
 
 if TYPE_CHECKING:
@@ -65,6 +65,7 @@ def command(services: tuple[str, ...], runtime: str | None, as_json: bool, env_f
 def _serve(services: tuple[str, ...], runtime: str | None, as_json: bool, env_file: Path | None, reuse: bool) -> None:
     from triton_env.cli.connections import as_data, print_table
     from triton_env.cli.envfile import EnvFile
+    from triton_env.cli.images import say_notices
     from triton_env.cli.versions import server_versions
     from triton_env.environment import TritonEnvironment
     from triton_env.settings import Settings
@@ -102,8 +103,8 @@ def _serve(services: tuple[str, ...], runtime: str | None, as_json: bool, env_fi
                     fg="green",
                 )
                 # Embedded servers are not those of the images.
-                if form_of(environment.runtime) is Form.CONTAINER and "postgres" in services:
-                    say_end_of_life(settings.postgres_image)
+                if form_of(environment.runtime) is Form.CONTAINER:
+                    say_notices(services, settings)
                 if as_json:
                     click.echo(json.dumps(as_data(environment, versions) | {"id": identity, "environ": variables}))
                 else:

@@ -9,7 +9,7 @@ import click
 from triton_env.cli.choice import Choice, settings_for
 from triton_env.cli.options import named_services, persistent_options, selected
 from triton_env.cli.persistent import ended_by_signals, infrastructure, titles
-from triton_env.cli.words import say, say_end_of_life, styled
+from triton_env.cli.words import say, styled
 
 if TYPE_CHECKING:
     from triton_env.persistent.containers import ProjectContainer
@@ -39,6 +39,7 @@ def command(services: tuple[str, ...], choice: Choice, as_json: bool) -> None:
     """
     from triton_env.cli.connections import as_data, print_table
     from triton_env.cli.elsewhere import evaluated, for_persistent, variables_of_persistent
+    from triton_env.cli.images import say_notices
     from triton_env.cli.versions import server_versions
     from triton_env.environment import TritonEnvironment
     from triton_env.modes.persistent import Persistent
@@ -59,8 +60,7 @@ def command(services: tuple[str, ...], choice: Choice, as_json: bool) -> None:
         groups = _groups(names, before, _running(found))
     say(f"Compose file: {file}")
     say(f"Ready in {environment.timeline.total:.1f} s. {_in_words(groups)}", fg="green")
-    if "postgres" in names:
-        say_end_of_life(settings.postgres_image)
+    say_notices(names, settings)
     if as_json:
         click.echo(json.dumps(data | groups))
     else:

@@ -33,14 +33,6 @@ def say_notice(text: str) -> None:
     say(f"{styled('warning:', fg='yellow', bold=True)} {folded}")
 
 
-def say_end_of_life(postgres_image: str) -> None:
-    """Warn about a PostgreSQL image that gets no fixes any more."""
-    from triton_env.cli.support import MOVE_ON, postgres_end_of_life
-
-    if ended := postgres_end_of_life(postgres_image):
-        say_notice(f"{ended}; {MOVE_ON}.")
-
-
 def say_error(error: TritonError) -> None:
     """Print an error with its cause and hint, and what was added to it (a failed cleanup)."""
     if debug_mode():

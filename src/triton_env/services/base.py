@@ -49,6 +49,8 @@ class Service(ABC):
     """Its name in the API, in labels and on the command line."""
     title: ClassVar[str]
     """Its name for people."""
+    driver: ClassVar[str] = ""
+    """The distribution that its clients come from."""
     aliases: ClassVar[tuple[str, ...]] = ()
     """What it is called elsewhere, such as in what Docker lists; the command line takes these words too."""
     settings_group: ClassVar[type[SettingsGroup]] = SettingsGroup

@@ -18,6 +18,7 @@ class Parts:
         takeover: makes its `Takeover`; see `TakeoverOf`.
         remains: finds what restores left in it; see `Remains`.
         way_in: its `triton_env.services.base_shell.Shell`.
+        checks: its `triton_env.services.base_checks.Checks`.
         sql: its `triton_env.services.base_sql.Sql`.
     """
 
@@ -29,6 +30,7 @@ class Parts:
     takeover: str = ""
     remains: str = ""
     way_in: str = ""
+    checks: str = ""
     sql: str = ""
 
     def load(self, part: str) -> Any:

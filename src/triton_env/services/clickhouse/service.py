@@ -59,6 +59,7 @@ class ClickHouse(WithLogin):
     name = "clickhouse"
     title = "ClickHouse"
     settings_group = ClickHouseSettings
+    driver = "clickhouse-connect"
     boot_rank = 30
     parts = Parts(
         isolation="triton_env.services.clickhouse.isolation:ClickHouseIsolation",

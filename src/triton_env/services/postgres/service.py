@@ -61,6 +61,7 @@ class Postgres(WithLogin):
 
     name = "postgres"
     title = "PostgreSQL"
+    driver = "psycopg"
     aliases = ("pg", "postgresql")
     settings_group = PostgresSettings
     boot_rank = 20
@@ -73,6 +74,7 @@ class Postgres(WithLogin):
         takeover="triton_env.services.postgres.takeover:takeover",
         remains="triton_env.services.postgres.remains:remains",
         way_in="triton_env.services.postgres.shell:SHELL",
+        checks="triton_env.services.postgres.checks:CHECKS",
         sql="triton_env.services.postgres.sql:SQL",
     )
     takes_over = TakesOver.FOR_GOOD

@@ -57,6 +57,7 @@ class Redis(Service):
 
     name = "redis"
     title = "Redis"
+    driver = "redis"
     aliases = ("valkey",)
     settings_group = RedisSettings
     boot_rank = 10

@@ -81,6 +81,7 @@ class S3(Service):
 
     name = "s3"
     title = "S3"
+    driver = "boto3"
     aliases = ("localstack",)
     settings_group = S3Settings
     boot_rank = 40
@@ -93,6 +94,7 @@ class S3(Service):
         takeover="triton_env.services.s3.takeover:takeover",
         remains="triton_env.services.s3.remains:remains",
         way_in="triton_env.services.s3.shell:SHELL",
+        checks="triton_env.services.s3.checks:CHECKS",
     )
     takes_over = TakesOver.IN_THE_END
     attributes = (*Service.attributes, "endpoint_url", "bucket", "region", "access_key", "secret_key")
