@@ -17,9 +17,10 @@ from triton_env.archive.archive import ArchiveWriter
 from triton_env.archive.manifest import Manifest, SavedService
 from triton_env.archive.steps import Step
 from triton_env.backup import restore
-from triton_env.backup.display import shown, size
+from triton_env.backup.display import shown
 from triton_env.cli import command_line
 from triton_env.core.commands import runnable
+from triton_env.core.sizes import size_words
 from triton_env.services.postgres.catalog import list_elements
 
 ROOT = Path(__file__).parents[2]
@@ -98,7 +99,7 @@ class TestWords:
         [(0, "0 bytes"), (999, "999 bytes"), (1000, "1.0 kB"), (20_971_520, "21.0 MB"), (10**15, "1000.0 TB")],
     )
     def test_sizes(self, count: int, words: str) -> None:
-        assert size(count) == words
+        assert size_words(count) == words
 
     def test_one_line_when_a_service_is_done(self, capsys: pytest.CaptureFixture[str]) -> None:
         with shown("plain") as report:

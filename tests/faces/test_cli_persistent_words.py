@@ -10,6 +10,7 @@ import pytest
 from triton_env.cli import status as status_command
 from triton_env.cli import up
 from triton_env.cli.persistent import titles
+from triton_env.core.sizes import memory_words
 from triton_env.persistent.containers import ProjectContainer
 from triton_env.runtimes.docker import usage
 from triton_env.services import SERVICES
@@ -55,7 +56,7 @@ def test_durations(seconds: float | None, words: str) -> None:
     [(0, "0 B"), (1023, "1023 B"), (1024, "1 KiB"), (268435456, "256 MiB"), (2147483648, "2.0 GiB")],
 )
 def test_sizes(count: int, words: str) -> None:
-    assert status_command._size(count) == words
+    assert memory_words(count) == words
 
 
 def sample(cpu: int, system: int, memory: Mapping[str, Any] | None = None) -> dict[str, Any]:

@@ -7,11 +7,11 @@ from contextlib import contextmanager, suppress
 
 from triton_env.archive.steps import Report, Step, silent
 from triton_env.core.printable import one_line
+from triton_env.core.sizes import size_words
 from triton_env.progress.rows import seconds_words
 from triton_env.progress.terminal import can_draw
 from triton_env.services.selection import title_of
 
-_UNITS = ("bytes", "kB", "MB", "GB", "TB")
 _REFRESH = 10
 """Times a second that a terminal is drawn."""
 
@@ -33,16 +33,6 @@ def shown(mode: str) -> Iterator[Report]:
             yield report
     else:
         yield _Plain()
-
-
-def size(count: int) -> str:
-    """A number of bytes in words: "20.9 MB"."""
-    value = float(count)
-    for unit in _UNITS[:-1]:
-        if value < 1000:
-            return f"{value:.1f} {unit}" if unit != _UNITS[0] else f"{count} {unit}"
-        value /= 1000
-    return f"{value:.1f} {_UNITS[-1]}"
 
 
 class _Plain:
@@ -86,7 +76,7 @@ def _live() -> Iterator[Report]:
             else:
                 from rich.text import Text
 
-                amount = f"  {size(step.size)}" if step.size else ""
+                amount = f"  {size_words(step.size)}" if step.size else ""
                 status.update(
                     Text.assemble((title_of(step.service), "bold"), f" {one_line(step.words)}", (amount, "dim"))
                 )
@@ -95,7 +85,7 @@ def _live() -> Iterator[Report]:
 
 
 def _finished(step: Step, seconds: float) -> str:
-    amount = f"{size(step.size)} in " if step.size else ""
+    amount = f"{size_words(step.size)} in " if step.size else ""
     return f"{title_of(step.service)} {one_line(step.words)} ({amount}{seconds_words(seconds)})"
 
 

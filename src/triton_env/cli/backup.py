@@ -56,7 +56,8 @@ def command(file: Path, services: tuple[str, ...], choice: Choice, force: bool, 
 def _made(file: Path, services: tuple[str, ...], choice: Choice, force: bool) -> "Manifest":
     from triton_env.archive.archive import check_free
     from triton_env.backup import create
-    from triton_env.backup.display import shown, size
+    from triton_env.backup.display import shown
+    from triton_env.core.sizes import size_words
 
     # Before services are started for it.
     check_free(file, force=force)
@@ -73,7 +74,7 @@ def _made(file: Path, services: tuple[str, ...], choice: Choice, force: bool) ->
         manifest = create(environment, file, services=services or None, force=force, report=report)
         complete()
     say_notes(manifest)
-    say(f"Saved to {file} ({size(file.stat().st_size)}) in {time.monotonic() - began:.1f} s.", fg="green")
+    say(f"Saved to {file} ({size_words(file.stat().st_size)}) in {time.monotonic() - began:.1f} s.", fg="green")
     say(f"Bring it back with: python -m triton_env restore {file}{choice.option}")
     return manifest
 
@@ -121,12 +122,12 @@ def noted_once_complete(words: str) -> Iterator[Callable[[], None]]:
 
 def say_contents(manifest: "Manifest") -> None:
     """Say when a backup was made and what it holds."""
-    from triton_env.backup.display import size
+    from triton_env.core.sizes import size_words
     from triton_env.services import SERVICES
 
     say(one_line(f"Made {manifest.created} on the {manifest.runtime} runtime by triton-env {manifest.tool}."))
     for name, saved in manifest.services.items():
-        amount = size(sum(member.size for member in manifest.members if member.service == name))
+        amount = size_words(sum(member.size for member in manifest.members if member.service == name))
         contents = ", ".join(saved.contents) or "nothing"
         say(one_line(f"  {SERVICES[name].title} {saved.version}: {contents} ({amount})"))
 

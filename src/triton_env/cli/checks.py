@@ -15,6 +15,7 @@ from triton_env.cli import docker_checks
 from triton_env.core.forms import Form, forms_for
 from triton_env.core.findings import Finding, Verdict, finding_of
 from triton_env.core.model import ServiceRecipe
+from triton_env.core.sizes import size_words
 from triton_env.errors import InvalidSetting
 from triton_env.runtimes.choice import docker_problem
 from triton_env.runtimes.embedded import packages
@@ -147,11 +148,11 @@ def _embedded(*, needed: bool) -> Finding:
 def _machine() -> Iterator[Finding]:
     """What embedded servers have of this machine."""
     memory = psutil.virtual_memory()
-    words = f"{memory.total / _GB:.1f} GB and {os.cpu_count()} CPUs, {memory.available / _GB:.1f} GB available"
+    words = f"{size_words(memory.total)} and {os.cpu_count()} CPUs, {size_words(memory.available)} available"
     yield Finding("memory", Verdict.GOOD, words)
     folder = tempfile.gettempdir()
     free = shutil.disk_usage(folder).free
-    words = f"{free / _GB:.1f} GB free in {folder}"
+    words = f"{size_words(free)} free in {folder}"
     if free < _LITTLE_DISK:
         yield Finding("disk", Verdict.WARNING, words, "make room, or set TMPDIR to a folder with more of it")
     else:

@@ -11,6 +11,7 @@ import psutil
 
 from triton_env.cli.images import checks_of, images_of
 from triton_env.core.findings import Finding, Verdict, finding_of
+from triton_env.core.sizes import size_words
 from triton_env.core.threads import in_thread
 from triton_env.errors import InvalidSetting, TritonError
 from triton_env.persistent.compose import compose_program, compose_version
@@ -113,10 +114,10 @@ def _resources(engine: "Engine", plan: AddressPlan | None) -> Iterator[Finding]:
         yield Finding("memory", Verdict.WARNING, f"{error.what} {error.cause}", error.hint)
         return
     memory = info["MemTotal"]
-    words = f"{memory / _GB:.1f} GB and {info['NCPU']} CPUs for the engine"
+    words = f"{size_words(memory)} and {info['NCPU']} CPUs for the engine"
     local = psutil.virtual_memory()
     if memory == local.total:  # the same machine, and no virtual one on it
-        words += f", {local.available / _GB:.1f} GB of it available"
+        words += f", {size_words(local.available)} of it available"
     if memory < _LITTLE_MEMORY:
         light = sorted(SERVICES, key=lambda name: SERVICES[name].boot_rank)[:2]
         fewer = ",".join(name for name in SERVICES if name in light)
@@ -132,7 +133,7 @@ def _resources(engine: "Engine", plan: AddressPlan | None) -> Iterator[Finding]:
     free = shutil.disk_usage(root).free
     verdict = Verdict.BAD if free < _NO_DISK else Verdict.WARNING if free < _LITTLE_DISK else Verdict.GOOD
     hint = "" if verdict is Verdict.GOOD else "see what takes it: docker system df"
-    yield Finding("disk", verdict, f"{free / _GB:.1f} GB free in {root}", hint)
+    yield Finding("disk", verdict, f"{size_words(free)} free in {root}", hint)
 
 
 def _images(engine: "Engine | None", settings: Settings, *, pulls: bool) -> Iterator[Finding]:
@@ -152,7 +153,7 @@ def _image(engine: "Engine", image: str, variable: str, settings: Settings, *, p
     except TritonError as error:
         return Finding("images", Verdict.BAD, f"{error.what} {error.cause}", error.hint)
     if found:
-        return Finding("images", Verdict.GOOD, f"{image} is on the engine ({found['Size'] / 1e6:.0f} MB)")
+        return Finding("images", Verdict.GOOD, f"{image} is on the engine ({size_words(found['Size'])})")
     pull = f"docker pull {image}"
     if settings.triton_pull == "never":
         words = f"{image} is not on the engine, and TRITON_PULL is never"

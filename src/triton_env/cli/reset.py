@@ -12,6 +12,7 @@ from triton_env.cli.options import named_services, persistent_options
 from triton_env.cli.persistent import ended_by_signals, infrastructure, titles
 from triton_env.cli.session import refuse, refused, session_here
 from triton_env.cli.words import say, say_notice
+from triton_env.core.sizes import size_words
 from triton_env.errors import UsageError
 
 if TYPE_CHECKING:
@@ -110,7 +111,7 @@ def _listed(persistent: "Infrastructure", belongings: "Belongings") -> str:
     lines = [f"container {name}" for name in sorted(belongings.containers.values())]
     lines += [f"network {name}" for name in belongings.networks.values()]
     lines += [
-        f"volume {name}{f' ({sizes[name] / 1e6:.1f} MB)' if name in sizes else ''}, with all its data"
+        f"volume {name}{f' ({size_words(sizes[name])})' if name in sizes else ''}, with all its data"
         for name in belongings.volumes
     ]
     return "\n".join(f"  {line}" for line in lines)

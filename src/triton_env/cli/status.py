@@ -19,6 +19,7 @@ from triton_env.cli.signals import Interrupted, interruptible
 from triton_env.cli.tables import Column, console, fitting, print_table
 from triton_env.cli.words import say, say_notice, stop_printing
 from triton_env.core.printable import one_line
+from triton_env.core.sizes import memory_words
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -200,7 +201,7 @@ def _rows(statuses: "Sequence[ServiceStatus]") -> "list[list[Text]]":
                 Text(status.version),
                 Text(_duration(status.uptime)),
                 Text(f"{usage.cpu_percent:.1f} %" if usage else ""),
-                Text(f"{_size(usage.memory)} of {_size(usage.memory_limit)}" if usage else ""),
+                Text(f"{memory_words(usage.memory)} of {memory_words(usage.memory_limit)}" if usage else ""),
             ]
         )
     return rows
@@ -233,11 +234,3 @@ def _duration(seconds: float | None) -> str:
     parts = [f"{days} d" if days else "", f"{hours} h" if hours else "", f"{minutes} min" if minutes else ""]
     shown = [part for part in parts if part][:2]
     return " ".join(shown) if shown else f"{rest} s"
-
-
-def _size(count: float) -> str:
-    for unit in ("B", "KiB", "MiB"):
-        if count < 1024:
-            return f"{count:.0f} {unit}"
-        count /= 1024
-    return f"{count:.1f} GiB"

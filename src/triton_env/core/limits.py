@@ -8,6 +8,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from triton_env.core.sizes import size_words
+
 with suppress(ImportError):  # Windows, where there are no such limits
     import resource
 
@@ -89,12 +91,12 @@ def _memory(_: str) -> Shortage:
     limit = _limit("RLIMIT_AS")
     most = _own_group("memory.max")
     if limit:
-        where = f"process {os.getpid()}: it may have {_size(limit)} of memory (ulimit -v)"
+        where = f"process {os.getpid()}: it may have {size_words(limit)} of memory (ulimit -v)"
     elif most.isdigit():
-        where = f"this container or control group: it may have {_size(int(most))} of memory (memory.max)"
+        where = f"this container or control group: it may have {size_words(int(most))} of memory (memory.max)"
     else:
         found = re.search(r"MemAvailable:\s+(\d+)", _read(Path("/proc/meminfo")))
-        where = f"this machine: {_size(int(found[1]) * 1024)} of memory are available" if found else "this machine"
+        where = f"this machine: {size_words(int(found[1]) * 1024)} of memory are available" if found else "this machine"
     return Shortage(
         "no memory is left",
         where,
@@ -120,7 +122,8 @@ def _room(folder: Path) -> str:
     except OSError as error:
         return error.strerror or str(error)
     files = f" and {state.f_favail} of {state.f_files} files" if state.f_files else ""
-    return f"{_size(state.f_bavail * state.f_frsize)} of {_size(state.f_blocks * state.f_frsize)}{files} are free now"
+    free, whole = size_words(state.f_bavail * state.f_frsize), size_words(state.f_blocks * state.f_frsize)
+    return f"{free} of {whole}{files} are free now"
 
 
 def _quota(place: str) -> Shortage:
@@ -143,9 +146,10 @@ def _read_only(place: str) -> Shortage:
 
 def _file_size(place: str) -> Shortage:
     limit = _limit("RLIMIT_FSIZE")
+    words = size_words(limit) if limit else "that of the file system"
     return Shortage(
         "a file has reached the largest size that is allowed",
-        f"{place or f'process {os.getpid()}'}: the limit is {_size(limit) if limit else 'that of the file system'}",
+        f"{place or f'process {os.getpid()}'}: the limit is {words}",
         "raise the limit (ulimit -f unlimited) and start again",
     )
 
@@ -228,7 +232,3 @@ def _read(path: Path) -> str:
         return path.read_text("ascii", "replace")
     except OSError:
         return ""
-
-
-def _size(count: int) -> str:
-    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"
