@@ -8,9 +8,9 @@ that loads settings, drivers, rich or the Docker SDK.
 """
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib import import_module
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
@@ -20,6 +20,9 @@ from triton_env.cli.words import say_error, say_interrupted, say_notice, say_une
 from triton_env.core.shortages import exhausted
 from triton_env.errors import TritonError
 from triton_env.services import built_in
+
+if TYPE_CHECKING:
+    from triton_env.services.base_shell import Shell
 
 _COMMANDS: Mapping[str, str] = {
     "serve": "Start the services and hold them until Ctrl-C.",
@@ -49,6 +52,16 @@ def commands() -> dict[str, str]:
     return {name: of_shells.get(name) or _COMMANDS[name] for name in (*names[:place], *of_shells, *names[place:])}
 
 
+def _shells() -> "Iterator[tuple[str, Shell]]":
+    """Services and their shells; those of other distributions last, since these have to be loaded."""
+    yield from built_in.shells()
+    from triton_env.services.registry import SERVICES
+
+    for name in SERVICES.installed():
+        if name not in built_in.BUILT_IN and (shell := SERVICES[name].parts.load("way_in")):
+            yield name, shell
+
+
 class _Commands(click.Group):
     """Loads commands lazily, and turns every way to fail into words and an exit status."""
 
@@ -60,7 +73,7 @@ class _Commands(click.Group):
             command: click.Command = import_module(f"triton_env.cli.{name}").command
             command.short_help = _COMMANDS[name]
             return command
-        for service, shell in built_in.shells():
+        for service, shell in _shells():
             if shell.command == name:
                 from triton_env.cli.shells import command_of
 
