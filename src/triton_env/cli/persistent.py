@@ -52,7 +52,7 @@ def ended_by_signals(words: str) -> Iterator[None]:
 
 
 def titles(names: Iterable[str]) -> str:
-    """These services in words: "PostgreSQL, ClickHouse and Redis"."""
+    """These services in words, with commas and an "and"."""
     from triton_env.services.selection import title_of
 
     *others, last = map(title_of, names)

@@ -20,7 +20,7 @@ from triton_env.services import built_in
 
 __all__ = ["_triton_spaces", "client_fixture", "service_fixture", "triton", "triton_env", "triton_exported"]
 
-# `triton_postgres`, `triton_postgres_async` and the like.
+# `triton_NAME` and `triton_NAME_async` of each service.
 for _name, _fixtures in built_in.fixtures():
     globals()[f"{PREFIX}{_name}"] = service_fixture(_name, _fixtures)
     globals()[f"{PREFIX}{_name}{ASYNC}"] = client_fixture(_name, _fixtures)

@@ -5,12 +5,11 @@ from urllib.parse import SplitResult, urlsplit
 
 import pytest
 
+from triton_env.core.settings_group import Role
 from triton_env.errors import UsageError
 from triton_env.pytest_plugin.state import State
-from triton_env.settings import process_environment
+from triton_env.settings import Settings, process_environment
 
-_HARMLESS = ("AWS_DEFAULT_REGION",)
-"""Any value of these leads to the same server."""
 _PLAIN = ("HOST", "PORT", "DB", "USER", "BUCKET", "REGION")
 """How names of variables end whose values are shown: an application may have any name for a password."""
 _HERE = ("localhost", "127.0.0.1", "::1")
@@ -54,8 +53,15 @@ def _changed(state: State) -> Mapping[str, tuple[str, str | None]]:
         name: (value, now.get(name))
         for part in state.exported.parts
         for name, value in part.exported.values.items()
-        if now.get(name) != value and name not in _HARMLESS and not _is_same_place(value, now.get(name))
+        if now.get(name) != value
+        and not _is_harmless(name, part.environment.settings)
+        and not _is_same_place(value, now.get(name))
     }
+
+
+def _is_harmless(name: str, settings: Settings) -> bool:
+    """Whether any value of a variable leads to the same server."""
+    return name.lower() in settings.names_in(Role.REGION)
 
 
 def _is_same_place(exported: str, now: str | None) -> bool:
