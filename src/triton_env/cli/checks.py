@@ -12,8 +12,8 @@ import psutil
 
 from triton_env._version import __version__
 from triton_env.cli import docker_checks
-from triton_env.core.forms import Form, forms_for
 from triton_env.core.findings import Finding, Verdict, finding_of
+from triton_env.core.forms import Form, forms_for
 from triton_env.core.model import ServiceRecipe
 from triton_env.core.sizes import size_words
 from triton_env.errors import InvalidSetting
