@@ -16,11 +16,14 @@ import pytest
 import forkserver
 from patience import until
 
+# A forked process has asyncio before pytest takes that for the name of a plugin.
 INI = """
 [pytest]
 addopts = -p triton_env -p xdist -p asyncio -p timeout
 asyncio_default_fixture_loop_scope = function
-filterwarnings = error
+filterwarnings =
+    error
+    ignore:Module already imported so cannot be rewritten; asyncio
 timeout = 200
 triton_runtime = embedded
 """

@@ -172,7 +172,8 @@ def test_what_others_say_is_escaped(runtimes: FakeRuntimes, monkeypatch: pytest.
 
 def test_passwords_that_last_are_not_on_it(runtimes: FakeRuntimes, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(FakeRuntime, "name", "external")
-    with TritonEnvironment(services=("postgres",)) as each:
+    settings = Settings(database_url="postgresql://me:lasting-secret@127.0.0.1:1/notes")
+    with TritonEnvironment(settings, services=("postgres",), runtime="external") as each:
         shown = Shown(each)
         assert each.postgres.password not in shown.html
         assert each.postgres.url.replace(each.postgres.password, "•••") in shown.seen
