@@ -151,7 +151,8 @@ class _ServerProgram:
             )
         path = environment.packaged_program(service.name, shell.program) or shutil.which(shell.program)
         if path is None:
-            raise TritonError(f"{shell.program} is not installed on this machine.", where=where, hint=shell.instead)
+            hint = shell.instead.replace("SESSION", environment.record.id)
+            raise TritonError(f"{shell.program} is not installed on this machine.", where=where, hint=hint)
         inherited = {name: value for name, value in process_environment().items() if name not in service.misleading}
         words = (path, *shell.arguments(service, at, self._given))
         return Program(words, inherited | dict(shell.variables(service, at)))

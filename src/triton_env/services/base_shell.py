@@ -42,7 +42,7 @@ class ServerShell(Shell):
     protocol: ClassVar[str]
     """That it speaks: the name of a port."""
     instead: ClassVar[str]
-    """What to do where it is not there, or does not help: the hint of an error."""
+    """What to do where it is not there, or does not help: a hint, in which SESSION stands for the id of the session."""
     is_always_there: ClassVar[bool] = True
     """Whether each container of the service has it."""
 

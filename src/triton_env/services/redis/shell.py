@@ -4,6 +4,7 @@ import shlex
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from triton_env.core.commands import interpreter
 from triton_env.services.base_shell import Arguments, ServerShell
 
 if TYPE_CHECKING:
@@ -30,7 +31,12 @@ class RedisCli(ServerShell):
     Exit status: that of redis-cli; 1 if Redis does not run.
     """
     protocol = "redis"
-    instead = "install it (Debian and Ubuntu: apt-get install redis-tools)"
+    # The library is there wherever triton-env is.
+    instead = (
+        'without it: eval "$(python -m triton_env env --session SESSION --format shell)" && '
+        f"{interpreter()} -c \"print(__import__('redis').from_url('$REDIS_URL').execute_command('ping'))\""
+        "; or install it (Debian and Ubuntu: apt-get install redis-tools)"
+    )
 
     def arguments(self, service: "Redis", at: "Endpoint", given: Arguments) -> Arguments:
         return ("-h", at.host, "-p", str(at.port), *given)
