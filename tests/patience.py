@@ -1,13 +1,10 @@
 """Patience, since a slow machine may be late: with what has to come true, and with services that are asked but once."""
 
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import pytest
-
-from triton_env.services import SERVICES
 
 WAIT = 90.0
 """Seconds within which something has to come true that takes a few on a machine that has time."""
@@ -27,6 +24,5 @@ def until(condition: Callable[[], object], seconds: float = WAIT) -> bool:
 def patient_probes() -> Iterator[None]:
     """One try of a probe gets this long, instead of two seconds, which are meant for one of many tries."""
     with pytest.MonkeyPatch.context() as monkeypatch:
-        for service in SERVICES.values():
-            monkeypatch.setattr(sys.modules[service.__module__], "CONNECT_TIMEOUT", SECONDS)
+        monkeypatch.setattr("triton_env.services.base.CONNECT_TIMEOUT", SECONDS)
         yield

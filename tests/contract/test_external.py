@@ -3,7 +3,6 @@
 import asyncio
 import io
 import socket
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -196,7 +195,7 @@ def test_where_nobody_listens_it_says_so_soon(monkeypatch: pytest.MonkeyPatch) -
 
 @pytest.mark.parametrize("service", SERVICES)
 def test_one_that_says_nothing_is_not_said_to_turn_us_down(service: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys.modules[SERVICES[service].__module__], "CONNECT_TIMEOUT", 1)
+    monkeypatch.setattr("triton_env.services.base.CONNECT_TIMEOUT", 1)
     monkeypatch.setattr("triton_env.runtimes.external._PATIENCE", 2)
     with socket.create_server(("127.0.0.1", 0), backlog=128) as silent:
         port = silent.getsockname()[1]

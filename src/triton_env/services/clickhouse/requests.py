@@ -10,7 +10,7 @@ from contextlib import closing
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from triton_env.services.base import CONNECT_TIMEOUT
+from triton_env.services import base
 
 if TYPE_CHECKING:
     from triton_env.services.clickhouse.service import ClickHouse
@@ -49,12 +49,14 @@ def get(service: ClickHouse, path: str, timeout: float) -> bytes:
     return _answered(service, [("GET", path, "")], timeout)
 
 
-def _answered(service: ClickHouse, requests: list[tuple[str, str, str]], timeout: float = CONNECT_TIMEOUT) -> bytes:
+def _answered(service: ClickHouse, requests: list[tuple[str, str, str]], timeout: float | None = None) -> bytes:
     from http.client import HTTPConnection
 
     content = b""
     headers = authorization(service)
-    with closing(HTTPConnection(service.host, service.http_port, timeout=timeout)) as connection:
+    with closing(
+        HTTPConnection(service.host, service.http_port, timeout=timeout or base.CONNECT_TIMEOUT)
+    ) as connection:
         for method, path, body in requests:
             connection.request(method, path, body.encode(), headers)
             response = connection.getresponse()

@@ -15,8 +15,8 @@ from triton_env.core.model import (
     Storage,
     TakesOver,
 )
+from triton_env.services import base
 from triton_env.services.base import (
-    CONNECT_TIMEOUT,
     Service,
     WithLogin,
     url_quoted,
@@ -152,7 +152,7 @@ class Postgres(WithLogin):
             "host": str(self.placement.sockets),
             "password": None,
             "dbname": database or self.database,
-            "connect_timeout": CONNECT_TIMEOUT,
+            "connect_timeout": base.CONNECT_TIMEOUT,
             "options": "-c statement_timeout=0",
         }
         with self.connect(**options, autocommit=True) as connection:
@@ -185,7 +185,7 @@ class Postgres(WithLogin):
             return self._version_in(_TEMPLATE)
 
     def _version_in(self, database: str) -> str:
-        with self.connect(dbname=database, connect_timeout=CONNECT_TIMEOUT) as connection:
+        with self.connect(dbname=database, connect_timeout=base.CONNECT_TIMEOUT) as connection:
             return _without_package(str(connection.info.parameter_status("server_version")))
 
     def missing(self) -> str:
@@ -214,7 +214,7 @@ class Postgres(WithLogin):
             self._check_with_client()
 
     def _check_with_client(self) -> None:
-        with self.connect(connect_timeout=CONNECT_TIMEOUT, autocommit=True) as connection:
+        with self.connect(connect_timeout=base.CONNECT_TIMEOUT, autocommit=True) as connection:
             connection.execute("select 1")
 
     def _databases(self) -> list[str]:
@@ -223,7 +223,7 @@ class Postgres(WithLogin):
         if quick := self._answer(statement):
             return list(quick.rows)
         database = _TEMPLATE if self.missing() else self.database
-        with self.connect(dbname=database, connect_timeout=CONNECT_TIMEOUT, autocommit=True) as connection:
+        with self.connect(dbname=database, connect_timeout=base.CONNECT_TIMEOUT, autocommit=True) as connection:
             return [name for (name,) in connection.execute(statement).fetchall()]
 
     def _answer(self, statement: str) -> Answer | None:
@@ -233,7 +233,7 @@ class Postgres(WithLogin):
             return None
         login = Login((self.host, self.port), self.user, self.password, self.database)
         try:
-            return answer(login, statement, CONNECT_TIMEOUT)
+            return answer(login, statement, base.CONNECT_TIMEOUT)
         except TooManyRoundsError:
             raise  # which psycopg would do
         except OSError:
@@ -247,7 +247,7 @@ class Postgres(WithLogin):
         """
         from psycopg import sql
 
-        with self.connect(dbname=_TEMPLATE, connect_timeout=CONNECT_TIMEOUT, autocommit=True) as connection:
+        with self.connect(dbname=_TEMPLATE, connect_timeout=base.CONNECT_TIMEOUT, autocommit=True) as connection:
             # Numbers below are those of initdb. Without others, a first start was cut off before it came to this.
             has_others = connection.execute("select from pg_database where oid >= 16384 limit 1").fetchone() is not None
             if has_others and not self._was_made_with_it(connection):

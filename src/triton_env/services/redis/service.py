@@ -14,8 +14,8 @@ from triton_env.core.model import (
     ServiceRecipe,
     Storage,
 )
+from triton_env.services import base
 from triton_env.services.base import (
-    CONNECT_TIMEOUT,
     Service,
     url_quoted,
 )
@@ -208,7 +208,7 @@ class Redis(Service):
         user = [self._user] if self._user else []
         login = [["AUTH", *user, self.password]] if self.password else []
         try:
-            return answers((self.host, self.port), [*login, *commands], CONNECT_TIMEOUT)[len(login) :]
+            return answers((self.host, self.port), [*login, *commands], base.CONNECT_TIMEOUT)[len(login) :]
         except (NotAnsweredError, OSError):
             return []
 
@@ -223,7 +223,7 @@ class Redis(Service):
         from redis.retry import Retry
 
         once = Retry(NoBackoff(), 0)
-        return self.client(socket_connect_timeout=CONNECT_TIMEOUT, socket_timeout=CONNECT_TIMEOUT, retry=once)
+        return self.client(socket_connect_timeout=base.CONNECT_TIMEOUT, socket_timeout=base.CONNECT_TIMEOUT, retry=once)
 
     def _connection(self) -> dict[str, Any]:
         return {

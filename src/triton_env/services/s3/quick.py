@@ -11,8 +11,7 @@ from xml.etree import ElementTree
 import urllib3
 
 from triton_env.core.breakable import breakable
-from triton_env.services import S3
-from triton_env.services.base import CONNECT_TIMEOUT
+from triton_env.services import S3, base
 from triton_env.services.s3.signing import signed
 
 _READ_TIMEOUT: Final = 60
@@ -34,7 +33,7 @@ class QuickRequests:
             service.port,
             maxsize=connections,
             retries=False,
-            timeout=urllib3.Timeout(connect=CONNECT_TIMEOUT, read=_READ_TIMEOUT),
+            timeout=urllib3.Timeout(connect=base.CONNECT_TIMEOUT, read=_READ_TIMEOUT),
         )
         self.break_off = breakable(self._pool)
         """Has fail what other threads wait for."""

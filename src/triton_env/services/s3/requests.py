@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote_plus
 
-from triton_env.services.base import CONNECT_TIMEOUT
+from triton_env.services import base
 from triton_env.services.s3.signing import signed, target
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def answered(service: S3, bucket: str = "", **query: str) -> bytes:
     host = service.url.removeprefix("http://")
     headers = signed("GET", host, asked, (service.access_key, service.secret_key), service.region)
     try:
-        with closing(HTTPConnection(service.host, service.port, timeout=CONNECT_TIMEOUT)) as connection:
+        with closing(HTTPConnection(service.host, service.port, timeout=base.CONNECT_TIMEOUT)) as connection:
             connection.connect()
             connection.sock.settimeout(_READ_TIMEOUT)
             connection.request("GET", asked, headers=headers)

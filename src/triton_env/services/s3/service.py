@@ -24,7 +24,8 @@ from triton_env.core.model import (
 )
 from triton_env.core.packaged_files import packaged_file
 from triton_env.errors import LocalStackTokenRequired
-from triton_env.services.base import CONNECT_TIMEOUT, Service
+from triton_env.services import base
+from triton_env.services.base import Service
 from triton_env.services.parts import Parts
 from triton_env.services.s3.bucket_names import BucketNames
 from triton_env.services.s3.settings import S3Settings
@@ -232,7 +233,7 @@ class S3(Service):
     def server_version(self) -> str:
         from http.client import HTTPConnection
 
-        with closing(HTTPConnection(self.host, self.port, timeout=CONNECT_TIMEOUT)) as connection:
+        with closing(HTTPConnection(self.host, self.port, timeout=base.CONNECT_TIMEOUT)) as connection:
             connection.request("GET", "/_localstack/health")
             response = connection.getresponse()
             content = response.read()
@@ -283,7 +284,7 @@ class S3(Service):
     def _probe_client(self) -> "S3Client":
         """One client for all tries: building one takes longer than a try."""
         # The first request may have to wait for the provider.
-        return self._hasty_client(CONNECT_TIMEOUT, 10)
+        return self._hasty_client(base.CONNECT_TIMEOUT, 10)
 
     def _hasty_client(self, connect: float, read: float) -> "S3Client":
         """A client that tries each request once, with these timeouts in seconds."""
