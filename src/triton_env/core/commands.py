@@ -11,18 +11,14 @@ import textwrap
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-_OURS = re.compile(r"(?<![\w./'-])python(?= -m triton_env\b)")
-_INSTALL = re.compile(r"(?<![\w./'-])(?<!-m )(?<!uv )pip install(?P<what> [^\n]*)")
-_REQUIREMENT = re.compile(r"""(?<= )(['"]?)triton-env(?P<extras>\[[a-z0-9,-]+\])?\1(?![\w.-])""")
-_COMMAND = re.compile(
-    r"""(?:eval\ "\$\()?(?:cd\ [^&\n]*&&\ )?
+# Compiled when they are first used: most commands print none of these.
+_OURS = r"(?<![\w./'-])python(?= -m triton_env\b)"
+_INSTALL = r"(?<![\w./'-])(?<!-m )(?<!uv )pip install(?P<what> [^\n]*)"
+_REQUIREMENT = r"""(?<= )(['"]?)triton-env(?P<extras>\[[a-z0-9,-]+\])?\1(?![\w.-])"""
+_COMMAND = r"""(?x)(?:eval\ "\$\()?(?:cd\ [^&\n]*&&\ )?
         (?:'[^'\n]*'|[\w./+~-]+)\ (?:-m\ (?:triton_env|pip|uv)|pip\ install)\b
-        [^,;\n]*""",
-    re.VERBOSE,
-)
-_OTHERS = re.compile(
-    r"(?<![\w./-])(?:docker|export|unset|set -a|ls|sed|chown|chmod|iconv|ALTER|RENAME|sudo|make|ssh) [^,;\n]*"
-)
+        [^,;\n]*"""
+_OTHERS = r"(?<![\w./-])(?:docker|export|unset|set -a|ls|sed|chown|chmod|iconv|ALTER|RENAME|sudo|make|ssh) [^,;\n]*"
 """Commands of other programs."""
 _SPACE = "\0"
 """Stands for a space at which nothing is wrapped. What is shown has no such character: see `printable`."""
@@ -31,8 +27,8 @@ _SPACE = "\0"
 def runnable(text: str) -> str:
     """`text` with its commands as they work in any shell: `python` and `pip` are those of this interpreter."""
     if "pip install" in text:
-        text = _INSTALL.sub(_installation, text)
-    return _OURS.sub(lambda _: interpreter(), text) if "python -m triton_env" in text else text
+        text = re.sub(_INSTALL, _installation, text)
+    return re.sub(_OURS, lambda _: interpreter(), text) if "python -m triton_env" in text else text
 
 
 def interpreter() -> str:
@@ -46,7 +42,7 @@ def wrapped(text: str, width: int) -> list[str]:
     No word is broken, and no command goes over two lines: what is copied would be two commands.
     """
     for pattern in (_COMMAND, _OTHERS):
-        text = pattern.sub(lambda match: match[0].replace(" ", _SPACE), text)
+        text = re.sub(pattern, lambda match: match[0].replace(" ", _SPACE), text)
     lines = [
         part
         for line in text.splitlines()
@@ -56,7 +52,7 @@ def wrapped(text: str, width: int) -> list[str]:
 
 
 def _installation(match: re.Match[str]) -> str:
-    return f"{_installer()} install{_REQUIREMENT.sub(_requirement, match['what'])}"
+    return f"{_installer()} install{re.sub(_REQUIREMENT, _requirement, match['what'])}"
 
 
 def _installer() -> str:
