@@ -6,10 +6,17 @@ from contextlib import contextmanager
 
 import pytest
 
+from triton_env.services import SERVICES
+
 WAIT = 90.0
 """Seconds within which something has to come true that takes a few on a machine that has time."""
 SECONDS = 30
 """Seconds for one answer."""
+
+TO_BOOT = {f"triton_{name}_timeout": 900.0 for name in SERVICES}
+"""Settings for what many tests share: a machine that has no time takes minutes to make a data directory."""
+TO_BOOT_IN_COMMANDS = {name.upper(): str(value) for name, value in TO_BOOT.items()}
+"""The same as variables."""
 
 
 def until(condition: Callable[[], object], seconds: float = WAIT) -> bool:

@@ -11,6 +11,7 @@ import docker
 
 import janitor
 from janitor import remove
+from patience import TO_BOOT
 from triton_env import Settings
 from triton_env.core.settings_group import Role
 from triton_env.persistent.compose import PROJECT_LABEL, Compose
@@ -63,7 +64,7 @@ def project(**values: Any) -> Iterator[Settings]:
     """The settings of a project that nobody else has. All that it left on the engine is removed at the end."""
     name, kept = free_name("test")
     with kept:
-        settings = Settings(triton_project=name, **values)
+        settings = Settings(**{"triton_project": name, **TO_BOOT, **values})
         try:
             yield settings
         finally:

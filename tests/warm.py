@@ -5,6 +5,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from patience import TO_BOOT
 from projects import project, settings_of
 from triton_env import TritonEnvironment
 from triton_env.core import interrupts
@@ -64,7 +65,7 @@ class Warm:
             values = {name: value for each in SERVICES.values() for name, value in each.fresh_credentials().items()}
             settings = stack.enter_context(project(**values))
         else:
-            settings = settings.updated(triton_state_dir=str(self._state("state")))
+            settings = settings.updated(triton_state_dir=str(self._state("state")), **TO_BOOT)
         options: dict[str, Any] = {"persistent": True} if runtime == "persistent" else {"runtime": runtime}
         environment = stack.enter_context(TritonEnvironment(settings, **options))
         # Tests look for what runs in this process, and end it by signals.

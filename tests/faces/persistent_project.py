@@ -22,6 +22,7 @@ from click.testing import CliRunner, Result
 from docker.errors import NotFound
 
 import forkserver
+from patience import TO_BOOT_IN_COMMANDS
 from projects import free_name, ports
 from triton_env.cli import command_line
 
@@ -45,11 +46,15 @@ class PersistentProject:
         self.name, self._kept = free_name("tclip")
         self.folder = folder
         self.engine = docker.from_env()
-        self.variables = dict(variables) | {
-            "TRITON_PROJECT": self.name,
-            "TRITON_STATE_DIR": str(folder / "state"),
-            "TRITON_RUNTIME": "docker",
-        }
+        self.variables = (
+            TO_BOOT_IN_COMMANDS
+            | dict(variables)
+            | {
+                "TRITON_PROJECT": self.name,
+                "TRITON_STATE_DIR": str(folder / "state"),
+                "TRITON_RUNTIME": "docker",
+            }
+        )
 
     def run(self, *arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
         """Run the command line to its end. `environment` among `options` adds variables."""

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import forkserver
-from patience import WAIT
+from patience import TO_BOOT_IN_COMMANDS, WAIT
 
 PROGRAM = (sys.executable, "-m", "triton_env")
 
@@ -38,7 +38,7 @@ class Machine:
             (folder / "pyproject.toml").touch()
         # Of which no persistent services run, whatever else does on this machine's engine.
         own = {"TRITON_STATE_DIR": str(base / "state"), "TRITON_PROJECT": "no-such-project"}
-        self.variables = {**variables, **own}
+        self.variables = {**TO_BOOT_IN_COMMANDS, **variables, **own}
         self.state = base / "state"
 
     def run(self, *arguments: str, folder: Path | None = None, **options: Any) -> subprocess.CompletedProcess[str]:
