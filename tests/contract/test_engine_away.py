@@ -275,6 +275,21 @@ def test_every_call_of_a_session_fails_with_an_error_of_ours(unix_proxy: EngineP
             assert [error for error in errors.values() if error and not isinstance(error, TritonError)] == [], trouble
 
 
+@pytest.mark.parametrize("trouble", TROUBLES)
+def test_namespaces_and_snapshots_need_no_engine(unix_proxy: EngineProxy, tmp_path: Path, trouble: Trouble) -> None:
+    settings = Settings(triton_state_dir=str(tmp_path))
+    with TritonEnvironment(settings, services=("redis",)) as env, in_trouble(unix_proxy, trouble):
+        env.redis.client().set("kept", 1)
+        env.snapshot("one")
+        # More than the pool has ready.
+        for _ in range(2 * settings.triton_pool_size):
+            with env.namespace() as namespace:
+                assert namespace.redis.client().ping()
+        env.redis.client().delete("kept")
+        env.restore("one")
+        assert env.redis.client().get("kept") == b"1"
+
+
 def test_a_backup_and_a_restore_end_where_the_engine_hangs(unix_proxy: EngineProxy, tmp_path: Path) -> None:
     """Programs in a container, such as pg_dump, would wait for it without end."""
     good, bad = tmp_path / "good.backup", tmp_path / "bad.backup"

@@ -1,6 +1,7 @@
 """What is this user's is private whatever the umask is, and what another user may have made is not taken for ours."""
 
 import os
+import resource
 import stat
 import threading
 from collections.abc import Iterator
@@ -114,3 +115,14 @@ def test_a_file_of_variables_of_another_user_is_refused(tmp_path: Path, monkeypa
     # In a checkout of that user's, which is mounted where root works.
     os.chown(tmp_path, 65534, 65534)
     assert Settings().postgres_db == "prepared"
+
+
+def test_of_a_file_that_the_disk_has_no_room_for_nothing_is_left(tmp_path: Path) -> None:
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            write_new(tmp_path / "record.new", "x" * 2000)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert list(tmp_path.iterdir()) == []

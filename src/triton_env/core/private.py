@@ -63,10 +63,15 @@ def write_new(path: Path, text: str) -> Path:
     """Write a file that is not there yet; returns its path.
 
     Raises:
-        OSError: it is there, or cannot be written.
+        OSError: it is there, or cannot be written. Of one that could not be written to its end, nothing is left.
     """
-    with os.fdopen(open_file(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL), "w", encoding="utf-8") as file:
-        file.write(text)
+    descriptor = open_file(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
     return path
 
 
