@@ -34,6 +34,7 @@ import psutil
 
 from triton_env.runtimes.docker.owner import LABEL
 from triton_env.runtimes.embedded.directory import abandoned
+from triton_env.services import SERVICES
 
 APPLICATION = Path(__file__).parents[1] / "examples" / "app"
 MARK = "TRITON_CHAOS_RUN"
@@ -70,7 +71,9 @@ class Place:
     def environ(self, runtime: str, mark: str) -> dict[str, str]:
         """The environment variables of one run."""
         own = {"TRITON_RUNTIME": runtime, "TRITON_STATE_DIR": str(self.state), "TMPDIR": str(self.temporary)}
-        return dict(os.environ) | own | {MARK: f"{self.mark}{mark}"}
+        # A start that is only slow is not what this is about.
+        patient = {f"TRITON_{name.upper()}_TIMEOUT": "1800" for name in SERVICES}
+        return dict(os.environ) | patient | own | {MARK: f"{self.mark}{mark}"}
 
     def has(self, process: psutil.Process) -> bool:
         """Whether a process is one of its runs.
