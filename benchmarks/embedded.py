@@ -128,7 +128,7 @@ def _memory(environment: str) -> dict[str, float]:
     (guard,) = [child for child in psutil.Process().children() if environment in " ".join(child.cmdline())]
     for process in (guard, *guard.children(recursive=True)):
         words = " ".join(process.cmdline())
-        name = next((name for name in ("guard.py", "clickhouse", "valkey", "embedded.s3") if name in words), "postgres")
+        name = next((name for name in ("guard.py", "clickhouse", "valkey", "servers.s3") if name in words), "postgres")
         details = process.memory_full_info()
         amount = getattr(details, "pss", 0) or details.rss
         found[name.removeprefix("embedded.").removesuffix(".py")] += amount / 1e6

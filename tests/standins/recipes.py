@@ -145,10 +145,10 @@ LOCALSTACK = Standin(
     ),
 )
 
-SERVER = REPOSITORY / "src" / "triton_env" / "runtimes" / "embedded" / "clickhouse"
-# Just this package, and the module beside it that it imports, below namespace packages: a change elsewhere in the
+SERVER = REPOSITORY / "src" / "triton_env" / "servers" / "clickhouse"
+# Only this package and the module beside it that it imports, below namespace packages: a change elsewhere in the
 # project must not rebuild the image.
-SERVER_INSIDE = "/opt/clickhouse/lib/triton_env/runtimes/embedded/clickhouse"
+SERVER_INSIDE = "/opt/clickhouse/lib/triton_env/servers/clickhouse"
 CLICKHOUSE_CONFIG = {
     "Entrypoint": ["/entrypoint.sh"],
     "Volumes": {"/var/lib/clickhouse": {}},
