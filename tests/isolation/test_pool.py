@@ -129,6 +129,31 @@ def test_a_failure_in_the_background_does_not_undo_what_was_asked_for_meanwhile(
     assert until(lambda: pool.counts() == {("a",): 2})
 
 
+def test_a_pause_waits_for_what_is_being_made_and_nothing_begins_in_it(made: Made, pool: Pool) -> None:
+    first = pool.take(("a",), made.make)
+    assert until(lambda: pool.counts() == {("a",): 2})
+    made.may_go_on.clear()
+    pool.take(("a",), made.make)
+    assert made.hangs.wait(WAIT)
+    entered, leave = threading.Event(), threading.Event()
+
+    def pause() -> list[int]:
+        with pool.paused() as unused:
+            entered.set()
+            assert leave.wait(LIMIT)
+            pool.put_away(first)
+            return [namespace.number for namespace in unused]
+
+    answer = in_thread(pause)
+    assert not entered.wait(0.1)
+    made.may_go_on.set()
+    assert entered.wait(WAIT)
+    leave.set()
+    # The fourth was being made when the pause was asked for.
+    assert answer.result(WAIT) == [3, 4]
+    assert until(lambda: made.removed == [1])
+
+
 def test_it_ends_and_gives_back_what_it_has(made: Made, pool: Pool) -> None:
     pool.take(("a",), made.make)
     assert until(lambda: pool.counts() == {("a",): 2})

@@ -94,8 +94,8 @@ class Isolator:
         self._check_all("reset")
         self._environment.liveness.check(self._environment.isolated)
         opened = self._open()
-        with self._environment.between_restores():
-            opened.spaces.clear([namespace.space for namespace in opened.pool.unused()])
+        with opened.pool.paused() as unused, self._environment.between_restores():
+            opened.spaces.clear([namespace.space for namespace in unused])
 
     def snapshot(self, name: str) -> None:
         """See `TritonEnvironment.snapshot`."""

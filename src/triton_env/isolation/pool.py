@@ -4,8 +4,8 @@ import logging
 import threading
 import time
 from collections import OrderedDict, deque
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from functools import partial
 
 from triton_env.core.interrupts import wait_unless_hurried
@@ -48,6 +48,8 @@ class Pool:
         self._closed: deque[Namespace] = deque()
         self._last_closed = 0.0
         self._thread: threading.Thread | None = None
+        self._is_working = False
+        self._pauses = 0
         self._is_ending = False
         self._drains = False
 
@@ -61,7 +63,7 @@ class Pool:
                 ready = self._ready.setdefault(key, deque())
                 self._ready.move_to_end(key)
                 self._forget_old_kinds()
-                self._changed.notify()
+                self._changed.notify_all()
                 if ready:
                     return ready.popleft()
         return make()
@@ -73,12 +75,29 @@ class Pool:
                 self._start()
                 self._closed.append(namespace)
                 self._last_closed = time.monotonic()
-                self._changed.notify()
+                self._changed.notify_all()
                 return
         self._remove(namespace)
 
-    def unused(self) -> list[Namespace]:
-        """Those that are ready, or closed and not yet removed."""
+    @contextmanager
+    def paused(self) -> Iterator[list[Namespace]]:
+        """While a block lasts, nothing is made or removed in the background.
+
+        Its value are the namespaces that no client uses: those that are ready, or closed and not yet removed.
+        """
+        with self._changed:
+            self._pauses += 1
+            # What is being made or removed looks like one that a client uses. It is not waited for without an end,
+            # since a server may hang.
+            self._changed.wait_for(lambda: not self._is_working, _END_TIMEOUT)
+        try:
+            yield self._unused()
+        finally:
+            with self._changed:
+                self._pauses -= 1
+                self._changed.notify_all()
+
+    def _unused(self) -> list[Namespace]:
         with self._changed:
             return [*self._closed, *(namespace for ready in self._ready.values() for namespace in ready)]
 
@@ -130,6 +149,9 @@ class Pool:
             with self._changed:
                 now = time.monotonic()
                 job: Callable[[], None] | None
+                if self._pauses and not self._is_ending:
+                    self._changed.wait()
+                    continue
                 if now >= next_sweep and not self._is_ending:
                     job, next_sweep = self._sweep, now + _SWEEP_INTERVAL
                 else:
@@ -140,7 +162,11 @@ class Pool:
                     wake = min(next_sweep, self._last_closed + _REST) if self._closed else next_sweep
                     self._changed.wait(max(0.0, wake - now))
                     continue
+                self._is_working = True
             self._attempt(job)
+            with self._changed:
+                self._is_working = False
+                self._changed.notify_all()
 
     def _next_job(self) -> Callable[[], None] | None:
         """What to do: make what is lacking, unless there is much to remove."""
