@@ -100,9 +100,14 @@ def forget_variables() -> None:
             del os.environ[name]
 
 
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-    # As under nohup, and in the background of a script. What tests start would inherit it, and not end by Ctrl-C.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+# Ignored as under nohup, and in the background of a script. What tests start would inherit that, and not end by them.
+for number, usual in (
+    (signal.SIGINT, signal.default_int_handler),
+    (signal.SIGHUP, signal.SIG_DFL),
+    (signal.SIGQUIT, signal.SIG_DFL),
+):
+    if signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, usual)
 
 
 @pytest.fixture(scope="session", autouse=True)
