@@ -119,7 +119,7 @@ class Forked:
         self.stdout, written = self._stream(stdout, 1)
         self.stderr, complained = self._stream(written if stderr == subprocess.STDOUT else stderr, 2)
         ours, theirs = socket.socketpair()
-        # Without an object that warns where nobody has waited for the process.
+        # Without an object that warns where the process was not waited for.
         self._status = ours.detach()
         self._lock = threading.Lock()
         job = {

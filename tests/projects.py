@@ -31,7 +31,7 @@ def free_name(prefix: str) -> tuple[str, socket.socket]:
     """A project name whose ports nobody has, and what keeps these for it until it is closed.
 
     Two names may lead to the same ports (see `triton_env.persistent.settings`), and other test processes have projects
-    too. So whoever uses a name binds the first port of its block that no service has: that is granted to one at a time.
+    too. So a test that uses a name binds the first port of its block that no service has, which only one can do.
     """
     while True:
         name = f"{prefix}-{token_hex(4)}"

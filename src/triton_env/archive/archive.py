@@ -252,7 +252,7 @@ class Archive:
         known: the services that may be in it; None for any.
 
     Raises:
-        RestoreFailed: it cannot be read, is no archive of ours, is of a newer format, or has a service that is unknown.
+        RestoreFailed: it cannot be read, is not an archive of ours, is of a newer format, or has an unknown service.
     """
 
     def __init__(self, path: Path, *, trusted: bool = False, known: Container[str] | None = None) -> None:

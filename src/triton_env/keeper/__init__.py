@@ -1,1 +1,1 @@
-"""The process that keeps a shared environment: it owns the servers, and ends them when nobody uses them any more."""
+"""The process that keeps a shared environment: it owns the servers, and ends them when they are no longer used."""

@@ -17,7 +17,7 @@ class Arguments:
         services: their names.
         runtime: that was named; None where that is left to TRITON_RUNTIME.
         persistent: how persistent services are taken; None for others.
-        reuse: with whom it is shared; None for nobody.
+        reuse: with whom it is shared; None where it is not.
         isolated: whether it is not the session that TRITON_SESSION names.
 
     Raises:

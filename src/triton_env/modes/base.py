@@ -33,8 +33,7 @@ class Mode(ABC):
     may_create: ClassVar[bool] = True
     """Whether a database or bucket that is missing is made."""
     is_of_project: ClassVar[bool] = False
-    """Whether the servers are a project's: `up` and `down` know them, and they can be left running by whoever started
-    them."""
+    """Whether the servers are a project's: `up` and `down` know them, and what a start began can be left running."""
     settings_are_our_own: ClassVar[bool] = True
     """Whether the variables of this process are what the settings were made of, so that it warns of misspelt ones."""
 

@@ -18,7 +18,7 @@ def mode_of(arguments: Arguments) -> Mode:
         return PersistentServices(arguments)
     notices: list[str] = []
     if arguments.shared_with or arguments.settings.triton_session:
-        # Loads what nobody else needs.
+        # Loads what no other mode needs.
         from triton_env.modes.shared import Shared, part_for
 
         if part := part_for(arguments, notices.append):

@@ -52,7 +52,7 @@ class Kept(Mode):
     """Servers that this process keeps for others, with the id and the credentials that these have chosen.
 
     Args:
-        settings: of whoever ordered it, credentials included.
+        settings: of the process that ordered it, credentials included.
         identity: see `Mode`.
         display: passes on how the start goes.
     """

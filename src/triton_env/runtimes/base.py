@@ -37,7 +37,7 @@ class Runtime(Protocol):
         """What lets other processes at a service, whether it is ready or not; see `Access`.
 
         Raises:
-            TritonError: there is no such thing for servers that others run.
+            TritonError: servers that others run do not offer it.
         """
 
     def logs(self, service: str, lines: int, since: float | None = None) -> str:

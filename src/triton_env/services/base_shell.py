@@ -100,5 +100,5 @@ class OwnShell(Shell):
         Raises:
             UsageError: there is no such command or option.
             TritonError: the server refuses.
-            BrokenPipeError: nobody reads what is printed.
+            BrokenPipeError: what is printed is not read any more.
         """

@@ -1,4 +1,4 @@
-"""What isolation and restores made, told from the user's data by its names.
+"""What isolation and restores made, recognised by its names.
 
 Backup and restore leave all of it as it is: namespaces, templates, snapshots and the pool come and go beside them. A
 name alone is no proof: what no record says to be a space's is left alone too, and named.

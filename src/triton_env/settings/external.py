@@ -51,7 +51,7 @@ def external_id(settings: Settings) -> str:
 
 
 def host_of(settings: Settings, group: type[SettingsGroup]) -> str:
-    """The host on which a service of somebody else is: that of its URL where no variable says it.
+    """The host on which an external service is: that of its URL where no variable says it.
 
     Raises:
         InvalidSetting: its variable cannot be used.

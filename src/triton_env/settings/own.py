@@ -98,8 +98,7 @@ class OwnSettings(SettingsGroup):
     )
     triton_linger: Annotated[float, Number(ge=0)] = setting(
         Role.HANDLING,
-        "Seconds, 0 included, that a [shared environment](../how-to/share-an-environment.md) goes on when nobody"
-        " uses it any more.",
+        "Seconds, 0 included, that an unused [shared environment](../how-to/share-an-environment.md) goes on.",
         default=10,
     )
     triton_namespaces: Literal["session", "everywhere"] = setting(

@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Any, Self
 
 _OPERATIONS = 100
-"""How many a transaction has at most; servers take 128 unless they are told otherwise."""
+"""How many a transaction has at most; servers take 128 unless they are configured otherwise."""
 
 
 class EtcdError(Exception):

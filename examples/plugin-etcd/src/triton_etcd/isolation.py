@@ -1,4 +1,4 @@
-"""etcd: a space is a prefix of keys. The environment's own are those that nobody but the user made."""
+"""etcd: a space is a prefix of keys. The environment's own are those that the user made."""
 
 import hashlib
 import json

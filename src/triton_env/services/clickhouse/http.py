@@ -113,7 +113,7 @@ class Http:
             try:
                 response = send()
             except urllib3.exceptions.ProtocolError as error:
-                # A server ends connections that nobody uses for some seconds, perhaps just as one is used again.
+                # A server ends connections that are idle for some seconds, perhaps just as one is used again.
                 if not isinstance(body, bytes) or not isinstance(error.args[-1], RemoteDisconnected):
                     raise
                 response = send()

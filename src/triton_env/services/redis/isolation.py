@@ -210,8 +210,8 @@ class RedisIsolation(Isolation[Redis]):
                     self._greet(exchange)
                 yield exchange
             except BaseException:
-                # An answer may be on its way that nobody waits for. The next one greets the server, which may not have
-                # answered a greeting yet.
+                # An answer may be on its way that is no longer waited for. The next one greets the server, which may
+                # not have answered a greeting yet.
                 self._connection = None
                 connection.disconnect()
                 raise
