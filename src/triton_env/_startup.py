@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from triton_env.isolation.isolator import Isolator
 
 _THREADS_TIMEOUT = 10
-"""Seconds that `end` waits for start threads to notice that they were called off."""
+"""Seconds that `end` waits for start threads to notice that they were cancelled."""
 _OPENING_TIMEOUT = 5
 """Seconds that `end` waits for a runtime that is being opened. An engine that does not answer takes longer."""
 
@@ -40,7 +40,7 @@ class Startup:
     Args:
         mode: which decides settings and id.
         names: of its services.
-        lazy: whether the user's code runs meanwhile.
+        lazy: whether the user's code runs during the start.
     """
 
     def __init__(self, mode: Mode, names: Sequence[str], *, lazy: bool = False) -> None:
@@ -81,7 +81,7 @@ class Startup:
             done, _ = wait(self.services.values(), return_when=FIRST_EXCEPTION)
             errors = _errors(done)
             if errors and all(isinstance(error, StartCancelled) for error in errors):
-                # A service that was called off failed because of another; that one is to blame.
+                # A service that was cancelled failed because of another; that one is to blame.
                 done, _ = wait(self.services.values(), timeout=_THREADS_TIMEOUT)
                 errors = _errors(done)
         finally:
@@ -170,7 +170,7 @@ class Startup:
             return
         try:
             self.runtime.set_result(runtime)
-        except InvalidStateError:  # called off meanwhile
+        except InvalidStateError:  # cancelled by then
             runtime.stop()
             return
         for name, future in self.services.items():
@@ -219,7 +219,7 @@ class Startup:
 
     def _give_up(self, error: BaseException) -> None:
         error = exhausted(error, "The environment could not be started.") or error
-        with suppress(InvalidStateError):  # called off meanwhile
+        with suppress(InvalidStateError):  # cancelled by then
             self.runtime.set_exception(error)
             self._fail_services(error)
 

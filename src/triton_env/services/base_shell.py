@@ -98,7 +98,7 @@ class OwnShell(Shell):
             show: prints a line on standard output.
 
         Raises:
-            UsageError: there is no such command or option.
+            UsageError: the command or option does not exist.
             TritonError: the server refuses.
             BrokenPipeError: what is printed is not read any more.
         """

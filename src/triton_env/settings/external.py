@@ -1,4 +1,4 @@
-"""The settings for servers that somebody else runs: what leads to them, and what they are known by."""
+"""The settings for external servers: what leads to them, and what they are known by."""
 
 import hashlib
 from collections.abc import Collection
@@ -12,7 +12,7 @@ from triton_env.settings.urls import agreed, origin, urls
 
 
 def external_settings(settings: Settings, services: Collection[str]) -> Settings:
-    """The settings for servers of somebody else.
+    """The settings for external servers.
 
     A URL that was set (DATABASE_URL, REDIS_URL, AWS_ENDPOINT_URL) and its parts have to agree; where only the URL was
     set, host, port, user, password and database are taken from it.

@@ -25,7 +25,7 @@ def run(service: Postgres, text: str, variables: Mapping[str, Any]) -> Outcome:
     Raises:
         QueryFailed: the server refused a statement, or does not answer. Those before it have been done.
         ServiceDied: the server has ended, perhaps over a statement.
-        UsageError: there is no statement, or no variable of such a name.
+        UsageError: the text holds no statement, or a variable is not given.
     """
     import psycopg
 

@@ -42,7 +42,7 @@ def run(service: "S3", arguments: Sequence[str], show: Show) -> int:
         show: prints a line.
 
     Raises:
-        UsageError: there is no such command or option.
+        UsageError: the command or option does not exist.
         TritonError: the server refuses.
     """
     name, *words = arguments
