@@ -225,8 +225,8 @@ def test_sixty_leave_nothing(small: TritonEnvironment, folder: Path) -> None:
             redis.set("n", n)
     settle(folder)
     assert (databases(small), files(folder)) == before
-    # Connections of the background thread may have come.
-    assert len(os.listdir("/proc/self/fd")) < descriptors + 10
+    # Connections of background threads may have come, also of other environments; one a namespace would be 60.
+    assert len(os.listdir("/proc/self/fd")) < descriptors + 30
     with small.redis.client() as redis:
         # The template's is there.
         assert set(redis.info("keyspace")) <= {f"db{number}" for number in slots_of(folder, "redis").taken()}
