@@ -227,6 +227,24 @@ class TestServe:
             assert cli("serve").exit_code == 0
         assert runtimes.last.stops == 1
 
+    def test_a_signal_that_comes_in_a_finalizer_ends_it_as_well(
+        self, runtimes: FakeRuntimes, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        class Finalized:
+            def __del__(self) -> None:
+                signal.raise_signal(signal.SIGTERM)
+
+        def hold(environment: TritonEnvironment) -> None:
+            Finalized()
+            original(environment)
+
+        original = serve._hold
+        monkeypatch.setattr(serve, "_hold", hold)
+        result = cli("serve")
+        assert result.exit_code == 0
+        assert "Stopping (SIGTERM)" in result.stderr
+        assert runtimes.last.stops == 1
+
     @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
     def test_a_signal_during_the_start_is_no_success(self, number: int, runtimes: FakeRuntimes, state: Path) -> None:
         runtimes.behaviours["s3"] = until_cancelled

@@ -129,6 +129,20 @@ def test_ctrl_c_cleans_up(wait: str) -> None:
     assert errors.rstrip().endswith("KeyboardInterrupt")
 
 
+def test_a_fatal_signal_in_a_finalizer_cleans_up() -> None:
+    script = """
+class Finalized:
+    def __del__(self):
+        signal.raise_signal(signal.SIGTERM)
+
+with env:
+    say('up')
+    Finalized()
+    while True: signal.pause()
+"""
+    assert python(script) == (143, ["up", "stopped in PID"], "")
+
+
 def test_a_forked_child_leaves_its_parents_services_alone() -> None:
     script = """
 with env:

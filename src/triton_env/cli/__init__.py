@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from triton_env._version import __version__
-from triton_env.cli.signals import Interrupted
+from triton_env.cli.signals import Interrupted, ctrl_c_raises
 from triton_env.cli.words import say_error, say_interrupted, say_notice, say_unexpected
 from triton_env.core.shortages import exhausted
 from triton_env.errors import TritonError
@@ -109,7 +109,8 @@ class _Commands(click.Group):
     ) -> NoReturn:
         extra.pop("standalone_mode", None)
         try:
-            answer = super().main(args, prog_name, standalone_mode=False, **extra)
+            with ctrl_c_raises():
+                answer = super().main(args, prog_name, standalone_mode=False, **extra)
         except click.ClickException as error:
             error.show()
             code = error.exit_code

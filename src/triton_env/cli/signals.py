@@ -1,10 +1,14 @@
 """Ctrl-C and the signals that ask a process to end, as an exception in the main thread."""
 
 import signal
+import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
+
+from triton_env.core.interrupts import raise_from_handler, wait_for_dropped
 
 END_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -44,7 +48,7 @@ def handled_by(handler: Callable[[int, FrameType | None], None]) -> Iterator[Non
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """Raise `Interrupted` when a signal asks this process to end.
+    """Raise `Interrupted` when a signal asks this process to end, wherever it comes.
 
     Impatient repetitions are passed over, so that what the first one set going (the removal of containers) is not
     broken off half-way.
@@ -56,7 +60,38 @@ def interruptible() -> Iterator[None]:
         now = time.monotonic()
         if now - last >= _PATIENCE:
             last = now
-            raise Interrupted(number)
+            raise_from_handler(Interrupted(number), number, forget)
 
-    with handled_by(interrupt):
+    def forget() -> None:
+        nonlocal last
+        last = -_PATIENCE * 1.0
+
+    with handled_by(interrupt), _no_signal_dropped():
         yield
+
+
+@contextmanager
+def ctrl_c_raises() -> Iterator[None]:
+    """Raise KeyboardInterrupt on Ctrl-C, wherever it comes. Does nothing where Ctrl-C is handled otherwise."""
+    if (
+        threading.current_thread() is not threading.main_thread()
+        or signal.getsignal(signal.SIGINT) is not signal.default_int_handler
+    ):
+        yield
+        return
+    signal.signal(signal.SIGINT, lambda number, frame: raise_from_handler(KeyboardInterrupt(), number))
+    try:
+        with _no_signal_dropped():
+            yield
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@contextmanager
+def _no_signal_dropped() -> Iterator[None]:
+    report = sys.unraisablehook
+    try:
+        yield
+    finally:
+        wait_for_dropped()
+        sys.unraisablehook = report

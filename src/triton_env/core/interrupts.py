@@ -1,5 +1,6 @@
 """Signals and interpreter exit: nothing is left behind, however a process ends short of SIGKILL."""
 
+import _thread
 import atexit
 import os
 import signal
@@ -9,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
-from typing import Protocol
+from typing import NoReturn, Protocol
 
 from triton_env.core.kernel import after_cell
 
@@ -19,6 +20,9 @@ cleanup needs no longer."""
 
 _LOOK = 0.01
 """Seconds between two looks at what is waited for."""
+
+_AGAIN = 0.01
+"""Seconds until a signal whose exception was dropped is sent again."""
 
 _FATAL = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
 
@@ -33,6 +37,8 @@ _deferring = threading.Event()
 """Set while signals are deferred."""
 _hurry: list[float] = []
 """When a cleanup was asked to hurry, on the monotonic clock. A list: handlers may hold up a lock's owner."""
+_dropped: list[int] = []
+"""Signals that are about to be sent again. A list: no lock may be needed where exceptions are dropped."""
 _living: set[Stoppable] = set()
 """Strong references: an environment that nobody refers to any more still has containers to remove."""
 
@@ -149,6 +155,59 @@ def hurrying() -> Iterator[None]:
             _hurry.remove(moment)
 
 
+def raise_from_handler(error: BaseException, number: int, when_dropped: Callable[[], None] | None = None) -> NoReturn:
+    """Raise `error` in the handler of signal `number`, and send the signal again if Python drops the exception.
+
+    Python drops what is raised in a finalizer, in the callback of a weak reference (every import has one) and in some
+    code in C, reports it to `sys.unraisablehook`, and goes on. The handler has to be called again to raise elsewhere.
+
+    Args:
+        error: what the handler raises.
+        number: the signal.
+        when_dropped: is called before the signal is sent again.
+    """
+    report = sys.unraisablehook
+
+    def look(unraisable: "sys.UnraisableHookArgs") -> None:
+        if not _leads_to(unraisable.exc_value, error):
+            report(unraisable)
+            return
+        if sys.unraisablehook is look:
+            sys.unraisablehook = report
+        if when_dropped:
+            when_dropped()
+        _dropped.append(number)
+        try:
+            # Not by `threading`: a finalizer may run while its locks are held.
+            _thread.start_new_thread(_send_again, (number, threading.get_ident()))
+        except RuntimeError:
+            _dropped.remove(number)
+            report(unraisable)
+
+    sys.unraisablehook = look
+    raise error
+
+
+def wait_for_dropped() -> None:
+    """Wait until signals that are sent again have come. To be called before their handlers are put back."""
+    while _dropped:
+        time.sleep(_LOOK)
+
+
+def _send_again(number: int, thread: int) -> None:
+    time.sleep(_AGAIN)
+    signal.pthread_kill(thread, number)
+    with suppress(ValueError):
+        _dropped.remove(number)
+
+
+def _leads_to(found: BaseException | None, error: BaseException) -> bool:
+    """Whether an exception is `error`, or was raised while that was handled."""
+    while found is not None and found is not error:
+        found = found.__context__
+    return found is error
+
+
 def _with_note(error: BaseException, action: Callable[[], None]) -> None:
     """Do it. An exception that it raises says what had gone wrong before."""
     try:
@@ -161,7 +220,7 @@ def _with_note(error: BaseException, action: Callable[[], None]) -> None:
 def _exit_on_signal(number: int, frame: FrameType | None) -> None:
     # In a notebook's cell, SystemExit is taken for a call of exit() and ends nothing.
     after_cell(lambda: _end_by(number))
-    raise SystemExit(128 + number)
+    raise_from_handler(SystemExit(128 + number), number)
 
 
 def _end_by(number: int) -> None:
@@ -184,7 +243,7 @@ def _forget_all() -> None:
     """In a forked child: what its parent started is none of its business."""
     _living.clear()
     _deferring.clear()
-    del _hurry[:]
+    del _hurry[:], _dropped[:]
     for number in _FATAL:
         if signal.getsignal(number) is _exit_on_signal:
             signal.signal(number, signal.SIG_DFL)
