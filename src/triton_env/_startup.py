@@ -38,7 +38,6 @@ class Startup:
     """One start of an environment: the services on their way, in the mode that it has.
 
     Args:
-        mode: which decides settings and id.
         names: of its services.
         lazy: whether the user's code runs during the start.
     """
@@ -271,8 +270,6 @@ class _Probe:
     """A service's readiness probe, which remembers how far it has come at a placement.
 
     Args:
-        kind: the service.
-        settings: its settings.
         see_ready: raises while a service is not ready.
     """
 

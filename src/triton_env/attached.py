@@ -26,7 +26,6 @@ class AttachedEnvironment(TritonEnvironment):
     """An environment that another process holds, as it is: to be looked at, saved and used by commands.
 
     Args:
-        record: the environment's.
         services: which of its services; all by default.
         settings: how this process shows progress and where it keeps state.
     """

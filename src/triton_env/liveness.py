@@ -14,12 +14,7 @@ _LOG_LINES = 40
 
 
 class Liveness:
-    """What is known of the ends of an environment's servers.
-
-    Args:
-        runtime: where they run.
-        recipes: of the servers, by service name.
-    """
+    """What is known of the ends of an environment's servers."""
 
     def __init__(self, runtime: Future[Runtime], recipes: Mapping[str, ServiceRecipe]) -> None:
         self._runtime = runtime

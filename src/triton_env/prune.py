@@ -72,7 +72,6 @@ def look(settings: Settings, *, kept: bool = False) -> Iterator[Findings]:
     """Look for what dead owners left. What is found can be removed until the block ends.
 
     Args:
-        settings: where this user's state is kept.
         kept: whether namespaces that were kept on purpose go too.
 
     Raises:

@@ -119,7 +119,6 @@ class ArchiveWriter:
     """Writes an archive beside its final place, where it appears only once it is complete.
 
     Args:
-        path: the archive.
         force: replace a file that is there.
 
     Raises:
@@ -155,7 +154,6 @@ class ArchiveWriter:
 
         Args:
             name: its path in the archive.
-            service: the service that it belongs to.
             kind: see `Member`.
             on_bytes: told how many bytes were just written.
         """
@@ -168,8 +166,6 @@ class ArchiveWriter:
         """Write a member that holds `data` as JSON.
 
         Args:
-            name, service, kind: see `member`.
-            data: what it holds.
             title: of the service, for people.
 
         Raises:
@@ -247,7 +243,6 @@ class Archive:
     """An archive that is there, opened for reading. Use it in a `with` block.
 
     Args:
-        path: the archive.
         trusted: whether code in it may run with the rights of the servers' superusers.
         known: the services that may be in it; None for any.
 

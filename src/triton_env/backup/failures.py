@@ -31,10 +31,6 @@ def reason_of(error: Exception, service: Service) -> Reason:
     """Why work on a service failed.
 
     The end of its server is behind whatever a client or a program reports then, and alone says how it ended.
-
-    Args:
-        error: what was raised.
-        service: the service.
     """
     what = error.what if isinstance(error, TritonError) and not isinstance(error, ServiceDied) else ""
     address = f"{service.host}:{service.port}"

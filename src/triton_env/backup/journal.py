@@ -102,8 +102,6 @@ class Place:
     """Where the journal of one environment is.
 
     Args:
-        settings: where this user's state is kept.
-        environment: the environment's id.
         lasting: whether its servers outlive every process that uses them: persistent and external ones. Their journals
             outlive a restart of the machine too.
     """

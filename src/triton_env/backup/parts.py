@@ -55,7 +55,6 @@ def takeover_of(service: Service, plan: Mapping[str, Any], note: Note) -> Takeov
     """What finishes the restore of a service or takes it back.
 
     Args:
-        service: where it runs.
         plan: of the journal.
         note: writes the plan to the journal as it is by then.
 

@@ -68,7 +68,6 @@ def feed(program: Program, source: Iterable[bytes], on_bytes: Callable[[int], No
     """Run a program with `source` as its standard input, piece by piece.
 
     Args:
-        program: what to run.
         source: what it reads, in pieces.
         on_bytes: told how many bytes it was just given.
 

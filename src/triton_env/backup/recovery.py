@@ -37,7 +37,6 @@ def settle(
     """Finish what the journal tells of, or take it back, in these services. The caller holds the place alone.
 
     Args:
-        place: of the environment.
         services: those that run, by name.
         say: receives a line about what was done.
         finishers: by service, what finishes it instead of its takeover, given what notes its plan.
@@ -123,8 +122,6 @@ class Recovery:
     """Settles an unfinished restore while an environment starts, as soon as the services that it is about are ready.
 
     Args:
-        place: of the environment.
-        entry: what the journal says.
         names: of the services that start.
         say: receives a line about what was done.
     """

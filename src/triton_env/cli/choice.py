@@ -58,7 +58,6 @@ def session_of(choice: Choice, *, only_looks: bool = False) -> "Record | None":
     one environment runs here, a person is asked which one is meant.
 
     Args:
-        choice: the options.
         only_looks: whether the command cannot change data; see `environments_here`.
 
     Raises:
@@ -74,7 +73,6 @@ def environments_here(choice: Choice, *, only_looks: bool) -> "tuple[Record | No
     """What a command may be about: sessions, and None for the persistent services. Without a session it is these.
 
     Args:
-        choice: the options.
         only_looks: whether it takes another environment, with a notice, where the session of TRITON_SESSION has ended.
             What can change or replace data must not: it was meant for that session.
 
@@ -130,7 +128,6 @@ def way_to_start(settings: "Settings", option: str = "") -> str:
     """How to start what a command needs, as a hint; the runtime of the settings may have no persistent services.
 
     Args:
-        settings: of this call.
         option: which names the project.
     """
     from triton_env.modes.persistent import can_have_persistent_services

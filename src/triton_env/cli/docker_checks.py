@@ -55,7 +55,6 @@ def examine(engine: "Engine | None", settings: Settings, *, pulls: bool = True) 
 
     Args:
         engine: the one that answers.
-        settings: of this project.
         pulls: whether a start pulls images that are not there.
     """
     yield _compose()

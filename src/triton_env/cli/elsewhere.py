@@ -20,7 +20,6 @@ def variables_of_session(settings: "Settings", environment: str, form: str = "")
 
     Args:
         settings: those with which it was listed.
-        environment: its id.
         form: of the output; empty for the usual one.
     """
     base = private_folder(settings, "environments").parent

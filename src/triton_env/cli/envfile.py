@@ -17,7 +17,6 @@ class EnvFile:
     """A dotenv file that is ours: it is marked, has mode 0600 from its creation, and never replaces another file.
 
     Args:
-        path: where it will be.
         alive: ids of the environments that run now; their files are not replaced.
 
     Raises:

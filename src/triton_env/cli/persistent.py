@@ -20,7 +20,6 @@ def infrastructure(choice: Choice, command: str = "") -> "Infrastructure":
     """The persistent services of that project, or of TRITON_PROJECT.
 
     Args:
-        choice: what the options say.
         command: one that is for persistent services alone.
 
     Raises:

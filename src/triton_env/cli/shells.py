@@ -23,12 +23,7 @@ if TYPE_CHECKING:
 
 
 def command_of(name: str, shell: Shell) -> click.Command:
-    """The command for the shell of a service.
-
-    Args:
-        name: the service's.
-        shell: of it.
-    """
+    """The command for the shell of a service."""
 
     @click.command(shell.command, context_settings=passed_on, help=shell.description, short_help=shell.summary)
     @environment_options
@@ -72,13 +67,7 @@ def _replaced_or_run(shell: OwnShell, service: "Service", args: Arguments, befor
 
 
 class _ServerProgram:
-    """The shell that comes with a server, with the user's arguments.
-
-    Args:
-        name: the service's.
-        shell: of it.
-        given: the arguments.
-    """
+    """The shell that comes with a server, with the user's arguments."""
 
     def __init__(self, name: str, shell: ServerShell, given: Arguments) -> None:
         self._name = name

@@ -41,7 +41,6 @@ def shortage(number: int, place: str = "") -> Shortage:
     """The shortage that a number of `errno` stands for. EAGAIN stands for that of threads and processes.
 
     Args:
-        number: the number.
         place: the file or folder that is concerned; for a server, the folder in which it writes.
     """
     return _KINDS[number](place)

@@ -63,7 +63,6 @@ def exhausted(error: BaseException, what: str) -> ResourceExhausted | None:
     """The error for the shortage that is behind another error; None where there is none.
 
     Args:
-        error: what was raised.
         what: what could not be done, as a sentence; an error of ours says it better.
     """
     found = _found(error)
@@ -87,7 +86,6 @@ def of_number(number: int | None, what: str, cause: str, place: str) -> Resource
     """The error for the shortage that a number of `errno` stands for; None where it stands for something else.
 
     Args:
-        number: the number.
         what: what could not be done, as a sentence.
         cause: the words of the system.
         place: the file or folder that is concerned.

@@ -67,8 +67,6 @@ class Folder:
     """The folder of one environment, which is held until `close`.
 
     Args:
-        settings: where this user's state is kept.
-        environment: the environment's id.
         lasting: whether its servers outlive every process that uses them: persistent and external ones.
 
     Raises:

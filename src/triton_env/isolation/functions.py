@@ -128,7 +128,6 @@ def _value(value: Any, above: tuple[int, ...], *, made_with: bool = False) -> It
     """A value as far as it is made of plain ones; of anything else, such as a client, its type: not its address.
 
     Args:
-        value: to be described.
         above: the ids of what it is in.
         made_with: whether the function was made with it. Then objects of the project's classes and functions count
             with what they hold. What a module holds of the kind, such as the settings of an application, may be

@@ -48,11 +48,7 @@ _SNAPSHOT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 
 
 class Isolator:
-    """Makes namespaces of one running environment, in one process. Making it costs nothing.
-
-    Args:
-        environment: it runs.
-    """
+    """Makes namespaces of one running environment, in one process. Making it costs nothing."""
 
     def __init__(self, environment: Environment) -> None:
         self.process = os.getpid()

@@ -114,7 +114,6 @@ class Recording:
         """What counts of it.
 
         Args:
-            scope: tells what is the project's.
             source: the file that the function is in.
             programs: whether the working folders of programs count.
         """

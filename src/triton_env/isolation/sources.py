@@ -100,7 +100,6 @@ def imported(files: Iterable[str], folders: Iterable[str], scope: Scope) -> set[
     Args:
         files: of Python sources; others are passed over.
         folders: that were listed: modules in them may have been found in that way, and count as well.
-        scope: tells which modules are the project's.
     """
     by_file = {os.path.abspath(file): module for module in _loaded() if (file := getattr(module, "__file__", None))}
     listed = frozenset(folders)

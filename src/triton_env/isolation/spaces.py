@@ -60,12 +60,7 @@ class Environment:
 
 
 class Spaces:
-    """The spaces of an environment, as one process sees them.
-
-    Args:
-        environment: it runs.
-        folder: what processes know of its spaces.
-    """
+    """The spaces of an environment, as one process sees them."""
 
     def __init__(self, environment: Environment, folder: Folder) -> None:
         self.environment = environment
@@ -85,7 +80,6 @@ class Spaces:
         """Make a space, as a copy of `source` or empty. Nothing is left of it where that fails.
 
         Args:
-            identifier: its id.
             services: that are to have something of it.
             source: to be copied; the environment's own too.
             is_new: whether the id was made up just now, so that no earlier space can have had it.
@@ -227,8 +221,6 @@ class Spaces:
         """Do it with several services at once.
 
         Args:
-            names: of the services.
-            action: called with each one's isolation.
             doing: what it does, for the error: "make a namespace".
 
         Returns:
@@ -297,7 +289,6 @@ class Spaces:
         """Make a copy, and see that it has all of its source.
 
         Args:
-            isolation: of the service.
             space: becomes the copy.
             source: to be copied.
             act: makes it, called with what is to be copied: nothing where a copy would be empty anyway.

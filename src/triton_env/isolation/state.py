@@ -57,7 +57,6 @@ def remove(left: LeftOver, *, kept: bool = False) -> bool:
     """Remove it.
 
     Args:
-        left: of `left_over`.
         kept: also what somebody wanted to stay. It is then like a dead process's: in an environment that goes on, the
             next process that makes namespaces there removes it from the servers.
 
@@ -86,11 +85,7 @@ def folder_of(settings: Settings, environment: str) -> Path:
 
 
 def forget_kept(path: Path) -> bool:
-    """A kept namespace is no longer to stay; whether it was there.
-
-    Args:
-        path: of its file.
-    """
+    """A kept namespace is no longer to stay; whether it was there."""
     try:
         # A lease that nobody holds.
         path.rename(path.with_suffix(".lease"))

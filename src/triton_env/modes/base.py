@@ -50,7 +50,6 @@ class Mode(ABC):
         """The runtime, ready to start services; an engine may be asked.
 
         Args:
-            recipes: the services that it will run.
             say: called with what a person should know.
 
         Raises:
@@ -87,8 +86,6 @@ class Lasting(Mode):
     Args:
         given: the settings as they were read, in which each variable that cannot be used is noted.
         settings: those in force.
-        identity: see `Mode`.
-        notices: see `Mode`.
     """
 
     data_is_yours = True

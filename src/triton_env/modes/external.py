@@ -13,10 +13,6 @@ from triton_env.settings.external import external_id, external_settings
 class External(Lasting):
     """Servers that have their credentials, data and names already.
 
-    Args:
-        arguments: of the environment.
-        notices: see `Mode`.
-
     Raises:
         InvalidSetting: settings that disagree.
     """

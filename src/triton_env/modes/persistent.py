@@ -29,10 +29,6 @@ class Persistent(Enum):
 class PersistentServices(Lasting):
     """The services of a project, which is their id.
 
-    Args:
-        arguments: of the environment.
-        notices: see `Mode`.
-
     Raises:
         InvalidSetting: settings that disagree.
     """

@@ -12,12 +12,7 @@ from triton_env.services.credentials import credentials
 
 
 class Session(Mode):
-    """Servers of this process alone, with credentials that are fresh.
-
-    Args:
-        arguments: of the environment.
-        notices: see `Mode`.
-    """
+    """Servers of this process alone, with credentials that are fresh."""
 
     def __init__(self, arguments: Arguments, notices: Sequence[str] = ()) -> None:
         fresh = credentials(arguments.settings, arguments.services)

@@ -22,7 +22,6 @@ class Shared(Mode):
     Args:
         part: this process's part in them. The id and the credentials are theirs.
         settings: this process's own.
-        notices: see `Mode`.
     """
 
     outlives_us = True
@@ -53,7 +52,6 @@ class Kept(Mode):
 
     Args:
         settings: of the process that ordered it, credentials included.
-        identity: see `Mode`.
         display: passes on how the start goes.
     """
 

@@ -22,8 +22,6 @@ class Healing:
     """Heals volumes of one project. To be used by who holds the turn of the project.
 
     Args:
-        engine: the engine that has the volumes.
-        project: the project's name.
         say: receives a line about what is done.
     """
 
@@ -34,10 +32,6 @@ class Healing:
 
     def heal(self, recipe: ServiceRecipe, left: CutOff) -> None:
         """Heal one volume, unless a container works on it, or one that is not of this project has it.
-
-        Args:
-            recipe: the service, whose data tells that its first start was cut off.
-            left: what the data told.
 
         Raises:
             EngineFailed, EngineUnreachable: the engine did not do it.

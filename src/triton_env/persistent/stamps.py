@@ -114,11 +114,6 @@ def stamp_volume(
     Nothing is written where the volume says so already.
 
     Args:
-        engine: the engine that has the container.
-        project: the project's name.
-        container_id: the service's running container.
-        recipe: the service, with the settings that it answered to.
-        version: what the server said of its version.
         checkout: the folder of the compose file.
 
     Raises:
@@ -153,7 +148,6 @@ def last_checkout(stamps: Iterable[Stamp], checkout: str) -> str:
     """The folder which used the data last, if it is another one; else empty.
 
     Args:
-        stamps: what `check_volumes` found.
         checkout: the folder of the compose file.
     """
     last = max(stamps, key=lambda stamp: stamp.written, default=None)

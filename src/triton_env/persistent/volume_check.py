@@ -52,9 +52,6 @@ def check_volumes(
     """See that the volumes which are there already fit the settings. Nothing is started on them, or written to them.
 
     Args:
-        engine: the engine that has the volumes and, by now, the images.
-        project: the project's name.
-        recipes: the services that are to be started.
         on_cut_off: called at the end for each volume without a stamp whose first start was cut off.
 
     Returns:
@@ -102,7 +99,6 @@ def explain_login_failure(recipe: ServiceRecipe, error: BaseException) -> Triton
     """What a client's error after a start says of the data: that it was initialised with other values.
 
     Args:
-        recipe: the service with the settings that the client used.
         error: what the client raised, or what was raised from it.
 
     Returns:

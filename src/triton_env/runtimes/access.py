@@ -40,19 +40,12 @@ class Access(Protocol):
         """How to run a program that comes with the service; see `Runtime.program`.
 
         Args:
-            recipe: of the service.
-            placement: where it answers.
             argv: the program and its arguments, with placeholders.
-            environment: variables for it.
             terminal: whether it gets a terminal, which is this process's.
         """
 
     def ending(self, placement: Placement) -> Ending | None:
-        """How its server has ended; None while it runs, and where that is not known.
-
-        Args:
-            placement: where it answered.
-        """
+        """How its server has ended; None while it runs, and where that is not known."""
 
     def as_data(self) -> dict[str, str]:
         """It, as what JSON can hold."""

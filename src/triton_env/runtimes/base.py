@@ -44,8 +44,6 @@ class Runtime(Protocol):
         """The last lines that a service wrote, without secrets; empty where there are none.
 
         Args:
-            service: the service's name.
-            lines: how many at most.
             since: a position in the log, from which on they are; None for its beginning.
         """
 
@@ -56,7 +54,6 @@ class Runtime(Protocol):
         """How to run a program that comes with a running service, such as pg_dump, next to its server.
 
         Args:
-            service: the service's name.
             argv: the program's name and its arguments, in which {host} and {port:NAME} stand for where the server
                 listens, seen from where the program runs.
             environment: variables to add to its environment; these may be secret.
@@ -69,7 +66,6 @@ class Runtime(Protocol):
         """How a server has ended that had been ready; None while it runs, before that, and where it is not known.
 
         Args:
-            service: the service's name.
             look: also where that asks an engine or takes a while. Otherwise it returns what is known, in microseconds.
         """
 

@@ -40,9 +40,6 @@ def open_runtime(
     Args:
         name: `docker`, `embedded`, `external`, or `auto`: Docker where an engine answers and has the images or can
             pull them, else embedded where its packages are installed.
-        settings: the environment's settings.
-        environment: the environment's id.
-        recipes: the services that it will run.
         say: called with what `auto` means, and why, where that is news: at the first time in a project that it is not
             Docker, and wherever it is not what it was the last time.
 

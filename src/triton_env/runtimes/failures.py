@@ -19,7 +19,6 @@ def service_exited(
     """The server ended while it was waited for.
 
     Args:
-        recipe: the service's.
         where: its container or process.
         cause: how it ended.
         log: what it wrote.
@@ -68,8 +67,6 @@ def port_taken(recipe: ServiceRecipe, address: str, holders: dict[int, str], *, 
     """A port that was asked for is in use.
 
     Args:
-        recipe: of the service that should listen there.
-        address: the address at which it should.
         holders: who has each of its ports, in words; empty where that cannot be told.
         instead: what else one may do, to end the hint.
     """

@@ -58,7 +58,6 @@ def listener_on(port: int, address: str = "") -> str:
     """The process on this machine that listens on `port`, in words; empty where it cannot be told.
 
     Args:
-        port: the port.
         address: who listens at others than this one is passed over; empty for any.
     """
     import psutil

@@ -119,9 +119,6 @@ class Service(ABC):
         """The recipe with what follows from the roles of the settings.
 
         Args:
-            settings: of the service.
-            container: how it runs as a container.
-            process: how it runs as a process.
             data: what it needs to know of data that stays.
         """
         group = cls.settings_group

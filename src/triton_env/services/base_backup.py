@@ -71,7 +71,6 @@ def unrecorded(spaces: KnownSpaces, look: Callable[[frozenset[str]], Iterable[st
     """What a backup says of what has the name of a space, and of which no record here says that it is one.
 
     Args:
-        spaces: of the environment.
         look: finds the names of such things, given the ids of the spaces that are known.
     """
     found = list(look(spaces.known_spaces()))

@@ -37,7 +37,6 @@ def named_as_spaces(databases: Iterable[str], known: frozenset[str]) -> list[str
     """The databases with a name as isolation gives, of no space that is known: perhaps the user's.
 
     Args:
-        databases: their names.
         known: the ids of the spaces that are in use, kept or finished.
     """
     return [name for name in databases if is_space(name) and known.isdisjoint(_possible_ids(name))]

@@ -18,7 +18,6 @@ def external_settings(settings: Settings, services: Collection[str]) -> Settings
     set, host, port, user, password and database are taken from it.
 
     Args:
-        settings: as they were read.
         services: the names of the services that are used; the URLs of others do not matter.
 
     Raises:

@@ -22,7 +22,6 @@ def agreed(settings: Settings, services: Collection[str] | None = None, *, hosts
     """The settings with the parts of a URL taken from it where only the URL was set.
 
     Args:
-        settings: as they were read.
         services: whose URLs count; those of all by default.
         hosts: whether a URL's host is a part of it, too.
 

@@ -18,7 +18,6 @@ class Attached:
     """What one process has of an environment that another one holds: a lease, and what its record says.
 
     Args:
-        record: the environment's.
         settings: the process's own, with the environment's credentials.
 
     Raises:
@@ -91,7 +90,6 @@ def part_in(record: Record, settings: Settings) -> Attached | Joined:
     """A part in an environment that is listed, for as long as this process wants it.
 
     Args:
-        record: the environment's.
         settings: the process's own.
 
     Raises:

@@ -35,8 +35,6 @@ def part(
     """A part in an environment that other processes have: the session that is given, or one that is shared.
 
     Args:
-        settings: of the environment that is asked for.
-        names: of its services.
         runtime: that it names; None where it leaves that to TRITON_RUNTIME.
         reuse: how it is shared; None for one of its own.
         isolated: whether a session that is given is not used.

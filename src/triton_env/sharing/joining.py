@@ -113,12 +113,6 @@ def join(settings: Settings, names: Sequence[str], runtime: str, reuse: Reuse) -
 
     One that runs is looked at first: where a service does not answer any more, another is started in its place.
 
-    Args:
-        settings: the environment's.
-        names: of its services.
-        runtime: that was asked for.
-        reuse: with whom it is shared.
-
     Raises:
         TritonError: it cannot be described, or no keeper can be started.
     """
@@ -151,7 +145,6 @@ def join_instance(settings: Settings, identity: str) -> Joined:
 
     Args:
         settings: the process's own.
-        identity: the environment's id.
 
     Raises:
         KeeperEnded: it has ended.

@@ -35,9 +35,6 @@ def key_of(settings: Settings, names: Sequence[str], runtime: str, suffix: str =
     """The key of an environment: 16 hexadecimal digits, which are the same where all that matters is.
 
     Args:
-        settings: the environment's.
-        names: of its services.
-        runtime: that was asked for.
         suffix: a word that keeps it apart from others.
 
     Raises:
@@ -66,10 +63,7 @@ def differences(settings: Settings, theirs: Settings, names: Sequence[str], runt
     """The settings that would make another environment of these services, by fields.
 
     Args:
-        settings: of one environment.
         theirs: of the other one.
-        names: of the services.
-        runtime: where they run.
     """
     ignored = {*_without_difference(settings, theirs.triton_ports), "triton_runtime", *settings.names_in(*LOGIN)}
     for group in settings.groups:

@@ -26,11 +26,7 @@ _LOOKS = 20
 
 
 class Announcer:
-    """Writes the news. It is the display of the keeper's environment: what a person would see, the waiting get.
-
-    Args:
-        path: of the news.
-    """
+    """Writes the news. It is the display of the keeper's environment: what a person would see, the waiting get."""
 
     def __init__(self, path: Path) -> None:
         self._lock = threading.Lock()
@@ -125,9 +121,6 @@ class Told:
 
 class News:
     """Follows the news of one environment. Files that are removed meanwhile are read to their end.
-
-    Args:
-        instance: the environment.
 
     Raises:
         OSError: it is gone.

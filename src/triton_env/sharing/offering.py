@@ -27,7 +27,6 @@ def offered(environment: "TritonEnvironment", *, held_by: str, project: str, ask
     """List an environment that this process owns, for the length of the block.
 
     Args:
-        environment: it runs.
         held_by: what this process is; see `Record`.
         project: the root of the project in which it was started.
         asked_runtime: TRITON_RUNTIME where it was started.
@@ -66,7 +65,6 @@ def handed_out(record: Record, services: Sequence[str] = ()) -> Mapping[str, str
     Programs that use triton-env find external servers by the settings, as ever.
 
     Args:
-        record: the environment's.
         services: of which the variables are wanted; by default all.
     """
     variables = dict(record.environ)

@@ -162,9 +162,6 @@ class Instance:
 class Place:
     """All shared environments of this user.
 
-    Args:
-        settings: where this user's state is kept.
-
     Raises:
         InvalidSetting: the folder cannot be made, or others can write to it.
     """
@@ -231,12 +228,7 @@ class Place:
 
 
 def is_kept(settings: Settings, environment: str) -> bool:
-    """Whether namespaces of this environment were kept for people to look at, after a test that failed.
-
-    Args:
-        settings: where this user's state is kept.
-        environment: its id.
-    """
+    """Whether namespaces of this environment were kept for people to look at, after a test that failed."""
     from triton_env.isolation import state
 
     return state.has_kept(state.folder_of(settings, environment))

@@ -29,7 +29,6 @@ class AttachedRuntime:
 
     Args:
         joined: this process's part in the environment.
-        recipes: the services that it runs.
         say: is told what a person should know.
 
     Raises:

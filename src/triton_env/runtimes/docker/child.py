@@ -15,7 +15,6 @@ def begin(command: Sequence[str], environment: Mapping[str, str], **options: Any
     """Start a program. To be ended by `end`.
 
     Args:
-        command: the program and its arguments.
         environment: its variables, all of them.
         options: of `subprocess.Popen`.
     """

@@ -213,7 +213,6 @@ class Engine:
         """Pull `image` unless it is there.
 
         Args:
-            image: the reference.
             variable: the setting that names it, for the error message.
             settings: pull policy and timeout.
             on_progress: called with words such as "12 of 80 MB".

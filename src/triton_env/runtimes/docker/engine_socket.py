@@ -57,7 +57,6 @@ def fetch(path: str, question: str, query: dict[str, Any], timeout: float) -> by
     """What the engine answers to a question.
 
     Args:
-        path: of its socket.
         question: the path of the request.
         query: its parameters; those that are not text go as JSON.
         timeout: seconds for each step.

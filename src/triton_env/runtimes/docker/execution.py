@@ -31,11 +31,8 @@ def in_container(
     """How to run a program in a running container; see `Runtime.program`.
 
     Args:
-        engine_url: the engine that has the container.
         container: its name or id.
-        recipe: the service that runs in it.
         argv: the program and its arguments, with placeholders.
-        environment: variables for it.
         terminal: whether it gets a terminal, which is this process's.
 
     Raises:
@@ -67,9 +64,7 @@ def container_has(engine: "Engine", container: str, program: str) -> bool:
     """Whether a container that runs has a program.
 
     Args:
-        engine: that has the container.
         container: its name or id.
-        program: the program's name.
     """
     with engine.translated(f"look for {program}", f"container {container}"):
         return succeeds(engine, container, ["sh", "-c", 'command -v "$0"', program])

@@ -117,7 +117,6 @@ def remains(engine: Engine, settings: Settings) -> list[Remains]:
     """All that environments have on an engine, of the living and the dead, in the order in which it can be removed.
 
     Args:
-        engine: to look at.
         settings: where it is noted what living owners have given up.
 
     Raises:
@@ -138,7 +137,6 @@ def sweep(engine: Engine, settings: Settings, cancelled: Callable[[], bool] = la
     who looks.
 
     Args:
-        engine: to look at.
         settings: where it is noted what living owners have given up.
         cancelled: asked before each removal whether to leave the rest.
     """

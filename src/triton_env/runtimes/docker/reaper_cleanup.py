@@ -73,7 +73,6 @@ class Engine:
     """The engine's API, as https://docs.docker.com/reference/api/engine/version/v1.41/ has it.
 
     Args:
-        socket_path: where it listens.
         version: of the API, such as 1.41.
     """
 

@@ -24,9 +24,7 @@ class Lifeline:
     That the reaper cannot be started is no reason not to go on; the next start removes what a killed process left.
 
     Args:
-        engine_url: how the engine is reached.
         api_version: of its API, such as 1.41.
-        environment: the environment's id.
     """
 
     def __init__(self, engine_url: str, api_version: str, environment: str) -> None:

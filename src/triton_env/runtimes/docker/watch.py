@@ -66,7 +66,6 @@ def while_engine_answers(process: "subprocess.Popen[Any]", ping: Callable[[], No
     Args:
         process: the program, in a session of its own.
         ping: as of `Watch`.
-        engine: its URL.
 
     Raises:
         EngineUnreachable: it did so.

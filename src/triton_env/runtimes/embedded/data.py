@@ -65,7 +65,6 @@ class DataDirectory:
         """Fill the directory.
 
         Args:
-            report: takes what happens.
             use_cache: whether it may be a copy, or be kept for others.
 
         Returns:

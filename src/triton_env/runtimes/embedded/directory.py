@@ -42,7 +42,6 @@ class PrivateDirectory:
     exchange for a link lies on the way to a file that root writes.
 
     Args:
-        environment: the environment's id.
         account: the servers' user; None where that is this process's.
         base: the folder to make it in.
 

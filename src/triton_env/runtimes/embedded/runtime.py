@@ -63,7 +63,6 @@ class EmbeddedRuntime:
 
     Args:
         settings: ports, bind address, poll interval.
-        environment: the environment's id, which names its directory.
         reason: why this runtime was taken, for people.
 
     Raises:

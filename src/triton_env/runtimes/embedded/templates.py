@@ -64,7 +64,6 @@ class TemplateCache:
         One process makes it, others wait. It appears under its name when all of it is on the disk.
 
         Args:
-            path: from `find`.
             make: writes it to the path that it is given.
             cancelled: ends the wait for another process when set.
             timeout: seconds to wait for another process, which may be stopped.
@@ -131,7 +130,6 @@ class TemplateCache:
         """Forget a template. Processes that copy from it at this moment have opened it, and read on.
 
         Args:
-            path: from `find`.
             reason: why it cannot be used, as a sentence without its full stop.
 
         Returns:

@@ -68,7 +68,6 @@ class Signatures:
         """Whether a request is signed, as it has to be.
 
         Args:
-            request: what is signed.
             body: a function that returns the body's SHA-256 in hexadecimal digits.
 
         Raises:

@@ -45,7 +45,6 @@ def remove_all(http: Http, kept: Collection[str] = ()) -> None:
     """Remove whatever SQL made in this server beside databases, and this user may remove.
 
     Args:
-        http: the server.
         kept: of `removals`, those that are not to be executed.
 
     Raises:

@@ -82,9 +82,6 @@ class Copying:
 
     Args:
         http: the server, for several threads.
-        source: the database.
-        comment: of the database.
-        account: the user of the environment.
 
     Raises:
         IsolationFailed: something in it cannot be copied.
@@ -105,7 +102,6 @@ class Copying:
         """What the copy `target` will have: each behind what it needs.
 
         Args:
-            target: the name of the copy.
             others: other databases that are named by its statements, and what the copy names instead.
         """
         others = others or {}

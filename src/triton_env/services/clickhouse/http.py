@@ -43,7 +43,6 @@ class Http:
     """Sends queries to one server. Use it in a `with` block.
 
     Args:
-        service: the server.
         connections: how many threads may use it without making new connections again and again.
     """
 

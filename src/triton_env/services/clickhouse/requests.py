@@ -42,8 +42,6 @@ def get(service: ClickHouse, path: str, timeout: float) -> bytes:
     """What the server has under a path; see `ask`.
 
     Args:
-        service: the server.
-        path: with which the request is made.
         timeout: seconds to connect, and for each answer.
     """
     return _answered(service, [("GET", path, "")], timeout)

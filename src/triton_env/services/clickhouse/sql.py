@@ -28,9 +28,7 @@ def run(service: ClickHouse, text: str, variables: Mapping[str, Any]) -> Outcome
     """Run statements on ClickHouse, in one session.
 
     Args:
-        service: where.
         text: the statements. A `{name:Type}` stands for the value of that variable.
-        variables: the variables.
 
     Raises:
         QueryFailed: the server refused a statement, or does not answer. Those before it have been done.

@@ -150,7 +150,6 @@ def outside(entry: Entry, functions: Collection[str]) -> str:
     """What an object reads, runs or connects to beyond its server; empty where there is nothing.
 
     Args:
-        entry: the object.
         functions: what `reaching_out` gave.
     """
     tokens = list(_tokens(entry.definition))

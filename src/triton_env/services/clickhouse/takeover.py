@@ -37,7 +37,6 @@ class ClickHouseTakeover:
     """See `Takeover`.
 
     Args:
-        service: the server.
         plan: what `ClickHouseRestorer.plan` gave.
     """
 

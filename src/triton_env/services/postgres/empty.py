@@ -20,8 +20,6 @@ class EmptyDatabase:
     """`EMPTY`, on one server.
 
     Args:
-        connect: makes a connection to a database.
-        drop: drops a database.
         copy: makes a database of that name, in which no client can be, from another one.
     """
 
@@ -39,7 +37,6 @@ class EmptyDatabase:
         """See that the database is there, and as it was made: it is made anew where it was opened for clients since.
 
         Args:
-            admin: a connection.
             is_lasting: whether the server holds data of others.
             is_reset: whether what `template1` holds, but for extensions, which an image may have put there, came after
                 the start.

@@ -124,8 +124,6 @@ class Loader:
     """Loads archives into one new database each, by a role that exists for that long.
 
     Args:
-        service: the server.
-        programs: runs pg_restore beside it.
         admin: a superuser's connection.
         mark: begins the name of the role, and names the connections.
         supers: the superusers of the server that was saved, who saw all rows.

@@ -64,7 +64,6 @@ def answer(login: Login, statement: str, timeout: float) -> Answer:
     """What a server answers to a statement.
 
     Args:
-        login: as whom to ask.
         statement: which selects one column of text.
         timeout: seconds for each step.
 

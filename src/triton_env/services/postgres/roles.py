@@ -37,7 +37,6 @@ class Roles(Beside):
     """The roles that one build makes. Use it in a `with` block around all its tries.
 
     Args:
-        isolation: of the server.
         lasting: whether the server holds data of others, whose roles are not touched.
         alone: whether no other process uses the server, so that new roles are of this build.
     """

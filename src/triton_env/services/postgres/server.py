@@ -97,7 +97,6 @@ def drop_database(admin: "Admin", connect: Callable[[str], "Admin"], name: str) 
 
     Args:
         admin: connected to another database.
-        connect: makes a connection to a database.
         name: of the database, which may not be there.
     """
     from psycopg import errors

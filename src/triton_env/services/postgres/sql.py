@@ -18,9 +18,7 @@ def run(service: Postgres, text: str, variables: Mapping[str, Any]) -> Outcome:
     """Run statements on PostgreSQL, each a transaction of its own, over a connection of their own.
 
     Args:
-        service: where.
         text: the statements. A `:name` stands for the value of that variable.
-        variables: the variables.
 
     Raises:
         QueryFailed: the server refused a statement, or does not answer. Those before it have been done.

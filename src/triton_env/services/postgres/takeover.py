@@ -48,7 +48,6 @@ class PostgresTakeover:
     """See `Takeover`.
 
     Args:
-        service: the server.
         plan: what `PostgresRestorer.plan` gave.
     """
 

@@ -67,7 +67,6 @@ def read(stream: IO[bytes], encoding: str) -> Contents:
     """Read the table of contents; `stream` stands at the data then.
 
     Args:
-        stream: the archive.
         encoding: that of the database, in which pg_dump writes.
 
     Raises:

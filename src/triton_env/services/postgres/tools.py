@@ -36,8 +36,6 @@ def pg_restore(
     """Loads an archive into `database`, whose name is one of ours.
 
     Args:
-        service: the server.
-        programs: run beside the server.
         database: where to.
         label: names its connections.
         source: the archive, in pieces.

@@ -23,8 +23,6 @@ class Connection:
     """One logical database. Use it in a `with` block.
 
     Args:
-        service: the server.
-        number: of the database.
         name: by which others find the connection; empty for none.
     """
 

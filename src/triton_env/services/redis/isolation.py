@@ -241,7 +241,6 @@ class _Exchange:
     pipeline would go on after a SELECT that failed.
 
     Args:
-        connection: to the server.
         patience: seconds that a script gets which keeps the server from answering.
         ends_scripts: whether it is ended then.
     """

@@ -46,7 +46,6 @@ class RedisTakeover:
     """See `Takeover`.
 
     Args:
-        service: the server.
         plan: what `RedisRestorer.plan` gave.
     """
 

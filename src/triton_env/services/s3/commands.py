@@ -36,11 +36,6 @@ class _Place:
 def run(service: "S3", arguments: Sequence[str], show: Show) -> int:
     """Run one of the commands and return its exit status.
 
-    Args:
-        service: to talk to.
-        arguments: the command and what follows it.
-        show: prints a line.
-
     Raises:
         UsageError: the command or option does not exist.
         TritonError: the server refuses.

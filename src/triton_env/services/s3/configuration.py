@@ -255,8 +255,6 @@ def read(client: "S3Client", bucket: str, notes: Notes | None = None) -> dict[st
     """The configuration of a bucket, as data that JSON can hold, with its region and versioning.
 
     Args:
-        client: of its server.
-        bucket: its name.
         notes: takes what the bucket has and a restore cannot set.
     """
     # None for the oldest region, whatever the type says.
@@ -289,8 +287,6 @@ def apply(
     """Give a bucket this configuration, all but its versioning. What it has and should not have goes.
 
     Args:
-        client: of its server.
-        bucket: its name.
         configuration: what `read` gave.
         known: what `read` would give for it as it is; None to ask.
         names_buckets: only the parts that name other buckets (True), or only those that do not (False).

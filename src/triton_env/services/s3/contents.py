@@ -32,8 +32,6 @@ def difference(client: "S3Client", bucket: str, wanted: Mapping[str, Sequence[Co
     A server that has lost a version, or shows one in the place of another, is seen by this.
 
     Args:
-        client: of its server.
-        bucket: its name.
         wanted: by key, the oldest first.
     """
     is_versioned = bool(client.get_bucket_versioning(Bucket=bucket).get("Status"))

@@ -104,8 +104,6 @@ def read_bucket(admin: Admin, name: str, notes: Notes) -> CopiedBucket | None:
     """Read all of a bucket but the content of its objects.
 
     Args:
-        admin: the clients.
-        name: its name.
         notes: takes what a copy will not have.
 
     Returns:
@@ -152,9 +150,7 @@ def copy_bucket(client: "S3Client", source: CopiedBucket, name: str, defaults: M
     """Make the bucket `name`, which is new, a copy, but for what names other buckets: see `connect_bucket`.
 
     Args:
-        client: for several threads.
         source: what to copy, which is still as it was read.
-        name: of the copy.
         defaults: the configuration of a new bucket.
         notes: takes what could not be copied.
     """
@@ -194,10 +190,7 @@ def connect_bucket(
     """Set what names other buckets, once they are all there: logging, replication and reports.
 
     Args:
-        client: of the server.
         source: what `name` is a copy of.
-        name: of the copy.
-        defaults: the configuration of a new bucket.
         names: by the name of each bucket that is copied as well, the name of its copy.
 
     Returns:
@@ -212,9 +205,6 @@ def make_bucket(admin: Admin, name: str, region: str, *, locks: bool = False) ->
     """Make an empty bucket.
 
     Args:
-        admin: the clients.
-        name: its name.
-        region: its region.
         locks: with object lock, and so with versions.
     """
     options: dict[str, Any] = {"ObjectLockEnabledForBucket": True} if locks else {}
@@ -233,8 +223,6 @@ def remove_bucket(admin: Admin, name: str, *, is_ours: bool) -> None:
     """Remove a bucket with all that is in it. Nothing where there is none.
 
     Args:
-        admin: the clients.
-        name: its name.
         is_ours: whether all of it was made for a space, so that legal holds end with it.
 
     Raises:

@@ -45,7 +45,6 @@ def set_lock(client: "S3Client", where: Mapping[str, Any], lock: Mapping[str, st
     """Lock a version, in a bucket that has object lock. By requests of its own, which all servers take.
 
     Args:
-        client: of its server.
         where: the arguments of requests for the version.
         lock: what `lock_of` gave.
     """
@@ -84,8 +83,6 @@ def held_versions(
     """What may not be removed, in words: "bucket/key (legal hold)". Only buckets with object lock are looked into.
 
     Args:
-        client: of their server.
-        buckets: their names.
         overrules: whether governance may be bypassed.
         releases_holds: whether legal holds may be ended.
     """

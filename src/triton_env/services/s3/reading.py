@@ -66,7 +66,6 @@ class Reader:
 
     Args:
         client: for several threads.
-        bucket: its name.
         notes: takes what cannot be read.
         folder: where the content of large objects may wait, in files that have no name.
     """

@@ -38,7 +38,6 @@ def remove_bucket(client: "S3Client", name: str, *, overrules: bool = True, rele
 
     Args:
         client: of its server, for several threads.
-        name: its name.
         overrules: remove what is locked in the governance mode, too.
         releases_holds: end legal holds, where all of the bucket is ours.
 

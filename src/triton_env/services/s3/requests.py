@@ -32,7 +32,6 @@ def answered(service: S3, bucket: str = "", **query: str) -> bytes:
     """What the server answers to a GET request.
 
     Args:
-        service: the server.
         bucket: its real name; empty for the server itself.
         **query: the parameters, with `_` for `-`.
 

@@ -24,11 +24,9 @@ def signed(method: str, host: str, asked: str, key: tuple[str, str], region: str
     """The headers of a request without a body.
 
     Args:
-        method: of HTTP.
         host: as the header of that name has it.
         asked: from `target`.
         key: its id and its secret.
-        region: of the server.
     """
     moment = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
     path, _, query = asked.partition("?")

@@ -55,7 +55,6 @@ class S3Takeover:
     """See `Takeover`.
 
     Args:
-        service: the server.
         plan: what `S3Restorer.plan` gave, or what was noted last.
         note: is given the plan whenever a bucket is done, before what it was filled from is removed.
 
@@ -151,11 +150,8 @@ def remember(client: "S3Client", mark: str, name: str, wanted: Mapping[str, Any]
     """Keep what a bucket gets at the end of a restore.
 
     Args:
-        client: of the server.
         mark: the bucket that marks the restore.
         name: of the bucket in the end.
-        wanted: its configuration.
-        locks: those of its versions.
     """
     body = json.dumps({"configuration": wanted, "locks": [tuple(each) for each in locks]}).encode()
     client.put_object(Bucket=mark, Key=name, Body=body)

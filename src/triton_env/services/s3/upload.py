@@ -39,7 +39,6 @@ class Uploads:
 
     Args:
         client: a client for several threads.
-        bucket: where to.
         on_bytes: called with the number of bytes that were just read.
         versioning: the state of versioning that the bucket has.
 

@@ -88,8 +88,6 @@ def versions_by_key(client: "S3Client", bucket: str, *, is_versioned: bool = Tru
     """For each key its versions and delete markers, the oldest first.
 
     Args:
-        client: of its server.
-        bucket: its name.
         is_versioned: whether it has, or had, versions.
     """
     versions, markers = listed(client, bucket, is_versioned=is_versioned)
