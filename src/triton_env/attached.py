@@ -10,6 +10,7 @@ from triton_env.core.model import Program
 from triton_env.environment import TritonEnvironment
 from triton_env.modes.base import Mode
 from triton_env.modes.shared import Shared
+from triton_env.services import SERVICES
 from triton_env.settings import Settings
 from triton_env.sharing.attaching import Attached, part_in
 from triton_env.sharing.joining import Joined
@@ -31,7 +32,9 @@ class AttachedEnvironment(TritonEnvironment):
     """
 
     def __init__(self, record: Record, settings: Settings, services: Sequence[str] = ()) -> None:
-        theirs = settings_from_data(record.settings, record.services).updated(
+        # External servers are known by the addresses of all, also of those that are not used.
+        known = record.services if form_of(record.runtime).is_started_by_us else SERVICES.usable()
+        theirs = settings_from_data(record.settings, known).updated(
             triton_progress="off", triton_state_dir=settings.triton_state_dir
         )
         super().__init__(theirs, services=tuple(services) or record.services, runtime=record.runtime, isolated=True)

@@ -57,6 +57,16 @@ class Registry(Mapping[str, type[Service]]):
         """The names of all services, also of those that other distributions bring."""
         return (*self._own, *sorted(self._points.keys() - self._own.keys()))
 
+    def usable(self) -> tuple[str, ...]:
+        """Those of them that can be loaded: without the services of distributions that are broken. This loads them."""
+        return tuple(name for name in self.installed() if self._is_usable(name))
+
+    def _is_usable(self, name: str) -> bool:
+        try:
+            return bool(self[name])
+        except UsageError:
+            return False
+
     @cached_property
     def _points(self) -> Mapping[str, EntryPoint]:
         return {point.name: point for point in entry_points(group=GROUP)}

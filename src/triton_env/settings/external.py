@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Collection
+from contextlib import suppress
 from urllib.parse import SplitResult, urlsplit
 
 from triton_env.core.setting_types import plain_text
@@ -38,15 +39,26 @@ def external_settings(settings: Settings, services: Collection[str]) -> Settings
 def external_id(settings: Settings) -> str:
     """What an environment on these servers is known by: the same in every process that uses the same ones.
 
-    Of all four, whichever are used: what is noted about a server, such as which of its logical databases are taken, has
-    to be found by everybody.
+    Of all services, whichever are used: what is noted about a server, such as which of its logical databases are taken,
+    has to be found by everybody. A service that another distribution brings counts where it is elsewhere than its
+    defaults say, so that the id is the same where that distribution is not installed and nothing is set for it.
+
+    Args:
+        settings: with the groups of all services that are installed.
     """
-    addresses = [
-        value
-        for group in Settings.groups
-        for value in (host_of(settings, group), *(settings.or_default(name) for name in group.names_of(Role.PORT)[:1]))
-    ]
+    addresses = [value for group in Settings.groups for value in _address(settings, group)]
+    for group in sorted(settings.groups_of_others, key=lambda group: group.service):
+        address = _address(settings, group)
+        if address != _address(Settings.model_construct().with_group(group), group):
+            addresses += [group.service, *address]
     return hashlib.sha256(repr(tuple(addresses)).encode()).hexdigest()[:8]
+
+
+def _address(settings: Settings, group: type[SettingsGroup]) -> tuple[str | int, ...]:
+    """Where an external service is, whether it is used or not."""
+    with suppress(InvalidSetting):  # of a service that is used, they agree
+        settings = agreed(settings, (group.service,), hosts=True)
+    return (host_of(settings, group), *(settings.or_default(name) for name in group.names_of(Role.PORT)[:1]))
 
 
 def host_of(settings: Settings, group: type[SettingsGroup]) -> str:

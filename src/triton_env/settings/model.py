@@ -156,6 +156,11 @@ class Settings(  # type: ignore[misc]
         wanted = None if services is None else frozenset(services)
         return tuple(group for group in self.groups if wanted is None or group.service in wanted)
 
+    @property
+    def groups_of_others(self) -> tuple[type[SettingsGroup], ...]:
+        """The groups of services that other distributions bring."""
+        return self.groups[len(Settings.groups) :]
+
     def fixed_port(self, field: str) -> int:
         """A port of `.env`, for a description that holds it whether it is used or not.
 

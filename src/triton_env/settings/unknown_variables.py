@@ -3,10 +3,9 @@
 import re
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 
-from triton_env.errors import InvalidSetting, UsageError
+from triton_env.errors import InvalidSetting
 from triton_env.settings import dotenv_file
 from triton_env.settings.model import Settings
 from triton_env.settings.process import process_environment
@@ -83,11 +82,8 @@ def _of_other_distributions() -> frozenset[str]:
     """The variables of the services that other distributions bring, without those of broken ones."""
     from triton_env.services import SERVICES
 
-    found: set[str] = set()
-    for name in set(SERVICES.installed()).difference(SERVICES):
-        with suppress(UsageError):
-            found.update(field.upper() for field in SERVICES[name].settings_group.model_fields)
-    return frozenset(found)
+    groups = (SERVICES[name].settings_group for name in set(SERVICES.usable()).difference(SERVICES))
+    return frozenset(field.upper() for group in groups for field in group.model_fields)
 
 
 def _is_of_kubernetes(name: str, value: str) -> bool:

@@ -1,0 +1,62 @@
+"""Distributions that bring services, installed for a while: in a folder of their own, which is on the path then."""
+
+import importlib
+import sys
+import zipfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from hatchling.builders.wheel import WheelBuilder
+
+from triton_env.services import SERVICES
+
+
+@contextmanager
+def on_path(folder: Path) -> Iterator[Path]:
+    """Have this process find the distributions in a folder, and forget them at the end of the block."""
+    before = set(sys.modules)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(folder)
+        importlib.invalidate_caches()
+        found, loaded = vars(SERVICES).pop("_points", None), dict(SERVICES._others)
+        try:
+            yield folder
+        finally:
+            vars(SERVICES).pop("_points", None)
+            if found is not None:
+                vars(SERVICES)["_points"] = found
+            SERVICES._others.clear()
+            SERVICES._others.update(loaded)
+            for name in set(sys.modules) - before:
+                if str(getattr(sys.modules[name], "__file__", None) or "").startswith(f"{folder}/"):
+                    del sys.modules[name]
+
+
+def write(folder: Path, name: str, modules: Mapping[str, str], services: Mapping[str, str]) -> Path:
+    """Write what pip leaves of a distribution of version 1.2.
+
+    Args:
+        folder: which is made where it is missing.
+        name: of the distribution.
+        modules: their text, by their files.
+        services: what its entry points lead to, by the names of services.
+    """
+    about = folder / f"{name.replace('-', '_')}-1.2.dist-info"
+    about.mkdir(parents=True)
+    (about / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.2\n")
+    points = "".join(f"{service} = {place}\n" for service, place in services.items())
+    (about / "entry_points.txt").write_text(f"[triton_env.services]\n{points}")
+    for file, text in modules.items():
+        (folder / file).parent.mkdir(parents=True, exist_ok=True)
+        (folder / file).write_text(text)
+    return folder
+
+
+def unpacked(project: Path, folder: Path) -> Path:
+    """The wheel of a project, as pip leaves it in a folder. It needs neither pip nor an index."""
+    (built,) = WheelBuilder(str(project)).build(directory=str(folder / "wheel"), versions=["standard"])
+    with zipfile.ZipFile(built) as archive:
+        archive.extractall(folder / "site-packages")
+    return folder / "site-packages"
