@@ -13,7 +13,8 @@ from triton_env.isolation import state
 from triton_env.runtimes.choice import quick_problem
 from triton_env.runtimes.embedded import directory
 from triton_env.settings import Settings
-from triton_env.state.registry import Registry, private_folder
+from triton_env.state.folders import private_folder
+from triton_env.state.registry import Registry
 
 if TYPE_CHECKING:
     from triton_env.runtimes.docker.engine import Engine

@@ -267,7 +267,7 @@ class TestMaking:
     def test_the_wait_for_another_process_that_makes_it_is_bounded(self, tmp_path: Path) -> None:
         cache = TemplateCache(tmp_path)
         code = (
-            "import sys; from filelock import FileLock; lock = FileLock(sys.argv[1]); lock.acquire();"
+            "import fcntl, sys; lock = open(sys.argv[1], 'w'); fcntl.flock(lock, fcntl.LOCK_EX);"
             "print('locked', flush=True); sys.stdin.read()"
         )
         holder = subprocess.Popen(

@@ -199,7 +199,7 @@ class TestLoading:
 
     HEAVY = frozenset(
         (
-            *("docker", "testcontainers", "requests", "urllib3", "pydantic", "pydantic_settings", "rich", "filelock"),
+            *("docker", "testcontainers", "requests", "urllib3", "pydantic", "pydantic_settings", "rich"),
             *("psycopg", "clickhouse_connect", "redis", "boto3", "botocore", "asyncio"),
             *(
                 "triton_env.backup.recovery",
@@ -221,11 +221,11 @@ class TestLoading:
             ("status --json", set()),
             ("status", {"rich"}),
             ("doctor", set()),
-            ("up --json", {"filelock"}),
-            ("up", {"filelock", "rich"}),
+            ("up --json", set()),
+            ("up", {"rich"}),
             (
                 "backup --force little.backup",
-                {"filelock", "psycopg", "asyncio", "redis", "boto3", "botocore", "urllib3", "pydantic"},
+                {"psycopg", "asyncio", "redis", "boto3", "botocore", "urllib3", "pydantic"},
             ),
             ("--help", set()),
         ],

@@ -25,7 +25,7 @@ def die(folder: Folder, identifier: str) -> None:
     held = folder.take(identifier, ("redis",))
     assert held
     assert folder.slots("redis").claim(Space(identifier), range(16, 32))
-    held.forget()
+    held.hand_over()
 
 
 def test_a_space_has_one_holder(settings: Settings) -> None:

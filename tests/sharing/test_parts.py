@@ -14,8 +14,7 @@ from triton_env.services import SERVICES
 from triton_env.sharing import failure
 from triton_env.sharing.key import key_of, settings_as_data, settings_from_data
 from triton_env.sharing.place import Order, Place
-from triton_env.state.file_locks import is_held
-from triton_env.state.leases import HeldFile
+from triton_env.state import locks
 
 ALL = tuple(SERVICES)
 
@@ -142,20 +141,20 @@ def test_what_is_no_error_of_ours_is_told_as_one() -> None:
 
 
 def test_a_forked_child_holds_nothing_and_takes_nothing_away(tmp_path: Path) -> None:
-    held = HeldFile(tmp_path / "file")
+    held = locks.hold(tmp_path / "file")
     pid = os.fork()
     if pid == 0:
         # In the child: its own release does nothing, and it holds no copy.
         held.release(remove=True)
-        os._exit(0 if held.descriptor < 0 and held.path.exists() else 1)
+        os._exit(0 if not held.is_locked and held.path.exists() else 1)
     assert os.waitpid(pid, 0)[1] == 0
-    assert is_held(held.path)
+    assert locks.is_held(held.path)
     held.release()
-    assert not is_held(held.path)
+    assert not locks.is_held(held.path)
 
 
 def test_a_child_that_lives_on_does_not_hold_what_its_parent_gave_back(tmp_path: Path) -> None:
-    held = HeldFile(tmp_path / "file")
+    held = locks.hold(tmp_path / "file")
     reading, writing = os.pipe()
     pid = os.fork()
     if pid == 0:
@@ -164,14 +163,14 @@ def test_a_child_that_lives_on_does_not_hold_what_its_parent_gave_back(tmp_path:
         os._exit(0)
     os.close(reading)
     held.release()
-    assert not is_held(held.path)
+    assert not locks.is_held(held.path)
     os.close(writing)
     os.waitpid(pid, 0)
 
 
 def test_a_lock_that_nobody_keeps_is_given_back(tmp_path: Path) -> None:
-    held = HeldFile(tmp_path / "file")
+    held = locks.hold(tmp_path / "file")
     with pytest.raises(BlockingIOError):
-        HeldFile(tmp_path / "file", wait=False)
+        locks.hold(tmp_path / "file", timeout=0)
     del held
-    assert not is_held(tmp_path / "file")
+    assert not locks.is_held(tmp_path / "file")

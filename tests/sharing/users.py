@@ -14,14 +14,13 @@ from typing import Any
 
 import psutil
 import pytest
-from filelock import FileLock
 
 import forkserver
 from patience import WAIT, until
 from triton_env import Settings
 from triton_env.runtimes.embedded.templates import TemplateCache
 from triton_env.services import SERVICES
-from triton_env.state.file_locks import is_held
+from triton_env.state import locks
 
 SCRIPT = """
 import json, os, sys
@@ -180,7 +179,7 @@ class Sharing:
         (folder,) = self.folders()
         keeper_of(folder).kill()
         # A newcomer that looked before that would still join it.
-        assert until(lambda: not is_held(folder / "alive"))
+        assert until(lambda: not locks.is_held(folder / "alive"))
 
     def left(self) -> list[str]:
         """What is left of all environments of this test: files, directories, processes."""
@@ -223,7 +222,7 @@ def postgres_held_up(cache: Path, **values: str) -> Iterator[dict[str, str]]:
         templates = TemplateCache()
     templates.folder.mkdir(parents=True)
     # Its data directory is somebody else's to make, for whom it waits.
-    with FileLock(templates.find("postgres", template).with_suffix(".lock")):
+    with locks.locked(templates.find("postgres", template).with_suffix(".lock")):
         yield {"XDG_CACHE_HOME": str(cache)}
 
 

@@ -10,10 +10,9 @@ import pytest
 
 import forkserver
 from triton_env import Settings
-from triton_env.errors import InvalidSetting
+from triton_env.errors import InvalidSetting, TritonError
 from triton_env.state import locks
-from triton_env.state.file_locks import is_held
-from triton_env.state.leases import HeldFile, Leases
+from triton_env.state.leases import Leases
 
 HOLDER = """
 import sys
@@ -81,8 +80,18 @@ def test_a_lease_ends_with_its_process_even_by_sigkill(settings: Settings, holde
 def test_what_is_in_the_place_of_a_lock_is_named(tmp_path: Path, make: Callable[[Path], None]) -> None:
     path = tmp_path / "turn"
     make(path)
-    assert not is_held(path)
+    assert not locks.is_held(path)
     assert locks.abandoned(path) is None
     with pytest.raises(InvalidSetting, match="something else has its name") as caught:
-        HeldFile(path)
+        locks.hold(path)
     assert f"mv {path}" in str(caught.value)
+
+
+def test_one_thread_after_the_other_has_its_turn(settings: Settings) -> None:
+    leases = Leases(settings, "project")
+    with leases.turn():
+        with pytest.raises(TritonError, match=r"of the project project for 0 s") as caught, leases.turn(timeout=0):
+            pass
+        assert caught.value.where == str(Path(settings.triton_state_dir) / "leases" / "project.turn")
+    with leases.turn(timeout=0):
+        pass

@@ -17,8 +17,9 @@ from triton_env.runtimes.embedded.directory import PrivateDirectory
 from triton_env.runtimes.embedded.seal import seal
 from triton_env.runtimes.embedded.templates import TemplateCache
 from triton_env.state import locks
-from triton_env.state.leases import HeldFile, Leases
-from triton_env.state.registry import Registry, make_private
+from triton_env.state.folders import make_private
+from triton_env.state.leases import Leases
+from triton_env.state.registry import Registry
 from unit.records import record
 
 
@@ -41,12 +42,12 @@ def written(path: Path) -> None:
 def test_all_that_is_kept_is_private_whatever_the_umask(tmp_path: Path, umask: int) -> None:
     settings = Settings(triton_state_dir=str(tmp_path / "state" / "of" / "mine"))
     Leases(settings, "project").take()
-    with Leases(settings, "other").turn:
+    with Leases(settings, "other").turn():
         pass
     with Registry.of(settings).published(record()):
         made = modes(tmp_path)
         assert Registry.of(settings).running() == (record(),)
-    HeldFile(tmp_path / "state" / "held").release()
+    locks.hold(tmp_path / "state" / "held").release()
     lock = locks.new(tmp_path / "state" / "lock", "text")
     assert lock is not None
     lock.release()

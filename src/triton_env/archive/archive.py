@@ -4,7 +4,6 @@ Any unzip program can list and unpack it. The ZIP comment, which is the end of t
 SHA-256 of everything before it: a flipped byte anywhere, or a missing end, is found.
 """
 
-import fcntl
 import glob
 import hashlib
 import io
@@ -135,8 +134,9 @@ class ArchiveWriter:
             # It holds data: nobody else may read it, whatever the umask.
             handle = open_file(self._partial, os.O_RDWR | os.O_CREAT | os.O_EXCL)
         self._file = os.fdopen(handle, "w+b")
+        self._lock: locks.Held | None = None
         with suppress(OSError):  # a file system without locks
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._lock = locks.hold(self._partial, timeout=0)
             # What killed processes left of the same archive.
             locks.remove_abandoned(self.path.parent, f"{glob.escape(self.path.name)}.partial-*")
         self._zip = zipfile.ZipFile(self._file, "w", zipfile.ZIP_DEFLATED, allowZip64=True, compresslevel=_LEVEL)
@@ -207,6 +207,7 @@ class ArchiveWriter:
                 hint=f"check the disk: df -h {self.path.parent}",
             ) from error
         self._publish()
+        self._unlock()
 
     def abandon(self) -> None:
         """Remove what was written; nothing where `finish` has succeeded. May be called again."""
@@ -216,6 +217,11 @@ class ArchiveWriter:
         with suppress(OSError):
             self._file.close()
         self._partial.unlink(missing_ok=True)
+        self._unlock()
+
+    def _unlock(self) -> None:
+        if self._lock is not None:
+            self._lock.release()
 
     def _publish(self) -> None:
         with _writing(self.path):

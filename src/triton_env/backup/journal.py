@@ -7,7 +7,6 @@ of a restore that was broken off.
 
 import json
 import os
-import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
@@ -24,13 +23,13 @@ from triton_env.isolation.slots import slots_of
 from triton_env.isolation.state import folder_of
 from triton_env.settings import Settings
 from triton_env.state import locks
-from triton_env.state.registry import lasting_folder, make_private, private_folder
+from triton_env.state.folders import lasting_folder, make_private, private_folder
+from triton_env.state.locks import Held
 
 _FORMAT = 1
 _SUFFIX = ".json"
 _PATIENCE = 2
 """Seconds to wait for another process that is about to let go."""
-_INTERVAL = 0.05
 
 
 class Phase(Enum):
@@ -199,11 +198,8 @@ class Place:
             RestoreFailed: another process restores or, where it is not `together`, makes a backup.
         """
         # Who only looks whether it is held has it for a moment too.
-        deadline = time.monotonic() + _PATIENCE
-        while (held := self.try_hold(together=together)) is None:
-            if time.monotonic() > deadline:
-                raise self.busy()
-            time.sleep(_INTERVAL)
+        if (held := self.try_hold(together=together, timeout=_PATIENCE)) is None:
+            raise self.busy()
         try:
             yield
         finally:
@@ -227,15 +223,18 @@ class Place:
         with self.held(together=True):
             yield
 
-    def try_hold(self, *, together: bool = False) -> locks.Held | None:
-        """As `held`, until it is released; None where that is not to be had at this moment."""
+    def try_hold(self, *, together: bool = False, timeout: float = 0) -> Held | None:
+        """As `held`, until it is released; None where that is not to be had within so many seconds."""
         make_private(self.path.parent)
-        return locks.at_once(self.lock, together=together)
+        try:
+            return locks.hold(self.lock, together=together, timeout=timeout)
+        except BlockingIOError:
+            return None
 
     def is_held(self) -> bool:
         """Whether a living process restores at this moment."""
-        # Together, so that a backup is not taken for a restore.
-        return self.lock.exists() and not _is_free(self.lock)
+        # A backup, which holds it together with others, is not taken for a restore.
+        return locks.is_held(self.lock)
 
     def busy(self) -> RestoreFailed:
         """The error where another process is at work."""
@@ -289,11 +288,3 @@ def _folder(settings: Settings, *, lasting: bool) -> Path:
     if lasting:
         return lasting_folder(settings, "restores")
     return private_folder(settings, "restores-of-sessions")
-
-
-def _is_free(lock: Path) -> bool:
-    held = locks.at_once(lock, together=True)
-    if held is None:
-        return False
-    held.release()
-    return True

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from triton_env.cli.choice import Choice
 from triton_env.persistent.settings import DEFAULT_PROJECT
 from triton_env.settings import dotenv_file
-from triton_env.state.registry import private_folder
+from triton_env.state.folders import private_folder
 
 if TYPE_CHECKING:
     from triton_env.settings import Settings

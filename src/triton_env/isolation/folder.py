@@ -28,8 +28,8 @@ from triton_env.isolation.slots import SlotFolder, free_slots, slots_of
 from triton_env.services.base_isolation import Space
 from triton_env.settings import Settings
 from triton_env.state import locks
+from triton_env.state.folders import make_private, private_folder
 from triton_env.state.locks import Held
-from triton_env.state.registry import make_private, private_folder
 
 LOCK_NAME = "lock"
 _FORMAT = 2
@@ -261,8 +261,9 @@ def _held_folder(path: Path) -> Held:
         try:
             make_private(path.parent)
             make_private(path)
-            if held := locks.shared(path / LOCK_NAME):
-                return held
+            return locks.hold(path / LOCK_NAME, together=True)
+        except FileNotFoundError:
+            continue
         except InvalidSetting as error:
             # Somebody removes it at this moment, since until now nobody held it.
             if not isinstance(error.__cause__, FileNotFoundError):

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from triton_env.services.base_isolation import Space
 from triton_env.state import locks
-from triton_env.state.registry import make_private
+from triton_env.state.folders import make_private
 
 
 class SlotFolder:

@@ -22,7 +22,7 @@ from triton_env.core.packaged_files import packaged_file
 from triton_env.errors import InvalidSetting
 from triton_env.settings import Settings
 from triton_env.settings.project_folders import project_folders
-from triton_env.state.registry import lasting_folder, make_private
+from triton_env.state.folders import lasting_folder, make_private
 
 OUR_LABEL = "org.triton-env.project"
 """In the compose file, on everything that it makes: another project of the same name does not have it."""

@@ -83,7 +83,7 @@ class PersistentRuntime:
             bind, name = self._addresses.bind, self._addresses.name
             self._compose = Compose(settings, self._engine.url, bind, name, ping=self._engine.ping)
             self._project = Project(self._engine, settings.triton_project)
-            with self._leases.turn:
+            with self._leases.turn():
                 # Before the look: what is found running is not stopped by its last user any more.
                 self._leases.take()
                 found = self._project.containers()
@@ -194,7 +194,7 @@ class PersistentRuntime:
     def _end(self) -> None:
         self._starts.wait(_IN_FLIGHT_TIMEOUT)
         if self._started and not self._keep:
-            with self._leases.turn:
+            with self._leases.turn():
                 # Others may have attached, and go on using them.
                 if not self._leases.others():
                     self._stop_started(self._started)
@@ -272,7 +272,7 @@ class PersistentRuntime:
 
     def _start_containers(self) -> None:
         # One at a time: two processes may want to start the same services.
-        with self._leases.turn:
+        with self._leases.turn():
             found = self._project.containers()
             self._project.check_ours(found.values(), self._compose.file)
             down = {recipe.container.alias for recipe in self._wanted.values()} - _running(found)

@@ -347,22 +347,9 @@ class Infrastructure:
 
     @contextmanager
     def _turn(self) -> Iterator[Leases]:
-        from filelock import Timeout
-
         leases = self._leases
-        try:
-            leases.turn.acquire(timeout=_TURN_TIMEOUT)
-        except Timeout as error:
-            raise TritonError(
-                f"Another process has been starting or stopping services of the project {self.project} for"
-                f" {_TURN_TIMEOUT} s.",
-                where=leases.turn.lock_file,
-                hint="wait for it, or end it, then try again",
-            ) from error
-        try:
+        with leases.turn(_TURN_TIMEOUT):
             yield leases
-        finally:
-            leases.turn.release()
 
     def _running(self, containers: Mapping[str, ProjectContainer]) -> dict[str, Service]:
         return {

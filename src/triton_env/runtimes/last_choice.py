@@ -21,7 +21,7 @@ def change(settings: Settings, runtime: str) -> str | None:
     Returns:
         The last one, if it was another; empty where none is known; None where it was the same.
     """
-    from triton_env.state.registry import lasting_folder, make_private
+    from triton_env.state.folders import lasting_folder, make_private
 
     try:
         folder = lasting_folder(settings, "choices")

@@ -10,8 +10,10 @@ from triton_env.sharing.joining import Joined, join_instance
 from triton_env.sharing.key import settings_from_data
 from triton_env.sharing.news import Told
 from triton_env.sharing.placements import placement_from_data
-from triton_env.state.leases import HeldFile, any_held
-from triton_env.state.registry import Record, private_folder
+from triton_env.state import locks
+from triton_env.state.folders import private_folder
+from triton_env.state.leases import new_lease
+from triton_env.state.registry import Record
 
 
 class Attached:
@@ -31,7 +33,7 @@ class Attached:
         self.words: tuple[str, ...] = ()
         self._record = record
         self._folder = private_folder(settings, "environments")
-        self._lease = HeldFile.new(self._folder, f"{record.id}.")
+        self._lease = new_lease(self._folder, f"{record.id}.")
         if not (self._folder / f"{record.id}.json").exists():
             self.leave()
             raise TritonError(
@@ -42,7 +44,9 @@ class Attached:
 
     def has_others(self) -> bool:
         """Whether others use it too. What `serve` holds is there for all."""
-        return self._record.held_by == "serve" or any_held(self._folder, f"{self.id}.*.lease", besides=self._lease.path)
+        return self._record.held_by == "serve" or locks.any_held(
+            self._folder, f"{self.id}.*.lease", besides=self._lease
+        )
 
     def wait_until_listed(self) -> None:
         """It is listed."""

@@ -21,7 +21,8 @@ from triton_env.sharing.key import key_of
 from triton_env.sharing.news import News
 from triton_env.sharing.place import Instance, Order, Place, is_kept
 from triton_env.sharing.reuse import Reuse
-from triton_env.state.leases import HeldFile
+from triton_env.state import locks
+from triton_env.state.locks import Held
 
 _TRIES = 5
 """How often to look for an environment whose services answer, before the next one is taken as it is."""
@@ -43,7 +44,7 @@ class Joined:
     """
 
     def __init__(
-        self, place: Place, instance: Instance, lease: HeldFile, news: News, settings: Settings, words: tuple[str, ...]
+        self, place: Place, instance: Instance, lease: Held, news: News, settings: Settings, words: tuple[str, ...]
     ) -> None:
         self.id = instance.id
         self.settings = settings
@@ -97,7 +98,7 @@ class Joined:
         """Give the lease back, and call off what waits for news. Does nothing where that was done."""
         with self._leaving:
             self.news.stop()
-            if self._lease.descriptor < 0:
+            if not self._lease.is_locked:
                 return
             self._lease.release(remove=True)
             if self.news.told.failed is not None:
@@ -168,7 +169,7 @@ def _joined(
 ) -> tuple[Joined, bool]:
     """A part in the environment of that key, and whether it was started for it."""
     group = _group(reuse)
-    lease: HeldFile | None = None
+    lease: Held | None = None
     with place.turn():
         found = _found(place, key)
         instance = found[0] if found else place.instance(key, token_hex(4))
@@ -244,7 +245,7 @@ def _order(
 
 def _start_keeper(instance: Instance) -> None:
     # Held from here on, by the file that the keeper inherits: no newcomer may take it for dead meanwhile.
-    alive = HeldFile(instance.alive)
+    alive = locks.hold(instance.alive)
     try:
         with instance.log.open("ab") as log:
             # It forks and returns: what ends long after its starter should not be a child of it.

@@ -16,7 +16,7 @@ from triton_env.runtimes.access import Access
 from triton_env.sharing import failure
 from triton_env.sharing.place import Instance
 from triton_env.sharing.placements import placement_as_data, placement_from_data
-from triton_env.state.file_locks import is_locked
+from triton_env.state.locks import is_locked
 
 _INTERVAL = 0.01
 """Seconds between two looks at the news of an environment that is starting."""

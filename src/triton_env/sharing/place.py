@@ -13,7 +13,6 @@ Locks are the kernel's (flock), so they end with their holders, whatever ends th
 
 import json
 import shutil
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,13 +23,16 @@ from triton_env.core.private import make_folder, write_new
 from triton_env.errors import StartFailed
 from triton_env.settings import Settings
 from triton_env.sharing.key import settings_as_data, settings_from_data
-from triton_env.state.file_locks import is_held
-from triton_env.state.leases import HeldFile, any_held, remove_unheld
-from triton_env.state.registry import Registry, make_private, private_folder
+from triton_env.state import locks
+from triton_env.state.folders import make_private, private_folder
+from triton_env.state.leases import new_lease
+from triton_env.state.locks import Held
+from triton_env.state.registry import Registry
 
 _TURN_TIMEOUT = 60
 """Seconds to wait for others that join or end: each of them needs some 50 ms."""
 _TURN_INTERVAL = 0.005
+_LEASES = "*.lease"
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,13 +124,13 @@ class Instance:
         except (KeyError, TypeError) as error:
             raise ValueError(f"{self._order} is not an order of this version") from error
 
-    def lease(self) -> HeldFile:
+    def lease(self) -> Held:
         """A new lease. To be called by who has the turn, unless there is no keeper."""
-        return HeldFile.new(self.folder, "")
+        return new_lease(self.folder)
 
     def is_alive(self) -> bool:
         """Whether its keeper lives."""
-        return is_held(self.alive)
+        return locks.is_held(self.alive)
 
     def is_open(self) -> bool:
         """Whether newcomers may join."""
@@ -138,13 +140,13 @@ class Instance:
         """Have no newcomer join; its keeper ends it once nobody uses it. To be called by who has the turn."""
         self._open.unlink(missing_ok=True)
 
-    def is_used(self, besides: HeldFile | None = None) -> bool:
+    def is_used(self, besides: Held | None = None) -> bool:
         """Whether somebody holds a lease. Certain only for who has the turn."""
-        return any_held(self.folder, besides=besides.path if besides else None)
+        return locks.any_held(self.folder, _LEASES, besides=besides)
 
     def forget_the_dead(self) -> None:
         """Remove the leases of processes that ended without giving them back. To be called by who has the turn."""
-        remove_unheld(self.folder)
+        locks.remove_abandoned(self.folder, _LEASES)
 
     def remove(self) -> None:
         """Remove the files. Somebody who follows the news has them open, and reads them to their end."""
@@ -179,19 +181,14 @@ class Place:
             StartFailed: somebody else does not finish.
         """
         path = self.folder / "turn"
-        deadline = time.monotonic() + _TURN_TIMEOUT
-        while True:
-            try:
-                turn = HeldFile(path, wait=False)
-                break
-            except BlockingIOError:
-                if time.monotonic() > deadline:
-                    raise StartFailed(
-                        f"Another process has kept its hand on the shared environments for {_TURN_TIMEOUT} s.",
-                        where=str(path),
-                        hint=f"lsof {path} shows which one",
-                    ) from None
-            time.sleep(_TURN_INTERVAL)
+        try:
+            turn = locks.hold(path, timeout=_TURN_TIMEOUT, interval=_TURN_INTERVAL)
+        except BlockingIOError:
+            raise StartFailed(
+                f"Another process has kept its hand on the shared environments for {_TURN_TIMEOUT} s.",
+                where=str(path),
+                hint=f"lsof {path} shows which one",
+            ) from None
         try:
             yield
         finally:

@@ -1,7 +1,9 @@
-"""Locks of the kernel on files: given back however their holder ends, and not shared with forked children."""
+"""The kernel's locks on files (flock(2)): given back however their holder ends, and not shared with forked children."""
 
+import errno
 import fcntl
 import os
+import time
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -11,11 +13,18 @@ from secrets import token_hex
 from triton_env.core.private import open_file
 from triton_env.errors import InvalidSetting
 
+_INTERVAL = 0.05
+"""Seconds between two looks at a lock that is waited for only so long."""
+
 _held: "weakref.WeakSet[Held]" = weakref.WeakSet()
 
 
 class Held:
     """A file whose lock is this process's until `release`, or until the process ends.
+
+    A forked child does not hold it. The lock belongs to the open file, which parent and child share after a fork: an
+    unlock in the child would take the lock from the parent, and a child that lives longer would keep it. So the child
+    closes its copy at once, and never unlocks.
 
     Args:
         path: of the file.
@@ -46,14 +55,64 @@ class Held:
         # By name: closing alone would leave it to a child that was forked a moment ago and still has a copy.
         with suppress(OSError):
             fcntl.flock(self.descriptor, fcntl.LOCK_UN)
-        self.forget()
+        self.hand_over()
 
-    def forget(self) -> None:
-        """Close the file without giving the lock back, which is somebody else's in a forked child."""
+    def hand_over(self) -> None:
+        """Close the file without giving the lock back: it stays with the processes that have the open file too."""
         descriptor, self.descriptor = self.descriptor, -1
         _held.discard(self)
         if descriptor >= 0:
             os.close(descriptor)
+
+    def outlive_exec(self) -> None:
+        """Have a program that this process becomes hold it until it ends."""
+        os.set_inheritable(self.descriptor, True)
+
+    def __del__(self) -> None:
+        # Such as one that Ctrl-C took from the function that was about to keep it.
+        self.hand_over()
+
+
+def hold(path: Path, *, together: bool = False, timeout: float | None = None, interval: float = _INTERVAL) -> Held:
+    """Lock a file, which is made where it is missing.
+
+    Args:
+        path: of the file.
+        together: with others that do so; otherwise alone.
+        timeout: seconds to wait for holders that exclude it; without end by default.
+        interval: seconds between two looks, where the wait has an end.
+
+    Raises:
+        BlockingIOError: another holder excludes it still.
+        FileNotFoundError: its folder is missing.
+        InvalidSetting: something else is in its place.
+    """
+    how = fcntl.LOCK_SH if together else fcntl.LOCK_EX
+    if timeout is None:
+        return _locked(path, how, os.O_RDWR | os.O_CREAT)
+    deadline = time.monotonic() + timeout
+    while True:
+        try:
+            return _locked(path, how | fcntl.LOCK_NB, os.O_RDWR | os.O_CREAT)
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                raise
+        time.sleep(interval)
+
+
+@contextmanager
+def locked(path: Path, *, together: bool = False) -> Iterator[None]:
+    """Lock a file for the length of the block, as `hold` does; the file stays.
+
+    Args:
+        path: of the file.
+        together: with others that do so; otherwise alone.
+    """
+    held = hold(path, together=together)
+    try:
+        yield
+    finally:
+        held.release()
 
 
 def new(path: Path, text: str) -> Held | None:
@@ -82,73 +141,70 @@ def new(path: Path, text: str) -> Held | None:
 
 def abandoned(path: Path) -> Held | None:
     """Lock a file whose holder is dead; None where there is no such file or its holder lives."""
-    return _locked(path, fcntl.LOCK_EX, os.O_RDWR, wait=False)
+    try:
+        return _locked(path, fcntl.LOCK_EX | fcntl.LOCK_NB, os.O_RDWR)
+    except (FileNotFoundError, BlockingIOError, InvalidSetting):  # the last: a folder or a link, not a lock of ours
+        return None
 
 
 def remove_abandoned(folder: Path, pattern: str) -> None:
     """Remove those of these files whose holders are dead."""
-    for path in folder.glob(pattern):
+    for path in _found(folder, pattern):
         if held := abandoned(path):
             held.release(remove=True)
 
 
-def shared(path: Path) -> Held | None:
-    """Lock a file together with others that do so, once nobody excludes these; None where its folder is gone.
-
-    The file is made where it is missing.
-    """
-    return _locked(path, fcntl.LOCK_SH, os.O_RDWR | os.O_CREAT, wait=True)
-
-
-def at_once(path: Path, *, together: bool = False) -> Held | None:
-    """Lock a file without waiting; the file is made where it is missing. None where another holder excludes it.
-
-    Args:
-        path: of the file.
-        together: with others that do so; otherwise alone.
-    """
-    return _locked(path, fcntl.LOCK_SH if together else fcntl.LOCK_EX, os.O_RDWR | os.O_CREAT, wait=False)
-
-
-@contextmanager
-def locked(path: Path, *, together: bool = False) -> Iterator[None]:
-    """Lock a file for the length of the block; the file is made where it is missing, and stays.
-
-    Args:
-        path: of the file.
-        together: with others that do so; otherwise alone.
-    """
-    held = _locked(path, fcntl.LOCK_SH if together else fcntl.LOCK_EX, os.O_RDWR | os.O_CREAT, wait=True)
+def is_held(path: Path) -> bool:
+    """Whether the lock of this file is held by one holder alone. Two processes may ask at once."""
     try:
-        yield
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        if error.errno == errno.ELOOP:  # a link, which is not a lock of ours
+            return False
+        raise
+    try:
+        return is_locked(descriptor)
     finally:
-        if held:
-            held.release()
+        os.close(descriptor)
 
 
-def _locked(path: Path, how: int, flags: int, *, wait: bool) -> Held | None:
-    """The file once it is locked; None where it is not there, or is somebody else's and that is not waited for."""
+def is_locked(descriptor: int) -> bool:
+    """Whether the lock of the file that is open there is held by another opening of it."""
+    try:
+        # Shared: another process that asks now does not take this for the lock of a holder.
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    fcntl.flock(descriptor, fcntl.LOCK_UN)
+    return False
+
+
+def any_held(folder: Path, pattern: str, besides: Held | None = None) -> bool:
+    """Whether the lock of one of these files is held, apart from this one. Changes nothing."""
+    return any(is_held(path) for path in _found(folder, pattern) if not besides or path != besides.path)
+
+
+def _found(folder: Path, pattern: str) -> list[Path]:
+    try:
+        return list(folder.glob(pattern))
+    except FileNotFoundError:  # the folder went just now
+        return []
+
+
+def _locked(path: Path, how: int, flags: int) -> Held:
+    """The file once it is locked; raises what `hold` does."""
     while True:
+        held = Held(path, open_file(path, flags))
         try:
-            held = Held(path, open_file(path, flags))
-        except FileNotFoundError:
-            return None
-        except InvalidSetting:
-            # A lock that is looked for is not one of ours then.
-            if flags & os.O_CREAT:
-                raise
-            return None
-        try:
-            fcntl.flock(held.descriptor, how if wait else how | fcntl.LOCK_NB)
+            fcntl.flock(held.descriptor, how)
             if _is_at(path, held.descriptor):
                 return held
-        except BlockingIOError:
-            held.forget()
-            return None
         except BaseException:
             held.release()
             raise
-        # It was removed meanwhile; perhaps there is another in its place.
+        # It was removed since; perhaps there is another in its place.
         held.release()
 
 
@@ -161,10 +217,10 @@ def _is_at(path: Path, descriptor: int) -> bool:
     return (found.st_dev, found.st_ino) == (mine.st_dev, mine.st_ino)
 
 
-def _forget_all() -> None:
+def _hand_all_over() -> None:
     """In a forked child: it has copies of its parent's locks, and would keep them after the parent's death."""
     for held in tuple(_held):
-        held.forget()
+        held.hand_over()
 
 
-os.register_at_fork(after_in_child=_forget_all)
+os.register_at_fork(after_in_child=_hand_all_over)

@@ -5,23 +5,19 @@ kernel gives the lock back however the owner ends. Readers remove the records of
 """
 
 import json
-import os
-import stat
 import time
-import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from platformdirs import user_runtime_path, user_state_path
-
-from triton_env.core.private import make_folders, write_new
-from triton_env.errors import InvalidSetting, UsageError
+from triton_env.core.private import write_new
+from triton_env.errors import UsageError
 from triton_env.settings import Settings
 from triton_env.settings.project_folders import places_here
-from triton_env.state.file_locks import is_held
+from triton_env.state import locks
+from triton_env.state.folders import make_private, private_folder
 
 _FORMAT = 3
 """Version of the record; readers pass over records of others."""
@@ -96,23 +92,20 @@ class Registry:
     @contextmanager
     def published(self, record: Record) -> Iterator[None]:
         """List `record` until the block ends or this process does."""
-        from filelock import FileLock
-
-        lock = FileLock(self._lock_path(record.id), mode=0o600, thread_local=False)
         # Before the record: a record whose lock is free belongs to nobody.
-        lock.acquire()
+        held = locks.hold(self._lock_path(record.id))
         try:
             _write_atomically(self._path(record.id), json.dumps({"format": _FORMAT, **asdict(record)}))
             yield
         finally:
             self._remove(record.id)
-            lock.release()
+            held.release()
 
     def running(self) -> tuple[Record, ...]:
         """The environments whose owners live, the oldest first. Records of dead owners are removed."""
         records: list[Record] = []
         for path in sorted(self._folder.glob("*.json")):
-            if not is_held(self._lock_path(path.stem)):
+            if not locks.is_held(self._lock_path(path.stem)):
                 self._remove(path.stem)
             elif record := _read(path):
                 records.append(record)
@@ -120,7 +113,7 @@ class Registry:
 
     def dead(self) -> tuple[tuple[str, Record | None], ...]:
         """The ids and, where they can be read, the records of dead owners, which `running` removes."""
-        paths = [path for path in sorted(self._folder.glob("*.json")) if not is_held(self._lock_path(path.stem))]
+        paths = [path for path in sorted(self._folder.glob("*.json")) if not locks.is_held(self._lock_path(path.stem))]
         return tuple((path.stem, _read(path)) for path in paths)
 
     def _remove(self, environment: str) -> None:
@@ -134,34 +127,6 @@ class Registry:
 
     def _lock_path(self, environment: str) -> Path:
         return self._folder / f"{environment}.lock"
-
-
-def private_folder(settings: Settings, name: str) -> Path:
-    """The path of a folder for this user's state: below TRITON_STATE_DIR, by default in the user's runtime folder.
-
-    Raises:
-        InvalidSetting: there is no such place.
-    """
-    if settings.triton_state_dir:
-        base = Path(settings.triton_state_dir).expanduser()
-    else:
-        try:
-            with warnings.catch_warnings():
-                # That there is no runtime folder of the system's, so that one in /tmp is used, is as good.
-                warnings.simplefilter("ignore")
-                base = user_runtime_path("triton-env", appauthor=False)
-        except OSError as error:
-            raise _unusable(Path("the user's runtime folder"), str(error)) from error
-    # Below the folder, not in it: a folder that the user names keeps its own permissions.
-    return base / name
-
-
-def lasting_folder(settings: Settings, name: str) -> Path:
-    """The path of a folder for what has to outlive a restart of the machine: below TRITON_STATE_DIR, by default in the
-    user's state folder."""
-    if settings.triton_state_dir:
-        return private_folder(settings, name)
-    return user_state_path("triton-env", appauthor=False) / name
 
 
 def here(records: tuple[Record, ...], folder: Path) -> tuple[Record, ...]:
@@ -212,32 +177,6 @@ def _write_atomically(path: Path, text: str) -> None:
     with suppress(FileNotFoundError):
         temporary.unlink()
     write_new(temporary, text).replace(path)
-
-
-def make_private(folder: Path) -> None:
-    """Make `folder` with mode 0700; refuse one that others could have prepared."""
-    try:
-        make_folders(folder)
-        # In a shared folder such as /tmp anybody can be first with a predictable name.
-        for path, owners in ((folder, {os.getuid()}), (folder.parent, {0, os.getuid()})):
-            status = path.lstat() if path == folder else path.stat()
-            if not stat.S_ISDIR(status.st_mode) or status.st_uid not in owners:
-                raise _unusable(folder, f"{path} is not a folder of this user's")
-        if stat.S_IMODE(folder.stat().st_mode) != 0o700:
-            folder.chmod(0o700)
-    except (FileExistsError, NotADirectoryError) as error:
-        raise _unusable(folder, f"{error.filename} is not a folder") from error
-    except OSError as error:
-        raise _unusable(folder, str(error)) from error
-
-
-def _unusable(folder: Path, cause: str) -> InvalidSetting:
-    return InvalidSetting(
-        "The list of running environments cannot be kept.",
-        where=str(folder),
-        cause=cause,
-        hint="set TRITON_STATE_DIR to a folder that only you can write to",
-    )
 
 
 def _words_for(seconds: int) -> str:

@@ -15,7 +15,7 @@ from triton_env.core.private import write_new
 from triton_env.errors import InvalidSetting
 from triton_env.runtimes.docker.owner import Fate, Owner, State
 from triton_env.settings import Settings
-from triton_env.state.registry import make_private, private_folder
+from triton_env.state.folders import make_private, private_folder
 
 _log = logging.getLogger(__name__)
 

@@ -1,7 +1,5 @@
 """The private directory of one environment, and the removal of those that dead owners left."""
 
-import errno
-import fcntl
 import os
 import re
 import shutil
@@ -12,10 +10,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from triton_env.core.private import make_folder, open_file, write_new
+from triton_env.core.private import make_folder, write_new
 from triton_env.errors import RuntimeUnavailable
 from triton_env.runtimes.embedded.account import Account
 from triton_env.runtimes.embedded.guard import remove
+from triton_env.state import locks
 
 LOCK_NAME = "lock"
 _PREFIX = "triton-env-"
@@ -54,7 +53,7 @@ class PrivateDirectory:
         self._account = account
         # Under its name only once it is locked: an unlocked one looks as if its owner were dead.
         fresh = base / f"{_FRESH_PREFIX}{environment}"
-        self.lock = -1
+        self._lock: locks.Held | None = None
         try:
             if account is not None and not account.can_pass(base):
                 raise RuntimeUnavailable(
@@ -79,12 +78,17 @@ class PrivateDirectory:
             ) from error
 
     def _lock_and_publish(self, fresh: Path) -> None:
-        self.lock = open_file(fresh / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_EXCL)
-        fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        self._lock = locks.hold(fresh / LOCK_NAME, timeout=0)
         if self._account is not None:
             os.chown(fresh, -1, self._account.gid)
             fresh.chmod(0o710)
         fresh.rename(self.path)
+
+    @property
+    def lock(self) -> int:
+        """The open file that is locked, for processes that hold it too."""
+        assert self._lock is not None
+        return self._lock.descriptor
 
     def own_folder(self, name: str) -> Path:
         """Make a folder in it for this process alone."""
@@ -129,9 +133,9 @@ class PrivateDirectory:
         self._let_go()
 
     def _let_go(self) -> None:
-        if self.lock >= 0:
-            os.close(self.lock)
-            self.lock = -1
+        if self._lock is not None:
+            # The guard has it too, as long as it lives.
+            self._lock.hand_over()
 
     def _give(self, path: Path) -> None:
         if self._account is not None:
@@ -249,27 +253,17 @@ def _abandoned(directory: Path) -> Iterator[bool]:
         # Its owner may be just about to lock it, which must not find the lock in our hands.
         yield False
         return
-    try:
-        lock = os.open(directory / LOCK_NAME, os.O_RDWR | os.O_NOFOLLOW)
-    except FileNotFoundError:
+    if not os.path.lexists(directory / LOCK_NAME):
         # Being made, or its removal was broken off at the very end. One with content is not ours.
         yield _is_old(directory) and not any(directory.iterdir())
         return
+    held = locks.abandoned(directory / LOCK_NAME)
     try:
-        yield stat.S_ISREG(os.fstat(lock).st_mode) and _is_free(lock)
+        yield held is not None and stat.S_ISREG(os.fstat(held.descriptor).st_mode)
     finally:
-        os.close(lock)
+        if held:
+            held.release()
 
 
 def _is_old(directory: Path) -> bool:
     return time.time() - directory.stat().st_mtime >= _FRESH_FOR
-
-
-def _is_free(lock: int) -> bool:
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        if error.errno in (errno.EWOULDBLOCK, errno.EAGAIN):
-            return False
-        raise
-    return True

@@ -25,6 +25,7 @@ from triton_env.core.private import make_folders, remove_anything, set_aside, sy
 from triton_env.errors import StartCancelled
 from triton_env.runtimes.embedded import packages
 from triton_env.runtimes.embedded.seal import has_seal, is_intact, seal
+from triton_env.state import locks
 
 _log = logging.getLogger(__name__)
 
@@ -81,25 +82,13 @@ class TemplateCache:
             self._check()
             if self._is_there(path):
                 return True
-        # Only here: most starts find what they need.
-        from filelock import FileLock, Timeout
-
         make_folders(self.folder)
         self._check()
         lock_path = path.with_suffix(".lock")
-        with suppress(OSError):
-            # A folder in its place, which no process can lock.
-            lock_path.rmdir()
-        lock = FileLock(lock_path, mode=0o600, thread_local=False)
-        deadline = time.monotonic() + timeout
-        while True:
-            with suppress(Timeout):
-                lock.acquire(timeout=_LOCK_INTERVAL)
-                break
-            if cancelled.is_set():
-                raise StartCancelled("The start was called off.")
-            if time.monotonic() >= deadline:
-                raise TimeoutError(errno.ETIMEDOUT, "another process takes too long to make it", str(path))
+        if lock_path.is_symlink() or lock_path.is_dir():
+            # Which no process can lock.
+            set_aside(lock_path)
+        lock = self._locked(lock_path, cancelled, timeout)
         try:
             if self._is_there(path):
                 return True
@@ -118,6 +107,16 @@ class TemplateCache:
             lock.release()
         self._remove_unused(path)
         return False
+
+    def _locked(self, path: Path, cancelled: threading.Event, timeout: float) -> locks.Held:
+        deadline = time.monotonic() + timeout
+        while True:
+            with suppress(BlockingIOError):
+                return locks.hold(path, timeout=_LOCK_INTERVAL)
+            if cancelled.is_set():
+                raise StartCancelled("The start was called off.")
+            if time.monotonic() >= deadline:
+                raise TimeoutError(errno.ETIMEDOUT, "another process takes too long to make it", str(path))
 
     def is_intact(self, path: Path) -> bool:
         """Whether all of a template can be read and is as it was written."""
