@@ -94,7 +94,7 @@ def test_an_order_is_read_as_it_was_written_by_its_user_alone(tmp_path: Path) ->
         runtime="embedded",
         linger=0.5,
         project="/folder",
-        settings=settings,
+        settings=settings_as_data(settings),
         credentials=("redis_password",),
         path=("", "/somewhere"),
     )

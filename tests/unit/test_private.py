@@ -10,9 +10,8 @@ from pathlib import Path
 import pytest
 
 from triton_env import Settings
-from triton_env.core.private import make_folders, write_new
+from triton_env.core.private import make_folders, replace, write_new
 from triton_env.errors import InvalidSetting
-from triton_env.isolation.folder import write_atomically
 from triton_env.runtimes.embedded.directory import PrivateDirectory
 from triton_env.runtimes.embedded.seal import seal
 from triton_env.runtimes.embedded.templates import TemplateCache
@@ -51,7 +50,7 @@ def test_all_that_is_kept_is_private_whatever_the_umask(tmp_path: Path, umask: i
     lock = locks.new(tmp_path / "state" / "lock", "text")
     assert lock is not None
     lock.release()
-    write_atomically(tmp_path / "state" / "written", "text")
+    replace(tmp_path / "state" / "written", "text")
     write_new(tmp_path / "state" / "new", "text")
     directory = PrivateDirectory("76543210", None, tmp_path)
     directory.servers_folder("redis", {"redis.conf": "requirepass secret"})

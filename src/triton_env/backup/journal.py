@@ -5,28 +5,24 @@ is done. Beside it is a lock of the kernel that a restore holds as long as it li
 of a restore that was broken off.
 """
 
-import json
-import os
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from pathlib import Path
-from secrets import token_hex
-from typing import Any
+from typing import Any, ClassVar
 
 from triton_env.core.forms import Form, forms_for
-from triton_env.core.private import open_file, sync_folder
+from triton_env.core.private import sync_folder
 from triton_env.errors import RestoreFailed, RestoreUnfinished
 from triton_env.isolation.folder import known_ids
 from triton_env.isolation.slots import slots_of
 from triton_env.isolation.state import folder_of
 from triton_env.settings import Settings
-from triton_env.state import locks
+from triton_env.state import locks, store
 from triton_env.state.folders import lasting_folder, make_private, private_folder
 from triton_env.state.locks import Held
 
-_FORMAT = 1
 _SUFFIX = ".json"
 _PATIENCE = 2
 """Seconds to wait for another process that is about to let go."""
@@ -76,6 +72,8 @@ class Entry:
     digest: str
     is_persistent: bool
 
+    FORMAT: ClassVar[int] = 1
+
     @property
     def counts(self) -> bool | None:
         """Whether it is to be finished; False where it is taken back, None where the last service has to be asked."""
@@ -123,18 +121,14 @@ class Place:
             RestoreUnfinished: it cannot be read.
         """
         try:
-            content = json.loads(self.path.read_text("utf-8"))
-            if content.pop("format") != _FORMAT:
-                raise ValueError("it was written by another version of triton-env")
-            content |= {name: tuple(content[name]) for name in ("pending", "returned")}
-            return Entry(**content | {"phase": Phase(content["phase"])})
+            return store.read(self.path, Entry)
         except FileNotFoundError:
             return None
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        except (OSError, ValueError) as error:
             raise RestoreUnfinished(
                 "The journal of an unfinished restore cannot be read.",
                 where=str(self.path),
-                cause=str(error) or type(error).__name__,
+                cause=str(error),
                 hint="use the version of triton-env that wrote it; or look on the servers at what has names that begin "
                 f"with triton_restore_ and triton-restore-, put it right, and then: rm {self.path}",
             ) from error
@@ -145,21 +139,9 @@ class Place:
         Raises:
             RestoreFailed: it cannot be written.
         """
-        text = json.dumps({"format": _FORMAT, **asdict(entry), "phase": entry.phase.value})
-        fresh = self.path.with_name(f".{self.path.name}.{token_hex(4)}")
         try:
             make_private(self.path.parent)
-            try:
-                descriptor = open_file(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
-                with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-                    file.write(text)
-                    file.flush()
-                    os.fsync(descriptor)
-                fresh.replace(self.path)
-            except BaseException:
-                fresh.unlink(missing_ok=True)
-                raise
-            sync_folder(self.path.parent)
+            store.write(self.path, entry, durable=True)
         except OSError as error:
             raise RestoreFailed(
                 "The journal of the restore cannot be written.",

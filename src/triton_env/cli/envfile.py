@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from triton_env.cli.variables import as_text
-from triton_env.core.private import open_file
+from triton_env.core.private import replace
 from triton_env.errors import UsageError
 
 _MARK = "# Written by `triton-env serve`, which removes it when it ends. Environment: "
@@ -42,16 +42,11 @@ class EnvFile:
     @contextmanager
     def written(self, environment: str, variables: Mapping[str, str]) -> Iterator[None]:
         """Have the file there until the block ends; then remove it, unless somebody put another in its place."""
-        temporary = self._path.with_name(f".{self._path.name}.{environment}")
-        descriptor = open_file(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
         try:
-            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-                file.write(f"{_MARK}{environment}\n{as_text(variables, 'dotenv')}")
             # Whole at once: somebody may be waiting for the file to appear.
-            temporary.replace(self._path)
+            replace(self._path, f"{_MARK}{environment}\n{as_text(variables, 'dotenv')}")
             yield
         finally:
-            temporary.unlink(missing_ok=True)
             if self._owner() == environment:
                 self._path.unlink(missing_ok=True)
 

@@ -59,8 +59,13 @@ def open_file(path: Path, flags: int) -> int:
     return descriptor
 
 
-def write_new(path: Path, text: str) -> Path:
+def write_new(path: Path, text: str, *, durable: bool = False) -> Path:
     """Write a file that is not there yet; returns its path.
+
+    Args:
+        path: of the file.
+        text: its content.
+        durable: whether the content is on the disk when this returns.
 
     Raises:
         OSError: it is there, or cannot be written. Of one that could not be written to its end, nothing is left.
@@ -69,10 +74,34 @@ def write_new(path: Path, text: str) -> Path:
     try:
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             file.write(text)
+            if durable:
+                file.flush()
+                os.fsync(descriptor)
     except BaseException:
         path.unlink(missing_ok=True)
         raise
     return path
+
+
+def replace(path: Path, text: str, *, durable: bool = False) -> None:
+    """Write a file, in the place of one that is there: readers see all of it or what was there before.
+
+    Args:
+        path: of the file.
+        text: its content.
+        durable: whether it is on the disk when this returns.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    fresh = path.with_name(f".{path.name}.{token_hex(4)}")
+    try:
+        write_new(fresh, text, durable=durable).replace(path)
+    except BaseException:
+        fresh.unlink(missing_ok=True)
+        raise
+    if durable:
+        sync_folder(path.parent)
 
 
 def sync_folder(path: Path) -> None:

@@ -16,12 +16,13 @@ from triton_env.core.redaction import redacted
 from triton_env.errors import ServiceDied, SnapshotFailed, TemplateFailed, TritonError, UsageError
 from triton_env.isolation.folder import Finished
 from triton_env.isolation.namespace import Namespace
-from triton_env.isolation.reads import Reads, Variant, Variants, read_variants, recorded, write_variants
+from triton_env.isolation.reads import Reads, Variant, Variants, recorded
 from triton_env.isolation.sources import Scope
 from triton_env.isolation.spaces import Spaces
 from triton_env.isolation.template import Template
 from triton_env.services.base_isolation import TEMPLATE, Beside, ContentLost
 from triton_env.settings import Settings
+from triton_env.state import store
 
 _FORMAT = 3
 """Goes up when templates are built in another way than before."""
@@ -71,7 +72,7 @@ class Templates:
     def _found(self, key: str, template: Template) -> "_Known | None":
         """The one whose build read what is there today, and that the servers still have."""
         folder = self._spaces.folder
-        for variant in read_variants(folder.variants_path(key)).known:
+        for variant in _variants(folder.variants_path(key)).known:
             if template._token not in ("", variant.token) or (reads := variant.reads.renewed(template.root)) is None:
                 continue
             with folder.making(variant.digest):
@@ -149,7 +150,7 @@ class Templates:
     def _built(self, template: Template, key: str, beside: Mapping[str, Beside]) -> "_Known":
         spaces, services = self._spaces, self._spaces.services
         path = spaces.folder.variants_path(key)
-        variants, before = read_variants(path), template.digest()
+        variants, before = _variants(path), template.digest()
         digest = hashlib.sha256(f"{key} {variants.count}".encode()).hexdigest()[:_SHORT]
         space, held = spaces.make(TEMPLATE + digest, services, None)
         namespace = Namespace(_Builder(spaces), space, spaces.bound(space, services), None, held)
@@ -181,7 +182,7 @@ class Templates:
         there = [each for each in variants.known if spaces.folder.template(each.digest)]
         made = {name: names for name, each in beside.items() if (names := each.made())}
         new = [Variant(digest, template._token, reads, made)] if is_certain else []
-        write_variants(path, Variants(variants.count + 1, (*new, *there)))
+        store.write(path, Variants(variants.count + 1, (*new, *there)))
         return _Known(finished, reads)
 
     def _fill(self, template: Template, namespace: Namespace) -> Reads:
@@ -256,3 +257,7 @@ class _Builder:
 
     def close_namespace(self, namespace: Namespace) -> bool:
         return False  # it is still to become a template
+
+
+def _variants(path: Path) -> Variants:
+    return store.found(path, Variants) or Variants()

@@ -12,22 +12,20 @@ All of it is files in a folder that is its user's alone:
 - `templates/KEY.variants`: what the builds of some of these have read.
 """
 
-import json
 import os
 import shutil
 import time
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
-from secrets import token_hex
+from typing import ClassVar
 
-from triton_env.core.private import write_new
 from triton_env.errors import InvalidSetting, IsolationFailed
 from triton_env.isolation.slots import SlotFolder, free_slots, slots_of
 from triton_env.services.base_isolation import Space
 from triton_env.settings import Settings
-from triton_env.state import locks
+from triton_env.state import locks, store
 from triton_env.state.folders import make_private, private_folder
 from triton_env.state.locks import Held
 
@@ -42,10 +40,12 @@ class Lease:
     Attributes:
         services: that have something of it.
         pid: the process that made it; known by this number to people, never to decide whether it lives.
+        format: of the folder. Each so far has leases of this kind.
     """
 
-    services: tuple[str, ...]
-    pid: int
+    services: tuple[str, ...] = ()
+    pid: int = 0
+    format: int = _FORMAT
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +61,21 @@ class Finished:
     space: Space
     services: tuple[str, ...]
     records: Mapping[str, str] = field(default_factory=dict)
+
+    FORMAT: ClassVar[int] = _FORMAT
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """What the lock of a folder says.
+
+    Attributes:
+        lasting: whether the servers outlive every process that uses them.
+        format: of the folder. Each so far has locks of this kind.
+    """
+
+    lasting: bool
+    format: int = _FORMAT
 
 
 class Folder:
@@ -80,7 +95,7 @@ class Folder:
         # From here on nobody takes it for a dead one's.
         for folder in (self._templates, self._snapshots, self._slots):
             make_private(folder)
-        self._lock.write(json.dumps({"format": _FORMAT, "lasting": lasting}))
+        self._lock.write(store.text_of(Kind(lasting)))
 
     @property
     def _slots(self) -> Path:
@@ -102,7 +117,7 @@ class Folder:
         """
         if self.is_kept(identifier):
             return None
-        text = json.dumps({"format": _FORMAT, **asdict(Lease(tuple(services), os.getpid()))})
+        text = store.text_of(Lease(tuple(services), os.getpid()))
         path = self._lease_path(identifier)
         while (held := self._new_lease(path, text)) is None:
             if (dead := locks.abandoned(path)) is None:
@@ -132,8 +147,7 @@ class Folder:
 
     def keep(self, identifier: str, services: Collection[str]) -> None:
         """Have a space outlive its process."""
-        text = json.dumps({"format": _FORMAT, **asdict(Lease(tuple(services), os.getpid()))})
-        write_atomically(self._kept_path(identifier), text)
+        store.write(self._kept_path(identifier), Lease(tuple(services), os.getpid()))
 
     def is_kept(self, identifier: str) -> bool:
         """Whether it outlives its process."""
@@ -164,7 +178,7 @@ class Folder:
 
     def template(self, digest: str) -> Finished | None:
         """The template of that digest, if it is finished."""
-        return _read_finished(self._templates / f"{digest}.json")
+        return store.found(self._templates / f"{digest}.json", Finished)
 
     def variants_path(self, key: str) -> Path:
         """The file about the templates that differ in nothing but what their builds have read."""
@@ -191,7 +205,7 @@ class Folder:
 
     def snapshot(self, name: str) -> Finished | None:
         """The snapshot of that name, if there is one."""
-        return _read_finished(self._snapshots / f"{name}.json")
+        return store.found(self._snapshots / f"{name}.json", Finished)
 
     def snapshots(self) -> Mapping[str, Finished]:
         """The snapshots by their name."""
@@ -199,11 +213,11 @@ class Folder:
 
     def publish_template(self, digest: str, finished: Finished) -> None:
         """From now on others find it."""
-        _write_finished(self._templates / f"{digest}.json", finished)
+        store.write(self._templates / f"{digest}.json", finished)
 
     def publish_snapshot(self, name: str, finished: Finished) -> None:
         """From now on others find it; it replaces one of the same name."""
-        _write_finished(self._snapshots / f"{name}.json", finished)
+        store.write(self._snapshots / f"{name}.json", finished)
 
     def forget_template(self, digest: str) -> None:
         """It is no longer to be found."""
@@ -294,38 +308,9 @@ def known_ids(path: Path) -> frozenset[str]:
 
 def read_lease(path: Path) -> Lease:
     """What a space's file says; that no service has anything of it, where it cannot be read."""
-    try:
-        content = json.loads(path.read_text("utf-8"))
-        return Lease(tuple(content["services"]), int(content["pid"]))
-    except (OSError, ValueError, KeyError, TypeError):
-        return Lease((), 0)
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Readers see the whole file or what was there before, however many write it at once."""
-    fresh = path.with_name(f".{path.name}.{token_hex(4)}")
-    try:
-        write_new(fresh, text).replace(path)
-    except BaseException:
-        fresh.unlink(missing_ok=True)
-        raise
-
-
-def _write_finished(path: Path, finished: Finished) -> None:
-    content = {"format": _FORMAT, **asdict(finished)}
-    write_atomically(path, json.dumps(content))
-
-
-def _read_finished(path: Path) -> Finished | None:
-    try:
-        content = json.loads(path.read_text("utf-8"))
-        if content["format"] != _FORMAT:
-            return None
-        return Finished(Space(**content["space"]), tuple(content["services"]), dict(content.get("records", {})))
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
+    return store.found(path, Lease) or Lease()
 
 
 def _all_finished(folder: Path) -> dict[str, Finished]:
-    found = {path.stem: _read_finished(path) for path in sorted(folder.glob("*.json"))}
+    found = {path.stem: store.found(path, Finished) for path in sorted(folder.glob("*.json"))}
     return {name: finished for name, finished in found.items() if finished}

@@ -6,14 +6,13 @@ https://docs.python.org/3/library/audit_events.html
 """
 
 import hashlib
-import json
 import os
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from types import FrameType
@@ -24,7 +23,6 @@ import psutil
 
 from triton_env.core.files import is_hidden, stamped
 from triton_env.isolation import sources
-from triton_env.isolation.folder import write_atomically
 
 Kind = Literal["file", "folder", "tree"]
 Stamp = tuple[int, ...] | None
@@ -325,22 +323,3 @@ class Variants:
 
     count: int = 0
     known: tuple[Variant, ...] = ()
-
-
-def read_variants(path: Path) -> Variants:
-    """What is in a file; nothing where it is missing or cannot be read."""
-    try:
-        content = json.loads(path.read_text("utf-8"))
-        return Variants(int(content["count"]), tuple(_variant(each) for each in content["known"]))
-    except (OSError, ValueError, KeyError, TypeError):
-        return Variants()
-
-
-def write_variants(path: Path, variants: Variants) -> None:
-    """Replace what is in a file."""
-    write_atomically(path, json.dumps(asdict(variants)))
-
-
-def _variant(content: Any) -> Variant:
-    reads = [Read(**{**each, "stamp": each["stamp"] and tuple(each["stamp"])}) for each in content["reads"]["reads"]]
-    return Variant(content["digest"], content["token"], Reads(tuple(reads)), dict(content["beside"]))

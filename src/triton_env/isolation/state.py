@@ -4,14 +4,13 @@ Nothing here connects to a server. What was left on servers that hold data is re
 namespaces there.
 """
 
-import json
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from triton_env.isolation.folder import LOCK_NAME, read_lease, remove_unused, spaces_folder
+from triton_env.isolation.folder import LOCK_NAME, Kind, read_lease, remove_unused, spaces_folder
 from triton_env.settings import Settings
-from triton_env.state import locks
+from triton_env.state import locks, store
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,10 +114,7 @@ def _folders(settings: Settings) -> list[Path]:
 
 def _is_dead_session(folder: Path) -> bool:
     lock = folder / LOCK_NAME
-    try:
-        if json.loads(lock.read_text("utf-8"))["lasting"]:
-            return False
-    except (OSError, ValueError, KeyError, TypeError):
+    if (kind := store.found(lock, Kind)) is None or kind.lasting:
         return False
     held = locks.abandoned(lock)
     if held is None:

@@ -44,10 +44,11 @@ class _Keeper:
     def __init__(self, instance: Instance) -> None:
         self._instance = instance
         self._order = instance.order()
-        self._place = Place(self._order.settings)
+        self._settings = self._order.theirs()
+        self._place = Place(self._settings)
         self._announcer = Announcer(instance.events)
         self._environment = TritonEnvironment(
-            self._order.settings, services=self._order.services, runtime=self._order.runtime, lazy=True
+            self._settings, services=self._order.services, runtime=self._order.runtime, lazy=True
         )._in_modes(lambda: Kept(self._environment.settings, self._order.id, self._announcer))
         self._told_to_stop = False
         self._ended: set[str] = set()
@@ -170,7 +171,7 @@ class _Keeper:
     def _closed_unless_used(self) -> bool:
         with self._place.turn():
             self._instance.forget_the_dead()
-            if self._instance.is_used() or is_kept(self._order.settings, self._order.id):
+            if self._instance.is_used() or is_kept(self._settings, self._order.id):
                 return False
             self._instance.close()
             return True

@@ -4,24 +4,37 @@ import functools
 import hashlib
 import hmac
 import io
-import json
 import os
 import tarfile
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import ClassVar
 
 from triton_env.core.model import STAMP_FILE, DataRecipe, ServiceRecipe
 from triton_env.runtimes.docker.engine import Engine
 from triton_env.runtimes.docker.engine_socket import Absent
+from triton_env.state import store
 
 FILE = STAMP_FILE
-_FORMAT = 1
-"""Stands for the parameters of the hashes too: a file in a volume must not be able to ask for more memory."""
 _SCRYPT = {"n": 2**14, "r": 8, "p": 1, "dklen": 32}
 """16 MB and about 50 ms. https://cheatsheetseries.owasp.org/cheatsheets/Password_Storage_Cheat_Sheet.html"""
+
+
+@dataclass(frozen=True, slots=True)
+class Hashed:
+    """A secret's salt and hash, in hexadecimal."""
+
+    salt: str
+    scrypt: str
+
+    def __post_init__(self) -> None:
+        bytes.fromhex(self.salt)
+
+    def agrees(self, secret: str) -> bool:
+        """Whether it was made of this secret."""
+        return hmac.compare_digest(_hash(secret, bytes.fromhex(self.salt)), self.scrypt)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +48,7 @@ class Stamp:
         image_id: the engine's id of that image.
         checkout: the folder of the compose file.
         facts: by variable, what the server was initialised with.
-        secrets: by variable, salt and hash of what it was initialised with.
+        secrets: by variable, what it was initialised with.
         written: when, in ISO 8601.
     """
 
@@ -45,8 +58,11 @@ class Stamp:
     image_id: str
     checkout: str
     facts: Mapping[str, str] = field(default_factory=dict)
-    secrets: Mapping[str, tuple[str, str]] = field(default_factory=dict, repr=False)
+    secrets: Mapping[str, Hashed] = field(default_factory=dict, repr=False)
     written: str = ""
+
+    FORMAT: ClassVar[int] = 1
+    """Stands for the parameters of the hashes too: a file in a volume must not be able to ask for more memory."""
 
     def fact_agrees(self, variable: str, value: str) -> bool | None:
         """Whether it has this value; None where it does not know the variable."""
@@ -54,10 +70,7 @@ class Stamp:
 
     def secret_agrees(self, variable: str, secret: str) -> bool | None:
         """Whether it was made with this secret; None where it does not know the variable."""
-        if variable not in self.secrets:
-            return None
-        salt, expected = self.secrets[variable]
-        return hmac.compare_digest(_hash(secret, bytes.fromhex(salt)), expected)
+        return self.secrets[variable].agrees(secret) if variable in self.secrets else None
 
     def agrees(self, data: DataRecipe) -> bool:
         """Whether it knows and confirms all that has to agree."""
@@ -67,42 +80,14 @@ class Stamp:
 
     def to_json(self) -> bytes:
         """The content of the file."""
-        return (
-            json.dumps(
-                {
-                    "format": _FORMAT,
-                    "service": self.service,
-                    "version": self.version,
-                    "image": self.image,
-                    "image_id": self.image_id,
-                    "facts": dict(self.facts),
-                    "secrets": {name: {"salt": salt, "scrypt": kept} for name, (salt, kept) in self.secrets.items()},
-                    "checkout": self.checkout,
-                    "written": self.written,
-                },
-                indent=2,
-            )
-            + "\n"
-        ).encode()
+        return store.text_of(self).encode()
 
     @classmethod
     def from_json(cls, content: bytes) -> "Stamp | None":
         """The stamp of a file's content; None for one that was cut off, or of a format that is not known here."""
         try:
-            read: Any = json.loads(content)
-            if read["format"] != _FORMAT:
-                return None
-            secrets = {str(name): (str(kept["salt"]), str(kept["scrypt"])) for name, kept in read["secrets"].items()}
-            for salt, _ in secrets.values():
-                bytes.fromhex(salt)
-            return cls(
-                **{
-                    name: str(read[name]) for name in ("service", "version", "image", "image_id", "checkout", "written")
-                },
-                facts={str(name): str(value) for name, value in read["facts"].items()},
-                secrets=secrets,
-            )
-        except (ValueError, LookupError, TypeError, AttributeError):
+            return store.of_text(content, cls)
+        except ValueError:
             return None
 
 
@@ -160,9 +145,9 @@ def _same(one: Stamp, other: Stamp) -> bool:
     )
 
 
-def _hashed(secret: str) -> tuple[str, str]:
+def _hashed(secret: str) -> Hashed:
     salt = os.urandom(16)
-    return salt.hex(), _hash(secret, salt)
+    return Hashed(salt.hex(), _hash(secret, salt))
 
 
 @functools.lru_cache(maxsize=16)

@@ -1,9 +1,9 @@
 """What lets any process of this user at a service that runs: its log and its programs, without who started it."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
+from triton_env.core.codec import from_data
 from triton_env.core.ending import Ending
 from triton_env.core.model import Placement, Program, ServiceRecipe
 
@@ -47,16 +47,13 @@ class Access(Protocol):
     def ending(self, placement: Placement) -> Ending | None:
         """How its server has ended; None while it runs, and where that is not known."""
 
-    def as_data(self) -> dict[str, str]:
-        """It, as what JSON can hold."""
-
 
 def access_from_data(data: Mapping[str, Any]) -> Access:
-    """The access that `Access.as_data` wrote."""
+    """The access that `to_data` wrote."""
     if "container" in data:
         from triton_env.runtimes.docker.access import ContainerAccess
 
-        return ContainerAccess(data["engine"], data["container"])
+        return from_data(ContainerAccess, data)
     from triton_env.runtimes.embedded.access import FolderAccess
 
-    return FolderAccess(Path(data["folder"]), data["service"])
+    return from_data(FolderAccess, data)

@@ -1,11 +1,7 @@
 """What `auto` meant the last time in a project, so that a change is noticed."""
 
-import json
-import os
-from contextlib import suppress
 from pathlib import Path
 
-from triton_env.core.private import write_new
 from triton_env.errors import TritonError
 from triton_env.settings import Settings
 from triton_env.settings.project_folders import is_root, project_folders
@@ -21,13 +17,14 @@ def change(settings: Settings, runtime: str) -> str | None:
     Returns:
         The last one, if it was another; empty where none is known; None where it was the same.
     """
+    from triton_env.state import store
     from triton_env.state.folders import lasting_folder, make_private
 
     try:
         folder = lasting_folder(settings, "choices")
         make_private(folder)
         file = folder / _NAME
-        known = _read(file)
+        known = store.found(file, dict[str, str]) or {}
         project = _project()
         last = known.pop(project, "")
         if last == runtime:
@@ -35,7 +32,7 @@ def change(settings: Settings, runtime: str) -> str | None:
         living = {each: name for each, name in known.items() if Path(each).is_dir()}
         kept = list((living | {project: runtime}).items())[-_MOST:]
         # Another process may do the same. The last one wins, which is as good.
-        write_new(folder / f"{os.getpid()}.new", json.dumps(dict(kept))).replace(file)
+        store.write(file, dict(kept))
     except (OSError, TritonError):
         return ""
     return last
@@ -44,9 +41,3 @@ def change(settings: Settings, runtime: str) -> str | None:
 def _project() -> str:
     folders = project_folders(Path.cwd())
     return str(folders[-1] if is_root(folders[-1]) else folders[0])
-
-
-def _read(file: Path) -> dict[str, str]:
-    with suppress(OSError, ValueError, AttributeError):
-        return {str(project): str(name) for project, name in json.loads(file.read_text("utf-8")).items()}
-    return {}

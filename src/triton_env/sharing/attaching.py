@@ -9,7 +9,6 @@ from triton_env.settings import Settings
 from triton_env.sharing.joining import Joined, join_instance
 from triton_env.sharing.key import settings_from_data
 from triton_env.sharing.news import Told
-from triton_env.sharing.placements import placement_from_data
 from triton_env.state import locks
 from triton_env.state.folders import private_folder
 from triton_env.state.leases import new_lease
@@ -72,7 +71,7 @@ class _Known:
             runtime=record.runtime,
             reason=record.reason,
             access=record.access,
-            placements={name: placement_from_data(data) for name, data in record.placements.items()},
+            placements=dict(record.placements),
             up=True,
         )
         self.lost = False

@@ -17,7 +17,7 @@ from triton_env.services import SERVICES
 from triton_env.services.credentials import credentials
 from triton_env.settings import Settings
 from triton_env.settings.project_folders import project_root
-from triton_env.sharing.key import key_of
+from triton_env.sharing.key import key_of, settings_as_data
 from triton_env.sharing.news import News
 from triton_env.sharing.place import Instance, Order, Place, is_kept
 from triton_env.sharing.reuse import Reuse
@@ -234,7 +234,7 @@ def _order(
         runtime=settings.triton_runtime,
         linger=settings.triton_linger if reuse.linger is None else reuse.linger,
         project=str(project_root(Path.cwd())),
-        settings=settings.updated(**fresh),
+        settings=settings_as_data(settings.updated(**fresh)),
         credentials=tuple(fresh),
         path=tuple(sys.path),
         after=tuple(str(each.folder) for each in place.instances() if not each.is_open())

@@ -4,10 +4,11 @@ import json
 import os
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from triton_env.core.codec import from_data, to_data
 from triton_env.core.ending import Ending
 from triton_env.core.model import Placement
 from triton_env.core.timeline import Event, Phase
@@ -15,7 +16,6 @@ from triton_env.errors import TritonError
 from triton_env.runtimes.access import Access
 from triton_env.sharing import failure
 from triton_env.sharing.place import Instance
-from triton_env.sharing.placements import placement_as_data, placement_from_data
 from triton_env.state.locks import is_locked
 
 _INTERVAL = 0.01
@@ -49,11 +49,11 @@ class Announcer:
 
     def tell_runtime(self, name: str, reason: str, access: Mapping[str, Access]) -> None:
         """Tell where the services run, and what lets others at them, by service."""
-        self._tell(runtime=name, reason=reason, access={service: each.as_data() for service, each in access.items()})
+        self._tell(runtime=name, reason=reason, access=to_data(access))
 
     def tell_ready(self, service: str, placement: Placement) -> None:
         """Tell that a service is ready."""
-        self._tell(ready=service, placement=placement_as_data(placement))
+        self._tell(ready=service, placement=to_data(placement))
 
     def tell_up(self) -> None:
         """Tell that all are ready and that others can see the environment."""
@@ -61,7 +61,7 @@ class Announcer:
 
     def tell_ending(self, service: str, ending: Ending) -> None:
         """Tell how a server ended that had been ready."""
-        self._tell(ended=service, ending=asdict(ending))
+        self._tell(ended=service, ending=to_data(ending))
 
     def tell_failure(self, service: str, error: BaseException) -> None:
         """Tell that the start failed; `service` is to blame, or none if empty."""
@@ -105,7 +105,7 @@ class Told:
         if "phase" in event:
             self.phases.setdefault(event["service"], []).append((Phase(event["phase"]), event["detail"]))
         elif "ready" in event:
-            self.placements[event["ready"]] = placement_from_data(event["placement"])
+            self.placements[event["ready"]] = from_data(Placement, event["placement"])
         elif "runtime" in event:
             self.runtime, self.reason = event["runtime"], event["reason"]
             self.access = event["access"]
@@ -114,7 +114,7 @@ class Told:
         elif "up" in event:
             self.up = True
         elif "ended" in event:
-            self.endings[event["ended"]] = Ending(**event["ending"])
+            self.endings[event["ended"]] = from_data(Ending, event["ending"])
         elif "failed" in event:
             self.failed, self.error = event["failed"], failure.from_data(event["error"])
 

@@ -8,12 +8,12 @@ from secrets import token_hex
 from typing import TYPE_CHECKING
 
 from triton_env.backup.journal import Place
+from triton_env.core.codec import to_data
 from triton_env.core.forms import form_of
 from triton_env.isolation.folder import Folder
 from triton_env.services import SERVICES
 from triton_env.settings.variables import of_services
 from triton_env.sharing.key import settings_as_data, settings_from_data
-from triton_env.sharing.placements import placement_as_data, placement_from_data
 from triton_env.state.registry import Record, Registry
 
 if TYPE_CHECKING:
@@ -46,8 +46,8 @@ def offered(environment: "TritonEnvironment", *, held_by: str, project: str, ask
         environ=environment.environ(),
         settings=settings_as_data(settings),
         asked_runtime=asked_runtime,
-        placements={name: placement_as_data(environment.service(name).placement) for name in environment.services},
-        access={name: runtime.access(name).as_data() for name in environment.services} if are_ours else {},
+        placements={name: environment.service(name).placement for name in environment.services},
+        access={name: to_data(runtime.access(name)) for name in environment.services} if are_ours else {},
     )
     with ExitStack() as stack:
         if are_ours:
@@ -70,8 +70,7 @@ def handed_out(record: Record, services: Sequence[str] = ()) -> Mapping[str, str
     variables = dict(record.environ)
     if services:
         settings = settings_from_data(record.settings, record.services)
-        placements = {name: placement_from_data(record.placements[name]) for name in services}
-        named = {name: SERVICES[name](settings, placement) for name, placement in placements.items()}
+        named = {name: SERVICES[name](settings, record.placements[name]) for name in services}
         variables = of_services(named, settings.triton_variables)
     return {**variables, VARIABLE: record.id} if form_of(record.runtime).is_started_by_us else variables
 

@@ -11,19 +11,18 @@
 Locks are the kernel's (flock), so they end with their holders, whatever ends these.
 """
 
-import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from triton_env.core.private import make_folder, write_new
 from triton_env.errors import StartFailed
 from triton_env.settings import Settings
-from triton_env.sharing.key import settings_as_data, settings_from_data
-from triton_env.state import locks
+from triton_env.sharing.key import settings_from_data
+from triton_env.state import locks, store
 from triton_env.state.folders import make_private, private_folder
 from triton_env.state.leases import new_lease
 from triton_env.state.locks import Held
@@ -46,7 +45,7 @@ class Order:
         runtime: that was asked for.
         linger: seconds to go on without anybody who uses it.
         project: the root of the project in which the process works that started it, or its folder.
-        settings: all of them, with the credentials of this environment.
+        settings: all of them, with the credentials of this environment; see `settings_as_data`.
         credentials: the names of those among the settings that are fresh.
         path: where the starter's interpreter finds modules.
         after: the folders of environments that are ending and have ports that this one needs.
@@ -58,14 +57,19 @@ class Order:
     runtime: str
     linger: float
     project: str
-    settings: Settings
+    settings: Mapping[str, Any] = field(repr=False)
     credentials: tuple[str, ...]
     path: tuple[str, ...]
     after: tuple[str, ...] = ()
 
+    def theirs(self) -> Settings:
+        """The settings of this environment."""
+        return settings_from_data(self.settings, self.services)
+
     def of(self, settings: Settings) -> Settings:
-        """The settings of somebody who joins, with the credentials of this environment."""
-        return settings.updated(**{field: getattr(self.settings, field) for field in self.credentials})
+        """The settings of a process that joins, with the credentials of this environment."""
+        theirs = self.theirs()
+        return settings.updated(**{name: getattr(theirs, name) for name in self.credentials})
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,10 +110,9 @@ class Instance:
     def write(self, order: Order) -> None:
         """Make the files. To be called by who has the turn."""
         make_folder(self.folder)
-        values = {field: getattr(order, field) for field in Order.__slots__ if field != "settings"}
-        text = json.dumps(values | {"settings": settings_as_data(order.settings)})
-        for path, content in ((self._order, text), (self.events, ""), (self.log, ""), (self._open, "")):
-            write_new(path, content)
+        store.write(self._order, order)
+        for path in (self.events, self.log, self._open):
+            write_new(path, "")
 
     def order(self) -> Order:
         """What was ordered.
@@ -117,12 +120,7 @@ class Instance:
         Raises:
             OSError, ValueError: it is gone, or another version wrote it.
         """
-        values: dict[str, Any] = json.loads(self._order.read_text("utf-8"))
-        try:
-            lists = {field: tuple(values[field]) for field in ("services", "credentials", "path", "after")}
-            return Order(**values | lists | {"settings": settings_from_data(values["settings"], values["services"])})
-        except (KeyError, TypeError) as error:
-            raise ValueError(f"{self._order} is not an order of this version") from error
+        return store.read(self._order, Order)
 
     def lease(self) -> Held:
         """A new lease. To be called by who has the turn, unless there is no keeper."""

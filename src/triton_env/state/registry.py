@@ -4,23 +4,19 @@ A record is a file that only its user can read, and beside it a lock that its ow
 kernel gives the lock back however the owner ends. Readers remove the records of dead owners.
 """
 
-import json
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
-from triton_env.core.private import write_new
+from triton_env.core.model import Placement
 from triton_env.errors import UsageError
 from triton_env.settings import Settings
 from triton_env.settings.project_folders import places_here
-from triton_env.state import locks
+from triton_env.state import locks, store
 from triton_env.state.folders import make_private, private_folder
-
-_FORMAT = 3
-"""Version of the record; readers pass over records of others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +50,11 @@ class Record:
     environ: Mapping[str, str] = field(repr=False)
     settings: Mapping[str, Any] = field(repr=False)
     asked_runtime: str
-    placements: Mapping[str, Any]
+    placements: Mapping[str, Placement]
     access: Mapping[str, Any]
+
+    FORMAT: ClassVar[int] = 4
+    """Readers pass over records of another one."""
 
     @property
     def title(self) -> str:
@@ -95,7 +94,7 @@ class Registry:
         # Before the record: a record whose lock is free belongs to nobody.
         held = locks.hold(self._lock_path(record.id))
         try:
-            _write_atomically(self._path(record.id), json.dumps({"format": _FORMAT, **asdict(record)}))
+            store.write(self._path(record.id), record)
             yield
         finally:
             self._remove(record.id)
@@ -107,14 +106,14 @@ class Registry:
         for path in sorted(self._folder.glob("*.json")):
             if not locks.is_held(self._lock_path(path.stem)):
                 self._remove(path.stem)
-            elif record := _read(path):
+            elif record := store.found(path, Record):
                 records.append(record)
         return tuple(sorted(records, key=lambda record: record.started))
 
     def dead(self) -> tuple[tuple[str, Record | None], ...]:
         """The ids and, where they can be read, the records of dead owners, which `running` removes."""
         paths = [path for path in sorted(self._folder.glob("*.json")) if not locks.is_held(self._lock_path(path.stem))]
-        return tuple((path.stem, _read(path)) for path in paths)
+        return tuple((path.stem, store.found(path, Record)) for path in paths)
 
     def _remove(self, environment: str) -> None:
         leases = self._folder.glob(f"{environment}.*.lease")
@@ -159,24 +158,6 @@ def named(records: tuple[Record, ...], name: str) -> Record:
     if found:
         raise UsageError(f"{len(found)} sessions are named {name!r}:\n{listed}", hint=f"--session {found[-1].id}")
     raise UsageError(f"No session is called {name!r}. Running:\n{listed}", hint=f"--session {records[-1].id}")
-
-
-def _read(path: Path) -> Record | None:
-    try:
-        content = json.loads(path.read_text("utf-8"))
-        if content.pop("format") != _FORMAT:
-            return None
-        return Record(**content | {"services": tuple(content["services"])})
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return None
-
-
-def _write_atomically(path: Path, text: str) -> None:
-    """Readers see the whole file or none; nobody else can read it, not even for a moment."""
-    temporary = path.with_suffix(".new")
-    with suppress(FileNotFoundError):
-        temporary.unlink()
-    write_new(temporary, text).replace(path)
 
 
 def _words_for(seconds: int) -> str:

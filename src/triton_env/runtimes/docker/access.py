@@ -3,7 +3,7 @@
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from triton_env.core.ending import BEGIN_ANEW, Ending
@@ -81,9 +81,6 @@ class ContainerAccess:
                 return engine.ending(self.container, placement, where=f"container {self.container}", hint=BEGIN_ANEW)
         except TritonError:
             return None
-
-    def as_data(self) -> dict[str, str]:
-        return asdict(self)
 
 
 @contextmanager

@@ -4,17 +4,16 @@ The labels on an engine say whose something is, and cannot be changed. So a file
 has no more use for it: what looks for remains takes it for one of a dead owner's.
 """
 
-import json
 import logging
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from triton_env.core.private import write_new
 from triton_env.errors import InvalidSetting
 from triton_env.runtimes.docker.owner import Fate, Owner, State
 from triton_env.settings import Settings
+from triton_env.state import store
 from triton_env.state.folders import make_private, private_folder
 
 _log = logging.getLogger(__name__)
@@ -37,16 +36,22 @@ class GivenUp:
     cause: str
 
 
+@dataclass(frozen=True, slots=True)
+class _Written:
+    """The same in a file, with the labels of its owner."""
+
+    owner: Mapping[str, str]
+    engine: str
+    cause: str
+
+
 def remember(settings: Settings, given_up: GivenUp) -> None:
     """Let every process of this user know. Where it cannot be written down, there is no other error."""
     try:
         folder = private_folder(settings, _FOLDER)
         make_private(folder)
         path = folder / f"{given_up.owner.environment}.json"
-        new = path.with_suffix(".new")
-        new.unlink(missing_ok=True)
-        content = {"owner": given_up.owner.labels(), "engine": given_up.engine, "cause": given_up.cause}
-        write_new(new, json.dumps(content)).replace(path)
+        store.write(path, _Written(given_up.owner.labels(), given_up.engine, given_up.cause))
     except (OSError, InvalidSetting) as error:
         _log.warning(
             "Other processes will not know that the environment %s was given up: %s", given_up.owner.environment, error
@@ -88,10 +93,10 @@ def _written(settings: Settings) -> Iterator[tuple[Path, GivenUp | None]]:
         return
     for path in paths:
         try:
-            content = json.loads(path.read_text("utf-8"))
-            owner = Owner.of_labels(content["owner"])
-            yield path, GivenUp(owner, str(content["engine"]), str(content["cause"])) if owner else None
+            written = store.read(path, _Written)
+            owner = Owner.of_labels(written.owner)
+            yield path, GivenUp(owner, written.engine, written.cause) if owner else None
         except FileNotFoundError:  # it has just been removed
             continue
-        except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        except (OSError, ValueError):
             yield path, None

@@ -72,9 +72,6 @@ class FolderAccess:
     def ending(self, placement: Placement) -> Ending | None:
         return None
 
-    def as_data(self) -> dict[str, str]:
-        return {"folder": str(self.folder), "service": self.service}
-
 
 def environment_of_servers(temporary: Path) -> dict[str, str]:
     """The variables that servers and their programs get; `temporary` is their home."""
