@@ -261,6 +261,13 @@ class TritonEnvironment:
     ) -> "Namespace":
         """A part of the environment that shares nothing with others: databases and buckets of its own.
 
+        >>> def migrate(namespace):
+        ...     with namespace.postgres.connect() as connection:
+        ...         connection.execute("create table claims (id int)")
+        >>> with env.namespace(template=migrate) as namespace, namespace.postgres.connect() as connection:
+        ...     connection.execute("select count(*) from claims").fetchone()
+        (0,)
+
         Args:
             name: 1 to 24 of a to z, 0 to 9 and, between these, _; made up where it is None. One that a living process
                 uses is an error.

@@ -56,7 +56,7 @@ class Liveness:
         return service in self._suspects or self._is_known(service)
 
     def summary(self, services: Sequence[str]) -> str:
-        """What is known of these: "postgres, redis died; s3 is paused". Empty where all are well; asks no server."""
+        """What is known of these: "one, another died; a third is paused". Empty where all are well; asks no server."""
         known: dict[str, list[str]] = {}
         for name in filter(self.known, services):
             suspect = self._suspects.get(name)

@@ -1,4 +1,4 @@
-"""`env.postgres` and the like: a service as an attribute of its environment."""
+"""A service as an attribute of its environment."""
 
 from typing import TYPE_CHECKING, Generic, Self, TypeVar, cast, overload
 

@@ -135,19 +135,25 @@ class _Commands(click.Group):
         sys.exit(code)
 
 
-@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+_HELP = f"""\
+Real services for tests, notebooks and daily development: {", ".join(built_in.BUILT_IN)}.
+
+\b
+until Ctrl-C:       python -m triton_env serve
+in another shell:   eval "$(python -m triton_env env --format shell)"
+for one command:    python -m triton_env run -- pytest
+for daily work:     python -m triton_env up
+
+Settings come from the process environment and from .env of the project. What each means is in .env.example, of an
+installed package in triton_env/compose.
+
+Exit status: 0 good, 1 the environment failed, 2 wrong use, 130 Ctrl-C; `run` passes on that of its command.
+"""
+
+
+@click.group(
+    cls=_Commands, help=_HELP, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
+)
 @click.version_option(__version__, "-V", "--version", package_name="triton-env", message="triton-env %(version)s")
 def command_line() -> None:
-    """PostgreSQL, ClickHouse, Redis and S3: real services for tests, notebooks and daily development.
-
-    \b
-    until Ctrl-C:       python -m triton_env serve
-    in another shell:   eval "$(python -m triton_env env --format shell)"
-    for one command:    python -m triton_env run -- pytest
-    for daily work:     python -m triton_env up
-
-    Settings come from the process environment and from .env of the project. What each means is in .env.example, of an
-    installed package in triton_env/compose.
-
-    Exit status: 0 good, 1 the environment failed, 2 wrong use, 130 Ctrl-C; `run` passes on that of its command.
-    """
+    """The command line."""

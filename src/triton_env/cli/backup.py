@@ -34,7 +34,7 @@ def command(file: Path, services: tuple[str, ...], choice: Choice, force: bool, 
 
     \b
     python -m triton_env backup monday.backup
-    python -m triton_env backup monday.backup postgres redis
+    python -m triton_env backup monday.backup $service $other
     python -m triton_env backup monday.backup --verify
 
     Persistent services that do not run are started for it, and stopped again. FILE appears when it is complete and was

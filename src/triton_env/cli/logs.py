@@ -33,7 +33,7 @@ def command(follow: bool, tail: int | None, choice: Choice, services: tuple[str,
 
     \b
     python -m triton_env logs --tail 20
-    python -m triton_env logs -f postgres redis
+    python -m triton_env logs -f $service $other
 
     Exit status: 0; 1 where there is nothing to show, since they were never started; 130 after Ctrl-C.
     """

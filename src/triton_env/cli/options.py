@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping
 from functools import wraps
 from pathlib import Path
+from string import Template
 from typing import Any
 
 import click
@@ -61,6 +62,9 @@ def guess(name: str, known: Iterable[str]) -> str:
     close = get_close_matches(name, list(known), 1)
     return f" Did you mean {close[0]!r}?" if close else ""
 
+
+_EXAMPLES = {"service": BUILT_IN[0], "other": BUILT_IN[-2]}
+"""What $service and $other stand for in the help of commands."""
 
 _SERVICES_HELP = f"Only these of {', '.join(BUILT_IN)} (with commas between)."
 
@@ -182,6 +186,7 @@ def _merged(function: Callable[..., Any]) -> Callable[..., Any]:
         named = {"services_argument": services_argument, "services_option": services_option}
         return function(services=named_in(named), **others)
 
+    merged.__doc__ = Template(function.__doc__ or "").safe_substitute(_EXAMPLES)
     return merged
 
 

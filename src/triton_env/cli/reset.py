@@ -36,7 +36,7 @@ def command(services: tuple[str, ...], choice: Choice, yes: bool, backup: Path |
     \b
     python -m triton_env reset
     python -m triton_env reset --yes --backup before.backup
-    python -m triton_env reset redis
+    python -m triton_env reset $other
 
     On a terminal it lists what will be gone, offers a backup, and asks; elsewhere it needs --yes. It removes what
     docker-compose.yml made for this project, and nothing else.

@@ -15,8 +15,8 @@ def command(choice: Choice, services: tuple[str, ...]) -> None:
     """Restart persistent services, and return as soon as they answer again.
 
     \b
-    python -m triton_env restart redis
-    python -m triton_env restart postgres clickhouse
+    python -m triton_env restart $other
+    python -m triton_env restart $service $other
 
     Data and addresses stay what they are, so clients get back to them on the same URL. One that had stopped is started.
 

@@ -25,7 +25,7 @@ def command(file: Path, services: tuple[str, ...], choice: Choice, yes: bool, tr
 
     \b
     python -m triton_env restore monday.backup
-    python -m triton_env restore monday.backup postgres --yes
+    python -m triton_env restore monday.backup $service --yes
 
     The whole file is verified before anything is touched, and loaded beside what is there before anything is replaced.
     On a terminal it shows what the file holds and asks; elsewhere it needs --yes. Persistent services that do not run

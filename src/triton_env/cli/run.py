@@ -40,15 +40,15 @@ def command(services: tuple[str, ...], runtime: str | None, isolated: bool, cmd:
 
     \b
     python -m triton_env run -- pytest -q
-    python -m triton_env run --services postgres -- python app.py --port 8000
+    python -m triton_env run --services $service -- python app.py --port 8000
 
     What uses triton-env in CMD, such as tests with its fixtures, a TritonEnvironment() or commands like `psql`, uses
     these services too: TRITON_SESSION names them. In a shell with the variables of `env`, CMD gets those of that
     session, and nothing is started; --isolated starts others.
 
-    CMD sees the process environment with the variables of the services on top (DATABASE_URL, CLICKHOUSE_HOST,
-    REDIS_URL, AWS_ENDPOINT_URL, ...), without those that would lead its clients elsewhere all the same (PGHOSTADDR,
-    PGSSLMODE, AWS_ENDPOINT_URL_S3, AWS_PROFILE, ...). SIGINT, SIGTERM and SIGHUP are passed on to it.
+    CMD sees the process environment with the variables of the services on top (those that `env` prints), without those
+    that would lead its clients elsewhere all the same (such as PGHOSTADDR and AWS_PROFILE). SIGINT, SIGTERM and SIGHUP
+    are passed on to it.
 
     Exit status: that of CMD, 128 + n if signal n ended it; 127 if there is no such command, 126 if it cannot be
     executed; 1 if a service does not come up; 130, 143 or 129 if a signal came during the start.

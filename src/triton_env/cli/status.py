@@ -51,7 +51,7 @@ def command(choice: Choice, as_json: bool, watch: bool, services: tuple[str, ...
 
     \b
     python -m triton_env status
-    python -m triton_env status --watch postgres redis
+    python -m triton_env status --watch $service $other
 
     If a session and the persistent services run here, there is a table of each; --json and --watch need one of them.
 

@@ -25,7 +25,7 @@ def command(services: tuple[str, ...], choice: Choice, as_json: bool) -> None:
 
     \b
     python -m triton_env up
-    python -m triton_env up postgres redis
+    python -m triton_env up $service $other
     python -m triton_env up --project other
 
     They are those of docker-compose.yml. Their data stays in volumes. What runs already is left as it is, or replaced

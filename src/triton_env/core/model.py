@@ -204,8 +204,8 @@ class Witness:
 
 
 STAMP_FILE = "triton-env.json"
-"""In a volume's root: what its data was made with. For PostgreSQL that is the data directory, where unknown files are
-left alone."""
+"""In a volume's root: what its data was made with. That may be the server's data directory, which leaves unknown
+files alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,10 +249,12 @@ class ExternalRecipe:
     Attributes:
         host: of the server.
         variables: the settings that lead there and in, for error messages.
+        starting: a regular expression for the words with which it turns clients down while it starts; empty for none.
     """
 
     host: str
     variables: tuple[str, ...]
+    starting: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,8 +262,8 @@ class ServiceRecipe:
     """All that a runtime needs to know to run one service.
 
     Attributes:
-        name: the service's name in the API ("postgres").
-        title: its name for people ("PostgreSQL").
+        name: the service's name in the API.
+        title: its name for people.
         ports: where it listens; the first is the main one.
         timeout: seconds from its start until it has to be ready.
         container: how it runs as a container.

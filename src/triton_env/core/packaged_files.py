@@ -6,7 +6,7 @@ _PACKAGE = Path(__file__).parents[1]
 
 
 def packaged_file(path: str) -> Path:
-    """The file or folder of that path, as it stands in the repository: `docker-compose.yml`, `docker/localstack`."""
+    """The file or folder of that path, as it stands in the repository: `docker-compose.yml`, say."""
     packaged = _PACKAGE / "compose" / path
     # In a checkout nothing is copied: they are used where they are.
     return packaged if packaged.exists() else _PACKAGE.parents[1] / path

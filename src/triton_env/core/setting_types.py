@@ -118,7 +118,7 @@ Identifier = Annotated[
     str,
     Text(most=63, pattern=r"[A-Za-z_][A-Za-z0-9_]*", allowed="letters, digits and _, without a digit at the beginning"),
 ]
-"""A name that PostgreSQL and ClickHouse take unquoted; the ClickHouse image pastes it unquoted into SQL and XML."""
+"""A name that databases take unquoted: an image may paste it unquoted into SQL and XML."""
 
 
 def converted(value: object, kind: Any) -> object:

@@ -1,4 +1,4 @@
-"""Filling a namespace from a template's folder: what is in `postgres/`, say, is for that service."""
+"""Filling a namespace from a template's folder: what is in the folder of a service's name is for that service."""
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path

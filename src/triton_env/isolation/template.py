@@ -20,22 +20,14 @@ if TYPE_CHECKING:
 class Template:
     """What a namespace holds from the beginning. It is built once, and then copied.
 
-    >>> def migrate(namespace):
-    ...     with namespace.postgres.connect() as connection:
-    ...         connection.execute("create table claims (id int)")
-    >>> template = Template(migrate, version="1")
-    >>> with env.namespace(template=template) as namespace, namespace.postgres.connect() as connection:
-    ...     connection.execute("select count(*) from claims").fetchone()
-    (0,)
-
     It is built anew where its digest is another: that of the function's code and the file that it is in, or of the
     folder's files; of `inputs` and `version`; of the servers' versions and the roles. And where something has changed
     that the function read: files, folders, and modules of the project, such as migrations.
 
     Args:
-        build: fills the namespace that it is called with, or a folder: `postgres/*.sql`, `clickhouse/*.sql`, both in
-            natural order, and `s3/**`, the objects of the bucket. A folder with SQL files and none of these is
-            PostgreSQL's.
+        build: fills the namespace that it is called with, or a folder. That has a folder by the name of each service
+            with what the service loads: SQL files, in natural order, or the objects of a bucket. A folder with files
+            and none of these is for the first service that takes such files.
         inputs: files and folders that `build` has other programs read; relative to the root of the project, the
             nearest folder with a pyproject.toml, pytest.ini, setup.cfg, tox.ini, setup.py or .git. Without them all
             files count that are below the folders in which it starts programs.

@@ -5,7 +5,7 @@ used in place, since its environment may be removed or replaced: it is copied to
 named by their content.
 
     <state>/stack/docker-compose-<hash>.yml
-                 /clickhouse-<hash>/  /localstack-<hash>/  /redis-<hash>/
+                 /<service>-<hash>/
 """
 
 import hashlib

@@ -298,7 +298,8 @@ class PersistentRuntime:
             self._compose.up([recipe.container.alias for recipe in recipes])
         except ComposeFailed as error:
             if "rlimit" in error.cause:
-                error.hint = "this engine grants fewer open files: remove CLICKHOUSE_NOFILE, or set it to 20000"
+                limits = [name.upper() for name in self._settings.model_fields if name.endswith("_nofile")]
+                error.hint = f"this engine grants fewer open files: remove or lower {', '.join(limits)}"
             # Somebody was quicker, or it could not be seen who listens there.
             for recipe in recipes:
                 for port in recipe.ports:

@@ -24,9 +24,9 @@ _HERE = ("localhost", "127.0.0.1", "::1")
 def persistent_settings(settings: Settings) -> Settings:
     """The settings for persistent services.
 
-    A URL that was set (DATABASE_URL, REDIS_URL, AWS_ENDPOINT_URL) and its parts have to agree; where only the URL was
-    set, the parts are taken from it. In a project with another name than the default one, each port that has its
-    default value is replaced by one that follows from the name, so that two projects run side by side.
+    A URL that was set and its parts have to agree; where only the URL was set, the parts are taken from it. In a
+    project with another name than the default one, each port that has its default value is replaced by one that follows
+    from the name, so that two projects run side by side.
 
     Raises:
         InvalidSetting: a URL and a part of it disagree, or it points to another machine.

@@ -18,12 +18,8 @@ from triton_env.settings import Settings
 _PATIENCE = 10.0
 """Seconds that a server gets where nobody listens, that is starting, or that is slow: whoever runs it may be just at
 it. That it turned a client down is told at once."""
-_NOT_YET = re.compile(
-    "the database system is starting up|loading the dataset in memory"
-    "|timed out|timeout (expired|reading|connecting|on endpoint)",
-    re.IGNORECASE,
-)
-"""With what PostgreSQL and Redis turn clients down while they start, and what all clients say where nobody answers."""
+_NO_ANSWER = "timed out|timeout (expired|reading|connecting|on endpoint)"
+"""What clients report where a server does not answer."""
 
 
 class ExternalRuntime:
@@ -76,6 +72,7 @@ class ExternalRuntime:
 
     def _wait(self, recipe: ServiceRecipe, placement: Placement, probe: Probe) -> None:
         main = next(iter(placement.endpoints.values()))
+        not_yet = "|".join(filter(None, (recipe.external.starting, _NO_ANSWER)))
         refusals: list[Exception] = []
 
         def ask() -> None:
@@ -85,7 +82,7 @@ class ExternalRuntime:
             try:
                 probe(placement)
             except Exception as error:
-                if not _NOT_YET.search(str(error)):
+                if not re.search(not_yet, str(error), re.IGNORECASE):
                     refusals.append(error)
                 raise
 

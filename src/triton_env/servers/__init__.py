@@ -1,1 +1,1 @@
-"""Programs that the embedded runtime runs as processes: a server that speaks ClickHouse's HTTP interface, and S3."""
+"""Programs that the embedded runtime runs as processes. They import nothing else of triton-env."""

@@ -91,7 +91,7 @@ def become_ordinary_alone(user: int) -> None:
     """As `become_ordinary` where this process is root of a user namespace that has no other user.
 
     Outside it is an ordinary user already, and stays that one; in a namespace of its own it has another number.
-    PostgreSQL refuses to be number 0.
+    Some servers refuse to be number 0.
     """
     outside = (os.geteuid(), os.getegid())
     _check(ctypes.CDLL(None, use_errno=True).unshare(_CLONE_NEWUSER), "unshare")

@@ -29,4 +29,5 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from triton_env.services import registry
 
-    return getattr(registry, name)
+    # A class goes by the name that it has in its service's folder.
+    return vars(registry).get(name) or next(each for each in registry.SERVICES.values() if each.__name__ == name)

@@ -60,6 +60,8 @@ class Service(ABC):
 
     boot_rank: ClassVar[int] = 0
     """How long it takes to boot compared with others: the highest is started first, since all wait for that one."""
+    starting: ClassVar[str] = ""
+    """A regular expression for the words with which it turns clients down while it starts; empty for none."""
     parts: ClassVar[Parts] = Parts()
     """What it offers beyond its clients."""
     takes_over: ClassVar[TakesOver] = TakesOver.IN_TURN
@@ -133,7 +135,7 @@ class Service(ABC):
                 for each in ports
             ),
             timeout=next((getattr(own, name) for name in group.names_of(Role.TIMEOUT)), _TIMEOUT),
-            external=ExternalRecipe(host_of(settings, group), leading_variables(group)),
+            external=ExternalRecipe(host_of(settings, group), leading_variables(group), cls.starting),
             secrets=own.secrets(group.model_fields),
             known_password=_known_password(group, own),
             data=data,
@@ -243,7 +245,7 @@ class Service(ABC):
         return f"{self.url} {self.beside_url}".rstrip()
 
     def url_for(self, driver: str) -> str:
-        """The URL as a driver or a dialect of SQLAlchemy has it, such as `postgresql+asyncpg://...` for "asyncpg".
+        """The URL as a driver or a dialect of SQLAlchemy has it, such as `SCHEME+asyncpg://...` for "asyncpg".
 
         Args:
             driver: its name in such URLs.

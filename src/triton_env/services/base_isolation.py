@@ -46,8 +46,8 @@ OWN = Space("")
 class Slots(Protocol):
     """Numbered places of one service: which space has which is known to all processes that use the environment.
 
-    For servers on which spaces have no names, as the logical databases of Redis. A space gives them back when it is
-    gone from all services; isolation sees to that.
+    For servers on which spaces have no names, but numbers. A space gives them back when it is gone from all services;
+    isolation sees to that.
     """
 
     def of(self, space: Space) -> range:

@@ -8,15 +8,13 @@ A service of another distribution is named by an entry point of the group `trito
 
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
+from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from typing import Final
 
 from triton_env.errors import UsageError
 from triton_env.services.base import Service
-from triton_env.services.clickhouse.service import ClickHouse
-from triton_env.services.postgres.service import Postgres
-from triton_env.services.redis.service import Redis
-from triton_env.services.s3.service import S3
+from triton_env.services.built_in import BUILT_IN
 
 GROUP: Final = "triton_env.services"
 
@@ -92,7 +90,7 @@ def _loaded(point: EntryPoint) -> type[Service]:
     return service
 
 
-SERVICES: Final = Registry((Postgres, ClickHouse, Redis, S3))
+SERVICES: Final = Registry(import_module(f"triton_env.services.{name}.service").SERVICE for name in BUILT_IN)
 
 
 def boot_order(names: Iterable[str]) -> tuple[str, ...]:

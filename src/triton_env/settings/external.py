@@ -15,8 +15,8 @@ from triton_env.settings.urls import agreed, origin, urls
 def external_settings(settings: Settings, services: Collection[str]) -> Settings:
     """The settings for external servers.
 
-    A URL that was set (DATABASE_URL, REDIS_URL, AWS_ENDPOINT_URL) and its parts have to agree; where only the URL was
-    set, host, port, user, password and database are taken from it.
+    A URL that was set and its parts have to agree; where only the URL was set, host, port,
+    user, password and database are taken from it.
 
     Args:
         services: the names of the services that are used; the URLs of others do not matter.

@@ -54,22 +54,22 @@ class OwnSettings(SettingsGroup):
     triton_passwords: Literal["random", "fixed"] = setting(
         Role.OTHER,
         "New passwords and keys for each session, or"
-        " [those of the settings](../how-to/variables.md#fixed-passwords-or-none), so that Redis has no password where"
-        " none is set: only for ports on 127.0.0.1, or with passwords of your own.",
+        " [those of the settings](../how-to/variables.md#fixed-passwords-or-none), so that a service without one has no"
+        " password: only for ports on 127.0.0.1, or with passwords of your own.",
         default="random",
     )
     triton_variables: Annotated[str, variables.checked] = setting(
         Role.HANDLING,
         "[Variables of the application by other names](../how-to/variables.md#under-other-names), as words"
-        " NAME=TEMPLATE, such as `CELERY_BROKER_URL={redis.url}`. Empty: those of [tool.triton-env.variables] in"
+        " NAME=TEMPLATE, such as `BROKER_URL={SERVICE.url}`. Empty: those of [tool.triton-env.variables] in"
         " `pyproject.toml`.",
         default="",
     )
     triton_storage: StorageName = setting(
         Role.OTHER,
         "[Where a session's data lives](../how-to/ports-and-storage.md#disk-instead-of-memory). `memory`: tmpfs,"
-        " durability off, fastest; ClickHouse, being large, always uses disk. `disk`: a volume of its own per service,"
-        " with the servers' own durability. Gone at the end either way.",
+        " durability off, fastest; a service whose data is large may use disk all the same. `disk`: a volume of its own"
+        " per service, with the servers' own durability. Gone at the end either way.",
         default=StorageName("memory"),
     )
     triton_pull: Literal["missing", "never"] = setting(

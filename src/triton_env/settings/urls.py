@@ -1,4 +1,4 @@
-"""Settings that say the same twice: the URL of a service (DATABASE_URL, REDIS_URL, AWS_ENDPOINT_URL) and its parts."""
+"""Settings that say the same twice: the URL of a service and its parts."""
 
 from collections.abc import Collection, Iterator, Mapping
 from urllib.parse import SplitResult, unquote, urlsplit

@@ -1,4 +1,4 @@
-"""Variables under an application's own names, made of what the services are: DATABASE_URL={postgres.url:asyncpg}."""
+"""Variables under an application's own names, made of what the services are: NAME={SERVICE.ATTRIBUTE:FORM}."""
 
 import re
 import shlex
@@ -41,10 +41,10 @@ def parsed(text: str) -> dict[str, str]:
         fields = _FIELD.findall(template)
         # Not any text: it would be one more place for all settings of an application.
         if not fields:
-            raise ValueError(f"{name} has no {{SERVICE.ATTRIBUTE}}, such as {{postgres.url}}")
+            raise ValueError(f"{name} has no {{SERVICE.ATTRIBUTE}}, such as {{SERVICE.url}}")
         if not all(map(_PARTS.fullmatch, fields)):
             raise ValueError(
-                f"what {name} has in braces is not of the form {{SERVICE.ATTRIBUTE}}, such as {{redis.url}}"
+                f"what {name} has in braces is not of the form {{SERVICE.ATTRIBUTE}}, such as {{SERVICE.url}}"
             )
         templates[name] = template
     return templates
@@ -157,7 +157,7 @@ def _table(file: Path, text: str) -> str | None:
         raise InvalidSetting(
             f"{_TABLE} of {file} cannot be used.",
             cause="each value has to be a text",
-            hint='for example: DATABASE_URL = "{postgres.url:asyncpg}"',
+            hint='for example: DATABASE_URL = "{SERVICE.url:asyncpg}", with the name of a service',
         )
     return shlex.join(f"{name}={template}" for name, template in table.items())
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from triton_env.errors import RuntimeUnavailable
 
 _NOBODY = "nobody"
-"""An account without rights that every system has. PostgreSQL's initdb insists on one that has a name."""
+"""An account without rights that every system has. Some programs that initialise data insist on one with a name."""
 _NUMBERS = range(61184, 65520)
 """Users and groups that programs have for a while only (systemd's dynamic users, https://systemd.io/UIDS-GIDS/)."""
 _NEEDED = ((0, "CAP_CHOWN"), (1, "CAP_DAC_OVERRIDE"), (5, "CAP_KILL"), (6, "CAP_SETGID"), (7, "CAP_SETUID"))
@@ -26,7 +26,7 @@ _STATUS = Path("/proc/self/status")
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """The ordinary user that servers become where root starts them. PostgreSQL refuses to be root.
+    """The ordinary user that servers become where root starts them. Some refuse to be root.
 
     Attributes:
         uid: a number of this environment's own, so that no other environment's servers can send it signals. It has no
@@ -62,7 +62,7 @@ class Account:
 
 
 def has_a_name(account: Account | None) -> bool:
-    """Whether the user that initialises data is in the list of users, as PostgreSQL's initdb wants it to be."""
+    """Whether the user that initialises data is in the list of users, as some programs insist."""
     try:
         pwd.getpwuid(account.named if account else os.geteuid())
     except KeyError:

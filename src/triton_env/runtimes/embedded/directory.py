@@ -26,7 +26,7 @@ _LONGEST_SOCKET = 103
 """Bytes in the path of a Unix socket: 107 on Linux, 103 on macOS."""
 _LONGEST_BELOW = len("/triton-env-01234567/run/.s.PGSQL.65535.lock")
 _UNFIT = frozenset(",?\"'\\\n")
-"""What cannot be in a path: PostgreSQL takes a list of folders for sockets, ClickHouse options after the path."""
+"""What cannot be in a path: to some servers it separates folders of a list, or options from the path."""
 _HINT = "export TMPDIR=/tmp"
 _MOUNTS = Path("/proc/self/mounts")
 _SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - only a directory of our own in it is used
@@ -191,7 +191,7 @@ def disk_base() -> Path:
         raise RuntimeUnavailable(
             "The path of the folder for temporary files has characters that servers cannot take.",
             where=str(base),
-            cause=f"PostgreSQL or ClickHouse reads {' '.join(map(repr, found))} as a part of its configuration",
+            cause=f"some servers read {' '.join(map(repr, found))} as a part of their configuration",
             hint=_HINT,
         )
     if len(os.fsencode(base)) + _LONGEST_BELOW > _LONGEST_SOCKET:

@@ -75,7 +75,7 @@ class _Guard:
         self._wait_for_known(STOP_GRACE)
         for request in tuple(self._pids):
             self._signal(request, signal.SIGKILL)
-        # PostgreSQL's backends are in sessions of their own. Orphans come to us (Linux).
+        # Processes of a server may be in sessions of their own. Orphans come to us (Linux).
         deadline = time.monotonic() + KILL_TIMEOUT
         while time.monotonic() < deadline:
             try:

@@ -216,3 +216,6 @@ class ClickHouse(WithLogin):
 
     def _url(self, endpoint: Endpoint) -> str:
         return f"http://{url_quoted(self.user)}:{url_quoted(self.password)}@{endpoint}/{self.database}"
+
+
+SERVICE = ClickHouse

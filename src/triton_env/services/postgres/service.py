@@ -65,6 +65,7 @@ class Postgres(WithLogin):
     aliases = ("pg", "postgresql")
     settings_group = PostgresSettings
     boot_rank = 20
+    starting = "the database system is starting up"
     parts = Parts(
         isolation="triton_env.services.postgres.isolation:PostgresIsolation",
         seeding="triton_env.services.postgres.seeding:PostgresSeeding",
@@ -325,3 +326,6 @@ def _process(settings: Settings) -> ProcessRecipe:
         # An immediate shutdown. Killed, it would leave a System V shared memory segment behind.
         stop_signal="SIGQUIT",
     )
+
+
+SERVICE = Postgres

@@ -61,6 +61,7 @@ class Redis(Service):
     aliases = ("valkey",)
     settings_group = RedisSettings
     boot_rank = 10
+    starting = "loading the dataset in memory"
     parts = Parts(
         isolation="triton_env.services.redis.isolation:RedisIsolation",
         diagnostics="triton_env.services.redis.diagnostics:RedisDiagnostics",
@@ -247,3 +248,6 @@ def _quoted(text: str) -> str:
         + "".join(char if char.isalnum() else "".join(f"\\x{byte:02x}" for byte in char.encode()) for char in text)
         + '"'
     )
+
+
+SERVICE = Redis

@@ -385,3 +385,6 @@ def needs_token(image: str) -> bool:
     # `4` and `4.14` are moving tags: what they lack counts as "newest".
     parts = tuple(int(part) if part is not None else 10**9 for part in version.groups())
     return parts > LAST_FREE_VERSION
+
+
+SERVICE = S3
