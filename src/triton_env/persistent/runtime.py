@@ -25,7 +25,7 @@ from triton_env.runtimes.docker.access import ContainerAccess
 from triton_env.runtimes.docker.engine import Engine
 from triton_env.runtimes.docker.watch import Watch
 from triton_env.runtimes.ports import listener_on
-from triton_env.runtimes.starts import Starts, check_usable
+from triton_env.runtimes.start_tracker import StartTracker, check_usable
 from triton_env.settings import Settings
 from triton_env.state.leases import Leases
 
@@ -105,10 +105,10 @@ class PersistentRuntime:
         self._started: tuple[str, ...] = ()
         self._booting: dict[str, Probe] = {}
         self._keep = False
-        self._starts = Starts()
+        self._starts = StartTracker()
 
     def start(self, recipe: ServiceRecipe, probe: Probe, report: Report) -> Placement:
-        with self._starts.one(recipe), self._boot(recipe, probe):
+        with self._starts.track(recipe), self._boot(recipe, probe):
             if recipe.name in self._wanted:
                 self._pass_gate(recipe, report)
             else:
@@ -167,7 +167,7 @@ class PersistentRuntime:
             version: what the server said of its version.
         """
         recipe, container = self._recipes[service], self._containers[service]
-        with self._starts.one(recipe):
+        with self._starts.track(recipe):
             checkout = str(self._compose.file.parent)
             stamp_volume(self._engine, self._project.name, container.id, recipe, version, checkout)
 
@@ -176,7 +176,7 @@ class PersistentRuntime:
         self._keep = True
 
     def stop(self) -> None:
-        self._starts.call_off()
+        self._starts.cancel()
         self._up.fail(StartCancelled("The start was called off."))
         ending = in_thread(self._end)
         try:

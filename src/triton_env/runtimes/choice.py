@@ -13,7 +13,7 @@ from triton_env.runtimes.base import Runtime
 from triton_env.runtimes.docker.engine_socket import engine_url, socket_path
 from triton_env.runtimes.embedded import packages
 from triton_env.runtimes.last_choice import change
-from triton_env.runtimes.starts import check_usable
+from triton_env.runtimes.start_tracker import check_usable
 from triton_env.settings import Settings
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from triton_env.core.timeline import Phase
 from triton_env.errors import RuntimeUnavailable, ServiceUnusable, StartCancelled
 from triton_env.runtimes.access import Access
 from triton_env.runtimes.base import Report
-from triton_env.runtimes.starts import Starts
+from triton_env.runtimes.start_tracker import StartTracker
 from triton_env.settings import Settings
 
 _PATIENCE = 10.0
@@ -35,11 +35,11 @@ class ExternalRuntime:
     def __init__(self, settings: Settings, reason: str = "it was asked for") -> None:
         self.reason = reason
         self._settings = settings
-        self._starts = Starts()
+        self._starts = StartTracker()
 
     def start(self, recipe: ServiceRecipe, probe: Probe, report: Report) -> Placement:
         placement = Placement({port.name: Endpoint(recipe.external.host, port.fixed) for port in recipe.ports})
-        with self._starts.one(recipe):
+        with self._starts.track(recipe):
             report(Phase.BOOT, "asking it")
             self._wait(recipe, placement, probe)
             report(Phase.READY, "")
@@ -68,7 +68,7 @@ class ExternalRuntime:
         )
 
     def stop(self) -> None:
-        self._starts.call_off()
+        self._starts.cancel()
 
     def _wait(self, recipe: ServiceRecipe, placement: Placement, probe: Probe) -> None:
         main = next(iter(placement.endpoints.values()))

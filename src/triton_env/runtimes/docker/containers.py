@@ -34,7 +34,7 @@ from triton_env.runtimes.docker.service_container import ReadinessProbe, Service
 from triton_env.runtimes.docker.transport import FAILURES
 from triton_env.runtimes.docker.watch import Watch
 from triton_env.runtimes.ports import free_port, listener_on
-from triton_env.runtimes.starts import Starts
+from triton_env.runtimes.start_tracker import StartTracker
 from triton_env.settings import Settings
 
 _log = logging.getLogger(__name__)
@@ -76,7 +76,7 @@ class DockerRuntime:
         self._network_name = ""
         """Known once it is asked for: where the answer is lost, it may be there."""
         self._network_lock = threading.Lock()
-        self._starts = Starts()
+        self._starts = StartTracker()
         self._stopping = threading.Lock()
         self._is_removed = False
         self._is_given_up = False
@@ -113,7 +113,7 @@ class DockerRuntime:
             self._starts.cancelled,
         )
         # From here on there is something to remove. A pull is not waited for by `stop`.
-        with self._starts.one(recipe):
+        with self._starts.track(recipe):
             for tries_left in reversed(range(_PORT_TRIES)):
                 report(Phase.CREATE, "")
                 ports = self._host_ports(recipe)
@@ -190,7 +190,7 @@ class DockerRuntime:
         with self._stopping:
             if self._is_removed:
                 return
-            still_starting = self._starts.call_off()
+            still_starting = self._starts.cancel()
             removal = in_thread(self._remove, still_starting)
             if given_up := Watch(self._engine.ping, _STOP_TIMEOUT, again=self._is_given_up).wait(removal):
                 self._is_given_up = True

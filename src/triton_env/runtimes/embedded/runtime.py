@@ -44,7 +44,7 @@ from triton_env.runtimes.embedded.server import PortConflict, Server, log_tail
 from triton_env.runtimes.embedded.spawner import CannotRun, Child, Guard, GuardGone, Program
 from triton_env.runtimes.embedded.templates import TemplateCache
 from triton_env.runtimes.ports import free_port, listener_on
-from triton_env.runtimes.starts import Starts
+from triton_env.runtimes.start_tracker import StartTracker
 from triton_env.settings import Settings
 
 _log = logging.getLogger(__name__)
@@ -106,11 +106,11 @@ class EmbeddedRuntime:
         self._python_is_readable = python_is_readable(self._account)
         self._copying = threading.Lock()
         self._copies: dict[tuple[Path, ...], Path] = {}
-        self._starts = Starts()
+        self._starts = StartTracker()
         self._servers: dict[str, Server] = {}
 
     def start(self, recipe: ServiceRecipe, probe: Probe, report: Report) -> Placement:
-        with self._starts.one(recipe), self._explained_failures(recipe):
+        with self._starts.track(recipe), self._explained_failures(recipe):
             report(Phase.CREATE, "")
             server = self._server(recipe)
             given = write_new(self._inputs / recipe.name, recipe.process.input) if recipe.process.input else None
@@ -188,7 +188,7 @@ class EmbeddedRuntime:
         return ending
 
     def stop(self) -> None:
-        self._starts.call_off()
+        self._starts.cancel()
         self._guard.end()
         self._starts.wait(_IN_FLIGHT_TIMEOUT)
         self._bytecode.end()

@@ -1,4 +1,4 @@
-"""The starts that are under way in a runtime: called off together, and waited for by its stop."""
+"""The starts that are under way in a runtime: cancelled together, and waited for by its stop."""
 
 import copy
 import threading
@@ -9,11 +9,11 @@ from triton_env.core.model import ServiceRecipe
 from triton_env.errors import StartCancelled
 
 
-class Starts:
+class StartTracker:
     """Counts starts in several threads.
 
     Attributes:
-        cancelled: set once they are called off.
+        cancelled: set once they are cancelled.
         secrets: what may not appear in logs, of all services that were started.
     """
 
@@ -24,15 +24,15 @@ class Starts:
         self._under_way = 0
 
     @contextmanager
-    def one(self, recipe: ServiceRecipe) -> Iterator[None]:
+    def track(self, recipe: ServiceRecipe) -> Iterator[None]:
         """Count the block as one start.
 
         Raises:
-            StartCancelled: starts were called off before.
+            StartCancelled: starts were cancelled before.
         """
         with self._idle:
             if self.cancelled.is_set():
-                raise StartCancelled("The start was called off.")
+                raise StartCancelled("The start was cancelled.")
             self._under_way += 1
             # Here, since services start in several threads: an update may not be lost.
             self.secrets |= recipe.secrets
@@ -43,7 +43,7 @@ class Starts:
                 self._under_way -= 1
                 self._idle.notify_all()
 
-    def call_off(self) -> bool:
+    def cancel(self) -> bool:
         """End starts early, and let no other begin; whether one was under way."""
         self.cancelled.set()
         with self._idle:
