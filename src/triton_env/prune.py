@@ -18,7 +18,7 @@ from triton_env.state.registry import Registry
 
 if TYPE_CHECKING:
     from triton_env.runtimes.docker.engine import Engine
-    from triton_env.runtimes.docker.leftovers import Remains
+    from triton_env.runtimes.docker.leftovers import EngineLeftover
     from triton_env.runtimes.docker.owner import Owner
 
 _OWNER_GONE = "the process that made it is gone"
@@ -110,13 +110,13 @@ def look(settings: Settings, *, kept: bool = False) -> Iterator[Findings]:
 
 
 def _on_engine(engine: "Engine", settings: Settings) -> Iterator[Leftover]:
-    from triton_env.runtimes.docker.leftovers import remains, remove
-    from triton_env.runtimes.docker.owner import State
+    from triton_env.runtimes.docker.leftovers import find_leftovers, remove
+    from triton_env.runtimes.docker.owner import OwnerState
 
-    for each in remains(engine, settings):
-        if each.fate.state is not State.LIVES:
-            goes = each.fate.state in (State.DEAD, State.PROBABLY_DEAD)
-            yield _of_engine(each, each.owner, not goes, partial(remove, engine.client.api, each.belonging))
+    for each in find_leftovers(engine, settings):
+        if each.liveness.state is not OwnerState.LIVES:
+            goes = each.liveness.state in (OwnerState.DEAD, OwnerState.PROBABLY_DEAD)
+            yield _of_engine(each, each.owner, not goes, partial(remove, engine.client.api, each.resource))
 
 
 def _given_up(settings: Settings, engine: str = "") -> Iterator[Leftover]:
@@ -130,12 +130,12 @@ def _given_up(settings: Settings, engine: str = "") -> Iterator[Leftover]:
             yield Leftover("environment", each.engine, environment, why, True, owner.pid, owner.host, owner.project)
 
 
-def _of_engine(each: "Remains", owner: "Owner | None", stays: bool, remove: Callable[[], str]) -> Leftover:
+def _of_engine(each: "EngineLeftover", owner: "Owner | None", stays: bool, remove: Callable[[], str]) -> Leftover:
     return Leftover(
-        each.belonging.kind,
-        each.belonging.name,
+        each.resource.kind,
+        each.resource.name,
         owner.environment if owner else "",
-        each.fate.why,
+        each.liveness.why,
         stays,
         owner.pid if owner else None,
         owner.host if owner else "",

@@ -34,7 +34,7 @@ from triton_env.persistent.stack import Infrastructure
 from triton_env.runtimes.choice import docker_problem
 from triton_env.runtimes.docker import engine as engine_module
 from triton_env.runtimes.docker import engine_errors, watch
-from triton_env.runtimes.docker.leftovers import belongings, sweep
+from triton_env.runtimes.docker.leftovers import find_owned, sweep
 from triton_env.runtimes.docker.owner import ENVIRONMENT_LABEL
 from triton_env.runtimes.docker.reaper_client import Lifeline
 from triton_env.services.base_backup import ProgramFailed
@@ -108,7 +108,7 @@ def own_project(proxy: EngineProxy) -> Iterator[Settings]:
 
 
 def left(engine: docker.DockerClient, environment: str) -> list[str]:
-    return [each.name for each in belongings(engine.api, f"{ENVIRONMENT_LABEL}={environment}")]
+    return [each.name for each in find_owned(engine.api, f"{ENVIRONMENT_LABEL}={environment}")]
 
 
 def failed_stop(env: TritonEnvironment) -> CleanupFailed:

@@ -42,7 +42,7 @@ def living() -> Iterator[TritonEnvironment]:
 
 
 def belongings(engine: docker.DockerClient, label: str) -> list[str]:
-    return [f"{each.kind} {each.name}" for each in leftovers.belongings(engine.api, label)]
+    return [f"{each.kind} {each.name}" for each in leftovers.find_owned(engine.api, label)]
 
 
 def of_environment(environment_id: str) -> str:
@@ -330,7 +330,7 @@ class TestRyuk:
             session_label = f"{LABEL_SESSION_ID}={session}"
             ours = {
                 f"{each.kind} {each.name}": each
-                for each in leftovers.belongings(engine.api, of_environment(identifier))
+                for each in leftovers.find_owned(engine.api, of_environment(identifier))
             }
             kinds = sorted(each.kind for each in ours.values())
             assert kinds == ["container", "network", "volume"]

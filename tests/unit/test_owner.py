@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 import forkserver
-from triton_env.runtimes.docker.owner import ENVIRONMENT_LABEL, SERVICE_LABEL, Owner, State
+from triton_env.runtimes.docker.owner import ENVIRONMENT_LABEL, SERVICE_LABEL, Owner, OwnerState
 
 BEFORE_UID = ("uid", "ticks", "boot", "machine", "namespace")
 """Labels that version 0.1.0 did not have."""
@@ -86,8 +86,8 @@ class TestLabels:
 
 class TestFate:
     def test_who_runs_lives(self, here: Owner, child: subprocess.Popen[bytes]) -> None:
-        assert here.fate(here).state is State.LIVES
-        assert of_child(here, child).fate(here).state is State.LIVES
+        assert here.liveness(here).state is OwnerState.LIVES
+        assert of_child(here, child).liveness(here).state is OwnerState.LIVES
 
     def test_who_was_killed_is_dead_also_before_its_parent_has_noticed(
         self, here: Owner, child: subprocess.Popen[bytes]
@@ -96,23 +96,25 @@ class TestFate:
         child.kill()
         os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
         assert psutil.pid_exists(child.pid)
-        assert owner.fate(here).state is State.DEAD
+        assert owner.liveness(here).state is OwnerState.DEAD
         child.wait()
-        fate = owner.fate(here)
-        assert fate.state is State.DEAD
-        assert fate.why == f"process {child.pid} is gone"
+        liveness = owner.liveness(here)
+        assert liveness.state is OwnerState.DEAD
+        assert liveness.why == f"process {child.pid} is gone"
 
     @linux
     def test_another_process_of_that_id_is_somebody_else(self, here: Owner) -> None:
-        assert replace(here, ticks=str(int(here.ticks) - 1)).fate(here).state is State.DEAD
+        assert replace(here, ticks=str(int(here.ticks) - 1)).liveness(here).state is OwnerState.DEAD
 
     @linux
     def test_setting_the_clock_kills_nobody(self, here: Owner) -> None:
-        assert replace(here, process_started=here.process_started - 3600).fate(here).state is State.LIVES
+        assert replace(here, process_started=here.process_started - 3600).liveness(here).state is OwnerState.LIVES
 
     def test_without_ticks_the_time_tells(self, here: Owner) -> None:
-        assert replace(here, ticks="").fate(here).state is State.LIVES
-        assert replace(here, ticks="", process_started=here.process_started - 3600).fate(here).state is State.DEAD
+        assert replace(here, ticks="").liveness(here).state is OwnerState.LIVES
+        assert (
+            replace(here, ticks="", process_started=here.process_started - 3600).liveness(here).state is OwnerState.DEAD
+        )
 
     @linux
     def test_a_process_whose_first_thread_has_ended_lives(self, here: Owner) -> None:
@@ -127,14 +129,14 @@ class TestFate:
             process.stdout.readline()
             while psutil.Process(process.pid).status() != psutil.STATUS_ZOMBIE:
                 assert process.poll() is None
-            assert of_child(here, process).fate(here).state is State.LIVES
+            assert of_child(here, process).liveness(here).state is OwnerState.LIVES
             process.kill()
 
     def test_after_a_restart_of_the_machine_nobody_is_left(self, here: Owner) -> None:
         mine = replace(here, machine="0123")
-        fate = replace(mine, boot="another").fate(mine)
-        assert fate.state is State.DEAD
-        assert "started anew" in fate.why
+        liveness = replace(mine, boot="another").liveness(mine)
+        assert liveness.state is OwnerState.DEAD
+        assert "started anew" in liveness.why
 
     @pytest.mark.parametrize(
         "other",
@@ -150,12 +152,12 @@ class TestFate:
     )
     def test_who_cannot_be_seen_from_here_is_not_called_dead(self, here: Owner, other: dict[str, object]) -> None:
         gone = replace(here, pid=1 << 22, machine="0123")
-        assert gone.fate(replace(here, machine="0123")).state is State.DEAD
-        assert replace(gone, **other).fate(replace(here, machine="0123")).state is State.UNKNOWN  # type: ignore[arg-type]
+        assert gone.liveness(replace(here, machine="0123")).state is OwnerState.DEAD
+        assert replace(gone, **other).liveness(replace(here, machine="0123")).state is OwnerState.UNKNOWN  # type: ignore[arg-type]
 
     def test_without_machine_ids_a_restart_is_not_certain(self, here: Owner) -> None:
         mine = replace(here, machine="")
-        assert replace(mine, boot="another").fate(mine).state is State.UNKNOWN
+        assert replace(mine, boot="another").liveness(mine).state is OwnerState.UNKNOWN
 
     def test_of_an_older_version_only_one_without_process_is_probably_dead(
         self, here: Owner, child: subprocess.Popen[bytes]
@@ -165,7 +167,7 @@ class TestFate:
             del labels[f"org.triton-env.owner.{name}"]
         owner = Owner.of_labels(labels)
         assert owner is not None
-        assert owner.fate(here).state is State.UNKNOWN
+        assert owner.liveness(here).state is OwnerState.UNKNOWN
         child.send_signal(signal.SIGKILL)
         child.wait()
-        assert owner.fate(here).state is State.PROBABLY_DEAD
+        assert owner.liveness(here).state is OwnerState.PROBABLY_DEAD

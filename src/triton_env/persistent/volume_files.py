@@ -11,7 +11,7 @@ from triton_env.errors import EngineFailed, EngineUnreachable
 from triton_env.persistent.stamps import unpacked
 from triton_env.runtimes.docker.engine import Engine
 from triton_env.runtimes.docker.engine_socket import Absent
-from triton_env.runtimes.docker.owner import LABEL, Owner, State
+from triton_env.runtimes.docker.owner import LABEL, Owner, OwnerState
 
 READER_LABEL = f"{LABEL}.reads"
 """On containers that were made to look at a project's volumes and images: the project's name."""
@@ -153,7 +153,7 @@ def remove_leftovers(engine: Engine, project: str) -> None:
     here = Owner.this_process(project)
     for container in engine.ask("/containers/json", all=True, filters={"label": [f"{READER_LABEL}={project}"]}):
         owner = Owner.of_labels(container["Labels"])
-        if owner and owner.fate(here).state in (State.DEAD, State.PROBABLY_DEAD):
+        if owner and owner.liveness(here).state in (OwnerState.DEAD, OwnerState.PROBABLY_DEAD):
             from docker.errors import NotFound
 
             with suppress(NotFound):

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from triton_env.errors import InvalidSetting
-from triton_env.runtimes.docker.owner import Fate, Owner, State
+from triton_env.runtimes.docker.owner import Owner, OwnerLiveness, OwnerState
 from triton_env.settings import Settings
 from triton_env.state import store
 from triton_env.state.folders import make_private, private_folder
@@ -69,7 +69,7 @@ def all_given_up(settings: Settings) -> Mapping[str, GivenUp]:
     here = Owner.this_process("")
     found: dict[str, GivenUp] = {}
     for path, given_up in _written(settings):
-        if given_up is None or given_up.owner.fate(here).state in (State.DEAD, State.PROBABLY_DEAD):
+        if given_up is None or given_up.owner.liveness(here).state in (OwnerState.DEAD, OwnerState.PROBABLY_DEAD):
             with suppress(OSError):
                 path.unlink()
         else:
@@ -77,13 +77,13 @@ def all_given_up(settings: Settings) -> Mapping[str, GivenUp]:
     return found
 
 
-def fate_of(owner: Owner, here: Owner, given_up: Mapping[str, GivenUp]) -> Fate:
+def liveness_of(owner: Owner, here: Owner, given_up: Mapping[str, GivenUp]) -> OwnerLiveness:
     """What became of an owner. Of what it has given up it is as good as dead."""
-    fate = owner.fate(here)
+    liveness = owner.liveness(here)
     known = given_up.get(owner.environment)
-    if fate.state is State.LIVES and known is not None and known.owner.labels() == owner.labels():
-        return Fate(State.DEAD, f"process {owner.pid} runs, and has given it up: {known.cause}")
-    return fate
+    if liveness.state is OwnerState.LIVES and known is not None and known.owner.labels() == owner.labels():
+        return OwnerLiveness(OwnerState.DEAD, f"process {owner.pid} runs, and has given it up: {known.cause}")
+    return liveness
 
 
 def _written(settings: Settings) -> Iterator[tuple[Path, GivenUp | None]]:

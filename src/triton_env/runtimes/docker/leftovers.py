@@ -17,8 +17,8 @@ import docker.errors
 from triton_env.errors import RuntimeUnavailable
 from triton_env.runtimes.docker.engine import Engine
 from triton_env.runtimes.docker.engine_errors import explanation
-from triton_env.runtimes.docker.given_up import all_given_up, fate_of
-from triton_env.runtimes.docker.owner import LABEL, Fate, Owner, State
+from triton_env.runtimes.docker.given_up import all_given_up, liveness_of
+from triton_env.runtimes.docker.owner import LABEL, Owner, OwnerLiveness, OwnerState
 from triton_env.runtimes.docker.reaper_cleanup import hurry_when_told, until_quiet
 from triton_env.runtimes.docker.transport import FAILURES
 from triton_env.settings import Settings
@@ -30,7 +30,7 @@ CONTAINER, NETWORK, VOLUME = KINDS = ("container", "network", "volume")
 
 
 @dataclass(frozen=True, slots=True)
-class Belonging:
+class OwnedResource:
     """A container, network or volume of ours.
 
     Attributes:
@@ -47,15 +47,15 @@ class Belonging:
 
 
 @dataclass(frozen=True, slots=True)
-class Remains:
-    """A belonging with its owner, None where the labels name none, and what became of that one."""
+class EngineLeftover:
+    """A resource with its owner, None where the labels name none, and what became of that one."""
 
-    belonging: Belonging
+    resource: OwnedResource
     owner: Owner | None
-    fate: Fate
+    liveness: OwnerLiveness
 
 
-def belongings(api: docker.APIClient, label: str) -> Iterator[Belonging]:
+def find_owned(api: docker.APIClient, label: str) -> Iterator[OwnedResource]:
     """What carries a label: `key`, or `key=value`.
 
     The engine is asked for each kind when it is its turn. So what goes with a container is not found any more once
@@ -67,24 +67,24 @@ def belongings(api: docker.APIClient, label: str) -> Iterator[Belonging]:
     filters = {"label": label}
     for container in api.containers(all=True, filters=filters):
         name = (container.get("Names") or [container["Id"][:12]])[0].lstrip("/")
-        yield Belonging(CONTAINER, container["Id"], name, container.get("Labels") or {})
+        yield OwnedResource(CONTAINER, container["Id"], name, container.get("Labels") or {})
     for network in api.networks(filters=filters):
-        yield Belonging(NETWORK, network["Id"], network["Name"], network.get("Labels") or {})
+        yield OwnedResource(NETWORK, network["Id"], network["Name"], network.get("Labels") or {})
     for volume in api.volumes(filters=filters).get("Volumes") or []:
-        yield Belonging(VOLUME, volume["Name"], volume["Name"], volume.get("Labels") or {})
+        yield OwnedResource(VOLUME, volume["Name"], volume["Name"], volume.get("Labels") or {})
 
 
-def remove(api: docker.APIClient, belonging: Belonging) -> str:
+def remove(api: docker.APIClient, resource: OwnedResource) -> str:
     """Remove it; returns why that failed, and nothing where it is gone or about to be."""
     try:
-        match belonging.kind:
+        match resource.kind:
             case "container":
                 # With the volumes that belong to it alone; those with a name of somebody's choice stay.
-                api.remove_container(belonging.id, v=True, force=True)
+                api.remove_container(resource.id, v=True, force=True)
             case "network":
-                api.remove_network(belonging.id)
+                api.remove_network(resource.id)
             case _:
-                api.remove_volume(belonging.id, force=True)
+                api.remove_volume(resource.id, force=True)
     except docker.errors.NotFound:
         return ""
     except FAILURES as error:
@@ -101,19 +101,19 @@ def remove_all(api: docker.APIClient, label: str) -> tuple[bool, list[str]]:
     """
     problems: list[str] = []
     found = False
-    waiting: list[Belonging] = []
-    for belonging in belongings(api, label):
+    waiting: list[OwnedResource] = []
+    for resource in find_owned(api, label):
         # All of one kind at once.
-        if waiting and waiting[-1].kind != belonging.kind:
+        if waiting and waiting[-1].kind != resource.kind:
             problems += _removed_together(api, waiting)
             waiting = []
-        waiting.append(belonging)
+        waiting.append(resource)
         found = True
     problems += _removed_together(api, waiting)
     return found, problems
 
 
-def remains(engine: Engine, settings: Settings) -> list[Remains]:
+def find_leftovers(engine: Engine, settings: Settings) -> list[EngineLeftover]:
     """All that environments have on an engine, of the living and the dead, in the order in which it can be removed.
 
     Args:
@@ -125,10 +125,14 @@ def remains(engine: Engine, settings: Settings) -> list[Remains]:
     here = Owner.this_process("")
     given_up = all_given_up(settings)
     found = []
-    for belonging in belongings(engine.client.api, LABEL):
-        owner = Owner.of_labels(belonging.labels)
-        fate = fate_of(owner, here, given_up) if owner else Fate(State.UNKNOWN, "its labels name no owner")
-        found.append(Remains(belonging, owner, fate))
+    for resource in find_owned(engine.client.api, LABEL):
+        owner = Owner.of_labels(resource.labels)
+        liveness = (
+            liveness_of(owner, here, given_up)
+            if owner
+            else OwnerLiveness(OwnerState.UNKNOWN, "its labels name no owner")
+        )
+        found.append(EngineLeftover(resource, owner, liveness))
     return found
 
 
@@ -141,22 +145,24 @@ def sweep(engine: Engine, settings: Settings, cancelled: Callable[[], bool] = la
         cancelled: asked before each removal whether to leave the rest.
     """
     try:
-        dead = [each for each in remains(engine, settings) if each.fate.state is State.DEAD]
+        dead = [each for each in find_leftovers(engine, settings) if each.liveness.state is OwnerState.DEAD]
     except FAILURES as error:
         _log.debug("no look at what dead owners left: %s", error)
         return
     for each in dead:
         if cancelled():
             return
-        problem = remove(engine.client.api, each.belonging)
-        _log.debug("%s %s, since %s: %s", each.belonging.kind, each.belonging.name, each.fate.why, problem or "removed")
+        problem = remove(engine.client.api, each.resource)
+        _log.debug(
+            "%s %s, since %s: %s", each.resource.kind, each.resource.name, each.liveness.why, problem or "removed"
+        )
 
 
-def _removed_together(api: docker.APIClient, items: Sequence[Belonging]) -> list[str]:
+def _removed_together(api: docker.APIClient, items: Sequence[OwnedResource]) -> list[str]:
     """Remove these at once; returns what went wrong."""
     problems: list[str] = []
 
-    def run(item: Belonging) -> None:
+    def run(item: OwnedResource) -> None:
         if problem := remove(api, item):
             problems.append(problem)
 

@@ -20,7 +20,7 @@ _PROC = Path("/proc")
 _MACHINE_ID = Path("/etc/machine-id")
 
 
-class State(Enum):
+class OwnerState(Enum):
     """What can be said of an owner."""
 
     LIVES = "lives"
@@ -33,10 +33,10 @@ class State(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Fate:
+class OwnerLiveness:
     """What became of an owner, and how that is known, for people."""
 
-    state: State
+    state: OwnerState
     why: str
 
 
@@ -129,7 +129,7 @@ class Owner:
             labels[SERVICE_LABEL] = service
         return labels
 
-    def fate(self, here: "Owner") -> Fate:
+    def liveness(self, here: "Owner") -> OwnerLiveness:
         """What became of this owner, as far as a process can tell.
 
         Several machines may use one engine, machines may have the same name, and processes in containers have ids of
@@ -139,27 +139,31 @@ class Owner:
             here: the process that looks.
         """
         if self.host != here.host:
-            return Fate(State.UNKNOWN, f"owned by the machine {self.host}")
+            return OwnerLiveness(OwnerState.UNKNOWN, f"owned by the machine {self.host}")
         if self.uid < 0:
             import psutil
 
             # Labels of versions up to 1.0, which say no more.
             if psutil.pid_exists(self.pid):
-                return Fate(State.UNKNOWN, f"a process {self.pid} runs; an older version's labels do not tell which")
-            return Fate(
-                State.PROBABLY_DEAD, f"there is no process {self.pid}, as far as an older version's labels tell"
+                return OwnerLiveness(
+                    OwnerState.UNKNOWN, f"a process {self.pid} runs; an older version's labels do not tell which"
+                )
+            return OwnerLiveness(
+                OwnerState.PROBABLY_DEAD, f"there is no process {self.pid}, as far as an older version's labels tell"
             )
         if self.uid != here.uid:
-            return Fate(State.UNKNOWN, f"owned by the user with the id {self.uid}")
+            return OwnerLiveness(OwnerState.UNKNOWN, f"owned by the user with the id {self.uid}")
         if self.boot != here.boot:
             if self.boot and here.boot and self.machine and self.machine == here.machine:
-                return Fate(State.DEAD, "this machine was started anew since")
-            return Fate(State.UNKNOWN, "from before this machine's start, or of another machine of that name")
+                return OwnerLiveness(OwnerState.DEAD, "this machine was started anew since")
+            return OwnerLiveness(
+                OwnerState.UNKNOWN, "from before this machine's start, or of another machine of that name"
+            )
         if self.namespace != here.namespace:
-            return Fate(State.UNKNOWN, "its process is in another container of this machine")
+            return OwnerLiveness(OwnerState.UNKNOWN, "its process is in another container of this machine")
         if self._runs():
-            return Fate(State.LIVES, f"process {self.pid} runs")
-        return Fate(State.DEAD if self.boot else State.PROBABLY_DEAD, f"process {self.pid} is gone")
+            return OwnerLiveness(OwnerState.LIVES, f"process {self.pid} runs")
+        return OwnerLiveness(OwnerState.DEAD if self.boot else OwnerState.PROBABLY_DEAD, f"process {self.pid} is gone")
 
     def _runs(self) -> bool:
         try:
