@@ -36,7 +36,7 @@ from triton_env.runtimes.docker import engine as engine_module
 from triton_env.runtimes.docker import engine_errors, watch
 from triton_env.runtimes.docker.leftovers import find_owned, sweep
 from triton_env.runtimes.docker.owner import ENVIRONMENT_LABEL
-from triton_env.runtimes.docker.reaper_client import Lifeline
+from triton_env.runtimes.docker.reaper_client import ReaperHandle
 from triton_env.services.base_backup import ProgramFailed
 
 pytestmark = [
@@ -94,7 +94,7 @@ def in_trouble(proxy: EngineProxy, trouble: Trouble) -> Iterator[None]:
 @pytest.fixture
 def no_reaper(monkeypatch: pytest.MonkeyPatch) -> None:
     """What it would remove is seen to be removed by others."""
-    monkeypatch.setattr(Lifeline, "leave", lambda lifeline: None)
+    monkeypatch.setattr(ReaperHandle, "leave", lambda reaper: None)
 
 
 @contextmanager

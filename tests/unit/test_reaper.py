@@ -21,7 +21,7 @@ import pytest
 from patience import until
 from triton_env.runtimes.docker import reaper, reaper_cleanup
 from triton_env.runtimes.docker import reaper_client as line
-from triton_env.runtimes.docker.reaper_client import Lifeline
+from triton_env.runtimes.docker.reaper_client import ReaperHandle
 
 LABEL = "org.triton-env.environment=1a2b3c4d"
 
@@ -303,7 +303,7 @@ class TestRemoval:
         remove(engine, monkeypatch)
 
 
-class TestLifeline:
+class TestReaperHandle:
     """The owner is this process, which lives on."""
 
     def test_the_reaper_is_there_at_once_in_a_session_of_its_own_and_ends(
@@ -311,54 +311,54 @@ class TestLifeline:
     ) -> None:
         # One that did not end in time would be killed.
         monkeypatch.setattr(line, "_END_TIMEOUT", 60)
-        lifeline = Lifeline(f"unix://{engine.path}", "1.41", "1a2b3c4d")
-        process = lifeline._process
+        handle = ReaperHandle(f"unix://{engine.path}", "1.41", "1a2b3c4d")
+        process = handle._process
         assert process is not None
         assert os.getsid(process.pid) == process.pid
         # The kernel tells that the program was started a moment before it shows its arguments.
         assert until(lambda: LABEL in psutil.Process(process.pid).cmdline()), "it is not called with the label"
-        lifeline.end()
+        handle.end()
         assert process.returncode == 0
-        lifeline.end()
+        handle.end()
         assert engine.deleted == []
 
     def test_one_that_was_killed_is_no_error(self, engine: FakeEngine) -> None:
-        lifeline = Lifeline(f"unix://{engine.path}", "1.41", "1a2b3c4d")
-        assert lifeline._process is not None
-        lifeline._process.kill()
-        lifeline.end()
+        handle = ReaperHandle(f"unix://{engine.path}", "1.41", "1a2b3c4d")
+        assert handle._process is not None
+        handle._process.kill()
+        handle.end()
 
     def test_what_is_left_is_removed_at_once_though_the_owner_lives(self, engine: FakeEngine) -> None:
-        lifeline = Lifeline(f"unix://{engine.path}", "1.41", LABEL.partition("=")[2])
-        process = lifeline._process
+        handle = ReaperHandle(f"unix://{engine.path}", "1.41", LABEL.partition("=")[2])
+        process = handle._process
         assert process is not None
-        lifeline.leave()
-        lifeline.leave()
+        handle.leave()
+        handle.leave()
         assert until(lambda: engine.is_empty), "nothing was removed"
         # It looks whether something turns up, unless it is told that all is done.
-        lifeline.end()
+        handle.end()
         assert process.returncode == 0
 
     def test_one_that_removes_in_vain_ends_with_the_word_that_all_is_done(self, engine: FakeEngine) -> None:
         engine.down = 1 << 20
-        lifeline = Lifeline(f"unix://{engine.path}", "1.41", LABEL.partition("=")[2])
-        lifeline.leave()
+        handle = ReaperHandle(f"unix://{engine.path}", "1.41", LABEL.partition("=")[2])
+        handle.leave()
         assert until(lambda: engine.down < 1 << 20), "it does not try"
-        lifeline.end()
+        handle.end()
 
     def test_an_environment_starts_without_one(
         self, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
     ) -> None:
         monkeypatch.setattr(sys, "executable", "/nowhere/python")
-        lifeline = Lifeline(f"unix://{engine.path}", "1.41", "1a2b3c4d")
+        handle = ReaperHandle(f"unix://{engine.path}", "1.41", "1a2b3c4d")
         assert "No process will clean up" in caplog.text
-        lifeline.end()
-        lifeline.leave()
+        handle.end()
+        handle.leave()
 
     def test_an_environment_that_is_killed_is_removed(self, engine: FakeEngine, tmp_path: Path) -> None:
         script = (
-            "import sys, time; from triton_env.runtimes.docker.reaper_client import Lifeline; "
-            f"Lifeline('unix://{engine.path}', '1.41', '1a2b3c4d'); print(flush=True); time.sleep(300)"
+            "import sys, time; from triton_env.runtimes.docker.reaper_client import ReaperHandle; "
+            f"ReaperHandle('unix://{engine.path}', '1.41', '1a2b3c4d'); print(flush=True); time.sleep(300)"
         )
         with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE) as process:
             assert process.stdout is not None

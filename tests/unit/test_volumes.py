@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from triton_env import Settings
-from triton_env.core.model import DataRecipe, Reads, ServiceRecipe, Witness
+from triton_env.core.model import DataCompatibility, DataInspection, DataRecipe, ServiceRecipe
 from triton_env.errors import StartFailed, VolumeMismatch
 from triton_env.persistent import stamps
 from triton_env.persistent import volume_check as volumes
@@ -43,14 +43,14 @@ def test_the_compose_file_has_the_volume_at_that_path(name: str) -> None:
 @pytest.mark.parametrize("name", SERVICES)
 def test_each_variable_that_has_to_agree_is_a_setting_with_a_way_out(name: str) -> None:
     data = data_of(name)
-    variables = {*data.facts, *data.secrets}
+    variables = {*data.init_values, *data.secrets}
     assert variables <= {field.upper() for field in Settings.model_fields}
-    assert variables == set(data.ways_out)
-    assert set(data.refusals) <= variables
+    assert variables == set(data.remedies)
+    assert set(data.login_errors) <= variables
 
 
 def test_only_postgres_takes_names_and_passwords_once() -> None:
-    assert {name for name in SERVICES if data_of(name).facts or data_of(name).secrets} == {"postgres"}
+    assert {name for name in SERVICES if data_of(name).init_values or data_of(name).secrets} == {"postgres"}
 
 
 @pytest.mark.parametrize("name", SERVICES)
@@ -124,28 +124,33 @@ def test_the_last_checkout_is_named_where_it_is_another() -> None:
 @pytest.mark.parametrize(
     ("reads", "data", "image", "readable"),
     [
-        (Reads.ITS_MAJOR, "15", "postgres (PostgreSQL) 15.20 (Debian 15.20-0+deb12u1)", True),
-        (Reads.ITS_MAJOR, "15.20", "postgres (PostgreSQL) 15.3", True),
-        (Reads.ITS_MAJOR, "14", "postgres (PostgreSQL) 17.12", False),
-        (Reads.ITS_MAJOR, "18", "postgres (PostgreSQL) 17.12", False),
-        (Reads.ITS_MAJOR, "19", "postgres (PostgreSQL) 19beta1", True),
-        (Reads.NOT_NEWER, "26.9.2.1", "ClickHouse server version 26.9.1.5 (official build).", True),
-        (Reads.NOT_NEWER, "25.12.1.1", "ClickHouse server version 26.1.1.1 (official build).", True),
-        (Reads.NOT_NEWER, "26.10.1.1", "ClickHouse server version 26.9.2.1 (official build).", False),
-        (Reads.NOT_NEWER, "26.9.1.1", "ClickHouse server version 25.12.2.1 (official build).", False),
-        (Reads.NOT_NEWER, "7.4.1", "Redis server v=7.4.9 sha=00000000:0 malloc=jemalloc-5.3.0 bits=64", True),
-        (Reads.NOT_NEWER, "7.4.1", "Redis server v=8.0.0 sha=00000000:0", True),
-        (Reads.NOT_NEWER, "7.4.1", "Redis server v=7.2.5 sha=00000000:0", False),
-        (Reads.NOT_NEWER, "Valkey 8.1.0 (Redis 7.2.4)", "Redis server v=7.2.5 sha=00000000:0", False),
-        (Reads.ITS_OWN, "LocalStack 4.14.0", "4.14.0", True),
-        (Reads.ITS_OWN, "LocalStack 4.14.0", "4.13.0", False),
-        (Reads.ITS_OWN, "LocalStack 4.14.0", "2026.3.0", False),
+        (DataCompatibility.ITS_MAJOR, "15", "postgres (PostgreSQL) 15.20 (Debian 15.20-0+deb12u1)", True),
+        (DataCompatibility.ITS_MAJOR, "15.20", "postgres (PostgreSQL) 15.3", True),
+        (DataCompatibility.ITS_MAJOR, "14", "postgres (PostgreSQL) 17.12", False),
+        (DataCompatibility.ITS_MAJOR, "18", "postgres (PostgreSQL) 17.12", False),
+        (DataCompatibility.ITS_MAJOR, "19", "postgres (PostgreSQL) 19beta1", True),
+        (DataCompatibility.NOT_NEWER, "26.9.2.1", "ClickHouse server version 26.9.1.5 (official build).", True),
+        (DataCompatibility.NOT_NEWER, "25.12.1.1", "ClickHouse server version 26.1.1.1 (official build).", True),
+        (DataCompatibility.NOT_NEWER, "26.10.1.1", "ClickHouse server version 26.9.2.1 (official build).", False),
+        (DataCompatibility.NOT_NEWER, "26.9.1.1", "ClickHouse server version 25.12.2.1 (official build).", False),
+        (
+            DataCompatibility.NOT_NEWER,
+            "7.4.1",
+            "Redis server v=7.4.9 sha=00000000:0 malloc=jemalloc-5.3.0 bits=64",
+            True,
+        ),
+        (DataCompatibility.NOT_NEWER, "7.4.1", "Redis server v=8.0.0 sha=00000000:0", True),
+        (DataCompatibility.NOT_NEWER, "7.4.1", "Redis server v=7.2.5 sha=00000000:0", False),
+        (DataCompatibility.NOT_NEWER, "Valkey 8.1.0 (Redis 7.2.4)", "Redis server v=7.2.5 sha=00000000:0", False),
+        (DataCompatibility.ITS_OWN, "LocalStack 4.14.0", "4.14.0", True),
+        (DataCompatibility.ITS_OWN, "LocalStack 4.14.0", "4.13.0", False),
+        (DataCompatibility.ITS_OWN, "LocalStack 4.14.0", "2026.3.0", False),
         # What is not known is left to try.
-        (Reads.ITS_OWN, "LocalStack 4.14.0", "", True),
-        (Reads.ITS_MAJOR, "", "postgres (PostgreSQL) 17.12", True),
+        (DataCompatibility.ITS_OWN, "LocalStack 4.14.0", "", True),
+        (DataCompatibility.ITS_MAJOR, "", "postgres (PostgreSQL) 17.12", True),
     ],
 )
-def test_which_data_a_server_reads(reads: Reads, data: str, image: str, readable: bool) -> None:
+def test_which_data_a_server_reads(reads: DataCompatibility, data: str, image: str, readable: bool) -> None:
     assert volumes._readable(reads, data, image) is readable
 
 
@@ -200,7 +205,7 @@ def test_an_empty_volume_says_nothing() -> None:
 
 @pytest.mark.parametrize("path", ["18/docker", "19/docker", "data", "pgdata", "17/main"])
 def test_data_is_found_where_other_images_put_it(path: str) -> None:
-    assert inspect(Files({f"{path}/PG_VERSION": b"18\n"}), ALICE) == Witness("18", elsewhere=path)
+    assert inspect(Files({f"{path}/PG_VERSION": b"18\n"}), ALICE) == DataInspection("18", elsewhere=path)
 
 
 @pytest.mark.parametrize("version", [b"9.6\n", b"11\n", b"\xff\n", b"17\n"])

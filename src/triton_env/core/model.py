@@ -140,7 +140,7 @@ class ProcessRecipe:
     is_confined: bool = False
 
 
-class Reads(StrEnum):
+class DataCompatibility(StrEnum):
     """Which data a server can read, by the version that wrote it."""
 
     ITS_MAJOR = "its major version"
@@ -184,7 +184,7 @@ class CutOff:
 
 
 @dataclass(frozen=True, slots=True)
-class Witness:
+class DataInspection:
     """What data says about itself, read without a server.
 
     Attributes:
@@ -216,30 +216,30 @@ class DataRecipe:
         volume: the volume's name in the compose file.
         path: where it is mounted in the container.
         version_command: a program of the image that prints its version without starting a server.
-        reads: which data the server can read.
-        facts: by variable, values that only the initialisation of an empty volume takes.
+        compatibility: which data the server can read.
+        init_values: by variable, values that only the initialisation of an empty volume takes.
         secrets: by variable, secrets of that kind.
         inspect: reads from the data itself what it was made with; None where it tells nothing.
         cut_off: tells from the data itself that its first start was cut off; None where it was not, and wherever the
             data may have been used.
         flush_command: a program of the image that has a running server write everything to its files. Variables in
             braces stand for the first of the values that the data knows.
-        ways_out: by variable, what to do where it disagrees. {old} and {new} stand for the data's value and the
+        remedies: by variable, what to do where it disagrees. {old} and {new} stand for the data's value and the
             setting's, {mount} for the place of data that was found elsewhere.
-        refusals: by variable, a regular expression for the words with which a server turns its value down.
+        login_errors: by variable, a regular expression for the words with which a server turns its value down.
     """
 
     volume: str
     path: str
     version_command: tuple[str, ...]
-    reads: Reads
-    facts: Mapping[str, str] = field(default_factory=dict)
+    compatibility: DataCompatibility
+    init_values: Mapping[str, str] = field(default_factory=dict)
     secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
-    inspect: "Callable[[VolumeFiles, DataRecipe], Witness | None] | None" = None
+    inspect: "Callable[[VolumeFiles, DataRecipe], DataInspection | None] | None" = None
     cut_off: "Callable[[VolumeFiles], CutOff | None] | None" = None
     flush_command: tuple[str, ...] = ()
-    ways_out: Mapping[str, str] = field(default_factory=dict)
-    refusals: Mapping[str, str] = field(default_factory=dict)
+    remedies: Mapping[str, str] = field(default_factory=dict)
+    login_errors: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -74,7 +74,7 @@ class Stamp:
 
     def agrees(self, data: DataRecipe) -> bool:
         """Whether it knows and confirms all that has to agree."""
-        return all(self.fact_agrees(name, value) for name, value in data.facts.items()) and all(
+        return all(self.fact_agrees(name, value) for name, value in data.init_values.items()) and all(
             self.secret_agrees(name, secret) for name, secret in data.secrets.items()
         )
 
@@ -111,11 +111,11 @@ def stamp_volume(
         image = engine.ask(f"/containers/{container_id}/json")
         old = stamp_in(engine, container_id, data)
         new = Stamp(recipe.name, version, image["Config"]["Image"], image["Image"], checkout)
-        if old and _same(old, new) and old.facts == data.facts and old.agrees(data):
+        if old and _same(old, new) and old.facts == data.init_values and old.agrees(data):
             return
         stamp = Stamp(
             *(new.service, new.version, new.image, new.image_id, new.checkout),
-            facts=dict(data.facts),
+            facts=dict(data.init_values),
             secrets={name: _hashed(secret) for name, secret in data.secrets.items()},
             written=datetime.now(UTC).isoformat(timespec="seconds"),
         )

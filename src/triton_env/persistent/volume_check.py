@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from triton_env.core.model import CutOff, DataRecipe, Reads, ServiceRecipe, Witness
+from triton_env.core.model import CutOff, DataCompatibility, DataInspection, DataRecipe, ServiceRecipe
 from triton_env.errors import TritonError, VolumeMismatch
 from triton_env.persistent.stamps import FILE, Stamp, last_checkout, stamp_in, stamp_volume
 from triton_env.persistent.volume_files import (
@@ -27,9 +27,9 @@ __all__ = ["check_volumes", "explain_login_failure", "last_checkout", "stamp_vol
 
 _START_ANEW = "or start anew without the data: python -m triton_env reset"
 _NOT_READABLE = {
-    Reads.ITS_MAJOR: "{title} reads the data of its own major version alone",
-    Reads.NOT_NEWER: "{title} cannot read what a newer version wrote",
-    Reads.ITS_OWN: "{title} keeps data in a form that only its own version reads",
+    DataCompatibility.ITS_MAJOR: "{title} reads the data of its own major version alone",
+    DataCompatibility.NOT_NEWER: "{title} cannot read what a newer version wrote",
+    DataCompatibility.ITS_OWN: "{title} keeps data in a form that only its own version reads",
 }
 _MATTERS_ONCE = "{title} takes {variables} only when it initialises an empty volume"
 
@@ -108,11 +108,11 @@ def explain_login_failure(recipe: ServiceRecipe, error: BaseException) -> Triton
     if data is None:
         return None
     words = "\n".join(_words(error))
-    for variable, pattern in data.refusals.items():
+    for variable, pattern in data.login_errors.items():
         match = re.search(pattern, words)
         if match is None:
             continue
-        setting = f"{variable}={data.facts[variable]}" if variable in data.facts else variable
+        setting = f"{variable}={data.init_values[variable]}" if variable in data.init_values else variable
         said = next(line.strip() for line in words.splitlines() if match[0] in line)
         return VolumeMismatch(
             f"{recipe.title} refuses {setting}: its data was initialised with another value.",
@@ -147,29 +147,29 @@ def _mismatches(
     if stamp and same_image and stamp.agrees(data):
         return
     # What the data itself says comes first: a password may have been changed on the server since the stamp.
-    witness = data.inspect(files, data) if data.inspect else None
-    if data.inspect and witness is None:
+    found = data.inspect(files, data) if data.inspect else None
+    if data.inspect and found is None:
         return
-    if witness and witness.elsewhere:
-        yield _elsewhere(project, recipe, data, witness)
-    version = (witness.version if witness else "") or (stamp.version if stamp else "")
+    if found and found.elsewhere:
+        yield _elsewhere(project, recipe, data, found)
+    version = (found.version if found else "") or (stamp.version if stamp else "")
     if version and not same_image:
         server = image_version(engine, project, recipe)
-        if not _readable(data.reads, version, server):
+        if not _readable(data.compatibility, version, server):
             yield _unreadable(recipe, data, version, server, stamp)
-    suspect = witness is not None and any(_disagreeing(data, replace(witness, certain=True), stamp))
-    if suspect and witness and not witness.certain and (running := users_of(engine, volume_name(project, recipe))):
+    suspect = found is not None and any(_disagreeing(data, replace(found, certain=True), stamp))
+    if suspect and found and not found.certain and (running := users_of(engine, volume_name(project, recipe))):
         # What a running server was told may be in no file yet. Then the files alone count: a stamp is older.
-        flushed = data.inspect(files, data) if data.inspect and _flushed(engine, running, data, witness) else None
+        flushed = data.inspect(files, data) if data.inspect and _flushed(engine, running, data, found) else None
         # Where it cannot be asked, whoever connects to it will see.
-        witness, stamp = replace(flushed, certain=True) if flushed else None, None
-    for variable, old in _disagreeing(data, witness, stamp):
+        found, stamp = replace(flushed, certain=True) if flushed else None, None
+    for variable, old in _disagreeing(data, found, stamp):
         yield _other_value(recipe, data, variable, old)
 
 
-def _flushed(engine: Engine, containers: Sequence[str], data: DataRecipe, witness: Witness) -> bool:
+def _flushed(engine: Engine, containers: Sequence[str], data: DataRecipe, found: DataInspection) -> bool:
     """Have the server that runs on the data write everything to its files; whether it did."""
-    known = {variable: values[0] for variable, values in witness.values.items()}
+    known = {variable: values[0] for variable, values in found.values.items()}
     try:
         command = [word.format_map(known) for word in data.flush_command]
     except KeyError:
@@ -177,19 +177,19 @@ def _flushed(engine: Engine, containers: Sequence[str], data: DataRecipe, witnes
     return len(containers) == 1 and bool(command) and succeeds(engine, containers[0], command)
 
 
-def _disagreeing(data: DataRecipe, witness: Witness | None, stamp: Stamp | None) -> Iterator[tuple[str, str]]:
+def _disagreeing(data: DataRecipe, found: DataInspection | None, stamp: Stamp | None) -> Iterator[tuple[str, str]]:
     """Each variable that does not fit, with the data's value (empty for secrets)."""
-    for variable, value in data.facts.items():
-        known = witness.values.get(variable) if witness else None
+    for variable, value in data.init_values.items():
+        known = found.values.get(variable) if found else None
         stamped = stamp.fact_agrees(variable, value) if stamp else None
-        if _differs(value in known if known else None, stamped, certain=witness is not None and witness.certain):
+        if _differs(value in known if known else None, stamped, certain=found is not None and found.certain):
             yield variable, stamp.facts[variable] if stamp and stamped is False else (known or ("another value",))[0]
     for variable, secret in data.secrets.items():
         stamped = stamp.secret_agrees(variable, secret) if stamp else None
         if _differs(
-            witness.accepts.get(variable) if witness else None,
+            found.accepts.get(variable) if found else None,
             stamped,
-            certain=witness is not None and witness.certain,
+            certain=found is not None and found.certain,
         ):
             yield variable, ""
 
@@ -205,36 +205,37 @@ def _other_value(recipe: ServiceRecipe, data: DataRecipe, variable: str, old: st
     if variable in data.secrets:
         what = f"{recipe.title}'s data was initialised with another {variable} than the settings have."
     else:
-        what = f"{recipe.title}'s data was initialised with {variable}={old}; the settings have {data.facts[variable]}."
+        new = data.init_values[variable]
+        what = f"{recipe.title}'s data was initialised with {variable}={old}; the settings have {new}."
     return _Mismatch(
         what,
-        _MATTERS_ONCE.format(title=recipe.title, variables=", ".join((*data.facts, *data.secrets))),
+        _MATTERS_ONCE.format(title=recipe.title, variables=", ".join((*data.init_values, *data.secrets))),
         _way_out(data, variable, old),
     )
 
 
 def _way_out(data: DataRecipe, variable: str, old: str) -> str:
-    return data.ways_out[variable].format(old=old, new=data.facts.get(variable, ""))
+    return data.remedies[variable].format(old=old, new=data.init_values.get(variable, ""))
 
 
 def _unreadable(recipe: ServiceRecipe, data: DataRecipe, version: str, server: str, stamp: Stamp | None) -> _Mismatch:
     variable, image = recipe.container.image_variable, recipe.container.image
-    shown = _SHOWN[data.reads]
+    shown = _SHOWN[data.compatibility]
     was = ".".join(map(str, _numbers(version)[:shown]))
     back = stamp.image if stamp and stamp.image != image else f"an image of {recipe.title} {was}"
     return _Mismatch(
         f"{recipe.title}'s data is of version {was}; the image {image} is "
         f"{'.'.join(map(str, _numbers(server)[:shown]))}.",
-        _NOT_READABLE[data.reads].format(title=recipe.title),
+        _NOT_READABLE[data.compatibility].format(title=recipe.title),
         f"set {variable} back to {back}. To move on with the data: with that image python -m triton_env backup FILE, "
         f"then python -m triton_env reset, then set {variable}={image} and python -m triton_env restore FILE",
     )
 
 
-def _elsewhere(project: str, recipe: ServiceRecipe, data: DataRecipe, witness: Witness) -> _Mismatch:
-    volume, path, image = volume_name(project, recipe), witness.elsewhere, recipe.container.image
+def _elsewhere(project: str, recipe: ServiceRecipe, data: DataRecipe, found: DataInspection) -> _Mismatch:
+    volume, path, image = volume_name(project, recipe), found.elsewhere, recipe.container.image
     return _Mismatch(
-        f"{recipe.title} {witness.version} data is at {path} in the volume, not in its root, where it is looked for.",
+        f"{recipe.title} {found.version} data is at {path} in the volume, not in its root, where it is looked for.",
         "an image with another data path made it, or the volume was mounted in another place",
         f"move it: docker run --rm --entrypoint sh -v {volume}:/v -w /v {image} -c "
         f"'mv {path}/* . && rmdir -p {path}' (first make sure that nothing else uses the volume)",
@@ -253,16 +254,16 @@ def _refusal(project: str, found: Mapping[str, Sequence[_Mismatch]]) -> VolumeMi
     )
 
 
-_SHOWN = {Reads.ITS_MAJOR: 1, Reads.NOT_NEWER: 2, Reads.ITS_OWN: 3}
+_SHOWN = {DataCompatibility.ITS_MAJOR: 1, DataCompatibility.NOT_NEWER: 2, DataCompatibility.ITS_OWN: 3}
 """How many numbers of a version count."""
 
 
-def _readable(reads: Reads, data: str, image: str) -> bool:
+def _readable(reads: DataCompatibility, data: str, image: str) -> bool:
     """Whether a server of version `image` reads what version `data` wrote. What is not known is left to try."""
     wrote, server = (_numbers(version)[: _SHOWN[reads]] for version in (data, image))
     if not wrote or not server:
         return True
-    return wrote <= server if reads is Reads.NOT_NEWER else wrote == server
+    return wrote <= server if reads is DataCompatibility.NOT_NEWER else wrote == server
 
 
 def _numbers(text: str) -> tuple[int, ...]:

@@ -28,7 +28,7 @@ from triton_env.runtimes.docker.engine_errors import explanation
 from triton_env.runtimes.docker.given_up import GivenUp, forget, remember
 from triton_env.runtimes.docker.leftovers import remove_all, sweep
 from triton_env.runtimes.docker.owner import ENVIRONMENT_LABEL, Owner
-from triton_env.runtimes.docker.reaper_client import Lifeline
+from triton_env.runtimes.docker.reaper_client import ReaperHandle
 from triton_env.runtimes.docker.ryuk import ensure_ryuk
 from triton_env.runtimes.docker.service_container import ReadinessProbe, ServiceContainer
 from triton_env.runtimes.docker.transport import FAILURES
@@ -85,18 +85,18 @@ class DockerRuntime:
         self._sweeper = threading.Thread(
             target=sweep, args=(self._engine, settings, self._starts.cancelled.is_set), name="triton-sweep", daemon=True
         )
-        lifeline: Lifeline | None = None
+        reaper: ReaperHandle | None = None
         try:
             with self._engine.translated("tell where this process runs"):
                 self.addresses = self._engine.addresses(settings)
             self._owner = Owner.this_process(environment)
             # Before there is anything to remove. It starts within milliseconds, and gets ready beside the services.
-            self._lifeline = lifeline = Lifeline(self._engine.url, self._engine.client.api.api_version, environment)
+            self._reaper = reaper = ReaperHandle(self._engine.url, self._engine.client.api.api_version, environment)
             self._ryuk.start()
             self._sweeper.start()
         except BaseException:
-            if lifeline:
-                lifeline.end()
+            if reaper:
+                reaper.end()
             if self._ryuk.ident:
                 self._ryuk.join(_RYUK_TIMEOUT)
             self._engine.close()
@@ -203,7 +203,7 @@ class DockerRuntime:
                 raise self._not_removed("; ".join(dict.fromkeys(problems)))
             self._is_removed = True
             forget(self._settings, self._environment)
-            self._lifeline.end()
+            self._reaper.end()
 
     def _remove(self, still_starting: bool) -> list[str]:
         """Remove everything; return what went wrong."""
@@ -228,7 +228,7 @@ class DockerRuntime:
     def _not_removed(self, cause: str) -> CleanupFailed:
         """Have others remove what is left, and say so."""
         remember(self._settings, GivenUp(self._owner, self._engine.url, cause))
-        self._lifeline.leave()
+        self._reaper.leave()
         names = [container.name for container in self._containers.values()]
         names += [self._network_name] if self._network_name else []
         left = f": {', '.join(names)}" if names else ""

@@ -18,7 +18,7 @@ _END_TIMEOUT = 10
 """Seconds until a reaper that was told to end has to be gone; it needs none."""
 
 
-class Lifeline:
+class ReaperHandle:
     """Has everything of an environment removed from the engine when this process ends without having done so.
 
     That the reaper cannot be started is no reason not to go on; the next start removes what a killed process left.

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 from triton_env.core.model import (
     ContainerRecipe,
+    DataCompatibility,
     DataRecipe,
     Endpoint,
     ProcessRecipe,
-    Reads,
     ServiceRecipe,
     Storage,
 )
@@ -84,7 +84,7 @@ class ClickHouse(WithLogin):
                 volume="clickhouse_data",
                 path="/var/lib/clickhouse",
                 version_command=("clickhouse-server", "--version"),
-                reads=Reads.NOT_NEWER,
+                compatibility=DataCompatibility.NOT_NEWER,
             ),
             container=ContainerRecipe(
                 image=settings.clickhouse_image,

@@ -12,7 +12,7 @@ import unicodedata
 from base64 import b64decode
 from collections.abc import Iterable, Iterator, Mapping
 
-from triton_env.core.model import CutOff, DataRecipe, Reads, VolumeFiles, Witness
+from triton_env.core.model import CutOff, DataCompatibility, DataInspection, DataRecipe, VolumeFiles
 
 _USER, _PASSWORD, _DATABASE = "POSTGRES_USER", "POSTGRES_PASSWORD", "POSTGRES_DB"
 _PG_DATABASE, _PG_AUTHID = 1262, 1260
@@ -54,14 +54,14 @@ def data_recipe(user: str, password: str, database: str) -> DataRecipe:
         volume="postgres_data",
         path="/var/lib/postgresql/data",
         version_command=("postgres", "--version"),
-        reads=Reads.ITS_MAJOR,
-        facts={_USER: user, _DATABASE: database},
+        compatibility=DataCompatibility.ITS_MAJOR,
+        init_values={_USER: user, _DATABASE: database},
         secrets={_PASSWORD: password},
         inspect=inspect,
         cut_off=cut_off,
         # As the role that initdb made, who is let in from inside the container.
         flush_command=("psql", "-h", "127.0.0.1", "-U", f"{{{_USER}}}", "-d", "template1", "-qc", "CHECKPOINT"),
-        ways_out={
+        remedies={
             _USER: f"set {_USER} back to {{old}}; once it runs, the other can be added with {psql} -c "
             """'CREATE ROLE "{new}" SUPERUSER LOGIN PASSWORD ...'""",
             _DATABASE: f"set {_DATABASE} back to {{old}}; once it runs, the other can be added with {psql} -c "
@@ -70,7 +70,7 @@ def data_recipe(user: str, password: str, database: str) -> DataRecipe:
             _PASSWORD: f"set {_PASSWORD} back to what it was; once it runs (without the old password: docker compose "
             f"up -d postgres), it can be changed with {psql} -c \"ALTER ROLE CURRENT_USER PASSWORD '...'\"",
         },
-        refusals={
+        login_errors={
             # The server does not tell a wrong password from an unknown user.
             _PASSWORD: r"password authentication failed for user|User \S+ has no password assigned",
             _USER: r'role "[^"]*" does not exist|role "[^"]*" is not permitted to log in',
@@ -79,17 +79,17 @@ def data_recipe(user: str, password: str, database: str) -> DataRecipe:
     )
 
 
-def inspect(volume: VolumeFiles, data: DataRecipe) -> Witness | None:
+def inspect(volume: VolumeFiles, data: DataRecipe) -> DataInspection | None:
     """What a volume's data directory was made with; None where the volume has none."""
     version = _text(volume.files("PG_VERSION").get("PG_VERSION"))
     if not version:
         for path in _OTHER_PATHS:
             name = f"{path}/PG_VERSION"
             if version := _text(volume.files(name).get(name)):
-                return Witness(version, elsewhere=path)
+                return DataInspection(version, elsewhere=path)
         return None
     if not version.isdecimal() or int(version) < 12:
-        return Witness(version)
+        return DataInspection(version)
     # One folder of about 600 kB holds all of it.
     folder = volume.files("global")
     roles = dict(_roles(_catalog(folder, _PG_AUTHID)))
@@ -101,11 +101,11 @@ def inspect(volume: VolumeFiles, data: DataRecipe) -> Witness | None:
     accepts = {}
     if roles:
         # Of a user who is not there it cannot be said; then of the one who would be, if the setting were put right.
-        user = data.facts[_USER] if data.facts[_USER] in roles else next(iter(roles))
+        user = data.init_values[_USER] if data.init_values[_USER] in roles else next(iter(roles))
         verdicts = [_accepts(verifier, user, data.secrets[_PASSWORD]) for verifier in roles[user]]
         if None not in verdicts or True in verdicts:
             accepts[_PASSWORD] = True in verdicts
-    return Witness(version, certain=_is_shut_down(folder), values=values, accepts=accepts)
+    return DataInspection(version, certain=_is_shut_down(folder), values=values, accepts=accepts)
 
 
 def cut_off(volume: VolumeFiles) -> CutOff | None:

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 from triton_env.core.model import (
     ContainerRecipe,
+    DataCompatibility,
     DataRecipe,
     Endpoint,
     Placement,
     ProcessRecipe,
-    Reads,
     ServiceRecipe,
     Storage,
 )
@@ -94,7 +94,7 @@ class Redis(Service):
                 volume="redis_data",
                 path="/data",
                 version_command=("redis-server", "--version"),
-                reads=Reads.NOT_NEWER,
+                compatibility=DataCompatibility.NOT_NEWER,
             ),
             container=ContainerRecipe(
                 image=settings.redis_image,

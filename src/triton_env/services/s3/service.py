@@ -13,11 +13,11 @@ from urllib.parse import urlsplit
 
 from triton_env.core.model import (
     ContainerRecipe,
+    DataCompatibility,
     DataRecipe,
     Endpoint,
     Placement,
     ProcessRecipe,
-    Reads,
     ServiceRecipe,
     Storage,
     TakesOver,
@@ -149,7 +149,7 @@ class S3(Service):
                     "-c",
                     "from localstack.constants import VERSION; print(VERSION)",
                 ),
-                reads=Reads.ITS_OWN,
+                compatibility=DataCompatibility.ITS_OWN,
             ),
             container=ContainerRecipe(
                 image=settings.localstack_image,
