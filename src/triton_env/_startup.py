@@ -104,10 +104,10 @@ class Startup:
     def isolator(self) -> "Isolator":
         """What makes namespaces in these services, in this process. Waits until it is known where they run."""
         from triton_env.isolation.isolator import Isolator
-        from triton_env.isolation.spaces import Environment
+        from triton_env.isolation.spaces import IsolationTarget
 
         self.runtime.result()
-        environment = Environment(
+        environment = IsolationTarget(
             self.id,
             self.settings,
             self.names,

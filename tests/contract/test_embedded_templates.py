@@ -20,9 +20,9 @@ from patience import patient_probes
 from triton_env import Settings, TritonEnvironment
 from triton_env.core.private import make_folders
 from triton_env.errors import ServiceNotReady
+from triton_env.runtimes.embedded.data_directory_cache import DataDirectoryCache
 from triton_env.runtimes.embedded.runtime import EmbeddedRuntime
 from triton_env.runtimes.embedded.seal import is_intact, seal
-from triton_env.runtimes.embedded.templates import TemplateCache
 
 pytestmark = [pytest.mark.usefixtures("embedded_packages"), pytest.mark.timeout(500)]
 
@@ -133,7 +133,7 @@ class TestCache:
     def test_what_cannot_be_what_was_written_is_made_again(
         self, tmp_path: Path, damage: str, caplog: pytest.LogCaptureFixture
     ) -> None:
-        cache, archive = TemplateCache(tmp_path / "cache"), tmp_path / "cache" / "one.tar"
+        cache, archive = DataDirectoryCache(tmp_path / "cache"), tmp_path / "cache" / "one.tar"
         (tmp_path / "content").write_bytes(bytes(range(256)) * 40)
 
         def make(path: Path) -> None:
@@ -265,7 +265,7 @@ class TestMaking:
         assert [started(), started()] == ["made", "made"]
 
     def test_the_wait_for_another_process_that_makes_it_is_bounded(self, tmp_path: Path) -> None:
-        cache = TemplateCache(tmp_path)
+        cache = DataDirectoryCache(tmp_path)
         code = (
             "import fcntl, sys; lock = open(sys.argv[1], 'w'); fcntl.flock(lock, fcntl.LOCK_EX);"
             "print('locked', flush=True); sys.stdin.read()"
@@ -300,7 +300,7 @@ class TestMaking:
 
         monkeypatch.setattr(os, "fsync", synced)
         monkeypatch.setattr(Path, "rename", renamed)
-        TemplateCache(tmp_path).get(
+        DataDirectoryCache(tmp_path).get(
             tmp_path / "one.tar", lambda path: path.write_text("content") and None, threading.Event(), 1
         )
         assert steps == ["file", "rename", "folder"]

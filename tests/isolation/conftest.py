@@ -47,4 +47,4 @@ def small(embedded_packages: None, tmp_path_factory: pytest.TempPathFactory) -> 
 @pytest.fixture
 def folder(small: TritonEnvironment) -> Path:
     """Where processes keep what they know about the spaces of `small`."""
-    return small._isolation()._open().folder.path
+    return small._isolation()._open().ledger.path

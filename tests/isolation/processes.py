@@ -14,7 +14,7 @@ import forkserver
 from triton_env import Namespace, Settings, TritonEnvironment
 from triton_env.core.model import Endpoint, Placement
 from triton_env.isolation.isolator import Isolator
-from triton_env.isolation.spaces import Environment
+from triton_env.isolation.spaces import IsolationTarget
 from triton_env.liveness import Liveness
 from triton_env.runtimes.base import Runtime
 from triton_env.runtimes.external import ExternalRuntime
@@ -44,7 +44,7 @@ def isolator(description: str) -> Isolator:
     runtime.set_result(ExternalRuntime(settings))  # it knows of no server how it ended
     services = {name: SERVICES[name](settings, placement) for name, placement in placements.items()}
     return Isolator(
-        Environment(
+        IsolationTarget(
             about["id"],
             settings,
             tuple(services),

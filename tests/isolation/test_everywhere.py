@@ -118,7 +118,7 @@ def test_a_deleted_snapshot_leaves_nothing(everywhere: TritonEnvironment) -> Non
         names = [name for name in everywhere.services if name != "redis"]
         answers = isolator.spaces.each(names, lambda each: each.found(), "say what it has")
         on_servers = {name for answer in answers.values() for name in answer if name.startswith(SNAPSHOT)}
-        owners = {path.name for path in (isolator.folder.path / "slots" / "redis").iterdir()}
+        owners = {path.name for path in (isolator.ledger.path / "slots" / "redis").iterdir()}
         return on_servers | {name for name in owners if name.startswith(SNAPSHOT)}
 
     before = found()

@@ -31,7 +31,7 @@ def lasting(small: TritonEnvironment, tmp_path: Path) -> Iterator[Isolator]:
 def had_one_before(env: TritonEnvironment) -> None:
     """Have the database there from which empty ones are copied, and no namespace."""
     env.namespace().close()
-    assert until(lambda: not list(env._isolation()._open().folder.path.glob("*.lease")))
+    assert until(lambda: not list(env._isolation()._open().ledger.path.glob("*.lease")))
 
 
 def get(isolator: Isolator, template: object = None) -> Namespace:
@@ -92,7 +92,7 @@ def test_a_template_that_the_servers_have_lost_is_built_again(small: TritonEnvir
         with get(again, template):
             assert len(built) == 2
         # Of the one that was lost nothing is left, in Redis either.
-        folder = again._open().folder
+        folder = again._open().ledger
         assert {finished.space.id for finished in folder.templates().values()} == {built[1]}
         assert not folder.slots("redis").of(Space(name))
     finally:
@@ -104,16 +104,16 @@ def test_a_template_that_nobody_uses_goes_after_a_while(small: TritonEnvironment
     for build in (used, unused):
         get(lasting, build).close()
     opened = lasting._open()
-    records = opened.folder.templates()
+    records = opened.ledger.templates()
     spaces = {digest: finished.space.id for digest, finished in records.items()}
     assert set(spaces.values()) <= databases(small)
     old = next(iter(records))
-    os.utime(opened.folder.path / "templates" / f"{old}.json", (time.time(), time.time() - 8 * 24 * 3600))
+    os.utime(opened.ledger.path / "templates" / f"{old}.json", (time.time(), time.time() - 8 * 24 * 3600))
     opened.templates.expire()
-    assert set(opened.folder.templates()) == set(records) - {old}
+    assert set(opened.ledger.templates()) == set(records) - {old}
     # The thread in the background may be the one that removes it.
     assert until(lambda: spaces[old] not in databases(small))
-    assert until(lambda: not opened.folder.slots("redis").of(Space(spaces[old])))
+    assert until(lambda: not opened.ledger.slots("redis").of(Space(spaces[old])))
     assert {name for digest, name in spaces.items() if digest != old} <= databases(small)
 
 

@@ -158,7 +158,7 @@ def test_an_open_transaction_is_an_error_that_names_it(small: TritonEnvironment)
     with small.postgres.connect() as connection:
         assert execute(connection, "select * from half") == [(1,)]
     assert spaces(small) == before
-    assert "open" not in small._isolation()._open().folder.snapshots()
+    assert "open" not in small._isolation()._open().ledger.snapshots()
 
 
 def test_a_transaction_that_ends_is_waited_for(small: TritonEnvironment, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -136,7 +136,7 @@ def test_no_number_free_is_an_error_that_says_so(small: TritonEnvironment) -> No
         return {name for (name,) in rows}
 
     with small.namespace():
-        folder = small._isolation()._open().folder
+        folder = small._isolation()._open().ledger
         # Those that other tests have closed give their numbers back.
         assert until(lambda: len(list(folder.path.glob("*.lease"))) == 1)
         before = databases()

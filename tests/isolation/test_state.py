@@ -10,7 +10,7 @@ import pytest
 from triton_env import Settings
 from triton_env.errors import IsolationFailed
 from triton_env.isolation import state
-from triton_env.isolation.folder import Finished, Folder, remove_unused
+from triton_env.isolation.ledger import FrozenSpace, SpaceLedger, remove_unused
 from triton_env.services.base_isolation import Space
 from triton_env.state import locks
 
@@ -20,7 +20,7 @@ def settings(tmp_path: Path) -> Settings:
     return Settings(triton_state_dir=str(tmp_path))
 
 
-def die(folder: Folder, identifier: str) -> None:
+def die(folder: SpaceLedger, identifier: str) -> None:
     """Leave what a process leaves that was killed while it had a space."""
     held = folder.take(identifier, ("redis",))
     assert held
@@ -29,7 +29,7 @@ def die(folder: Folder, identifier: str) -> None:
 
 
 def test_a_space_has_one_holder(settings: Settings) -> None:
-    one, other = Folder(settings, "e", lasting=False), Folder(settings, "e", lasting=False)
+    one, other = SpaceLedger(settings, "e", lasting=False), SpaceLedger(settings, "e", lasting=False)
     held = one.take("triton_ns_a", ("redis",))
     assert held
     assert other.take("triton_ns_a", ("redis",)) is None
@@ -43,7 +43,7 @@ def test_a_space_has_one_holder(settings: Settings) -> None:
 
 
 def test_a_folder_that_another_program_has_removed_is_named(settings: Settings) -> None:
-    folder = Folder(settings, "e", lasting=False)
+    folder = SpaceLedger(settings, "e", lasting=False)
     shutil.rmtree(folder.path)
     with pytest.raises(IsolationFailed, match="was removed") as caught:
         folder.take("triton_ns_a", ("redis",))
@@ -52,7 +52,7 @@ def test_a_folder_that_another_program_has_removed_is_named(settings: Settings) 
 
 
 def test_of_many_threads_one_gets_it(settings: Settings) -> None:
-    folder = Folder(settings, "e", lasting=False)
+    folder = SpaceLedger(settings, "e", lasting=False)
     die(folder, "triton_ns_a")
     got: list[locks.Held | None] = []
     barrier = threading.Barrier(16)
@@ -75,7 +75,7 @@ def test_of_many_threads_one_gets_it(settings: Settings) -> None:
 
 
 def test_numbers_are_taken_one_by_one_or_in_rows(settings: Settings) -> None:
-    folder = Folder(settings, "e", lasting=False)
+    folder = SpaceLedger(settings, "e", lasting=False)
     one, other = folder.slots("redis"), folder.slots("another")
     a, b, c, d, e = (
         Space(name) for name in ("triton_ns_a", "triton_snap_b", "triton_ns_c", "triton_snap_d", "triton_snap_e")
@@ -99,14 +99,14 @@ def test_numbers_are_taken_one_by_one_or_in_rows(settings: Settings) -> None:
 
 
 def test_the_dead_are_found_and_the_living_are_not(settings: Settings) -> None:
-    folder = Folder(settings, "e", lasting=False)
+    folder = SpaceLedger(settings, "e", lasting=False)
     living = folder.take("triton_ns_living", ("redis",))
     assert living
     die(folder, "triton_ns_dead")
     die(folder, "triton_ns_kept")
     folder.keep("triton_ns_kept", ("redis",))
     die(folder, "triton_tpl_done")
-    folder.publish_template("done", Finished(Space("triton_tpl_done"), ("redis",)))
+    folder.publish_template("done", FrozenSpace(Space("triton_tpl_done"), ("redis",)))
     (folder.path / "new-0123").touch()  # of somebody who was killed while he made a lease
     ((identifier, held, lease),) = folder.abandoned()
     assert (identifier, lease.services, lease.pid) == ("triton_ns_dead", ("redis",), os.getpid())
@@ -122,8 +122,8 @@ def test_the_dead_are_found_and_the_living_are_not(settings: Settings) -> None:
 
 
 def test_what_is_left_over_is_told_and_removed(settings: Settings) -> None:
-    living, dead = Folder(settings, "living", lasting=False), Folder(settings, "dead", lasting=False)
-    kept, lasting = Folder(settings, "kept", lasting=False), Folder(settings, "lasting", lasting=True)
+    living, dead = SpaceLedger(settings, "living", lasting=False), SpaceLedger(settings, "dead", lasting=False)
+    kept, lasting = SpaceLedger(settings, "kept", lasting=False), SpaceLedger(settings, "lasting", lasting=True)
     kept.keep("triton_ns_a", ("postgres", "redis"))
     die(lasting, "triton_ns_b")
     lasting.keep("triton_ns_c", ("redis",))
@@ -154,7 +154,7 @@ def test_what_is_left_over_is_told_and_removed(settings: Settings) -> None:
 
 
 def test_a_folder_that_is_removed_and_made_at_once_is_whole(settings: Settings) -> None:
-    first = Folder(settings, "e", lasting=False)
+    first = SpaceLedger(settings, "e", lasting=False)
     first.close()
     stop = threading.Event()
     errors: list[BaseException] = []
@@ -173,7 +173,7 @@ def test_a_folder_that_is_removed_and_made_at_once_is_whole(settings: Settings) 
     thread.start()
     try:
         for _ in range(50):
-            folder = Folder(settings, "e", lasting=False)
+            folder = SpaceLedger(settings, "e", lasting=False)
             held = folder.take("triton_ns_a", ("redis",))
             assert held
             assert folder.slots("redis").claim(Space("triton_ns_a"), range(16, 32)) == range(16, 17)

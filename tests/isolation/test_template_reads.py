@@ -14,7 +14,7 @@ import pytest
 from triton_env import Namespace, Template, TritonEnvironment
 from triton_env.errors import UsageError
 from triton_env.isolation import reads
-from triton_env.isolation.building import Templates
+from triton_env.isolation.building import TemplateBuilder
 from triton_env.isolation.reads import Reads, recorded
 from triton_env.isolation.sources import Scope
 
@@ -229,11 +229,11 @@ def test_it_is_built_anew_here_and_in_other_processes(small: TritonEnvironment, 
     another = small._isolation()._open()
     assert columns(small, template) == ["name"]
     assert columns(small, template) == ["name"]
-    Templates(another.spaces).finished(Template(build))
+    TemplateBuilder(another.spaces).finished(Template(build))
     assert built() == 1
     added = write(project / "versions/002.sql", "alter table users add age int")
     assert columns(small, template) == ["age", "name"]
-    Templates(another.spaces).finished(Template(build))
+    TemplateBuilder(another.spaces).finished(Template(build))
     assert built() == 2
     # As after a change of branches and back: what was built before is still there.
     added.unlink()
@@ -243,5 +243,5 @@ def test_it_is_built_anew_here_and_in_other_processes(small: TritonEnvironment, 
     for _ in range(2):
         assert columns(small, anew) == ["name"]
     assert built() == 3
-    Templates(another.spaces).finished(Template(build))
+    TemplateBuilder(another.spaces).finished(Template(build))
     assert built() == 3

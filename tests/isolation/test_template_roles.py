@@ -9,7 +9,7 @@ import pytest
 
 from triton_env import Namespace, TritonEnvironment
 from triton_env.errors import TemplateFailed
-from triton_env.isolation.building import Templates
+from triton_env.isolation.building import TemplateBuilder
 from triton_env.services.postgres.roles import MARK
 
 
@@ -51,8 +51,8 @@ def test_a_template_with_roles_is_built_again_and_earlier_copies_keep_their_righ
         assert as_role(namespace, "app_ro", "select * from t") == []
     with small.postgres.connect(autocommit=True) as connection:
         connection.execute("drop role app_more")
-    with small._isolation()._open().spaces.folder.making("nothing"):
-        another = Templates(small._isolation()._open().spaces)
+    with small._isolation()._open().spaces.ledger.making("nothing"):
+        another = TemplateBuilder(small._isolation()._open().spaces)
     assert another.finished(small._isolation()._open().template(tmp_path)) != namespace.source
     assert "app_more" in roles(small)
 

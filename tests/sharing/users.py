@@ -18,7 +18,7 @@ import pytest
 import forkserver
 from patience import WAIT, until
 from triton_env import Settings
-from triton_env.runtimes.embedded.templates import TemplateCache
+from triton_env.runtimes.embedded.data_directory_cache import DataDirectoryCache
 from triton_env.services import SERVICES
 from triton_env.state import locks
 
@@ -219,7 +219,7 @@ def postgres_held_up(cache: Path, **values: str) -> Iterator[dict[str, str]]:
     # As on the other side, which gets no other word on where it is.
     with pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
-        templates = TemplateCache()
+        templates = DataDirectoryCache()
     templates.folder.mkdir(parents=True)
     # Its data directory is somebody else's to make, for whom it waits.
     with locks.locked(templates.find("postgres", template).with_suffix(".lock")):

@@ -12,9 +12,9 @@ import pytest
 from triton_env import Settings
 from triton_env.core.private import make_folders, replace, write_new
 from triton_env.errors import InvalidSetting
+from triton_env.runtimes.embedded.data_directory_cache import DataDirectoryCache
 from triton_env.runtimes.embedded.directory import PrivateDirectory
 from triton_env.runtimes.embedded.seal import seal
-from triton_env.runtimes.embedded.templates import TemplateCache
 from triton_env.state import locks
 from triton_env.state.folders import make_private
 from triton_env.state.leases import Leases
@@ -54,7 +54,7 @@ def test_all_that_is_kept_is_private_whatever_the_umask(tmp_path: Path, umask: i
     write_new(tmp_path / "state" / "new", "text")
     directory = PrivateDirectory("76543210", None, tmp_path)
     directory.servers_folder("redis", {"redis.conf": "requirepass secret"})
-    cache = TemplateCache(tmp_path / "cache" / "triton-env" / "templates")
+    cache = DataDirectoryCache(tmp_path / "cache" / "triton-env" / "templates")
     cache.get(cache.folder / "one.tar", written, threading.Event(), 1)
     made |= modes(tmp_path)
     directory.remove()
@@ -86,7 +86,7 @@ def test_a_state_folder_that_others_prepared_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_cache_that_others_can_write_to_is_not_used(tmp_path: Path) -> None:
-    cache = TemplateCache(tmp_path / "templates")
+    cache = DataDirectoryCache(tmp_path / "templates")
     cache.folder.mkdir()
     (cache.folder / "one.tar").write_text("prepared")
     seal(cache.folder / "one.tar")

@@ -15,7 +15,7 @@ from triton_env.core.codec import from_data, to_data
 from triton_env.core.ending import Ending
 from triton_env.core.model import Endpoint, Placement, Storage
 from triton_env.errors import RestoreUnfinished
-from triton_env.isolation.folder import Finished, Kind, Lease
+from triton_env.isolation.ledger import FrozenSpace, Kind, Lease
 from triton_env.isolation.reads import Read, Reads, Variant, Variants
 from triton_env.persistent.stamps import Hashed, Stamp
 from triton_env.services.base_isolation import Space
@@ -48,11 +48,11 @@ WRITTEN = {
     "folder": (Kind(lasting=True), '{"format": 2, "lasting": true}'),
     "folder of the first format": (Kind(lasting=False, format=1), '{"format": 1, "lasting": false}'),
     "template": (
-        Finished(Space("triton_tpl_ab"), ("postgres",), {"postgres": "1-2"}),
+        FrozenSpace(Space("triton_tpl_ab"), ("postgres",), {"postgres": "1-2"}),
         '{"format": 2, "space": {"id": "triton_tpl_ab"}, "services": ["postgres"], "records": {"postgres": "1-2"}}',
     ),
     "template without records": (
-        Finished(Space("triton_tpl_ab"), ("postgres",)),
+        FrozenSpace(Space("triton_tpl_ab"), ("postgres",)),
         '{"format": 2, "space": {"id": "triton_tpl_ab"}, "services": ["postgres"]}',
     ),
     "variants": (
@@ -188,8 +188,8 @@ def test_what_does_not_fit_is_named_without_its_value(change: Mapping[str, Any],
 @pytest.mark.parametrize("text", ["", "[]", "null", '"text"', "{", '{"format": 2}'])
 def test_what_is_none_of_ours_is_not_found(tmp_path: Path, text: str) -> None:
     path = tmp_path / "file"
-    assert store.found(path, Finished) is None
+    assert store.found(path, FrozenSpace) is None
     path.write_text(text)
-    assert store.found(path, Finished) is None
+    assert store.found(path, FrozenSpace) is None
     path.write_bytes(b"\xff\xfe")
-    assert store.found(path, Finished) is None
+    assert store.found(path, FrozenSpace) is None

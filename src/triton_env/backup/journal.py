@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 from triton_env.core.forms import Form, forms_for
 from triton_env.core.private import sync_folder
 from triton_env.errors import RestoreFailed, RestoreUnfinished
-from triton_env.isolation.folder import known_ids
+from triton_env.isolation.ledger import known_ids
 from triton_env.isolation.slots import slots_of
 from triton_env.isolation.state import folder_of
 from triton_env.settings import Settings

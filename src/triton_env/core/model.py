@@ -95,7 +95,7 @@ class Command:
 
 
 @dataclass(frozen=True, slots=True)
-class DataTemplate:
+class DataDirectoryTemplate:
     """How a data directory is initialised: once per version and settings, since it takes longer than a copy.
 
     It holds no secret: these differ in every session, and it is kept.
@@ -134,7 +134,7 @@ class ProcessRecipe:
     requires: tuple[str, ...]
     files: Mapping[str, str] = field(default_factory=dict, repr=False)
     input: str = field(default="", repr=False)
-    template: DataTemplate | None = None
+    template: DataDirectoryTemplate | None = None
     storage: Storage = Storage.MEMORY
     stop_signal: str = "SIGKILL"
     is_confined: bool = False

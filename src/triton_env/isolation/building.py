@@ -14,11 +14,11 @@ from pathlib import Path
 
 from triton_env.core.redaction import redacted
 from triton_env.errors import ServiceDied, SnapshotFailed, TemplateFailed, TritonError, UsageError
-from triton_env.isolation.folder import Finished
+from triton_env.isolation.ledger import FrozenSpace
 from triton_env.isolation.namespace import Namespace
 from triton_env.isolation.reads import Reads, Variant, Variants, recorded
 from triton_env.isolation.sources import Scope
-from triton_env.isolation.spaces import Spaces
+from triton_env.isolation.spaces import SpaceManager
 from triton_env.isolation.template import Template
 from triton_env.services.base_isolation import TEMPLATE, Beside, ContentLost
 from triton_env.settings import Settings
@@ -42,18 +42,18 @@ _EXISTS = r"\b({})\b.* already exists(?! with same)"
 class _Known:
     """A template on the servers, and what its build read."""
 
-    finished: Finished
+    finished: FrozenSpace
     reads: Reads
 
 
-class Templates:
+class TemplateBuilder:
     """The templates of an environment, as one process sees them."""
 
-    def __init__(self, spaces: Spaces) -> None:
+    def __init__(self, spaces: SpaceManager) -> None:
         self._spaces = spaces
         self._known: dict[str, _Known] = {}
 
-    def finished(self, template: Template) -> Finished:
+    def finished(self, template: Template) -> FrozenSpace:
         """The template on the servers. It is built where it is not there yet; others that ask for it wait.
 
         Raises:
@@ -64,32 +64,32 @@ class Templates:
             self._known[content] = replace(known, reads=reads)
             return known.finished
         key = self._digest(template.digest())
-        with self._spaces.folder.making(key):
+        with self._spaces.ledger.making(key):
             found = self._found(key, template) or self._build(template, key)
         self._known[content] = found
         return found.finished
 
     def _found(self, key: str, template: Template) -> "_Known | None":
         """The one whose build read what is there today, and that the servers still have."""
-        folder = self._spaces.folder
-        for variant in _variants(folder.variants_path(key)).known:
+        ledger = self._spaces.ledger
+        for variant in _variants(ledger.variants_path(key)).known:
             if template._token not in ("", variant.token) or (reads := variant.reads.renewed(template.root)) is None:
                 continue
-            with folder.making(variant.digest):
-                if (finished := folder.template(variant.digest)) is None:
+            with ledger.making(variant.digest):
+                if (finished := ledger.template(variant.digest)) is None:
                     continue
                 if self._is_intact(finished) and self._are_there(variant.beside):
-                    folder.use_template(variant.digest)
+                    ledger.use_template(variant.digest)
                     return _Known(finished, reads)
                 self._remove(variant.digest, finished)  # what is left of what the servers have lost
         return None
 
-    def forget(self, finished: Finished) -> None:
+    def forget(self, finished: FrozenSpace) -> None:
         """Look at the servers again before it is next used: something has wiped it."""
         for content in [content for content, known in self._known.items() if known.finished == finished]:
             del self._known[content]
 
-    def _is_intact(self, finished: Finished) -> bool:
+    def _is_intact(self, finished: FrozenSpace) -> bool:
         """Whether the servers still hold what it held. One of another version, without records, is built again."""
         services = [name for name in finished.services if name in self._spaces.services]
         try:
@@ -100,16 +100,16 @@ class Templates:
 
     def expire(self) -> None:
         """Remove those that nobody has used for a while, on servers that nobody removes."""
-        folder = self._spaces.folder
-        for digest in folder.unused_templates(_UNUSED_FOR):
-            with folder.making(digest):
-                if finished := folder.unused_templates(_UNUSED_FOR).get(digest):
+        ledger = self._spaces.ledger
+        for digest in ledger.unused_templates(_UNUSED_FOR):
+            with ledger.making(digest):
+                if finished := ledger.unused_templates(_UNUSED_FOR).get(digest):
                     self._remove(digest, finished)
 
-    def _remove(self, digest: str, finished: Finished) -> None:
-        folder = self._spaces.folder
-        if held := folder.take(finished.space.id, finished.services):
-            folder.forget_template(digest)
+    def _remove(self, digest: str, finished: FrozenSpace) -> None:
+        ledger = self._spaces.ledger
+        if held := ledger.take(finished.space.id, finished.services):
+            ledger.forget_template(digest)
             self._spaces.remove(finished.space, finished.services, held)
 
     def _digest(self, content: str) -> str:
@@ -149,7 +149,7 @@ class Templates:
 
     def _built(self, template: Template, key: str, beside: Mapping[str, Beside]) -> "_Known":
         spaces, services = self._spaces, self._spaces.services
-        path = spaces.folder.variants_path(key)
+        path = spaces.ledger.variants_path(key)
         variants, before = _variants(path), template.digest()
         digest = hashlib.sha256(f"{key} {variants.count}".encode()).hexdigest()[:_SHORT]
         space, held = spaces.make(TEMPLATE + digest, services, None)
@@ -165,7 +165,7 @@ class Templates:
                     cause=error.cause,
                     hint="commit it, and close the connection",
                 ) from error
-            spaces.folder.publish_template(digest, finished)
+            spaces.ledger.publish_template(digest, finished)
         except BaseException as error:
             try:
                 spaces.remove(space, services, held)
@@ -179,7 +179,7 @@ class Templates:
         held.release(remove=True)
         # Not for others where it changed while it was built: it is built anew when it is asked for again.
         is_certain = reads.is_certain and template.digest() == before
-        there = [each for each in variants.known if spaces.folder.template(each.digest)]
+        there = [each for each in variants.known if spaces.ledger.template(each.digest)]
         made = {name: names for name, each in beside.items() if (names := each.made())}
         new = [Variant(digest, template._token, reads, made)] if is_certain else []
         store.write(path, Variants(variants.count + 1, (*new, *there)))
@@ -205,7 +205,7 @@ class Templates:
                 log_tail=redacted(_output(error), _secrets(namespace)),
                 hint="its traceback is above this one",
             ) from error
-        scope = Scope(template.root, (self._spaces.folder.path.parent,))
+        scope = Scope(template.root, (self._spaces.ledger.path.parent,))
         return recording.finished(scope, template._source, programs=not template.inputs)
 
 
@@ -239,7 +239,7 @@ def _secrets(namespace: Namespace) -> list[str]:
 class _Builder:
     """Keeps a namespace that is to become a template."""
 
-    def __init__(self, spaces: Spaces) -> None:
+    def __init__(self, spaces: SpaceManager) -> None:
         self._spaces = spaces
 
     @property

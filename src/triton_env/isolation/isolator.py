@@ -21,11 +21,11 @@ from triton_env.errors import (
     UsageError,
 )
 from triton_env.isolation import state
-from triton_env.isolation.building import Templates
-from triton_env.isolation.folder import Finished, Folder
+from triton_env.isolation.building import TemplateBuilder
+from triton_env.isolation.ledger import FrozenSpace, SpaceLedger
 from triton_env.isolation.namespace import Namespace
 from triton_env.isolation.pool import Pool
-from triton_env.isolation.spaces import Environment, Spaces
+from triton_env.isolation.spaces import IsolationTarget, SpaceManager
 from triton_env.isolation.template import Template
 from triton_env.services import SERVICES
 from triton_env.services.base_isolation import NAMESPACE, OWN, SNAPSHOT, ContentLost
@@ -39,7 +39,7 @@ _Answer = TypeVar("_Answer")
 
 _NAME = re.compile(r"[a-z0-9]([a-z0-9_]{0,22}[a-z0-9])?")
 """What databases and buckets alike can have in their names."""
-_OWN = Finished(OWN, ())
+_OWN = FrozenSpace(OWN, ())
 """The environment's own space, as what is copied."""
 _BUILDS = 3
 """How often a template is built for one namespace, where a test wipes the servers at the same time."""
@@ -50,11 +50,11 @@ _SNAPSHOT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 class Isolator:
     """Makes namespaces of one running environment, in one process. Making it costs nothing."""
 
-    def __init__(self, environment: Environment) -> None:
+    def __init__(self, environment: IsolationTarget) -> None:
         self.process = os.getpid()
         self._environment = environment
         self._lock = threading.Lock()
-        self._opened: _Opened | None = None
+        self._session: _IsolationSession | None = None
         self._is_closed = False
 
     @property
@@ -79,19 +79,19 @@ class Isolator:
         names = self._named(services)
         # One from the pool was made before, so it asks no server.
         self._environment.liveness.check(names)
-        opened = self._open()
-        namespace = self._again(opened, template, partial(self._taken, opened, name, names))
+        session = self._open()
+        namespace = self._again(session, template, partial(self._taken, session, name, names))
         namespace.keep_on_error = keep_on_error
-        opened.living[namespace.id] = namespace
+        session.living[namespace.id] = namespace
         return namespace
 
     def reset(self) -> None:
         """See `TritonEnvironment.reset`."""
         self._check_all("reset")
         self._environment.liveness.check(self._environment.isolated)
-        opened = self._open()
-        with opened.pool.paused() as unused, self._environment.between_restores():
-            opened.spaces.clear([namespace.space for namespace in unused])
+        session = self._open()
+        with session.pool.paused() as unused, self._environment.between_restores():
+            session.spaces.clear([namespace.space for namespace in unused])
 
     def snapshot(self, name: str) -> None:
         """See `TritonEnvironment.snapshot`."""
@@ -101,16 +101,16 @@ class Isolator:
                 hint="use at most 64 letters, digits, dots, - and _, beginning with a letter or digit",
             )
         self._environment.liveness.check(self._environment.isolated)
-        opened = self._open()
-        spaces, folder = opened.spaces, opened.folder
-        with self._environment.between_restores(), folder.making(f"snapshot-{name}"):
-            before = folder.snapshot(name)
+        session = self._open()
+        spaces, ledger = session.spaces, session.ledger
+        with self._environment.between_restores(), ledger.making(f"snapshot-{name}"):
+            before = ledger.snapshot(name)
             space, held = spaces.make(SNAPSHOT + token_hex(4), spaces.services, _OWN, is_new=True)
             try:
                 finished = spaces.finish(space, spaces.services)
                 # Before its name leads to another, so that a sweep finds it if this process is killed.
-                old = folder.take(before.space.id, before.services) if before else None
-                folder.publish_snapshot(name, finished)
+                old = ledger.take(before.space.id, before.services) if before else None
+                ledger.publish_snapshot(name, finished)
             except BaseException:
                 spaces.remove(space, spaces.services, held)
                 raise
@@ -120,30 +120,30 @@ class Isolator:
 
     def snapshots(self) -> tuple[str, ...]:
         """See `TritonEnvironment.snapshots`."""
-        return tuple(self._open().folder.snapshots())
+        return tuple(self._open().ledger.snapshots())
 
     def delete_snapshot(self, name: str) -> None:
         """See `TritonEnvironment.delete_snapshot`."""
-        opened = self._open()
-        folder = opened.folder
-        with folder.making(f"snapshot-{name}"):
-            snapshot = opened.snapshot(name)
-            held = folder.take(snapshot.space.id, snapshot.services)
-            folder.forget_snapshot(name)
+        session = self._open()
+        ledger = session.ledger
+        with ledger.making(f"snapshot-{name}"):
+            snapshot = session.snapshot(name)
+            held = ledger.take(snapshot.space.id, snapshot.services)
+            ledger.forget_snapshot(name)
             if held:
-                opened.spaces.remove(snapshot.space, snapshot.services, held)
+                session.spaces.remove(snapshot.space, snapshot.services, held)
 
     def restore(self, name: str) -> None:
         """See `TritonEnvironment.restore`."""
         self._check_all("restored")
-        opened = self._open()
-        snapshot = opened.snapshot(name)
-        missing = [each for each in opened.spaces.services if each not in snapshot.services]
+        session = self._open()
+        snapshot = session.snapshot(name)
+        missing = [each for each in session.spaces.services if each not in snapshot.services]
         if missing:
             raise SnapshotFailed(f"The snapshot {name!r} was taken without {', '.join(missing)}.")
         try:
             with self._environment.between_restores():
-                opened.spaces.replace(OWN, snapshot, opened.spaces.services, f"restore the snapshot {name!r}")
+                session.spaces.replace(OWN, snapshot, session.spaces.services, f"restore the snapshot {name!r}")
         except ContentLost as lost:
             raise _lost(name, lost) from lost
 
@@ -153,84 +153,84 @@ class Isolator:
         Of servers that go on, all namespaces of this process are removed first; servers that end take them along.
         """
         with self._lock:
-            opened, self._opened, self._is_closed = self._opened, None, True
+            session, self._session, self._is_closed = self._session, None, True
         if self.process != os.getpid():
             return
-        if opened is None:
+        if session is None:
             if not self._environment.outlives:
                 # Other processes may have made namespaces here: forked ones, or those that share it.
                 state.remove_session(self._environment.settings, self._environment.id)
             return
         try:
             with ExitStack() as steps:  # each of them is done, whatever becomes of the others
-                steps.callback(opened.folder.close, remove=not self._environment.outlives)
-                steps.callback(opened.spaces.close)
-                steps.callback(self._let_go, opened)
+                steps.callback(session.ledger.close, remove=not self._environment.outlives)
+                steps.callback(session.spaces.close)
+                steps.callback(self._let_go, session)
         except PROGRAMMING_ERRORS:
             raise
         except Exception as error:
             raise CleanupFailed(
                 "Something of the environment's namespaces is left.",
-                where=str(opened.folder.path),
+                where=str(session.ledger.path),
                 cause=str(error),
                 hint="look at it with: python -m triton_env prune --dry-run",
             ) from error
 
-    def _let_go(self, opened: "_Opened") -> None:
+    def _let_go(self, session: "_IsolationSession") -> None:
         drain = self._environment.outlives
-        while opened.living:
-            _, namespace = opened.living.popitem()
+        while session.living:
+            _, namespace = session.living.popitem()
             if drain and not namespace.is_kept:
-                opened.pool.put_away(namespace)
+                session.pool.put_away(namespace)
             else:
                 namespace.held.release(remove=namespace.is_kept)
-        for namespace in opened.pool.end(drain=drain):
+        for namespace in session.pool.end(drain=drain):
             namespace.held.release()
 
     # What a namespace asks of whoever made it.
 
     def verify_namespace(self, namespace: Namespace, services: tuple[str, ...]) -> None:
         """See that it still has what it begins with in these services; what a test has wiped is made again."""
-        opened = self._of(namespace)
-        if lost := opened.spaces.lost(namespace.space, namespace.source, services):
-            self._replace(opened, namespace, lost)
+        session = self._of(namespace)
+        if lost := session.spaces.lost(namespace.space, namespace.source, services):
+            self._replace(session, namespace, lost)
 
     def reset_namespace(self, namespace: Namespace) -> None:
         """Bring it back to what it was when it was handed out."""
         self._replace(self._of(namespace), namespace, namespace.services)
 
-    def _replace(self, opened: "_Opened", namespace: Namespace, services: tuple[str, ...]) -> None:
-        def replace(source: Finished | None) -> None:
+    def _replace(self, session: "_IsolationSession", namespace: Namespace, services: tuple[str, ...]) -> None:
+        def replace(source: FrozenSpace | None) -> None:
             namespace.source = source
-            opened.spaces.replace(namespace.space, source, services, "reset a namespace")
+            session.spaces.replace(namespace.space, source, services, "reset a namespace")
 
         try:
             replace(namespace.source)
         except ContentLost as lost:
             assert namespace.source is not None, "an empty space has nothing to lose"
-            origin = opened.origins[namespace.source.space.id]
+            origin = session.origins[namespace.source.space.id]
             if isinstance(origin, str):
                 raise _lost(origin, lost) from lost
-            opened.templates.forget(namespace.source)
-            self._again(opened, origin, replace)
+            session.templates.forget(namespace.source)
+            self._again(session, origin, replace)
 
     def keep_namespace(self, namespace: Namespace) -> None:
         """Have it outlive this process."""
-        self._of(namespace).folder.keep(namespace.id, namespace.services)
+        self._of(namespace).ledger.keep(namespace.id, namespace.services)
 
     def close_namespace(self, namespace: Namespace) -> bool:
         """Remove it soon, unless it is kept."""
         with self._lock:
-            opened = self._opened
+            session = self._session
         # Not where the environment has stopped, and taken it along.
-        if opened is not None and opened.living.pop(namespace.id, None) is not None:
+        if session is not None and session.living.pop(namespace.id, None) is not None:
             if namespace.is_kept:
                 namespace.held.release(remove=True)
             else:
-                opened.pool.put_away(namespace)
+                session.pool.put_away(namespace)
         return True
 
-    def _of(self, namespace: Namespace) -> "_Opened":
+    def _of(self, namespace: Namespace) -> "_IsolationSession":
         if self.process != os.getpid():
             raise UsageError(
                 f"The namespace {namespace.id} is another process's.",
@@ -239,7 +239,10 @@ class Isolator:
         return self._open()
 
     def _again(
-        self, opened: "_Opened", template: "TemplateLike | None", act: "Callable[[Finished | None], _Answer]"
+        self,
+        session: "_IsolationSession",
+        template: "TemplateLike | None",
+        act: "Callable[[FrozenSpace | None], _Answer]",
     ) -> "_Answer":
         """Do something with a template, also where a test has wiped it from the servers: then it is built again.
 
@@ -248,13 +251,13 @@ class Isolator:
             IsolationFailed: it is wiped again and again.
         """
         for tries_left in reversed(range(_BUILDS)):
-            source = self._source(template, opened)
+            source = self._source(template, session)
             try:
                 return act(source)
             except ContentLost as lost:
                 assert source is not None, "an empty space has nothing to lose"
-                opened.templates.forget(source)
-                if isinstance(template, str) and opened.folder.snapshot(template):
+                session.templates.forget(source)
+                if isinstance(template, str) and session.ledger.snapshot(template):
                     raise _lost(template, lost) from lost
                 if not tries_left:
                     raise IsolationFailed(
@@ -265,39 +268,39 @@ class Isolator:
         raise AssertionError
 
     def _taken(
-        self, opened: "_Opened", name: str | None, services: tuple[str, ...], source: Finished | None
+        self, session: "_IsolationSession", name: str | None, services: tuple[str, ...], source: FrozenSpace | None
     ) -> Namespace:
-        make = partial(self._made, opened, name, services, source)
+        make = partial(self._made, session, name, services, source)
         if name is not None:
             return make()
-        return opened.pool.take((source.space.id if source else "", services), make)
+        return session.pool.take((source.space.id if source else "", services), make)
 
     def _made(
-        self, opened: "_Opened", name: str | None, services: tuple[str, ...], source: Finished | None
+        self, session: "_IsolationSession", name: str | None, services: tuple[str, ...], source: FrozenSpace | None
     ) -> Namespace:
         identifier = NAMESPACE + (name if name is not None else token_hex(4))
-        space, held = opened.spaces.make(identifier, services, source, is_new=name is None)
-        return Namespace(self, space, opened.spaces.bound(space, services), source, held)
+        space, held = session.spaces.make(identifier, services, source, is_new=name is None)
+        return Namespace(self, space, session.spaces.bound(space, services), source, held)
 
-    def _source(self, template: "TemplateLike | None", opened: "_Opened") -> Finished | None:
+    def _source(self, template: "TemplateLike | None", session: "_IsolationSession") -> FrozenSpace | None:
         if template is None:
             return None
         if isinstance(template, str):
-            if snapshot := opened.folder.snapshot(template):
-                opened.origins[snapshot.space.id] = template
+            if snapshot := session.ledger.snapshot(template):
+                session.origins[snapshot.space.id] = template
                 return snapshot
             if not Path(template).is_dir():
                 from triton_env.isolation.loading import folders
 
                 raise UsageError(
                     f"There is neither a snapshot nor a folder {template!r}.",
-                    where=f"snapshots: {', '.join(opened.folder.snapshots()) or 'none'}; folder: {Path.cwd()}",
+                    where=f"snapshots: {', '.join(session.ledger.snapshots()) or 'none'}; folder: {Path.cwd()}",
                     hint=f"env.snapshot({template!r}) takes one, or name a folder with {folders()}",
                 )
         if not isinstance(template, Template):
-            template = opened.template(template)
-        finished = opened.templates.finished(template)
-        opened.origins[finished.space.id] = template
+            template = session.template(template)
+        finished = session.templates.finished(template)
+        session.origins[finished.space.id] = template
         return finished
 
     def _named(self, services: Sequence[str] | None) -> tuple[str, ...]:
@@ -314,9 +317,9 @@ class Isolator:
             )
         return names
 
-    def _open(self) -> "_Opened":
-        if self._opened is not None:
-            return self._opened
+    def _open(self) -> "_IsolationSession":
+        if self._session is not None:
+            return self._session
         if not self._environment.isolated:
             raise NotOffered(
                 "None of the services offers isolation, so there are no namespaces, no snapshots and no reset.",
@@ -329,11 +332,11 @@ class Isolator:
                 hint="set TRITON_NAMESPACES=everywhere to allow it, or use a session: TritonEnvironment()",
             )
         with self._lock:
-            if self._opened is None:
+            if self._session is None:
                 if self._is_closed:
                     raise UsageError("The environment was stopped.", hint="call env.start() again")
-                self._opened = _Opened(self._environment)
-        return self._opened
+                self._session = _IsolationSession(self._environment)
+        return self._session
 
     def _check_all(self, what: str) -> None:
         """Raise where not only this process would lose its data."""
@@ -360,13 +363,13 @@ def _lost(snapshot: str, lost: ContentLost) -> SnapshotFailed:
     )
 
 
-class _Opened:
+class _IsolationSession:
     """What there is once an environment's isolation is in use."""
 
-    def __init__(self, environment: Environment) -> None:
-        self.folder = Folder(environment.settings, environment.id, lasting=environment.lasting)
-        self.spaces = Spaces(environment, self.folder)
-        self.templates = Templates(self.spaces)
+    def __init__(self, environment: IsolationTarget) -> None:
+        self.ledger = SpaceLedger(environment.settings, environment.id, lasting=environment.lasting)
+        self.spaces = SpaceManager(environment, self.ledger)
+        self.templates = TemplateBuilder(self.spaces)
         self.origins: dict[str, Template | str] = {}  # of templates and snapshots that were used, by their space
         self.living: dict[str, Namespace] = {}  # those that were handed out and not closed
         self._settings = environment.settings
@@ -384,17 +387,17 @@ class _Opened:
             return Template(build)
         return made or self._made.setdefault(build, Template(build))
 
-    def snapshot(self, name: str) -> Finished:
+    def snapshot(self, name: str) -> FrozenSpace:
         """The snapshot of that name.
 
         Raises:
             UsageError: there is none.
         """
-        if found := self.folder.snapshot(name):
+        if found := self.ledger.snapshot(name):
             return found
         raise UsageError(
             f"There is no snapshot {name!r}.",
-            where=f"there are: {', '.join(self.folder.snapshots()) or 'none'}",
+            where=f"there are: {', '.join(self.ledger.snapshots()) or 'none'}",
             hint=f"env.snapshot({name!r}) takes one",
         )
 

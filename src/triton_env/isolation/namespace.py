@@ -14,7 +14,7 @@ from triton_env.services.base_isolation import Space
 from triton_env.settings import Settings, variables
 
 if TYPE_CHECKING:
-    from triton_env.isolation.folder import Finished
+    from triton_env.isolation.ledger import FrozenSpace
     from triton_env.state.locks import Held
 
 
@@ -55,7 +55,7 @@ class Namespace:
     is_kept: bool
 
     def __init__(
-        self, keeper: Keeper, space: Space, bound: Mapping[str, Service], source: "Finished | None", held: "Held"
+        self, keeper: Keeper, space: Space, bound: Mapping[str, Service], source: "FrozenSpace | None", held: "Held"
     ) -> None:
         self._keeper = keeper
         self._bound = bound

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from triton_env.core.programming_errors import PROGRAMMING_ERRORS
 from triton_env.core.threads import in_thread
 from triton_env.errors import IsolationFailed, ServiceDied, TritonError, UsageError
-from triton_env.isolation.folder import Finished, Folder
+from triton_env.isolation.ledger import FrozenSpace, SpaceLedger
 from triton_env.isolation.services import isolation_of
 from triton_env.liveness import Liveness
 from triton_env.services import SERVICES, Service
@@ -28,7 +28,7 @@ _LOOK_INTERVAL = 5
 
 
 @dataclass(frozen=True, slots=True)
-class Environment:
+class IsolationTarget:
     """What isolation knows of a running environment.
 
     Attributes:
@@ -59,12 +59,12 @@ class Environment:
         return tuple(name for name in self.services if SERVICES[name].parts.isolation)
 
 
-class Spaces:
+class SpaceManager:
     """The spaces of an environment, as one process sees them."""
 
-    def __init__(self, environment: Environment, folder: Folder) -> None:
+    def __init__(self, environment: IsolationTarget, ledger: SpaceLedger) -> None:
         self.environment = environment
-        self.folder = folder
+        self.ledger = ledger
         self._lock = threading.Lock()
         self._isolations: dict[str, Isolation[Any]] = {}
         self._facts: Mapping[str, tuple[str, ...]] = {}
@@ -75,7 +75,7 @@ class Spaces:
         return self.environment.isolated
 
     def make(
-        self, identifier: str, services: Collection[str], source: Finished | None, *, is_new: bool = False
+        self, identifier: str, services: Collection[str], source: FrozenSpace | None, *, is_new: bool = False
     ) -> tuple[Space, Held]:
         """Make a space, as a copy of `source` or empty. Nothing is left of it where that fails.
 
@@ -92,7 +92,7 @@ class Spaces:
             IsolationFailed: a server refused, or has no room for another one.
             ContentLost: the source has lost something.
         """
-        with self.folder.adding():
+        with self.ledger.adding():
             return self._make(identifier, services, source, is_new)
 
     def remove(self, space: Space, services: Collection[str], held: Held) -> None:
@@ -107,13 +107,13 @@ class Spaces:
         except BaseException:
             held.release()
             raise
-        self.folder.give_back(space.id, held)
+        self.ledger.give_back(space.id, held)
 
     def bound(self, space: Space, services: Iterable[str]) -> dict[str, Service]:
         """The services, for clients of that space."""
         return {name: self._isolation(name).bound(space) for name in services}
 
-    def replace(self, space: Space, source: Finished | None, services: Collection[str], doing: str) -> None:
+    def replace(self, space: Space, source: FrozenSpace | None, services: Collection[str], doing: str) -> None:
         """Make what is in a space a copy of another, or empty.
 
         Raises:
@@ -128,16 +128,16 @@ class Spaces:
             doing,
         )
 
-    def finish(self, space: Space, services: Collection[str]) -> Finished:
+    def finish(self, space: Space, services: Collection[str]) -> FrozenSpace:
         """It accepts no connections from now on, and is copied often. What it holds is recorded."""
 
         def finish(isolation: Isolation[Any]) -> str:
             isolation.freeze(space)
             return isolation.record(space)
 
-        return Finished(space, tuple(services), self.each(services, finish, "finish a template"))
+        return FrozenSpace(space, tuple(services), self.each(services, finish, "finish a template"))
 
-    def verify(self, finished: Finished, services: Collection[str]) -> None:
+    def verify(self, finished: FrozenSpace, services: Collection[str]) -> None:
         """Check that the servers still hold what was recorded.
 
         Raises:
@@ -150,7 +150,7 @@ class Spaces:
 
         self.each(services, verify, "say what it holds")
 
-    def lost(self, space: Space, source: Finished | None, services: Collection[str]) -> tuple[str, ...]:
+    def lost(self, space: Space, source: FrozenSpace | None, services: Collection[str]) -> tuple[str, ...]:
         """The services in which a copy that no client has used lacks something that its source has."""
 
         def is_lost(isolation: Isolation[Any]) -> bool:
@@ -170,9 +170,9 @@ class Spaces:
         Args:
             idle: spaces that no client uses yet.
         """
-        with self.folder.clearing():
-            kept = self.folder.known()
-            finished = (*self.folder.templates().values(), *self.folder.snapshots().values())
+        with self.ledger.clearing():
+            kept = self.ledger.known()
+            finished = (*self.ledger.templates().values(), *self.ledger.snapshots().values())
 
             def clear(isolation: Isolation[Any]) -> None:
                 records = [each.records[isolation.name] for each in finished if isolation.name in each.records]
@@ -197,7 +197,7 @@ class Spaces:
             IsolationFailed: a server refused. The others were removed all the same.
         """
         failed: TritonError | None = None
-        for identifier, held, lease in self.folder.abandoned():
+        for identifier, held, lease in self.ledger.abandoned():
             here = [name for name in lease.services if name in self.services]
             try:
                 self._drop(Space(identifier), here)
@@ -209,7 +209,7 @@ class Spaces:
                 held.release()
                 raise
             if len(here) == len(lease.services):
-                self.folder.give_back(identifier, held)
+                self.ledger.give_back(identifier, held)
             else:
                 held.release()  # to be ended by somebody who has the other services
         if failed:
@@ -255,7 +255,7 @@ class Spaces:
             isolation.close()
 
     def _make(
-        self, identifier: str, services: Collection[str], source: Finished | None, is_new: bool
+        self, identifier: str, services: Collection[str], source: FrozenSpace | None, is_new: bool
     ) -> tuple[Space, Held]:
         def create(isolation: Isolation[Any]) -> None:
             self._copy(isolation, space, source, lambda origin: isolation.create(space, origin, is_new=is_new))
@@ -281,7 +281,7 @@ class Spaces:
         self,
         isolation: Isolation[Any],
         space: Space,
-        source: Finished | None,
+        source: FrozenSpace | None,
         act: Callable[[Space | None], None],
         *,
         is_used: bool = False,
@@ -356,7 +356,7 @@ class Spaces:
             with self._lock:
                 isolation = self._isolations.setdefault(name, isolation_of(service))
                 isolation.is_lasting = self.environment.lasting
-                isolation.slots = self.folder.slots(name)
+                isolation.slots = self.ledger.slots(name)
         return isolation
 
     def _drop(self, space: Space, services: Collection[str]) -> None:
@@ -364,11 +364,11 @@ class Spaces:
 
     def _taken(self, identifier: str, services: Collection[str]) -> Held:
         deadline = time.monotonic() + _PATIENCE
-        while (held := self.folder.take(identifier, services)) is None:
-            if self.folder.is_kept(identifier):
+        while (held := self.ledger.take(identifier, services)) is None:
+            if self.ledger.is_kept(identifier):
                 raise UsageError(
                     f"The namespace {identifier} is kept, so there can be no other of that name.",
-                    where=str(self.folder.path),
+                    where=str(self.ledger.path),
                     hint="take another name, or remove it with: python -m triton_env prune --kept",
                 )
             if time.monotonic() > deadline:

@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from triton_env.isolation.folder import LOCK_NAME, Kind, read_lease, remove_unused, spaces_folder
+from triton_env.isolation.ledger import LOCK_NAME, Kind, read_lease, remove_unused, spaces_folder
 from triton_env.settings import Settings
 from triton_env.state import locks, store
 

@@ -12,7 +12,7 @@ from typing import Any
 from triton_env.core.model import CutOff, ServiceRecipe
 from triton_env.persistent.compose import OUR_LABEL
 from triton_env.persistent.stamps import FILE
-from triton_env.persistent.volume_files import VolumeContent, reading, volume_name
+from triton_env.persistent.volume_files import VolumeContent, mounted_volumes, volume_name
 from triton_env.runtimes.docker.engine import Engine
 
 _Described = Mapping[str, Any]
@@ -52,7 +52,7 @@ class Healing:
                 api.stop(holder["Id"])
                 api.remove_container(holder["Id"], v=True, force=True)
             # The container may have come to its end a moment ago.
-            with reading(self._engine, self._project, [recipe]) as container_id:
+            with mounted_volumes(self._engine, self._project, [recipe]) as container_id:
                 files = VolumeContent(self._engine, container_id, data.volume)
                 now = None if files.files(FILE) else data.cut_off(files)
             if now is None:
@@ -73,7 +73,7 @@ class Healing:
 
     def _put(self, recipe: ServiceRecipe, files: Mapping[str, bytes]) -> None:
         """Replace the content of files, through a container that never runs."""
-        with reading(self._engine, self._project, [recipe], read_only=False) as container_id:
+        with mounted_volumes(self._engine, self._project, [recipe], read_only=False) as container_id:
             assert recipe.data is not None
             from docker.errors import NotFound
 

@@ -15,7 +15,6 @@ from triton_env.persistent.volume_files import (
     exists,
     image_id,
     image_version,
-    reading,
     remove_leftovers,
     users_of,
     volume_name,
@@ -73,7 +72,7 @@ def check_volumes(
             return stamps
         found: dict[str, list[_Mismatch]] = {}
         cut_off: dict[str, CutOff] = {}
-        with reading(engine, project, list(kept.values())) as container_id:
+        with mounted_volumes(engine, project, list(kept.values())) as container_id:
             for name, recipe in kept.items():
                 assert recipe.data is not None
                 files = VolumeContent(engine, container_id, recipe.data.volume)

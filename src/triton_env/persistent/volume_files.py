@@ -85,7 +85,9 @@ class VolumeContent:
 
 
 @contextmanager
-def reading(engine: Engine, project: str, recipes: Sequence[ServiceRecipe], *, read_only: bool = True) -> Iterator[str]:
+def mounted_volumes(
+    engine: Engine, project: str, recipes: Sequence[ServiceRecipe], *, read_only: bool = True
+) -> Iterator[str]:
     """A container that sees the volumes, by default read-only, and never runs; its id."""
     from docker.types import Mount
 

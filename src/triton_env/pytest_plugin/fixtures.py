@@ -13,7 +13,7 @@ from triton_env.pytest_plugin.state import State
 if TYPE_CHECKING:
     from triton_env.environment import TritonEnvironment
     from triton_env.isolation.namespace import Namespace
-    from triton_env.pytest_plugin.spaces import Spaces
+    from triton_env.pytest_plugin.spaces import TestNamespaces
     from triton_env.services import Service
     from triton_env.services.base_fixtures import Fixtures
 
@@ -51,7 +51,7 @@ def triton_env(request: pytest.FixtureRequest, pytestconfig: pytest.Config) -> "
 
 
 @pytest.fixture(scope=_scope)
-def _triton_spaces(request: pytest.FixtureRequest) -> Iterator["Spaces"]:
+def _triton_spaces(request: pytest.FixtureRequest) -> Iterator["TestNamespaces"]:
     state = State.of(request.config)
     with explained():
         spaces = state.spaces_for(request.node)
@@ -61,7 +61,7 @@ def _triton_spaces(request: pytest.FixtureRequest) -> Iterator["Spaces"]:
 
 
 @pytest.fixture(scope=_scope)
-def triton(request: pytest.FixtureRequest, _triton_spaces: "Spaces") -> "Namespace":
+def triton(request: pytest.FixtureRequest, _triton_spaces: "TestNamespaces") -> "Namespace":
     """A fresh namespace for this test: databases, a bucket and variables of its own. Gone after it."""
     with explained():
         return _triton_spaces.namespace(State.of(request.config).configured(request.node))
@@ -77,7 +77,7 @@ def service_fixture(name: str, fixtures: "Fixtures") -> Any:
         fixtures: what is said of them.
     """
 
-    def service(_triton_spaces: "Spaces") -> "Service":
+    def service(_triton_spaces: "TestNamespaces") -> "Service":
         with explained():
             return _triton_spaces.service(name)
 

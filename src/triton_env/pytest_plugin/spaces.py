@@ -31,7 +31,7 @@ class Part:
     exported: "Exported"
 
 
-class Spaces:
+class TestNamespaces:
     """One namespace with all that was known to be needed; more where a test asks for more while it runs.
 
     Args:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from triton_env.environment import TritonEnvironment
     from triton_env.pytest_plugin.environments import Environments
-    from triton_env.pytest_plugin.spaces import Spaces
+    from triton_env.pytest_plugin.spaces import TestNamespaces
 
 KEY = pytest.StashKey["State"]()
 
@@ -35,8 +35,8 @@ class State:
         self.shared_by = shared_by
         self._quiet = quiet
         self.needs = Needs((), options)
-        self.exported: Spaces | None = None
-        self.live: list[Spaces] = []
+        self.exported: TestNamespaces | None = None
+        self.live: list[TestNamespaces] = []
         self.facts: list[Mapping[str, Any]] = []
         self.told: list[str] = []
         self.kept: list[Mapping[str, Any]] = []
@@ -76,34 +76,34 @@ class State:
         """What `triton` stands for there."""
         return frozenset(marked(node).services or self.options.services)
 
-    def spaces_for(self, node: "Node") -> "Spaces":
+    def spaces_for(self, node: "Node") -> "TestNamespaces":
         """Namespaces for a test, class, module, package or session, without one yet."""
-        from triton_env.pytest_plugin.spaces import Spaces
+        from triton_env.pytest_plugin.spaces import TestNamespaces
 
         template = marked(node).template
         if template is None:
             template = self.options.template
-        spaces = Spaces(self.environments, node, self.needs.of(node).namespace, template)
+        spaces = TestNamespaces(self.environments, node, self.needs.of(node).namespace, template)
         self.live.append(spaces)
         return spaces
 
-    def end_of(self, spaces: "Spaces") -> None:
+    def end_of(self, spaces: "TestNamespaces") -> None:
         """These namespaces are not needed any more."""
         self.live.remove(spaces)
         spaces.close(keep=self.options.keep and spaces.failed)
 
-    def export(self) -> "Spaces":
+    def export(self) -> "TestNamespaces":
         """Make the namespace of this process where there is none, and set its variables."""
         if self.exported is None:
-            from triton_env.pytest_plugin.spaces import Spaces
+            from triton_env.pytest_plugin.spaces import TestNamespaces
 
             services = frozenset(self.options.services)
-            spaces = Spaces(self.environments, None, services, self.options.template, remember=True)
+            spaces = TestNamespaces(self.environments, None, services, self.options.template, remember=True)
             spaces.namespace(services)
             self.exported = spaces
         return self.exported
 
-    def used_by(self, item: pytest.Item) -> Iterator["Spaces"]:
+    def used_by(self, item: pytest.Item) -> Iterator["TestNamespaces"]:
         """The namespaces that a test uses, as far as its fixtures tell."""
         names = getattr(item, "fixturenames", ())
         if self.exported is not None and ("triton_exported" in names or not self.needs.of(item)):

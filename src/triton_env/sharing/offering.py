@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from triton_env.backup.journal import Place
 from triton_env.core.codec import to_data
 from triton_env.core.forms import form_of
-from triton_env.isolation.folder import Folder
+from triton_env.isolation.ledger import SpaceLedger
 from triton_env.services import SERVICES
 from triton_env.settings.variables import of_services
 from triton_env.sharing.key import settings_as_data, settings_from_data
@@ -52,8 +52,8 @@ def offered(environment: "TritonEnvironment", *, held_by: str, project: str, ask
     with ExitStack() as stack:
         if are_ours:
             # What other processes leave of namespaces and restores is gone with the servers.
-            spaces = Folder(settings, environment.id, lasting=False)
-            stack.callback(spaces.close, remove=True)
+            ledger = SpaceLedger(settings, environment.id, lasting=False)
+            stack.callback(ledger.close, remove=True)
             stack.callback(_forget_restore, Place(settings, environment.id, lasting=False))
         stack.enter_context(Registry.of(settings).published(record))
         yield record

@@ -9,17 +9,17 @@ from secrets import token_hex
 from typing import Any
 
 from triton_env.core.ending import exit_words
-from triton_env.core.model import DataTemplate
+from triton_env.core.model import DataDirectoryTemplate
 from triton_env.core.private import write_new
 from triton_env.core.timeline import Phase
 from triton_env.errors import ResourceExhausted, ServiceExited
 from triton_env.runtimes import failures
 from triton_env.runtimes.base import Report
 from triton_env.runtimes.embedded.account import Account, has_a_name
+from triton_env.runtimes.embedded.data_directory_cache import DataDirectoryCache
 from triton_env.runtimes.embedded.directory import PrivateDirectory
 from triton_env.runtimes.embedded.server import Server, log_tail
 from triton_env.runtimes.embedded.spawner import CannotRun, Guard, Program
-from triton_env.runtimes.embedded.templates import TemplateCache
 
 _log = logging.getLogger(__name__)
 
@@ -44,7 +44,7 @@ class DataDirectory:
         *,
         storage: PrivateDirectory,
         inputs: Path,
-        cache: TemplateCache,
+        cache: DataDirectoryCache,
         guard: Guard,
         program: Callable[..., Program],
         account: Account | None,
@@ -99,7 +99,7 @@ class DataDirectory:
         shutil.rmtree(self._server.data, ignore_errors=True)
         self._server.data = self._storage.servers_folder(f"{self._server.recipe.name}-data-{token_hex(2)}")
 
-    def _initialise(self, template: DataTemplate, report: Report) -> None:
+    def _initialise(self, template: DataDirectoryTemplate, report: Report) -> None:
         self._is_begun = True
         report(Phase.CREATE, "initialising its data directory")
         self._storage.give(self._server.data, named=True)

@@ -33,6 +33,7 @@ from triton_env.runtimes.embedded.access import LOGS, TEMPORARY, FolderAccess, e
 from triton_env.runtimes.embedded.account import python_is_readable, servers_account
 from triton_env.runtimes.embedded.bytecode import Bytecode
 from triton_env.runtimes.embedded.data import DataDirectory
+from triton_env.runtimes.embedded.data_directory_cache import DataDirectoryCache
 from triton_env.runtimes.embedded.directory import (
     PrivateDirectory,
     disk_base,
@@ -42,7 +43,6 @@ from triton_env.runtimes.embedded.directory import (
 )
 from triton_env.runtimes.embedded.server import PortConflict, Server, log_tail
 from triton_env.runtimes.embedded.spawner import CannotRun, Child, Guard, GuardGone, Program
-from triton_env.runtimes.embedded.templates import TemplateCache
 from triton_env.runtimes.ports import free_port, listener_on
 from triton_env.runtimes.start_tracker import StartTracker
 from triton_env.settings import Settings
@@ -102,7 +102,7 @@ class EmbeddedRuntime:
                 for problem in self._remove_directories():
                     error.add_note(problem)
             raise
-        self._cache = TemplateCache()
+        self._cache = DataDirectoryCache()
         self._python_is_readable = python_is_readable(self._account)
         self._copying = threading.Lock()
         self._copies: dict[tuple[Path, ...], Path] = {}

