@@ -9,8 +9,9 @@ import pytest
 
 from triton_env import Settings, TritonEnvironment, backup
 from triton_env.isolation.namespace import Namespace
+from triton_env.services import Redis
 from triton_env.services.postgres.roles import MARK
-from triton_env.services.redis import backup as dump
+from triton_env.services.redis import backup as saving
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -121,6 +122,36 @@ def test_what_has_the_name_of_a_namespace_and_is_none_is_named(env: TritonEnviro
     assert f": the bucket {bucket}. Rename" in notes["s3"][0]
 
 
+class ComingSpaces:
+    """Spaces to which a logical database of Redis comes as soon as they were asked once."""
+
+    def __init__(self, redis: Redis, number: int) -> None:
+        self._redis = redis
+        self._number = number
+        self._slots: frozenset[int] = frozenset()
+
+    def known_spaces(self) -> frozenset[str]:
+        return frozenset()
+
+    def taken_slots(self, service: str) -> frozenset[int]:
+        known = self._slots
+        with self._redis.client(db=self._number) as client:
+            client.set("word", "theirs")
+        self._slots = frozenset({self._number})
+        return known
+
+
+def test_a_namespace_that_comes_during_a_backup_is_not_noted(env: TritonEnvironment) -> None:
+    with env.redis.client(db=41) as client:
+        try:
+            assert saving._strays(env.redis, ComingSpaces(env.redis, 40), range(40)) == []
+            client.set("word", "a user's")
+            assert saving._strays(env.redis, ComingSpaces(env.redis, 40), range(40)) == [41]
+        finally:
+            client.flushdb()
+            env.redis.client(db=40).flushdb()
+
+
 def test_what_isolation_made_is_not_in_the_way_of_a_restore(env: TritonEnvironment, tmp_path: Path) -> None:
     backup.create(env, tmp_path / "a")
     env.reset()
@@ -136,7 +167,7 @@ def test_what_older_versions_saved_of_namespaces_is_not_restored(
     notes: list[str] = []
     with env.namespace(template=from_template) as living:
         with monkeypatch.context() as older:
-            older.setattr(dump, "own_numbers", lambda count, taken: range(count))
+            older.setattr(saving, "own_numbers", lambda count, taken: range(count))
             backup.create(env, tmp_path / "a", services=("redis",))
         living.redis.client().set("word", "living")
         backup.restore(

@@ -6,7 +6,7 @@ newer one of the same project, can read it; it is used for types of modules alon
 
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 from triton_env.archive.archive import ArchiveWriter
@@ -58,13 +58,15 @@ def save(service: Redis, programs: Programs, archive: ArchiveWriter, meter: Mete
     Raises:
         redis.RedisError: the server does not answer.
     """
-    taken = spaces.taken_slots(service.name)
-    own = own_numbers(databases(service), taken)
+    before = spaces.taken_slots(service.name)
     used = used_databases(service)
+    # Those too that a namespace has come to have by now.
+    taken = before | spaces.taken_slots(service.name)
+    own = own_numbers(databases(service), taken)
     staged = [number for number in used if number not in taken and is_staged(service, number)]
     numbers = [number for number in used if number in own and number not in staged]
     notes = left_by_restores(f"logical database {number}" for number in staged)
-    if others := [number for number in used if number not in {*own, *taken, *staged}]:
+    if others := _strays(service, spaces, {*OWN_NUMBERS, *staged}):
         shown = ", ".join(map(str, others[:_SHOWN])) + (" and others" if len(others) > _SHOWN else "")
         notes.append(f"Logical databases from {len(OWN_NUMBERS)} on are kept for namespaces and not saved: {shown}.")
     for number in numbers:
@@ -89,6 +91,24 @@ def save(service: Redis, programs: Programs, archive: ArchiveWriter, meter: Mete
         ):
             notes.append(f"{len(users)} users of Redis (ACL SETUSER) are not saved.")
     return SavedService(service.server_version(), tuple(map(str, numbers)), tuple(notes))
+
+
+def _strays(service: Redis, spaces: KnownSpaces, others: Collection[int]) -> list[int]:
+    """The used logical databases among those for namespaces that no namespace, template or snapshot has.
+
+    Namespaces come and go during the look: a database counts if it is found twice, and was free before and after.
+
+    Args:
+        others: databases that are known to belong to something else.
+    """
+
+    def look() -> set[int]:
+        before = spaces.taken_slots(service.name)
+        found = set(used_databases(service)).difference(others)
+        return found - before - spaces.taken_slots(service.name) if found else found
+
+    found = look()
+    return sorted(found & look()) if found else []
 
 
 def _is_the_users(user: bytes) -> bool:
