@@ -15,6 +15,7 @@ from triton_env.persistent.volume_files import (
     exists,
     image_id,
     image_version,
+    mounted_volumes,
     remove_leftovers,
     users_of,
     volume_name,
