@@ -5,6 +5,7 @@ It accepts connections, and some clients wait for its answers without end.
 
 import os
 import signal
+import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
@@ -15,8 +16,11 @@ import pytest
 
 from patience import until
 from triton_env import Settings, TritonEnvironment
+from triton_env.core.ending import Ending
+from triton_env.core.model import Endpoint, Placement
 from triton_env.errors import IsolationFailed, ServiceDied
 from triton_env.isolation import spaces
+from triton_env.runtimes.docker.engine import Engine
 from triton_env.services import SERVICES
 from triton_env.services.redis import isolation as redis_isolation
 
@@ -65,6 +69,21 @@ def paused(env: TritonEnvironment, name: str) -> Iterator[str]:
         client.close()
 
 
+@contextmanager
+def stopped_container(env: TritonEnvironment, name: str) -> Iterator[str]:
+    """Stop the first process of a server's container; the block gets the command that has it go on."""
+    client = docker.from_env()
+    try:
+        container = client.containers.get(f"triton-{env.id}-{name}")
+        container.kill("SIGSTOP")
+        try:
+            yield f"docker kill -s CONT {container.name}"
+        finally:
+            container.kill("SIGCONT")
+    finally:
+        client.close()
+
+
 def check(env: TritonEnvironment, name: str, hold_up: HeldUp, words: str) -> None:
     """See that each use of a server that is held up says so, and that all is well afterwards."""
     # The connections are there by then, on which a client waits longer than for a new one.
@@ -91,6 +110,53 @@ def test_a_paused_container_is_named_with_the_command_that_has_it_go_on(tmp_path
     with TritonEnvironment(settings, services=("postgres", "redis"), runtime="docker") as env:
         for name in env.services:
             check(env, name, paused, "is paused")
+
+
+@pytest.mark.docker
+def test_a_stopped_container_is_named_with_the_command_that_has_it_go_on(tmp_path: Path) -> None:
+    settings = Settings(triton_state_dir=str(tmp_path))
+    with TritonEnvironment(settings, services=("postgres", "redis"), runtime="docker") as env:
+        check(env, "redis", stopped_container, "is stopped by a signal")
+        # Here it is the process that lets clients in; those that are in go on.
+        with stopped_container(env, "postgres") as command, pytest.raises(ServiceDied) as caught:
+            env.postgres.connect(connect_timeout=2)
+        assert caught.value.what == "PostgreSQL is stopped by a signal."
+        assert caught.value.hint == command
+        with env.postgres.connect():
+            pass
+
+
+@pytest.mark.docker
+def test_a_stopped_process_below_the_init_of_a_container_goes_on_by_the_hint() -> None:
+    client, engine = docker.from_env(), Engine()
+    image = Settings().redis_image
+    container = client.containers.run(image, ["redis-server"], init=True, detach=True, ports={"6379": None})
+
+    def ending() -> Ending | None:
+        container.reload()
+        (published,) = container.ports["6379/tcp"][:1]
+        placement = Placement({"redis": Endpoint(engine.addresses(Settings()).host, int(published["HostPort"]))})
+        return engine.ending(container.name, placement, where="here", hint="start it anew")
+
+    def process() -> str:
+        """The number of the server's in the container."""
+        script = "grep -l redis-server /proc/[0-9]*/comm | cut -d / -f 3"
+        return str(container.exec_run(["sh", "-c", script]).output.decode().strip())
+
+    try:
+        assert until(process)
+        assert ending() is None
+        assert container.exec_run(["sh", "-c", f"kill -STOP {process()}"]).exit_code == 0
+        held_up = ending()
+        assert held_up is not None
+        assert held_up.held_up == "is stopped by a signal"
+        assert held_up.hint.startswith("docker exec ")
+        subprocess.run(held_up.hint, shell=True, check=True)
+        assert ending() is None
+    finally:
+        container.remove(force=True, v=True)
+        engine.close()
+        client.close()
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from triton_env.core.ending import Ending, ending_of_container, exit_words
+from triton_env.core.ending import Ending, ending_of_container, ending_of_stopped_container, exit_words
 from triton_env.errors import NotStarted, ServiceDied, TritonError
 from triton_env.liveness import Liveness
 from triton_env.runtimes.base import Runtime
@@ -14,6 +14,8 @@ from triton_env.settings import Settings
 from unit.fakes import FakeRuntime, FakeRuntimes
 
 STATE = {"Status": "exited", "ExitCode": 0, "OOMKilled": False, "FinishedAt": "2026-11-29T12:03:04.123456789Z"}
+
+CONTAINER = {"Name": "/triton-1-redis", "State": STATE | {"Status": "running", "Pid": 71}}
 
 
 @pytest.mark.parametrize(
@@ -62,6 +64,34 @@ def test_one_that_is_paused_lives_and_answers_nothing() -> None:
     assert ending.sentence("Redis") == "Redis is paused."
     assert ending.hint == "docker unpause triton-1-redis"
     assert "holds what it held" in ending.words
+
+
+@pytest.mark.parametrize(
+    ("states", "hint"),
+    [
+        ({"71": "Ts", "72": "Sl"}, "docker kill -s CONT triton-1-redis"),
+        ({"71": "Ss", "72": "Tl"}, "docker exec triton-1-redis sh -c 'kill -CONT -1'"),
+        (
+            {"71": "Ts", "72": "T"},
+            "docker kill -s CONT triton-1-redis; docker exec triton-1-redis sh -c 'kill -CONT -1'",
+        ),
+    ],
+    ids=["the first process", "another", "both"],
+)
+def test_one_with_stopped_processes_lives_and_answers_nothing(states: dict[str, str], hint: str) -> None:
+    ending = ending_of_stopped_container(CONTAINER, listed(states), where="container x")
+    assert ending is not None
+    assert ending.sentence("Redis") == "Redis is stopped by a signal."
+    assert ending.hint == hint
+
+
+@pytest.mark.parametrize("state", ["Ss", "R+", "tl"], ids=["asleep", "running", "traced by a debugger"])
+def test_one_without_stopped_processes_is_well(state: str) -> None:
+    assert ending_of_stopped_container(CONTAINER, listed({"71": "Ss", "72": state}), where="container x") is None
+
+
+def listed(states: dict[str, str]) -> dict[str, Any]:
+    return {"Titles": ["PID", "STAT"], "Processes": [list(row) for row in states.items()]}
 
 
 def test_one_without_a_status_says_what_is_known() -> None:

@@ -100,6 +100,26 @@ def ending_of_stopped(pids: Iterable[int], *, where: str) -> Ending | None:
     return Ending(where, hint, held_up=_IS_STOPPED) if stopped else None
 
 
+def ending_of_stopped_container(
+    attributes: Mapping[str, Any], processes: Mapping[str, Any], *, where: str
+) -> Ending | None:
+    """What keeps a container from answering whose processes are stopped (SIGSTOP); None where none of them is.
+
+    Args:
+        attributes: the container.
+        processes: the answer to `ps` with the columns PID, as the engine's machine numbers them, and STAT.
+        where: the container, for people.
+    """
+    rows = [dict(zip(processes["Titles"], row, strict=True)) for row in processes["Processes"]]
+    stopped = {row["PID"] for row in rows if row["STAT"].startswith("T")}
+    name, first = attributes["Name"].removeprefix("/"), str(attributes["State"]["Pid"])
+    ways = [f"docker kill -s CONT {name}"] if first in stopped else []
+    if stopped - {first}:
+        # All that there are but the first: their numbers in the container are not known.
+        ways.append(f"docker exec {name} sh -c 'kill -CONT -1'")
+    return Ending(where, "; ".join(ways), held_up=_IS_STOPPED) if stopped else None
+
+
 def times(count: int) -> str:
     """How often, in words."""
     return "once" if count == 1 else f"{count} times"

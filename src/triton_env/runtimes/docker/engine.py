@@ -6,9 +6,10 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from triton_env.core.ending import Ending, ending_of_container
+from triton_env.core.ending import Ending, ending_of_container, ending_of_stopped_container
 from triton_env.core.model import Placement
 from triton_env.core.readiness import refuses
 from triton_env.core.threads import in_thread
@@ -326,20 +327,27 @@ class Engine:
         return ""
 
     def ending(self, container: str, placement: Placement, *, where: str, hint: str) -> Ending | None:
-        """How a container has ended; None while it runs, and where the engine does not tell it in a few seconds."""
+        """How a container has ended, or that it is held up; None if it runs, or the engine takes more than seconds."""
         deadline = time.monotonic() + _LOOK_TIMEOUT
         try:
             while True:
-                attributes = in_thread(self.ask, f"/containers/{container}/json").result(_LOOK_TIMEOUT)
+                attributes = self._asked_soon(f"/containers/{container}/json")
                 ending = ending_of_container(attributes, where=where, hint=hint)
                 # Its ports are closed before the engine has heard of its end.
-                if ending or not refuses(placement) or time.monotonic() > deadline:
+                if ending or time.monotonic() > deadline:
                     return ending
+                if not refuses(placement):
+                    processes = self._asked_soon(f"/containers/{container}/top", ps_args="-eo pid,stat")
+                    return ending_of_stopped_container(attributes, processes, where=where)
                 time.sleep(_LOOK_INTERVAL)
         except Absent:
             return Ending(where, hint, reason="its container was removed")
         except failures(TimeoutError):
             return None
+
+    def _asked_soon(self, question: str, **query: Any) -> Any:
+        """What the engine answers within a few seconds; TimeoutError where it takes longer."""
+        return in_thread(partial(self.ask, question, **query)).result(_LOOK_TIMEOUT)
 
     def publisher_of(self, port: int) -> str:
         """The container that publishes `port` on this engine, in words; empty if none does or it cannot be told."""
