@@ -248,3 +248,51 @@ def test_a_disk_that_is_full_or_cannot_be_written(options: str, service: str, wo
     assert words in "\n".join(message)
     assert "--force-reinstall" not in done.stdout
     assert message[-1] == "[]"
+
+
+FULL = textwrap.dedent("""
+    import os, subprocess, sys
+    from triton_env import Settings, TritonEnvironment, TritonError
+    # A folder that is seen in this process and the keepers alone, and goes with them.
+    subprocess.run(["mount", "--make-rprivate", "/"], check=True)
+    os.mkdir("state")
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "none", "state"], check=True)
+    settings = Settings(triton_progress="off", triton_state_dir=os.path.abspath("state"), triton_linger=0)
+    environment = TritonEnvironment(settings, services=("redis",), runtime="embedded", reuse=True)
+    print("mounted", flush=True)
+    for pages in map(int, sys.argv[1:]):
+        with open("state/ballast", "wb", buffering=0) as ballast:
+            while free := os.statvfs("state").f_bavail - pages:
+                ballast.write(bytes(4096 * free))
+        try:
+            environment.start()
+        except TritonError as error:
+            print(pages, type(error).__name__, error.what)
+        else:
+            print(pages, "started")
+        finally:
+            environment.stop()
+            os.unlink("state/ballast")
+""")
+
+
+@pytest.mark.skipif(not (IS_ROOT and sys.platform.startswith("linux")), reason="only root can mount")
+def test_a_disk_that_has_no_room_for_the_files_of_a_keeper(short_path: Path) -> None:
+    """However little room there is, until there is enough."""
+    pages = [0, 1, 2, 4, 6, 8, 9, 10, 11, 12, 13, 14, 15, 16, 20, 40]
+    done = subprocess.run(
+        ["unshare", "--mount", sys.executable, "-c", FULL, *map(str, pages)],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+        cwd=short_path,
+    )
+    if "mounted" not in done.stdout:
+        pytest.skip(f"this root cannot mount: {done.stderr}")
+    outcomes = [line.split(maxsplit=2) for line in done.stdout.splitlines()[1:]]
+    assert [int(pages) for pages, *_ in outcomes] == pages, done.stdout + done.stderr
+    assert {kind for _, kind, *_ in outcomes} == {"ResourceExhausted", "started"}, done.stdout
+    assert all("no space is left on the device" in " ".join(what) for _, kind, *what in outcomes if what), done.stdout
+    assert outcomes[0][1] == "ResourceExhausted"
+    assert outcomes[-1][1] == "started"

@@ -9,6 +9,7 @@ import json
 import os
 import site
 import sys
+from contextlib import suppress
 
 
 def main() -> None:
@@ -17,6 +18,16 @@ def main() -> None:
     # Started in a session of its own, of which the parent was the leader.
     if os.fork():
         os._exit(0)
+    try:
+        _keep(folder, descriptor)
+    except BaseException:
+        # Where the disk is full, the log has room for the reason then.
+        with suppress(OSError):
+            os.unlink(os.path.join(folder, "spare"))
+        raise
+
+
+def _keep(folder: str, descriptor: int) -> None:
     os.set_inheritable(descriptor, False)
     os.ftruncate(descriptor, 0)
     os.pwrite(descriptor, b"%d\n" % os.getpid(), 0)

@@ -4,7 +4,7 @@ import signal
 import time
 import traceback
 from concurrent.futures import FIRST_EXCEPTION, Future, wait
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
 from types import FrameType
@@ -46,7 +46,7 @@ class _Keeper:
         self._order = instance.order()
         self._settings = self._order.theirs()
         self._place = Place(self._settings)
-        self._announcer = Announcer(instance.events)
+        self._announcer = Announcer(instance.events, instance.spare)
         self._environment = TritonEnvironment(
             self._settings, services=self._order.services, runtime=self._order.runtime, lazy=True
         )._in_modes(lambda: Kept(self._environment.settings, self._order.id, self._announcer))
@@ -166,7 +166,9 @@ class _Keeper:
         for name in set(self._environment.services) - self._ended:
             if ending := startup.runtime.result().ending(name, look=False):
                 self._ended.add(name)
-                self._announcer.tell_ending(name, ending)
+                # Where the disk is full all the same, the other servers go on. It is told with what is told next.
+                with suppress(OSError):
+                    self._announcer.tell_ending(name, ending)
 
     def _closed_unless_used(self) -> bool:
         with self._place.turn():

@@ -3,15 +3,18 @@
 from typing import Any
 
 from triton_env import errors
+from triton_env.core.shortages import exhausted
 from triton_env.errors import StartFailed, TritonError
 
 _PARTS = ("what", "where", "cause", "log_tail", "hint")
+
+_FAILED = "The shared environment could not be started."
 
 
 def as_data(error: BaseException) -> dict[str, Any]:
     """An error as what JSON can hold."""
     if not isinstance(error, TritonError):
-        error = unexpected(error)
+        error = exhausted(error, _FAILED) or unexpected(error)
     parts = {part: getattr(error, part) for part in _PARTS}
     return {"kind": type(error).__name__, "notes": list(getattr(error, "__notes__", ())), **parts}
 
@@ -30,7 +33,7 @@ def from_data(data: dict[str, Any]) -> TritonError:
 def unexpected(error: BaseException) -> StartFailed:
     """What stands for an exception that is none of ours."""
     failed = StartFailed(
-        "The shared environment could not be started.",
+        _FAILED,
         cause=" ".join(f"{type(error).__name__}: {error}".split()),
         hint="leave out reuse=True to see more of it",
     )

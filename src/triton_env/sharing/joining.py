@@ -11,8 +11,9 @@ from secrets import token_hex
 from triton_env.core.forms import Form, form_of
 from triton_env.core.model import Placement
 from triton_env.core.readiness import check_listening
+from triton_env.core.shortages import in_log
 from triton_env.core.threads import in_thread
-from triton_env.errors import KeeperEnded, RuntimeUnavailable
+from triton_env.errors import KeeperEnded, ResourceExhausted, RuntimeUnavailable
 from triton_env.services import SERVICES
 from triton_env.services.credentials import credentials
 from triton_env.settings import Settings
@@ -77,17 +78,17 @@ class Joined:
         """Wait until other processes can see the environment too, once its services are ready.
 
         Raises:
-            KeeperEnded: it ended just then.
+            KeeperEnded, ResourceExhausted: it ended just then.
         """
         if not self.news.wait_for(lambda told: told.up) and self.news.lost:
             raise self.lost()
 
-    def lost(self) -> KeeperEnded:
-        """The error that tells of a keeper that ended without a word."""
-        return KeeperEnded(
-            f"The process that keeps the shared environment {self.id} ended while it started it.",
-            log_tail=self.news.log_tail(),
-            hint="start it again; or leave out reuse=True to get a session of its own",
+    def lost(self) -> KeeperEnded | ResourceExhausted:
+        """The error about a keeper that ended without a word, or about the shortage that ended it."""
+        what = f"The process that keeps the shared environment {self.id} ended while it started it."
+        log = self.news.log_tail()
+        return in_log(what, "", log, str(self._place.folder)) or KeeperEnded(
+            what, log_tail=log, hint="start it again; or leave out reuse=True to get a session of its own"
         )
 
     def hand_over(self) -> None:

@@ -26,11 +26,19 @@ _LOOKS = 20
 
 
 class Announcer:
-    """Writes the news. It is the display of the keeper's environment: what a person would see, the waiting get."""
+    """Writes the news. It is the display of the keeper's environment: what a person would see, the waiting get.
 
-    def __init__(self, path: Path) -> None:
+    Args:
+        path: of the file.
+        spare: a file whose room is used where the disk is full, for what has to be known all the same.
+    """
+
+    def __init__(self, path: Path, spare: Path) -> None:
         self._lock = threading.Lock()
+        self._path = path
         self._file = os.open(path, os.O_WRONLY | os.O_APPEND)
+        self._spare = spare
+        self._unwritten = b""
 
     def open(self) -> None:
         """There is nothing to open."""
@@ -61,15 +69,24 @@ class Announcer:
 
     def tell_ending(self, service: str, ending: Ending) -> None:
         """Tell how a server ended that had been ready."""
+        self._spare.unlink(missing_ok=True)
         self._tell(ended=service, ending=to_data(ending))
 
     def tell_failure(self, service: str, error: BaseException) -> None:
         """Tell that the start failed; `service` is to blame, or none if empty."""
+        self._spare.unlink(missing_ok=True)
         self._tell(failed=service, error=failure.as_data(error))
 
     def _tell(self, **event: Any) -> None:
         with self._lock:
-            os.write(self._file, json.dumps(event).encode() + b"\n")
+            self._unwritten += json.dumps(event).encode() + b"\n"
+            # A disk that becomes full takes a part of it.
+            try:
+                while self._unwritten:
+                    self._unwritten = self._unwritten[os.write(self._file, self._unwritten) :]
+            except OSError as error:
+                error.filename = str(self._path)
+                raise
 
 
 @dataclass(slots=True)

@@ -6,11 +6,13 @@
                              /alive     held by the keeper as long as it lives; its process id
                              /open      there as long as newcomers may join
                              /log       what the keeper has to complain about
+                             /spare     room that the keeper gives up to report a failure on a full disk
                              /*.lease   held by each process that uses the environment
 
 Locks are the kernel's (flock), so they end with their holders, whatever ends these.
 """
 
+import os
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -32,6 +34,7 @@ _TURN_TIMEOUT = 60
 """Seconds to wait for others that join or end: each of them needs some 50 ms."""
 _TURN_INTERVAL = 0.005
 _LEASES = "*.lease"
+_SPARE_BYTES = 1 << 15
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,12 +110,19 @@ class Instance:
         """What the keeper writes on standard error."""
         return self.folder / "log"
 
+    @property
+    def spare(self) -> Path:
+        """Removed for the sake of what has to be written last."""
+        return self.folder / "spare"
+
     def write(self, order: Order) -> None:
         """Make the files. To be called by who has the turn."""
         make_folder(self.folder)
         store.write(self._order, order)
         for path in (self.events, self.log, self._open):
             write_new(path, "")
+        # No zeros, for which some file systems keep no room.
+        write_new(self.spare, os.urandom(_SPARE_BYTES // 2).hex())
 
     def order(self) -> Order:
         """What was ordered.
