@@ -243,11 +243,11 @@ def _records(settings: Settings) -> Iterator[Leftover]:
 def _shared(settings: Settings) -> Iterator[Leftover]:
     if not private_folder(settings, "shared").is_dir():
         return
-    from triton_env.sharing.place import Place
+    from triton_env.sharing.shared_registry import SharedRegistry
 
-    place = Place(settings)
-    for instance in place.dead():
-        remove = partial(_problem_of, place.sweep)
+    registry = SharedRegistry(settings)
+    for instance in registry.dead():
+        remove = partial(_problem_of, registry.sweep)
         why = "the process that kept it is gone"
         yield Leftover("shared environment", str(instance.folder), instance.id, why, stays=False, _remove=remove)
 

@@ -373,9 +373,9 @@ class TestServe:
         monkeypatch.setattr("triton_env.cli.serve._answers", answer)
         with once(lambda: len(rounds) > 5, signalled(signal.SIGTERM)):
             result = cli("serve", "--services", "redis")
-        assert result.stderr.count("Redis does not answer any more at 127.0.0.1:26379") == 1
+        assert result.stderr.count("Redis no longer responds at 127.0.0.1:26379") == 1
         assert "redis line 0" in result.stderr
-        assert result.stderr.count("Redis answers again.") == 1
+        assert result.stderr.count("Redis responds again.") == 1
 
     def test_it_says_how_a_server_died_and_holds_the_others(
         self, runtimes: FakeRuntimes, state: Path, monkeypatch: pytest.MonkeyPatch

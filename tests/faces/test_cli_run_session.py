@@ -118,10 +118,10 @@ def test_a_session_that_is_something_else_is_not_used_and_that_is_said(
 ) -> None:
     done = machine.run("run", "--isolated", "--services", "redis", "--", *script(arguments))
     outer_words = " ".join(done.stderr.split())
-    assert f"which TRITON_SESSION names, {why}, so another one is started" in outer_words
+    assert f"which TRITON_SESSION names, {why}; starting another one" in outer_words
 
 
 def test_a_session_that_has_ended_is_not_used_and_that_is_said(machine: Machine) -> None:
     done = machine.run("run", "--services", "redis", "--", "true", environment={"TRITON_SESSION": "0ddba115"})
     assert done.returncode == 0
-    assert "the session 0ddba115, which TRITON_SESSION names, has ended, so another one is started" in done.stderr
+    assert "the session 0ddba115, which TRITON_SESSION names, has ended; starting another one" in done.stderr

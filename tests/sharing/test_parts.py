@@ -13,7 +13,7 @@ from triton_env.errors import ImageUnavailable, ServiceNotSelected, StartFailed,
 from triton_env.services import SERVICES
 from triton_env.sharing import failure
 from triton_env.sharing.key import key_of, settings_as_data, settings_from_data
-from triton_env.sharing.place import Order, Place
+from triton_env.sharing.shared_registry import LaunchSpec, SharedRegistry
 from triton_env.state import locks
 
 ALL = tuple(SERVICES)
@@ -87,7 +87,7 @@ def test_settings_survive_as_data(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_an_order_is_read_as_it_was_written_by_its_user_alone(tmp_path: Path) -> None:
     settings = Settings(triton_state_dir=str(tmp_path), redis_password="s3cret")
-    order = Order(
+    spec = LaunchSpec(
         id="0123abcd",
         group="g\0/folder",
         services=("redis",),
@@ -98,16 +98,16 @@ def test_an_order_is_read_as_it_was_written_by_its_user_alone(tmp_path: Path) ->
         credentials=("redis_password",),
         path=("", "/somewhere"),
     )
-    place = Place(settings)
-    instance = place.instance("0123456789abcdef", "0123abcd")
-    with place.turn():
-        instance.write(order)
-    assert instance.order() == order
-    assert order.of(Settings()).redis_password == SecretStr("s3cret")
+    registry = SharedRegistry(settings)
+    instance = registry.instance("0123456789abcdef", "0123abcd")
+    with registry.turn():
+        instance.write(spec)
+    assert instance.spec() == spec
+    assert spec.of(Settings()).redis_password == SecretStr("s3cret")
     assert {path.stat().st_mode & 0o777 for path in instance.folder.iterdir()} == {0o600}
     assert instance.folder.stat().st_mode & 0o777 == 0o700
-    assert place.sweep() == (instance,)
-    assert place.instances() == ()
+    assert registry.sweep() == (instance,)
+    assert registry.instances() == ()
 
 
 def test_an_error_is_the_same_on_the_other_side() -> None:

@@ -225,7 +225,7 @@ def test_what_does_not_answer_any_more_is_replaced_with_a_word(shared: Sharing) 
     process.wait(WAIT)  # until then its port is open
     other = shared.join()
     assert other.id != user.id
-    died = f"Redis of the shared environment {user.id} does not answer any more (ended by signal 9 (SIGKILL))"
+    died = f"Redis of the shared environment {user.id} no longer responds (ended by signal 9 (SIGKILL))"
     assert died in shared.words()
     # Its earlier users get the same words.
     assert user.do("[env.deaths()['redis'].service, env.deaths()['redis'].status]") == ["redis", -9]

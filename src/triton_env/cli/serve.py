@@ -134,7 +134,7 @@ def _ways(settings: "Settings", environment: str, env_file: Path | None) -> str:
 
 
 def _hold(environment: "TritonEnvironment") -> NoReturn:
-    """Until a signal comes, say when a service stops answering, and when it answers again.
+    """Until a signal comes, say when a service stops answering, and when it responds again.
 
     Raises:
         ServiceDied: all of them have died, so there is nothing left to hold.
@@ -147,7 +147,7 @@ def _hold(environment: "TritonEnvironment") -> NoReturn:
             service = environment.service(name)
             if _answers(service):
                 if name in silent:
-                    say(f"{service.title} answers again.", fg="green")
+                    say(f"{service.title} responds again.", fg="green")
                     silent.discard(name)
                     dead.discard(name)
             elif name not in silent:
@@ -158,7 +158,7 @@ def _hold(environment: "TritonEnvironment") -> NoReturn:
                         raise died
                     say_notice(f"{died.what.removesuffix('.')}: {died.cause}. The other services run on.")
                 else:
-                    say_notice(f"{service.title} does not answer any more at {service.host}:{service.port}.")
+                    say_notice(f"{service.title} no longer responds at {service.host}:{service.port}.")
                 if log := _log(environment, name):
                     say("  its last log lines:\n    " + log.replace("\n", "\n    "), dim=True)
 

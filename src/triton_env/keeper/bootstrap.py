@@ -13,7 +13,7 @@ from contextlib import suppress
 
 
 def main() -> None:
-    """Fork; the parent returns to its starter, the child keeps the environment until nobody uses it."""
+    """Fork; the parent returns to its starter, the child keeps the environment until it is unused."""
     folder, descriptor = sys.argv[1], int(sys.argv[2])
     # Started in a session of its own, of which the parent was the leader.
     if os.fork():

@@ -19,7 +19,7 @@ _INTERVAL = 3.0
 
 
 class ImageWatch:
-    """Looks at the engine's images now and then, in a thread: an engine that hangs holds nobody up.
+    """Looks at the engine's images now and then, in a thread: an engine that hangs delays nothing.
 
     Args:
         images: by image reference, the container that was made of it. Empty: there is nothing to look at.

@@ -1,6 +1,6 @@
-"""One warm environment for several processes: a keeper owns it, and whoever uses it holds a lease.
+"""One warm environment for several processes: a keeper owns it, and each process that uses it holds a lease.
 
-What is here is told in docs/architecture.md, "Shared environments".
+docs/architecture.md describes it under "Shared environments".
 """
 
 from triton_env.sharing.reuse import Reuse

@@ -8,7 +8,7 @@ from triton_env.services.selection import with_groups
 from triton_env.settings import Settings
 from triton_env.sharing.joining import Joined, join_instance
 from triton_env.sharing.key import settings_from_data
-from triton_env.sharing.news import Told
+from triton_env.sharing.start_events import StartState
 from triton_env.state import locks
 from triton_env.state.folders import private_folder
 from triton_env.state.leases import new_lease
@@ -28,7 +28,7 @@ class Attached:
     def __init__(self, record: Record, settings: Settings) -> None:
         self.id = record.id
         self.settings = settings
-        self.news = _Known(record)
+        self.events = _Known(record)
         self.words: tuple[str, ...] = ()
         self._record = record
         self._folder = private_folder(settings, "environments")
@@ -67,7 +67,7 @@ class _Known:
     """The news of an environment that is up: all is known."""
 
     def __init__(self, record: Record) -> None:
-        self.told = Told(
+        self.state = StartState(
             runtime=record.runtime,
             reason=record.reason,
             access=record.access,
@@ -84,9 +84,9 @@ class _Known:
         """Whether its holder lives, which alone knows how a server ended."""
         return True
 
-    def wait_for(self, condition: Callable[[Told], bool]) -> bool:
+    def wait_for(self, condition: Callable[[StartState], bool]) -> bool:
         """Whether `condition` holds."""
-        return condition(self.told)
+        return condition(self.state)
 
 
 def part_in(record: Record, settings: Settings) -> Attached | Joined:

@@ -65,7 +65,7 @@ def _part_in_given(
             return part_in(record, settings)
         except TritonError:
             problem = "has ended"
-    say(f"the session {settings.triton_session}, which TRITON_SESSION names, {problem}, so another one is started")
+    say(f"the session {settings.triton_session}, which TRITON_SESSION names, {problem}; starting another one")
     return None
 
 

@@ -19,9 +19,9 @@ from triton_env.services.credentials import credentials
 from triton_env.settings import Settings
 from triton_env.settings.project_folders import project_root
 from triton_env.sharing.key import key_of, settings_as_data
-from triton_env.sharing.news import News
-from triton_env.sharing.place import Instance, Order, Place, is_kept
 from triton_env.sharing.reuse import Reuse
+from triton_env.sharing.shared_registry import LaunchSpec, SharedInstance, SharedRegistry, is_kept
+from triton_env.sharing.start_events import StartEvents
 from triton_env.state import locks
 from triton_env.state.locks import Held
 
@@ -35,43 +35,49 @@ _KEEPER = Path(__file__).parents[1] / "keeper" / "bootstrap.py"
 
 
 class Joined:
-    """What one process has of a shared environment: a lease, and the keeper's news.
+    """What one process has of a shared environment: a lease, and the events that its keeper writes.
 
     Attributes:
         id: the environment's id.
         settings: the process's own, with the environment's credentials.
-        news: what the keeper tells.
+        events: what the keeper reports.
         words: what a person should know about how it was joined.
     """
 
     def __init__(
-        self, place: Place, instance: Instance, lease: Held, news: News, settings: Settings, words: tuple[str, ...]
+        self,
+        registry: SharedRegistry,
+        instance: SharedInstance,
+        lease: Held,
+        events: StartEvents,
+        settings: Settings,
+        words: tuple[str, ...],
     ) -> None:
         self.id = instance.id
         self.settings = settings
-        self.news = news
+        self.events = events
         self.words = words
-        self._place = place
+        self._registry = registry
         self._instance = instance
         self._lease = lease
         self._leaving = threading.Lock()
 
     def has_others(self) -> bool:
         """Whether other processes, or other environments of this one, use it too."""
-        with self._place.turn():
+        with self._registry.turn():
             self._instance.forget_the_dead()
             return self._instance.is_used(besides=self._lease)
 
     def have_it_replaced(self) -> None:
-        """Have no newcomer join it, since it is not whole any more. It ends once nobody uses it."""
-        with self._place.turn():
+        """Have no newcomer join it, since it is no longer complete. It ends once it is unused."""
+        with self._registry.turn():
             self._instance.close()
 
     def how_it_ended(self, service: str) -> str:
         """How a server ended that does not answer, in brackets; empty where the keeper does not know."""
-        if form_of(self.news.told.runtime) is Form.PROCESS:
-            self.news.wait_for_ending(service, _NEWS_TIMEOUT)
-        ending = self.news.told.endings.get(service)
+        if form_of(self.events.state.runtime) is Form.PROCESS:
+            self.events.wait_for_ending(service, _NEWS_TIMEOUT)
+        ending = self.events.state.endings.get(service)
         return f" ({ending.words})" if ending else ""
 
     def wait_until_listed(self) -> None:
@@ -80,14 +86,14 @@ class Joined:
         Raises:
             KeeperEnded, ResourceExhausted: it ended just then.
         """
-        if not self.news.wait_for(lambda told: told.up) and self.news.lost:
+        if not self.events.wait_for(lambda state: state.up) and self.events.lost:
             raise self.lost()
 
     def lost(self) -> KeeperEnded | ResourceExhausted:
         """The error about a keeper that ended without a word, or about the shortage that ended it."""
         what = f"The process that keeps the shared environment {self.id} ended while it started it."
-        log = self.news.log_tail()
-        return in_log(what, "", log, str(self._place.folder)) or KeeperEnded(
+        log = self.events.log_tail()
+        return in_log(what, "", log, str(self._registry.folder)) or KeeperEnded(
             what, log_tail=log, hint="start it again; or leave out reuse=True to get a session of its own"
         )
 
@@ -96,37 +102,37 @@ class Joined:
         self._lease.outlive_exec()
 
     def leave(self) -> None:
-        """Give the lease back, and call off what waits for news. Does nothing where that was done."""
+        """Release the lease, and wake what waits for events. Does nothing where that was done."""
         with self._leaving:
-            self.news.stop()
+            self.events.stop()
             if not self._lease.is_locked:
                 return
             self._lease.release(remove=True)
-            if self.news.told.failed is not None:
-                self.news.wait_for_end(_END_TIMEOUT)
-            self.news.close()
-            if self.news.lost:
+            if self.events.state.failed is not None:
+                self.events.wait_for_end(_END_TIMEOUT)
+            self.events.close()
+            if self.events.lost:
                 # Its keeper could not.
-                self._place.sweep()
+                self._registry.sweep()
 
 
 def join(settings: Settings, names: Sequence[str], runtime: str, reuse: Reuse) -> Joined:
     """Hold a lease on the environment of that description. Where there is none, a keeper is started for it.
 
-    One that runs is looked at first: where a service does not answer any more, another is started in its place.
+    One that runs is looked at first: where a service no longer responds, another environment is started in its place.
 
     Raises:
         TritonError: it cannot be described, or no keeper can be started.
     """
     settings = settings.updated(triton_runtime=runtime)
     key = key_of(settings, names, runtime, reuse.key_suffix)
-    place = Place(settings)
+    registry = SharedRegistry(settings)
     words: list[str] = []
     for tries_left in reversed(range(_TRIES)):
-        joined, is_new = _joined(place, key, settings, tuple(names), reuse, tuple(words))
+        joined, is_new = _joined(registry, key, settings, tuple(names), reuse, tuple(words))
         try:
-            joined.news.read()
-            silent = [] if is_new or not joined.news.told.up or not tries_left else _silent(joined)
+            joined.events.read()
+            silent = [] if is_new or not joined.events.state.up or not tries_left else _silent(joined)
             if silent:
                 joined.have_it_replaced()
         except BaseException:
@@ -135,8 +141,8 @@ def join(settings: Settings, names: Sequence[str], runtime: str, reuse: Reuse) -
         if not silent:
             return joined
         words.append(
-            f"{SERVICES[silent[0]].title} of the shared environment {joined.id} does not answer any more"
-            f"{joined.how_it_ended(silent[0])}, so another one is started"
+            f"{SERVICES[silent[0]].title} of the shared environment {joined.id} no longer responds"
+            f"{joined.how_it_ended(silent[0])}; starting a new environment"
         )
         joined.leave()
     raise AssertionError("unreachable: the last try is taken as it is")
@@ -151,72 +157,72 @@ def join_instance(settings: Settings, identity: str) -> Joined:
     Raises:
         KeeperEnded: it has ended.
     """
-    place = Place(settings)
-    with place.turn():
-        for instance in place.instances():
+    registry = SharedRegistry(settings)
+    with registry.turn():
+        for instance in registry.instances():
             if instance.id != identity or not instance.is_alive():
                 continue
             with suppress(OSError, ValueError):  # it is about to end
-                order, news = instance.order(), News(instance)
-                news.read()
-                return Joined(place, instance, instance.lease(), news, order.of(settings), ())
+                spec, events = instance.spec(), StartEvents(instance)
+                events.read()
+                return Joined(registry, instance, instance.lease(), events, spec.of(settings), ())
     raise KeeperEnded(
         f"The shared environment {identity} has just ended.", hint="start one with: python -m triton_env serve --reuse"
     )
 
 
 def _joined(
-    place: Place, key: str, settings: Settings, names: tuple[str, ...], reuse: Reuse, words: tuple[str, ...]
+    registry: SharedRegistry, key: str, settings: Settings, names: tuple[str, ...], reuse: Reuse, words: tuple[str, ...]
 ) -> tuple[Joined, bool]:
     """A part in the environment of that key, and whether it was started for it."""
     group = _group(reuse)
     lease: Held | None = None
-    with place.turn():
-        found = _found(place, key)
-        instance = found[0] if found else place.instance(key, token_hex(4))
+    with registry.turn():
+        found = _found(registry, key)
+        instance = found[0] if found else registry.instance(key, token_hex(4))
         try:
             if found:
-                order = found[1]
+                spec = found[1]
             else:
-                _make_room(place, key, group, settings)
-                order = _order(place, instance, group, settings, names, reuse)
-                instance.write(order)
+                _make_room(registry, key, group, settings)
+                spec = _spec(registry, instance, group, settings, names, reuse)
+                instance.write(spec)
             lease = instance.lease()
             if not found:
                 _start_keeper(instance)
-            news = News(instance)
+            events = StartEvents(instance)
         except BaseException:
             if lease:
                 lease.release(remove=True)
-            # Such as Ctrl-C before there was a keeper; one that is there sees that nobody uses it.
+            # Such as Ctrl-C before there was a keeper; one that is there sees that it is unused.
             if not instance.is_alive():
                 instance.remove()
             raise
-    return Joined(place, instance, lease, news, order.of(settings), words), found is None
+    return Joined(registry, instance, lease, events, spec.of(settings), words), found is None
 
 
-def _found(place: Place, key: str) -> tuple[Instance, Order] | None:
+def _found(registry: SharedRegistry, key: str) -> tuple[SharedInstance, LaunchSpec] | None:
     """The environment that newcomers join. In passing the files of dead keepers are removed."""
-    found: tuple[Instance, Order] | None = None
-    for instance in place.instances():
+    found: tuple[SharedInstance, LaunchSpec] | None = None
+    for instance in registry.instances():
         if not instance.is_alive():
-            place.bury(instance)
+            registry.remove_dead(instance)
         elif instance.key == key and instance.is_open():
             try:
-                found = instance, instance.order()
-            except (OSError, ValueError):  # nobody can join it
+                found = instance, instance.spec()
+            except (OSError, ValueError):  # it cannot be joined
                 instance.close()
     return found
 
 
-def _make_room(place: Place, key: str, group: str, settings: Settings) -> None:
+def _make_room(registry: SharedRegistry, key: str, group: str, settings: Settings) -> None:
     """Have environments end that only linger, and that settings were changed for since."""
-    for instance in place.instances():
+    for instance in registry.instances():
         if instance.key == key or not instance.is_open() or instance.is_used() or is_kept(settings, instance.id):
             continue
         # Those of other versions end by themselves.
         with suppress(OSError, ValueError):
-            if instance.order().group == group:
+            if instance.spec().group == group:
                 instance.close()
 
 
@@ -224,11 +230,16 @@ def _group(reuse: Reuse) -> str:
     return f"{reuse.key_suffix}\0{Path.cwd()}"
 
 
-def _order(
-    place: Place, instance: Instance, group: str, settings: Settings, names: tuple[str, ...], reuse: Reuse
-) -> Order:
+def _spec(
+    registry: SharedRegistry,
+    instance: SharedInstance,
+    group: str,
+    settings: Settings,
+    names: tuple[str, ...],
+    reuse: Reuse,
+) -> LaunchSpec:
     fresh = credentials(settings, names)
-    return Order(
+    return LaunchSpec(
         id=instance.id,
         group=group,
         services=names,
@@ -238,14 +249,14 @@ def _order(
         settings=settings_as_data(settings.updated(**fresh)),
         credentials=tuple(fresh),
         path=tuple(sys.path),
-        after=tuple(str(each.folder) for each in place.instances() if not each.is_open())
+        after=tuple(str(each.folder) for each in registry.instances() if not each.is_open())
         if settings.triton_ports == "fixed"
         else (),
     )
 
 
-def _start_keeper(instance: Instance) -> None:
-    # Held from here on, by the file that the keeper inherits: no newcomer may take it for dead meanwhile.
+def _start_keeper(instance: SharedInstance) -> None:
+    # Held from here on, by the file that the keeper inherits: no newcomer may take it for dead.
     alive = locks.hold(instance.alive)
     try:
         with instance.log.open("ab") as log:
@@ -272,7 +283,7 @@ def _start_keeper(instance: Instance) -> None:
 
 def _silent(joined: Joined) -> list[str]:
     """The services that do not listen any more."""
-    placements = joined.news.told.placements
+    placements = joined.events.state.placements
     answers = {name: in_thread(_listens, placement) for name, placement in placements.items()}
     return [name for name, answer in answers.items() if not answer.result()]
 

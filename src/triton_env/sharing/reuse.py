@@ -9,7 +9,7 @@ class Reuse:
 
     Attributes:
         key_suffix: only those who name the same word share it, such as the workers of one test run.
-        linger: seconds that the services go on without anybody who uses them; None for TRITON_LINGER. That of whoever
+        linger: seconds that the services go on while they are unused; None for TRITON_LINGER. That of the process that
             starts them counts.
     """
 

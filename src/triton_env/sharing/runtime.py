@@ -17,7 +17,7 @@ from triton_env.runtimes.base import Report
 if TYPE_CHECKING:
     from triton_env.sharing.attaching import Attached
     from triton_env.sharing.joining import Joined
-    from triton_env.sharing.news import Told
+    from triton_env.sharing.start_events import StartState
 
 _NEWS_TIMEOUT = 2
 """Seconds to wait for the keeper's word about a server that does not listen any more; it looks five times a second."""
@@ -29,7 +29,7 @@ class AttachedRuntime:
 
     Args:
         joined: this process's part in the environment.
-        say: is told what a person should know.
+        say: is given what a person should know.
 
     Raises:
         TritonError: the keeper could not choose a runtime, or ended.
@@ -39,40 +39,40 @@ class AttachedRuntime:
         self, joined: "Joined | Attached", recipes: Sequence[ServiceRecipe], say: Callable[[str], None]
     ) -> None:
         self._joined = joined
-        self._news = joined.news
+        self._events = joined.events
         self._recipes = {recipe.name: recipe for recipe in recipes}
         self._secrets = frozenset[str]().union(*(recipe.secrets for recipe in recipes))
         for words in joined.words:
             say(words)
-        was_up = self._news.told.up
-        self._news.follow()
-        if not self._news.wait_for(lambda told: bool(told.runtime)):
+        was_up = self._events.state.up
+        self._events.follow()
+        if not self._events.wait_for(lambda state: bool(state.runtime)):
             raise self._problem("")
-        for words in () if was_up else tuple(self._news.told.said):
+        for words in () if was_up else tuple(self._events.state.said):
             say(words)
-        self.name = self._news.told.runtime
-        self.reason = f"{self._news.told.reason}; it is shared with other processes"
+        self.name = self._events.state.runtime
+        self.reason = f"{self._events.state.reason}; it is shared with other processes"
 
     def start(self, recipe: ServiceRecipe, probe: Probe, report: Report) -> Placement:
         # The probe is the keeper's business. That a service of a warm environment listens was seen on joining.
         seen = 0
-        told = self._news.told
+        state = self._events.state
         while True:
-            self._news.wait_for(partial(_has_news_of, recipe.name, seen))
-            phases = told.phases.get(recipe.name, [])
+            self._events.wait_for(partial(_has_news_of, recipe.name, seen))
+            phases = state.phases.get(recipe.name, [])
             # Those of an environment that was up are not of this start.
-            for phase, words in () if told.up else phases[seen:]:
+            for phase, words in () if state.up else phases[seen:]:
                 if phase is not Phase.FAILED:
                     report(phase, words)
             seen = len(phases)
-            if recipe.name in told.placements:
+            if recipe.name in state.placements:
                 report(Phase.READY, "")
-                return told.placements[recipe.name]
-            if self._news.is_over:
+                return state.placements[recipe.name]
+            if self._events.is_over:
                 raise self._problem(recipe.name)
 
     def access(self, service: str) -> Access:
-        return access_from_data(self._news.told.access[service])
+        return access_from_data(self._events.state.access[service])
 
     def logs(self, service: str, lines: int, since: float | None = None) -> str:
         return redacted(self.access(service).logs(lines, since), self._secrets)
@@ -81,18 +81,18 @@ class AttachedRuntime:
         return self.access(service).log_position()
 
     def ending(self, service: str, *, look: bool = True) -> Ending | None:
-        told = self._news.told
-        if service not in told.placements:
+        state = self._events.state
+        if service not in state.placements:
             return None
         if look and (access := self.access(service)).sees_endings:
-            return access.ending(told.placements[service])
-        if look and service not in told.endings and (stopped := self._stopped(told.placements[service])):
+            return access.ending(state.placements[service])
+        if look and service not in state.endings and (stopped := self._stopped(state.placements[service])):
             return stopped
-        if look and service not in told.endings and refuses(told.placements[service]):
-            alive = self._news.wait_for_ending(service, _NEWS_TIMEOUT)
+        if look and service not in state.endings and refuses(state.placements[service]):
+            alive = self._events.wait_for_ending(service, _NEWS_TIMEOUT)
             reason = "it does not listen any more" if alive else "the process that kept the environment has ended"
-            return told.endings.get(service) or Ending(f"environment {self._joined.id}", BEGIN_ANEW, reason=reason)
-        return told.endings.get(service)
+            return state.endings.get(service) or Ending(f"environment {self._joined.id}", BEGIN_ANEW, reason=reason)
+        return state.endings.get(service)
 
     def _stopped(self, placement: Placement) -> Ending | None:
         """Whether the processes that listen there are stopped, as far as this user may see them."""
@@ -108,7 +108,7 @@ class AttachedRuntime:
     def program(
         self, service: str, argv: Sequence[str], environment: Mapping[str, str], *, terminal: bool = False
     ) -> Program:
-        access, placement = self.access(service), self._news.told.placements[service]
+        access, placement = self.access(service), self._events.state.placements[service]
         return access.program(self._recipes[service], placement, argv, environment, terminal=terminal)
 
     def lines(self, service: str, tail: int | None, *, follow: bool) -> Iterator[str]:
@@ -120,12 +120,12 @@ class AttachedRuntime:
 
     def _problem(self, service: str) -> TritonError:
         """Why this service does not come up."""
-        told = self._news.told
-        if told.error is not None:
+        state = self._events.state
+        if state.error is not None:
             # One is to blame; that the others failed too would hide it.
-            return told.error if told.failed in ("", service) else StartCancelled(_CALLED_OFF)
-        return self._joined.lost() if self._news.lost else StartCancelled(_CALLED_OFF)
+            return state.error if state.failed in ("", service) else StartCancelled(_CALLED_OFF)
+        return self._joined.lost() if self._events.lost else StartCancelled(_CALLED_OFF)
 
 
-def _has_news_of(service: str, seen: int, told: "Told") -> bool:
-    return service in told.placements or len(told.phases.get(service, ())) > seen
+def _has_news_of(service: str, seen: int, state: "StartState") -> bool:
+    return service in state.placements or len(state.phases.get(service, ())) > seen

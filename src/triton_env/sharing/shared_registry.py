@@ -1,15 +1,15 @@
 """The files by which processes find a shared environment.
 
-    <state>/shared/turn                 held while somebody joins, or while a keeper decides to end
+    <state>/shared/turn                 held while a process joins, or while a keeper decides to end
     <state>/shared/<key>-<id>/order     what was started, with its credentials
-                             /events    the keeper's news, one JSON object a line
+                             /events    what the keeper reports, one JSON object a line
                              /alive     held by the keeper as long as it lives; its process id
                              /open      there as long as newcomers may join
-                             /log       what the keeper has to complain about
+                             /log       what the keeper writes on standard error
                              /spare     room that the keeper gives up to report a failure on a full disk
                              /*.lease   held by each process that uses the environment
 
-Locks are the kernel's (flock), so they end with their holders, whatever ends these.
+Locks are the kernel's (flock), so the lock is released when its holder exits, even by SIGKILL.
 """
 
 import os
@@ -38,12 +38,12 @@ _SPARE_BYTES = 1 << 15
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
+class LaunchSpec:
     """What a keeper is to start.
 
     Attributes:
         id: the environment's id.
-        group: environments of the same group that nobody uses make room for each other.
+        group: unused environments of the same group make room for each other.
         services: their names.
         runtime: that was asked for.
         linger: seconds to go on without anybody who uses it.
@@ -76,7 +76,7 @@ class Order:
 
 
 @dataclass(frozen=True, slots=True)
-class Instance:
+class SharedInstance:
     """The files of one shared environment.
 
     Attributes:
@@ -115,25 +115,25 @@ class Instance:
         """Removed for the sake of what has to be written last."""
         return self.folder / "spare"
 
-    def write(self, order: Order) -> None:
-        """Make the files. To be called by who has the turn."""
+    def write(self, spec: LaunchSpec) -> None:
+        """Make the files. The caller must hold the turn."""
         make_folder(self.folder)
-        store.write(self._order, order)
+        store.write(self._spec, spec)
         for path in (self.events, self.log, self._open):
             write_new(path, "")
         # No zeros, for which some file systems keep no room.
         write_new(self.spare, os.urandom(_SPARE_BYTES // 2).hex())
 
-    def order(self) -> Order:
+    def spec(self) -> LaunchSpec:
         """What was ordered.
 
         Raises:
             OSError, ValueError: it is gone, or another version wrote it.
         """
-        return store.read(self._order, Order)
+        return store.read(self._spec, LaunchSpec)
 
     def lease(self) -> Held:
-        """A new lease. To be called by who has the turn, unless there is no keeper."""
+        """A new lease. The caller must hold the turn, unless there is no keeper."""
         return new_lease(self.folder)
 
     def is_alive(self) -> bool:
@@ -145,23 +145,23 @@ class Instance:
         return self._open.exists()
 
     def close(self) -> None:
-        """Have no newcomer join; its keeper ends it once nobody uses it. To be called by who has the turn."""
+        """Have no newcomer join; its keeper ends it once it is unused. The caller must hold the turn."""
         self._open.unlink(missing_ok=True)
 
     def is_used(self, besides: Held | None = None) -> bool:
-        """Whether somebody holds a lease. Certain only for who has the turn."""
+        """Whether a process holds a lease. Certain only while the caller holds the turn."""
         return locks.any_held(self.folder, _LEASES, besides=besides)
 
     def forget_the_dead(self) -> None:
-        """Remove the leases of processes that ended without giving them back. To be called by who has the turn."""
+        """Remove the leases of processes that ended without giving them back. The caller must hold the turn."""
         locks.remove_abandoned(self.folder, _LEASES)
 
     def remove(self) -> None:
-        """Remove the files. Somebody who follows the news has them open, and reads them to their end."""
+        """Remove the files. A process that follows the events has them open, and reads them to their end."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
     @property
-    def _order(self) -> Path:
+    def _spec(self) -> Path:
         return self.folder / "order"
 
     @property
@@ -169,7 +169,7 @@ class Instance:
         return self.folder / "open"
 
 
-class Place:
+class SharedRegistry:
     """All shared environments of this user.
 
     Raises:
@@ -183,17 +183,17 @@ class Place:
 
     @contextmanager
     def turn(self) -> Iterator[None]:
-        """Let nobody join or end meanwhile, for some milliseconds.
+        """Keep others from joining and ending, for some milliseconds.
 
         Raises:
-            StartFailed: somebody else does not finish.
+            StartFailed: another process does not finish.
         """
         path = self.folder / "turn"
         try:
             turn = locks.hold(path, timeout=_TURN_TIMEOUT, interval=_TURN_INTERVAL)
         except BlockingIOError:
             raise StartFailed(
-                f"Another process has kept its hand on the shared environments for {_TURN_TIMEOUT} s.",
+                f"Another process has held the lock of the shared environments for {_TURN_TIMEOUT} s.",
                 where=str(path),
                 hint=f"lsof {path} shows which one",
             ) from None
@@ -202,28 +202,28 @@ class Place:
         finally:
             turn.release()
 
-    def instance(self, key: str, identity: str) -> Instance:
+    def instance(self, key: str, identity: str) -> SharedInstance:
         """The files of an environment, whether they are there or not."""
-        return Instance(self.folder / f"{key}-{identity}")
+        return SharedInstance(self.folder / f"{key}-{identity}")
 
-    def instances(self) -> tuple[Instance, ...]:
+    def instances(self) -> tuple[SharedInstance, ...]:
         """All that have files, also those whose keepers are dead."""
-        return tuple(Instance(path) for path in sorted(self.folder.iterdir()) if "-" in path.name)
+        return tuple(SharedInstance(path) for path in sorted(self.folder.iterdir()) if "-" in path.name)
 
-    def dead(self) -> tuple[Instance, ...]:
+    def dead(self) -> tuple[SharedInstance, ...]:
         """Those whose keepers are dead. What their servers left is removed by others: a guard, a reaper."""
         return tuple(instance for instance in self.instances() if not instance.is_alive())
 
-    def sweep(self) -> tuple[Instance, ...]:
+    def sweep(self) -> tuple[SharedInstance, ...]:
         """Remove the files of those whose keepers are dead; returns them."""
         with self.turn():
             dead = self.dead()
             for instance in dead:
-                self.bury(instance)
+                self.remove_dead(instance)
         return dead
 
-    def bury(self, instance: Instance) -> None:
-        """Remove the files of one whose keeper is dead. To be called by who has the turn."""
+    def remove_dead(self, instance: SharedInstance) -> None:
+        """Remove the files of one whose keeper is dead. The caller must hold the turn."""
         from triton_env.isolation import state
 
         instance.remove()

@@ -1,4 +1,4 @@
-"""What the keeper of a shared environment tells: written by the keeper, followed by everybody who waits for it."""
+"""What happens in a shared environment: written by its keeper, followed by the processes that wait for it."""
 
 import json
 import os
@@ -15,22 +15,22 @@ from triton_env.core.timeline import Event, Phase
 from triton_env.errors import TritonError
 from triton_env.runtimes.access import Access
 from triton_env.sharing import failure
-from triton_env.sharing.place import Instance
+from triton_env.sharing.shared_registry import SharedInstance
 from triton_env.state.locks import is_locked
 
 _INTERVAL = 0.01
-"""Seconds between two looks at the news of an environment that is starting."""
+"""Seconds between two looks at the events of an environment that is starting."""
 _LOG_BYTES = 1 << 14
 _LOOKS = 20
 """How many of these come between two looks at whether the keeper lives."""
 
 
-class Announcer:
-    """Writes the news. It is the display of the keeper's environment: what a person would see, the waiting get.
+class EventWriter:
+    """Writes the events, as the display of the keeper's environment: waiting processes get what a person would see.
 
     Args:
         path: of the file.
-        spare: a file whose room is used where the disk is full, for what has to be known all the same.
+        spare: a file whose room is used on a full disk, for what has to be reported all the same.
     """
 
     def __init__(self, path: Path, spare: Path) -> None:
@@ -44,43 +44,43 @@ class Announcer:
         """There is nothing to open."""
 
     def close(self) -> None:
-        """What comes after the start is news as well."""
+        """What comes after the start is written as well."""
 
     def say(self, words: str) -> None:
         """Pass on words that belong to no service."""
-        self._tell(say=words)
+        self._write(say=words)
 
     def show(self, event: Event) -> None:
         """Pass on the phase of a service."""
         if event.phase is not Phase.READY:
-            self._tell(phase=event.phase.value, service=event.service, detail=event.detail)
+            self._write(phase=event.phase.value, service=event.service, detail=event.detail)
 
-    def tell_runtime(self, name: str, reason: str, access: Mapping[str, Access]) -> None:
-        """Tell where the services run, and what lets others at them, by service."""
-        self._tell(runtime=name, reason=reason, access=to_data(access))
+    def write_runtime(self, name: str, reason: str, access: Mapping[str, Access]) -> None:
+        """Report where the services run, and what gives other processes access to them, by service."""
+        self._write(runtime=name, reason=reason, access=to_data(access))
 
-    def tell_ready(self, service: str, placement: Placement) -> None:
-        """Tell that a service is ready."""
-        self._tell(ready=service, placement=to_data(placement))
+    def write_ready(self, service: str, placement: Placement) -> None:
+        """Report that a service is ready."""
+        self._write(ready=service, placement=to_data(placement))
 
-    def tell_up(self) -> None:
-        """Tell that all are ready and that others can see the environment."""
-        self._tell(up=True)
+    def write_up(self) -> None:
+        """Report that all are ready and that others can see the environment."""
+        self._write(up=True)
 
-    def tell_ending(self, service: str, ending: Ending) -> None:
-        """Tell how a server ended that had been ready."""
+    def write_ending(self, service: str, ending: Ending) -> None:
+        """Report how a server ended that had been ready."""
         self._spare.unlink(missing_ok=True)
-        self._tell(ended=service, ending=to_data(ending))
+        self._write(ended=service, ending=to_data(ending))
 
-    def tell_failure(self, service: str, error: BaseException) -> None:
-        """Tell that the start failed; `service` is to blame, or none if empty."""
+    def write_failure(self, service: str, error: BaseException) -> None:
+        """Report that the start failed; `service` is to blame, or none if empty."""
         self._spare.unlink(missing_ok=True)
-        self._tell(failed=service, error=failure.as_data(error))
+        self._write(failed=service, error=failure.as_data(error))
 
-    def _tell(self, **event: Any) -> None:
+    def _write(self, **event: Any) -> None:
         with self._lock:
             self._unwritten += json.dumps(event).encode() + b"\n"
-            # A disk that becomes full takes a part of it.
+            # A disk that becomes full may take a part of it.
             try:
                 while self._unwritten:
                     self._unwritten = self._unwritten[os.write(self._file, self._unwritten) :]
@@ -90,13 +90,13 @@ class Announcer:
 
 
 @dataclass(slots=True)
-class Told:
+class StartState:
     """What is known so far.
 
     Attributes:
         runtime: its name; empty while it is not known.
         reason: why it is that one.
-        access: what lets this process at the services, by name, as data.
+        access: what gives this process access to the services, by name, as data.
         placements: of the services that are ready.
         phases: by service, what it went through until then.
         said: words that belong to no service.
@@ -136,15 +136,15 @@ class Told:
             self.failed, self.error = event["failed"], failure.from_data(event["error"])
 
 
-class News:
-    """Follows the news of one environment. Files that are removed meanwhile are read to their end.
+class StartEvents:
+    """Follows the events of one environment. Files that are removed in between are read to their end.
 
     Raises:
         OSError: it is gone.
     """
 
-    def __init__(self, instance: Instance) -> None:
-        self.told = Told()
+    def __init__(self, instance: SharedInstance) -> None:
+        self.state = StartState()
         self.lost = False
         """Whether the keeper ended without a word."""
         self._changed = threading.Condition()
@@ -163,16 +163,16 @@ class News:
     @property
     def is_complete(self) -> bool:
         """Whether the start has come to an end, good or bad."""
-        return self.told.up or self.told.failed is not None or self.lost
+        return self.state.up or self.state.failed is not None or self.lost
 
     @property
     def is_over(self) -> bool:
-        """Whether nothing more comes: the start failed, the keeper ended, or nobody follows any more."""
-        return self.told.failed is not None or self.lost or self._stopped
+        """Whether nothing more comes: the start failed, the keeper ended, or following was stopped."""
+        return self.state.failed is not None or self.lost or self._stopped
 
     def read(self) -> None:
-        """Take in what has been told so far, and whether the keeper lives."""
-        # In this order: what it told last was told while it lived.
+        """Take in what has been written so far, and whether the keeper lives."""
+        # In this order: what it wrote last was written while it lived.
         alive = is_locked(self._alive)
         self._take_in()
         if not alive and not self.is_complete:
@@ -190,23 +190,23 @@ class News:
             self._following = False
             raise
 
-    def wait_for(self, condition: Callable[[Told], bool]) -> bool:
+    def wait_for(self, condition: Callable[[StartState], bool]) -> bool:
         """Wait until `condition` holds, or can hold no more: whether it does."""
         with self._changed:
-            self._changed.wait_for(lambda: condition(self.told) or self.is_over)
-            return condition(self.told)
+            self._changed.wait_for(lambda: condition(self.state) or self.is_over)
+            return condition(self.state)
 
     def wait_for_ending(self, service: str, seconds: float) -> bool:
-        """Wait until the keeper has told how a server ended, for so many seconds at most; whether the keeper lives."""
+        """Wait until the keeper has reported how a server ended, up to so many seconds; whether the keeper lives."""
         pause = threading.Event()
         for _ in range(int(seconds / _INTERVAL)):
             with self._changed:
                 if not self._files:
                     break
-                # In this order: what it told last was told while it lived.
+                # In this order: what it wrote last was written while it lived.
                 alive = is_locked(self._alive)
                 self._take_in()
-                if service in self.told.endings or not alive:
+                if service in self.state.endings or not alive:
                     return alive
             pause.wait(_INTERVAL)
         return True
@@ -229,7 +229,7 @@ class News:
             pause.wait(_INTERVAL)
 
     def stop(self) -> None:
-        """Wake whoever waits. Nothing more is taken in."""
+        """Wake the threads that wait. Nothing more is taken in."""
         with self._changed:
             self._stopped = True
             self._changed.notify_all()
@@ -265,6 +265,6 @@ class News:
         while data := os.read(self._events, 1 << 18):
             *lines, self._rest = (self._rest + data).split(b"\n")
             for line in lines:
-                self.told.add(json.loads(line))
+                self.state.add(json.loads(line))
             news = news or bool(lines)
         return news
