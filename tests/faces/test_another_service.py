@@ -72,12 +72,12 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
     monkeypatch.syspath_prepend(folder)
     importlib.invalidate_caches()
     registry = importlib.import_module("triton_env.services.registry").SERVICES
-    needs = importlib.import_module("triton_env.pytest_plugin.needs")
+    requirements = importlib.import_module("triton_env.pytest_plugin.requirements")
     registry.__dict__.pop("_points", None)
     yield folder
     registry.__dict__.pop("_points", None)
     registry._others.clear()
-    needs.KNOWN.pop("memo", None)
+    requirements.KNOWN.pop("memo", None)
     sys.modules.pop("triton_memo", None)
 
 

@@ -21,7 +21,7 @@ import redis
 from faces.persistent_project import PASSWORD, PROGRAM, PersistentProject, Terminal, variables
 from patience import until
 from triton_env import S3, Settings
-from triton_env.cli.words import print_data
+from triton_env.cli.output import print_data
 from triton_env.core.model import Endpoint, Placement
 from triton_env.errors import UsageError
 from triton_env.services import SERVICES

@@ -8,7 +8,7 @@ from platformdirs import user_cache_path
 from faces.documents import ROOT, tables
 from faces.plugin_runs import Runs, runs
 from triton_env import pytest_plugin
-from triton_env.pytest_plugin import needs, options
+from triton_env.pytest_plugin import options, requirements
 from triton_env.services import SERVICES
 from triton_env.services.built_in import BUILT_IN
 from triton_env.settings import RUNTIME_NAMES
@@ -49,7 +49,7 @@ def test_a_run_that_uses_no_service_imports_and_starts_nothing(
             assert "triton_env.pytest_plugin" in sys.modules
             assert not names & (heavy | {"pydantic", "pydantic_settings", "asyncio", "rich", "xdist", "urllib3"})
             ours = {name for name in sys.modules if name.startswith("triton_env")}
-            parts = ("clients", "fixtures", "needs", "options", "report", "state", "summary")
+            parts = ("clients", "fixtures", "options", "report", "requirements", "state", "summary")
             services = ("postgres", "clickhouse", "redis", "s3")
             assert ours == {
                 "triton_env", "triton_env._version", "triton_env.pytest_plugin",
@@ -397,7 +397,7 @@ def test_the_reference_is_complete(pytester: pytest.Pytester) -> None:
     found = {name: value for name, value in vars(pytest_plugin).items() if name.startswith("triton")}
     found = {name: value for name, value in found.items() if type(value).__name__ == "FixtureFunctionDefinition"}
     assert sorted(row[0].strip("`") for row in fixtures) == sorted(found)
-    assert {row[0].strip("`") for row in arguments} == set(needs.ARGUMENTS)
+    assert {row[0].strip("`") for row in arguments} == set(requirements.ARGUMENTS)
 
     config = pytester.parseconfig()
     assert {row[0].strip("`") for row in ini} == {

@@ -12,7 +12,7 @@ from isolation import contents
 from patience import until
 from triton_env import Namespace, Settings, TritonEnvironment
 from triton_env.errors import IsolationFailed, SnapshotFailed
-from triton_env.services.redis.isolation import _Exchange
+from triton_env.services.redis.isolation import _Session
 
 
 @pytest.fixture(scope="module")
@@ -182,17 +182,17 @@ def test_a_template_that_was_changed_is_built_again(env: TritonEnvironment) -> N
 
 
 def test_a_server_that_is_wiped_between_check_and_copy(env: TritonEnvironment, monkeypatch: pytest.MonkeyPatch) -> None:
-    copy = _Exchange.copy
+    copy = _Session.copy
     left = 1
 
-    def wiped(self: _Exchange, source: int, target: int) -> None:
+    def wiped(self: _Session, source: int, target: int) -> None:
         nonlocal left
         if left:
             left -= 1
             flush_all(env)
         copy(self, source, target)
 
-    monkeypatch.setattr(_Exchange, "copy", wiped)
+    monkeypatch.setattr(_Session, "copy", wiped)
     with env.namespace("named", template=build, services=("redis",)) as namespace:
         assert contents.look(namespace) == {"redis": "template"}
     assert not left

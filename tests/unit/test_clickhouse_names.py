@@ -3,13 +3,13 @@
 
 import pytest
 
-from triton_env.services.clickhouse.renaming import Account, exchange, with_empty, without_columns
+from triton_env.services.clickhouse.renaming import Account, rename_database, with_empty, without_columns
 
 TABLES = frozenset({"claims", "names", "lookup", "target", "odd name"})
 
 
 def exchanged(statement: str) -> tuple[str, frozenset[str]]:
-    found = exchange(statement, "triton", "copy", TABLES, Account("default", "it's secret"))
+    found = rename_database(statement, "triton", "copy", TABLES, Account("default", "it's secret"))
     return found.statement, found.names - {"x"}
 
 

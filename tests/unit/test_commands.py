@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from shells import in_a_bare_shell
-from triton_env.cli.words import say
+from triton_env.cli.output import say
 from triton_env.core import commands
 from triton_env.core.commands import runnable, wrapped
 from triton_env.errors import TritonError

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from triton_env.cli.words import print_data, say_notice
+from triton_env.cli.output import print_data, say_notice
 from triton_env.core.printable import coloured, one_line, printable
 
 HOSTILE = "\x1b]0;owned\x07\x9b2J\u202e\u2028\ufeff\r\x00"

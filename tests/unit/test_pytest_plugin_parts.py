@@ -13,7 +13,7 @@ import pytest
 from triton_env import pytest_plugin
 from triton_env.core.model import Endpoint, Placement
 from triton_env.core.threads import in_thread
-from triton_env.pytest_plugin import access, evidence, overridden
+from triton_env.pytest_plugin import connect_hints, evidence, overridden
 from triton_env.pytest_plugin.evidence import Question
 from triton_env.pytest_plugin.variables import Exported
 from triton_env.services import S3, ClickHouse, Postgres, Redis, Service
@@ -41,7 +41,7 @@ def services() -> list[Service]:
 
 
 def test_commands_can_be_pasted_into_a_shell(services: list[Service]) -> None:
-    postgres, clickhouse, redis, s3 = access.commands(services)
+    postgres, clickhouse, redis, s3 = connect_hints.commands(services)
     assert postgres == "psql postgresql://triton_user:p0stgres%27secret@127.0.0.1:5432/triton"
     assert clickhouse == (
         "clickhouse client --host 127.0.0.1 --port 9000 --database triton --user default --password clickh0use-secret"
@@ -53,18 +53,18 @@ def test_commands_can_be_pasted_into_a_shell(services: list[Service]) -> None:
 
 def test_a_server_without_the_native_protocol_is_reached_by_http() -> None:
     placement = Placement({"http": Endpoint("127.0.0.1", 8123)})
-    (command,) = access.commands([ClickHouse(Settings(clickhouse_password="secret"), placement)])
+    (command,) = connect_hints.commands([ClickHouse(Settings(clickhouse_password="secret"), placement)])
     assert command == "curl -u default:secret 'http://127.0.0.1:8123/?database=triton' -d 'show tables'"
 
 
 def test_passwords_of_servers_of_somebody_else_are_hidden(services: list[Service]) -> None:
-    secrets = access.secrets(services)
+    secrets = connect_hints.secrets(services)
     assert len(secrets) >= 4
-    shown = access.urls(services, secrets)
+    shown = connect_hints.urls(services, secrets)
     assert "secret" not in shown
     assert shown.count("***@") == 3
     assert "bucket triton-documents" in shown
-    assert "red1s-secret" in access.urls(services, frozenset())
+    assert "red1s-secret" in connect_hints.urls(services, frozenset())
     (answer,) = evidence.answers([Question("log", lambda: "it said p0stgres'secret")], secrets)
     assert answer == ("log", "it said ***")
 

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from triton_env._version import __version__
+from triton_env.cli.output import say_error, say_interrupted, say_notice, say_unexpected
 from triton_env.cli.signals import Interrupted, ctrl_c_raises
-from triton_env.cli.words import say_error, say_interrupted, say_notice, say_unexpected
 from triton_env.core.shortages import exhausted
 from triton_env.errors import TritonError
 from triton_env.services import built_in

@@ -11,9 +11,9 @@ import click
 
 from triton_env.cli.choice import Choice, session_of, settings_for
 from triton_env.cli.options import environment_options, file_and_services, selected
+from triton_env.cli.output import say, say_notice
 from triton_env.cli.persistent import ended_by_signals
 from triton_env.cli.session import attached
-from triton_env.cli.words import say, say_notice
 from triton_env.core.printable import one_line
 from triton_env.errors import UsageError
 

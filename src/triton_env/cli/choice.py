@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from triton_env.cli.words import say, say_notice
+from triton_env.cli.output import say, say_notice
 from triton_env.errors import TritonError, UsageError
 
 if TYPE_CHECKING:

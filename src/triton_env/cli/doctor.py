@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from triton_env.cli.words import columns_of, marks, styled
+from triton_env.cli.output import columns_of, marks, styled
 from triton_env.core.commands import runnable, wrapped
 from triton_env.core.printable import printable
 

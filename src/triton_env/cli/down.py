@@ -8,9 +8,9 @@ import click
 
 from triton_env.cli.choice import Choice, session_of
 from triton_env.cli.options import environment_options
+from triton_env.cli.output import say, say_notice
 from triton_env.cli.persistent import ended_by_signals, infrastructure
 from triton_env.cli.session import session_here
-from triton_env.cli.words import say, say_notice
 from triton_env.core.forms import form_of
 from triton_env.errors import TritonError
 

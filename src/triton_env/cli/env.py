@@ -8,10 +8,10 @@ import click
 
 from triton_env.cli.choice import Choice, session_of
 from triton_env.cli.options import environment_options, named_services
+from triton_env.cli.output import say, say_notice
 from triton_env.cli.persistent import infrastructure, not_running, nothing_runs, titles
 from triton_env.cli.session import check_has
 from triton_env.cli.variables import FORMATS, as_text
-from triton_env.cli.words import say, say_notice
 from triton_env.errors import ProjectTaken, TritonError, UsageError
 
 if TYPE_CHECKING:

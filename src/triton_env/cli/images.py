@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 
-from triton_env.cli.words import say_notice
+from triton_env.cli.output import say_notice
 from triton_env.core.settings_group import Role
 from triton_env.services import SERVICES
 from triton_env.services.base_checks import Checks

@@ -11,10 +11,10 @@ import click
 
 from triton_env.cli.choice import Choice, session_of
 from triton_env.cli.options import environment_options, named_services
+from triton_env.cli.output import colors_on, print_data, say_notice, stop_printing
 from triton_env.cli.persistent import infrastructure, not_running
 from triton_env.cli.session import attached
 from triton_env.cli.signals import Interrupted, interruptible
-from triton_env.cli.words import colors_on, print_data, say_notice, stop_printing
 from triton_env.core.forms import form_of
 
 if TYPE_CHECKING:

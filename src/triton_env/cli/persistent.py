@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import click
 
 from triton_env.cli.choice import Choice, sessions_elsewhere, settings_for, way_to_start
+from triton_env.cli.output import say_interrupted
 from triton_env.cli.signals import Interrupted, interruptible
-from triton_env.cli.words import say_interrupted
 from triton_env.core.forms import Form, forms_for
 from triton_env.errors import RuntimeUnavailable, TritonError
 

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from triton_env.cli.output import say, say_notice
 from triton_env.cli.tables import Column, print_table
-from triton_env.cli.words import say, say_notice
 from triton_env.core.commands import runnable
 from triton_env.core.printable import one_line
 

@@ -9,9 +9,9 @@ import click
 
 from triton_env.cli.choice import Choice, settings_for
 from triton_env.cli.options import named_services, persistent_options
+from triton_env.cli.output import say, say_notice
 from triton_env.cli.persistent import ended_by_signals, infrastructure, titles
 from triton_env.cli.session import refuse, refused, session_here
-from triton_env.cli.words import say, say_notice
 from triton_env.core.sizes import size_words
 from triton_env.errors import UsageError
 

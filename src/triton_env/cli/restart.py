@@ -4,8 +4,8 @@ import click
 
 from triton_env.cli.choice import Choice
 from triton_env.cli.options import persistent_options, required_services
+from triton_env.cli.output import say
 from triton_env.cli.persistent import ended_by_signals, infrastructure, not_running, titles
-from triton_env.cli.words import say
 
 
 @click.command()

@@ -9,9 +9,9 @@ import click
 from triton_env.cli.backup import environment_of, noted_once_complete, say_contents, say_notes
 from triton_env.cli.choice import Choice, session_of, settings_for
 from triton_env.cli.options import environment_options, file_and_services
+from triton_env.cli.output import say
 from triton_env.cli.persistent import ended_by_signals, titles
 from triton_env.cli.session import check_has
-from triton_env.cli.words import say
 from triton_env.errors import UsageError
 
 

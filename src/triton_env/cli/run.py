@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 import click
 
 from triton_env.cli.options import runtime_option, selected, services_option
+from triton_env.cli.output import say, say_error
 from triton_env.cli.signals import handled_by, interruptible
-from triton_env.cli.words import say, say_error
 from triton_env.errors import UsageError
 
 if TYPE_CHECKING:

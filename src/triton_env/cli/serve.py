@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, NoReturn
 import click
 
 from triton_env.cli.options import named_services, runtime_option, selected
+from triton_env.cli.output import say, say_notice, styled
 from triton_env.cli.signals import Interrupted, interruptible
-from triton_env.cli.words import say, say_notice, styled
 from triton_env.core.forms import Form, form_of
 from triton_env.errors import TritonError
 

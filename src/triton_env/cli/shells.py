@@ -10,7 +10,7 @@ import click
 
 from triton_env.cli.choice import Choice, session_of
 from triton_env.cli.options import environment_options, passed_on
-from triton_env.cli.words import print_data, stop_printing
+from triton_env.cli.output import print_data, stop_printing
 from triton_env.errors import TritonError
 from triton_env.services.base_shell import Arguments, OwnShell, ServerShell, Shell
 

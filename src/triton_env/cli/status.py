@@ -13,11 +13,11 @@ import click
 
 from triton_env.cli.choice import Choice, environments_here, session_of, sessions_elsewhere
 from triton_env.cli.options import environment_options, named_services
+from triton_env.cli.output import say, say_notice, stop_printing
 from triton_env.cli.persistent import infrastructure
 from triton_env.cli.session import attached
 from triton_env.cli.signals import Interrupted, interruptible
 from triton_env.cli.tables import Column, console, fitting, print_table
-from triton_env.cli.words import say, say_notice, stop_printing
 from triton_env.core.printable import one_line
 from triton_env.core.sizes import memory_words
 

@@ -39,7 +39,7 @@ def console() -> "Console":
     """Standard output. Its width counts on a terminal alone: elsewhere a table is as wide as it has to be."""
     from rich.console import Console
 
-    from triton_env.cli.words import colors_on
+    from triton_env.cli.output import colors_on
 
     return Console(
         file=sys.stdout,

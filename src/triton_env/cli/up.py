@@ -8,8 +8,8 @@ import click
 
 from triton_env.cli.choice import Choice, settings_for
 from triton_env.cli.options import named_services, persistent_options, selected
+from triton_env.cli.output import say, styled
 from triton_env.cli.persistent import ended_by_signals, infrastructure, titles
-from triton_env.cli.words import say, styled
 
 if TYPE_CHECKING:
     from triton_env.persistent.containers import ProjectContainer

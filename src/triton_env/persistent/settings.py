@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from triton_env.core.settings_group import Role
 from triton_env.errors import InvalidSetting
 from triton_env.settings import Settings
-from triton_env.settings.urls import agreed, origin, urls
+from triton_env.settings.urls import merge_urls_into_parts, origin, urls
 
 DEFAULT_PROJECT = str(Settings.model_fields["triton_project"].default)
 
@@ -39,7 +39,7 @@ def persistent_settings(settings: Settings) -> Settings:
                 where=origin(name),
                 hint=f"unset {name.upper()}, or let it point to localhost",
             )
-    return _with_own_ports(_checked(agreed(settings), settings))
+    return _with_own_ports(_checked(merge_urls_into_parts(settings), settings))
 
 
 def _checked(settings: Settings, before: Settings) -> Settings:

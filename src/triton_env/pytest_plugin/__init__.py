@@ -12,9 +12,9 @@ import pytest
 from triton_env.pytest_plugin import summary
 from triton_env.pytest_plugin.clients import client_fixture, private_fixtures
 from triton_env.pytest_plugin.fixtures import _triton_spaces, service_fixture, triton, triton_env, triton_exported
-from triton_env.pytest_plugin.needs import ASYNC, MARKER_LINE, PREFIX, Needs, check
 from triton_env.pytest_plugin.options import add_options
 from triton_env.pytest_plugin.report import Kept, add_to, note_beginning
+from triton_env.pytest_plugin.requirements import ASYNC, MARKER_LINE, PREFIX, Requirements, check
 from triton_env.pytest_plugin.state import KEY, State
 from triton_env.services import built_in
 
@@ -76,7 +76,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Look at what the selected tests need."""
     state = State.of(session.config)
-    state.needs = Needs(session.items, state.options)
+    state.requirements = Requirements(session.items, state.options)
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -86,14 +86,14 @@ def pytest_runtestloop(session: pytest.Session) -> None:
     state = State.of(session.config)
     if not option.collectonly:
         _check_exported(session.config)
-    if not state.needs.all or option.collectonly or getattr(option, "setupplan", False):
+    if not state.requirements.all or option.collectonly or getattr(option, "setupplan", False):
         return
     if session.testsfailed and not option.continue_on_collection_errors:
         return
     from triton_env.errors import TritonError
 
     try:
-        state.environments.of(state.needs.all)
+        state.environments.of(state.requirements.all)
     except TritonError:
         # Those tests that need it tell. Others may run.
         return

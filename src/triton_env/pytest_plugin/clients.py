@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from triton_env.pytest_plugin.needs import ASYNC, KNOWN, PREFIX
 from triton_env.pytest_plugin.options import SCOPES
+from triton_env.pytest_plugin.requirements import ASYNC, KNOWN, PREFIX
 
 if TYPE_CHECKING:
     from triton_env.services.base_fixtures import Fixtures

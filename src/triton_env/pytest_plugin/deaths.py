@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 def of(state: State, item: "pytest.Item") -> "Mapping[str, ServiceDied]":
     """The servers that a test needs and that have died, by the names of their services."""
-    need = state.needs.of(item)
+    need = state.requirements.of(item)
     names = need.namespace | need.environment
     found: dict[str, ServiceDied] = {}
     for environment in state.running:

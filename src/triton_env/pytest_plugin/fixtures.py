@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from triton_env.pytest_plugin.needs import KNOWN, PREFIX
 from triton_env.pytest_plugin.options import SCOPES, Scope
+from triton_env.pytest_plugin.requirements import KNOWN, PREFIX
 from triton_env.pytest_plugin.state import State
 
 if TYPE_CHECKING:
@@ -43,8 +43,8 @@ def explained() -> Iterator[None]:
 def triton_env(request: pytest.FixtureRequest, pytestconfig: pytest.Config) -> "TritonEnvironment":
     """The running environment of this session, with all that its tests need. What one test writes others see."""
     state = State.of(pytestconfig)
-    services = state.needs.all
-    if not state.needs.of(request.node).environment:  # nobody was known to ask for it
+    services = state.requirements.all
+    if not state.requirements.of(request.node).environment:  # nobody was known to ask for it
         services |= state.configured(request.node)
     with explained():
         return state.environments.of(services)

@@ -44,7 +44,7 @@ class _Used:
 
 def note_beginning(state: State, item: pytest.Item) -> None:
     """Note when a test begins. Asks no server and no engine: it is called for every test."""
-    need = state.needs.of(item)
+    need = state.requirements.of(item)
     if not state.running or not (need or state.exported):
         return
     from triton_env.errors import NotStarted
@@ -87,7 +87,7 @@ def _add_evidence(state: State, item: pytest.Item, report: pytest.TestReport, st
     used = list(_used(state, item, dead.keys()))
     if not used:
         return
-    from triton_env.pytest_plugin import access, evidence
+    from triton_env.pytest_plugin import connect_hints, evidence
 
     began = item.stash.get(_BEGAN, None) or evidence.Began(start, {})
     sections: list[tuple[str, str]] = []
@@ -95,9 +95,9 @@ def _add_evidence(state: State, item: pytest.Item, report: pytest.TestReport, st
     hidden: frozenset[str] = frozenset()
     for each in used:
         # Whoever runs these servers runs them for others too.
-        secrets = access.secrets(each.services) if each.environment._mode.secrets_outlive_us else frozenset()
+        secrets = connect_hints.secrets(each.services) if each.environment._mode.secrets_outlive_us else frozenset()
         hidden |= secrets
-        sections.append((f"services of {_name(each)}", access.urls(each.services, secrets)))
+        sections.append((f"services of {_name(each)}", connect_hints.urls(each.services, secrets)))
         for service in each.services:
             asked += evidence.questions(each.environment, service, began)
     found = evidence.answers(asked, hidden)
@@ -106,20 +106,20 @@ def _add_evidence(state: State, item: pytest.Item, report: pytest.TestReport, st
 
 
 def _note_kept(state: State, item: pytest.Item, report: pytest.TestReport) -> None:
-    from triton_env.pytest_plugin import access
+    from triton_env.pytest_plugin import connect_hints
 
     kept: list[dict[str, Any]] = []
     for spaces in state.used_by(item):
         spaces.failed = True
         for part in spaces.parts:
             services = _bound(part.namespace, part.namespace.services)
-            secrets = access.secrets(services) if part.environment._mode.secrets_outlive_us else frozenset()
+            secrets = connect_hints.secrets(services) if part.environment._mode.secrets_outlive_us else frozenset()
             kept.append(
                 {
                     "test": item.nodeid,
                     "id": part.namespace.id,
-                    "urls": access.urls(services, secrets).splitlines(),
-                    "commands": [] if secrets else access.commands(services),
+                    "urls": connect_hints.urls(services, secrets).splitlines(),
+                    "commands": [] if secrets else connect_hints.commands(services),
                 }
             )
     if kept:
@@ -140,7 +140,7 @@ class Kept:
 
 def _used(state: State, item: pytest.Item, dead: Set[str]) -> Iterator[_Used]:
     """What a test uses, without services whose servers have died: nothing can be asked of them."""
-    need = state.needs.of(item)
+    need = state.requirements.of(item)
     for spaces in state.used_by(item):
         for part in spaces.parts:
             # A namespace that lives longer has what other tests need as well. A test that asks while it runs is

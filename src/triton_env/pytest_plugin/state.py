@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from triton_env.pytest_plugin.needs import Needs, marked
 from triton_env.pytest_plugin.options import Options
+from triton_env.pytest_plugin.requirements import Requirements, marks_of
 
 if TYPE_CHECKING:
     from _pytest.nodes import Node
@@ -34,7 +34,7 @@ class State:
         self.options = options
         self.shared_by = shared_by
         self._quiet = quiet
-        self.needs = Needs((), options)
+        self.requirements = Requirements((), options)
         self.exported: TestNamespaces | None = None
         self.live: list[TestNamespaces] = []
         self.facts: list[Mapping[str, Any]] = []
@@ -74,16 +74,16 @@ class State:
 
     def configured(self, node: "Node") -> frozenset[str]:
         """What `triton` stands for there."""
-        return frozenset(marked(node).services or self.options.services)
+        return frozenset(marks_of(node).services or self.options.services)
 
     def spaces_for(self, node: "Node") -> "TestNamespaces":
         """Namespaces for a test, class, module, package or session, without one yet."""
         from triton_env.pytest_plugin.spaces import TestNamespaces
 
-        template = marked(node).template
+        template = marks_of(node).template
         if template is None:
             template = self.options.template
-        spaces = TestNamespaces(self.environments, node, self.needs.of(node).namespace, template)
+        spaces = TestNamespaces(self.environments, node, self.requirements.of(node).namespace, template)
         self.live.append(spaces)
         return spaces
 
@@ -106,10 +106,10 @@ class State:
     def used_by(self, item: pytest.Item) -> Iterator["TestNamespaces"]:
         """The namespaces that a test uses, as far as its fixtures tell."""
         names = getattr(item, "fixturenames", ())
-        if self.exported is not None and ("triton_exported" in names or not self.needs.of(item)):
+        if self.exported is not None and ("triton_exported" in names or not self.requirements.of(item)):
             yield self.exported
         for spaces in self.live:
-            if spaces.node is item or self.needs.of(item).namespace:
+            if spaces.node is item or self.requirements.of(item).namespace:
                 yield spaces
 
     def finish(self) -> None:

@@ -9,7 +9,7 @@ from triton_env.core.setting_types import plain_text
 from triton_env.core.settings_group import CONNECTION, Role, SettingsGroup, UrlForm
 from triton_env.errors import InvalidSetting
 from triton_env.settings.model import Settings
-from triton_env.settings.urls import agreed, origin, urls
+from triton_env.settings.urls import merge_urls_into_parts, origin, urls
 
 
 def external_settings(settings: Settings, services: Collection[str]) -> Settings:
@@ -32,7 +32,7 @@ def external_settings(settings: Settings, services: Collection[str]) -> Settings
                 where=origin(name),
                 hint=f"the form is {form.example}",
             )
-    settings = agreed(settings, services, hosts=True)
+    settings = merge_urls_into_parts(settings, services, hosts=True)
     return settings.updated(**_implied_ports(settings))
 
 
@@ -57,7 +57,7 @@ def external_id(settings: Settings) -> str:
 def _address(settings: Settings, group: type[SettingsGroup]) -> tuple[str | int, ...]:
     """Where an external service is, whether it is used or not."""
     with suppress(InvalidSetting):  # of a service that is used, they agree
-        settings = agreed(settings, (group.service,), hosts=True)
+        settings = merge_urls_into_parts(settings, (group.service,), hosts=True)
     return (host_of(settings, group), *(settings.or_default(name) for name in group.names_of(Role.PORT)[:1]))
 
 

@@ -18,7 +18,9 @@ def urls(settings: Settings, services: Collection[str] | None = None) -> Mapping
     }
 
 
-def agreed(settings: Settings, services: Collection[str] | None = None, *, hosts: bool = False) -> Settings:
+def merge_urls_into_parts(
+    settings: Settings, services: Collection[str] | None = None, *, hosts: bool = False
+) -> Settings:
     """The settings with the parts of a URL taken from it where only the URL was set.
 
     Args:

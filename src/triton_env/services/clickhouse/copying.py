@@ -17,7 +17,7 @@ from typing import Any, Final
 from triton_env.core.threads import for_each
 from triton_env.errors import IsolationFailed
 from triton_env.services.clickhouse.http import Http, ServerError, literal, quoted
-from triton_env.services.clickhouse.renaming import HIDDEN, Account, exchange, with_empty, without_columns
+from triton_env.services.clickhouse.renaming import HIDDEN, Account, rename_database, with_empty, without_columns
 from triton_env.services.clickhouse.schema import AS_THEY_ARE, UNCHECKED, holds_rows
 from triton_env.services.clickhouse.trying import in_working_order
 
@@ -51,7 +51,7 @@ _FLUSHED: Final = {"Buffer": "OPTIMIZE TABLE {}", "Distributed": "SYSTEM FLUSH D
 
 
 @dataclass(frozen=True, slots=True)
-class Item:
+class TableSpec:
     """A table, view or dictionary of the source.
 
     Attributes:
@@ -73,11 +73,11 @@ class Item:
     rows: int | None
     statement: str
     needs: frozenset[str] = frozenset()
-    inner: tuple[Item, ...] = ()
+    inner: tuple[TableSpec, ...] = ()
     stands_alone: bool = False
 
 
-class Copying:
+class DatabaseCopier:
     """Copies one database.
 
     Args:
@@ -98,7 +98,7 @@ class Copying:
             self._check(row)
         self._settle()
 
-    def items(self, target: str, others: Mapping[str, str] | None = None) -> list[Item]:
+    def items(self, target: str, others: Mapping[str, str] | None = None) -> list[TableSpec]:
         """What the copy `target` will have: each behind what it needs.
 
         Args:
@@ -107,24 +107,24 @@ class Copying:
         others = others or {}
         names = frozenset(row["name"] for row in self._rows)
         inner = [row for row in self._rows if _INNER.match(row["name"])]
-        found: dict[str, Item] = {}
+        found: dict[str, TableSpec] = {}
         for row in self._rows:
             own = [each for each in inner if each is not row and _belongs(each["name"], row)]
-            exchanged = exchange(row["statement"], self._source, target, names, self._account)
-            if HIDDEN in exchanged.statement:
+            rewritten = rename_database(row["statement"], self._source, target, names, self._account)
+            if HIDDEN in rewritten.statement:
                 raise IsolationFailed(
                     f"{self._source}.{row['name']} cannot be copied: the server does not tell a password in it.",
                     where=f"the ClickHouse database {self._source}",
                     hint="let it read with the user of the environment, whose password is known, "
                     "or make it after the copy",
                 )
-            statement = exchanged.statement
+            statement = rewritten.statement
             for before, after in others.items():
-                statement = exchange(statement, before, after, self._tables(before), self._account).statement
+                statement = rename_database(statement, before, after, self._tables(before), self._account).statement
             statement = without_columns(statement) if row["engine"] == "Alias" else with_empty(statement)
-            named = exchanged.names - {row["name"]}
+            named = rewritten.names - {row["name"]}
             is_table = "View" not in row["engine"] and row["engine"] != "Dictionary"
-            found[row["name"]] = Item(
+            found[row["name"]] = TableSpec(
                 row["name"],
                 row["uuid"],
                 row["engine"],
@@ -132,7 +132,7 @@ class Copying:
                 row["rows"],
                 statement,
                 named & names,
-                tuple(Item(each["name"], "", each["engine"], "", each["rows"], "") for each in own),
+                tuple(TableSpec(each["name"], "", each["engine"], "", each["rows"], "") for each in own),
                 is_table and not named and not own,
             )
         made_with_others = {each.name for item in found.values() for each in item.inner}
@@ -142,7 +142,7 @@ class Copying:
         query = f"SELECT name FROM system.tables WHERE database = {literal(database)}"  # noqa: S608
         return frozenset(row["name"] for row in self._http.rows(query))
 
-    def make(self, items: Sequence[Item], target: str, *, filled: bool = True) -> list[Item]:
+    def make(self, items: Sequence[TableSpec], target: str, *, filled: bool = True) -> list[TableSpec]:
         """Make these in the database `target`, with their rows, several at once where they need nothing.
 
         Returns:
@@ -185,7 +185,7 @@ class Copying:
                 )
             time.sleep(0.02)
 
-    def _make(self, item: Item, target: str, filled: bool) -> None:
+    def _make(self, item: TableSpec, target: str, filled: bool) -> None:
         # The database of the request is that of names without one.
         try:
             self._http.run(item.statement, {"database": target, **UNSYNCED})
@@ -203,7 +203,7 @@ class Copying:
             self._experimental = {row["name"]: "1" for row in self._http.rows(_EXPERIMENTAL)}
         return self._experimental
 
-    def _fill(self, item: Item, target: str) -> None:
+    def _fill(self, item: TableSpec, target: str) -> None:
         if not item.inner:
             self._load(item, item.name, target)
             return
@@ -212,7 +212,7 @@ class Copying:
         for each in item.inner:
             self._load(each, each.name.replace(item.uuid, uuid), target)
 
-    def _load(self, item: Item, name: str, target: str) -> None:
+    def _load(self, item: TableSpec, name: str, target: str) -> None:
         if item.rows == 0:
             return
         source, copy = quoted(self._source, item.name), quoted(target, name)
@@ -230,7 +230,7 @@ def _belongs(inner: str, row: dict[str, Any]) -> bool:
     return inner.endswith(f".{row['uuid']}") or inner == f".inner.{row['name']}"
 
 
-def _in_order(items: Iterable[Item]) -> Iterator[Item]:
+def _in_order(items: Iterable[TableSpec]) -> Iterator[TableSpec]:
     """Each behind what it needs, as far as there is such an order.
 
     So materialized views come behind the tables that they read, which have their rows by then: none goes through a view

@@ -9,7 +9,7 @@ from typing import Any, Final
 from triton_env.services import ClickHouse
 from triton_env.services.base_isolation import NAMESPACE, PREFIX, SNAPSHOT, TEMPLATE, ContentLost, Isolation, Space
 from triton_env.services.clickhouse import access
-from triton_env.services.clickhouse.copying import THREADS, UNSYNCED, Copying
+from triton_env.services.clickhouse.copying import THREADS, UNSYNCED, DatabaseCopier
 from triton_env.services.clickhouse.http import Http, ServerError, literal, quoted
 from triton_env.services.clickhouse.renaming import Account
 from triton_env.services.clickhouse.schema import SYSTEM, UNCHECKED
@@ -75,7 +75,7 @@ class ClickHouseIsolation(Isolation[ClickHouse]):
     def __init__(self, service: ClickHouse) -> None:
         super().__init__(service)
         self._http = Http(service, connections=2 * THREADS)
-        self._frozen: dict[str, tuple[str, Copying]] = {}
+        self._frozen: dict[str, tuple[str, DatabaseCopier]] = {}
 
     def template_facts(self) -> tuple[str, ...]:
         return self._service.user, self._service.database
@@ -270,7 +270,7 @@ class ClickHouseIsolation(Isolation[ClickHouse]):
     def _databases(self) -> list[str]:
         return [row["name"] for row in self._http.rows("SELECT name FROM system.databases")]
 
-    def _copying(self, database: str) -> Copying:
+    def _copying(self, database: str) -> DatabaseCopier:
         """What is to be known of a database. That of a frozen one is kept, as long as it is the same database."""
         query = f"SELECT toString(uuid) AS uuid, comment FROM system.databases WHERE name = {literal(database)}"  # noqa: S608
         found = self._http.rows(query)
@@ -280,10 +280,10 @@ class ClickHouseIsolation(Isolation[ClickHouse]):
         known = self._frozen.get(database)
         if known is not None and known[0] == uuid:
             return known[1]
-        copying = Copying(self._http, database, comment, Account(self._service.user, self._service.password))
+        copier = DatabaseCopier(self._http, database, comment, Account(self._service.user, self._service.password))
         if database.startswith(_FROZEN):
-            self._frozen[database] = (uuid, copying)
-        return copying
+            self._frozen[database] = (uuid, copier)
+        return copier
 
     def _make(self, database: str, comment: str = "") -> None:
         """Make a database that is not there; what is there of that name goes."""

@@ -45,7 +45,7 @@ _ESCAPES: Final = {"n": "\n", "t": "\t", "r": "\r", "b": "\b", "f": "\f", "0": "
 
 
 @dataclass(frozen=True, slots=True)
-class Exchanged:
+class RewrittenStatement:
     """A statement with another database in it.
 
     Attributes:
@@ -65,9 +65,9 @@ class Account:
     password: str
 
 
-def exchange(
+def rename_database(
     statement: str, before: str, after: str, tables: frozenset[str], account: Account | None = None
-) -> Exchanged:
+) -> RewrittenStatement:
     """The statement for the database `after` instead of `before`.
 
     A name of three parts, `before.table.column`, is taken for one with a database where the statement reads that
@@ -79,7 +79,7 @@ def exchange(
         tables: the names of what is in `before`.
         account: for dictionaries that read from this very server.
     """
-    return _Exchange(statement, before, after, tables, account).done()
+    return _Rewriting(statement, before, after, tables, account).done()
 
 
 def with_empty(statement: str) -> str:
@@ -132,7 +132,7 @@ class _Column:
 
 
 @dataclass(slots=True)
-class _Exchange:
+class _Rewriting:
     statement: str
     before: str
     after: str
@@ -145,7 +145,7 @@ class _Exchange:
     names: set[str] = field(default_factory=set)
     columns: list[_Column] = field(default_factory=list)
 
-    def done(self) -> Exchanged:
+    def done(self) -> RewrittenStatement:
         self.sql = self.statement.encode()
         self.tokens = list(tokens_of(self.sql))
         for index, token in enumerate(self.tokens):
@@ -164,7 +164,7 @@ class _Exchange:
         for (start, stop), text in sorted(self.edits.items()):
             parts += [self.sql[end:start], text.encode()]
             end = stop
-        return Exchanged(b"".join([*parts, self.sql[end:]]).decode(), frozenset(self.names))
+        return RewrittenStatement(b"".join([*parts, self.sql[end:]]).decode(), frozenset(self.names))
 
     def _text(self, index: int) -> str:
         """The token of that number, in upper case where it is a bare word."""
@@ -291,7 +291,7 @@ class _Exchange:
             self.names.add(values["TABLE"])
         for key in ("QUERY", "WHERE", "INVALIDATE_QUERY"):
             if key in values:
-                inner = exchange(values[key], self.before, self.after, self.tables)
+                inner = rename_database(values[key], self.before, self.after, self.tables)
                 self._edit(found[key], literal(inner.statement))
                 self.names |= inner.names
         is_own = self.account is not None and values.get("USER", "default") == self.account.user

@@ -117,7 +117,7 @@ class RedisIsolation(Isolation[Redis]):
                 if filled.get(number, 0) < expected - (position == 0):
                     raise ContentLost(_words(number, filled.get(number, 0), expected - (position == 0)))
 
-    def _verify(self, exchange: "_Exchange", source: Space, record: str) -> Mapping[int, int]:
+    def _verify(self, exchange: "_Session", source: Space, record: str) -> Mapping[int, int]:
         known = json.loads(record)
         numbers = self._numbers_of(source)
         filled = exchange.filled()
@@ -193,7 +193,7 @@ class RedisIsolation(Isolation[Redis]):
             )
 
     @contextmanager
-    def _exchange(self, *, ends_scripts_at_once: bool = False) -> Iterator["_Exchange"]:
+    def _exchange(self, *, ends_scripts_at_once: bool = False) -> Iterator["_Session"]:
         with self._lock:
             connection = self._connection
             is_new = connection is None
@@ -205,7 +205,7 @@ class RedisIsolation(Isolation[Redis]):
             try:
                 # Whose script it is cannot be told. On a server with data of others, only they end it.
                 patience = 0 if ends_scripts_at_once else _SCRIPT_TIMEOUT
-                exchange = _Exchange(connection, patience, ends_scripts=not self.is_lasting)
+                exchange = _Session(connection, patience, ends_scripts=not self.is_lasting)
                 if is_new:
                     self._greet(exchange)
                 yield exchange
@@ -216,7 +216,7 @@ class RedisIsolation(Isolation[Redis]):
                 connection.disconnect()
                 raise
 
-    def _greet(self, exchange: "_Exchange") -> None:
+    def _greet(self, exchange: "_Session") -> None:
         """What is to be known of a server, and the user of namespaces, whom a server that started again has lost."""
         exchange.call("CLIENT", "SETNAME", "triton-env")
         self._databases = int(exchange.call("CONFIG", "GET", "databases")[1])
@@ -224,7 +224,7 @@ class RedisIsolation(Isolation[Redis]):
             self._configuration = self._service.configuration_at_start or exchange.configuration()
         self._make_user(exchange)
 
-    def _make_user(self, exchange: "_Exchange") -> None:
+    def _make_user(self, exchange: "_Session") -> None:
         """Make the user of namespaces, whom a test may have deleted or changed, for each of them."""
         rules = ["reset", "on", self._password_rule(), "~*", "&*", "+@all", *(f"-{name}" for name in _FORBIDDEN)]
         # An external server may not let us.
@@ -234,7 +234,7 @@ class RedisIsolation(Isolation[Redis]):
         return f">{self._service.password}" if self._service.password else "nopass"
 
 
-class _Exchange:
+class _Session:
     """Commands and answers on one connection, without a client's retries.
 
     A client that connects again would be in logical database 0, and what was meant for another would hit that one. A

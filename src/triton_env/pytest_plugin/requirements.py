@@ -32,7 +32,7 @@ ARGUMENTS = ("services", "template")
 
 
 @dataclass(frozen=True, slots=True)
-class Marked:
+class Marks:
     """What markers say.
 
     Attributes:
@@ -44,7 +44,7 @@ class Marked:
     template: Any = None
 
 
-def marked(node: "Node") -> Marked:
+def marks_of(node: "Node") -> Marks:
     """What the markers of a test, class or module say; the nearest has the last word.
 
     Raises:
@@ -74,18 +74,18 @@ def marked(node: "Node") -> Marked:
                     f"{where}(template=) cannot be {template!r}."
                     " Allowed: a folder, module:callable, a callable, a Template."
                 )
-    return Marked(services, template)
+    return Marks(services, template)
 
 
 @dataclass(frozen=True, slots=True)
-class Need:
+class Requirement:
     """The services that are needed in a namespace, and those that are needed of the environment itself."""
 
     namespace: frozenset[str] = frozenset()
     environment: frozenset[str] = frozenset()
 
-    def __or__(self, other: "Need") -> "Need":
-        return Need(self.namespace | other.namespace, self.environment | other.environment)
+    def __or__(self, other: "Requirement") -> "Requirement":
+        return Requirement(self.namespace | other.namespace, self.environment | other.environment)
 
     def __bool__(self) -> bool:
         return bool(self.namespace or self.environment)
@@ -98,14 +98,14 @@ def _service_of(fixture: str) -> str:
     return name if name in KNOWN and fixture.startswith(PREFIX) else ""
 
 
-def needed(item: pytest.Item, options: Options) -> Need:
+def requirement_of(item: pytest.Item, options: Options) -> Requirement:
     """What a test needs."""
     names = getattr(item, "fixturenames", ())
     services = frozenset(service for name in names if (service := _service_of(name)))
     if ENVIRONMENT not in names and NAMESPACE not in names:
-        return Need(services)
-    configured = frozenset(marked(item).services or options.services)
-    return Need(
+        return Requirement(services)
+    configured = frozenset(marks_of(item).services or options.services)
+    return Requirement(
         namespace=services | configured if NAMESPACE in names else services,
         environment=configured if ENVIRONMENT in names else frozenset(),
     )
@@ -120,7 +120,7 @@ def check(items: Iterable[pytest.Item], options: Options) -> None:
     for item in items:
         if item.get_closest_marker(MARKER) is None:
             continue
-        marked(item)
+        marks_of(item)
         if options.scope != "function" and any(
             mark.name == MARKER and "template" in mark.kwargs for mark in item.own_markers
         ):
@@ -130,18 +130,18 @@ def check(items: Iterable[pytest.Item], options: Options) -> None:
             )
 
 
-class Needs:
+class Requirements:
     """What is needed by the tests of a run, and by those below a class, a module or a package."""
 
     def __init__(self, items: Iterable[pytest.Item], options: Options) -> None:
-        self._of: dict[Node, Need] = {}
+        self._of: dict[Node, Requirement] = {}
         self.all: frozenset[str] = frozenset()
         for item in items:
-            if need := needed(item, options):
+            if need := requirement_of(item, options):
                 self.all |= need.namespace | need.environment
                 for node in item.listchain():
-                    self._of[node] = self._of.get(node, Need()) | need
+                    self._of[node] = self._of.get(node, Requirement()) | need
 
-    def of(self, node: "Node") -> Need:
+    def of(self, node: "Node") -> Requirement:
         """What is needed by the tests at or below `node`."""
-        return self._of.get(node, Need())
+        return self._of.get(node, Requirement())
