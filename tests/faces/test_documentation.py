@@ -40,10 +40,10 @@ from triton_env import (
 from triton_env.cli import command_line, commands
 from triton_env.cli import run as run_command
 from triton_env.cli.signals import END_SIGNALS, Interrupted
+from triton_env.core.forms import RUNTIME_NAMES
 from triton_env.persistent.compose import OUR_LABEL
 from triton_env.runtimes.docker.owner import LABEL, Owner
 from triton_env.services import Service
-from triton_env.settings import RUNTIME_NAMES
 
 REFERENCE = ROOT / "docs" / "reference"
 ALL_BLOCKS = [block for document in DOCUMENTS for block in blocks(document)]

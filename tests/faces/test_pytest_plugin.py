@@ -8,10 +8,9 @@ from platformdirs import user_cache_path
 from faces.documents import ROOT, tables
 from faces.plugin_runs import Runs, runs
 from triton_env import pytest_plugin
-from triton_env.pytest_plugin import options, requirements
+from triton_env.pytest_plugin import requirements
 from triton_env.services import SERVICES
 from triton_env.services.built_in import BUILT_IN
-from triton_env.settings import RUNTIME_NAMES
 
 pytest_plugins = ["pytester"]
 # A run of pytest within the test has its own, shorter one.
@@ -29,7 +28,6 @@ def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, embedded
 def test_the_names_are_those_of_the_package() -> None:
     # Written down twice: the plugin may not import the other ones before a test needs them.
     assert tuple(SERVICES) == BUILT_IN
-    assert options.RUNTIMES == RUNTIME_NAMES
 
 
 # --- Those who do not use it -----------------------------------------------------------------------------------------
@@ -52,7 +50,8 @@ def test_a_run_that_uses_no_service_imports_and_starts_nothing(
             parts = ("clients", "fixtures", "options", "report", "requirements", "state", "summary")
             services = ("postgres", "clickhouse", "redis", "s3")
             assert ours == {
-                "triton_env", "triton_env._version", "triton_env.pytest_plugin",
+                "triton_env", "triton_env._version", "triton_env.core", "triton_env.core.forms",
+                "triton_env.pytest_plugin",
                 *(f"triton_env.pytest_plugin.{part}" for part in parts),
                 "triton_env.services", "triton_env.services.built_in", "triton_env.services.base_fixtures",
                 *(f"triton_env.services.{name}{part}" for name in services for part in ("", ".fixtures")),

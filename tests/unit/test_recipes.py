@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from triton_env import Settings
+from triton_env.core.forms import RUNTIME_NAMES, Form, form_of, forms_for
 from triton_env.core.model import Endpoint, ServiceRecipe, Storage
 from triton_env.errors import LocalStackTokenRequired
 from triton_env.services import SERVICES, boot_order
@@ -215,3 +216,9 @@ def test_the_default_image_is_the_last_free_version() -> None:
 @pytest.mark.parametrize(("host", "text"), [("127.0.0.1", "127.0.0.1:1"), ("db", "db:1"), ("::1", "[::1]:1")])
 def test_endpoints_are_written_as_in_urls(host: str, text: str) -> None:
     assert str(Endpoint(host, 1)) == text
+
+
+def test_each_runtime_has_services_in_one_form() -> None:
+    auto, *named = RUNTIME_NAMES
+    assert {form_of(name) for name in named} == set(Form)
+    assert forms_for(auto) == (Form.CONTAINER, Form.PROCESS)

@@ -35,7 +35,7 @@ def _names(context: click.Context, parameter: click.Parameter, values: str | tup
 def _runtime(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
     if value is None:
         return None
-    from triton_env.settings import RUNTIME_NAMES
+    from triton_env.core.forms import RUNTIME_NAMES
 
     name = value.strip().lower()
     if name not in RUNTIME_NAMES:

@@ -1,7 +1,8 @@
-"""The form in which each runtime has services, known by its name: also that of one which another process runs."""
+"""The runtimes by name, and the form in which each has services: also that of one which another process runs."""
 
 from collections.abc import Mapping
 from enum import StrEnum
+from typing import Final, Literal, get_args
 
 
 class Form(StrEnum):
@@ -20,7 +21,10 @@ class Form(StrEnum):
         return self is not Form.EXTERNAL
 
 
-_AUTO = "auto"
+RuntimeName = Literal["auto", "docker", "embedded", "external"]
+RUNTIME_NAMES: Final[tuple[str, ...]] = get_args(RuntimeName)
+"""What a runtime may be asked for by."""
+_AUTO = RUNTIME_NAMES[0]
 _FORMS: Mapping[str, Form] = {"docker": Form.CONTAINER, "embedded": Form.PROCESS, "external": Form.EXTERNAL}
 
 

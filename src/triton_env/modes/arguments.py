@@ -2,9 +2,10 @@
 
 from dataclasses import dataclass
 
+from triton_env.core.forms import RUNTIME_NAMES
 from triton_env.errors import UnknownRuntime, UsageError
 from triton_env.modes.persistent import Persistent
-from triton_env.settings import RUNTIME_NAMES, Settings
+from triton_env.settings import Settings
 from triton_env.sharing.reuse import Reuse
 
 

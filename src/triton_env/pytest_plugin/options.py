@@ -1,7 +1,7 @@
 """What a project and a command line choose for the plugin: ini options and command line options, checked at the start.
 
-Nothing of triton-env is imported here but the names of its services: pytest loads this in every project of an
-interpreter that has triton-env installed, whether it uses the plugin or not.
+Nothing of triton-env is imported here but the names of its services and runtimes: pytest loads this in every
+project of an interpreter that has triton-env installed, whether it uses the plugin or not.
 """
 
 import re
@@ -13,9 +13,9 @@ from typing import Any, Literal
 
 import pytest
 
+from triton_env.core.forms import RUNTIME_NAMES
 from triton_env.services.built_in import BUILT_IN
 
-RUNTIMES = ("auto", "docker", "embedded", "external")
 SCOPES = ("function", "class", "module", "package", "session")
 
 Scope = Literal["function", "class", "module", "package", "session"]
@@ -65,7 +65,7 @@ class Options:
             line = config.option
         runtime = line.triton_runtime or config.getini("triton_runtime") or None
         if runtime is not None:
-            _check("triton_runtime", runtime, RUNTIMES)
+            _check("triton_runtime", runtime, RUNTIME_NAMES)
         scope = config.getini("triton_scope")
         _check("triton_scope", scope, SCOPES)
         return cls(
@@ -88,7 +88,7 @@ def add_options(parser: pytest.Parser) -> None:
     group = parser.getgroup("triton-env", "real services for tests (triton-env)")
     group.addoption(
         "--triton-runtime",
-        choices=RUNTIMES,
+        choices=RUNTIME_NAMES,
         help="Where the services run. Default: triton_runtime, else TRITON_RUNTIME, else auto.",
     )
     group.addoption(
@@ -122,7 +122,7 @@ def add_options(parser: pytest.Parser) -> None:
         help="Start services of this run's own also where TRITON_SESSION names a session, as in `triton-env run`.",
     )
     parser.addini("triton_services", f"What triton and triton_env stand for: any of {every}.", "args", [])
-    parser.addini("triton_runtime", f"Where the services run: {' '.join(RUNTIMES)}.", "string", "")
+    parser.addini("triton_runtime", f"Where the services run: {' '.join(RUNTIME_NAMES)}.", "string", "")
     parser.addini("triton_template", "What is in every namespace: a folder, or MODULE:CALLABLE.", "string", "")
     parser.addini("triton_scope", f"How long a namespace lives: {' '.join(SCOPES)}.", "string", "function")
     parser.addini("triton_export_env", "The same as --triton-export-env.", "bool", False)

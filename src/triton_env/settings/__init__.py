@@ -1,12 +1,10 @@
 """Every setting: the model, what fills it, and what follows from it. The only reader of `os.environ` and `.env`."""
 
 from triton_env.settings.model import Settings, settings_in
-from triton_env.settings.own import RUNTIME_NAMES
 from triton_env.settings.process import HUB_PREFIX, docker_host, process_environment, without_variables
 
 __all__ = [
     "HUB_PREFIX",
-    "RUNTIME_NAMES",
     "Settings",
     "docker_host",
     "process_environment",

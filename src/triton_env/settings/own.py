@@ -1,7 +1,8 @@
 """The settings that are not those of a service: triton-env's own, and the application's."""
 
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Literal
 
+from triton_env.core.forms import RuntimeName
 from triton_env.core.setting_types import Name, Number, PortNumber, Seconds, StorageName, Text
 from triton_env.core.settings_group import Role, SettingsGroup, setting, with_fields
 from triton_env.settings import variables
@@ -21,9 +22,6 @@ LogLevel = Annotated[str, Text(1), str.upper]
 """Any word, in upper case: which levels there are is for the application to say."""
 ProjectName = Annotated[str, Text(2, 40, r"[a-z0-9][a-z0-9_-]*", "lower-case letters, digits, _ and -")]
 """What Compose takes as a project name. Of one letter it would make volume names that are drives on Windows."""
-
-RuntimeName = Literal["auto", "docker", "embedded", "external"]
-RUNTIME_NAMES: tuple[str, ...] = get_args(RuntimeName)
 
 
 @with_fields
