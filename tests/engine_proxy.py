@@ -5,7 +5,7 @@
         proxy.hang()        # takes connections and answers nothing from now on
         proxy.come_back()   # the engine is there again
 
-What passes is not looked into, except where a request is refused: the proxy relays bytes.
+What passes is not looked into, except for the first lines of requests: the proxy relays bytes.
 """
 
 import contextlib
@@ -51,6 +51,7 @@ class EngineProxy:
     Attributes:
         url: for DOCKER_HOST.
         trouble: what is the matter at present; empty: nothing.
+        requests: the first lines of all that were sent, where each came in one piece.
     """
 
     def __init__(self, path: str, *, tcp: bool = False) -> None:
@@ -61,6 +62,7 @@ class EngineProxy:
         self._connections: set[socket.socket] = set()
         self._listener: socket.socket | None = None
         self.trouble = ""
+        self.requests: list[bytes] = []
         self._when: Callable[[bytes], bool] = lambda request: False
         self._next: Trouble = "hang"
         self._passed_on = False
@@ -176,9 +178,11 @@ class EngineProxy:
         is_passed_on = False
         with suppress(OSError):
             while data := source.recv(_CHUNK):
-                if is_request and not self.trouble and self._when(data):
-                    self.be(self._next)
-                    is_passed_on = self._passed_on
+                if is_request:
+                    self.requests.append(data.partition(b"\r\n")[0])
+                    if not self.trouble and self._when(data):
+                        self.be(self._next)
+                        is_passed_on = self._passed_on
                 match self.trouble:
                     case "hang":
                         if is_passed_on:

@@ -1,4 +1,4 @@
-"""An environment that another process holds, for commands."""
+"""Environments for commands: one that another process holds, and the services of a project."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
@@ -9,6 +9,7 @@ from triton_env.core.forms import Form, form_of
 from triton_env.core.model import Program
 from triton_env.environment import TritonEnvironment
 from triton_env.modes.base import Mode
+from triton_env.modes.persistent import Persistent, PersistentServices
 from triton_env.modes.shared import Shared
 from triton_env.services import SERVICES
 from triton_env.settings import Settings
@@ -19,8 +20,23 @@ from triton_env.sharing.runtime import AttachedRuntime
 from triton_env.state.registry import Record
 
 if TYPE_CHECKING:
+    from triton_env.persistent.stack import Stack
     from triton_env.runtimes.docker.access import ContainerAccess
     from triton_env.status import ServiceStatus, UnfinishedRestore
+
+
+class ProjectEnvironment(TritonEnvironment):
+    """The persistent services of a project, looked at already. Those that differ from the settings are replaced.
+
+    Args:
+        stack: the services. The end of the environment closes it.
+        settings: as they were read.
+        services: which of them.
+    """
+
+    def __init__(self, stack: "Stack", settings: Settings, services: Sequence[str]) -> None:
+        super().__init__(settings, services=services, persistent=Persistent.APPLY)
+        self._in_modes(lambda: PersistentServices(self._arguments, stack))
 
 
 class AttachedEnvironment(TritonEnvironment):

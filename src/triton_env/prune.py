@@ -177,10 +177,10 @@ def _restores(settings: Settings) -> Iterator[Leftover]:
 
 def _problem_of_restore(settings: Settings, place: Place) -> str:
     """Finish a restore into persistent services, or take it back; why that failed."""
-    from triton_env.persistent.stack import Infrastructure
+    from triton_env.persistent.stack import Stack
 
     try:
-        with Infrastructure(settings.updated(triton_project=place.environment)) as services:
+        with Stack(settings.updated(triton_project=place.environment)) as services:
             if services.settle_restore(lambda words: None):
                 return ""
         return f"not all of its services run; {command_to_settle(place)} starts them and does it"

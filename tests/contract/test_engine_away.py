@@ -30,7 +30,7 @@ from triton_env.backup.programs import feed, output
 from triton_env.cli.checks import examine
 from triton_env.core.threads import in_thread
 from triton_env.errors import CleanupFailed, EngineUnreachable, RestoreFailed, TritonError
-from triton_env.persistent.stack import Infrastructure
+from triton_env.persistent.stack import Stack
 from triton_env.runtimes.choice import docker_problem
 from triton_env.runtimes.docker import engine as engine_module
 from triton_env.runtimes.docker import engine_errors, watch
@@ -340,10 +340,10 @@ def test_every_call_of_persistent_services_fails_with_an_error_of_ours(unix_prox
     with (
         own_project(unix_proxy) as settings,
         TritonEnvironment(settings, services=("redis",), persistent=True) as env,
-        Infrastructure(settings) as services,
+        Stack(settings) as services,
     ):
         belonging = services.belongings()
-        patience, services._engine.client.api.timeout = services._engine.client.api.timeout, 1
+        patience, services.engine.client.api.timeout = services.engine.client.api.timeout, 1
         calls: dict[str, Callable[[], object]] = {
             "logs": lambda: env.logs("redis"),
             "containers": services.containers,
@@ -355,7 +355,7 @@ def test_every_call_of_persistent_services_fails_with_an_error_of_ours(unix_prox
             "restart": lambda: services.restart(("redis",), lambda name, seconds: None),
             "down": services.down,
             "remove": services.remove,
-            "open": lambda: Infrastructure(settings),
+            "open": lambda: Stack(settings),
             "start": lambda: TritonEnvironment(settings, services=("redis",), persistent=True).start(),
         }
         for trouble in TROUBLES:
@@ -365,7 +365,7 @@ def test_every_call_of_persistent_services_fails_with_an_error_of_ours(unix_prox
                     error = failed_stop(env)
             assert errors.pop("sizes") is None, trouble
             assert {name: error for name, error in errors.items() if not isinstance(error, TritonError)} == {}, trouble
-        services._engine.client.api.timeout = patience
+        services.engine.client.api.timeout = patience
         # What it could not do it does now.
         env.stop()
         assert services.containers() == {}

@@ -8,7 +8,7 @@ from click.testing import CliRunner, Result
 
 from faces.persistent_project import PersistentProject, variables
 from triton_env.cli import command_line
-from triton_env.persistent import stack as infrastructure
+from triton_env.persistent import stack
 
 FOLDER, NO_FILE, NO_FOLDER, JUNK = "folder", "nothing", "nothing/here", "junk"
 JUNK_AS_COMPOSE_FILE = "services: [\n# org.triton-env.project\n"
@@ -35,7 +35,7 @@ def no_services(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*arguments: object, **options: object) -> None:
         pytest.fail("services were looked at, or started")
 
-    monkeypatch.setattr(infrastructure, "Engine", fail)
+    monkeypatch.setattr(stack, "Engine", fail)
     monkeypatch.setattr("triton_env.environment.Startup", fail)
     monkeypatch.setattr("shutil.which", lambda name, **options: None)
 

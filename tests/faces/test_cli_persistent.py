@@ -18,6 +18,7 @@ import psycopg
 import pytest
 import redis
 
+from engine_proxy import proxied_engine
 from faces.persistent_project import PASSWORD, PROGRAM, PersistentProject, Terminal, variables
 from patience import until
 from triton_env import S3, Settings
@@ -49,6 +50,14 @@ def redis_url(up: Any) -> str:
 
 
 class TestUp:
+    def test_opens_one_connection_to_the_engine(self, project: PersistentProject, up: Any) -> None:
+        with proxied_engine() as proxy:
+            again = project.json("up", environment={"DOCKER_HOST": proxy.url})
+            # What an engine is asked first. Pings name the version of the API, and other programs speak HTTP 1.1.
+            opened = proxy.requests.count(b"GET /version HTTP/1.0")
+        assert again["running"] == up["started"]
+        assert opened == 1
+
     def test_starts_all_four_and_leaves_them_running(self, project: PersistentProject, up: Any) -> None:
         assert up["id"] == project.name
         assert up["runtime"] == "docker"

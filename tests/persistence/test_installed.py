@@ -9,7 +9,7 @@ import pytest
 import projects
 from triton_env import TritonEnvironment
 from triton_env.core import packaged_files
-from triton_env.persistent.stack import Infrastructure
+from triton_env.persistent.stack import Stack
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(600)]
 REPOSITORY = Path(__file__).parents[2]
@@ -34,7 +34,7 @@ def test_neither_a_removed_environment_nor_a_second_one_changes_what_runs(
             env.detach()
         shutil.rmtree(tmp_path / "one")
         installed(tmp_path / "two", monkeypatch)
-        with Infrastructure(settings) as services:
+        with Stack(settings) as services:
             first = {name: container.id for name, container in services.containers().items()}
         # As the engine does it when the machine starts: what it mounts has to be there.
         for container in first.values():
@@ -42,7 +42,7 @@ def test_neither_a_removed_environment_nor_a_second_one_changes_what_runs(
         with TritonEnvironment(settings, services=("redis", "s3"), persistent=True) as env:
             assert env.redis.client().get("kept") == b"1"
             env.s3.client().head_bucket(Bucket=env.s3.bucket)
-        with Infrastructure(settings) as services:
+        with Stack(settings) as services:
             # `up` replaces what differs from its file and settings.
             services._compose.up(["redis", "localstack"])
             assert {name: container.id for name, container in services.containers().items()} == first

@@ -9,7 +9,7 @@ import click
 from triton_env.cli.choice import Choice, session_of
 from triton_env.cli.options import environment_options
 from triton_env.cli.output import say, say_notice
-from triton_env.cli.persistent import ended_by_signals, infrastructure
+from triton_env.cli.persistent import ended_by_signals, stack_of
 from triton_env.cli.session import session_here
 from triton_env.core.forms import form_of
 from triton_env.errors import TritonError
@@ -43,7 +43,7 @@ def command(choice: Choice) -> None:
             _end(record)
         return
     with (
-        infrastructure(choice) as services,
+        stack_of(choice) as services,
         ended_by_signals(f"Some services may still run: python -m triton_env status{choice.option}"),
     ):
         belongings = services.belongings()

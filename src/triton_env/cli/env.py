@@ -9,7 +9,7 @@ import click
 from triton_env.cli.choice import Choice, session_of
 from triton_env.cli.options import environment_options, named_services
 from triton_env.cli.output import say, say_notice
-from triton_env.cli.persistent import infrastructure, not_running, nothing_runs, titles
+from triton_env.cli.persistent import not_running, nothing_runs, stack_of, titles
 from triton_env.cli.session import check_has
 from triton_env.cli.variables import FORMATS, as_text
 from triton_env.errors import ProjectTaken, TritonError, UsageError
@@ -62,7 +62,7 @@ def _of_persistent(choice: Choice, services: tuple[str, ...]) -> Mapping[str, st
     from triton_env.settings.variables import of_services
 
     wanted = services or tuple(SERVICES)
-    with infrastructure(choice) as persistent:
+    with stack_of(choice) as persistent:
         try:
             running = {name: service for name, service in persistent.running().items() if name in wanted}
         except ProjectTaken as error:

@@ -12,14 +12,14 @@ import click
 from triton_env.cli.choice import Choice, session_of
 from triton_env.cli.options import environment_options, named_services
 from triton_env.cli.output import colors_on, print_data, say_notice, stop_printing
-from triton_env.cli.persistent import infrastructure, not_running
+from triton_env.cli.persistent import not_running, stack_of
 from triton_env.cli.session import attached
 from triton_env.cli.signals import Interrupted, interruptible
 from triton_env.core.forms import form_of
 
 if TYPE_CHECKING:
     from triton_env.core.model import Program
-    from triton_env.persistent.stack import Infrastructure
+    from triton_env.persistent.stack import Stack
     from triton_env.state.registry import Record
 
 
@@ -41,7 +41,7 @@ def command(follow: bool, tail: int | None, choice: Choice, services: tuple[str,
         with interruptible():
             if record := session_of(choice, only_looks=True):
                 return _of_session(record, services, tail, follow=follow)
-            with infrastructure(choice) as all_services:
+            with stack_of(choice) as all_services:
                 there = all_services.containers()
                 if absent := [name for name in services if name not in there]:
                     raise not_running(absent, all_services, choice)
@@ -95,7 +95,7 @@ def _together(sources: "dict[str, Iterator[str]]") -> Iterator[tuple[str, str]]:
             yield name, line
 
 
-def _shown(program: "Program", all_services: "Infrastructure") -> int:
+def _shown(program: "Program", all_services: "Stack") -> int:
     from triton_env.core.redaction import redacted
     from triton_env.runtimes.docker import child
 

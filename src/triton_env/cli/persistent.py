@@ -13,10 +13,10 @@ from triton_env.core.forms import Form, forms_for
 from triton_env.errors import RuntimeUnavailable, TritonError
 
 if TYPE_CHECKING:
-    from triton_env.persistent.stack import Infrastructure
+    from triton_env.persistent.stack import Stack
 
 
-def infrastructure(choice: Choice, command: str = "") -> "Infrastructure":
+def stack_of(choice: Choice, command: str = "") -> "Stack":
     """The persistent services of that project, or of TRITON_PROJECT.
 
     Args:
@@ -27,11 +27,11 @@ def infrastructure(choice: Choice, command: str = "") -> "Infrastructure":
         TritonError: no environment runs here, and no engine answers that could run persistent services.
     """
     # Loads the Docker SDK.
-    from triton_env.persistent.stack import Infrastructure
+    from triton_env.persistent.stack import Stack
 
     settings = settings_for(choice)
     try:
-        return Infrastructure(settings)
+        return Stack(settings)
     except RuntimeUnavailable as error:
         if choice.names_persistent or forms_for(settings.triton_runtime) == (Form.CONTAINER,):
             raise
@@ -67,9 +67,7 @@ def nothing_runs(cause: str = "") -> TritonError:
     )
 
 
-def not_running(
-    names: Sequence[str], infrastructure: "Infrastructure", choice: Choice, command: str = ""
-) -> TritonError:
+def not_running(names: Sequence[str], stack: "Stack", choice: Choice, command: str = "") -> TritonError:
     """The error that persistent services do not run.
 
     Raises:
@@ -79,11 +77,11 @@ def not_running(
         _check_not_meant(command)
     return TritonError(
         f"{titles(names)} {'does' if len(names) == 1 else 'do'} not run.",
-        where=f"project {infrastructure.project}",
+        where=f"project {stack.project}",
         cause="" if choice.names_persistent else sessions_elsewhere(),
         hint=f"start what is missing with: python -m triton_env up{choice.option}"
         if choice.names_persistent
-        else f"start it with: {way_to_start(infrastructure.settings)}",
+        else f"start it with: {way_to_start(stack.settings)}",
     )
 
 

@@ -10,13 +10,13 @@ import click
 from triton_env.cli.choice import Choice, settings_for
 from triton_env.cli.options import named_services, persistent_options
 from triton_env.cli.output import say, say_notice
-from triton_env.cli.persistent import ended_by_signals, infrastructure, titles
+from triton_env.cli.persistent import ended_by_signals, stack_of, titles
 from triton_env.cli.session import refuse, refused, session_here
 from triton_env.core.sizes import size_words
 from triton_env.errors import UsageError
 
 if TYPE_CHECKING:
-    from triton_env.persistent.stack import Belongings, Infrastructure
+    from triton_env.persistent.stack import Belongings, Stack
 
 
 @click.command()
@@ -53,7 +53,7 @@ def command(services: tuple[str, ...], choice: Choice, yes: bool, backup: Path |
         from triton_env.archive.archive import check_free
 
         check_free(backup, force=False)
-    with infrastructure(choice, "reset") as persistent:
+    with stack_of(choice, "reset") as persistent:
         with ended_by_signals("Nothing was destroyed."):
             agreed = _agreed(persistent, services, choice, yes=yes, backup=backup, offer=not no_backup)
         if not agreed:
@@ -74,7 +74,7 @@ def command(services: tuple[str, ...], choice: Choice, yes: bool, backup: Path |
 
 
 def _agreed(
-    persistent: "Infrastructure",
+    persistent: "Stack",
     names: tuple[str, ...],
     choice: Choice,
     *,
@@ -106,7 +106,7 @@ def _agreed(
     return False
 
 
-def _listed(persistent: "Infrastructure", belongings: "Belongings") -> str:
+def _listed(persistent: "Stack", belongings: "Belongings") -> str:
     sizes = persistent.sizes(belongings.volumes)
     lines = [f"container {name}" for name in sorted(belongings.containers.values())]
     lines += [f"network {name}" for name in belongings.networks.values()]

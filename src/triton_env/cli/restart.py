@@ -5,7 +5,7 @@ import click
 from triton_env.cli.choice import Choice
 from triton_env.cli.options import persistent_options, required_services
 from triton_env.cli.output import say
-from triton_env.cli.persistent import ended_by_signals, infrastructure, not_running, titles
+from triton_env.cli.persistent import ended_by_signals, not_running, stack_of, titles
 
 
 @click.command()
@@ -23,7 +23,7 @@ def command(choice: Choice, services: tuple[str, ...]) -> None:
     Exit status: 0 when they answer; 1 if one does not, or was never started; 2 for wrong use; 130 after Ctrl-C.
     """
     with (
-        infrastructure(choice, "restart") as all_services,
+        stack_of(choice, "restart") as all_services,
         ended_by_signals(f"See what runs: python -m triton_env status{choice.option}"),
     ):
         there = all_services.containers()

@@ -38,14 +38,14 @@ def command_of(name: str, shell: Shell) -> click.Command:
 
 
 def _run_here(name: str, shell: OwnShell, choice: Choice, args: Arguments) -> int:
-    from triton_env.cli.persistent import infrastructure, not_running
+    from triton_env.cli.persistent import not_running, stack_of
     from triton_env.cli.session import attached
 
     shell.check(args)
     if record := session_of(choice):
         with attached(record, (name,)) as environment:
             return _replaced_or_run(shell, environment.service(name), args, environment.hand_over)
-    with infrastructure(choice) as services:
+    with stack_of(choice) as services:
         service = services.running().get(name)
         if service is None:
             raise not_running([name], services, choice)
@@ -85,10 +85,10 @@ class _ServerProgram:
         _become(self._in_project(choice))
 
     def _in_project(self, choice: Choice) -> "Program":
-        from triton_env.cli.persistent import infrastructure, not_running
+        from triton_env.cli.persistent import not_running, stack_of
 
         name, shell = self._name, self._shell
-        with infrastructure(choice) as services:
+        with stack_of(choice) as services:
             service = services.running().get(name)
             if service is None:
                 raise not_running([name], services, choice)

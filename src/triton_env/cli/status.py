@@ -14,7 +14,7 @@ import click
 from triton_env.cli.choice import Choice, environments_here, session_of, sessions_elsewhere
 from triton_env.cli.options import environment_options, named_services
 from triton_env.cli.output import say, say_notice, stop_printing
-from triton_env.cli.persistent import infrastructure
+from triton_env.cli.persistent import stack_of
 from triton_env.cli.session import attached
 from triton_env.cli.signals import Interrupted, interruptible
 from triton_env.cli.tables import Column, console, fitting, print_table
@@ -119,7 +119,7 @@ def _found(record: "Record | None", choice: Choice, names: tuple[str, ...]) -> I
             title = f"session {record.place}"
             yield _Found(title, about, environment.status, environment.unfinished_restore)
         return
-    with infrastructure(choice) as services:
+    with stack_of(choice) as services:
 
         def statuses() -> "Sequence[ServiceStatus]":
             return [status for status in services.status() if not names or status.name in names]

@@ -9,11 +9,11 @@ import click
 from triton_env.cli.choice import Choice, settings_for
 from triton_env.cli.options import named_services, persistent_options, selected
 from triton_env.cli.output import say, styled
-from triton_env.cli.persistent import ended_by_signals, infrastructure, titles
+from triton_env.cli.persistent import ended_by_signals, stack_of, titles
 
 if TYPE_CHECKING:
     from triton_env.persistent.containers import ProjectContainer
-    from triton_env.persistent.stack import Infrastructure
+    from triton_env.persistent.stack import Stack
 
 
 @click.command()
@@ -37,28 +37,27 @@ def command(services: tuple[str, ...], choice: Choice, as_json: bool) -> None:
     Exit status: 0 when all of them answer; 1 if one does not come up; 2 for wrong use; 130 after Ctrl-C, and what this
     call had started is stopped again.
     """
+    from triton_env.attached import ProjectEnvironment
     from triton_env.cli.connections import as_data, print_table
     from triton_env.cli.elsewhere import evaluated, for_persistent, variables_of_persistent
     from triton_env.cli.images import say_notices
     from triton_env.cli.versions import server_versions
-    from triton_env.environment import TritonEnvironment
-    from triton_env.modes.persistent import Persistent
 
     settings = settings_for(choice)
     names = selected(services)
-    environment = TritonEnvironment(settings, services=names, persistent=Persistent.APPLY)
-    with ended_by_signals("What this call had started is stopped again; the data stays."):
-        with infrastructure(choice) as found:
-            file, before = found.file, _running(found)
-        with environment:
+    with (
+        ended_by_signals("What this call had started is stopped again; the data stays."),
+        stack_of(choice) as stack,
+    ):
+        before = _running(stack)
+        with ProjectEnvironment(stack, settings, names) as environment:
             versions = server_versions(environment)
             data = as_data(environment, versions)
             running = [environment.service(name) for name in environment.services]
+            groups = _groups(names, before, _running(stack))
             # Before anything is printed: a reader that is gone is no reason to stop them.
             environment.detach()
-    with infrastructure(choice) as found:
-        groups = _groups(names, before, _running(found))
-    say(f"Compose file: {file}")
+    say(f"Compose file: {stack.file}")
     say(f"Ready in {environment.timeline.total:.1f} s. {_in_words(groups)}", fg="green")
     say_notices(names, settings)
     if as_json:
@@ -73,8 +72,8 @@ def command(services: tuple[str, ...], choice: Choice, as_json: bool) -> None:
     )
 
 
-def _running(found: "Infrastructure") -> "Mapping[str, ProjectContainer]":
-    return {name: container for name, container in found.containers().items() if container.running}
+def _running(stack: "Stack") -> "Mapping[str, ProjectContainer]":
+    return {name: container for name, container in stack.containers().items() if container.running}
 
 
 def _groups(

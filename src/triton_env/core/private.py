@@ -59,12 +59,13 @@ def open_file(path: Path, flags: int) -> int:
     return descriptor
 
 
-def write_new(path: Path, text: str, *, durable: bool = False) -> Path:
+def write_new(path: Path, content: str | bytes, *, mode: int = 0o600, durable: bool = False) -> Path:
     """Write a file that is not there yet; returns its path.
 
     Args:
         path: of the file.
-        text: its content.
+        content: text is written as UTF-8.
+        mode: its permissions, once it is written.
         durable: whether the content is on the disk when this returns.
 
     Raises:
@@ -72,10 +73,11 @@ def write_new(path: Path, text: str, *, durable: bool = False) -> Path:
     """
     descriptor = open_file(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
     try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(text)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
+            file.flush()
+            os.fchmod(descriptor, mode)
             if durable:
-                file.flush()
                 os.fsync(descriptor)
     except BaseException:
         path.unlink(missing_ok=True)
@@ -83,12 +85,12 @@ def write_new(path: Path, text: str, *, durable: bool = False) -> Path:
     return path
 
 
-def replace(path: Path, text: str, *, durable: bool = False) -> None:
+def replace(path: Path, content: str | bytes, *, mode: int = 0o600, durable: bool = False) -> None:
     """Write a file, in the place of one that is there: readers see all of it or what was there before.
 
     Args:
         path: of the file.
-        text: its content.
+        content, mode: see `write_new`.
         durable: whether it is on the disk when this returns.
 
     Raises:
@@ -96,7 +98,7 @@ def replace(path: Path, text: str, *, durable: bool = False) -> None:
     """
     fresh = path.with_name(f".{path.name}.{token_hex(4)}")
     try:
-        write_new(fresh, text, durable=durable).replace(path)
+        write_new(fresh, content, mode=mode, durable=durable).replace(path)
     except BaseException:
         fresh.unlink(missing_ok=True)
         raise

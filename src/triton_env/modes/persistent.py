@@ -15,6 +15,7 @@ from triton_env.settings import Settings
 if TYPE_CHECKING:
     from triton_env.modes.arguments import Arguments
     from triton_env.persistent.runtime import PersistentRuntime
+    from triton_env.persistent.stack import Stack
 
 
 class Persistent(Enum):
@@ -29,16 +30,20 @@ class Persistent(Enum):
 class PersistentServices(Lasting):
     """The services of a project, which is their id.
 
+    Args:
+        stack: the services, where they were looked at before; the end of the environment closes it.
+
     Raises:
         InvalidSetting: settings that disagree.
     """
 
     is_of_project = True
 
-    def __init__(self, arguments: "Arguments", notices: Sequence[str] = ()) -> None:
+    def __init__(self, arguments: "Arguments", stack: "Stack | None" = None) -> None:
         settings = persistent_settings(arguments.settings).updated(triton_runtime=arguments.runtime_name)
-        super().__init__(arguments.settings, settings, settings.triton_project, notices=notices)
+        super().__init__(arguments.settings, settings, settings.triton_project)
         self._apply = arguments.persistent is Persistent.APPLY
+        self._stack = stack
         self._runtime: PersistentRuntime | None = None
 
     def open(self, recipes: Sequence[ServiceRecipe], say: Callable[[str], None]) -> Runtime:
@@ -49,8 +54,14 @@ class PersistentServices(Lasting):
                 hint="set TRITON_RUNTIME=docker; or start a session: python -m triton_env serve, TritonEnvironment()",
             )
         from triton_env.persistent.runtime import PersistentRuntime
+        from triton_env.persistent.stack import Stack
 
-        self._runtime = PersistentRuntime(self.settings, recipes, apply=self._apply, say=say)
+        stack = self._stack or Stack(self.settings)
+        try:
+            self._runtime = PersistentRuntime(stack, recipes, apply=self._apply, say=say)
+        except BaseException:
+            stack.close()
+            raise
         return self._runtime
 
     def note_ready(self, service: Service) -> None:

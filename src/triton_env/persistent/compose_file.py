@@ -15,10 +15,10 @@ import shutil
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from secrets import token_hex
 
 from triton_env.core.ownership import may_be_replaced, problem_of
 from triton_env.core.packaged_files import packaged_file
+from triton_env.core.private import replace
 from triton_env.errors import InvalidSetting
 from triton_env.settings import Settings
 from triton_env.settings.project_folders import project_folders
@@ -188,11 +188,6 @@ def _write(target: Path, files: Mapping[str, bytes]) -> None:
             folder.mkdir(mode=0o755, exist_ok=True)
             folder.chmod(0o755)
         if not path.is_file() or path.read_bytes() != content or path.stat().st_mode & 0o777 != mode:
-            fresh = path.with_name(f".{path.name}.{token_hex(4)}")
-            descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(content)
-                os.fchmod(descriptor, mode)
-            fresh.replace(path)
+            replace(path, content, mode=mode)
     # Known to be in use; see `unused`.
     os.utime(target)

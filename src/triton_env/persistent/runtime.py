@@ -15,19 +15,16 @@ from triton_env.core.redaction import redacted
 from triton_env.core.threads import in_thread
 from triton_env.core.timeline import Phase
 from triton_env.errors import CleanupFailed, ComposeFailed, InvalidSetting, NotOffered, StartCancelled, TritonError
-from triton_env.persistent.compose import Compose
-from triton_env.persistent.containers import Project, ProjectContainer
+from triton_env.persistent.containers import ProjectContainer
 from triton_env.persistent.cut_off import Healing
+from triton_env.persistent.stack import Stack
 from triton_env.persistent.volume_check import check_volumes, explain_login_failure, last_checkout, stamp_volume
 from triton_env.runtimes import failures
 from triton_env.runtimes.base import Report
 from triton_env.runtimes.docker.access import ContainerAccess
-from triton_env.runtimes.docker.engine import Engine
 from triton_env.runtimes.docker.watch import Watch
 from triton_env.runtimes.ports import listener_on
 from triton_env.runtimes.start_tracker import StartTracker, check_usable
-from triton_env.settings import Settings
-from triton_env.state.leases import Leases
 
 _OTHER_PROJECT = "run under another project name, which has ports of its own: --project NAME"
 _STOP_TIMEOUT = 300
@@ -42,52 +39,45 @@ class PersistentRuntime:
     """Attaches to the project's services that run, and starts the others.
 
     Args:
-        settings: of the persistent mode.
+        stack: the services of the project; `stop` closes it.
         recipes: the services that will be started.
         apply: whether running services that differ from the settings are replaced; else they are left as they are.
         say: is told when the data was last used from another checkout.
         reason: why this runtime was taken, for people.
 
     Raises:
-        RuntimeUnavailable: the engine or Compose cannot be used.
+        RuntimeUnavailable: Compose cannot be used.
         ProjectTaken: the project is that of another checkout or program.
         NotOffered: the data of a service has no volume.
     """
 
     name: ClassVar[str] = "docker"
+    reason = "persistent services run there"
 
     def __init__(
         self,
-        settings: Settings,
+        stack: Stack,
         recipes: Sequence[ServiceRecipe],
         *,
-        apply: bool = False,
-        say: Callable[[str], None] = lambda words: None,
-        reason: str = "persistent services run there",
+        apply: bool,
+        say: Callable[[str], None],
     ) -> None:
         if without := [recipe.title for recipe in recipes if recipe.data is None]:
             raise NotOffered(
                 f"{' and '.join(without)} cannot be persistent: nothing is known of data that stays.",
-                where=f"project {settings.triton_project}",
+                where=f"project {stack.project}",
                 hint="start a session: python -m triton_env serve, TritonEnvironment()",
             )
-        self.reason = reason
         self._say = say
-        self._settings = settings
         self._apply = apply
-        self._leases = Leases(settings, settings.triton_project)
-        self._engine = Engine()
+        self._stack = stack
+        self._settings, self._engine, self._project = stack.settings, stack.engine, stack.on_engine
+        self._addresses, self._compose, self._leases = stack.addresses, stack.compose, stack.leases
         try:
-            with self._engine.translated("tell where this process runs"):
-                self._addresses = self._engine.addresses(settings)
-            bind, name = self._addresses.bind, self._addresses.name
-            self._compose = Compose(settings, self._engine.url, bind, name, ping=self._engine.ping)
-            self._project = Project(self._engine, settings.triton_project)
             with self._leases.turn():
                 # Before the look: what is found running is not stopped by its last user any more.
                 self._leases.take()
-                found = self._project.containers()
-            self._project.check_ours(found.values(), self._compose.file)
+                found = stack.found()
             running = _running(found)
             self._wanted = {recipe.name: recipe for recipe in recipes if apply or recipe.container.alias not in running}
             if self._wanted:
@@ -95,7 +85,6 @@ class PersistentRuntime:
                 self._compose.check()
         except BaseException:
             self._leases.release()
-            self._engine.close()
             raise
         self._recipes = {recipe.name: recipe for recipe in recipes}
         self._up = _Gate(set(self._wanted))
@@ -189,7 +178,7 @@ class PersistentRuntime:
                 raise self._not_stopped(error.where, error.cause or error.what) from error
         finally:
             self._leases.release()
-            self._engine.close()
+            self._stack.close()
 
     def _end(self) -> None:
         self._starts.wait(_IN_FLIGHT_TIMEOUT)
@@ -273,8 +262,7 @@ class PersistentRuntime:
     def _start_containers(self) -> None:
         # One at a time: two processes may want to start the same services.
         with self._leases.turn():
-            found = self._project.containers()
-            self._project.check_ours(found.values(), self._compose.file)
+            found = self._stack.found()
             down = {recipe.container.alias for recipe in self._wanted.values()} - _running(found)
             recipes = [recipe for recipe in self._wanted.values() if self._apply or recipe.container.alias in down]
             for recipe in recipes:

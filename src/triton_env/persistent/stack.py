@@ -1,4 +1,4 @@
-"""The persistent services of a project, for commands: looked at, stopped, restarted, removed, and used by programs."""
+"""The persistent services of a project: looked at, stopped, restarted, removed, and used by programs."""
 
 import subprocess
 import threading
@@ -19,6 +19,7 @@ from triton_env.persistent.compose import SERVICE_LABEL, VOLUME_LABEL, Compose
 from triton_env.persistent.compose_file import OUR_LABEL, used_file
 from triton_env.persistent.containers import Project, ProjectContainer
 from triton_env.persistent.settings import persistent_settings
+from triton_env.runtimes.docker.address import AddressPlan
 from triton_env.runtimes.docker.engine import Engine
 from triton_env.runtimes.docker.execution import container_has, in_container
 from triton_env.runtimes.docker.usage import usage_of
@@ -45,8 +46,14 @@ class Belongings:
         return bool(self.containers or self.networks or self.volumes)
 
 
-class Infrastructure:
-    """The persistent services of the project that the settings name. To be closed, best by `with`.
+class Stack:
+    """The persistent services of the project that the settings name, on one engine. To be closed, best by `with`.
+
+    Attributes:
+        settings: those in force.
+        project: its name.
+        file: the compose file.
+        engine: the engine that has them.
 
     Args:
         settings: which project, and how its services are run.
@@ -61,8 +68,8 @@ class Infrastructure:
         self.project = self.settings.triton_project
         self._recipes = {name: kind.recipe(self.settings) for name, kind in SERVICES.items()}
         self.file = used_file(self.settings)
-        self._engine = Engine()
-        self._on_engine = Project(self._engine, self.project)
+        self.engine = Engine()
+        self.on_engine = Project(self.engine, self.project)
 
     def __enter__(self) -> Self:
         return self
@@ -73,7 +80,21 @@ class Infrastructure:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._engine.close()
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections to the engine. May be called again."""
+        self.engine.close()
+
+    def found(self) -> dict[str, ProjectContainer]:
+        """All containers of the project by their service's name in the compose file, running or not.
+
+        Raises:
+            ProjectTaken: the project is that of another checkout or program.
+        """
+        found = self.on_engine.containers()
+        self.on_engine.check_ours(found.values(), self.file)
+        return found
 
     def containers(self) -> dict[str, ProjectContainer]:
         """The containers by service name, running or not.
@@ -81,8 +102,7 @@ class Infrastructure:
         Raises:
             ProjectTaken: the project is that of another checkout or program.
         """
-        found = self._on_engine.containers()
-        self._on_engine.check_ours(found.values(), self.file)
+        found = self.found()
         names = {recipe.container.alias: name for name, recipe in self._recipes.items()}
         return {names[alias]: container for alias, container in found.items() if alias in names}
 
@@ -93,9 +113,7 @@ class Infrastructure:
     def status(self) -> tuple[ServiceStatus, ...]:
         """Look at every service, and ask those that run; see `look_at`. Nothing is changed."""
         containers = self.containers()
-        statuses = look_at(
-            containers, self._running(containers), lambda container: usage_of(self._engine, container.id)
-        )
+        statuses = look_at(containers, self._running(containers), lambda container: usage_of(self.engine, container.id))
         unfinished = self.unfinished_restore(statuses)
         return tuple(unfinished.seen_in(status) for status in statuses) if unfinished else statuses
 
@@ -132,7 +150,7 @@ class Infrastructure:
             ComposeFailed: it could not be done.
         """
         with self._turn():
-            self._compose.down()
+            self.compose.down()
 
     def restart(self, names: Sequence[str], on_ready: Callable[[str, float], None]) -> None:
         """Restart services, also those that were stopped, and wait until they answer.
@@ -145,14 +163,14 @@ class Infrastructure:
             ComposeFailed, StartFailed: a service cannot be restarted or does not become ready.
         """
         with self._turn():
-            self._compose.restart([self._recipes[name].container.alias for name in names])
+            self.compose.restart([self._recipes[name].container.alias for name in names])
             began = time.monotonic()
             containers = self.containers()
         cancelled = threading.Event()
 
         def wait_for(name: str) -> None:
             try:
-                self._on_engine.wait_for(
+                self.on_engine.wait_for(
                     self._recipes[name],
                     containers[name],
                     self._service(name, containers[name]).ensure_ready,
@@ -183,9 +201,9 @@ class Infrastructure:
         """
         self.containers()
         aliases = {self._recipes[name].container.alias for name in names}
-        ask = self._engine.ask
+        ask = self.engine.ask
         filters = {"label": [f"{OUR_LABEL}={self.project}"]}
-        with self._engine.translated("list what belongs to the project", f"project {self.project}"):
+        with self.engine.translated("list what belongs to the project", f"project {self.project}"):
             containers = ask("/containers/json", all=True, filters=filters)
             networks = [] if names else ask("/networks", filters=filters)
             volumes = ask("/volumes", filters=filters)["Volumes"] or []
@@ -210,13 +228,13 @@ class Infrastructure:
 
     def with_data(self, names: Sequence[str] = ()) -> tuple[str, ...]:
         """Those of these services (or of all) that have a volume."""
-        volumes = {volume.partition("_")[0] for volume in self._on_engine.volumes()}
+        volumes = {volume.partition("_")[0] for volume in self.on_engine.volumes()}
         return tuple(name for name in names or SERVICES if self._recipes[name].container.alias in volumes)
 
     def sizes(self, volumes: Sequence[str]) -> dict[str, int]:
         """The sizes of volumes in bytes, for those of which the engine tells it in `_SIZE_TIMEOUT` seconds."""
         try:
-            usage: Mapping[str, Any] = in_thread(self._engine.ask, "/system/df").result(_SIZE_TIMEOUT)
+            usage: Mapping[str, Any] = in_thread(self.engine.ask, "/system/df").result(_SIZE_TIMEOUT)
         except Exception:  # whatever it is, the list is as good without sizes
             return {}
         sizes = {each["Name"]: (each.get("UsageData") or {}).get("Size", -1) for each in usage.get("Volumes") or ()}
@@ -230,12 +248,12 @@ class Infrastructure:
         """
         from triton_env.persistent.volume_files import remove_leftovers
 
-        api = self._engine.client.api
+        api = self.engine.client.api
         problems: list[str] = []
 
         def tried(what: str, action: Callable[..., object], *arguments: object) -> None:
             try:
-                with self._engine.translated(f"remove {what}"):
+                with self.engine.translated(f"remove {what}"):
                     action(*arguments)
             except TritonError as error:
                 if not _is_gone(error):
@@ -247,8 +265,8 @@ class Infrastructure:
 
         with self._turn():
             # Of a process that was killed while it looked into the volumes: the engine would not remove these.
-            with self._engine.translated("remove what a killed process left", f"project {self.project}"):
-                remove_leftovers(self._engine, self.project)
+            with self.engine.translated("remove what a killed process left", f"project {self.project}"):
+                remove_leftovers(self.engine, self.project)
             belongings = self.belongings(names)
             # Waited for where a signal can end it, and not by the interpreter's end.
             for removal in [
@@ -289,13 +307,13 @@ class Infrastructure:
         container = self.containers()[name]
         # The arguments are somebody's own: no placeholder in them is meant for us.
         program = in_container(
-            self._engine.url, container.name, self._recipes[name], argv[:1], environment, terminal=terminal
+            self.engine.url, container.name, self._recipes[name], argv[:1], environment, terminal=terminal
         )
         return Program((*program.argv, *argv[1:]), program.environment)
 
     def has_program(self, name: str, program: str) -> bool:
         """Whether the container of a service that runs has a program."""
-        return container_has(self._engine, self.containers()[name].id, program)
+        return container_has(self.engine, self.containers()[name].id, program)
 
     def logs(self, names: Sequence[str], *, follow: bool, tail: int | None, color: bool) -> Program:
         """How to show the logs of services (or of all), by Compose. Their secrets are not taken out.
@@ -310,7 +328,7 @@ class Infrastructure:
         words += ["--follow"] if follow else []
         words += ["--tail", str(tail)] if tail is not None else []
         words += [self._recipes[name].container.alias for name in names]
-        argv, environment = self._compose.command(words)
+        argv, environment = self.compose.command(words)
         return Program(tuple(argv), environment)
 
     def while_engine_answers(self, process: "subprocess.Popen[str]") -> AbstractContextManager[None]:
@@ -319,7 +337,7 @@ class Infrastructure:
         Raises:
             EngineUnreachable: it did so.
         """
-        return while_engine_answers(process, self._engine.ping, self._engine.url)
+        return while_engine_answers(process, self.engine.ping, self.engine.url)
 
     def secrets(self) -> frozenset[str]:
         """What may not appear in words that people see: the passwords of the settings and those in containers."""
@@ -327,27 +345,29 @@ class Infrastructure:
         return frozenset().union(*(settings.secrets() for settings in known))
 
     @cached_property
-    def _compose(self) -> Compose:
-        with self._engine.translated("tell where this process runs"):
-            addresses = self._engine.addresses(self.settings)
-        return Compose(self.settings, self._engine.url, addresses.bind, addresses.name, ping=self._engine.ping)
+    def compose(self) -> Compose:
+        """Compose, for this project on this engine."""
+        addresses = self.addresses
+        return Compose(self.settings, self.engine.url, addresses.bind, addresses.name, ping=self.engine.ping)
 
     @cached_property
-    def _host(self) -> str:
-        with self._engine.translated("tell where this process runs"):
-            return self._engine.addresses(self.settings).host
+    def addresses(self) -> AddressPlan:
+        """Where the services are published, and where this process reaches them."""
+        with self.engine.translated("tell where this process runs"):
+            return self.engine.addresses(self.settings)
 
     @cached_property
     def _journal(self) -> Place:
         return Place(self.settings, self.project, lasting=True)
 
     @cached_property
-    def _leases(self) -> Leases:
+    def leases(self) -> Leases:
+        """Which processes use the services."""
         return Leases(self.settings, self.project)
 
     @contextmanager
     def _turn(self) -> Iterator[Leases]:
-        leases = self._leases
+        leases = self.leases
         with leases.turn(_TURN_TIMEOUT):
             yield leases
 
@@ -359,7 +379,9 @@ class Infrastructure:
         }
 
     def _service(self, name: str, container: ProjectContainer) -> Service:
-        return SERVICES[name](self._settings_of(container), container.placement(self._recipes[name], self._host))
+        return SERVICES[name](
+            self._settings_of(container), container.placement(self._recipes[name], self.addresses.host)
+        )
 
     def _settings_of(self, container: ProjectContainer) -> Settings:
         """The settings with the names and passwords that a container was given, by whomever."""
