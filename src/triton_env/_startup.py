@@ -127,7 +127,7 @@ class Startup:
         try:
             if was_opening := self.runtime.cancel():
                 # Still being opened: an engine that does not answer is not waited for long. `_start` closes it.
-                self._fail_services(StartCancelled("The start was called off."))
+                self._fail_services(StartCancelled("The start was cancelled."))
             # Where it could not be opened, `wait` or the first use has said so.
             elif self.runtime.exception() is None:
                 self.runtime.result().stop()
@@ -244,7 +244,7 @@ class Startup:
             if self._recovery:
                 self._recovery.failed(name)
             try:
-                self.recorder.report(name, Phase.FAILED, "called off" if isinstance(error, StartCancelled) else "")
+                self.recorder.report(name, Phase.FAILED, "cancelled" if isinstance(error, StartCancelled) else "")
             finally:
                 self.services[name].set_exception(exhausted(error, f"{kind.title} could not be started.") or error)
         else:

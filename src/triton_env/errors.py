@@ -25,7 +25,7 @@ TritonError
 │   ├── ServiceExited           its container or process ended during the start
 │   ├── ServiceNotReady         it never answered a client within its timeout, or turned it down
 │   ├── ServiceUnusable         a server of somebody else does not answer, or turned the client down
-│   ├── StartCancelled          the start was called off (Ctrl-C, stop(), another service failed)
+│   ├── StartCancelled          the start was cancelled (Ctrl-C, stop(), another service failed)
 │   └── KeeperEnded             the process that keeps a shared environment ended while it started
 ├── ServiceDied                 a server that was ready has ended, or was ended, or is paused
 ├── ResourceExhausted           files, threads, memory, disk space or ports ran out; the message says which and where
@@ -291,7 +291,7 @@ class ServiceUnusable(StartFailed):
 
 
 class StartCancelled(StartFailed):
-    """The start was called off: by Ctrl-C, by stop(), or because another service failed."""
+    """The start was cancelled: by Ctrl-C, by stop(), or because another service failed."""
 
 
 class KeeperEnded(StartFailed):

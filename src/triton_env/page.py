@@ -78,7 +78,7 @@ def _why_not(future: "Future[Service]") -> str:
     if not future.done():
         return "starting"
     if isinstance(future.exception(), StartCancelled):
-        return "called off"
+        return "cancelled"
     return _coloured(escape(str(future.exception()).partition("\n")[0]), _BAD)
 
 

@@ -607,7 +607,7 @@ class TestKilledOwner:
             time.sleep(600)
         """)
         identifier = first_line(owner)
-        # A stop waits for the threads that it called off, and these may be importing the clients.
+        # A stop waits for the threads that it cancelled, and these may be importing the clients.
         assert owner.wait(PATIENCE) != 0
         owner.communicate()
         assert until(lambda: leftovers(identifier) == []), leftovers(identifier)

@@ -63,7 +63,7 @@ class Kernel:
 
         for _ in range(_TRIES):
             reply = self.client.execute_interactive(code, output_hook=take, timeout=TIMEOUT)
-            # What waits when the cell before it fails is called off, unseen.
+            # What waits when the cell before it fails is cancelled, unseen.
             if reply["content"]["status"] != "aborted":
                 return cell
             time.sleep(0.1)

@@ -202,11 +202,11 @@ class TestProgress:
         assert published[0]["text/plain"] == "Redis: waiting\nS3: waiting"
         display.say("it runs <embedded>")
         display.show(Event("redis", Phase.READY, 1.25))
-        display.show(Event("s3", Phase.FAILED, 2, "called off"))
+        display.show(Event("s3", Phase.FAILED, 2, "cancelled"))
         display.show(Event("postgres", Phase.READY, 2))
         display.close()
         last = dict(published[-1])
-        assert last["text/plain"] == "triton-env: it runs <embedded>\nRedis 1.2 s   S3 called off"
+        assert last["text/plain"] == "triton-env: it runs <embedded>\nRedis 1.2 s   S3 cancelled"
         assert "it runs &lt;embedded&gt;" in last["text/html"]
         # Nothing is published afterwards, whatever comes.
         display.say("late")

@@ -25,7 +25,7 @@ def die(folder: SpaceLedger, identifier: str) -> None:
     held = folder.take(identifier, ("redis",))
     assert held
     assert folder.slots("redis").claim(Space(identifier), range(16, 32))
-    held.hand_over()
+    held.close_without_unlocking()
 
 
 def test_a_space_has_one_holder(settings: Settings) -> None:

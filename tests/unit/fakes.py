@@ -27,7 +27,7 @@ Behaviour = Callable[["FakeRuntime"], None]
 def until_cancelled(runtime: "FakeRuntime") -> None:
     """Never gets ready."""
     runtime.cancelled.wait()
-    raise StartCancelled("The start was called off.")
+    raise StartCancelled("The start was cancelled.")
 
 
 def after(event: threading.Event) -> Behaviour:
@@ -36,7 +36,7 @@ def after(event: threading.Event) -> Behaviour:
     def behaviour(runtime: "FakeRuntime") -> None:
         while not event.wait(0.005):
             if runtime.cancelled.is_set():
-                raise StartCancelled("The start was called off.")
+                raise StartCancelled("The start was cancelled.")
 
     return behaviour
 

@@ -402,7 +402,7 @@ def test_a_pull_that_is_called_off(engine: Engine, fake: FakeEngine) -> None:
         if words.startswith("pulled"):
             cancelled.set()
 
-    with pytest.raises(StartCancelled, match="Pulling postgres:14-alpine was called off"):
+    with pytest.raises(StartCancelled, match="Pulling postgres:14-alpine was cancelled"):
         ensure(engine, on_progress=on_progress, cancelled=cancelled)
     # The connection of that pull is not used for what follows.
     fake.images[IMAGE] = []

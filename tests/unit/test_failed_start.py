@@ -1,4 +1,4 @@
-"""Starts that fail, or are called off: the right error is raised, and nothing is left."""
+"""Starts that fail, or are cancelled: the right error is raised, and nothing is left."""
 
 import signal
 import threading
@@ -64,7 +64,7 @@ def test_after_a_failed_start_another_may_succeed(runtimes: FakeRuntimes) -> Non
     assert [runtime.stops for runtime in runtimes.opened] == [1, 1]
 
 
-def test_several_failures_raise_one_of_them_and_never_a_call_off(runtimes: FakeRuntimes) -> None:
+def test_several_failures_raise_one_of_them_and_never_a_cancellation(runtimes: FakeRuntimes) -> None:
     errors = {
         "redis": EXITED,
         "postgres": ServiceNotReady("PostgreSQL was not ready after 60 s."),

@@ -79,12 +79,12 @@ def test_plain_says_how_long_a_pull_took_whatever_its_news_were(capsys: pytest.C
     ]
 
 
-def test_plain_names_who_failed_and_not_who_was_called_off(capsys: pytest.CaptureFixture[str]) -> None:
+def test_plain_names_who_failed_and_not_who_was_cancelled(capsys: pytest.CaptureFixture[str]) -> None:
     shown(
         open_display("plain", ("redis", "s3")),
         Event("redis", Phase.PULL, 0.1, "pulling redis:7"),
         Event("redis", Phase.FAILED, 2.0),
-        Event("s3", Phase.FAILED, 2.1, "called off"),
+        Event("s3", Phase.FAILED, 2.1, "cancelled"),
     )
     assert capsys.readouterr().err.splitlines() == ["triton-env: Redis failed after 2.0 s"]
 
@@ -152,16 +152,16 @@ def test_live_shows_each_service_and_ends_as_one_line(capsys: pytest.CaptureFixt
         assert capsys.readouterr().out == ""
 
 
-def test_the_summary_tells_who_failed_from_who_was_called_off() -> None:
+def test_the_summary_tells_who_failed_from_who_was_cancelled() -> None:
     with standard_error() as terminal:
         shown(
             open_display("live", ("postgres", "redis", "s3")),
             Event("postgres", Phase.BOOT, 0.2),
             Event("redis", Phase.FAILED, 0.3),
-            Event("s3", Phase.FAILED, 0.3, "called off"),
+            Event("s3", Phase.FAILED, 0.3, "cancelled"),
         )
         last = terminal.words.splitlines()[-1]
-        assert last == "- PostgreSQL called off   ✗ Redis failed   - S3 called off"
+        assert last == "- PostgreSQL cancelled   ✗ Redis failed   - S3 cancelled"
 
 
 def test_live_leaves_the_cursor_visible_and_standard_error_as_it_was() -> None:
@@ -248,7 +248,7 @@ def test_a_failed_start_shows_who_is_to_blame(runtimes: FakeRuntimes) -> None:
         runtimes.behaviours = {"redis": fails_with(ServiceExited("Redis exited.")), "s3": until_cancelled}
         with pytest.raises(ServiceExited), TritonEnvironment(services=("redis", "s3")):
             pass
-        assert terminal.words.splitlines()[-1] == "✗ Redis failed   - S3 called off"
+        assert terminal.words.splitlines()[-1] == "✗ Redis failed   - S3 cancelled"
 
 
 def test_where_no_service_was_begun_nothing_stays_on_the_terminal(runtimes: FakeRuntimes) -> None:
@@ -256,7 +256,7 @@ def test_where_no_service_was_begun_nothing_stays_on_the_terminal(runtimes: Fake
         runtimes.open_error = EngineUnreachable("No Docker engine answers.")
         with pytest.raises(EngineUnreachable), TritonEnvironment(services=("redis", "s3")):
             pass
-        assert "called off" not in terminal.words
+        assert "cancelled" not in terminal.words
 
 
 def test_a_lazy_start_does_not_draw_under_the_users_own_output(runtimes: FakeRuntimes) -> None:

@@ -83,7 +83,7 @@ OTHERS: dict[str, BaseException] = {
     "a missing file": FileNotFoundError(errno.ENOENT, "No such file or directory", "/x"),
     "a lock that another process holds": BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable"),
     "a mistake": ValueError("x"),
-    "a start that was cancelled": caused(StartCancelled("The start was called off."), NO_FILE),
+    "a start that was cancelled": caused(StartCancelled("The start was cancelled."), NO_FILE),
     "a message that says more": caused(BackupFailed("The backup could not be written."), NO_FILE),
     "an error raised while another was handled": raised_in_handling(ImageUnavailable("absent"), NO_FILE),
 }

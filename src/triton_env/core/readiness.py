@@ -73,7 +73,7 @@ def wait_until_ready(
     tries = 0
     while True:
         if cancelled.is_set():
-            raise StartCancelled("The start was called off.")
+            raise StartCancelled("The start was cancelled.")
         tries += 1
         try:
             probe()

@@ -166,7 +166,7 @@ class PersistentRuntime:
 
     def stop(self) -> None:
         self._starts.cancel()
-        self._up.fail(StartCancelled("The start was called off."))
+        self._up.fail(StartCancelled("The start was cancelled."))
         ending = in_thread(self._end)
         try:
             if given_up := Watch(self._engine.ping, _STOP_TIMEOUT).wait(ending):
@@ -207,7 +207,7 @@ class PersistentRuntime:
 
     @contextmanager
     def _boot(self, recipe: ServiceRecipe, probe: Probe) -> Iterator[None]:
-        """Know that a service boots, until it is ready or fails. One that is called off goes on booting."""
+        """Know that a service boots, until it is ready or fails. One that is cancelled goes on booting."""
         self._booting[recipe.name] = probe
         try:
             yield

@@ -188,7 +188,7 @@ class Stack:
         finally:
             cancelled.set()
         if errors:
-            # One that was called off failed because of another; that one is to blame.
+            # One that was cancelled failed because of another; that one is to blame.
             raise min(errors, key=lambda error: isinstance(error, StartCancelled))
 
     def belongings(self, names: Sequence[str] = ()) -> Belongings:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from triton_env.core.timeline import Event, Phase
 
 _WORDS = {Phase.PULL: "looking for its image", Phase.CREATE: "creating", Phase.BOOT: "booting"}
-_CALLED_OFF = "called off"
+_CANCELLED = "cancelled"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ class Row:
         """What came of it, in words, when the display has ended."""
         if self.phase is Phase.READY:
             return seconds_words(self.at)
-        return self.detail or "failed" if self.phase is Phase.FAILED else _CALLED_OFF
+        return self.detail or "failed" if self.phase is Phase.FAILED else _CANCELLED
 
 
 def seconds_words(seconds: float) -> str:

@@ -90,7 +90,7 @@ class ExternalRuntime:
             if refusals:
                 raise _unusable(recipe, main, refusals[0], refused=True) from refusals[0]
             if self._starts.cancelled.is_set():
-                raise StartCancelled("The start was called off.")
+                raise StartCancelled("The start was cancelled.")
 
         try:
             wait_until_ready(

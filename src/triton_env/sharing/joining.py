@@ -278,7 +278,7 @@ def _start_keeper(instance: SharedInstance) -> None:
             cause=str(error),
         ) from error
     finally:
-        alive.hand_over()
+        alive.close_without_unlocking()
 
 
 def _silent(joined: Joined) -> list[str]:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 _NEWS_TIMEOUT = 2
 """Seconds to wait for the keeper's word about a server that does not listen any more; it looks five times a second."""
-_CALLED_OFF = "The start was called off."
+_CANCELLED = "The start was cancelled."
 
 
 class AttachedRuntime:
@@ -123,8 +123,8 @@ class AttachedRuntime:
         state = self._events.state
         if state.error is not None:
             # One is to blame; that the others failed too would hide it.
-            return state.error if state.failed in ("", service) else StartCancelled(_CALLED_OFF)
-        return self._joined.lost() if self._events.lost else StartCancelled(_CALLED_OFF)
+            return state.error if state.failed in ("", service) else StartCancelled(_CANCELLED)
+        return self._joined.lost() if self._events.lost else StartCancelled(_CANCELLED)
 
 
 def _has_news_of(service: str, seen: int, state: "StartState") -> bool:

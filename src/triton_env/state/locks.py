@@ -55,9 +55,9 @@ class Held:
         # By name: closing alone would leave it to a child that was forked a moment ago and still has a copy.
         with suppress(OSError):
             fcntl.flock(self.descriptor, fcntl.LOCK_UN)
-        self.hand_over()
+        self.close_without_unlocking()
 
-    def hand_over(self) -> None:
+    def close_without_unlocking(self) -> None:
         """Close the file without giving the lock back: it stays with the processes that have the open file too."""
         descriptor, self.descriptor = self.descriptor, -1
         _held.discard(self)
@@ -70,7 +70,7 @@ class Held:
 
     def __del__(self) -> None:
         # Such as one that Ctrl-C took from the function that was about to keep it.
-        self.hand_over()
+        self.close_without_unlocking()
 
 
 def hold(path: Path, *, together: bool = False, timeout: float | None = None, interval: float = _INTERVAL) -> Held:
@@ -220,7 +220,7 @@ def _is_at(path: Path, descriptor: int) -> bool:
 def _hand_all_over() -> None:
     """In a forked child: it has copies of its parent's locks, and would keep them after the parent's death."""
     for held in tuple(_held):
-        held.hand_over()
+        held.close_without_unlocking()
 
 
 os.register_at_fork(after_in_child=_hand_all_over)

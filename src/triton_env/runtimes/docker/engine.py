@@ -57,7 +57,7 @@ _TIMEOUT = 60
 _MESSAGES = 100
 """How many messages of a pull wait to be read."""
 _LOOK = 0.1
-"""Seconds between two looks at whether a pull was called off."""
+"""Seconds between two looks at whether a pull was cancelled."""
 _LOOK_TIMEOUT = 3
 """Seconds that the engine gets to tell why a server does not answer: its client waits for that."""
 _LOOK_INTERVAL = 0.05
@@ -292,7 +292,7 @@ class Engine:
         try:
             while True:
                 if cancelled.is_set():
-                    raise StartCancelled(f"Pulling {image} was called off.")
+                    raise StartCancelled(f"Pulling {image} was cancelled.")
                 if time.monotonic() > deadline:
                     yield None
                     return

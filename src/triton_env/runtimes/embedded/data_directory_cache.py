@@ -114,7 +114,7 @@ class DataDirectoryCache:
             with suppress(BlockingIOError):
                 return locks.hold(path, timeout=_LOCK_INTERVAL)
             if cancelled.is_set():
-                raise StartCancelled("The start was called off.")
+                raise StartCancelled("The start was cancelled.")
             if time.monotonic() >= deadline:
                 raise TimeoutError(errno.ETIMEDOUT, "another process takes too long to make it", str(path))
 

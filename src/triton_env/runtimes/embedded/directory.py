@@ -135,7 +135,7 @@ class PrivateDirectory:
     def _let_go(self) -> None:
         if self._lock is not None:
             # The guard has it too, as long as it lives.
-            self._lock.hand_over()
+            self._lock.close_without_unlocking()
 
     def _give(self, path: Path) -> None:
         if self._account is not None:

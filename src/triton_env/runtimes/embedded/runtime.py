@@ -52,7 +52,7 @@ _log = logging.getLogger(__name__)
 _PORT_TRIES = 10
 """How often to pick other ports when somebody else was quicker."""
 _IN_FLIGHT_TIMEOUT = 30
-"""Seconds that `stop` waits for starts that it has called off."""
+"""Seconds that `stop` waits for starts that it has cancelled."""
 _NEWS_TIMEOUT = 2
 """Seconds to wait for the guard's word about a server that does not listen any more; it takes some milliseconds."""
 _LOOPBACK = "127.0.0.1"
@@ -193,7 +193,7 @@ class EmbeddedRuntime:
         self._starts.wait(_IN_FLIGHT_TIMEOUT)
         self._bytecode.end()
         self._sweeper.join(_IN_FLIGHT_TIMEOUT)
-        # The guard did, unless it was killed, or a start that was called off wrote one more file.
+        # The guard did, unless it was killed, or a start that was cancelled wrote one more file.
         if problems := self._remove_directories():
             paths = " ".join(str(directory.path) for directory in self._directories)
             raise CleanupFailed(
@@ -253,7 +253,7 @@ class EmbeddedRuntime:
             yield
         except (GuardGone, CannotRun, OSError) as error:
             if self._starts.cancelled.is_set():
-                raise StartCancelled("The start was called off.") from error
+                raise StartCancelled("The start was cancelled.") from error
             what = f"{recipe.title} could not be started."
             if exhausted := self._exhausted(what, error):
                 raise exhausted from error
@@ -314,7 +314,7 @@ class EmbeddedRuntime:
 
         def check_alive() -> None:
             if self._starts.cancelled.is_set():
-                raise StartCancelled("The start was called off.")
+                raise StartCancelled("The start was cancelled.")
             if self._guard.is_gone:
                 raise GuardGone
             server.check_alive()
