@@ -17,14 +17,14 @@ TritonError
 │   └── ComposeUnavailable      persistent services need Docker Compose, which is not here or too old
 ├── ImageUnavailable            an image is neither on the engine nor to be pulled
 ├── VolumeMismatch              data of an earlier start was made with other settings or another version
-├── PortTaken                   a port that was asked for belongs to somebody else
+├── PortTaken                   a port that was asked for is in use
 ├── ProjectTaken                persistent services of that name belong to another checkout or program
 ├── EngineFailed                the engine refused or broke off a request
 ├── ComposeFailed               Docker Compose could not do what it was asked to
 ├── StartFailed                 a service did not come up
 │   ├── ServiceExited           its container or process ended during the start
 │   ├── ServiceNotReady         it never answered a client within its timeout, or turned it down
-│   ├── ServiceUnusable         a server of somebody else does not answer, or turned the client down
+│   ├── ServiceUnusable         an external server does not answer, or refused the client
 │   ├── StartCancelled          the start was cancelled (Ctrl-C, stop(), another service failed)
 │   └── KeeperEnded             the process that keeps a shared environment ended while it started
 ├── ServiceDied                 a server that was ready has ended, or was ended, or is paused
@@ -95,7 +95,7 @@ class TritonError(Exception):
     Args:
         what: what went wrong, in one sentence.
         where: the service, container, file or address that is concerned.
-        cause: the last cause in the words of whoever reported it; its last three lines are shown.
+        cause: the underlying error message; its last three lines are shown.
         log_tail: the last lines that the service wrote; twelve are shown, or as many as a screen of 24 lines leaves.
         hint: what to do next, best with a command.
     """
@@ -263,7 +263,7 @@ class LocalStackTokenRequired(UsageError):
 
 
 class PortTaken(TritonError):
-    """A port that was asked for belongs to somebody else."""
+    """A port that was asked for is in use."""
 
 
 class EngineFailed(TritonError):
@@ -287,7 +287,7 @@ class ServiceNotReady(StartFailed):
 
 
 class ServiceUnusable(StartFailed):
-    """A server that somebody else runs does not answer, or turned the client down."""
+    """An external server does not answer, or refused the client."""
 
 
 class StartCancelled(StartFailed):

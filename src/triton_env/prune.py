@@ -1,4 +1,4 @@
-"""What dead owners left, on the engine and on this machine: found, and removed when somebody asks for it."""
+"""What dead owners left, on the engine and on this machine: found, and removed on request."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -272,7 +272,7 @@ def _namespaces(settings: Settings, kept: bool) -> Iterator[Leftover]:
 def _problem_of(action: Callable[..., object], *arguments: object) -> str:
     try:
         action(*arguments)
-    except FileNotFoundError:  # somebody else was quicker
+    except FileNotFoundError:  # another process was quicker
         return ""
     except OSError as error:
         return str(error)

@@ -20,7 +20,7 @@ _ANSWER_TIMEOUT = 10.0
 """Seconds that services get, all together, to answer when they are looked at. One that hangs takes about 2, after which
 its client gives up; the rest is for slow machines."""
 _USAGE_TIMEOUT = 5.0
-"""Seconds that the engine gets meanwhile to tell what they use: old ones sample once in a second."""
+"""Seconds that the engine gets at the same time to report what they use: old ones sample once in a second."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -131,7 +131,7 @@ class ArchiveWriter:
         self._partial = self.path.with_name(f"{self.path.name}.partial-{token_hex(4)}")
         self._members: list[Member] = []
         with _writing(self.path):
-            # It holds data: nobody else may read it, whatever the umask.
+            # It holds data: only its owner may read it, whatever the umask.
             handle = open_file(self._partial, os.O_RDWR | os.O_CREAT | os.O_EXCL)
         self._file = os.fdopen(handle, "w+b")
         self._lock: locks.Held | None = None
@@ -233,7 +233,7 @@ class ArchiveWriter:
 
     def _publish_unless_there(self) -> None:
         try:
-            # Unlike a rename it replaces nothing, also when the file came meanwhile.
+            # Unlike a rename it replaces nothing, even if the file has just appeared.
             os.link(self._partial, self.path)
         except FileExistsError:
             check_free(self.path, force=False)

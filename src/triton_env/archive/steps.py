@@ -1,4 +1,4 @@
-"""What a backup or restore is doing, for whoever shows it."""
+"""What a backup or restore is doing, for display."""
 
 import time
 from collections.abc import Callable

@@ -7,7 +7,7 @@ True
 
 Everything goes over the services' own protocols, so that a backup of one runtime can be restored on another, and one of
 an older server to a newer one. Each service is saved by itself, one after another: where several have to agree with
-each other, let the application rest meanwhile.
+each other, stop the application first.
 
 What is saved of each service, and what is not: docs/how-to/backup-and-restore.md.
 """

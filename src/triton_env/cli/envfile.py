@@ -41,9 +41,9 @@ class EnvFile:
 
     @contextmanager
     def written(self, environment: str, variables: Mapping[str, str]) -> Iterator[None]:
-        """Have the file there until the block ends; then remove it, unless somebody put another in its place."""
+        """Have the file there until the block ends; then remove it, unless it was replaced by another."""
         try:
-            # Whole at once: somebody may be waiting for the file to appear.
+            # Whole at once: a program may be waiting for the file to appear.
             replace(self._path, f"{_MARK}{environment}\n{as_text(variables, 'dotenv')}")
             yield
         finally:

@@ -17,8 +17,8 @@ _WIDTH = 200
 def say(text: str, **style: Any) -> None:
     """Print `text` on standard error, with its commands as they work in any shell. `style` is that of `click.style`.
 
-    A standard error that is gone (a closed terminal, a pipe without reader) is no reason to fail: whoever says
-    something may be about to remove containers.
+    A standard error that is gone (a closed terminal, a pipe without reader) is no reason to fail: the caller
+    may be about to remove containers.
     """
     try:
         click.echo(styled(runnable(text), **style), err=True, color=None if colors_on(sys.stderr) else False)
@@ -66,7 +66,7 @@ def print_data(text: str, *, nl: bool = True, colours: bool | None = None) -> No
 
 
 def stop_printing() -> None:
-    """Have standard output go nowhere, since nobody reads it any more (`| head`): who read has seen enough.
+    """Have standard output go nowhere, since its reader has closed it (`| head`).
 
     What is still in its buffer would fail once more at the end of the interpreter.
     """

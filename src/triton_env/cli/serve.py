@@ -114,7 +114,7 @@ def _serve(services: tuple[str, ...], runtime: str | None, as_json: bool, env_fi
                 say(f"{_ways(settings, identity, env_file)}\n{styled(_END[shared], bold=True)}")
                 _hold(environment)
         except Interrupted as interrupted:
-            # Also one that came before `_hold`: whoever saw the file or the record may take it from there.
+            # Also one that came before `_hold`: a program that saw the file or the record may send it.
             began = time.monotonic()
             say(f"\nStopping ({interrupted.signal_name}) ...")
     if shared is None:

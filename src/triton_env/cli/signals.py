@@ -17,7 +17,7 @@ _PATIENCE = 5
 
 
 class Interrupted(BaseException):
-    """A signal asked this process to end. Like KeyboardInterrupt it is no `Exception`: nobody handles it by chance."""
+    """A signal asked this process to end. Like KeyboardInterrupt it is not an `Exception`, which would be caught."""
 
     def __init__(self, number: int) -> None:
         self.signal_name = "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name

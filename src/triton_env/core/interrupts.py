@@ -40,7 +40,7 @@ _hurry: list[float] = []
 _dropped: list[int] = []
 """Signals that are about to be sent again. A list: no lock may be needed where exceptions are dropped."""
 _living: set[Stoppable] = set()
-"""Strong references: an environment that nobody refers to any more still has containers to remove."""
+"""Strong references: an environment without other references still has containers to remove."""
 
 
 def living() -> tuple[Stoppable, ...]:
@@ -52,8 +52,8 @@ def stop_at_exit(stoppable: Stoppable) -> None:
     """Stop `stoppable` when the interpreter exits, unless `forget` is called before.
 
     Also makes SIGTERM and SIGHUP end the process by SystemExit, which runs `finally` blocks and exit handlers, where
-    they would kill it on the spot. That is done from the main thread only (Python allows no other), and only where
-    nobody else handles the signal.
+    they would kill it at once. That is done from the main thread only (Python allows no other), and only for signals
+    that are not handled otherwise.
     """
     _living.add(stoppable)
     if threading.current_thread() is threading.main_thread():
@@ -73,7 +73,7 @@ def forget(stoppable: Stoppable) -> None:
 
 @contextmanager
 def shielded() -> Iterator[None]:
-    """Let a cleanup finish: Ctrl-C and the fatal signals are ignored meanwhile. Works in the main thread only."""
+    """Let a cleanup finish: Ctrl-C and the fatal signals are ignored in the block. Works in the main thread only."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -244,7 +244,7 @@ class DataRecipe:
 
 @dataclass(frozen=True, slots=True)
 class ExternalRecipe:
-    """Where somebody else runs a service, as the settings say; the ports are the fixed ones.
+    """Where an external server of a service is, as the settings say; the ports are the fixed ones.
 
     Attributes:
         host: of the server.
@@ -268,7 +268,7 @@ class ServiceRecipe:
         timeout: seconds from its start until it has to be ready.
         container: how it runs as a container.
         process: how it runs as a process of this machine.
-        external: where somebody else runs it.
+        external: where an external server of it is.
         secrets: strings that may not appear in messages and logs.
         data: its data where it is kept in a named volume.
         known_password: the variable of its password, where that is empty or one that everybody knows.

@@ -96,11 +96,11 @@ def wait_until_ready(
 def check_listening(host: str, port: int) -> None:
     """See whether a server listens, before a client is sent there, which costs many times as much.
 
-    Docker's proxy accepts connections from the start, and closes them at once while nobody listens in the container.
+    Docker's proxy accepts connections from the start, and closes them at once while no server listens in the container.
     A server keeps quiet until it is spoken to (or, with other protocols than those here, speaks first).
 
     Raises:
-        OSError: nobody listens.
+        OSError: no server listens.
     """
     with socket.create_connection((host, port), timeout=_CONNECT_TIMEOUT) as connection:
         connection.settimeout(_CLOSED_WITHIN)

@@ -99,7 +99,7 @@ class TemplateBuilder:
         return finished.records.keys() >= set(services)
 
     def expire(self) -> None:
-        """Remove those that nobody has used for a while, on servers that nobody removes."""
+        """Remove those that were not used for a while, on servers that stay."""
         ledger = self._spaces.ledger
         for digest in ledger.unused_templates(_UNUSED_FOR):
             with ledger.making(digest):

@@ -187,7 +187,7 @@ class Isolator:
         for namespace in session.pool.end(drain=drain):
             namespace.held.release()
 
-    # What a namespace asks of whoever made it.
+    # What a namespace asks of its maker.
 
     def verify_namespace(self, namespace: Namespace, services: tuple[str, ...]) -> None:
         """See that it still has what it begins with in these services; what a test has wiped is made again."""

@@ -92,7 +92,7 @@ class SpaceLedger:
         self.path = spaces_folder(settings) / environment
         self.environment = environment
         self._lock = _held_folder(self.path)
-        # From here on nobody takes it for a dead one's.
+        # From here on it is not taken for that of a dead process.
         for folder in (self._templates, self._snapshots, self._slots):
             make_private(folder)
         self._lock.write(store.text_of(Kind(lasting)))
@@ -124,7 +124,7 @@ class SpaceLedger:
                 if path.exists():
                     return None
                 continue  # it went just now
-            # What is left of it on the servers is replaced by whoever makes the space.
+            # What is left of it on the servers is replaced by the process that makes the space.
             free_slots(self.path, identifier)
             dead.release(remove=True)
         return held
@@ -141,7 +141,7 @@ class SpaceLedger:
             ) from error
 
     def give_back(self, identifier: str, held: Held) -> None:
-        """The space is gone from the servers, and nobody uses it any more."""
+        """The space is gone from the servers, and no longer used."""
         free_slots(self.path, identifier)
         held.release(remove=True)
 
@@ -173,7 +173,7 @@ class SpaceLedger:
         return slots_of(self.path, service)
 
     def known(self) -> list[Space]:
-        """Every space that somebody uses or keeps, and those of templates and snapshots."""
+        """Every space that is used or kept, and those of templates and snapshots."""
         return [Space(name) for name in sorted(known_ids(self.path))]
 
     def template(self, digest: str) -> FrozenSpace | None:
@@ -190,7 +190,7 @@ class SpaceLedger:
             os.utime(self._templates / f"{digest}.json")
 
     def unused_templates(self, seconds: float) -> Mapping[str, FrozenSpace]:
-        """The finished templates that nobody has used for so long."""
+        """The finished templates that were not used for so long."""
         before = time.time() - seconds
         found = {}
         for digest, finished in self.templates().items():
@@ -235,13 +235,13 @@ class SpaceLedger:
 
     @contextmanager
     def adding(self) -> Iterator[None]:
-        """Spaces come into being: nobody clears the servers meanwhile."""
+        """In its block spaces may be made, and the servers are not cleared."""
         with locks.locked(self.path / "gate", together=True):
             yield
 
     @contextmanager
     def clearing(self) -> Iterator[None]:
-        """The servers are cleared of what nobody uses: no space comes into being meanwhile, of which that looks so."""
+        """In its block the servers may be cleared of what is unused: no space is made, since a new one looks unused."""
         with locks.locked(self.path / "gate"):
             yield
 
@@ -249,7 +249,7 @@ class SpaceLedger:
         """Use it no longer; with `remove` delete it, where no other process uses it."""
         self._lock.release()
         if remove:
-            with suppress(FileNotFoundError):  # somebody else was quicker
+            with suppress(FileNotFoundError):  # another process was quicker
                 remove_unused(self.path)
 
     def _is_finished(self, identifier: str) -> bool:
@@ -279,7 +279,7 @@ def _held_folder(path: Path) -> Held:
         except FileNotFoundError:
             continue
         except InvalidSetting as error:
-            # Somebody removes it at this moment, since until now nobody held it.
+            # Another process is removing it at this moment, since until now it was not held.
             if not isinstance(error.__cause__, FileNotFoundError):
                 raise
 
@@ -289,12 +289,12 @@ def remove_unused(path: Path) -> bool:
     held = locks.abandoned(path / LOCK_NAME)
     if held is None:
         return False
-    # The lock goes last: whoever waits for it sees then that the folder is another one.
+    # The lock goes last: a process that waits for it then sees that the folder is another one.
     for entry in path.iterdir():
         if entry.name != LOCK_NAME:
             shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
     held.release(remove=True)
-    with suppress(OSError):  # somebody makes it anew at this moment
+    with suppress(OSError):  # another process is making it anew at this moment
         path.rmdir()
     return True
 

@@ -1,4 +1,4 @@
-"""`Namespace`: all services of an environment, shared with nobody."""
+"""`Namespace`: all services of an environment, not shared."""
 
 import os
 import sys
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Keeper(Protocol):
-    """Whoever made a namespace, and removes it."""
+    """What has made a namespace, and removes it."""
 
     @property
     def settings(self) -> Settings:

@@ -19,7 +19,7 @@ Key = tuple[object, ...]
 _KINDS = 8
 """Kinds of which namespaces are kept ready; of others before them none is."""
 _BACKLOG = 8
-"""Closed namespaces that may wait for their removal; from then on whoever closes one helps."""
+"""Closed namespaces that may wait for their removal; beyond that, closing one removes some."""
 _REST = 0.06
 """Seconds that a closed namespace is left alone: who closes one often takes another at once, and waits for that."""
 _SWEEP_INTERVAL = 15
@@ -133,7 +133,7 @@ class Pool:
     def _start(self) -> None:
         if self._thread is None and not self._is_ending:
             thread = threading.Thread(target=self._work, name="triton-namespaces", daemon=True)
-            with suppress(RuntimeError):  # no thread to be had: then whoever needs something does it
+            with suppress(RuntimeError):  # no thread is available: what needs something then does it itself
                 thread.start()
                 self._thread = thread
 
@@ -183,7 +183,7 @@ class Pool:
         try:
             namespace = make()
         except BaseException:
-            # Whoever asks next makes one, and sees why that fails. Where somebody did meanwhile, it is tried again.
+            # The next request makes one, and sees why that fails. Once one has succeeded, this is tried again.
             with self._changed:
                 if self._make.get(key) is make:
                     del self._make[key]
@@ -196,7 +196,7 @@ class Pool:
             elif self._drains or not self._is_ending:
                 self._closed.append(namespace)
             else:
-                namespace.held.release()  # nobody waits for it any more, and the servers end
+                namespace.held.release()  # nothing waits for it any longer, and the servers end
 
     def _attempt(self, job: Callable[[], None]) -> None:
         try:

@@ -36,7 +36,7 @@ class IsolationTarget:
         settings: those in force.
         services: the names of its services.
         service: the running service of a name, waited for where it is still starting.
-        lasting: whether its servers hold data of somebody else's: persistent and external ones.
+        lasting: whether its servers hold data that is not ours: persistent and external ones.
         outlives: whether its servers go on when this process stops it.
         is_shared: whether others use it at this moment.
         liveness: whether its servers live.
@@ -101,7 +101,7 @@ class SpaceManager:
         Raises:
             IsolationFailed: a server refused. It is tried again by the next sweep.
         """
-        assert held.is_locked, f"{space.id} may be somebody else's by now"
+        assert held.is_locked, f"{space.id} may belong to another process by now"
         try:
             self._drop(space, services)
         except BaseException:
@@ -211,7 +211,7 @@ class SpaceManager:
             if len(here) == len(lease.services):
                 self.ledger.give_back(identifier, held)
             else:
-                held.release()  # to be ended by somebody who has the other services
+                held.release()  # to be ended by a process that has the other services
         if failed:
             raise failed
 

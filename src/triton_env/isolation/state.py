@@ -15,13 +15,13 @@ from triton_env.state import locks, store
 
 @dataclass(frozen=True, slots=True)
 class LeftOver:
-    """Something that nobody uses any more.
+    """Something that is no longer used.
 
     Attributes:
         environment: the environment's id.
         path: the folder of a dead session, or the file of a space.
         space: the id of the space; empty for the folder.
-        is_kept: whether somebody wanted the space to stay.
+        is_kept: whether the space was to stay.
         services: that have something of the space.
     """
 
@@ -56,7 +56,7 @@ def remove(left: LeftOver, *, kept: bool = False) -> bool:
     """Remove it.
 
     Args:
-        kept: also what somebody wanted to stay. It is then like a dead process's: in an environment that goes on, the
+        kept: also what was to stay. It is then like a dead process's: in an environment that goes on, the
             next process that makes namespaces there removes it from the servers.
 
     Returns:
@@ -86,7 +86,7 @@ def folder_of(settings: Settings, environment: str) -> Path:
 def forget_kept(path: Path) -> bool:
     """A kept namespace is no longer to stay; whether it was there."""
     try:
-        # A lease that nobody holds.
+        # A lease that is not held.
         path.rename(path.with_suffix(".lease"))
     except FileNotFoundError:
         return False
@@ -103,7 +103,7 @@ def remove_dead_sessions(settings: Settings) -> None:
     """Remove the folders of sessions that no process uses. Those with kept namespaces stay."""
     for folder in _folders(settings):
         if _is_dead_session(folder) and not has_kept(folder):
-            with suppress(OSError):  # somebody else was quicker
+            with suppress(OSError):  # another process was quicker
                 remove_unused(folder)
 
 

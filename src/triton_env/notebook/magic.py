@@ -75,7 +75,7 @@ def run(line: str, cell: str | None, variables: dict[str, Any]) -> Any:
     service = _service(_environment(request, variables), request.service)
     text = request.sql if cell is None else f"{request.sql}\n{cell}"
     outcome = SERVICES[request.service].parts.load("sql").run(service, text, variables)
-    # Where rows are shown, nobody asks what became of the statements before.
+    # Where rows are shown, the statements before them are not reported.
     for words in (*outcome.notices, *(outcome.done if outcome.result is None else ())):
         print(words)
     if not request.out:

@@ -107,7 +107,7 @@ class Compose:
             child.end(process)
 
     def command(self, arguments: Sequence[str]) -> tuple[list[str], Mapping[str, str]]:
-        """The command line and environment of a Compose run that somebody else starts (`logs --follow`)."""
+        """The command line and environment of a Compose run that the caller starts (`logs --follow`)."""
         base = [*compose_program(), "--file", str(self.file), "--project-name", self.project]
         # The variables are in the environment; a .env beside the compose file must not add to them.
         return [*base, "--env-file", os.devnull, "--progress", "quiet", *arguments], self._environment

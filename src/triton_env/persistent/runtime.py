@@ -288,7 +288,7 @@ class PersistentRuntime:
             if "rlimit" in error.cause:
                 limits = [name.upper() for name in self._settings.model_fields if name.endswith("_nofile")]
                 error.hint = f"this engine grants fewer open files: remove or lower {', '.join(limits)}"
-            # Somebody was quicker, or it could not be seen who listens there.
+            # Another program was quicker, or it could not be seen which one listens there.
             for recipe in recipes:
                 for port in recipe.ports:
                     if failures.is_port_conflict(error.cause) and f":{port.fixed}" in error.cause:
@@ -334,7 +334,7 @@ class _Gate:
         self._opened: Future[None] = Future()
 
     def is_last(self, name: str) -> bool:
-        """Count this one as arrived; whether nobody else is awaited."""
+        """Count this one as arrived; whether no other is awaited."""
         with self._lock:
             self._awaited.discard(name)
             return not self._awaited

@@ -305,7 +305,7 @@ class Stack:
             RuntimeUnavailable: there is no docker command line here.
         """
         container = self.containers()[name]
-        # The arguments are somebody's own: no placeholder in them is meant for us.
+        # The arguments are the user's: no placeholder in them is meant for us.
         program = in_container(
             self.engine.url, container.name, self._recipes[name], argv[:1], environment, terminal=terminal
         )

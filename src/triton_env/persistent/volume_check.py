@@ -161,7 +161,7 @@ def _mismatches(
     if suspect and found and not found.certain and (running := users_of(engine, volume_name(project, recipe))):
         # What a running server was told may be in no file yet. Then the files alone count: a stamp is older.
         flushed = data.inspect(files, data) if data.inspect and _flushed(engine, running, data, found) else None
-        # Where it cannot be asked, whoever connects to it will see.
+        # Where it cannot be asked, the first client to connect will see.
         found, stamp = replace(flushed, certain=True) if flushed else None, None
     for variable, old in _disagreeing(data, found, stamp):
         yield _other_value(recipe, data, variable, old)

@@ -52,7 +52,7 @@ class NotebookDisplay:
             self._rows[event.service] = self._rows[event.service].after(event)
 
     def close(self) -> None:
-        # Whoever comes second waits for the last word of the first: what they print next comes below it.
+        # The second thread waits for the last word of the first: what it prints next comes below it.
         with self._publishing:
             if self._closed.is_set():
                 return

@@ -24,7 +24,7 @@ def open_display(mode: str, services: tuple[str, ...], *, lazy: bool = False) ->
         mode: `live`, `plain`, `off`, or `auto`: live in a notebook, and where standard error is a terminal that can
             draw.
         services: the names of the services, in the order in which people read them.
-        lazy: whether the user's code runs and prints meanwhile, which would garble what is drawn on a terminal.
+        lazy: whether the user's code runs and prints at the same time, which would garble a display on a terminal.
     """
     if mode == "off":
         return _Off()

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
 _terminal = threading.Lock()
-"""Held by the one display that draws on the terminal; others that start meanwhile print lines."""
+"""Held by the one display that draws on the terminal; others that start while it does print lines."""
 
 
 def can_draw() -> bool:

@@ -30,7 +30,7 @@ class Environments:
     def __init__(self, config: pytest.Config, options: Options, *, shared_by: str = "", quiet: bool = False) -> None:
         self._config = config
         self._options = options
-        # Whatever is kept has to outlive this process, so somebody else has to hold its environment.
+        # What is kept has to outlive this process, so another process has to hold its environment.
         self._shared_by = shared_by or (f"kept-{token_hex(4)}" if options.keep else "")
         # The same in all processes of the run: each template is built anew once.
         self._token = (shared_by or token_hex(8)) if options.rebuild else ""

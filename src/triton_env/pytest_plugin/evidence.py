@@ -19,7 +19,7 @@ TIMEOUT = 3.0
 _BYTES = 8 << 10
 _WIDTH = 200
 _CONNECT_TIMEOUT = 2
-"""Seconds for one connection: a thread whose answer nobody waits for ends soon."""
+"""Seconds for one connection: a thread whose answer is no longer awaited ends soon."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,7 +44,7 @@ def triton_env(request: pytest.FixtureRequest, pytestconfig: pytest.Config) -> "
     """The running environment of this session, with all that its tests need. What one test writes others see."""
     state = State.of(pytestconfig)
     services = state.requirements.all
-    if not state.requirements.of(request.node).environment:  # nobody was known to ask for it
+    if not state.requirements.of(request.node).environment:  # no test was known to ask for it
         services |= state.configured(request.node)
     with explained():
         return state.environments.of(services)

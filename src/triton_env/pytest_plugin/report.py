@@ -94,7 +94,7 @@ def _add_evidence(state: State, item: pytest.Item, report: pytest.TestReport, st
     asked: list[evidence.Question] = []
     hidden: frozenset[str] = frozenset()
     for each in used:
-        # Whoever runs these servers runs them for others too.
+        # These servers are used by others too.
         secrets = connect_hints.secrets(each.services) if each.environment._mode.secrets_outlive_us else frozenset()
         hidden |= secrets
         sections.append((f"services of {_name(each)}", connect_hints.urls(each.services, secrets)))

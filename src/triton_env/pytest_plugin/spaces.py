@@ -39,7 +39,7 @@ class TestNamespaces:
         node: the test, class, module, package or session whose namespaces they are; None for the whole process.
         services: that are known to be needed there.
         template: of each of them.
-        remember: whether processes that are started meanwhile are told which variables were there before.
+        remember: whether processes that are started in the block learn which variables were there before.
     """
 
     def __init__(

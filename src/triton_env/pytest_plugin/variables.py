@@ -1,6 +1,6 @@
 """Connection variables in the environment of this process, and what was there before.
 
-A process that is started meanwhile inherits them. One that runs pytest, such as a worker of pytest-xdist, would take
+A process that is started in the block inherits them. One that runs pytest, such as a worker of pytest-xdist, would take
 them for the user's settings; so the values from before go along in one more variable.
 """
 
@@ -21,7 +21,7 @@ class Exported:
     Args:
         variables: their names and values.
         without: variables that are not set while it runs: they would lead the application elsewhere all the same.
-        remember: whether processes that are started meanwhile are told what was there before.
+        remember: whether processes that are started in the block learn what was there before.
 
     Attributes:
         values: the variables.

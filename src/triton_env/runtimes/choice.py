@@ -178,7 +178,7 @@ def _pull_problem(engine: "Engine", image: str) -> str:
 
     try:
         engine.client.images.get_registry_data(image)
-    except Exception as error:  # whatever the SDK raises, also since the engine was closed meanwhile
+    except Exception as error:  # whatever the SDK raises, also because the engine was closed in between
         return without_the_way(explanation(error).splitlines()[0])
     return ""
 

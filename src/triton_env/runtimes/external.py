@@ -1,4 +1,4 @@
-"""The external runtime: servers that somebody else runs. It starts, creates and removes nothing."""
+"""The external runtime: servers that triton-env does not run. It starts, creates and removes nothing."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -16,8 +16,8 @@ from triton_env.runtimes.start_tracker import StartTracker
 from triton_env.settings import Settings
 
 _PATIENCE = 10.0
-"""Seconds that a server gets where nobody listens, that is starting, or that is slow: whoever runs it may be just at
-it. That it turned a client down is told at once."""
+"""Seconds that a server gets that does not listen yet, is starting, or is slow. That it refused a client is reported
+at once."""
 _NO_ANSWER = "timed out|timeout (expired|reading|connecting|on endpoint)"
 """What clients report where a server does not answer."""
 

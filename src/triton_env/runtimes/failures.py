@@ -59,7 +59,7 @@ def service_not_ready(
 
 
 def is_port_conflict(cause: str) -> bool:
-    """Whether the engine said that somebody else has a port."""
+    """Whether the engine said that a port is in use."""
     return "port is already allocated" in cause or "address already in use" in cause
 
 

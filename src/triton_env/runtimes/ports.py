@@ -12,7 +12,7 @@ _EPHEMERAL_RANGE = Path("/proc/sys/net/ipv4/ip_local_port_range")
 
 
 def free_port(bind: str) -> int:
-    """A port that nobody listens on at `bind`, as far as this machine can tell.
+    """A port that is free at `bind`, as far as this machine can tell.
 
     It lies below the range from which the system takes ports for outgoing connections, so that it is still free
     when the container restarts. The engine has the last word: its refusal means to try another.

@@ -170,7 +170,7 @@ class Service(ABC):
         """
 
     def check_ready(self) -> None:
-        """Do real work as a client, creating nothing: the readiness probe for servers that somebody else runs.
+        """Do real work as a client, creating nothing: the readiness probe for external servers.
 
         It raises whatever the client raises while the service is not ready, or lacks the database or bucket.
         """

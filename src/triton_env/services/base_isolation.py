@@ -157,8 +157,8 @@ class Isolation(ABC, Generic[ServiceT]):
     def create(self, space: Space, source: Space | None = None, *, is_new: bool = False) -> None:
         """Make a space, as a copy of `source` or as empty as the environment's own is after its start.
 
-        What is left of an earlier space of this id goes first. Nobody writes to `source` meanwhile. Where it is not
-        the environment's own, nobody is connected to it either.
+        What is left of an earlier space of this id goes first. While it runs, no client writes to `source`. Where that
+        is not the environment's own, no client is connected to it either.
 
         Args:
             space: to be made.
@@ -179,7 +179,7 @@ class Isolation(ABC, Generic[ServiceT]):
         """
 
     def freeze(self, space: Space) -> None:
-        """Make a space that was filled ready to be copied often: nobody connects to it any more."""
+        """Make a space that was filled ready to be copied often: no client connects to it any longer."""
 
     @abstractmethod
     def record(self, space: Space) -> str:

@@ -1,4 +1,4 @@
-"""Which of the services somebody names."""
+"""Which of the services are named."""
 
 from collections.abc import Iterable, Sequence
 

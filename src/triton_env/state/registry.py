@@ -91,7 +91,7 @@ class Registry:
     @contextmanager
     def published(self, record: Record) -> Iterator[None]:
         """List `record` until the block ends or this process does."""
-        # Before the record: a record whose lock is free belongs to nobody.
+        # Before the record: a record whose lock is free has no owner.
         held = locks.hold(self._lock_path(record.id))
         try:
             store.write(self._path(record.id), record)

@@ -40,7 +40,7 @@ from triton_env.settings import Settings
 _log = logging.getLogger(__name__)
 
 _PORT_TRIES = 10
-"""How often to pick other ports when somebody else was quicker."""
+"""How often to pick other ports when another program was quicker."""
 _STOP_TIMEOUT = 120
 """Seconds that `stop` takes at most, with all that it waits for, where the engine answers; it needs one or two."""
 _IN_FLIGHT_TIMEOUT = 60
@@ -139,7 +139,7 @@ class DockerRuntime:
                     with self._engine.translated(f"remove the container for {recipe.title}", name):
                         container.remove()
                 else:
-                    # Whoever has the environment may start containers by Testcontainers, which asks for Ryuk without a
+                    # The user of the environment may start containers by Testcontainers, which asks for Ryuk without a
                     # lock: a second one of its name would be refused. Most often it is there long before the service.
                     self._ryuk.join(_RYUK_TIMEOUT)
                     self._ready[recipe.name] = placement

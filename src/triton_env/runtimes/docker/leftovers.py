@@ -79,7 +79,7 @@ def remove(api: docker.APIClient, resource: OwnedResource) -> str:
     try:
         match resource.kind:
             case "container":
-                # With the volumes that belong to it alone; those with a name of somebody's choice stay.
+                # With the volumes that belong to it alone; those that were given a name stay.
                 api.remove_container(resource.id, v=True, force=True)
             case "network":
                 api.remove_network(resource.id)

@@ -1,4 +1,4 @@
-"""Whose container, network or volume is this? Labels that tell, so that nobody removes what is not theirs."""
+"""Labels that say to whom a container, network or volume belongs, so that no process removes what is not its own."""
 
 import hashlib
 import hmac
@@ -27,7 +27,7 @@ class OwnerState(Enum):
     DEAD = "dead"
     """For certain: what it left may be removed unasked."""
     PROBABLY_DEAD = "probably dead"
-    """Enough where somebody asks for the removal."""
+    """Enough where the removal was asked for."""
     UNKNOWN = "unknown"
     """Of another machine, user or process namespace: not to be told from here."""
 

@@ -59,7 +59,7 @@ def main() -> None:
     """Wait for the owner's end."""
     connection = socket.socket(fileno=int(sys.argv[1]))
     connection.set_inheritable(False)
-    # The owner alone decides: whoever signals everything (a terminal, a shutdown) signals the owner too.
+    # The owner alone decides: what signals all processes (a terminal, a shutdown) signals the owner too.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
         signal.signal(number, signal.SIG_IGN)
     owner = sys.argv[2]

@@ -34,7 +34,7 @@ _REQUEST_TIMEOUT = 60
 """Seconds without a word of an answer, after which the engine is asked anew."""
 
 _hurried = threading.Event()
-"""Set when somebody wants this process to end, such as a machine that is shut down."""
+"""Set when this process has to end, such as when the machine is shut down."""
 
 
 def until_quiet(

@@ -73,7 +73,7 @@ def _ensure_connection() -> None:
 
 
 def _is_connected(deadline: float) -> bool:
-    """Whether Ryuk has the connection: it has answered, or nobody has closed it until then. A closed one is let go."""
+    """Whether Ryuk has the connection: it has answered, or the connection is still open. A closed one is let go."""
     if Reaper._socket is None:
         return False
     while True:
@@ -84,7 +84,7 @@ def _is_connected(deadline: float) -> bool:
         except TimeoutError:
             if time.monotonic() < deadline:
                 continue
-            # The answer is late, or somebody has read it.
+            # The answer is late, or has been read already.
             return True
         except OSError:
             pass

@@ -56,7 +56,7 @@ def _cpu_percent(first: Mapping[str, Any], second: Mapping[str, Any]) -> float:
 
 
 def _cache(memory: Mapping[str, Any]) -> int:
-    """Pages of files that nobody has used lately, which `docker stats` leaves out too: of cgroup v2, then v1."""
+    """Pages of files that were not used lately, which `docker stats` leaves out too: of cgroup v2, then v1."""
     details = memory.get("stats") or {}
     cache = int(details.get("inactive_file", details.get("total_inactive_file", 0)))
     return cache if cache < memory["usage"] else 0

@@ -35,7 +35,7 @@ _LOCK_INTERVAL = 0.1
 _UNREADABLE = (errno.ELOOP, errno.EACCES, errno.EPERM, errno.ENXIO, errno.EIO)
 """As what opening it fails where it is a link, a socket, another user's, or on a failing disk."""
 _UNUSED_FOR = 30 * 24 * 3600
-"""Seconds after which a template that nobody used is removed."""
+"""Seconds after which an unused template is removed."""
 
 
 class DataDirectoryCache:

@@ -21,7 +21,7 @@ _PREFIX = "triton-env-"
 _FRESH_PREFIX = f"{_PREFIX}new-"
 _NAME = re.compile(r"triton-env-(new-)?[0-9a-f]{8}")
 _FRESH_FOR = 60
-"""Seconds in which a directory without a lock, or with one that nobody holds yet, may be one that is being made."""
+"""Seconds in which a directory without a lock, or with one that is not held yet, may be one that is being made."""
 _LONGEST_SOCKET = 103
 """Bytes in the path of a Unix socket: 107 on Linux, 103 on macOS."""
 _LONGEST_BELOW = len("/triton-env-01234567/run/.s.PGSQL.65535.lock")
@@ -159,7 +159,7 @@ def sweep(bases: Iterable[Path] = ()) -> list[Path]:
     """
     removed: list[Path] = []
     for directory in _directories(bases):
-        with suppress(OSError):  # somebody else was quicker, or it cannot be removed
+        with suppress(OSError):  # another process was quicker, or it cannot be removed
             if removed_if_abandoned(directory):
                 removed.append(directory)
     return removed
@@ -248,7 +248,7 @@ def _is_our_folder(entry: "os.DirEntry[str]") -> bool:
 
 @contextmanager
 def _abandoned(directory: Path) -> Iterator[bool]:
-    """Whether a directory's owner is dead. It is nobody's but ours until the block ends."""
+    """Whether a directory's owner is dead. It is ours alone until the block ends."""
     if directory.name.startswith(_FRESH_PREFIX) and not _is_old(directory):
         # Its owner may be just about to lock it, which must not find the lock in our hands.
         yield False

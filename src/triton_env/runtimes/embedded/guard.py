@@ -212,7 +212,7 @@ def _children() -> list[int]:
 
 
 def remove(directory: str, lock_name: str) -> None:
-    """Remove an environment's directory, its lock last: without one, nobody could tell that it is stale.
+    """Remove an environment's directory, its lock last: without one, it could not be recognised as stale.
 
     Raises:
         OSError: something of it cannot be removed.
@@ -252,7 +252,7 @@ def main() -> None:
     """Guard until the owner is gone."""
     connection = socket.socket(fileno=int(sys.argv[1]))
     connection.set_inheritable(False)
-    # The lifeline alone decides: whoever signals everything (a terminal, a shutdown) signals the owner too.
+    # The owner alone decides: what signals all processes (a terminal, a shutdown) signals the owner too.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
         signal.signal(number, signal.SIG_IGN)
     _allow_open_files()

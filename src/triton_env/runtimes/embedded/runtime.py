@@ -50,7 +50,7 @@ from triton_env.settings import Settings
 _log = logging.getLogger(__name__)
 
 _PORT_TRIES = 10
-"""How often to pick other ports when somebody else was quicker."""
+"""How often to pick other ports when another program was quicker."""
 _IN_FLIGHT_TIMEOUT = 30
 """Seconds that `stop` waits for starts that it has cancelled."""
 _NEWS_TIMEOUT = 2

@@ -43,7 +43,7 @@ _PLACEHOLDER = re.compile(r"\{(python|data|sockets|host)\}|\{(binary|port|file):
 
 
 class PortConflict(Exception):
-    """Somebody else has a port that was picked. `exited` is the error where no other can be tried."""
+    """Another program has a port that was picked. `exited` is the error where no other can be tried."""
 
     def __init__(self, exited: ServiceExited | ResourceExhausted) -> None:
         super().__init__(str(exited))

@@ -1,7 +1,7 @@
 """Errors as ClickHouse reports them: a number, a name, a text, and the HTTP status that goes with it.
 
 ServerError             anything a client is told as "Code: N. DB::Exception: ..."
-  ClientGoneError       the client closed its connection; there is nobody left to tell
+  ClientGoneError       the client closed its connection, and gets no answer
 """
 
 from __future__ import annotations

@@ -88,7 +88,7 @@ class Execution:
         if self.request.readonly == 1 and self.lease.session is None:
             self.lease.connection.run("SET readonly = 1")
         if statement.verb == "SYSTEM" and (number := _SIGNALS.get(" ".join(sql.keywords(text, 2)))):
-            # The engine would signal the whole process group, and with it whoever started this server.
+            # The engine would signal the whole process group, and with it the process that started this server.
             if self.request.readonly:
                 raise ServerError(READONLY, f"{_USER}: Cannot execute query in readonly mode")
             os.kill(os.getpid(), number)

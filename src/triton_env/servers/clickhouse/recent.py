@@ -1,4 +1,4 @@
-"""The last queries of the server, for whoever looks for a mistake: the engine has no `system.query_log`."""
+"""The last queries of the server, for debugging: the engine has no `system.query_log`."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ _DOCUMENT_FORMATS: Final = frozenset({"json", "jsonstrings", "jsoncompact", "jso
 
 
 def make_tag() -> str:
-    """A word that marks the error in a broken stream, unknown to whoever wrote the data."""
+    """A word that marks the error in a broken stream, unknown to the author of the data."""
     return "".join(secrets.choice(string.ascii_lowercase) for _ in range(_TAG_LENGTH))
 
 

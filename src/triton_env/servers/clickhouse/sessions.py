@@ -112,7 +112,7 @@ class Lease:
         return None
 
     def keep_from_others(self) -> None:
-        """The connection gets something of this request's own: nobody else may have it afterwards."""
+        """The connection gets something of this request's own: no other request may have it afterwards."""
         self._state = None
 
     def forget_others(self) -> None:
@@ -136,7 +136,7 @@ class Lease:
         """Give the connection up; harmless when repeated."""
         if self.session is not None:
             return
-        # Whoever gets the connection next must not be hit by a cancellation that was meant for this request.
+        # The next request on this connection must not be hit by a cancellation that was meant for this one.
         with self.lock, self._cancel_lock:
             connection, self._connection = self._connection, None
         if connection is None:

@@ -34,7 +34,7 @@ class Turn:
         return await self._workers.run(functools.partial(self._locked, call))
 
     async def finish_with(self, call: Callable[[], T]) -> T:
-        """Run a piece to its end even when this request is told to stop meanwhile."""
+        """Run a piece to its end even if this request is cancelled in between."""
         return await self._workers.finish(functools.partial(self._locked, call))
 
     def _locked(self, call: Callable[[], T]) -> T:

@@ -28,7 +28,7 @@ class Workers:
         return await future
 
     async def finish(self, call: Callable[[], T]) -> T:
-        """Run a piece of a query to its end, even when the caller is told to stop meanwhile."""
+        """Run a piece of a query to its end, even if the caller is cancelled in between."""
         return await asyncio.shield(asyncio.ensure_future(self.run(call)))
 
     async def control(self, call: Callable[[], T]) -> T:

@@ -218,7 +218,7 @@ class DatabaseCopier:
         source, copy = quoted(self._source, item.name), quoted(target, name)
         if item.engine.endswith("MergeTree"):
             self._http.run(f"ALTER TABLE {copy} ATTACH PARTITION ALL FROM {source}", UNSYNCED)
-        # A File with a path of its own is somebody else's file, which the copy reads as well.
+        # A File with a path of its own is an external file, which the copy reads as well.
         elif holds_rows(item.engine) or (item.engine == "File" and "," not in item.engine_full):
             rows = self._http.rows(_COLUMNS.format(literal(self._source), literal(item.name)))
             columns = ", ".join(quoted(row["name"]) for row in rows)

@@ -21,7 +21,7 @@ _SPACE: Final = re.compile(f"({NAMESPACE}|{TEMPLATE}|{SNAPSHOT})[a-z0-9_]+")
 _PART: Final = "__"
 """Between the id of a snapshot and the name of another database that it holds, in hexadecimal digits."""
 _FROZEN: Final = (TEMPLATE, SNAPSHOT)
-"""Spaces that nobody changes once they are made."""
+"""Spaces that do not change once they are made."""
 _DEFAULT: Final = "default"
 """The database in which clients are that name none; it cannot be missed."""
 

@@ -66,7 +66,7 @@ def data_recipe(user: str, password: str, database: str) -> DataRecipe:
             """'CREATE ROLE "{new}" SUPERUSER LOGIN PASSWORD ...'""",
             _DATABASE: f"set {_DATABASE} back to {{old}}; once it runs, the other can be added with {psql} -c "
             """'CREATE DATABASE "{new}"'""",
-            # Inside the container nobody is asked for a password, so this works without the old one too.
+            # Inside the container no password is asked for, so this works without the old one too.
             _PASSWORD: f"set {_PASSWORD} back to what it was; once it runs (without the old password: docker compose "
             f"up -d postgres), it can be changed with {psql} -c \"ALTER ROLE CURRENT_USER PASSWORD '...'\"",
         },

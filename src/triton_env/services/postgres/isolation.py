@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 _Answer = TypeVar("_Answer")
 
 _ADMINS = 2
-"""Connections to the maintenance database: one for whoever waits, one for the background."""
+"""Connections to the maintenance database: one for callers that wait, one for the background."""
 _CONNECT_TIMEOUT = 10
 _QUIET_TIMEOUT = 3
 """Seconds that clients of a database get to end their transactions before it cannot be copied."""
@@ -266,7 +266,7 @@ class PostgresIsolation(Isolation[Postgres]):
             for _, statement in statements:
                 admin.execute(statement)
             if is_quiet and not statements:
-                # Nobody changes it any more.
+                # It no longer changes.
                 self._plain.add(origin)
 
     def _copy_empty(self, admin: "Admin", name: str) -> None:
@@ -324,10 +324,10 @@ class PostgresIsolation(Isolation[Postgres]):
         drop_database(admin, self._connect, name)
 
     def _quieten(self, admin: "Admin", name: str) -> None:
-        """End the connections that do nothing: the server copies no database that somebody is connected to.
+        """End the connections that do nothing: the server copies no database that has connections.
 
         Raises:
-            SnapshotFailed: somebody else is in a transaction, and stays in it.
+            SnapshotFailed: another client is in a transaction, and stays in it.
         """
         prepared = "select gid from pg_prepared_xacts where database = %s"
         if gids := admin.execute(prepared, [name]).fetchall():

@@ -75,7 +75,7 @@ class Connection:
         return [None if isinstance(reply, Exception) else reply for reply in replies]
 
     def at_once(self, commands: Iterable[Command]) -> None:
-        """Send commands as one transaction: nobody sees a state in between."""
+        """Send commands as one transaction: no client sees a state in between."""
         pipeline = self._client.pipeline(transaction=True)
         for command in commands:
             pipeline.execute_command(*command)  # type: ignore[no-untyped-call]

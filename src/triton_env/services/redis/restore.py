@@ -75,7 +75,7 @@ class RedisRestorer:
         return [*found, *(["functions"] if libraries else [])]
 
     def plan(self) -> dict[str, Any]:
-        # Again: others may have used one of them meanwhile.
+        # Again: others may have used one of them since.
         self._choose_databases()
         return asdict(self._plan)
 

@@ -219,7 +219,7 @@ class Redis(Service):
         return isinstance(error, AuthenticationError | NoPermissionError)
 
     def _client_of_one_try(self) -> "redis.Redis":
-        """By default the client tries again for seconds, which would only hold up whoever tries again anyway."""
+        """By default the client tries again for seconds, which would only delay callers that try again anyway."""
         from redis.backoff import NoBackoff
         from redis.retry import Retry
 

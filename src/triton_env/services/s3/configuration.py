@@ -393,7 +393,7 @@ def _renamed(value: Any, names: Mapping[str, str]) -> Any:
 
 
 def has_default_grants(acl: Mapping[str, Any]) -> bool:
-    """Whether nobody but the owner is granted anything."""
+    """Whether only the owner is granted anything."""
     owner = acl.get("Owner", {}).get("ID")
     return all(
         grant["Permission"] == "FULL_CONTROL" and grant["Grantee"].get("ID") == owner for grant in acl.get("Grants", ())

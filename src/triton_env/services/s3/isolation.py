@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 _FROZEN: Final = (TEMPLATE, SNAPSHOT)
-"""Spaces that nobody changes once they are made."""
+"""Spaces that do not change once they are made."""
 _DATES: Final = timedelta(seconds=2)
 """How far apart buckets of the same name must be made so that their dates, in whole seconds, tell one from another."""
 _SHOWN: Final = 6
