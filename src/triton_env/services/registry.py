@@ -55,6 +55,11 @@ class Registry(Mapping[str, type[Service]]):
         """The names of all services, also of those that other distributions bring."""
         return (*self._own, *sorted(self._points.keys() - self._own.keys()))
 
+    def origin(self, name: str) -> str:
+        """The distribution that brings a service, with its version; empty for those that come with triton-env."""
+        point = None if name in self._own else self._points[name]
+        return f"{point.dist.name} {point.dist.version}" if point and point.dist else ""
+
     def usable(self) -> tuple[str, ...]:
         """Those of them that can be loaded: without the services of distributions that are broken. This loads them."""
         return tuple(name for name in self.installed() if self._is_usable(name))
