@@ -60,3 +60,88 @@ def unpacked(project: Path, folder: Path) -> Path:
     with zipfile.ZipFile(built) as archive:
         archive.extractall(folder / "site-packages")
     return folder / "site-packages"
+
+
+BARE = '''
+"""A service that offers nothing but a recipe."""
+
+import socket
+
+from triton_env.archive.manifest import SavedService
+from triton_env.core.model import ContainerRecipe, ProcessRecipe
+from triton_env.core.setting_types import Name, PortNumber, Seconds
+from triton_env.core.settings_group import Role, SettingsGroup, setting, with_fields
+from triton_env.services import Service
+
+SERVER = """
+import socketserver, sys
+
+class Handler(socketserver.StreamRequestHandler):
+    def handle(self):
+        self.wfile.write(b"bare 1.0")
+
+with socketserver.ThreadingTCPServer((sys.argv[1], int(sys.argv[2])), Handler) as server:
+    print("bare serves", flush=True)
+    server.serve_forever()
+"""
+
+
+@with_fields
+class BareSettings(SettingsGroup):
+    service = "bare"
+
+    bare_port: PortNumber = setting(Role.PORT, "Port.", default=7007, protocol="line")
+    triton_bare_timeout: Seconds = setting(Role.TIMEOUT, "Seconds.", default=900)
+    bare_image: Name = setting(Role.IMAGE, "Image.", default="triton-env.invalid/bare:1")
+
+
+class Bare(Service):
+    name = "bare"
+    title = "Bare"
+    settings_group = BareSettings
+
+    @classmethod
+    def recipe(cls, settings):
+        image = settings.group(BareSettings).bare_image
+        argv = ("{python}", "-S", "-E", "{file:server.py}", "{host}", "{port:line}")
+        return cls._recipe(
+            settings,
+            container=ContainerRecipe(image=image, image_variable="BARE_IMAGE", alias="bare", environment={}),
+            process=ProcessRecipe(argv=argv, requires=(), files={"server.py": SERVER}),
+        )
+
+    def server_version(self):
+        with socket.create_connection((self.host, self.port), 2) as connection:
+            return connection.recv(100).decode().removeprefix("bare ")
+
+    def ensure_ready(self):
+        assert self.server_version() == "1.0"
+
+    def _url(self, endpoint):
+        return f"bare://{endpoint}"
+
+
+def save(service, *_):
+    return SavedService(service.server_version())
+
+
+class Misnamed(Bare):
+    name = "other"
+'''
+
+
+@contextmanager
+def bare(folder: Path) -> Iterator[Path]:
+    """Have a distribution installed that brings a service which offers nothing but a recipe, and broken ones.
+
+    Args:
+        folder: an empty one.
+    """
+    services = {
+        "bare": "triton_bare:Bare",
+        "broken": "triton_absent:Service",
+        "misnamed": "triton_bare:Misnamed",
+        "nothing": "triton_bare:MODULE",
+    }
+    with on_path(write(folder, "triton-bare", {"triton_bare.py": BARE}, services)):
+        yield folder

@@ -43,7 +43,7 @@ class AttachedEnvironment(TritonEnvironment):
     """An environment that another process holds, as it is: to be looked at, saved and used by commands.
 
     Args:
-        services: which of its services; all by default.
+        services: which of its services; by default all that are installed here.
         settings: how this process shows progress and where it keeps state.
     """
 
@@ -53,7 +53,9 @@ class AttachedEnvironment(TritonEnvironment):
         theirs = settings_from_data(record.settings, known).updated(
             triton_progress="off", triton_state_dir=settings.triton_state_dir
         )
-        super().__init__(theirs, services=tuple(services) or record.services, runtime=record.runtime, isolated=True)
+        # Where another distribution brings it, that may be installed for the holder alone.
+        installed = tuple(name for name in record.services if name in SERVICES)
+        super().__init__(theirs, services=tuple(services) or installed, runtime=record.runtime, isolated=True)
         self.record = record
         self._part: Attached | Joined | None = None
         if form_of(record.runtime).is_started_by_us:

@@ -458,7 +458,10 @@ sys.exit(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before > 150_000)
             good = opened.manifest.as_data()
         member = good["members"][0]
         for change, words in (
-            ({"services": {"mon\x1b[2Jgo": good["services"]["postgres"]}}, r"does not know: mon\x1b[2Jgo"),
+            (
+                {"services": {"mon\x1b[2Jgo": good["services"]["postgres"]}},
+                r"services.mon\x1b[2Jgo.[key]: String",
+            ),
             ({"services": [1]}, "services: Input should be"),
             ({"services": {"postgres": {"version": "1"} | {"notes": "x"}}}, "notes: Input should be"),
             ({"members": [member | {"size": -1}]}, "size: Input should be greater"),

@@ -1,7 +1,5 @@
 """A service that another distribution brings, on the command line and in the pytest plugin."""
 
-import importlib
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,8 +7,10 @@ import pytest
 from click.testing import CliRunner
 from platformdirs import user_cache_path
 
+from distributions import on_path, write
 from faces.plugin_runs import runs
 from triton_env.cli import command_line
+from triton_env.pytest_plugin import requirements
 
 pytest_plugins = ["pytester"]
 
@@ -61,24 +61,12 @@ triton_memo = service_fixture("memo", FIXTURES)
 
 
 @pytest.fixture
-def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """The folder of the distribution, as pip leaves it."""
-    folder = tmp_path / "site-packages"
-    about = folder / "triton_memo-1.2.dist-info"
-    about.mkdir(parents=True)
-    (folder / "triton_memo.py").write_text(MODULE)
-    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: triton-memo\nVersion: 1.2\n")
-    (about / "entry_points.txt").write_text("[triton_env.services]\nmemo = triton_memo:Memo\n")
-    monkeypatch.syspath_prepend(folder)
-    importlib.invalidate_caches()
-    registry = importlib.import_module("triton_env.services.registry").SERVICES
-    requirements = importlib.import_module("triton_env.pytest_plugin.requirements")
-    registry.__dict__.pop("_points", None)
-    yield folder
-    registry.__dict__.pop("_points", None)
-    registry._others.clear()
+def installed(tmp_path: Path) -> Iterator[Path]:
+    """The folder of the distribution."""
+    folder = write(tmp_path / "site-packages", "triton-memo", {"triton_memo.py": MODULE}, {"memo": "triton_memo:Memo"})
+    with on_path(folder):
+        yield folder
     requirements.KNOWN.pop("memo", None)
-    sys.modules.pop("triton_memo", None)
 
 
 @pytest.mark.usefixtures("installed")

@@ -11,7 +11,7 @@ import json
 import os
 import zipfile
 import zlib
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from secrets import token_hex
@@ -19,7 +19,7 @@ from typing import IO, Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from triton_env.archive.manifest import FORMAT, SHOWN, Manifest, Member, first_problem
+from triton_env.archive.manifest import FORMAT, Manifest, Member, first_problem
 from triton_env.archive.sealing import (
     CHUNK,
     DIGEST_LENGTH,
@@ -29,7 +29,6 @@ from triton_env.archive.sealing import (
     digest_of,
     directory_bytes,
 )
-from triton_env.core.printable import one_line
 from triton_env.core.private import open_file, sync_folder
 from triton_env.errors import BackupFailed, RestoreFailed
 from triton_env.state import locks
@@ -250,13 +249,12 @@ class Archive:
 
     Args:
         trusted: whether code in it may run with the rights of the servers' superusers.
-        known: the services that may be in it; None for any.
 
     Raises:
-        RestoreFailed: it cannot be read, is not an archive of ours, is of a newer format, or has an unknown service.
+        RestoreFailed: it cannot be read, is not an archive of ours or is of a newer format.
     """
 
-    def __init__(self, path: Path, *, trusted: bool = False, known: Container[str] | None = None) -> None:
+    def __init__(self, path: Path, *, trusted: bool = False) -> None:
         self.path = path.absolute()
         self.trusted = trusted
         try:
@@ -268,7 +266,7 @@ class Archive:
         try:
             self._check_seal()
             self._zip = self._opened()
-            self.manifest = self._manifest(known)
+            self.manifest = self._manifest()
             self._check_list()
         except BaseException:
             self._file.close()
@@ -368,7 +366,7 @@ class Archive:
         self._file.seek(0)
         return self._file.read(4) == b"PK\x03\x04"
 
-    def _manifest(self, known: Container[str] | None) -> Manifest:
+    def _manifest(self) -> Manifest:
         try:
             with self._zip.open(self._plain(MANIFEST)) as stream:
                 data = stream.read(_MANIFEST_BYTES + 1)
@@ -377,16 +375,9 @@ class Archive:
         if len(data) > _MANIFEST_BYTES or data.count(b",") > _MANIFEST_PARTS:
             raise self.refused("its manifest is longer than any manifest")
         try:
-            manifest = Manifest.from_json(data)
+            return Manifest.from_json(data)
         except ValidationError as error:
             raise self.refused(f"its manifest: {first_problem(error)}") from error
-        if unknown := [name for name in manifest.services if known is not None and name not in known]:
-            raise RestoreFailed(
-                f"The backup holds a service that this version does not know: {one_line(unknown[0][:SHOWN])}.",
-                where=str(self.path),
-                hint="pip install --upgrade triton-env",
-            )
-        return manifest
 
     def _check_list(self) -> None:
         """See that manifest and ZIP file name the same members, with the same sizes, each once and beside the others.

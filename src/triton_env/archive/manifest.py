@@ -69,7 +69,7 @@ class Manifest:
     tool: _Short
     created: _Short
     runtime: _Short
-    services: Mapping[str, SavedService]
+    services: Mapping[_Word, SavedService]
     members: tuple[Member, ...] = field(repr=False)
     format: Annotated[int, Field(ge=0, lt=1 << 20)] = FORMAT
 

@@ -17,7 +17,7 @@ from triton_env.backup.programs import ServicePrograms
 from triton_env.core import interrupts
 from triton_env.core.programming_errors import PROGRAMMING_ERRORS
 from triton_env.errors import BackupFailed, NotOffered, TritonError
-from triton_env.services import SERVICES, Service
+from triton_env.services import Service
 from triton_env.services.base_backup import Programs
 
 
@@ -128,7 +128,7 @@ def read_manifest(path: str | Path) -> Manifest:
     Raises:
         RestoreFailed: it cannot be read, is damaged, of a newer format, or no backup at all.
     """
-    with Archive(Path(path), known=SERVICES) as archive:
+    with Archive(Path(path)) as archive:
         return archive.manifest
 
 
@@ -141,7 +141,7 @@ def verify(path: str | Path, *, report: Report = silent) -> Manifest:
     Raises:
         RestoreFailed: it cannot be read, is damaged, of a newer format, or no backup at all.
     """
-    with Archive(Path(path), known=SERVICES) as archive:
+    with Archive(Path(path)) as archive:
         meter = Meter("", report)
         meter.begin("checking")
         archive.check_members(meter.count)

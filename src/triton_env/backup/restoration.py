@@ -22,7 +22,7 @@ from triton_env.backup.parts import check_restorable, restorer_of
 from triton_env.backup.recovery import settle
 from triton_env.core import interrupts
 from triton_env.core.model import TakesOver
-from triton_env.core.printable import listed
+from triton_env.core.printable import listed, one_line
 from triton_env.core.programming_errors import PROGRAMMING_ERRORS
 from triton_env.errors import RestoreFailed, RestoreUnfinished
 from triton_env.services import SERVICES, Service
@@ -68,7 +68,7 @@ def restore(
         NotOffered: one of these cannot be restored.
         UnknownService, ServiceNotSelected, NotStarted: there is no such running service.
     """
-    with Archive(Path(path), trusted=trusted, known=SERVICES) as archive:
+    with Archive(Path(path), trusted=trusted) as archive:
         meter = Meter("", report)
         meter.begin("checking the backup")
         archive.check_members(meter.count)
@@ -112,9 +112,17 @@ def held_services(manifest: Manifest, services: Sequence[str] | None, path: Path
     """The services of a backup, or those of them that were asked for.
 
     Raises:
-        RestoreFailed: the backup does not hold one of these.
+        RestoreFailed: the backup does not hold one of these, or one is not installed here.
     """
     held = manifest.services
+    if unknown := [name for name in held if name not in SERVICES and (not services or name in services)]:
+        others = [name for name in held if name in SERVICES]
+        raise RestoreFailed(
+            f"The backup holds a service that is not installed here: {', '.join(map(one_line, unknown))}.",
+            where=str(path),
+            hint="install the distribution that brings it"
+            + (f"; or restore the others: python -m triton_env restore FILE {' '.join(others)}" if others else ""),
+        )
     wanted = tuple(services or held)
     if missing := [name for name in wanted if name in SERVICES and name not in held]:
         raise RestoreFailed(

@@ -57,7 +57,7 @@ def _shells() -> "Iterator[tuple[str, Shell]]":
     yield from built_in.shells()
     from triton_env.services.registry import SERVICES
 
-    for name in SERVICES.installed():
+    for name in SERVICES.usable():
         if name not in built_in.BUILT_IN and (shell := SERVICES[name].parts.load("way_in")):
             yield name, shell
 

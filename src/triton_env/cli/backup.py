@@ -123,13 +123,13 @@ def noted_once_complete(words: str) -> Iterator[Callable[[], None]]:
 def say_contents(manifest: "Manifest") -> None:
     """Say when a backup was made and what it holds."""
     from triton_env.core.sizes import size_words
-    from triton_env.services import SERVICES
+    from triton_env.services.selection import title_of
 
     say(one_line(f"Made {manifest.created} on the {manifest.runtime} runtime by triton-env {manifest.tool}."))
     for name, saved in manifest.services.items():
         amount = size_words(sum(member.size for member in manifest.members if member.service == name))
         contents = ", ".join(saved.contents) or "nothing"
-        say(one_line(f"  {SERVICES[name].title} {saved.version}: {contents} ({amount})"))
+        say(one_line(f"  {title_of(name)} {saved.version}: {contents} ({amount})"))
 
 
 def say_notes(manifest: "Manifest") -> None:

@@ -62,7 +62,7 @@ def _of_persistent(choice: Choice, services: tuple[str, ...]) -> Mapping[str, st
     from triton_env.settings.variables import of_services
 
     wanted = services or tuple(SERVICES)
-    with stack_of(choice) as persistent:
+    with stack_of(choice, names=services) as persistent:
         try:
             running = {name: service for name, service in persistent.running().items() if name in wanted}
         except ProjectTaken as error:

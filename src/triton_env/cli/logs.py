@@ -41,7 +41,7 @@ def command(follow: bool, tail: int | None, choice: Choice, services: tuple[str,
         with interruptible():
             if record := session_of(choice, only_looks=True):
                 return _of_session(record, services, tail, follow=follow)
-            with stack_of(choice) as all_services:
+            with stack_of(choice, names=services) as all_services:
                 there = all_services.containers()
                 if absent := [name for name in services if name not in there]:
                     raise not_running(absent, all_services, choice)

@@ -16,20 +16,23 @@ if TYPE_CHECKING:
     from triton_env.persistent.stack import Stack
 
 
-def stack_of(choice: Choice, command: str = "") -> "Stack":
+def stack_of(choice: Choice, command: str = "", names: Iterable[str] = ()) -> "Stack":
     """The persistent services of that project, or of TRITON_PROJECT.
 
     Args:
         command: one that is for persistent services alone.
+        names: of services that are asked for.
 
     Raises:
+        NotOffered: one of these cannot be persistent.
         UsageError: no engine answers, and a session runs here, which the command cannot be used on.
         TritonError: no environment runs here, and no engine answers that could run persistent services.
     """
     # Loads the Docker SDK.
-    from triton_env.persistent.stack import Stack
+    from triton_env.persistent.stack import Stack, check_offered
 
     settings = settings_for(choice)
+    check_offered(names, settings.triton_project)
     try:
         return Stack(settings)
     except RuntimeUnavailable as error:

@@ -53,7 +53,7 @@ def command(services: tuple[str, ...], choice: Choice, yes: bool, backup: Path |
         from triton_env.archive.archive import check_free
 
         check_free(backup, force=False)
-    with stack_of(choice, "reset") as persistent:
+    with stack_of(choice, "reset", services) as persistent:
         with ended_by_signals("Nothing was destroyed."):
             agreed = _agreed(persistent, services, choice, yes=yes, backup=backup, offer=not no_backup)
         if not agreed:

@@ -23,7 +23,7 @@ def command(choice: Choice, services: tuple[str, ...]) -> None:
     Exit status: 0 when they answer; 1 if one does not, or was never started; 2 for wrong use; 130 after Ctrl-C.
     """
     with (
-        stack_of(choice, "restart") as all_services,
+        stack_of(choice, "restart", services) as all_services,
         ended_by_signals(f"See what runs: python -m triton_env status{choice.option}"),
     ):
         there = all_services.containers()

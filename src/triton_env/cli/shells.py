@@ -45,7 +45,7 @@ def _run_here(name: str, shell: OwnShell, choice: Choice, args: Arguments) -> in
     if record := session_of(choice):
         with attached(record, (name,)) as environment:
             return _replaced_or_run(shell, environment.service(name), args, environment.hand_over)
-    with stack_of(choice) as services:
+    with stack_of(choice, names=(name,)) as services:
         service = services.running().get(name)
         if service is None:
             raise not_running([name], services, choice)
@@ -88,7 +88,7 @@ class _ServerProgram:
         from triton_env.cli.persistent import not_running, stack_of
 
         name, shell = self._name, self._shell
-        with stack_of(choice) as services:
+        with stack_of(choice, names=(name,)) as services:
             service = services.running().get(name)
             if service is None:
                 raise not_running([name], services, choice)

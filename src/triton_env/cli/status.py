@@ -119,7 +119,7 @@ def _found(record: "Record | None", choice: Choice, names: tuple[str, ...]) -> I
             title = f"session {record.place}"
             yield _Found(title, about, environment.status, environment.unfinished_restore)
         return
-    with stack_of(choice) as services:
+    with stack_of(choice, names=names) as services:
 
         def statuses() -> "Sequence[ServiceStatus]":
             return [status for status in services.status() if not names or status.name in names]

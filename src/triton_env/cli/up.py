@@ -47,7 +47,7 @@ def command(services: tuple[str, ...], choice: Choice, as_json: bool) -> None:
     names = selected(services)
     with (
         ended_by_signals("What this call had started is stopped again; the data stays."),
-        stack_of(choice) as stack,
+        stack_of(choice, names=services) as stack,
     ):
         before = _running(stack)
         with ProjectEnvironment(stack, settings, names) as environment:

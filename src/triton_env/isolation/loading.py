@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from triton_env.core.files import files_in, shown
-from triton_env.errors import UsageError
+from triton_env.errors import NotOffered, UsageError
 from triton_env.isolation.namespace import Namespace
 from triton_env.services import SERVICES
 from triton_env.services.base_seeding import Seeding
@@ -16,9 +16,16 @@ def load(folder: Path, namespace: Namespace) -> None:
 
     Raises:
         UsageError: there is nothing in the folder that could be loaded, or something that would be left out.
+        NotOffered: there is a folder of a service that takes no files.
         TemplateFailed: a server refused something; the message names the file and the place in it.
     """
     seedings = _seedings(namespace.services)
+    if unable := [name for name in namespace.services if name not in seedings and (folder / name).is_dir()]:
+        raise NotOffered(
+            f"{' and '.join(SERVICES[name].title for name in unable)} cannot be filled from a template's folder.",
+            where=shown(folder / unable[0]),
+            hint="fill it in a function: Template(function), or leave that folder out",
+        )
     for name, part in _parts(folder, seedings).items():
         if name in namespace.services:
             seedings[name].load(part, namespace.service(name))

@@ -14,10 +14,10 @@ from triton_env.core.model import Placement, Probe, Program, ServiceRecipe
 from triton_env.core.redaction import redacted
 from triton_env.core.threads import in_thread
 from triton_env.core.timeline import Phase
-from triton_env.errors import CleanupFailed, ComposeFailed, InvalidSetting, NotOffered, StartCancelled, TritonError
+from triton_env.errors import CleanupFailed, ComposeFailed, InvalidSetting, StartCancelled, TritonError
 from triton_env.persistent.containers import ProjectContainer
 from triton_env.persistent.cut_off import Healing
-from triton_env.persistent.stack import Stack
+from triton_env.persistent.stack import Stack, not_persistent
 from triton_env.persistent.volume_check import check_volumes, explain_login_failure, last_checkout, stamp_volume
 from triton_env.runtimes import failures
 from triton_env.runtimes.base import Report
@@ -63,11 +63,7 @@ class PersistentRuntime:
         say: Callable[[str], None],
     ) -> None:
         if without := [recipe.title for recipe in recipes if recipe.data is None]:
-            raise NotOffered(
-                f"{' and '.join(without)} cannot be persistent: nothing is known of data that stays.",
-                where=f"project {stack.project}",
-                hint="start a session: python -m triton_env serve, TritonEnvironment()",
-            )
+            raise not_persistent(without, stack.project)
         self._say = say
         self._apply = apply
         self._stack = stack

@@ -3,7 +3,7 @@
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,7 +14,7 @@ from triton_env.backup.journal import Place
 from triton_env.core.model import Program
 from triton_env.core.setting_types import SecretStr
 from triton_env.core.threads import in_thread
-from triton_env.errors import CleanupFailed, StartCancelled, TritonError
+from triton_env.errors import CleanupFailed, NotOffered, StartCancelled, TritonError
 from triton_env.persistent.compose import SERVICE_LABEL, VOLUME_LABEL, Compose
 from triton_env.persistent.compose_file import OUR_LABEL, used_file
 from triton_env.persistent.containers import Project, ProjectContainer
@@ -44,6 +44,26 @@ class Belongings:
 
     def __bool__(self) -> bool:
         return bool(self.containers or self.networks or self.volumes)
+
+
+def not_persistent(titles: Sequence[str], project: str) -> NotOffered:
+    """The error that services have no data that stays, as far as their recipes say."""
+    return NotOffered(
+        f"{' and '.join(titles)} cannot be persistent: nothing is known of data that stays.",
+        where=f"project {project}",
+        hint="start a session: python -m triton_env serve, TritonEnvironment()",
+    )
+
+
+def check_offered(names: Iterable[str], project: str) -> None:
+    """See that services can be persistent.
+
+    Raises:
+        NotOffered: one cannot.
+    """
+    own = tuple(SERVICES)
+    if unable := [SERVICES[name].title for name in names if name not in own]:
+        raise not_persistent(unable, project)
 
 
 class Stack:

@@ -64,7 +64,8 @@ def _triton_spaces(request: pytest.FixtureRequest) -> Iterator["TestNamespaces"]
 def triton(request: pytest.FixtureRequest, _triton_spaces: "TestNamespaces") -> "Namespace":
     """A fresh namespace for this test: databases, a bucket and variables of its own. Gone after it."""
     with explained():
-        return _triton_spaces.namespace(State.of(request.config).configured(request.node))
+        state = State.of(request.config)
+        return _triton_spaces.namespace(state.isolated(state.configured(request.node)))
 
 
 def service_fixture(name: str, fixtures: "Fixtures") -> Any:

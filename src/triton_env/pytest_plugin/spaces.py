@@ -55,7 +55,7 @@ class TestNamespaces:
         self.failed = False
         self.parts: list[Part] = []
         self._environments = environments
-        self._services = services
+        self._services = able(services)
         self._template = template
         self._remember = remember
 
@@ -103,6 +103,13 @@ class TestNamespaces:
         exported = Exported(namespace.environ(), without=without, remember=self._remember)
         self.parts.append(Part(self._environments.of(services), namespace, exported))
         return namespace
+
+
+def able(services: frozenset[str]) -> frozenset[str]:
+    """Those of some services that a namespace can have."""
+    from triton_env.services import SERVICES
+
+    return frozenset(name for name in services if SERVICES[name].parts.isolation)
 
 
 def _listed(services: frozenset[str]) -> str:

@@ -76,6 +76,12 @@ class State:
         """What `triton` stands for there."""
         return frozenset(marks_of(node).services or self.options.services)
 
+    def isolated(self, services: frozenset[str]) -> frozenset[str]:
+        """Those that a namespace takes: the ones that can; where none can, all, which is then refused by name."""
+        from triton_env.pytest_plugin.spaces import able
+
+        return able(services) or services
+
     def spaces_for(self, node: "Node") -> "TestNamespaces":
         """Namespaces for a test, class, module, package or session, without one yet."""
         from triton_env.pytest_plugin.spaces import TestNamespaces
@@ -97,7 +103,7 @@ class State:
         if self.exported is None:
             from triton_env.pytest_plugin.spaces import TestNamespaces
 
-            services = frozenset(self.options.services)
+            services = self.isolated(frozenset(self.options.services))
             spaces = TestNamespaces(self.environments, None, services, self.options.template, remember=True)
             spaces.namespace(services)
             self.exported = spaces

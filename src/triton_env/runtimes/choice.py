@@ -52,8 +52,9 @@ def open_runtime(
     if name == "embedded":
         return _embedded(settings, environment, recipes, "it was asked for")
     if name == "external":
-        from triton_env.runtimes.external import ExternalRuntime
+        from triton_env.runtimes.external import ExternalRuntime, check_offered
 
+        check_offered(recipes)
         return ExternalRuntime(settings)
     assert name == "auto", name
     problem = docker_problem(settings, recipes)

@@ -1,7 +1,7 @@
 """The external runtime: servers that triton-env does not run. It starts, creates and removes nothing."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import ClassVar
 
 from triton_env.core.ending import Ending
@@ -9,7 +9,7 @@ from triton_env.core.model import Endpoint, Placement, Probe, Program, ServiceRe
 from triton_env.core.readiness import DeadlineExceeded, check_listening, wait_until_ready
 from triton_env.core.redaction import redacted
 from triton_env.core.timeline import Phase
-from triton_env.errors import RuntimeUnavailable, ServiceUnusable, StartCancelled
+from triton_env.errors import NotOffered, RuntimeUnavailable, ServiceUnusable, StartCancelled
 from triton_env.runtimes.access import Access
 from triton_env.runtimes.base import Report
 from triton_env.runtimes.start_tracker import StartTracker
@@ -20,6 +20,20 @@ _PATIENCE = 10.0
 at once."""
 _NO_ANSWER = "timed out|timeout (expired|reading|connecting|on endpoint)"
 """What clients report where a server does not answer."""
+
+
+def check_offered(recipes: Iterable[ServiceRecipe]) -> None:
+    """See that servers of others can be found.
+
+    Raises:
+        NotOffered: no setting says where one is.
+    """
+    if unable := [recipe.title for recipe in recipes if not recipe.external.host]:
+        raise NotOffered(
+            f"{' and '.join(unable)} cannot be external: no setting says where its server is.",
+            where="TRITON_RUNTIME=external",
+            hint="leave it out, or start one: TRITON_RUNTIME=auto",
+        )
 
 
 class ExternalRuntime:

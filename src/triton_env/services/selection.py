@@ -20,9 +20,13 @@ def title_of(name: str) -> str:
 
 
 def with_groups(settings: Settings, names: Iterable[str]) -> Settings:
-    """The settings with those of these services, where other distributions bring them: read when they are asked for."""
+    """The settings with those of these services, where other distributions bring them: read when they are asked for.
+
+    A service that is not installed here, such as one of another process, adds nothing.
+    """
     for name in names:
-        settings = settings.with_group(SERVICES[name].settings_group)
+        if name in SERVICES:
+            settings = settings.with_group(SERVICES[name].settings_group)
     return settings
 
 

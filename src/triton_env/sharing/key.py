@@ -91,10 +91,13 @@ def settings_from_data(data: Mapping[str, Any], services: Iterable[str] = ()) ->
 
     Args:
         data: the values by field.
-        services: whose settings are among them; those of the services that come with triton-env always are.
+        services: whose settings are among them, as far as they are installed here; those of the services that come with
+            triton-env always are.
     """
     settings = Settings.model_construct(**_values(Settings.model_fields, data))
     for name in services:
+        if name not in SERVICES:
+            continue
         group = SERVICES[name].settings_group
         settings = settings.with_group(group, **_values(group.model_fields, data))
     return settings
