@@ -1,12 +1,10 @@
 """What users rely on, for every service on every runtime, with real clients."""
 
-import socket
 import subprocess
 import sys
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from urllib.parse import urlsplit
 
 import boto3
 import clickhouse_connect
@@ -15,11 +13,13 @@ import pytest
 import redis
 from clickhouse_connect.driver.exceptions import DatabaseError
 
+from contents import CONTENTS
 from patience import SECONDS, patient_probes
 from triton_env import TritonEnvironment
 from triton_env.services import SERVICES
 from triton_env.services.postgres.protocol import Login, answer
 from triton_env.services.s3 import requests as s3_requests
+from triton_env.testing import Contents, ServiceContract
 
 # The first test of each runtime starts all four.
 pytestmark = pytest.mark.timeout(400)
@@ -36,40 +36,13 @@ def service_name(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-class TestEveryService:
-    def test_answers_at_its_host_and_port(self, env: TritonEnvironment, service_name: str) -> None:
-        service = env.service(service_name)
-        with socket.create_connection((service.host, service.port), timeout=SECONDS):
-            pass
+@pytest.fixture
+def contents() -> Mapping[str, Contents]:
+    return CONTENTS
 
-    def test_url_names_its_host_and_port(self, env: TritonEnvironment, service_name: str) -> None:
-        service = env.service(service_name)
-        parts = urlsplit(service.url)
-        assert (parts.hostname, parts.port) == (service.host, service.port)
 
-    def test_repr_tells_the_place_but_no_secret(self, env: TritonEnvironment, service_name: str) -> None:
-        service = env.service(service_name)
-        assert str(service.port) in repr(service)
-        for secret in SERVICES[service_name].recipe(env.settings).secrets:
-            assert secret not in repr(service)
-            assert secret not in repr(env)
-
-    def test_is_ready_again_when_asked_again(self, env: TritonEnvironment, service_name: str) -> None:
-        env.service(service_name).ensure_ready()
-
-    def test_has_its_phases_in_the_timeline(self, env: TritonEnvironment, service_name: str) -> None:
-        spans = env.timeline.of(service_name)
-        assert [span.phase for span in spans][-2:] == ["boot", "ready"]
-        assert all(span.duration >= 0 for span in spans)
-        assert env.timeline.total >= (env.timeline.ready_at(service_name) or 0) > 0
-
-    def test_logs_hold_no_secret(self, env: TritonEnvironment, service_name: str) -> None:
-        logs = env.logs(service_name)
-        assert not any(secret in logs for secret in SERVICES[service_name].recipe(env.settings).secrets)
-
-    def test_credentials_are_not_those_of_daily_development(self, env: TritonEnvironment, service_name: str) -> None:
-        development = SERVICES[service_name].recipe(type(env.settings)()).secrets
-        assert development.isdisjoint(SERVICES[service_name].recipe(env.settings).secrets)
+class TestEveryService(ServiceContract):
+    """The contract of all services."""
 
 
 class TestPostgres:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from isolation import contents
+import contents
 from patience import until
 from triton_env import Namespace, Settings, Template, TritonEnvironment
 from triton_env.errors import (

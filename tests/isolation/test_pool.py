@@ -7,7 +7,7 @@ from unittest.mock import Mock
 
 import pytest
 
-from isolation import contents
+import contents
 from isolation.processes import LIMIT
 from patience import WAIT, until
 from triton_env import Namespace, Settings, TritonEnvironment

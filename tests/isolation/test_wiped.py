@@ -8,7 +8,7 @@ import pytest
 import redis
 from clickhouse_connect.driver.exceptions import DatabaseError
 
-from isolation import contents
+import contents
 from patience import until
 from triton_env import Namespace, Settings, TritonEnvironment
 from triton_env.errors import IsolationFailed, SnapshotFailed
