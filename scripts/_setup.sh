@@ -88,6 +88,16 @@ make_venv() {
     fi
 }
 
+# .venv with all that checks and tests need, also those of the distributions in examples/. These themselves are left
+# out: their tests install them for a while, and what else is tested goes without.
+make_venv_for_tests() {
+    local options=(--all-packages --all-extras --all-groups) project
+    for project in examples/plugin-*/pyproject.toml; do
+        options+=(--no-install-package "$(sed -n '0,/^name = /s/^name = "\(.*\)"$/\1/p' "$project")")
+    done
+    make_venv "${options[@]}"
+}
+
 # .venv for the persistent services: with Docker Compose where this machine has none that is new enough.
 make_venv_for_compose() {
     make_venv --no-dev

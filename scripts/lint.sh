@@ -3,7 +3,7 @@
 # shellcheck source=scripts/_setup.sh
 source "$(dirname "${BASH_SOURCE[0]}")/_setup.sh"
 
-make_venv --all-extras --all-groups
+make_venv_for_tests
 say "ruff ..."
 .venv/bin/ruff check --quiet
 .venv/bin/ruff format --quiet --check

@@ -23,7 +23,7 @@ for argument in "$@"; do
     esac
 done
 
-make_venv --all-extras --all-groups
+make_venv_for_tests
 if engine_answers; then
     choose_images
 fi

@@ -10,11 +10,13 @@ from __future__ import annotations
 import argparse
 import contextlib
 import fcntl
+import functools
 import os
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
 import engine
@@ -30,7 +32,8 @@ PULL_TOTAL_SECONDS = 600
 def main() -> int:
     """Returns the exit code: 0 good, 1 failed, 2 wrong use."""
     arguments = _arguments()
-    chosen = [STANDINS[name] for name in arguments.only or STANDINS]
+    known = _known()
+    chosen = [known[name] for name in arguments.only or known]
     try:
         engine.require_engine()
         answers = _official_images(chosen, arguments.pull_timeout) if arguments.missing else {}
@@ -53,9 +56,15 @@ def main() -> int:
     return 0
 
 
+@functools.cache
+def _known() -> Mapping[str, Standin]:
+    """The stand-ins by their services, the longest to build first."""
+    return STANDINS | {standin.service: standin for standin in _of_plugins()}
+
+
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    names = sorted(STANDINS)
+    names = sorted(_known())
     parser.add_argument(
         "--only", action="append", choices=names, metavar="NAME", help=f"one of {', '.join(names)} (repeatable)"
     )
@@ -63,6 +72,17 @@ def _arguments() -> argparse.Namespace:
     timeout_help = "with --missing: how long a registry may take to answer (default: %(default)g)"
     parser.add_argument("--pull-timeout", type=float, default=20.0, metavar="SECONDS", help=timeout_help)
     return parser.parse_args()
+
+
+def _of_plugins() -> Iterator[Standin]:
+    """Those of distributions that bring a service, each in its own folder: `examples/plugin-*/standin/recipe.py`."""
+    for path in sorted(REPOSITORY.glob("examples/plugin-*/standin/recipe.py")):
+        specification = spec_from_file_location(f"recipe_of_{path.parents[1].name}", path)
+        assert specification
+        assert specification.loader
+        module = module_from_spec(specification)
+        specification.loader.exec_module(module)
+        yield from module.STANDINS
 
 
 def _official_images(chosen: list[Standin], answer_timeout: float) -> dict[str, str]:
@@ -91,6 +111,7 @@ def _official_images(chosen: list[Standin], answer_timeout: float) -> dict[str, 
 def _configured_images() -> dict[str, str]:
     """The image variables of the environment, over those of `.env.example`, the one place that names image tags."""
     configured: dict[str, str] = {}
+    configured |= {standin.variable: standin.official for standin in _known().values() if standin.official}
     example = REPOSITORY / ".env.example"
     if not example.is_file():
         raise engine.BuildError(f"{example.name} is missing at the top of the repository: it names the official images")
@@ -98,7 +119,7 @@ def _configured_images() -> dict[str, str]:
         name, equals, value = line.partition("=")
         if equals and not name.lstrip().startswith("#"):
             configured[name.strip()] = value.split(" #")[0].strip().strip("\"'")
-    variables = {standin.variable for standin in STANDINS.values()}
+    variables = {standin.variable for standin in _known().values()}
     configured |= {name: os.environ[name] for name in variables if os.environ.get(name)}
     return configured
 

@@ -34,7 +34,8 @@ class Standin:
     packages and its mirrors are those of this machine. The result is the first of `images`; each further one adds its
     files and environment to the one before. `tag` is the one that takes the place of the official image. `left_out` are
     path patterns that no package may install. `python_packages` are what `after_packages` finds in
-    /standin-build/requirements.txt, pinned to the versions of this project's lock file.
+    /standin-build/requirements.txt, pinned to the versions of this project's lock file. `official` is the official
+    image where `.env.example` does not name it.
     """
 
     service: str
@@ -47,6 +48,7 @@ class Standin:
     after_packages: Path | None = None
     left_out: tuple[str, ...] = ()
     python_packages: tuple[str, ...] = ()
+    official: str = ""
 
 
 def _programs(service: str, *names: str) -> tuple[tuple[str, Path], ...]:
@@ -226,6 +228,7 @@ RYUK = Standin(
         ),
     ),
 )
+
 
 # The longest to build first.
 STANDINS = {standin.service: standin for standin in (CLICKHOUSE, LOCALSTACK, POSTGRES, REDIS)}

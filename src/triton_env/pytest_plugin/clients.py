@@ -5,7 +5,7 @@ each public fixture is a synchronous one, which asks for the private one that fi
 the loop of that test, or an ordinary one that anyio takes over.
 """
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from inspect import Parameter, Signature
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -69,18 +69,21 @@ def private_fixtures(plugins: pytest.PytestPluginManager) -> ModuleType:
     """A plugin with the private fixtures for those asynchronous plugins that are loaded."""
     module = ModuleType(f"{__name__}.private")
     asyncio_plugin = plugins.get_plugin("asyncio")
-    for service in KNOWN:
+    for service, fixtures in KNOWN.items():
+        if fixtures.connect is None:
+            continue
+        make = _fixture_of(service, fixtures.connect)
         if asyncio_plugin is not None:
             for scope in SCOPES:
                 name = f"_triton_{service}_asyncio_{scope}"
                 # Through the plugin, not by an import: the name may be taken by another distribution.
-                setattr(module, name, asyncio_plugin.fixture(loop_scope=scope, name=name)(_fixture_of(service)))
+                setattr(module, name, asyncio_plugin.fixture(loop_scope=scope, name=name)(make))
         name = f"_triton_{service}_anyio"
-        setattr(module, name, pytest.fixture(name=name)(_fixture_of(service)))
+        setattr(module, name, pytest.fixture(name=name)(make))
     return module
 
 
-def _fixture_of(service: str) -> Callable[..., AsyncIterator[Any]]:
+def _fixture_of(service: str, connect: Callable[[Any], Awaitable[Any]]) -> Callable[..., AsyncIterator[Any]]:
     async def connected(request: pytest.FixtureRequest) -> AsyncIterator[Any]:
         import asyncio
 
@@ -92,7 +95,7 @@ def _fixture_of(service: str) -> Callable[..., AsyncIterator[Any]]:
                 "\n\nhint: @pytest.fixture\ndef anyio_backend(): return 'asyncio'",
                 pytrace=False,
             )
-        client = await KNOWN[service].connect(request.getfixturevalue(f"{PREFIX}{service}"))
+        client = await connect(request.getfixturevalue(f"{PREFIX}{service}"))
         try:
             yield client
         finally:

@@ -17,11 +17,12 @@ class Fixtures:
         kind: the type of that, as it is written in annotations.
         client_words: what its fixture for asynchronous tests gives, in a sentence.
         client_kind: the type of that.
-        connect: makes a connected asynchronous client of the service. It is closed by `aclose`, else by `close`.
+        connect: makes a connected asynchronous client of the service. It is closed by `aclose`, else by `close`. None
+            where there are no such clients.
     """
 
     words: str
     kind: str
-    client_words: str
-    client_kind: str
-    connect: Callable[[Any], Awaitable[Any]]
+    client_words: str = ""
+    client_kind: str = ""
+    connect: Callable[[Any], Awaitable[Any]] | None = None

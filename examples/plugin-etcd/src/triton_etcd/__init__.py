@@ -1,5 +1,1 @@
-"""etcd for triton-env: the service that its entry point names."""
-
-from triton_etcd.service import Etcd
-
-__all__ = ["Etcd"]
+"""etcd for triton-env. The modules are named by the entry points and by the service: nothing is loaded before."""

@@ -28,6 +28,8 @@ class Etcd(Service):
         restorer="triton_etcd.backup:EtcdRestorer",
         takeover="triton_etcd.backup:takeover",
         remains="triton_etcd.backup:remains",
+        way_in="triton_etcd.shell:SHELL",
+        checks="triton_etcd.checks:CHECKS",
     )
 
     def __init__(self, settings: Settings, placement: Placement, *, prefix: str = "") -> None:

@@ -1,0 +1,47 @@
+"""What the tests of a distribution here get, as those of the project: it is installed, and its image is there.
+
+Elsewhere pip has done that, and the engine pulls the image.
+"""
+
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from conftest import callers_choice, clean_environment, nothing_is_left, pytest_runtest_setup
+from distributions import on_path, unpacked
+
+__all__ = ["callers_choice", "clean_environment", "nothing_is_left", "pytest_runtest_setup"]
+
+BUILD = Path(__file__).parents[1] / "tests" / "standins" / "build.py"
+
+
+def project_of(path: Path) -> Path:
+    """The folder of the distribution that a module of tests belongs to."""
+    return next(folder for folder in path.parents if (folder / "pyproject.toml").is_file())
+
+
+@pytest.fixture(scope="module", autouse=True)
+def installed(
+    request: pytest.FixtureRequest, callers_choice: object, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[None]:
+    """The distribution, as pip would install it."""
+    with on_path(unpacked(project_of(request.path), tmp_path_factory.mktemp("installed"))):
+        yield
+
+
+@pytest.fixture(scope="module")
+def images(request: pytest.FixtureRequest, installed: None) -> Iterator[None]:
+    """The variables of the images, which the caller may set; where no official one can be had, stand-ins are built."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in tomllib.loads((project_of(request.path) / "pyproject.toml").read_text())["project"]["entry-points"][
+            "triton_env.services"
+        ]:
+            command = [sys.executable, str(BUILD), "--missing", "--only", name]
+            done = subprocess.run(command, capture_output=True, text=True, check=True)
+            for line in done.stdout.splitlines():
+                patch.setenv(*line.split("=", 1))
+        yield
