@@ -104,7 +104,7 @@ class Subscriber:
                         with self._changed:
                             self._updates.append(Update.from_json(message["data"]))
                             self._changed.notify_all()
-        except Exception as error:  # whatever it is, whoever waits has to learn of it
+        except Exception as error:  # whatever it is, the caller that waits has to learn of it
             with self._changed:
                 self._error = error
                 self._changed.notify_all()

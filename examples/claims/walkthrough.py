@@ -23,7 +23,7 @@ _TREND = "trend"
 
 
 class AlreadyRunning(Exception):
-    """Somebody else is at work on the same services."""
+    """Another run is at work on the same services."""
 
 
 @dataclass

@@ -59,7 +59,7 @@ class OwnSettings(SettingsGroup):
     triton_variables: Annotated[str, variables.checked] = setting(
         Role.HANDLING,
         "[Variables of the application by other names](../how-to/variables.md#under-other-names), as words"
-        " NAME=TEMPLATE, such as `BROKER_URL={SERVICE.url}`. Empty: those of [tool.triton-env.variables] in"
+        " NAME=TEMPLATE, such as `CELERY_BROKER_URL={SERVICE.url}`. Empty: those of [tool.triton-env.variables] in"
         " `pyproject.toml`.",
         default="",
     )
