@@ -25,7 +25,7 @@ class Liveness:
     def died(self, service: str) -> ServiceDied | None:
         """Look whether a server has ended, or is held up, since something failed; None while it is well.
 
-        This may ask an engine. An engine that does not answer within seconds cannot tell.
+        This may ask an engine. Of an engine that does not answer within seconds nothing is known.
         """
         ending = self._runtime.result().ending(service)
         if ending is None:

@@ -32,9 +32,9 @@ class ServiceStatus:
         title: its name for people.
         container: its container, running or not; None where there is none.
         service: how it is reached; None where it does not run.
-        version: of the server, as it told itself; empty where it did not answer.
+        version: of the server, as it reports it; empty where it did not answer.
         problem: why it cannot be used; empty where it can.
-        usage: what it uses; None where it does not run, or where the engine did not tell in time.
+        usage: what it uses; None where it does not run, or where the engine did not report it in time.
         remains: what restores made there or set aside, in words.
         missing: what clients look for and was removed, in words: the server is as good without it.
         ready: when a session without containers was ready.
@@ -148,7 +148,7 @@ def look_at(
     Args:
         containers: by service name.
         services: those that run, by name.
-        measure: tells what a container uses.
+        measure: reports what a container uses.
         names: of the services.
         ready: when the whole was ready, where there are no containers.
     """

@@ -262,7 +262,7 @@ def test_mutations_that_are_not_finished_are_waited_for(isolation: ClickHouseIso
                 "CREATE DICTIONARY bad (id UInt64) PRIMARY KEY id LAYOUT(FLAT()) LIFETIME(0)"
                 " SOURCE(CLICKHOUSE(TABLE 'x' HOST 'elsewhere' USER 'u' PASSWORD 'p'))",
             ),
-            "triton.bad cannot be copied: the server does not tell a password",
+            "triton.bad cannot be copied: the server does not show a password",
         ),
     ],
     ids=["set", "mutation", "password"],

@@ -154,7 +154,7 @@ class ArchiveWriter:
         Args:
             name: its path in the archive.
             kind: see `Member`.
-            on_bytes: told how many bytes were just written.
+            on_bytes: called with the number of bytes that were just written.
         """
         with self._zip.open(name, "w", force_zip64=True) as stream:
             writer = MemberWriter(self.path, stream, on_bytes)

@@ -18,7 +18,7 @@ from triton_env.services.base_backup import ProgramFailed
 _LINES = 12
 _MARK_BYTES = 32
 _PATIENCE = 10
-"""Seconds that a program gets to end after it was told to."""
+"""Seconds that a program gets to end after it was asked to."""
 
 
 class ServicePrograms:
@@ -69,7 +69,7 @@ def feed(program: Program, source: Iterable[bytes], on_bytes: Callable[[int], No
 
     Args:
         source: what it reads, in pieces.
-        on_bytes: told how many bytes it was just given.
+        on_bytes: called with the number of bytes that it was just given.
 
     Raises:
         ProgramFailed: it could not be run, or ended with an error.

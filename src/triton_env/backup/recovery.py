@@ -34,7 +34,7 @@ def settle(
     say: Say,
     finishers: Mapping[str, Callable[[Note], None]] | None = None,
 ) -> bool | None:
-    """Finish what the journal tells of, or take it back, in these services. The caller holds the place alone.
+    """Finish what the journal describes, or take it back, in these services. The caller holds the place alone.
 
     Args:
         services: those that run, by name.

@@ -94,7 +94,7 @@ def _compose_file(settings: Settings) -> Finding:
 
 def _addresses(engine: "Engine", settings: Settings) -> tuple[AddressPlan | None, Finding]:
     try:
-        with engine.translated("tell where this process runs"):
+        with engine.translated("say where this process runs"):
             plan = engine.addresses(settings)
     except TritonError as error:
         return None, Finding("address", Verdict.BAD, f"{error.what} {error.cause}", error.hint)
@@ -113,7 +113,7 @@ def _addresses(engine: "Engine", settings: Settings) -> tuple[AddressPlan | None
 
 def _resources(engine: "Engine", plan: AddressPlan | None) -> Iterator[Finding]:
     try:
-        with engine.translated("tell its resources"):
+        with engine.translated("report its resources"):
             info: dict[str, Any] = engine.ask("/info")
     except TritonError as error:
         yield Finding("memory", Verdict.WARNING, f"{error.what} {error.cause}", error.hint)

@@ -1,4 +1,4 @@
-"""Which server answers? Asked of the server itself, since image tags such as `latest` do not tell."""
+"""Which server answers? Asked of the server itself, since image tags such as `latest` do not say."""
 
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -8,7 +8,7 @@ from triton_env.services import Service
 
 
 def server_versions(environment: TritonEnvironment) -> Mapping[str, str]:
-    """The version of each running server by service name; empty where it does not tell."""
+    """The version of each running server by service name; empty where it does not answer."""
     with ThreadPoolExecutor(max_workers=len(environment.services)) as threads:
         versions = threads.map(lambda name: _version(environment.service(name)), environment.services)
     return dict(zip(environment.services, versions, strict=True))

@@ -101,7 +101,7 @@ class DataDirectoryTemplate:
     It holds no secret: these differ in every session, and it is kept.
 
     Attributes:
-        distribution: the Python distribution whose version tells one result from another.
+        distribution: the Python distribution whose version distinguishes results.
         commands: what fills {data}, an empty directory.
     """
 
@@ -188,7 +188,7 @@ class DataInspection:
     """What data says about itself, read without a server.
 
     Attributes:
-        version: the version that wrote it, as far as it tells.
+        version: the version that wrote it, as far as it says.
         elsewhere: its path below the volume's root where no server would look for it; empty where it is in its place.
         certain: whether the files are all; after a crash the last changes may be in a log that the next start replays.
         values: by variable, the values that the data knows, that of its initialisation first. A variable that it says
@@ -219,8 +219,8 @@ class DataRecipe:
         compatibility: which data the server can read.
         init_values: by variable, values that only the initialisation of an empty volume takes.
         secrets: by variable, secrets of that kind.
-        inspect: reads from the data itself what it was made with; None where it tells nothing.
-        cut_off: tells from the data itself that its first start was cut off; None where it was not, and wherever the
+        inspect: reads from the data itself what it was made with; None where it says nothing.
+        cut_off: finds from the data itself that its first start was cut off; None where it was not, and wherever the
             data may have been used.
         flush_command: a program of the image that has a running server write everything to its files. Variables in
             braces stand for the first of the values that the data knows.

@@ -129,7 +129,7 @@ Listener = Callable[[Event], None]
 
 
 class Recorder:
-    """Takes the phases that services report, from any thread, and tells the listener."""
+    """Takes the phases that services report, from any thread, and passes them to the listener."""
 
     def __init__(self, listener: Listener | None = None) -> None:
         self._zero = time.monotonic()

@@ -1,4 +1,4 @@
-"""What tells one function from another: its code, the values that it was made with, and the file that it is in."""
+"""What distinguishes functions: the code, the values that it was made with, and the file that it is in."""
 
 import dataclasses
 import enum

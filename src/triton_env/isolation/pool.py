@@ -14,7 +14,7 @@ from triton_env.isolation.namespace import Namespace
 _log = logging.getLogger(__name__)
 
 Key = tuple[object, ...]
-"""What tells one kind of namespace from another: its template and its services."""
+"""What distinguishes kinds of namespaces: template and services."""
 
 _KINDS = 8
 """Kinds of which namespaces are kept ready; of others before them none is."""

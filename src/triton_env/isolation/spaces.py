@@ -187,7 +187,7 @@ class SpaceManager:
     def facts(self) -> Mapping[str, tuple[str, ...]]:
         """What distinguishes the servers for templates, by the names of the services. They are asked once."""
         if not self._facts:
-            self._facts = self.each(self.services, _facts, "tell its version")
+            self._facts = self.each(self.services, _facts, "report its version")
         return self._facts
 
     def sweep(self) -> None:
@@ -329,7 +329,7 @@ class SpaceManager:
                 f"{service.title} could not {doing}.",
                 where=f"{service.host}:{service.port}",
                 cause=str(error) or repr(error),
-                hint="the server's log may tell more: env.logs(" + repr(name) + ")",
+                hint="the server's log may say more: env.logs(" + repr(name) + ")",
             ) from error
 
     @contextmanager

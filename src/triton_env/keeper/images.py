@@ -77,5 +77,5 @@ def _is_other(engine: "Engine", image: str, container: str) -> bool:
     try:
         made_of = engine.client.containers.get(container).attrs["Image"]
         return bool(engine.client.images.get(image).id != made_of)
-    except DockerException:  # an image or container that is gone tells nothing
+    except DockerException:  # an image or container that is gone says nothing
         return False

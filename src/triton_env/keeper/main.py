@@ -161,7 +161,7 @@ class _Keeper:
                     return
 
     def _report_endings(self) -> None:
-        """Tell those who use it which servers have just ended. Where they are containers these ask the engine."""
+        """Report which servers have just ended. The engine reports those of containers itself."""
         startup = self._environment._running()
         for name in set(self._environment.services) - self._ended:
             if ending := startup.runtime.result().ending(name, look=False):

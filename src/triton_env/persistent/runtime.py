@@ -42,7 +42,7 @@ class PersistentRuntime:
         stack: the services of the project; `stop` closes it.
         recipes: the services that will be started.
         apply: whether running services that differ from the settings are replaced; else they are left as they are.
-        say: is told when the data was last used from another checkout.
+        say: called where the data was last used from another checkout.
         reason: why this runtime was taken, for people.
 
     Raises:

@@ -252,7 +252,7 @@ class Stack:
         return tuple(name for name in names or SERVICES if self._recipes[name].container.alias in volumes)
 
     def sizes(self, volumes: Sequence[str]) -> dict[str, int]:
-        """The sizes of volumes in bytes, for those of which the engine tells it in `_SIZE_TIMEOUT` seconds."""
+        """The sizes of volumes in bytes, for those of which the engine reports it in `_SIZE_TIMEOUT` seconds."""
         try:
             usage: Mapping[str, Any] = in_thread(self.engine.ask, "/system/df").result(_SIZE_TIMEOUT)
         except Exception:  # whatever it is, the list is as good without sizes
@@ -373,7 +373,7 @@ class Stack:
     @cached_property
     def addresses(self) -> AddressPlan:
         """Where the services are published, and where this process reaches them."""
-        with self.engine.translated("tell where this process runs"):
+        with self.engine.translated("say where this process runs"):
             return self.engine.addresses(self.settings)
 
     @cached_property

@@ -159,7 +159,7 @@ def _mismatches(
             yield _unreadable(recipe, data, version, server, stamp)
     suspect = found is not None and any(_disagreeing(data, replace(found, certain=True), stamp))
     if suspect and found and not found.certain and (running := users_of(engine, volume_name(project, recipe))):
-        # What a running server was told may be in no file yet. Then the files alone count: a stamp is older.
+        # What a running server has accepted may be in no file yet. Then the files alone count: a stamp is older.
         flushed = data.inspect(files, data) if data.inspect and _flushed(engine, running, data, found) else None
         # Where it cannot be asked, the first client to connect will see.
         found, stamp = replace(flushed, certain=True) if flushed else None, None

@@ -62,8 +62,8 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
     lines = [summary.header(state.options)]
     if state.running:
         for known in summary.facts(state.running):
-            state.told.append(known["id"])
-            lines += summary.told(known)
+            state.reported.append(known["id"])
+            lines += summary.lines_about(known)
     return lines
 
 
@@ -95,7 +95,7 @@ def pytest_runtestloop(session: pytest.Session) -> None:
     try:
         state.environments.of(state.requirements.all)
     except TritonError:
-        # Those tests that need it tell. Others may run.
+        # The tests that need it report it. Others may run.
         return
 
 
@@ -114,7 +114,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Add to the report on a failed test what the services can tell."""
+    """Add to the report on a failed test what the services report."""
     report = yield
     if report.failed and report.when in ("setup", "call"):
         add_to(report, State.of(item.config), item, call.start)
@@ -141,15 +141,15 @@ def pytest_testnodedown(node: Any) -> None:
 def pytest_terminal_summary(
     terminalreporter: "pytest.TerminalReporter", exitstatus: int, config: pytest.Config
 ) -> None:
-    """Tell where the services ran, and what was kept."""
+    """Print where the services ran, and what was kept."""
     state = State.of(config)
     if config.option.verbose >= 0 or exitstatus == pytest.ExitCode.TESTS_FAILED:
-        summary.tell_facts(terminalreporter, [each for each in state.facts if each["id"] not in state.told])
+        summary.print_facts(terminalreporter, [each for each in state.facts if each["id"] not in state.reported])
     summary.tell_kept(terminalreporter, state.kept)
     if state.died:
         from triton_env.pytest_plugin import deaths
 
-        deaths.tell_summary(terminalreporter, state.died)
+        deaths.print_summary(terminalreporter, state.died)
     for problem in state.problems:
         terminalreporter.write_line(f"triton-env: {problem}", red=True)
 

@@ -25,7 +25,9 @@ def of(state: State, item: "pytest.Item") -> "Mapping[str, ServiceDied]":
     return found
 
 
-def tell(report: "pytest.TestReport", state: State, item: "pytest.Item", dead: "Iterable[ServiceDied]") -> None:
+def add_to_report(
+    report: "pytest.TestReport", state: State, item: "pytest.Item", dead: "Iterable[ServiceDied]"
+) -> None:
     """Add to the report on a failed test which servers have died, with their last lines where that is new."""
     known: list[dict[str, Any]] = []
     for died in dead:
@@ -40,7 +42,7 @@ def tell(report: "pytest.TestReport", state: State, item: "pytest.Item", dead: "
         setattr(report, DIED, known)
 
 
-def tell_summary(reporter: "pytest.TerminalReporter", died: Iterable[Mapping[str, Any]]) -> None:
+def print_summary(reporter: "pytest.TerminalReporter", died: Iterable[Mapping[str, Any]]) -> None:
     """Say at the end which servers died, each once."""
     by_key: dict[str, list[Mapping[str, Any]]] = {}
     for each in died:

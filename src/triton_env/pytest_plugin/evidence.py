@@ -1,4 +1,4 @@
-"""What the services can tell about a test that failed, asked at once and within a bounded time and size."""
+"""What the services report about a test that failed, asked at once and within a bounded time and size."""
 
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, wait

@@ -21,7 +21,7 @@ SCOPES = ("function", "class", "module", "package", "session")
 Scope = Literal["function", "class", "module", "package", "session"]
 
 _CALLABLE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
-"""`module:callable`. A folder may be called so; then `./` before it tells."""
+"""`module:callable`. A folder may have such a name; then it is written with `./` before it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +83,7 @@ class Options:
 
 
 def add_options(parser: pytest.Parser) -> None:
-    """Tell pytest the names."""
+    """Register the names with pytest."""
     every = " ".join(BUILT_IN)
     group = parser.getgroup("triton-env", "real services for tests (triton-env)")
     group.addoption(
@@ -109,7 +109,7 @@ def add_options(parser: pytest.Parser) -> None:
     group.addoption(
         "--triton-keep",
         action="store_true",
-        help="Keep the namespaces of failed tests, and tell how to get in and how to remove them.",
+        help="Keep the namespaces of failed tests, and print how to get in and how to remove them.",
     )
     group.addoption(
         "--triton-rebuild",

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from triton_env.services import Service
 
 KEPT = "triton_kept"
-"""The attribute of a report that tells which namespaces are kept, in types that pytest-xdist can send."""
+"""The attribute of a report that says which namespaces are kept, in types that pytest-xdist can send."""
 
 DIED = "triton_died"
 """The attribute of a report that says which servers had died, in such types too."""
@@ -63,7 +63,7 @@ def note_beginning(state: State, item: pytest.Item) -> None:
 
 
 def add_to(report: pytest.TestReport, state: State, item: pytest.Item, start: float) -> None:
-    """Add to the report on a failed test what the services can tell, and what is kept.
+    """Add to the report on a failed test what the services report, and what is kept.
 
     Args:
         report: on the test.
@@ -83,7 +83,7 @@ def _add_evidence(state: State, item: pytest.Item, report: pytest.TestReport, st
     from triton_env.pytest_plugin import deaths
 
     dead = deaths.of(state, item)
-    deaths.tell(report, state, item, dead.values())
+    deaths.add_to_report(report, state, item, dead.values())
     used = list(_used(state, item, dead.keys()))
     if not used:
         return

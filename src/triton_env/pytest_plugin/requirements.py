@@ -1,4 +1,4 @@
-"""Which services tests need, told before anything is started by the fixtures that they ask for and by their markers."""
+"""Which services tests need, known before the start from the fixtures that they ask for and from their markers."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass

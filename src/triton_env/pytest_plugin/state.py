@@ -38,7 +38,7 @@ class State:
         self.exported: TestNamespaces | None = None
         self.live: list[TestNamespaces] = []
         self.facts: list[Mapping[str, Any]] = []
-        self.told: list[str] = []
+        self.reported: list[str] = []
         self.kept: list[Mapping[str, Any]] = []
         self.died: list[Mapping[str, Any]] = []
         self.died_in: dict[str, str] = {}  # in the report on which test a dead server was first seen
@@ -110,7 +110,7 @@ class State:
         return self.exported
 
     def used_by(self, item: pytest.Item) -> Iterator["TestNamespaces"]:
-        """The namespaces that a test uses, as far as its fixtures tell."""
+        """The namespaces that a test uses, as far as its fixtures show."""
         names = getattr(item, "fixturenames", ())
         if self.exported is not None and ("triton_exported" in names or not self.requirements.of(item)):
             yield self.exported

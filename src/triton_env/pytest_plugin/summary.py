@@ -49,7 +49,7 @@ def facts(environments: Iterable["TritonEnvironment"]) -> list[Facts]:
     return found
 
 
-def told(known: Facts) -> list[str]:
+def lines_about(known: Facts) -> list[str]:
     """Facts in two lines."""
     times = [f"{name} {seconds:.1f} s" for name, seconds in known["ready"] if seconds is not None]
     ready = f"; ready after: {', '.join(times)}" if times else ""
@@ -59,13 +59,13 @@ def told(known: Facts) -> list[str]:
     ]
 
 
-def tell_facts(reporter: "pytest.TerminalReporter", known: Iterable[Facts]) -> None:
+def print_facts(reporter: "pytest.TerminalReporter", known: Iterable[Facts]) -> None:
     """Say what the environments were, each once."""
     ids = set()
     for each in known:
         if each["id"] not in ids:
             ids.add(each["id"])
-            for line in told(each):
+            for line in lines_about(each):
                 reporter.write_line(line)
 
 

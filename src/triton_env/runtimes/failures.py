@@ -67,7 +67,7 @@ def port_taken(recipe: ServiceRecipe, address: str, holders: dict[int, str], *, 
     """A port that was asked for is in use.
 
     Args:
-        holders: who has each of its ports, in words; empty where that cannot be told.
+        holders: who has each of its ports, in words; empty where that is not known.
         instead: what else one may do, to end the hint.
     """
     variables = {port.fixed: port.variable for port in recipe.ports}

@@ -12,7 +12,7 @@ _EPHEMERAL_RANGE = Path("/proc/sys/net/ipv4/ip_local_port_range")
 
 
 def free_port(bind: str) -> int:
-    """A port that is free at `bind`, as far as this machine can tell.
+    """A port that is free at `bind`, as far as this machine knows.
 
     It lies below the range from which the system takes ports for outgoing connections, so that it is still free
     when the container restarts. The engine has the last word: its refusal means to try another.
@@ -49,13 +49,13 @@ def _is_free(bind: str, port: int) -> bool:
         except PermissionError:
             return False
         except OSError as error:
-            # Not an address of this machine (a remote engine's): only the engine can tell.
+            # Not an address of this machine (a remote engine's): only the engine knows.
             return error.errno == errno.EADDRNOTAVAIL
     return True
 
 
 def listener_on(port: int, address: str = "") -> str:
-    """The process on this machine that listens on `port`, in words; empty where it cannot be told.
+    """The process on this machine that listens on `port`, in words; empty where it is not known.
 
     Args:
         address: who listens at others than this one is passed over; empty for any.

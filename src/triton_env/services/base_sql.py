@@ -79,7 +79,7 @@ def reachable(service: Service, kind: type[Exception]) -> Iterator[None]:
             f"{service.title} does not answer.",
             where=f"{service.host}:{service.port}",
             cause=str(error),
-            hint=f"print(env.logs({service.name!r})) may tell why, where env is the environment",
+            hint=f"print(env.logs({service.name!r})) may say why, where env is the environment",
         ) from error
 
 

@@ -17,7 +17,7 @@ from triton_env.services.credentials import credentials
 from triton_env.settings import Settings, process_environment
 
 _LENGTH = 16
-"""Hexadecimal digits: 64 bits tell more environments apart than anybody starts."""
+"""Hexadecimal digits: 64 bits distinguish more environments than are ever started."""
 _NO_DIFFERENCE = frozenset(
     {
         # How it is started and shown, and what sessions do not read.

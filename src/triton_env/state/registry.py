@@ -58,7 +58,7 @@ class Record:
 
     @property
     def title(self) -> str:
-        """One line that tells it from others."""
+        """One line that distinguishes it from others."""
         age = max(0, int(time.time() - self.started))
         facts = f"{self.held_by}, {self.runtime}: {', '.join(self.services)}; process {self.pid}, {_words_for(age)}"
         return f"{self.place}  ({facts})"

@@ -87,7 +87,7 @@ class DockerRuntime:
         )
         reaper: ReaperHandle | None = None
         try:
-            with self._engine.translated("tell where this process runs"):
+            with self._engine.translated("say where this process runs"):
                 self.addresses = self._engine.addresses(settings)
             self._owner = Owner.this_process(environment)
             # Before there is anything to remove. It starts within milliseconds, and gets ready beside the services.

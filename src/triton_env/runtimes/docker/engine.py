@@ -59,7 +59,7 @@ _MESSAGES = 100
 _LOOK = 0.1
 """Seconds between two looks at whether a pull was cancelled."""
 _LOOK_TIMEOUT = 3
-"""Seconds that the engine gets to tell why a server does not answer: its client waits for that."""
+"""Seconds that the engine gets to report why a server does not answer: its client waits for that."""
 _LOOK_INTERVAL = 0.05
 
 
@@ -175,7 +175,7 @@ class Engine:
 
     @property
     def is_local(self) -> bool:
-        """Whether it runs on this machine, as far as its address tells."""
+        """Whether it runs on this machine, as far as its address shows."""
         return self.url.startswith(("unix://", "npipe://"))
 
     def close(self) -> None:
@@ -350,7 +350,7 @@ class Engine:
         return in_thread(partial(self.ask, question, **query)).result(_LOOK_TIMEOUT)
 
     def publisher_of(self, port: int) -> str:
-        """The container that publishes `port` on this engine, in words; empty if none does or it cannot be told."""
+        """The container that publishes `port` on this engine, in words; empty if none does or it is not known."""
         try:
             publishers = self.ask("/containers/json", filters={"publish": [str(port)]})
         except failures():

@@ -29,7 +29,7 @@ class OwnerState(Enum):
     PROBABLY_DEAD = "probably dead"
     """Enough where the removal was asked for."""
     UNKNOWN = "unknown"
-    """Of another machine, user or process namespace: not to be told from here."""
+    """Of another machine, user or process namespace: not known from here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ class Owner:
         ticks: when the process started, in clock ticks since the machine did (Linux), which no change of the clock
             touches: process ids are used again. Empty elsewhere.
         boot: the kernel's id of its present run. Two kernels never have the same.
-        machine: tells machines of the same name apart; made from the system's machine id, which it does not reveal.
+        machine: distinguishes machines of the same name; made from the system's machine id, which it does not reveal.
         namespace: the process namespace that the process id belongs to: containers have their own.
     """
 
@@ -130,7 +130,7 @@ class Owner:
         return labels
 
     def liveness(self, here: "Owner") -> OwnerLiveness:
-        """What became of this owner, as far as a process can tell.
+        """What became of this owner, as far as a process can know.
 
         Several machines may use one engine, machines may have the same name, and processes in containers have ids of
         their own. So an owner counts as dead only where its process id means something to the process that looks.
@@ -146,10 +146,10 @@ class Owner:
             # Labels of versions up to 1.0, which say no more.
             if psutil.pid_exists(self.pid):
                 return OwnerLiveness(
-                    OwnerState.UNKNOWN, f"a process {self.pid} runs; an older version's labels do not tell which"
+                    OwnerState.UNKNOWN, f"a process {self.pid} runs; an older version's labels do not say which"
                 )
             return OwnerLiveness(
-                OwnerState.PROBABLY_DEAD, f"there is no process {self.pid}, as far as an older version's labels tell"
+                OwnerState.PROBABLY_DEAD, f"there is no process {self.pid}, as far as an older version's labels say"
             )
         if self.uid != here.uid:
             return OwnerLiveness(OwnerState.UNKNOWN, f"owned by the user with the id {self.uid}")
@@ -185,7 +185,7 @@ class Owner:
 
 
 def _process(pid: int) -> tuple[str, str]:
-    """A process's state, and when it started in clock ticks since the machine did; empty where it cannot be told.
+    """A process's state, and when it started in clock ticks since the machine did; empty where it is not known.
 
     https://man7.org/linux/man-pages/man5/proc_pid_stat.5.html, fields 3 and 22.
     """

@@ -119,7 +119,7 @@ class Engine:
         try:
             self._ask("DELETE", path)
         except (OSError, http.client.HTTPException):
-            return  # the next look tells whether it is still there
+            return  # the next look shows whether it is still there
 
     def _ask(self, method: str, path: str) -> tuple[int, bytes]:
         with socket.socket(socket.AF_UNIX) as connection:

@@ -15,7 +15,7 @@ from triton_env.settings import process_environment
 _log = logging.getLogger(__name__)
 
 _END_TIMEOUT = 10
-"""Seconds until a reaper that was told to end has to be gone; it needs none."""
+"""Seconds until a reaper that was asked to end has to be gone; it needs none."""
 
 
 class ReaperHandle:
@@ -62,7 +62,7 @@ class ReaperHandle:
         """There is nothing left to remove: the reaper ends. May be called again."""
         if self._process is None:
             return
-        with suppress(OSError):  # it was killed, or has been told otherwise before
+        with suppress(OSError):  # it was killed, or has had another request before
             self._socket.sendall(reaper.DONE)
         if self._is_told:
             # It looks once more, and ends where nothing is left.

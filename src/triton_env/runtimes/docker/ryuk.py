@@ -19,7 +19,7 @@ from triton_env.runtimes.docker.transport import FAILURES
 _log = logging.getLogger(__name__)
 
 _ANSWER_TIMEOUT = 20
-"""Seconds in which Ryuk may answer what it was told."""
+"""Seconds in which Ryuk may answer a request."""
 _PORT = 8080
 
 _lock = threading.Lock()

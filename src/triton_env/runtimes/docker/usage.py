@@ -28,14 +28,14 @@ class Usage:
 
 
 def usage_of(engine: Engine, container_id: str) -> Usage | None:
-    """What a container uses; None where it does not run, or where the engine does not tell. Takes about `_SPAN`.
+    """What a container uses; None where it does not run, or where the engine does not report it. Takes about `_SPAN`.
 
     Raises:
         TritonError: the engine failed.
     """
     # A sample without the one before it, for which the engine would have to wait.
     sample = {"stream": False, "one-shot": True}
-    with engine.translated("tell what a container uses"):
+    with engine.translated("report what a container uses"):
         try:
             first = engine.ask(f"/containers/{container_id}/stats", **sample)
             time.sleep(_SPAN)

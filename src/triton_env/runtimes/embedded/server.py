@@ -118,7 +118,7 @@ class Server:
             raise PortConflict(exited) if taken else exited
 
     def exited(self) -> ServiceExited | ResourceExhausted:
-        """The error that tells of the end of the process."""
+        """The error about the end of the process."""
         status = self.child.status if self.child else None
         return failures.service_exited(
             self.recipe,
@@ -140,7 +140,7 @@ class Server:
         return Ending(where=self.where, hint=hint, status=child.status, at=child.ended, reason=reason)
 
     def listens(self) -> bool:
-        """Whether the process, or one that it started, has all its ports; yes where that cannot be told."""
+        """Whether the process, or one that it started, has all its ports; yes where that is not known."""
         assert self.child is not None
         found: set[int] = set()
         try:
@@ -160,7 +160,7 @@ class Server:
 
 
 def out_of_memory_kills() -> int:
-    """How many processes the kernel has killed for lack of memory since it booted; 0 where it does not tell."""
+    """How many processes the kernel has killed for lack of memory since it booted; 0 where it does not report that."""
     with suppress(OSError), open("/proc/vmstat", encoding="ascii") as file:
         for line in file:
             if line.startswith("oom_kill "):

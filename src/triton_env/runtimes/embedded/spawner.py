@@ -26,7 +26,7 @@ _END_TIMEOUT = 15
 
 
 class GuardGone(Exception):
-    """The guard has ended, or was told to, and starts nothing any more."""
+    """The guard has ended, or was asked to, and starts nothing any longer."""
 
 
 class CannotRun(Exception):

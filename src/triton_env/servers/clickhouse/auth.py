@@ -75,7 +75,7 @@ class Authenticator:
         """Accept `credentials` sent from the IP `address`, or raise.
 
         The refusal is the same for an unknown name, a wrong password and a wrong place, as on a real
-        server: it must not tell which names exist.
+        server: it must not reveal which names exist.
 
         Raises:
             ServerError: AUTHENTICATION_FAILED.

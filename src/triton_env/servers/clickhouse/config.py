@@ -1,4 +1,4 @@
-"""What the server can be told, from its command line and its file of users."""
+"""The server's configuration, from its command line and its file of users."""
 
 from __future__ import annotations
 

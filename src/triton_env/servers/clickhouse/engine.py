@@ -45,7 +45,7 @@ def load_engine() -> Any:
 
 @dataclass(slots=True)
 class Counters:
-    """What a statement did, as far as the engine tells."""
+    """What a statement did, as far as the engine reports it."""
 
     read_rows: int = 0
     read_bytes: int = 0

@@ -1,6 +1,6 @@
 """Errors as ClickHouse reports them: a number, a name, a text, and the HTTP status that goes with it.
 
-ServerError             anything a client is told as "Code: N. DB::Exception: ..."
+ServerError             anything that is reported to a client as "Code: N. DB::Exception: ..."
   ClientGoneError       the client closed its connection, and gets no answer
 """
 
@@ -84,7 +84,7 @@ _VERSION = re.compile(r"(?: \(version [0-9.]+(?: \(official build\))?\))(?=[.\s]
 
 
 class ServerError(Exception):
-    """An error a client is told about."""
+    """An error that is reported to a client."""
 
     def __init__(self, kind: tuple[int, str], message: str) -> None:
         """`kind` is a pair of number and name from the table above, `message` what happened."""
@@ -112,7 +112,7 @@ class ClientGoneError(ServerError):
 
 
 class BrokenStreamError(Exception):
-    """A response broke after it had begun, and the client was told in the stream."""
+    """A response broke after it had begun, and the error was reported in the stream."""
 
     def __init__(self, cause: ServerError) -> None:
         super().__init__(f"code {cause.code} ({cause.name})")

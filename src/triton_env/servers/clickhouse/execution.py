@@ -163,7 +163,7 @@ class Execution:
         return self.lease.connection.insert(text[: insert.head_end], insert.format)
 
     def finish_insert(self, stream: InsertStream, text: bytes, insert: InsertData) -> Counters:
-        """Commit it, and tell what it did."""
+        """Commit it, and report what it did."""
         counters = Counters()
         result = stream.finish()
         if insert.input is not None:

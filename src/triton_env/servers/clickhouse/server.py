@@ -91,7 +91,7 @@ class _KnownErrors(logging.Filter):
 
 
 def serve(config: ServerConfig, engine: Engine, application: Application) -> int:
-    """Run the HTTP server in this thread until it is told to end."""
+    """Run the HTTP server in this thread until a signal ends it."""
     server = uvicorn.Server(
         uvicorn.Config(
             application,

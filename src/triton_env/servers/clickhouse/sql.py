@@ -1,6 +1,6 @@
 """Just enough of ClickHouse's lexer to see where a statement ends and its data begins.
 
-The engine parses; this only finds what the engine does not tell an HTTP server: the kind of a statement,
+The engine parses; this only finds what the engine does not report to an HTTP server: the kind of a statement,
 its FORMAT clause, and the place in an INSERT where the data starts.
 """
 
@@ -61,7 +61,7 @@ class Statement:
     """What was found out about one statement.
 
     `verb` is its first keyword in upper case, empty if there is none. `format` is what its FORMAT clause
-    names, None without one. `insert` is set for an INSERT followed by data. `settled` tells that more
+    names, None without one. `insert` is set for an INSERT followed by data. `settled` says that more
     text cannot change the answer.
     """
 

@@ -109,7 +109,7 @@ class _Saver:
         name = f"{entry['database']}.{entry['name']}"
         notes = []
         if _HIDDEN in entry["definition"]:
-            notes.append(f"{name} has a password, which the server does not tell: make it again after a restore.")
+            notes.append(f"{name} has a password, which the server does not show: make it again after a restore.")
         if entry["source"] is not None:
             if not entry["columns"]:
                 return False  # gone between the list of columns and that of tables

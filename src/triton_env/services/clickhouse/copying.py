@@ -43,7 +43,7 @@ _EXPERIMENTAL: Final = """
 SELECT name FROM system.settings WHERE type = 'Bool' AND match(name,
     '^(allow_experimental_.*(types?|tables?|engine|index|view|codecs|dictionary)|allow_suspicious_.*|enable_.*_type)$')
 """
-"""What a server may want to be told before it makes something that it had already."""
+"""Settings that a server may require before it makes something that it had already."""
 _INNER: Final = re.compile(r"\.inner(_id)?\.")
 _SHARED: Final = re.compile(r"(Replicated|Shared).*MergeTree|KeeperMap")
 """Tables whose data is known to a keeper by a path: a copy would be one more replica."""
@@ -113,7 +113,7 @@ class DatabaseCopier:
             rewritten = rename_database(row["statement"], self._source, target, names, self._account)
             if HIDDEN in rewritten.statement:
                 raise IsolationFailed(
-                    f"{self._source}.{row['name']} cannot be copied: the server does not tell a password in it.",
+                    f"{self._source}.{row['name']} cannot be copied: the server does not show a password in it.",
                     where=f"the ClickHouse database {self._source}",
                     hint="let it read with the user of the environment, whose password is known, "
                     "or make it after the copy",

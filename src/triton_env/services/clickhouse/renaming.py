@@ -3,7 +3,7 @@
 ClickHouse shows statements with the name of the database before every table, and takes no other name for it. A plain
 replacement of text would also change string literals, aliases and columns of that name.
 
-Where names of tables are expected is told by the grammar: https://clickhouse.com/docs/sql-reference/statements/select/from,
+Where names of tables are expected follows from the grammar: https://clickhouse.com/docs/sql-reference/statements/select/from,
 https://clickhouse.com/docs/sql-reference/statements/create/view and the pages of the functions and engines below.
 """
 
@@ -59,7 +59,7 @@ class RewrittenStatement:
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """A user, whose password can be put in where a dictionary has it and the server does not tell it."""
+    """A user, whose password can be put in where a dictionary has it and the server does not show it."""
 
     user: str
     password: str

@@ -32,7 +32,7 @@ SELECT name FROM system.settings
 WHERE type = 'Bool' AND (match(name, '^allow_experimental_.*type') OR name LIKE 'allow_suspicious_%'
                          OR match(name, '^enable_.*_type$'))
 """
-"""What a server may want to be told before it makes a table that it had already."""
+"""Settings that a server may require before it makes a table that it had already."""
 
 
 class ClickHouseRestorer:

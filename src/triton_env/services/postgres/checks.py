@@ -12,7 +12,7 @@ _ENDED: Final = {13: "2025-11-13", 14: "2026-11-12"}
 
 
 def end_of_life(image: str) -> str:
-    """One line about a PostgreSQL image that gets no fixes any more; empty for any other, as far as its tag tells."""
+    """One line about a PostgreSQL image that no longer gets fixes; empty for any other, as far as its tag shows."""
     reference = image.partition("@")[0]
     repository, _, tag = reference.rpartition(":")
     major = re.match(r"\d+", tag)

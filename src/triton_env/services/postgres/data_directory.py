@@ -71,7 +71,7 @@ def data_recipe(user: str, password: str, database: str) -> DataRecipe:
             f"up -d postgres), it can be changed with {psql} -c \"ALTER ROLE CURRENT_USER PASSWORD '...'\"",
         },
         login_errors={
-            # The server does not tell a wrong password from an unknown user.
+            # The server does not distinguish a wrong password from an unknown user.
             _PASSWORD: r"password authentication failed for user|User \S+ has no password assigned",
             _USER: r'role "[^"]*" does not exist|role "[^"]*" is not permitted to log in',
             _DATABASE: r'database "[^"]*" does not exist',
@@ -168,7 +168,7 @@ def _is_shut_down(folder: Mapping[str, bytes]) -> bool:
 
 
 def _catalog(folder: Mapping[str, bytes], oid: int) -> bytes:
-    """The file of a shared catalog; VACUUM FULL gives it another number, which a map tells."""
+    """The file of a shared catalog; VACUUM FULL gives it another number, which a map holds."""
     mapping = folder.get("global/pg_filenode.map", b"")
     if len(mapping) < 8:
         return b""

@@ -41,7 +41,7 @@ def _run(path: Path, text: str, connection: "psycopg.Connection[Any]") -> None:
     from psycopg.pq import ExecStatus, TransactionStatus
 
     pgconn = connection.pgconn
-    # Below psycopg's cursors, which do not tell the results before an error.
+    # Below psycopg's cursors, which do not report the results before an error.
     pgconn.send_query(text.encode())
     number, failed = 0, None
     while (result := pgconn.get_result()) is not None:

@@ -203,7 +203,7 @@ class RedisIsolation(Isolation[Redis]):
                 connection.disconnect()  # it connects again by itself
                 is_new = True
             try:
-                # Whose script it is cannot be told. On a server with data of others, only they end it.
+                # Whose script it is is not known. On a server with data of others, only they end it.
                 patience = 0 if ends_scripts_at_once else _SCRIPT_TIMEOUT
                 exchange = _Session(connection, patience, ends_scripts=not self.is_lasting)
                 if is_new:

@@ -41,7 +41,7 @@ _log = logging.getLogger(__name__)
 _FROZEN: Final = (TEMPLATE, SNAPSHOT)
 """Spaces that do not change once they are made."""
 _DATES: Final = timedelta(seconds=2)
-"""How far apart buckets of the same name must be made so that their dates, in whole seconds, tell one from another."""
+"""How far apart buckets of the same name must be made so that their dates, in whole seconds, differ."""
 _SHOWN: Final = 6
 """How many locked objects are named."""
 _KIND: Final = re.compile(f"{PREFIX}([a-z]+)_([a-z0-9]|[a-z0-9][a-z0-9_]*[a-z0-9])")

@@ -369,7 +369,7 @@ def _lack_of_token(image: str) -> LocalStackTokenRequired | None:
 
 
 def needs_token(image: str) -> bool:
-    """Whether this LocalStack image refuses to start without a token, as far as its tag tells.
+    """Whether this LocalStack image refuses to start without a token, as far as its tag shows.
 
     An image pinned by digest, or under a name that does not end in `localstack`, is left to speak for itself.
     """

@@ -139,7 +139,7 @@ def _version(entry: Mapping[str, Any], is_versioned: bool, *, is_marker: bool) -
 def _merged(client: "S3Client", bucket: str, versions: list[Version], markers: list[Version]) -> list[Version]:
     """Both in one list, the oldest first.
 
-    The API lists them apart, with dates in whole seconds: that does not tell what came first within one second.
+    The API lists them apart, with dates in whole seconds: that does not show what came first within one second.
     """
     merged = versions[::-1]
     for number, marker in enumerate(reversed(markers)):
