@@ -432,7 +432,7 @@ class TritonEnvironment:
             isolator.close()
 
     def _forget_signals(self) -> None:
-        """Signals and the end of the process are no concern any more, unless something has to be tried again then."""
+        """Signals and the end of the process no longer matter, unless something has to be tried again then."""
         if self._startup is None and self._stopping.is_complete:
             interrupts.forget(self)
 

@@ -23,7 +23,7 @@ TritonError
 ├── ComposeFailed               Docker Compose could not do what it was asked to
 ├── StartFailed                 a service did not come up
 │   ├── ServiceExited           its container or process ended during the start
-│   ├── ServiceNotReady         it never answered a client within its timeout, or turned it down
+│   ├── ServiceNotReady         it never answered a client within its timeout, or refused it
 │   ├── ServiceUnusable         an external server does not answer, or refused the client
 │   ├── StartCancelled          the start was cancelled (Ctrl-C, stop(), another service failed)
 │   └── KeeperEnded             the process that keeps a shared environment ended while it started
@@ -283,7 +283,7 @@ class ServiceExited(StartFailed):
 
 
 class ServiceNotReady(StartFailed):
-    """The service never answered a client within its timeout, or turned it down."""
+    """The service never answered a client within its timeout, or refused it."""
 
 
 class ServiceUnusable(StartFailed):

@@ -395,7 +395,7 @@ def test_without_its_journal_nothing_is_dropped_or_hidden(
     place.remove()
     with pytest.raises(RestoreUnfinished, match="was set aside by a restore that was broken off") as raised:
         TritonEnvironment(settings, services=("clickhouse",), runtime="external").start()
-    statement = raised.value.hint.partition("no process restores any more: ")[2]
+    statement = raised.value.hint.partition("no process is restoring: ")[2]
     with Http(theirs.clickhouse) as http:
         assert "triton" not in http.run("SHOW DATABASES").splitlines()
         http.run(statement)

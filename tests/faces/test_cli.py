@@ -434,7 +434,7 @@ class TestEnvFileThatIsNotOurs:
         assert not (tmp_path / "target").exists()
 
     def test_a_missing_folder_is_said_before_the_start(self, tmp_path: Path, runtimes: FakeRuntimes) -> None:
-        assert "there is no folder" in self.check(tmp_path / "missing" / "x.env", runtimes)
+        assert "missing does not exist" in " ".join(self.check(tmp_path / "missing" / "x.env", runtimes).split())
 
     def test_one_that_a_killed_serve_left_is_replaced(
         self, tmp_path: Path, runtimes: FakeRuntimes, state: Path

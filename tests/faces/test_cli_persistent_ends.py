@@ -116,7 +116,7 @@ class TestNothing:
 
     def test_is_fine_for_down_and_reset(self, nothing: PersistentProject) -> None:
         assert "Nothing of the project" in nothing.good("down").stderr
-        assert "There is nothing of the project" in nothing.good("reset", "--yes").stderr
+        assert "Nothing to remove: the project" in nothing.good("reset", "--yes").stderr
 
     def test_is_told_by_status(self, nothing: PersistentProject) -> None:
         done = nothing.run("status", "--json")

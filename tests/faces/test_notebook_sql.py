@@ -236,7 +236,7 @@ class TestTheLine:
             ("postgres --out for", "'for' cannot be the name"),
             ("postgres --env nobody", "no variable 'nobody'"),
             ("postgres --env number", "not a int"),
-            ("postgres", "There is no statement for PostgreSQL"),
+            ("postgres", "The statement for PostgreSQL is missing"),
         ],
     )
     def test_what_is_wrong_with_it(self, variables: dict[str, Any], line: str, words: str) -> None:

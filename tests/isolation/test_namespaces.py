@@ -98,7 +98,7 @@ def test_templates_that_cannot_be(small: TritonEnvironment, tmp_path: Path) -> N
         small.namespace(template="absent")
     with pytest.raises(UsageError, match="not a folder"):
         small.namespace(template=tmp_path / "absent")
-    with pytest.raises(UsageError, match="nothing in the template's folder"):
+    with pytest.raises(UsageError, match="template's folder holds nothing"):
         small.namespace(template=tmp_path)
     with pytest.raises(UsageError, match="no snapshot 'absent'"):
         small.restore("absent")

@@ -387,7 +387,7 @@ def test_what_vanishes_while_a_snapshot_is_taken(
     time.sleep(2.1)
     isolation.create(TWO, TEMPLATE)
     isolation.bound(TEMPLATE).client().delete_object(Bucket=EXPECTED, Key="kept")
-    with pytest.raises(IsolationFailed, match=r"not complete any more in S3: .*kept\sis\sgone"):
+    with pytest.raises(IsolationFailed, match=r"no longer complete in S3: .*kept\sis\sgone"):
         isolation.create(ONE, TEMPLATE)
     assert isolation.found() == {TEMPLATE.id, TWO.id}
 

@@ -124,8 +124,8 @@ def test_each_file_of_clickhouse_is_one_session(databases: TritonEnvironment, tm
         ({"postgres/1.sql": "select 1", "2.sql": "select 2"}, "", "2.sql"),
         ({"postgres/1.sql": "select 1", "postgres/2.sql.gz": ""}, "", "compressed SQL"),
         ({"1.sql": "select 1"}, "2.sql", "leads nowhere"),
-        ({"postgres/.hidden.sql": "select 1"}, "", "nothing in the template's folder"),
-        ({"README.md": "words"}, "", "nothing in the template's folder"),
+        ({"postgres/.hidden.sql": "select 1"}, "", "template's folder holds nothing"),
+        ({"README.md": "words"}, "", "template's folder holds nothing"),
     ],
 )
 def test_what_would_be_left_out_is_refused(

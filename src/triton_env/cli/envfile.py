@@ -26,7 +26,7 @@ class EnvFile:
     def __init__(self, path: Path, alive: frozenset[str]) -> None:
         self._path = path
         if not path.parent.is_dir():
-            raise self._refused(f"there is no folder {path.parent}")
+            raise self._refused(f"the folder {path.parent} does not exist")
         if not os.access(path.parent, os.W_OK | os.X_OK):
             raise self._refused(f"the folder {path.parent} cannot be written to")
         if not os.path.lexists(path):

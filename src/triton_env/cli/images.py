@@ -23,7 +23,7 @@ def checks_of(service: str) -> Checks:
 
 
 def say_notices(services: Iterable[str], settings: Settings) -> None:
-    """Print what people should know about the images of these services, such as one that gets no fixes any more."""
+    """Print what people should know about the images of these services, such as one that no longer gets fixes."""
     for service in services:
         for image in images_of(service, settings).values():
             for finding in checks_of(service).of_image(image):

@@ -62,7 +62,7 @@ def titles(names: Iterable[str]) -> str:
 
 
 def nothing_runs(cause: str = "") -> TritonError:
-    """The error that there is no environment here."""
+    """The error that no environment runs here."""
     return TritonError(
         "No environment is running here.",
         cause="\n".join(line for line in (" ".join(cause.split()), sessions_elsewhere()) if line),

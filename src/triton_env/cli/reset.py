@@ -64,7 +64,7 @@ def command(services: tuple[str, ...], choice: Choice, yes: bool, backup: Path |
         if not gone:
             if not choice.names_persistent and (record := session_here()):
                 raise refused("reset", record)
-            say(f"There is nothing of the project {persistent.project}.")
+            say(f"Nothing to remove: the project {persistent.project} has no containers, networks or volumes.")
             return 0
         counts = {"containers": len(gone.containers), "networks": len(gone.networks), "volumes": len(gone.volumes)}
         parts = ", ".join(f"{count} {kind if count != 1 else kind[:-1]}" for kind, count in counts.items() if count)

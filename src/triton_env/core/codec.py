@@ -31,7 +31,7 @@ def from_data(kind: type[_Kind], data: Any) -> _Kind:
     """The value that `to_data` wrote.
 
     Args:
-        kind: its type. Sequences of other lengths than they had are no problem; unknown fields are one.
+        kind: its type. Sequences may be longer or shorter than they were; unknown fields are an error.
         data: what JSON held.
 
     Raises:

@@ -249,7 +249,7 @@ class ExternalRecipe:
     Attributes:
         host: of the server.
         variables: the settings that lead there and in, for error messages.
-        starting: a regular expression for the words with which it turns clients down while it starts; empty for none.
+        starting: a regular expression for the words with which it refuses clients while it starts; empty for none.
     """
 
     host: str

@@ -18,7 +18,7 @@ _CLOSED_WITHIN = 0.01
 
 
 REFUSED_FOR = 2
-"""Seconds after which a server that turns the client down will go on to do so; one that starts may for a moment."""
+"""Seconds after which a server that refuses the client will go on to do so; one that starts may for a moment."""
 
 
 class DeadlineExceeded(Exception):
@@ -27,7 +27,7 @@ class DeadlineExceeded(Exception):
     Attributes:
         seconds: how long it was tried.
         last_error: what the probe raised last.
-        refused: whether the server turned the client down, which more time does not change.
+        refused: whether the server refused the client, which more time does not change.
     """
 
     def __init__(self, seconds: float, last_error: Exception, *, refused: bool = False) -> None:
@@ -38,7 +38,7 @@ class DeadlineExceeded(Exception):
 
 
 class Refused(Exception):
-    """A probe's client was turned down; the words are those of `__cause__`."""
+    """A probe's client was refused; the words are those of `__cause__`."""
 
 
 def wait_until_ready(

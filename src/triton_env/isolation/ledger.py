@@ -4,7 +4,7 @@ All of it is files in a folder that is its user's alone:
 
 - `lock`: held, together with others, by every process that uses the folder; says what kind of environment it is.
 - `turn`: held for moments, while slots are given out.
-- `gate`: held together while a space is made, and alone while everything that is no space is removed.
+- `gate`: held together while a space is made, and alone while everything that is not a space is removed.
 - `ID.lease`: a space that a process uses, locked as long as it does; what is in it is a `Lease`.
 - `ID.kept`: a space that is to outlive its process.
 - `slots/SERVICE/ID`: the numbered places that a space has in a service; see `triton_env.isolation.slots`.
@@ -220,11 +220,11 @@ class SpaceLedger:
         store.write(self._snapshots / f"{name}.json", finished)
 
     def forget_template(self, digest: str) -> None:
-        """It is no longer to be found."""
+        """Remove its record."""
         (self._templates / f"{digest}.json").unlink(missing_ok=True)
 
     def forget_snapshot(self, name: str) -> None:
-        """It is no longer to be found."""
+        """Remove its record."""
         (self._snapshots / f"{name}.json").unlink(missing_ok=True)
 
     @contextmanager

@@ -60,7 +60,7 @@ def _parts(folder: Path, seedings: Mapping[str, Seeding[Any]]) -> dict[str, Path
         for name, seeding in seedings.items():
             kinds.setdefault(seeding.files, []).append(f"{name}/")
         raise UsageError(
-            "There is nothing in the template's folder that could be loaded.",
+            "The template's folder holds nothing that can be loaded.",
             where=shown(folder),
             hint="put " + ", and ".join(f"{files} into {' and '.join(names)}" for files, names in kinds.items()),
         )

@@ -71,7 +71,7 @@ class PersistentRuntime:
         self._addresses, self._compose, self._leases = stack.addresses, stack.compose, stack.leases
         try:
             with self._leases.turn():
-                # Before the look: what is found running is not stopped by its last user any more.
+                # Before the look: what is found running is no longer stopped by its last user.
                 self._leases.take()
                 found = stack.found()
             running = _running(found)

@@ -81,7 +81,7 @@ def check_volumes(
                 stamp = Stamp.from_json(kept_stamp)
                 if stamp:
                     stamps[name] = stamp
-                # Also one that cannot be read any more shows that a start came to its end.
+                # Also one that can no longer be read shows that a start came to its end.
                 if not kept_stamp and recipe.data.cut_off and (left := recipe.data.cut_off(files)):
                     cut_off[name] = left
                     if not left.files:

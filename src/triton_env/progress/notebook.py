@@ -71,7 +71,7 @@ class NotebookDisplay:
     def _publish_now(self, *, update: bool) -> None:
         from IPython.display import display
 
-        # A notebook that does not listen any more may not end a start, whatever its libraries raise then.
+        # A notebook that no longer listens may not end a start, whatever its libraries raise then.
         with suppress(Exception):
             data = {"text/html": self._html(), "text/plain": self._text()}
             display(data, raw=True, display_id=self._id, update=update)  # type: ignore[no-untyped-call]

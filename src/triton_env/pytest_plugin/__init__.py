@@ -81,7 +81,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtestloop(session: pytest.Session) -> None:
-    """Start what is needed, before the first test: the time that it takes is no test's."""
+    """Start what is needed, before the first test: the time that it takes counts for no test."""
     option = session.config.option
     state = State.of(session.config)
     if not option.collectonly:

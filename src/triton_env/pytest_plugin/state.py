@@ -94,7 +94,7 @@ class State:
         return spaces
 
     def end_of(self, spaces: "TestNamespaces") -> None:
-        """These namespaces are not needed any more."""
+        """These namespaces are no longer needed."""
         self.live.remove(spaces)
         spaces.close(keep=self.options.keep and spaces.failed)
 

@@ -61,7 +61,7 @@ class Service(ABC):
     boot_rank: ClassVar[int] = 0
     """How long it takes to boot compared with others: the highest is started first, since all wait for that one."""
     starting: ClassVar[str] = ""
-    """A regular expression for the words with which it turns clients down while it starts; empty for none."""
+    """A regular expression for the words with which it refuses clients while it starts; empty for none."""
     parts: ClassVar[Parts] = Parts()
     """What it offers beyond its clients."""
     takes_over: ClassVar[TakesOver] = TakesOver.IN_TURN
@@ -192,7 +192,7 @@ class Service(ABC):
         """
 
     def refuses(self, error: Exception) -> bool:
-        """Whether a probe's error means that this client is turned down, which waiting does not change."""
+        """Whether a probe's error means that this client is refused, which waiting does not change."""
         return False
 
     @abstractmethod

@@ -62,7 +62,7 @@ class KnownSpaces(Protocol):
 
 
 def left_by_restores(names: Iterable[str]) -> list[str]:
-    """What a backup says of what restores left: their journals are gone, or it would not be there any more."""
+    """What a backup says of what restores left: their journals are gone, or it would have been removed."""
     found = list(names)
     return [f"What a restore left is not saved, and its journal is gone: {listed(found)}."] * bool(found)
 
@@ -129,7 +129,7 @@ class DecidingTakeover(Takeover, Protocol):
     """That of a service with `TakesOver.FOR_GOOD`, which is never put back."""
 
     def happened(self) -> bool:
-        """Whether the service has taken over. The restore that was broken off is not at work any more then.
+        """Whether the service has taken over. The restore that was interrupted is no longer at work then.
 
         Raises:
             RestoreUnfinished: it still is.

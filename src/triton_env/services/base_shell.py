@@ -100,5 +100,5 @@ class OwnShell(Shell):
         Raises:
             UsageError: the command or option does not exist.
             TritonError: the server refuses.
-            BrokenPipeError: what is printed is not read any more.
+            BrokenPipeError: what is printed is no longer read.
         """

@@ -46,7 +46,7 @@ def checked(service: Service, statements: list[Statement]) -> list[Statement]:
     """
     if not statements:
         raise UsageError(
-            f"There is no statement for {service.title}.",
+            f"The statement for {service.title} is missing.",
             hint=f"%sql {service.name} select 1, or %%sql {service.name} and the statements in the lines below it",
         )
     return statements

@@ -1,7 +1,7 @@
 """What isolation and restores made, recognised by its names.
 
 Backup and restore leave all of it as it is: namespaces, templates, snapshots and the pool come and go beside them. A
-name alone is no proof: what no record says to be a space's is left alone too, and named.
+name alone is not proof: what no record says to be a space's is left alone too, and named.
 """
 
 import re

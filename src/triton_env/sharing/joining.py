@@ -30,7 +30,7 @@ _TRIES = 5
 _END_TIMEOUT = 15.0
 """Seconds to wait for the end of a keeper whose start failed: after the error nothing is left."""
 _NEWS_TIMEOUT = 2
-"""Seconds to wait for the keeper's word about a server that does not listen any more; it looks five times a second."""
+"""Seconds to wait for the keeper's word about a server that no longer listens; it looks five times a second."""
 _KEEPER = Path(__file__).parents[1] / "keeper" / "bootstrap.py"
 
 
@@ -282,7 +282,7 @@ def _start_keeper(instance: SharedInstance) -> None:
 
 
 def _silent(joined: Joined) -> list[str]:
-    """The services that do not listen any more."""
+    """The services that no longer listen."""
     placements = joined.events.state.placements
     answers = {name: in_thread(_listens, placement) for name, placement in placements.items()}
     return [name for name, answer in answers.items() if not answer.result()]

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from triton_env.sharing.start_events import StartState
 
 _NEWS_TIMEOUT = 2
-"""Seconds to wait for the keeper's word about a server that does not listen any more; it looks five times a second."""
+"""Seconds to wait for the keeper's word about a server that no longer listens; it looks five times a second."""
 _CANCELLED = "The start was cancelled."
 
 
@@ -90,7 +90,7 @@ class AttachedRuntime:
             return stopped
         if look and service not in state.endings and refuses(state.placements[service]):
             alive = self._events.wait_for_ending(service, _NEWS_TIMEOUT)
-            reason = "it does not listen any more" if alive else "the process that kept the environment has ended"
+            reason = "it no longer listens" if alive else "the process that kept the environment has ended"
             return state.endings.get(service) or Ending(f"environment {self._joined.id}", BEGIN_ANEW, reason=reason)
         return state.endings.get(service)
 

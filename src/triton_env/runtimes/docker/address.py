@@ -1,6 +1,6 @@
 """At which address do published ports of the engine's containers answer?
 
-No single rule is right: `/.dockerenv` exists in machines that are no containers of this engine, DOCKER_HOST may be a
+No single rule is right: `/.dockerenv` exists in machines that are not containers of this engine, DOCKER_HOST may be a
 socket, a machine over TCP or SSH, and this process may itself run in a container beside the ones that it starts. The
 engine is asked whether it knows the container that we might be; that decides.
 """

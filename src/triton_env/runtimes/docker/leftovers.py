@@ -58,7 +58,7 @@ class EngineLeftover:
 def find_owned(api: docker.APIClient, label: str) -> Iterator[OwnedResource]:
     """What carries a label: `key`, or `key=value`.
 
-    The engine is asked for each kind when it is its turn. So what goes with a container is not found any more once
+    The engine is asked for each kind when it is its turn. So what goes with a container is no longer found once
     that has been removed.
 
     Raises:

@@ -6,7 +6,7 @@ needs no image:
     python -I -S reaper.py SOCKET_FD OWNER_PID COMMAND...
 
 The owner sends `done` through the socket once everything is removed, and the reaper ends. It ends no other way while
-the owner lives: a socket that is closed without that word, by a program that closes all it has, is no death. Whether
+the owner lives: a program that closes all it has also closes the socket without that word, and is not dead. Whether
 the owner lives follows from who the parent is. So a fork of the owner that keeps the socket open does no harm either.
 
 Once the owner is gone, or has sent `left` since it could not remove everything, COMMAND takes the reaper's place, which

@@ -21,7 +21,7 @@ _END_TIMEOUT = 10
 class ReaperHandle:
     """Has everything of an environment removed from the engine when this process ends without having done so.
 
-    That the reaper cannot be started is no reason not to go on; the next start removes what a killed process left.
+    Where the reaper cannot be started, this goes on; the next start removes what a killed process left.
 
     Args:
         api_version: of its API, such as 1.41.

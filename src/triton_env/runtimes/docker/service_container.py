@@ -105,7 +105,7 @@ class ServiceContainer(DockerContainer):
             self._container.remove(force=True, v=True)
 
     def log_tail(self, lines: int, since: float | None = None) -> str:
-        """The last lines of both streams, from a time on; empty if there is no container any more."""
+        """The last lines of both streams, from a time on; empty if the container is gone."""
         if self._container is None:
             return ""
         try:

@@ -22,7 +22,7 @@ _PING_PAUSE = 2.0
 
 
 class Watch:
-    """Ends a wait when it makes no sense any more. It works in the main thread, where a signal can end it.
+    """Ends a wait that has become useless. It works in the main thread, where a signal can end it.
 
     An order may take long on a busy machine: it is not given up while the engine answers others.
 

@@ -54,7 +54,7 @@ _PORT_TRIES = 10
 _IN_FLIGHT_TIMEOUT = 30
 """Seconds that `stop` waits for starts that it has cancelled."""
 _NEWS_TIMEOUT = 2
-"""Seconds to wait for the guard's word about a server that does not listen any more; it takes some milliseconds."""
+"""Seconds to wait for the guard's word about a server that no longer listens; it takes some milliseconds."""
 _LOOPBACK = "127.0.0.1"
 
 
@@ -183,7 +183,7 @@ class EmbeddedRuntime:
             # Ports are closed before anybody hears of the end of their process.
             self._guard.wait_briefly(server.child, _NEWS_TIMEOUT)
             ending = server.ending(self._guard, BEGIN_ANEW) or Ending(
-                server.where, BEGIN_ANEW, reason="it does not listen any more, though its process has not ended"
+                server.where, BEGIN_ANEW, reason="it no longer listens, though its process has not ended"
             )
         return ending
 

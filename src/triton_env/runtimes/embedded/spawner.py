@@ -152,7 +152,7 @@ class Guard:
 
         Raises:
             CannotRun: the system refuses.
-            GuardGone: nothing is started any more.
+            GuardGone: nothing is started any longer.
         """
         with self._changed:
             self._last_id += 1

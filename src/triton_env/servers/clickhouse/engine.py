@@ -22,7 +22,7 @@ from .errors import BAD_ARGUMENTS, ServerError, from_engine
 READ_ONLY, MUTATING, MUTATING_GLOBAL, CONTROL, UNKNOWN = range(5)
 
 
-# The second where the text of the first holds bytes of the query that are no UTF-8.
+# The second where the text of the first holds bytes of the query that are not UTF-8.
 ENGINE_ERRORS = (RuntimeError, UnicodeDecodeError)
 
 

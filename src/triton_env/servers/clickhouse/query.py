@@ -54,7 +54,7 @@ class QueryHandler:
         self.recent = RecentQueries()
 
     def close(self) -> None:
-        """Close what idles; nothing may be running any more."""
+        """Close what idles; nothing may be running by then."""
         self._pool.close()
 
     async def answer(self, request: QueryRequest, user: str, receive: Receive, send: Send) -> None:

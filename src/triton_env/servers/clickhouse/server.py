@@ -111,7 +111,7 @@ def serve(config: ServerConfig, engine: Engine, application: Application) -> int
     )
     logging.getLogger("uvicorn.error").addFilter(_KnownErrors())
     log.info("ClickHouse-compatible server (engine %s) on %s:%d", engine.version, config.host, config.port)
-    # uvicorn raises the signal that ended it once more when it is done; an orderly end is no failure.
+    # uvicorn raises the signal that ended it once more when it is done; an orderly end is not a failure.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: None)
     server.run()

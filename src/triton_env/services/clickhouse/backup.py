@@ -24,7 +24,7 @@ _READING = {
     "engine_file_empty_if_not_exists": "1",
 }
 _GONE = frozenset({10, 16, 47, 60, 81, 218})
-"""Errors for columns, tables and databases that are not there, or not any more."""
+"""Errors for columns, tables and databases that do not exist, or no longer."""
 _TRIES = 4
 """How often the list is read again, since something in it was gone when its turn came."""
 
@@ -105,7 +105,7 @@ class _Saver:
         )
 
     def _save(self, entry: dict[str, Any]) -> bool:
-        """Save an object with its rows; returns False where it is not there any more."""
+        """Save an object with its rows; returns False where it is gone."""
         name = f"{entry['database']}.{entry['name']}"
         notes = []
         if _HIDDEN in entry["definition"]:

@@ -140,7 +140,7 @@ _ESCAPES = str.maketrans(
 
 
 def quoted(*names: str) -> str:
-    """A name, or names with dots between, that need no quoting any more; as the server itself quotes them."""
+    """A name, or names with dots between, that are quoted where necessary, as the server itself quotes them."""
     return ".".join(f"`{name.translate(_ESCAPES)}`" for name in names)
 
 

@@ -256,7 +256,7 @@ class ClickHouseIsolation(Isolation[ClickHouse]):
         for name, count in expected.items():
             now = there.get(name, 0)
             if name == _VERSIONS and now:
-                # One that is not there any more, the server has merged away.
+                # One that is gone, the server has merged away.
                 for table, version in {} if expected["fed"] else now.items():
                     if any(map(gt, version, count.get(table, (0, 0)))):
                         raise ContentLost(f"rows of {database}.{table} were changed")
@@ -275,7 +275,7 @@ class ClickHouseIsolation(Isolation[ClickHouse]):
         query = f"SELECT toString(uuid) AS uuid, comment FROM system.databases WHERE name = {literal(database)}"  # noqa: S608
         found = self._http.rows(query)
         if not found:
-            raise ServerError(f"There is no database {database}.")
+            raise ServerError(f"The database {database} does not exist.")
         uuid, comment = found[0]["uuid"], found[0]["comment"]
         known = self._frozen.get(database)
         if known is not None and known[0] == uuid:

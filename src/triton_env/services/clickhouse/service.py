@@ -191,7 +191,7 @@ class ClickHouse(WithLogin):
                 "nothing is known here.",
                 where=f"{self.host}:{self.http_port}",
                 cause=f"its data is in {aside}",
-                hint="wait until the restore has ended; where no process restores any more: "
+                hint="wait until the restore has ended; where no process is restoring: "
                 f"RENAME DATABASE `{aside}` TO `{self.database}`",
             )
 

@@ -22,7 +22,7 @@ def in_working_order(
         The items in the order in which it succeeded.
 
     Raises:
-        ServerError: that of the last one that failed, where none succeeds any more.
+        ServerError: that of the last one that failed, once none succeeds.
     """
     done: list[_Item] = []
     waiting = list(items)

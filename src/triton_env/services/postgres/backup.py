@@ -125,7 +125,7 @@ class _Saver:
         self.notes: list[str] = []
 
     def save(self, database: dict[str, Any]) -> bool:
-        """Save a database; returns False where it is not there any more."""
+        """Save a database; returns False where it is gone."""
         name = database["name"]
         self._meter.begin(f"database {name}")
         for tries_left in reversed(range(_TRIES)):

@@ -22,7 +22,7 @@ def end_of_life(image: str) -> str:
     if number > max(_ENDED):
         return ""
     since = f"on {_ENDED[number]}" if number in _ENDED else "long ago"
-    return f"PostgreSQL {number} reached its end of life {since} and gets no fixes any more"
+    return f"PostgreSQL {number} reached its end of life {since} and no longer gets fixes"
 
 
 class PostgresChecks(Checks):

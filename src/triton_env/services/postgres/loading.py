@@ -151,7 +151,7 @@ class Loader:
         )
 
     def end(self) -> None:
-        """Remove the role; nothing belongs to it any more."""
+        """Remove the role; nothing belongs to it any longer."""
         self._admin.execute(sql.SQL("drop role {}").format(sql.Identifier(self.role)))
 
     def load(self, stream: IO[bytes], database: str, encoding: str, on_bytes: Callable[[int], None]) -> None:

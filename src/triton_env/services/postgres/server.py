@@ -118,7 +118,7 @@ def drop_database(admin: "Admin", connect: Callable[[str], "Admin"], name: str) 
 
 
 def _release(admin: "Admin", connect: Callable[[str], "Admin"], name: str) -> None:
-    """End what DROP DATABASE ... WITH (FORCE) leaves alone. Nothing connects to the database any more.
+    """End what DROP DATABASE ... WITH (FORCE) leaves alone. No client connects to the database any longer.
 
     https://www.postgresql.org/docs/current/sql-dropdatabase.html
     """

@@ -56,7 +56,7 @@ class PostgresTakeover:
         self._plan = plan
 
     def happened(self) -> bool:
-        """Whether the databases have changed over. No connection of the restore is at work any more then."""
+        """Whether the databases have changed over. No connection of the restore is at work then."""
         with admin(self._service, "triton-env") as connection:
             self._end_connections(connection)
             there = {name for (name,) in connection.execute("select datname from pg_database").fetchall()}

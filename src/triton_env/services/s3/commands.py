@@ -70,7 +70,7 @@ def check_source(arguments: Sequence[str]) -> None:
         return
     is_recursive = "--recursive" in words
     if not os.path.exists(source):
-        raise UsageError(f"There is no {'folder' if is_recursive else 'file'} {source}.", hint=f"ls -l {source}")
+        raise UsageError(f"The {'folder' if is_recursive else 'file'} {source} does not exist.", hint=f"ls -l {source}")
     if os.path.isdir(source) != is_recursive:
         what, instead = ("a file", "without") if is_recursive else ("a folder", "with")
         raise UsageError(f"{source} is {what}.", hint=f"copy it {instead} --recursive")

@@ -248,7 +248,7 @@ PARTS = (
     ),
 )
 READ_OTHERWISE = frozenset({"get_bucket_location", "get_bucket_versioning", "get_bucket_policy_status"})
-"""What can be asked for and is no part: the first two are read by themselves, the last follows from the policy."""
+"""What can be asked for and is not a part: the first two are read by themselves, the last follows from the policy."""
 
 
 def read(client: "S3Client", bucket: str, notes: Notes | None = None) -> dict[str, Any]:

@@ -264,7 +264,7 @@ class S3Isolation(Isolation[S3]):
         if gone and source and source.id.startswith(_FROZEN):
             kind = "snapshot" if source.id.startswith(SNAPSHOT) else "template"
             raise IsolationFailed(
-                f"The {kind} {source.id} is not complete any more in S3: {gone[0]} is gone.",
+                f"The {kind} {source.id} is no longer complete in S3: {gone[0]} is gone.",
                 where="S3",
                 cause="something deleted it, such as a test that empties all buckets",
                 hint="take the snapshot again" if kind == "snapshot" else "pytest --triton-rebuild",
