@@ -118,7 +118,7 @@ class EngineProxy:
         return came
 
     def come_back(self) -> None:
-        """The engine is there again, as after its restart: what hung is broken off."""
+        """The engine is there again, as after its restart: what hung is interrupted."""
         self._when = lambda request: False
         self.trouble = ""
         self._end_connections()

@@ -189,7 +189,7 @@ class Startup:
         self._display.say(words)
 
     def _unfinished_restore(self) -> "Recovery | None":
-        """What is to be done about a restore into these services that was broken off."""
+        """What is to be done about a restore into these services that was interrupted."""
         if not self.mode.outlives_us:
             return None
         from triton_env.backup.journal import Place

@@ -89,7 +89,7 @@ class AttachedEnvironment(TritonEnvironment):
             engine.close()
 
     def unfinished_restore(self, statuses: "Sequence[ServiceStatus]") -> "UnfinishedRestore | None":
-        """The restore into these services that was broken off, or is going on. Nothing is changed.
+        """The restore into these services that was interrupted, or is going on. Nothing is changed.
 
         Args:
             statuses: of the services, which know also of one whose journal is gone.

@@ -19,7 +19,7 @@ TritonError
 ├── VolumeMismatch              data of an earlier start was made with other settings or another version
 ├── PortTaken                   a port that was asked for is in use
 ├── ProjectTaken                persistent services of that name belong to another checkout or program
-├── EngineFailed                the engine refused or broke off a request
+├── EngineFailed                the engine refused a request or failed during it
 ├── ComposeFailed               Docker Compose could not do what it was asked to
 ├── StartFailed                 a service did not come up
 │   ├── ServiceExited           its container or process ended during the start
@@ -34,7 +34,7 @@ TritonError
 │   └── TemplateFailed          a template could not be built; nothing of it is left
 ├── BackupFailed                a backup was not made; nothing of it is left
 ├── RestoreFailed               a backup cannot be used, or was not restored; the message says what was changed
-│   └── RestoreUnfinished       an earlier restore was broken off, and could not be finished or taken back yet
+│   └── RestoreUnfinished       an earlier restore was interrupted, and could not be finished or taken back yet
 ├── QueryFailed                 a server did not do what a cell of a notebook asked of it
 └── CleanupFailed               something of ours may be left behind
 
@@ -267,7 +267,7 @@ class PortTaken(TritonError):
 
 
 class EngineFailed(TritonError):
-    """The engine refused or broke off a request."""
+    """The engine refused a request or failed during it."""
 
 
 class ComposeFailed(TritonError):
@@ -348,7 +348,7 @@ class RestoreFailed(TritonError):
 
 
 class RestoreUnfinished(RestoreFailed):
-    """A restore that was broken off could not be finished or taken back; its journal stays, and the hint says how."""
+    """A restore that was interrupted could not be finished or taken back; its journal stays, and the hint says how."""
 
 
 class QueryFailed(TritonError):

@@ -79,7 +79,7 @@ class ServiceStatus:
 
 @dataclass(frozen=True, slots=True)
 class UnfinishedRestore:
-    """A restore into persistent services that was broken off, or is going on.
+    """A restore into persistent services that was interrupted, or is going on.
 
     Attributes:
         words: what happened, and what the data is.

@@ -468,7 +468,7 @@ sys.exit(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before > 150_000)
             ({"members": [member | {"size": 10**30}]}, "size:"),
             ({"members": [member | {"name": "../../etc/passwd"}]}, "name: String should match"),
             ({"members": [member | {"name": "/etc/passwd"}]}, "name: String should match"),
-            ({"members": [member, member]}, "its list of files is not that of its manifest"),
+            ({"members": [member, member]}, "its list of files differs from that of its manifest"),
             ({"format": -1}, "format: Input should be greater"),
             ({"tool": None}, "tool: Input should be"),
         ):

@@ -265,7 +265,7 @@ def test_the_next_start_finishes_it_or_takes_it_back(
     assert not place.path.exists()
     assert unfinished_restore(place) is None
     which = "finished" if word == "new" else "taken back"
-    assert f"that was broken off is {which}: " in capfd.readouterr().err
+    assert f"that was interrupted is {which}: " in capfd.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -393,7 +393,7 @@ def test_without_its_journal_nothing_is_dropped_or_hidden(
     # The first rename sets the database of "of_old" aside, the second the environment's own.
     restoring(at_call(clickhouse_restore, "rename", 2))
     place.remove()
-    with pytest.raises(RestoreUnfinished, match="was set aside by a restore that was broken off") as raised:
+    with pytest.raises(RestoreUnfinished, match="was set aside by a restore that was interrupted") as raised:
         TritonEnvironment(settings, services=("clickhouse",), runtime="external").start()
     statement = raised.value.hint.partition("no process is restoring: ")[2]
     with Http(theirs.clickhouse) as http:

@@ -384,7 +384,7 @@ class TestServe:
         with once(lambda: len(rounds) > 5, signalled(signal.SIGTERM)):
             result = cli("serve", "--services", "redis,postgres")
         assert result.exit_code == 0
-        said = "warning: Redis died at 00:00:01 UTC: ended by signal 9 (SIGKILL). The other services run on."
+        said = "warning: Redis died at 00:00:01 UTC: ended by signal 9 (SIGKILL). The other services keep running."
         assert " ".join(result.stderr.split()).count(said) == 1
         assert "redis line 0" in result.stderr
 

@@ -69,7 +69,7 @@ def test_several_may_serve_them_and_they_run_on(theirs: TritonEnvironment, varia
             process.send_signal(signal.SIGINT)
             words.append(process.communicate(timeout=60)[1])
     assert [process.returncode for process in serving] == [0, 0]
-    assert all("The servers run on." in each and "Nothing is left" not in each for each in words)
+    assert all("The servers keep running." in each and "Nothing is left" not in each for each in words)
     with theirs.redis.client() as client:
         assert client.ping()
 
@@ -87,7 +87,7 @@ def test_their_data_does_not_go_with_the_session(theirs: TritonEnvironment, vari
         assert serving.stdout
         session = json.loads(serving.stdout.readline())["id"]
         assert "its servers are external, and keep their data" in said("reset", "--session", session)
-        assert "The external servers go on." in said("down", "--session", session)
+        assert "The external servers keep running." in said("down", "--session", session)
     with theirs.redis.client() as client:
         assert client.ping()
 

@@ -65,7 +65,7 @@ class TestThisMachine:
         result = prune()
         assert result.exit_code == 0
         assert result.stdout == ""
-        assert "no Docker engine was looked at: no engine answers at " in result.stderr
+        assert "the Docker engine was not checked: no engine answers at " in result.stderr
         assert "Nothing to remove." in result.stderr
 
     def test_directories(self, machine: Path) -> None:

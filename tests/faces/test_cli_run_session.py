@@ -103,7 +103,7 @@ def test_what_serve_holds_is_used_with_its_variables_and_not_reset(
     assert shown.split() == [session["TRITON_SESSION"]]
     resetting = (sys.executable, "-c", SCRIPT.format(arguments="services=('redis',)") + "    env.reset()\n")
     done = machine.run("run", "--services", "redis", "--", *resetting, environment=shell)
-    assert "is not reset while other processes use it" in done.stderr
+    assert "Refusing to reset: other processes use the environment." in done.stderr
 
 
 @pytest.mark.parametrize(

@@ -208,7 +208,7 @@ def test_what_tests_get(project: Runs) -> None:
             assert os.environ["DATABASE_URL"] == postgres.url
 
         def test_asked_for_too_late(request, triton_redis):
-            with pytest.raises(pytest.fail.Exception, match="has a namespace of redis already(?s:.*)hint: ask for"):
+            with pytest.raises(pytest.fail.Exception, match="already has a namespace with redis;(?s:.*)hint: ask for"):
                 request.getfixturevalue("triton")
 
         def test_only_what_is_needed_runs(triton_env):

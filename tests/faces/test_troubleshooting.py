@@ -166,7 +166,7 @@ command_line(["status"])
 """
 
 
-@shows("The Docker engine is there, but this user may not use it.")
+@shows("The Docker engine runs, but this user may not use it.")
 def test_no_permission(tmp_path_factory: pytest.TempPathFactory) -> str:
     folder = tmp_path_factory.mktemp("s")
     for part in (folder, folder.parent, folder.parent.parent):

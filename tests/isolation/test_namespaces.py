@@ -94,13 +94,13 @@ def test_services_that_cannot_be(small: TritonEnvironment) -> None:
 
 
 def test_templates_that_cannot_be(small: TritonEnvironment, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="neither a snapshot nor a folder 'absent'"):
+    with pytest.raises(UsageError, match="'absent' is neither a snapshot nor a folder"):
         small.namespace(template="absent")
     with pytest.raises(UsageError, match="not a folder"):
         small.namespace(template=tmp_path / "absent")
     with pytest.raises(UsageError, match="template's folder holds nothing"):
         small.namespace(template=tmp_path)
-    with pytest.raises(UsageError, match="no snapshot 'absent'"):
+    with pytest.raises(UsageError, match="The snapshot 'absent' does not exist"):
         small.restore("absent")
     with pytest.raises(UsageError, match="cannot be named"):
         small.snapshot("../x")

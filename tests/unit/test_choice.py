@@ -109,7 +109,7 @@ class TestAuto:
             assert (runtime.name, runtime.reason) == ("embedded", "Docker cannot be used: no engine answers")
         assert said == [
             "the services run embedded, without Docker, since Docker cannot be used: no engine answers"
-            " (to have it so every time: TRITON_RUNTIME=embedded in .env)"
+            " (to keep it this way: TRITON_RUNTIME=embedded in .env)"
         ]
 
     def test_a_change_is_said_with_how_to_pin_it(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -123,7 +123,7 @@ class TestAuto:
         assert said[4] == [
             "the services run on Docker, since a Docker engine answers and the images are there or can be pulled;"
             " the last time in this project they ran embedded, without Docker"
-            " (to have it so every time: TRITON_RUNTIME=docker in .env)"
+            " (to keep it this way: TRITON_RUNTIME=docker in .env)"
         ]
 
     def test_each_project_has_a_last_time(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

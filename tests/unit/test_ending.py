@@ -63,7 +63,7 @@ def test_one_that_is_paused_lives_and_answers_nothing() -> None:
     assert ending is not None
     assert ending.sentence("Redis") == "Redis is paused."
     assert ending.hint == "docker unpause triton-1-redis"
-    assert "holds what it held" in ending.words
+    assert "its data is intact" in ending.words
 
 
 @pytest.mark.parametrize(

@@ -158,7 +158,7 @@ def test_permission_denied(fake: FakeEngine, short_folder: Path) -> None:
     done = subprocess.run([sys.executable, "-c", AS_NOBODY], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.splitlines()[:3] == [
-        "The Docker engine is there, but this user may not use it.",
+        "The Docker engine runs, but this user may not use it.",
         f"  where: {fake.url}",
         "  cause: [Errno 13] Permission denied",
     ]

@@ -50,7 +50,7 @@ def test_answers_of_engines_and_of_proxies_before_them(tmp_path: Path, content: 
     ],
 )
 def test_an_answer_of_an_engine_that_is_cut_off_is_none(tmp_path: Path, content: bytes) -> None:
-    with pytest.raises(engine_socket.Unanswered, match="broke off in its answer"):
+    with pytest.raises(engine_socket.Unanswered, match="closed the connection in the middle of its answer"):
         engine_answer(tmp_path, content)
 
 

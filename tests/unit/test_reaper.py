@@ -146,7 +146,7 @@ class FakeEngine:
 
     Attributes:
         there: paths of what is there, by kind.
-        down: how many more requests are broken off.
+        down: how many more requests are interrupted.
         stubborn: paths that cannot be removed.
         late: what turns up after so many listings.
     """

@@ -387,10 +387,10 @@ class Archive:
         members = {member.name: member.size for member in self.manifest.members}
         listed = [info for info in self._zip.infolist() if info.filename != MANIFEST]
         if len(listed) != len(members) or len(members) != len(self.manifest.members):
-            raise self._damaged("its list of files is not that of its manifest")
+            raise self._damaged("its list of files differs from that of its manifest")
         for info in listed:
             if members.get(info.filename) != info.file_size:
-                raise self._damaged("its list of files is not that of its manifest")
+                raise self._damaged("its list of files differs from that of its manifest")
         end = 0
         for info in sorted(self._zip.infolist(), key=lambda info: info.header_offset):
             if info.header_offset < end or info.compress_size > self._zip.start_dir:

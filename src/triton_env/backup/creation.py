@@ -33,7 +33,7 @@ def create(
 
     Namespaces, templates and snapshots are not in it, and may come and go while it is made.
 
-    The file appears when it is complete and was read back. Nothing is left of a backup that fails or is broken off.
+    The file appears when it is complete and was read back. Nothing is left of a backup that fails or is interrupted.
 
     Args:
         env: a running environment.
@@ -48,13 +48,13 @@ def create(
     Raises:
         BackupFailed: the file exists or cannot be written, or a service cannot be read.
         RestoreFailed: another process restores.
-        RestoreUnfinished: a restore that was broken off can neither be finished nor taken back.
+        RestoreUnfinished: a restore that was interrupted can neither be finished nor taken back.
         NotOffered: a service that is named cannot be saved, or none of the environment can.
         UnknownService, ServiceNotSelected, NotStarted: there is no such running service.
     """
     found = _saved_services(env, services, report)
     place = place_of(env)
-    # What a restore left that was broken off is nothing to be saved.
+    # What a restore left that was interrupted is nothing to be saved.
     with place.between_restores(lambda: _settle(place, env, report)):
         return _create(env, found, ArchiveWriter(Path(path), force=force), place, report)
 

@@ -2,7 +2,7 @@
 
 It is written before a restore changes anything and before each phase that cannot be left as it is, and removed when all
 is done. Beside it is a lock of the kernel that a restore holds as long as it lives: a journal without a holder is that
-of a restore that was broken off.
+of a restore that was interrupted.
 """
 
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -85,7 +85,7 @@ class Entry:
 
     def summary(self) -> str:
         """What happened and what becomes of the data, in one sentence."""
-        began = f"a restore of {self.file} was broken off (process {self.pid})"
+        began = f"a restore of {self.file} was interrupted (process {self.pid})"
         if self.phase is Phase.STAGING:
             return f"{began} before anything was replaced: what it loaded is to be removed"
         if self.counts is None:
@@ -193,7 +193,7 @@ class Place:
         """Let no restore come in between, nor be unfinished.
 
         Args:
-            settle: finishes one that was broken off, or takes it back; called where there is one, with the place held.
+            settle: finishes one that was interrupted, or takes it back; called where there is one, with the place held.
 
         Raises:
             RestoreFailed: another process restores.

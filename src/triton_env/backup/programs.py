@@ -123,7 +123,9 @@ def _running(
         if status != 0:
             raise ProgramFailed("\n".join(said) or f"exit status {status}")
         if not last.endswith(mark.encode()):
-            raise ProgramFailed("\n".join([*said, "the connection to the container broke off before it was done"]))
+            raise ProgramFailed(
+                "\n".join([*said, "the connection to the container was lost before the program had finished"])
+            )
         return last.removesuffix(mark.encode())
 
     try:

@@ -1,7 +1,7 @@
-"""What becomes of a restore that was broken off: it is finished, or all of it is taken back.
+"""What becomes of a restore that was interrupted: it is finished, or all of it is taken back.
 
 All services go the same way, and the journal says which. It can be done service by service, by any process that has
-them, and be broken off and begun again.
+them, and be interrupted and begun again.
 """
 
 import threading
@@ -187,7 +187,7 @@ class Recovery:
 
 
 def recovery(place: Place, names: Collection[str], say: Say) -> Recovery | None:
-    """What is to be done by a start of an environment; None where no restore was broken off.
+    """What is to be done by a start of an environment; None where no restore was interrupted.
 
     Raises:
         RestoreUnfinished: the journal cannot be read.
@@ -199,7 +199,7 @@ def recovery(place: Place, names: Collection[str], say: Say) -> Recovery | None:
 def _done(entry: Entry, names: Collection[str]) -> str:
     rest = [title_of(name) for name in entry.pending]
     which = "finished" if entry.counts else "taken back"
-    words = f"the restore of {entry.file} that was broken off is {which}: {_hold(entry, names)}"
+    words = f"the restore of {entry.file} that was interrupted is {which}: {_hold(entry, names)}"
     return f"{words}; still to do: {', '.join(rest)}" if rest else words
 
 

@@ -83,7 +83,7 @@ def restore(
 
 
 def _settle_earlier(env: RunningEnvironment, place: Place, archive: Archive, report: Report) -> None:
-    """Finish an earlier restore that was broken off, or take it back, before another one begins.
+    """Finish an earlier restore that was interrupted, or take it back, before another one begins.
 
     Raises:
         RestoreUnfinished: that could not be done, or not in all services.

@@ -75,7 +75,7 @@ def _made(file: Path, services: tuple[str, ...], choice: Choice, force: bool) ->
         complete()
     say_notes(manifest)
     say(f"Saved to {file} ({size_words(file.stat().st_size)}) in {time.monotonic() - began:.1f} s.", fg="green")
-    say(f"Bring it back with: python -m triton_env restore {file}{choice.option}")
+    say(f"Restore it with: python -m triton_env restore {file}{choice.option}")
     return manifest
 
 

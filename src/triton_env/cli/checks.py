@@ -42,13 +42,13 @@ def examine() -> Iterator[Finding]:
     if Form.CONTAINER in forms:
         yield from _with_docker(settings, names, all(each.verdict is Verdict.GOOD for each in findings))
     elif Form.PROCESS in forms:
-        words = "embedded, since TRITON_RUNTIME says so; Docker, which only persistent services need, was not looked at"
+        words = "embedded, since TRITON_RUNTIME says so; Docker, which only persistent services need, was not checked"
         yield Finding("runtime", Verdict.GOOD, words)
         yield from _embedded(others, needed=True)
         yield from _machine()
         yield from docker_checks.fixed_ports(settings, names)
     else:
-        words = "external, since TRITON_RUNTIME says so: nothing is started here, so nothing else was looked at"
+        words = "external, since TRITON_RUNTIME says so: nothing is started here, so nothing else was checked"
         yield Finding("runtime", Verdict.GOOD, words)
 
 

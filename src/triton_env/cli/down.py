@@ -50,7 +50,7 @@ def command(choice: Choice) -> None:
         if not belongings.containers and not belongings.networks:
             say(f"Nothing of the project {services.project} is running.")
             if not choice.names_persistent and (record := session_here()):
-                say(f"The session {record.title} goes on. {_how_to_end(record)}")
+                say(f"The session {record.title} keeps running. {_how_to_end(record)}")
         else:
             if services.in_use():
                 say_notice("other processes of triton-env use these services at present.")
@@ -61,7 +61,7 @@ def command(choice: Choice) -> None:
         if belongings.volumes:
             say(f"The data stays in the volumes {', '.join(belongings.volumes)}.")
             ways = f"up{choice.option}; destroy it: python -m triton_env reset{choice.option}"
-            say(f"Go on with it: python -m triton_env {ways}")
+            say(f"Start again with it: python -m triton_env {ways}")
 
 
 def _how_to_end(record: "Record") -> str:
@@ -97,7 +97,7 @@ def _end(record: "Record") -> None:
                 where=record.title,
                 hint=f"kill -KILL {record.pid} ends it, and what it leaves is removed by: python -m triton_env prune",
             )
-        after = "Its data is gone" if form_of(record.runtime).is_started_by_us else "The external servers go on"
+        after = "Its data is gone" if form_of(record.runtime).is_started_by_us else "The external servers keep running"
         say(f"Ended in {time.monotonic() - began:.1f} s. {after}.", fg="green")
 
 

@@ -54,7 +54,7 @@ def say_unexpected(error: Exception) -> None:
 
 
 def say_interrupted(by: str, interruption: BaseException, words: str = "What was started is removed.") -> None:
-    """Print that a command was broken off, with words about what is the case now or what went wrong in the cleanup."""
+    """Print that a command was interrupted, with words about what is the case now or what went wrong in the cleanup."""
     clean = not getattr(interruption, "__notes__", ())
     say(f"\nInterrupted by {by}.{f' {words}' if clean and words else ''}")
     _say_notes(interruption)

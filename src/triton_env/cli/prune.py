@@ -62,7 +62,7 @@ def command(dry_run: bool, kept: bool, as_json: bool) -> int:
                 result = "failed" if problem else "removed"
             rows.append((leftover, result, problem))
     if findings.engine_problem:
-        say_notice(f"no Docker engine was looked at: {findings.engine_problem}.")
+        say_notice(f"the Docker engine was not checked: {findings.engine_problem}.")
     if as_json:
         data = {"dry_run": dry_run, "engine_problem": findings.engine_problem or None}
         click.echo(json.dumps(data | {"leftovers": [_as_data(*row) for row in rows]}))

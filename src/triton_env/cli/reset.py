@@ -58,7 +58,7 @@ def command(services: tuple[str, ...], choice: Choice, yes: bool, backup: Path |
             agreed = _agreed(persistent, services, choice, yes=yes, backup=backup, offer=not no_backup)
         if not agreed:
             return 1
-        with ended_by_signals(f"Some of it may be left: python -m triton_env reset{choice.option}"):
+        with ended_by_signals(f"Some of it may remain: python -m triton_env reset{choice.option}"):
             began = time.monotonic()
             gone = persistent.remove(services)
         if not gone:
@@ -142,4 +142,4 @@ def _back_up(path: Path, names: tuple[str, ...], choice: Choice) -> None:
         shown(settings.triton_progress) as report,
     ):
         create(environment, path, services=names, report=report)
-    say(f"The backup is in {path}. Bring it back with: python -m triton_env restore {path}{choice.option}")
+    say(f"The backup is in {path}. Restore it with: python -m triton_env restore {path}{choice.option}")

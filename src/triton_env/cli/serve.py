@@ -27,7 +27,7 @@ _LOG_LINES = 5
 _END = {
     False: "Ctrl-C stops and removes everything.",
     True: "Ctrl-C leaves them to others who use them; without any, they are stopped and removed.",
-    None: "Ctrl-C ends this command. The servers were not started by triton-env, and go on.",
+    None: "Ctrl-C ends this command. The servers were not started by triton-env, and keep running.",
 }
 """What Ctrl-C does, by whether the services are shared; None where they are not ours."""
 
@@ -118,7 +118,7 @@ def _serve(services: tuple[str, ...], runtime: str | None, as_json: bool, env_fi
             began = time.monotonic()
             say(f"\nStopping ({interrupted.signal_name}) ...")
     if shared is None:
-        say("Ended. The servers run on.")
+        say("Ended. The servers keep running.")
     elif shared:
         say(f"Left. The services end {settings.triton_linger:g} s after the last one that uses them.")
     else:
@@ -156,7 +156,7 @@ def _hold(environment: "TritonEnvironment") -> NoReturn:
                     dead.add(name)
                     if dead == set(environment.services):
                         raise died
-                    say_notice(f"{died.what.removesuffix('.')}: {died.cause}. The other services run on.")
+                    say_notice(f"{died.what.removesuffix('.')}: {died.cause}. The other services keep running.")
                 else:
                     say_notice(f"{service.title} no longer responds at {service.host}:{service.port}.")
                 if log := _log(environment, name):

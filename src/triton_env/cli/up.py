@@ -68,7 +68,7 @@ def command(services: tuple[str, ...], choice: Choice, as_json: bool) -> None:
         say("")
     say(
         f"Variables for a shell: {evaluated(variables_of_persistent(settings, 'shell'))}\n"
-        + styled(f"They go on running. Stop them with: {for_persistent(settings, 'down')}", bold=True)
+        + styled(f"They keep running. Stop them with: {for_persistent(settings, 'down')}", bold=True)
     )
 
 

@@ -47,7 +47,7 @@ class Ending:
     def words(self) -> str:
         """What ended it."""
         if self.held_up:
-            return "it holds what it held, and answers nothing until it goes on"
+            return "its data is intact, and it answers nothing until it continues"
         how = "it ran out of memory" if self.out_of_memory else ""
         if self.status is not None and not how:
             how = exit_words(self.status)

@@ -135,7 +135,7 @@ class Isolator:
 
     def restore(self, name: str) -> None:
         """See `TritonEnvironment.restore`."""
-        self._check_all("restored")
+        self._check_all("restore")
         session = self._open()
         snapshot = session.snapshot(name)
         missing = [each for each in session.spaces.services if each not in snapshot.services]
@@ -170,7 +170,7 @@ class Isolator:
             raise
         except Exception as error:
             raise CleanupFailed(
-                "Something of the environment's namespaces is left.",
+                "Some of the environment's namespaces could not be removed.",
                 where=str(session.ledger.path),
                 cause=str(error),
                 hint="look at it with: python -m triton_env prune --dry-run",
@@ -233,7 +233,7 @@ class Isolator:
     def _of(self, namespace: Namespace) -> "_IsolationSession":
         if self.process != os.getpid():
             raise UsageError(
-                f"The namespace {namespace.id} is another process's.",
+                f"The namespace {namespace.id} belongs to another process.",
                 hint="make one in this process: env.namespace()",
             )
         return self._open()
@@ -293,7 +293,7 @@ class Isolator:
                 from triton_env.isolation.loading import folders
 
                 raise UsageError(
-                    f"There is neither a snapshot nor a folder {template!r}.",
+                    f"{template!r} is neither a snapshot nor a folder.",
                     where=f"snapshots: {', '.join(session.ledger.snapshots()) or 'none'}; folder: {Path.cwd()}",
                     hint=f"env.snapshot({template!r}) takes one, or name a folder with {folders()}",
                 )
@@ -342,13 +342,13 @@ class Isolator:
         """Raise where not only this process would lose its data."""
         if self._environment.lasting:
             raise UsageError(
-                f"Services that hold your data are not {what} by a program.",
+                f"Refusing to {what}: these services hold your data.",
                 where=f"environment {self._environment.id}",
                 hint="take a namespace, which has reset(), or destroy the data: python -m triton_env reset",
             )
         if self._environment.is_shared():
             raise UsageError(
-                f"The environment is not {what} while other processes use it.",
+                f"Refusing to {what}: other processes use the environment.",
                 where=f"environment {self._environment.id}",
                 hint="take a namespace, which has reset(): env.namespace()",
             )
@@ -396,7 +396,7 @@ class _IsolationSession:
         if found := self.ledger.snapshot(name):
             return found
         raise UsageError(
-            f"There is no snapshot {name!r}.",
+            f"The snapshot {name!r} does not exist.",
             where=f"there are: {', '.join(self.ledger.snapshots()) or 'none'}",
             hint=f"env.snapshot({name!r}) takes one",
         )

@@ -145,7 +145,7 @@ class Namespace:
         """Bring it back to what it was when it was handed out. Clients may have to connect again.
 
         Raises:
-            UsageError: it was closed, or is another process's.
+            UsageError: it was closed, or belongs to another process.
             IsolationFailed: a server refused.
         """
         self._check_is_there()
@@ -156,7 +156,7 @@ class Namespace:
         """Have it stay after `close` and after this process, as long as the servers have their data.
 
         Raises:
-            UsageError: it was closed, or is another process's.
+            UsageError: it was closed, or belongs to another process.
         """
         self._check_is_there()
         self._keeper.keep_namespace(self)

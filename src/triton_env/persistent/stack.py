@@ -138,7 +138,7 @@ class Stack:
         return tuple(unfinished.seen_in(status) for status in statuses) if unfinished else statuses
 
     def unfinished_restore(self, statuses: Sequence[ServiceStatus] = ()) -> UnfinishedRestore | None:
-        """The restore into these services that was broken off, or is going on. Nothing is changed.
+        """The restore into these services that was interrupted, or is going on. Nothing is changed.
 
         Args:
             statuses: of the services, which know also of one whose journal is gone.
@@ -146,7 +146,7 @@ class Stack:
         return unfinished_restore(self._journal) or lost_restore(statuses)
 
     def settle_restore(self, say: Callable[[str], None]) -> bool:
-        """Finish the restore that was broken off, or take it back, in those services that run; whether it is done.
+        """Finish the restore that was interrupted, or take it back, in those services that run; whether it is done.
 
         Raises:
             RestoreUnfinished: a server refused.

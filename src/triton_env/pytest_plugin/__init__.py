@@ -155,7 +155,7 @@ def pytest_terminal_summary(
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
-    """Remove what is still there where a run was broken off."""
+    """Remove what is still there where a run was interrupted."""
     if (state := config.stash.get(KEY, None)) is not None:
         state.stop()
 

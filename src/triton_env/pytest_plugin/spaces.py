@@ -76,7 +76,7 @@ class TestNamespaces:
         from triton_env.errors import UsageError
 
         raise UsageError(
-            f"This test has a namespace of {_listed(taken)} already; now one of {_listed(services)} is asked for.",
+            f"This test already has a namespace with {_listed(taken)}; it cannot also request {_listed(services)}.",
             where=self.node.nodeid if self.node else "",
             hint="ask for `triton` among the arguments of the test, or mark it: @pytest.mark.triton(services=...)",
         )

@@ -78,7 +78,7 @@ def _say_what_is_news(settings: Settings, runtime: Runtime, say: Callable[[str],
     before = f"; the last time in this project they ran {where[last]}" if last in where else ""
     say(
         f"the services run {where[runtime.name]}, since {runtime.reason}{before}"
-        f" (to have it so every time: TRITON_RUNTIME={runtime.name} in .env)"
+        f" (to keep it this way: TRITON_RUNTIME={runtime.name} in .env)"
     )
 
 

@@ -188,7 +188,7 @@ class Service(ABC):
         """See that the data is where clients look for it.
 
         Raises:
-            RestoreUnfinished: a restore that was broken off has set it aside, and nothing is known of that here.
+            RestoreUnfinished: a restore that was interrupted has set it aside, and nothing is known of that here.
         """
 
     def refuses(self, error: Exception) -> bool:

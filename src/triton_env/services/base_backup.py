@@ -111,12 +111,12 @@ class Saver(Protocol):
 class Takeover(Protocol):
     """What a restore does to one service, by its plan alone, so that any process can finish it or take it back.
 
-    All of it may be called again, also where an earlier call was broken off at any point, and changes nothing where
+    All of it may be called again, also where an earlier call was interrupted at any point, and changes nothing where
     there is nothing of this restore.
     """
 
     def put_back(self) -> None:
-        """Give the service the data that it had before `Restorer.swap`, which may have been broken off."""
+        """Give the service the data that it had before `Restorer.swap`, which may have been interrupted."""
 
     def discard(self) -> None:
         """Remove what `Restorer.stage` made, which is not in use."""
@@ -180,7 +180,7 @@ class LateRestorer(Restorer, Protocol):
 
         Args:
             note: writes the plan to the journal as it is then.
-            plan: that of an earlier restore of the same backup, which was broken off; by default this one's.
+            plan: that of an earlier restore of the same backup, which was interrupted; by default this one's.
         """
 
 

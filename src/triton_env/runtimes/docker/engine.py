@@ -365,7 +365,7 @@ class Engine:
 def _unreachable(url: str, error: BaseException) -> TritonError:
     if any(isinstance(nested, PermissionError) for nested in chain(error)):
         return EnginePermissionDenied(
-            "The Docker engine is there, but this user may not use it.",
+            "The Docker engine runs, but this user may not use it.",
             where=url,
             cause=innermost(error),
             hint="sudo usermod -aG docker $USER, then log in again (members of that group are as good as root)",

@@ -20,7 +20,7 @@ _ABSENT = 404
 _REFUSED = 400
 """This status and those above it."""
 _CHUNK = 1 << 16
-_CUT_OFF = "it broke off in its answer"
+_CUT_OFF = "it closed the connection in the middle of its answer"
 
 
 class Unanswered(Exception):
@@ -77,7 +77,7 @@ def fetch(path: str, question: str, query: dict[str, Any], timeout: float) -> by
         raise Unanswered(str(error)) from error
     status = head.split(None, 2)[1:2]
     if not status or not status[0].isdigit():
-        raise Unanswered("it broke off")
+        raise Unanswered("it closed the connection")
     body = _whole(head, body)
     if int(status[0]) >= _REFUSED:
         raise refusal(int(status[0]), body.decode(errors="replace"))

@@ -254,7 +254,7 @@ def _abandoned(directory: Path) -> Iterator[bool]:
         yield False
         return
     if not os.path.lexists(directory / LOCK_NAME):
-        # Being made, or its removal was broken off at the very end. One with content is not ours.
+        # Being made, or its removal was interrupted at the very end. One with content is not ours.
         yield _is_old(directory) and not any(directory.iterdir())
         return
     held = locks.abandoned(directory / LOCK_NAME)

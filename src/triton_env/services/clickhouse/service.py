@@ -187,7 +187,7 @@ class ClickHouse(WithLogin):
     def check_data(self) -> None:
         if aside := self._set_aside():
             raise RestoreUnfinished(
-                f"The ClickHouse database {self.database} was set aside by a restore that was broken off, of which "
+                f"The ClickHouse database {self.database} was set aside by a restore that was interrupted, of which "
                 "nothing is known here.",
                 where=f"{self.host}:{self.http_port}",
                 cause=f"its data is in {aside}",

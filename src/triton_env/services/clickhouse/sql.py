@@ -64,7 +64,9 @@ SQL = Sql(run, "{name:Type}")
 def _refusal(service: ClickHouse, error: Exception, text: str, statement: Statement) -> QueryFailed:
     found = _ERROR.search(str(error))
     if not found:
-        return QueryFailed("ClickHouse broke off.", where=f"{service.host}:{service.port}", cause=str(error))
+        return QueryFailed(
+            "ClickHouse closed the connection.", where=f"{service.host}:{service.port}", cause=str(error)
+        )
     words = found["words"].replace(f"\n {_ADDED}", "").replace(_ADDED, "end of the statement")
     position = _PLACE.search(words)
     # Counted in bytes, from 1.

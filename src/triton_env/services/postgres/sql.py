@@ -96,7 +96,9 @@ class _Rendered:
 
 def _refusal(service: Postgres, error: "psycopg.Error", text: str, rendered: _Rendered) -> QueryFailed:
     if error.sqlstate is None:
-        return QueryFailed("PostgreSQL broke off.", where=f"{service.host}:{service.port}", cause=str(error))
+        return QueryFailed(
+            "PostgreSQL closed the connection.", where=f"{service.host}:{service.port}", cause=str(error)
+        )
     diagnosis = error.diag
     position = int(diagnosis.statement_position) - 1 if diagnosis.statement_position else None
     place = rendered.start if position is None else rendered.place(position)

@@ -97,7 +97,7 @@ class PostgresTakeover:
         while connection.execute(query, (self._plan.mark,)).fetchall():
             if time.monotonic() > deadline:
                 raise RestoreUnfinished(
-                    "PostgreSQL is still at work on what a restore has asked for that was broken off.",
+                    "PostgreSQL is still at work on what a restore has asked for that was interrupted.",
                     where=f"{self._service.host}:{self._service.port}",
                     cause=f"connections named {self._plan.mark} do not end",
                     hint="wait, and try again; or restart the server: python -m triton_env restart postgres",

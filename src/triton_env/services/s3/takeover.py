@@ -1,7 +1,7 @@
 """How a restore of S3 is finished or taken back.
 
 A bucket cannot be renamed. So what was loaded is complete in buckets beside those that are there, and once the restore
-counts, these are filled from it within the server, one after another. However often that is broken off, it can be gone
+counts, these are filled from it within the server, one after another. However often that is interrupted, it can be gone
 on with.
 
 What would be in the way of that comes last: locks, since nothing removes some of them, and what names other buckets.
