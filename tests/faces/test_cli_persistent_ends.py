@@ -427,7 +427,7 @@ class TestTrouble:
     def test_the_embedded_runtime_has_no_persistent_services(self, project: PersistentProject) -> None:
         done = project.run("up", environment={"TRITON_RUNTIME": "embedded"})
         assert done.returncode == 1
-        assert "Persistent services run on Docker alone" in done.stderr
+        assert "Persistent services only run on Docker" in done.stderr
 
 
 def test_the_scripts_start_show_and_stop(project: PersistentProject) -> None:

@@ -116,7 +116,7 @@ class TestErrors:
 
     def test_of_a_magic_show_no_line_of_python(self, started: Kernel) -> None:
         cell = started.run("%%sql postgres --env nothing\nselect 1")
-        assert cell.error.startswith("UsageError: There is no variable 'nothing'.")
+        assert cell.error.startswith("UsageError: The variable 'nothing' is not defined.")
         assert "get_ipython" not in cell.error
 
     def test_of_others_are_shown_in_full(self, started: Kernel) -> None:

@@ -234,7 +234,7 @@ class TestTheLine:
             ("postgres --out", "--out needs the name"),
             ("postgres --out 1x", "'1x' cannot be the name"),
             ("postgres --out for", "'for' cannot be the name"),
-            ("postgres --env nobody", "no variable 'nobody'"),
+            ("postgres --env nobody", "variable 'nobody' is not defined"),
             ("postgres --env number", "not a int"),
             ("postgres", "The statement for PostgreSQL is missing"),
         ],

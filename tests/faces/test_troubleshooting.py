@@ -229,7 +229,7 @@ def test_a_port_of_another_project(redis_runs: Settings) -> str:
 
 @shows(
     "The persistent services … belong to another checkout.",
-    "The project name … is in use for something else than triton-env.",
+    "The project name … is in use by something other than triton-env.",
 )
 def test_the_name_is_taken(fresh: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     compose(fresh, "create", "redis")

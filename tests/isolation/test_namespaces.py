@@ -268,5 +268,5 @@ def test_reset_is_refused_while_others_use_it(small: TritonEnvironment) -> None:
 
     shared = Isolator(replace(small._isolation()._environment, outlives=True, is_shared=lambda: True))
     for forbidden in (shared.reset, lambda: shared.restore("x")):
-        with pytest.raises(UsageError, match="while other processes use it"):
+        with pytest.raises(UsageError, match="other processes use the environment"):
             forbidden()

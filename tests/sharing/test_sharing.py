@@ -208,7 +208,7 @@ def test_a_failed_start_is_the_same_error_for_all_who_wait(shared: Sharing, tmp_
     assert {each["error"] for each in heard} == {"ServiceNotReady"}
     (text,) = {each["text"] for each in heard}
     assert "PostgreSQL was not ready after 3 s." in text
-    assert "hint: give it longer with TRITON_POSTGRES_TIMEOUT" in text
+    assert "hint: give it more time with TRITON_POSTGRES_TIMEOUT" in text
     # The error came after the cleanup.
     assert shared.is_gone()
 

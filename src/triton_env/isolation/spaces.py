@@ -367,7 +367,7 @@ class SpaceManager:
         while (held := self.ledger.take(identifier, services)) is None:
             if self.ledger.is_kept(identifier):
                 raise UsageError(
-                    f"The namespace {identifier} is kept, so there can be no other of that name.",
+                    f"The namespace {identifier} is kept, so its name is taken.",
                     where=str(self.ledger.path),
                     hint="take another name, or remove it with: python -m triton_env prune --kept",
                 )

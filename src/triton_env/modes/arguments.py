@@ -37,7 +37,7 @@ class Arguments:
             raise UnknownRuntime(self.runtime_name, RUNTIME_NAMES)
         if self.reuse and self.persistent:
             raise UsageError(
-                "Persistent services are shared anyway, so reuse=True has nothing to do with persistent=True.",
+                "reuse=True cannot be combined with persistent=True: persistent services are already shared.",
                 hint="leave out one of them",
             )
 

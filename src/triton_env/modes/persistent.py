@@ -49,7 +49,7 @@ class PersistentServices(Lasting):
     def open(self, recipes: Sequence[ServiceRecipe], say: Callable[[str], None]) -> Runtime:
         if not can_have_persistent_services(self.settings):
             raise RuntimeUnavailable(
-                f"Persistent services run on Docker alone, not on the runtime {self.settings.triton_runtime!r}.",
+                f"Persistent services only run on Docker, not on the runtime {self.settings.triton_runtime!r}.",
                 where="TRITON_RUNTIME",
                 hint="set TRITON_RUNTIME=docker; or start a session: python -m triton_env serve, TritonEnvironment()",
             )

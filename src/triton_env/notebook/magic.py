@@ -122,7 +122,7 @@ def _without_options(text: str, options: dict[str, str]) -> str:
         name, value = match["name"], match["value"]
         if name not in _OPTIONS:
             raise UsageError(
-                f"There is no option --{name}.", hint="--env NAME and --out NAME, before the statement; see %sql?"
+                f"Unknown option --{name}.", hint="--env NAME and --out NAME, before the statement; see %sql?"
             )
         if not value:
             raise UsageError(f"--{name} needs the name of a variable.", hint=f"--{name} claims")
@@ -135,7 +135,7 @@ def _environment(request: _Request, variables: Mapping[str, Any]) -> Any:
     if request.env:
         if request.env not in variables:
             raise UsageError(
-                f"There is no variable {request.env!r}.",
+                f"The variable {request.env!r} is not defined.",
                 where="--env",
                 hint=f"{request.env} = TritonEnvironment().start()",
             )

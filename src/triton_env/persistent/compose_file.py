@@ -49,7 +49,7 @@ def compose_file(start: Path | None = None) -> Path:
             # The code that says so comes from there too.
             if not candidate.samefile(own) and (problem := _problem_of(candidate)):
                 raise InvalidSetting(
-                    "The compose file may be another user's doing, and is not used.",
+                    "The compose file could be changed by another user, so it is not used.",
                     where=str(candidate),
                     cause=problem,
                     hint=f"have a file of your own: chown $(id -u) {candidate}; chmod go-w {candidate}",

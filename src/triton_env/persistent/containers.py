@@ -226,7 +226,7 @@ class Project:
                 continue
             if not container.ours:
                 raise ProjectTaken(
-                    f"The project name {self.name!r} is in use for something else than triton-env.",
+                    f"The project name {self.name!r} is in use by something other than triton-env.",
                     where=f"container {container.name}, of {container.file}",
                     hint=beside,
                 )

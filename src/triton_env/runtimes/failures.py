@@ -43,7 +43,7 @@ def service_not_ready(
     if error.refused:
         names = ", ".join(recipe.external.variables)
         return ServiceNotReady(
-            f"{recipe.title} runs, but turns its client down.",
+            f"{recipe.title} runs, but refuses its client.",
             where=where,
             cause=cause,
             log_tail=log,
@@ -54,7 +54,7 @@ def service_not_ready(
         where=where,
         cause=cause,
         log_tail=log,
-        hint=f"give it longer with TRITON_{recipe.name.upper()}_TIMEOUT={error.seconds * 2:g}",
+        hint=f"give it more time with TRITON_{recipe.name.upper()}_TIMEOUT={error.seconds * 2:g}",
     )
 
 

@@ -147,7 +147,7 @@ def sweep(engine: Engine, settings: Settings, cancelled: Callable[[], bool] = la
     try:
         dead = [each for each in find_leftovers(engine, settings) if each.liveness.state is OwnerState.DEAD]
     except FAILURES as error:
-        _log.debug("no look at what dead owners left: %s", error)
+        _log.debug("what dead owners left was not looked for: %s", error)
         return
     for each in dead:
         if cancelled():

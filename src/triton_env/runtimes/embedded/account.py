@@ -86,7 +86,7 @@ def servers_account(taken: Container[int] = ()) -> Account | None:
             raise RuntimeUnavailable(
                 "The embedded servers run as an ordinary user, and this user namespace has none.",
                 where=str(_UID_MAP),
-                cause="it has root alone, who is root outside of it too",
+                cause="its only user is root, who is also root outside of it",
                 hint="run this as an ordinary user, or outside of the namespace",
             )
         return None

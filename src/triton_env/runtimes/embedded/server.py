@@ -134,7 +134,7 @@ class Server:
         child = self.child
         if child is None or (child.status is None and not guard.is_gone):
             return None
-        reason = "" if child.status is not None else "the process that guards the servers was ended, and took it along"
+        reason = "" if child.status is not None else "the guard of the servers was ended, and the server with it"
         if child.status == -signal.SIGKILL and out_of_memory_kills() > self._kills_before:
             reason = "the kernel has killed processes for lack of memory since the start, so perhaps this one"
         return Ending(where=self.where, hint=hint, status=child.status, at=child.ended, reason=reason)

@@ -89,7 +89,7 @@ class ClickHouseRestorer:
                 engine = self._there[entry["database"]]["engine"]
                 raise RestoreFailed(
                     f"The ClickHouse database {entry['database']} is not empty and cannot be replaced: "
-                    f"its engine {engine} knows no RENAME.",
+                    f"its engine {engine} does not support RENAME.",
                     where=f"{self._service.host}:{self._service.http_port}",
                     cause=f"it holds {entry['name']}",
                     hint=f"move it, or: DROP TABLE {quoted(entry['database'], entry['name'])}",
