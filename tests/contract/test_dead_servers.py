@@ -211,7 +211,7 @@ def test_servers_whose_guard_was_killed(small: TritonEnvironment) -> None:
     assert until(small.deaths)
     for died in small.deaths().values():
         assert died.status is None
-        assert "the process that guards the servers was ended" in died.cause
+        assert "the guard of the servers was ended" in died.cause
 
 
 def test_a_fork_can_tell_as_well(small: TritonEnvironment) -> None:

@@ -230,7 +230,7 @@ class TestTheLine:
         [
             ("", "needs to know where: postgres or clickhouse"),
             ("redis get x", "no SQL for 'redis'"),
-            ("postgres --nothing x", "no option --nothing"),
+            ("postgres --nothing x", "Unknown option --nothing"),
             ("postgres --out", "--out needs the name"),
             ("postgres --out 1x", "'1x' cannot be the name"),
             ("postgres --out for", "'for' cannot be the name"),
