@@ -195,7 +195,7 @@ class TritonEnvironment:
         return self._running().services[name].result()
 
     def __getitem__(self, name: str) -> Service:
-        """The service of that name, such as `env["etcd"]`: see `service`."""
+        """The service of that name, such as `env["notes"]`: see `service`."""
         return self.service(name)
 
     def environ(self, *, internal: bool = False) -> dict[str, str]:

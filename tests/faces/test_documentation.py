@@ -25,6 +25,7 @@ from dotenv import dotenv_values
 
 import forkserver
 from faces.documents import DOCUMENTS, ROOT, Block, anchors, blocks, code, links, tables, title
+from faces.installing import put_pip_on_path
 from triton_env import (
     S3,
     ClickHouse,
@@ -43,7 +44,7 @@ from triton_env.cli.signals import END_SIGNALS, Interrupted
 from triton_env.core.forms import RUNTIME_NAMES
 from triton_env.persistent.compose import OUR_LABEL
 from triton_env.runtimes.docker.owner import LABEL, Owner
-from triton_env.services import Service
+from triton_env.services import SERVICES, Service
 
 REFERENCE = ROOT / "docs" / "reference"
 ALL_BLOCKS = [block for document in DOCUMENTS for block in blocks(document)]
@@ -51,6 +52,7 @@ OF_OTHERS = {
     "AWS_ENDPOINT_URL_S3": "the AWS SDKs",
     "AWS_PROFILE": "the AWS SDKs",
     "CACHE_HOST": "an application",
+    "BROKER_URL": "an application",
     "CELERY_BROKER_URL": "Celery",
     "CI": "the tests",
     "COMPOSE_PROJECT_NAME": "Compose",
@@ -113,7 +115,7 @@ def with_code_to_run() -> list[Any]:
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize(("document", "runtime"), with_code_to_run())
 def test_its_code_runs(
-    document: Path, runtime: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+    document: Path, runtime: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """A document is one program: its blocks run from top to bottom, in one namespace and one empty folder.
 
@@ -124,6 +126,7 @@ def test_its_code_runs(
     env: TritonEnvironment = request.getfixturevalue(f"{runtime}_env")
     monkeypatch.setenv("TRITON_RUNTIME", runtime)
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+    put_pip_on_path(tmp_path, monkeypatch)
     namespace: dict[str, Any] = {"__name__": "__main__"}
     printed = ""
     for block in blocks(document):
@@ -213,7 +216,8 @@ def test_every_service_has_an_example_and_none_is_skipped() -> None:
 
 
 @pytest.mark.parametrize("block", selected("console"))
-def test_its_commands_are_good(block: Block) -> None:
+def test_its_commands_are_good(block: Block, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(vars(SERVICES), "_points", brought_by(block.document))
     assert block.commands, "a console block shows commands after `$ `"
     for command in block.commands:
         done = subprocess.run(["bash", "-n", "-c", command], capture_output=True, text=True, check=False)
@@ -221,6 +225,13 @@ def test_its_commands_are_good(block: Block) -> None:
         assert not done.stderr
         for words in simple_commands(command):
             check_command(words)
+
+
+def brought_by(document: Path) -> dict[str, Any]:
+    """The services that it makes distributions for, by their names."""
+    tables = [tomllib.loads(block.text) for block in blocks(document) if block.language == "toml"]
+    points = [table.get("project", {}).get("entry-points", {}).get("triton_env.services", {}) for table in tables]
+    return {name: place for each in points for name, place in each.items()}
 
 
 def simple_commands(command: str) -> Iterator[list[str]]:
@@ -251,7 +262,7 @@ def check_command(words: list[str]) -> None:
             for requirement in requirements:
                 project, _, extra = requirement.removesuffix("]").partition("[")
                 # On no index: from a checkout.
-                assert project in (".", "../triton-env", "pytest"), project
+                assert project in (".", "../triton-env", "./triton-notes", "pytest"), project
                 assert not extra or extra in project_table()["optional-dependencies"]
         case ["export", assignment]:
             assert_known(assignment.partition("=")[0])
@@ -325,9 +336,12 @@ def assert_known(variable: str) -> None:
 def test_variables_and_labels_exist(document: Path) -> None:
     images = {"LOCALSTACK_IMAGE", "POSTGRES_IMAGE", "REDIS_IMAGE", "CLICKHOUSE_IMAGE"}
     assert images <= {name.upper() for name in Settings.model_fields}
+    # Of a service that it describes itself.
+    own = {name.upper() for text in code(document) for name in re.findall(r"^    (\w+): \w+ = setting\(", text, re.M)}
     for text in code(document):
         for variable in re.findall(r"(?<![\w<])[A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+\b", text):
-            assert_known(variable)
+            if variable not in own:
+                assert_known(variable)
         for label in re.findall(rf"{re.escape(LABEL)}[a-z.-]*", text):
             assert label.rstrip(".") in labels(), label
 

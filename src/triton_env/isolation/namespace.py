@@ -115,7 +115,7 @@ class Namespace:
         return self._bound[name]
 
     def __getitem__(self, name: str) -> Service:
-        """The service of that name, such as `namespace["etcd"]`: see `service`."""
+        """The service of that name, such as `namespace["notes"]`: see `service`."""
         return self.service(name)
 
     def _verify(self, names: tuple[str, ...]) -> None:

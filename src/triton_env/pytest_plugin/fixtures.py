@@ -71,7 +71,7 @@ def triton(request: pytest.FixtureRequest, _triton_spaces: "TestNamespaces") -> 
 def service_fixture(name: str, fixtures: "Fixtures") -> Any:
     """The fixture `triton_NAME` for a service in this test's namespace.
 
-    A distribution that brings a service has it in its own plugin, in one line: `triton_etcd = service_fixture(...)`.
+    A distribution that brings a service has it in its own plugin, in one line: `triton_notes = service_fixture(...)`.
 
     Args:
         name: the service's.

@@ -3,7 +3,7 @@
 A service of another distribution is named by an entry point of the group `triton_env.services`:
 
     [project.entry-points."triton_env.services"]
-    etcd = "triton_etcd:Etcd"
+    notes = "triton_notes.service:Notes"
 """
 
 from collections.abc import Iterable, Iterator, Mapping
