@@ -18,9 +18,9 @@ from triton_env.runtimes.docker.owner import Owner
 
 @contextmanager
 def machine_of_its_own() -> Iterator[str]:
-    """Owners that this process makes or looks for meanwhile are of a machine of this name.
+    """Owners that this process makes or looks for in the block are of a machine of this name.
 
-    Whoever starts an environment removes what dead owners on its machine left, and `prune` removes more than that:
+    A process that starts an environment removes what dead owners on its machine left, and `prune` removes even more:
     another test process would do so at any moment. What is of another machine it leaves alone.
     """
     name = f"triton-test-{os.urandom(4).hex()}"
@@ -44,7 +44,7 @@ def belonging_to(engine: docker.DockerClient, labels: dict[str, str]) -> Iterato
         yield tuple(created)
     finally:
         for each in created:
-            # Somebody may have removed it, or be about to.
+            # Another process may have removed it, or be about to.
             with suppress(docker.errors.NotFound), already_being_removed():
                 each.remove(**({"v": True, "force": True} if each is created[0] else {}))
 

@@ -34,7 +34,7 @@ hypothesis.settings.load_profile("any machine")
 
 VARIABLES = frozenset(name.upper() for name in Settings.model_fields)
 CALLERS = (*sorted(name for name in VARIABLES if name.endswith("_IMAGE")), "LOCALSTACK_AUTH_TOKEN")
-"""What whoever calls the tests chooses: the images to test on, and the token that one of them may need."""
+"""What the caller of the tests chooses: the images to test on, and the token that one of them may need."""
 
 
 def in_ci() -> bool:

@@ -28,7 +28,7 @@ def settings_of(choice: Mapping[str, str]) -> Settings:
 
 
 def free_name(prefix: str) -> tuple[str, socket.socket]:
-    """A project name whose ports nobody has, and what keeps these for it until it is closed.
+    """A project name whose ports are free, and what keeps these for it until it is closed.
 
     Two names may lead to the same ports (see `triton_env.persistent.settings`), and other test processes have projects
     too. So a test that uses a name binds the first port of its block that no service has, which only one can do.
@@ -61,7 +61,7 @@ def _is_taken(port: int) -> bool:
 
 @contextmanager
 def project(**values: Any) -> Iterator[Settings]:
-    """The settings of a project that nobody else has. All that it left on the engine is removed at the end."""
+    """The settings of a project of its own. All that it left on the engine is removed at the end."""
     name, kept = free_name("test")
     with kept:
         settings = Settings(**{"triton_project": name, **TO_BOOT, **values})

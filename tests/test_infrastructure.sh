@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The acceptance run of the persistent services: started, asked by client programs, restarted, stopped, all by the
-# scripts that people use. In a project of its own, so nobody's data is touched; it is removed in the end.
+# scripts that people use. In a project of its own, so that no other data is touched; it is removed in the end.
 #
 #     bash tests/test_infrastructure.sh
 #

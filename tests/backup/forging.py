@@ -1,4 +1,4 @@
-"""Backups that were made or changed by somebody else: whole, with right checksums, and hostile."""
+"""Backups that were made or changed by another program: whole, with right checksums, and hostile."""
 
 import io
 import json

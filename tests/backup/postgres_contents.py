@@ -47,7 +47,7 @@ create sequence claims.number increment 5 start 100 cycle maxvalue 1000;
 select nextval('claims.number'), nextval('claims.number');
 create function claims.total(which claims.state) returns numeric language sql stable
     as $$ select sum(amount) from claims.claim where state = which $$;
-create function claims.note() returns trigger language plpgsql as $$ begin new.who := coalesce(new.who, 'nobody');
+create function claims.note() returns trigger language plpgsql as $$ begin new.who := coalesce(new.who, 'stranger');
     return new; end $$;
 create trigger note before insert on claims.payment for each row execute function claims.note();
 create view claims.open as select id, amount from claims.claim where state = 'open';

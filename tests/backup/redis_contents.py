@@ -38,7 +38,7 @@ def fill_redis(env: TritonEnvironment) -> None:
         client.xreadgroup("readers", "anna", {"stream": ">"}, count=3)
         client.xreadgroup("readers", "bert", {"stream": ">"}, count=2)
         client.xack("stream", "readers", "1011-1")
-        client.xgroup_createconsumer("stream", "idle", "nobody")
+        client.xgroup_createconsumer("stream", "idle", "stranger")
         client.xadd("no entries", {"a": 1}, id="5-5")
         client.xdel("no entries", "5-5")
         client.function_load("#!lua name=mine\nredis.register_function('mine', function() return 7 end)")

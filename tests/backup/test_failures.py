@@ -31,9 +31,9 @@ SERVICES = ("postgres", "clickhouse", "redis", "s3")
 def small(embedded: TritonEnvironment) -> TritonEnvironment:
     """An environment with something of each kind, which no test here may change."""
     with embedded.postgres.connect(autocommit=True) as connection:
-        connection.execute("create role somebody login password 'old'")
+        connection.execute("create role guest login password 'old'")
         connection.execute("create table t as select generate_series(1, 100) as a")
-        connection.execute("alter table t owner to somebody")
+        connection.execute("alter table t owner to guest")
     with embedded.clickhouse.client() as client:
         client.command("CREATE TABLE t (a UInt32) ENGINE = MergeTree ORDER BY a")
         client.command("CREATE TABLE n (n UInt64) ENGINE = MergeTree ORDER BY n")
@@ -122,7 +122,7 @@ def a_missing_extension(index: Any) -> None:
 
 
 def a_setting_that_does_not_exist(index: Any) -> None:
-    index["settings"].append({"role": "somebody", "database": "", "settings": ["no_such_setting=1"]})
+    index["settings"].append({"role": "guest", "database": "", "settings": ["no_such_setting=1"]})
     a_role_too_many(index)
 
 

@@ -30,7 +30,7 @@ pytestmark = pytest.mark.timeout(300)
 def victim(embedded: TritonEnvironment) -> TritonEnvironment:
     """An environment whose data and server a hostile backup is after."""
     with embedded.postgres.connect(autocommit=True) as connection:
-        connection.execute("create role somebody login password 'old'")
+        connection.execute("create role guest login password 'old'")
         connection.execute("create table precious as select 1 as a")
     with embedded.clickhouse.client() as client:
         client.command("CREATE TABLE precious (a UInt32) ENGINE = MergeTree ORDER BY a")
@@ -100,17 +100,17 @@ def _superuser(index: Any, marker: Path) -> None:
 
 def _member(index: Any, marker: Path) -> None:
     options = {"admin": False, "inherit": True, "set": True}
-    index["memberships"].append({"role": "pg_execute_server_program", "member": "somebody"} | options)
+    index["memberships"].append({"role": "pg_execute_server_program", "member": "guest"} | options)
 
 
 def _member_of_the_superuser(index: Any, marker: Path) -> None:
     options = {"admin": False, "inherit": True, "set": True}
-    index["memberships"].append({"role": index["user"], "member": "somebody"} | options)
+    index["memberships"].append({"role": index["user"], "member": "guest"} | options)
 
 
 def _library(index: Any, marker: Path) -> None:
     setting = f"session_preload_libraries={marker}"
-    index["settings"].append({"role": "somebody", "database": "", "settings": [setting]})
+    index["settings"].append({"role": "guest", "database": "", "settings": [setting]})
 
 
 def _search_path(index: Any, marker: Path) -> None:
@@ -134,8 +134,8 @@ class TestPostgres:
             (_flag, "login"),
             (_verifier, "verifier"),
             (_superuser, "the superuser intruder"),
-            (_member, "somebody, a member of pg_execute_server_program"),
-            (_member_of_the_superuser, "somebody, a member of triton_user"),
+            (_member, "guest, a member of pg_execute_server_program"),
+            (_member_of_the_superuser, "guest, a member of triton_user"),
             (_search_path, "a search_path that puts others before"),
             (_library, "the setting session_preload_libraries"),
         ],
@@ -159,17 +159,17 @@ class TestPostgres:
         for entry in (
             ("TABLE", "t", f"create table public.t (a int); {run};"),
             ("FUNCTION", "f()", f"do $$ begin execute $x${run}$x$; end $$;"),
-            ("VIEW", "v", "reset session authorization; alter role somebody superuser;"),
-            ("VIEW", "v", "alter role somebody password 'new';"),
+            ("VIEW", "v", "reset session authorization; alter role guest superuser;"),
+            ("VIEW", "v", "alter role guest password 'new';"),
             ("TABLE", "t", "drop database postgres;"),
             ("TABLE", "t", "create role intruder superuser login;"),
             ("TABLE", "t", f"create table public.t (a text); copy public.t from program 'touch {marker}';"),
             # Of the kinds that a superuser has to run.
             ("ACL", "TABLE t", f"grant select on table public.precious to public; {run};"),
-            ("ACL", "TABLE t", "grant pg_execute_server_program to somebody;"),
-            ("ACL", "TABLE t", 'grant all on function "pg_catalog"."pg_read_file"("text") to "somebody";'),
+            ("ACL", "TABLE t", "grant pg_execute_server_program to guest;"),
+            ("ACL", "TABLE t", 'grant all on function "pg_catalog"."pg_read_file"("text") to "guest";'),
             ("ACL", "TABLE t", 'GRANT SELECT ON TABLE "pg_catalog"."pg_authid" TO PUBLIC;'),
-            ("ACL", "TABLE t", 'GRANT SELECT("rolpassword") ON TABLE "pg_catalog"."pg_authid" TO "somebody";'),
+            ("ACL", "TABLE t", 'GRANT SELECT("rolpassword") ON TABLE "pg_catalog"."pg_authid" TO "guest";'),
             ("ACL", "SCHEMA s", 'GRANT ALL ON SCHEMA "pg_catalog" TO PUBLIC;'),
             ("DEFAULT ACL", "x", f"{run};"),
             ("EXTENSION", "x", f'create extension if not exists "citext" with schema "public"; {run};'),

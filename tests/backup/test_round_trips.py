@@ -37,7 +37,7 @@ def assert_same(before: TritonEnvironment, after: TritonEnvironment, services: t
 
 @functools.cache
 def seen(environment: TritonEnvironment, service: str) -> dict[str, Any]:
-    """What was in a full environment, which nobody changes."""
+    """What was in a full environment, which no test changes."""
     return LOOK[service](environment)
 
 

@@ -34,7 +34,7 @@ KilledAt = Callable[[], Any]
 
 @pytest.fixture(scope="module")
 def settings(started: Started, tmp_path_factory: pytest.TempPathFactory) -> Settings:
-    """Of servers of somebody else, which are those of `theirs`."""
+    """Of external servers, which are those of `theirs`."""
     theirs = started("embedded")
     known = {name.lower(): value for name, value in theirs.environ().items() if name.lower() in Settings.model_fields}
     return Settings(**known, triton_state_dir=str(tmp_path_factory.mktemp("state")), triton_progress="plain")
@@ -334,14 +334,14 @@ def test_a_snapshot_comes_after_it_and_has_nothing_of_it(theirs: TritonEnvironme
         # Nor while one goes on.
         refused: list[str] = []
 
-        def meanwhile(step: Step) -> None:
+        def at_each_step(step: Step) -> None:
             if (step.service, step.words) == ("redis", "database 3") and not refused:
                 for act in (lambda: theirs.snapshot("other"), lambda: theirs.restore("between"), theirs.reset):
                     with pytest.raises(RestoreFailed, match=f"Another process is restoring {archive}"):
                         act()
                     refused.append("refused")
 
-        backup.restore(theirs, archive, replace=True, report=meanwhile)
+        backup.restore(theirs, archive, replace=True, report=at_each_step)
         assert len(refused) == 3
         assert holds(look(theirs), "new")
         theirs.restore("between")
@@ -357,7 +357,7 @@ def test_one_that_goes_on_is_left_alone(
     fill(theirs, "old")
     refused: list[str] = []
 
-    def meanwhile(step: Step) -> None:
+    def at_each_step(step: Step) -> None:
         if (step.service, step.words) != ("redis", "database 3"):
             return
         unfinished = unfinished_restore(place)
@@ -377,7 +377,7 @@ def test_one_that_goes_on_is_left_alone(
 
     theirs_place = {"place_of": lambda env: place}
     with patch.multiple(restoration, **theirs_place), patch.multiple(creation, **theirs_place):
-        backup.restore(theirs, archive, replace=True, report=meanwhile)
+        backup.restore(theirs, archive, replace=True, report=at_each_step)
     assert refused
     assert look(theirs).items() >= words_in(theirs, "new").items()
 

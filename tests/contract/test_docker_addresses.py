@@ -140,7 +140,7 @@ def test_engine_over_tcp_on_loopback_answers_on_loopback() -> None:
 
 
 def test_remote_engine_answers_at_its_own_address(bridge_address: str) -> None:
-    # As remote as an engine can be made on one machine. The bind address keeps the ports from the outside meanwhile.
+    # As remote as an engine can be made on one machine. The bind address keeps the ports closed to the outside.
     with engine_over_tcp(bridge_address) as port:
         remote = {"DOCKER_HOST": f"tcp://{bridge_address}:{port}", "TRITON_BIND_ADDRESS": bridge_address}
         output = run(OF_REDIS_AND_S3, **remote)

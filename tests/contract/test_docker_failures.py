@@ -158,7 +158,7 @@ def test_fixed_port_taken_by_a_container_names_it() -> None:
 
 
 def test_fixed_ports_are_used_where_asked_for() -> None:
-    # At an address of its own, where nobody else takes the port before the engine does.
+    # At an address of its own, where no other program takes the port before the engine does.
     address = "127.0.0.3"
     port = free_port(address)
     settings = Settings(triton_ports="fixed", triton_bind_address=address, redis_port=port)

@@ -1,4 +1,4 @@
-"""Servers that are Python programs start from compiled modules, whoever installed the packages."""
+"""Servers that are Python programs start from compiled modules, however the packages were installed."""
 
 import os
 import stat

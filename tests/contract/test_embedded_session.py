@@ -129,7 +129,7 @@ def answers(url: str) -> bool:
 
 
 def port_of_nobody() -> int:
-    """A free port that is still free when the server gets there: no other test is given it meanwhile."""
+    """A free port that is still free when the server gets there: no other test is given it."""
     return next(port for port in random.sample(PORTS_OF_NOBODY, len(PORTS_OF_NOBODY)) if _is_free("127.0.0.1", port))
 
 
@@ -397,7 +397,7 @@ class TestFailures:
             self.start()
 
     def test_a_server_that_is_never_ready(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        # A shell has said it at once; no other server gets to the port, where nobody listens, and answers.
+        # A shell has said it at once; no other server gets to the port, where none listens, and answers.
         changed(monkeypatch, argv=("/bin/sh", "-c", "echo thinking; exec sleep 500", "{port:redis}"))
         monkeypatch.setattr(runtime, "free_port", lambda bind: port_of_nobody())
         with pytest.raises(ServiceNotReady) as caught:
@@ -644,7 +644,7 @@ class TestStaleDirectories:
         names = ("triton-env-0123abcd", "triton-env-standins", "triton-env-0123abcd.lock", "other")
         for name in names:
             (tmp_path / name).mkdir()
-            (tmp_path / name / "content").write_text("somebody's")
+            (tmp_path / name / "content").write_text("of another program")
         (tmp_path / "triton-env-99999999").symlink_to(tmp_path / "other")
         assert directory.sweep([tmp_path]) == []
         assert all((tmp_path / name / "content").exists() for name in names)
@@ -680,7 +680,7 @@ class TestStaleDirectories:
 
 def test_a_user_without_a_name_is_told_what_postgres_lacks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     if not IS_ROOT:
-        pytest.skip("only root can become somebody else")
+        pytest.skip("only root can become another user")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr(runtime, "servers_account", lambda taken: Account(12345, 12345, 12345))
     with pytest.raises(ServiceExited) as caught:
@@ -690,7 +690,7 @@ def test_a_user_without_a_name_is_told_what_postgres_lacks(tmp_path: Path, monke
 
 
 def test_as_an_ordinary_user(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """All four again, as somebody who is not root. Root becomes one, who may still read its interpreter."""
+    """All four again, as a user who is not root. Root becomes one, who may still read its interpreter."""
     home = tmp_path_factory.mktemp("home")
 
     def become() -> None:

@@ -247,7 +247,7 @@ class TestMaking:
 
     def test_other_settings_make_another(self, archive: Path, cache: Path) -> None:
         assert started(postgres_db="other") == "made"
-        assert started(postgres_user="somebody") == "made"
+        assert started(postgres_user="guest") == "made"
         assert started(postgres_db="other") == "copied"
         assert len(list(cache.glob("*.tar"))) == 3
 

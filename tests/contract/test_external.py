@@ -172,10 +172,10 @@ class TestWhatTheyTurnDown:
         assert "creates nothing" in caught.value.hint
 
     def test_nothing_was_created(self, theirs: TritonEnvironment) -> None:
-        for others in ({"clickhouse_db": "made_by_nobody"}, {"s3_bucket": "made-by-nobody"}):
+        for others in ({"clickhouse_db": "never_made"}, {"s3_bucket": "never-made"}):
             unusable(theirs, "clickhouse" if "clickhouse_db" in others else "s3", **others)
         with theirs.clickhouse.client() as client:
-            assert "made_by_nobody" not in client.command("show databases")
+            assert "never_made" not in client.command("show databases")
         buckets = [bucket["Name"] for bucket in theirs.s3.client().list_buckets()["Buckets"]]
         assert buckets == [theirs.s3.bucket]
 

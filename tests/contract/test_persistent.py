@@ -151,7 +151,7 @@ class TestAttach:
             assert belongings(settings.triton_project) == ([], [], [f"{settings.triton_project}_redis_data"])
             first = TritonEnvironment(settings, services=("redis",), persistent=True).start()
             assert first.redis.client().get("kept") == b"yes"
-            # What somebody attached to goes on: the first one is not the last.
+            # What another environment is attached to goes on: the first one is not the last.
             with TritonEnvironment(settings, services=("redis",), persistent=True) as second:
                 first.stop()
                 assert second.redis.client().ping()

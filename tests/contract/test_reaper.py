@@ -1,4 +1,4 @@
-"""Owners that are killed with SIGKILL leave nothing on the engine, and nobody else's belongings are touched."""
+"""Owners that are killed with SIGKILL leave nothing on the engine, and the belongings of others are not touched."""
 
 import json
 import os

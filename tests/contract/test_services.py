@@ -70,7 +70,7 @@ class TestPostgres:
     def test_user_may_create_databases_and_roles(self, env: TritonEnvironment) -> None:
         with env.postgres.connect(autocommit=True) as connection:
             connection.execute("create database another")
-            connection.execute("create role somebody login")
+            connection.execute("create role guest login")
         with env.postgres.connect(dbname="another") as connection:
             assert connection.execute("select current_database()").fetchone() == ("another",)
 

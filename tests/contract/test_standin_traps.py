@@ -185,7 +185,7 @@ class TestPostgres:
         eventually(held, "the second of two servers in the log", lambda: held.logs().count(ready) == 2)
 
     def test_pg_isready_checks_neither_user_nor_database(self, box: Container) -> None:
-        probe = ("pg_isready", "-h", "127.0.0.1", "-U", "nobody", "-d", "nothing")
+        probe = ("pg_isready", "-h", "127.0.0.1", "-U", "stranger", "-d", "nothing")
         eventually(box, "readiness", lambda: box.succeeds(*probe))
 
     def test_empty_password_exits_1(self) -> None:
@@ -295,7 +295,7 @@ class TestClickHouse:
 class TestFirstStartOfClickHouse:
     """One first start, with a user, a database and files to run."""
 
-    LOGIN = "user=somebody&password=secret"
+    LOGIN = "user=guest&password=secret"
     OUTSIDE = ("sh", "-c", "wget -qO- -T 20 -t 1 http://$(hostname):8123/ping")
 
     @pytest.fixture(scope="class")
@@ -312,7 +312,7 @@ class TestFirstStartOfClickHouse:
         folder = "/docker-entrypoint-initdb.d"
         # In this order: what is held is held before there is a table.
         files = {f"{folder}/1-hold.sh": hold, f"{folder}/2-tables.sql": script}
-        environment = ("CLICKHOUSE_DB=triton", "CLICKHOUSE_USER=somebody", "CLICKHOUSE_PASSWORD=secret")
+        environment = ("CLICKHOUSE_DB=triton", "CLICKHOUSE_USER=guest", "CLICKHOUSE_PASSWORD=secret")
         with container(image_of("clickhouse"), ports=(8123,), environment=environment, files=files) as box:
             yield box
 
@@ -345,7 +345,7 @@ class TestFirstStartOfClickHouse:
 
     def test_a_password_opens_the_user_to_the_host(self, box: Container) -> None:
         assert get(f"{self.url(box)}?{self.LOGIN}", b"SELECT 42") == "42\n"
-        for refused in (self.url(box), f"{self.url(box)}?user=somebody&password=wrong"):
+        for refused in (self.url(box), f"{self.url(box)}?user=guest&password=wrong"):
             with pytest.raises(urllib.error.HTTPError):
                 get(refused, b"SELECT 42")
 

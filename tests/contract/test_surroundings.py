@@ -15,7 +15,7 @@ from triton_env.services import SERVICES
 pytestmark = pytest.mark.timeout(400)
 
 _ELSEWHERE = "192.0.2.1"
-"""An address that is nobody's (RFC 5737): what would be sent there fails, or hangs."""
+"""An address without a host (RFC 5737): what would be sent there fails, or hangs."""
 
 _OF_LIBPQ = {
     "PGHOST": "/nowhere",
@@ -151,8 +151,8 @@ class TestARefusalIsNotWaitedFor:
     @pytest.mark.parametrize("name", list(SERVICES))
     def test_but_a_server_that_is_not_there_yet_is(self, hostile: TritonEnvironment, name: str) -> None:
         place = self._place(hostile, name)
-        nobody = {port: type(endpoint)(endpoint.host, 1) for port, endpoint in place.endpoints.items()}
-        service = SERVICES[name](hostile.settings, Placement(nobody))
+        unused = {port: type(endpoint)(endpoint.host, 1) for port, endpoint in place.endpoints.items()}
+        service = SERVICES[name](hostile.settings, Placement(unused))
         with pytest.raises(Exception, match=r"(?i)refused|connect") as absence:
             service.check_ready()
         assert not service.refuses(absence.value)

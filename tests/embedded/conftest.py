@@ -34,7 +34,7 @@ class Server:
         users = directory / "users.json"
         users.write_text(json.dumps(USERS))
         command = [sys.executable, "-m", "triton_env.servers.clickhouse"]
-        # The system gives it a port: one that was found free here might be somebody else's when the server gets there.
+        # The system gives it a port: one that was found free here might be in use when the server gets there.
         command += ["--host", "127.0.0.1", "--port", "0", "--path", str(directory / "data")]
         command += ["--users-file", str(users), "--database", "triton", *options]
         with self.log.open("ab") as log:

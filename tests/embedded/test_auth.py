@@ -27,7 +27,7 @@ def test_the_three_ways_to_log_in(server: Server) -> None:
     "attempt",
     [
         {"auth": (USER, "wrong")},
-        {"auth": ("nobody", PASSWORD)},
+        {"auth": ("stranger", PASSWORD)},
         {"auth": ("elsewhere", PASSWORD)},
         {"auth": (USER, "")},
         {"headers": {"X-ClickHouse-User": USER}},
@@ -50,7 +50,7 @@ def test_refusals_are_those_of_clickhouse(server: Server, attempt: dict[str, obj
 
 def test_a_name_is_not_told_from_a_password(server: Server) -> None:
     texts = {httpx.get(server.url, timeout=PATIENCE, params={"query": "SELECT 1"}, auth=pair).text.replace(pair[0], "?")
-             for pair in ((USER, "x"), ("nobody", "x"), ("elsewhere", PASSWORD))}  # fmt: skip
+             for pair in ((USER, "x"), ("stranger", "x"), ("elsewhere", PASSWORD))}  # fmt: skip
     assert len(texts) == 1
 
 

@@ -136,7 +136,7 @@ def test_broken_requests(server: Server, alive: Callable[[], None], request_byte
         ("buffer_size", "9" * 30, 36),
         ("readonly", "x", 36),
         ("session_timeout", "x", 374),
-        ("role", "nobody", 511),
+        ("role", "stranger", 511),
         ("max_threads", "x", 27),
         ("max_threads", "-1", 72),
         ("http_zlib_compression_level", "x", 36),

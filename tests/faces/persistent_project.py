@@ -34,7 +34,7 @@ PASSWORD = "development_password_change_in_prod"
 
 
 class PersistentProject:
-    """A project that nobody else has.
+    """A project of its own.
 
     Attributes:
         name: its name.
@@ -208,7 +208,7 @@ class Terminal:
         os.write(self._master, text.encode())
 
     def status(self) -> int:
-        """Its exit status; what it writes meanwhile is read."""
+        """Its exit status; what it writes until then is read."""
         deadline = time.monotonic() + 60
         while self._process.poll() is None and time.monotonic() < deadline:
             if select.select([self._master], [], [], 0.05)[0]:

@@ -158,7 +158,7 @@ def test_a_signal_while_it_serves(number: int, engine: Engine, redis_alone: Serv
 def test_a_signal_while_it_starts(
     command: list[str], number: int, engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # PostgreSQL does not answer the first question, and nobody asks again before the signal comes.
+    # PostgreSQL does not answer the first question, and it is not asked again before the signal comes.
     monkeypatch.setenv("TRITON_POLL_INTERVAL", "15")
     process = started(*command)
     engine.wait_for_containers(process)

@@ -28,7 +28,7 @@ def findings(subject: str) -> list[Finding]:
 
 @pytest.fixture
 def no_engine(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    # Bound and never listening: connections are refused, and nobody else gets the port meanwhile.
+    # Bound and never listening: connections are refused, and no other program gets the port.
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         monkeypatch.setenv("DOCKER_HOST", f"tcp://127.0.0.1:{unused.getsockname()[1]}")

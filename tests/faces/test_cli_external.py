@@ -1,4 +1,4 @@
-"""The command line on servers of somebody else: it finds them by their variables, and leaves them running."""
+"""The command line on external servers: it finds them by their variables, and leaves them running."""
 
 import json
 import os

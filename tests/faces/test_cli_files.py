@@ -30,7 +30,7 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def no_services(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever looks at services, or starts some, fails."""
+    """Each look at services, and each start, fails."""
 
     def fail(*arguments: object, **options: object) -> None:
         pytest.fail("services were looked at, or started")

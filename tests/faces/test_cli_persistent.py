@@ -335,7 +335,7 @@ def fail(up: Any, statement: str) -> None:
 
 @pytest.mark.parametrize("command", ["logs", "logs -f", "status --watch --json"])
 def test_whoever_reads_may_stop(command: str, project: PersistentProject, up: Any) -> None:
-    # Nobody reads from the beginning.
+    # There is no reader from the beginning.
     reader, writer = os.pipe()
     os.close(reader)
     try:
@@ -498,7 +498,7 @@ class TestS3:
     @pytest.mark.skipif(shutil.which("aws") is None, reason="there is no aws on this machine")
     def test_with_aws(self, project: PersistentProject, up: Any, bucket: str) -> None:
         # What is configured for other servers does no harm, nor does a proxy that leads nowhere.
-        elsewhere = {"AWS_PROFILE": "of-somebody-else", "AWS_ENDPOINT_URL_S3": "https://example.org"}
+        elsewhere = {"AWS_PROFILE": "of-another-account", "AWS_ENDPOINT_URL_S3": "https://example.org"}
         proxies = dict.fromkeys(("HTTP_PROXY", "http_proxy", "HTTPS_PROXY"), "http://127.0.0.1:9")
         environment = elsewhere | proxies
         project.good("s3", "cp", "-", f"{bucket}/piped", environment=environment, input="from a pipe\n")

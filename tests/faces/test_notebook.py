@@ -286,7 +286,7 @@ def test_a_restarted_kernel_finds_the_environment_that_it_shares(tmp_path: Path)
         assert re.fullmatch(r"Redis \d+\.\d s", second.text)
         assert running.run("env.redis.client().get('kept')").text == "b'yes'"
         assert "shared" in running.run("env").shown[0]["text/html"]
-    # Nobody comes back: it need not wait for them.
+    # They do not come back: it need not wait for them.
     (record,) = Registry.of(Settings(triton_state_dir=str(tmp_path))).running()
     os.kill(record.pid, signal.SIGTERM)
     directory = Path(tempfile.gettempdir(), f"triton-env-{first.printed.strip()}")
@@ -294,7 +294,7 @@ def test_a_restarted_kernel_finds_the_environment_that_it_shares(tmp_path: Path)
 
 
 def left(processes: list[psutil.Process], directories: list[Path]) -> list[object]:
-    """What there still is of these. Where nobody waits for orphans, dead ones stay in the list of processes."""
+    """What there still is of these. Where no process waits for orphans, dead ones stay in the list of processes."""
     here: list[object] = []
     for process in processes:
         with suppress(psutil.NoSuchProcess):  # it ends in between the two questions

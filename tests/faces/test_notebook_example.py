@@ -34,7 +34,7 @@ def test_it_runs_and_finds_what_is_in_the_claims(
         monkeypatch.setenv(name, str(tmp_path / name.lower()))
     notebook = nbformat.read(NOTEBOOK, as_version=4)
     # Short: sockets are made in there, whose paths may not be long. Ports are found free long before a kernel takes
-    # them, and other tests take ports meanwhile.
+    # them, and other tests take ports in between.
     with TemporaryDirectory(prefix="kernel-") as folder:
         sockets = {"transport": "ipc", "connection_file": str(Path(folder, "connection.json"))}
         client = NotebookClient(

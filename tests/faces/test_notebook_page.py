@@ -185,7 +185,7 @@ class TestProgress:
 
         def gone(data: object, **options: object) -> None:
             tries.append(data)
-            raise OSError("nobody listens")
+            raise OSError("no server listens")
 
         monkeypatch.setattr("IPython.display.display", gone)
         display = NotebookDisplay({"redis": "Redis"})

@@ -148,10 +148,10 @@ class TestPostgres:
     def test_a_server_that_is_gone(self) -> None:
         with (
             installed(),
-            TritonEnvironment(services=("postgres",)) as nobody,
+            TritonEnvironment(services=("postgres",)) as elsewhere,
             pytest.raises(QueryFailed) as caught,
         ):
-            run("postgres --env nobody", "select 1", {"nobody": nobody})
+            run("postgres --env elsewhere", "select 1", {"elsewhere": elsewhere})
         assert caught.value.what == "PostgreSQL does not answer."
         assert caught.value.where == "127.0.0.1:25432"
         assert "env.logs('postgres')" in caught.value.hint
@@ -234,7 +234,7 @@ class TestTheLine:
             ("postgres --out", "--out needs the name"),
             ("postgres --out 1x", "'1x' cannot be the name"),
             ("postgres --out for", "'for' cannot be the name"),
-            ("postgres --env nobody", "variable 'nobody' is not defined"),
+            ("postgres --env elsewhere", "variable 'elsewhere' is not defined"),
             ("postgres --env number", "not a int"),
             ("postgres", "The statement for PostgreSQL is missing"),
         ],

@@ -349,7 +349,7 @@ def clickhouse_project(callers_choice: Any) -> Iterator[Settings]:
 
 @shows("… was not ready after … s.")
 def test_slow(fresh: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    # One that never gets ready: a server might be quicker than whoever waits for it.
+    # One that never gets ready: a server might be quicker than the test that waits for it.
     monkeypatch.chdir(checkout(tmp_path / "checkout", clickhouse=["sleep", "600"]))
     return refused(fresh.updated(triton_clickhouse_timeout=0.1), "clickhouse")
 

@@ -19,7 +19,7 @@ from triton_env.services.base_isolation import Space
 
 @pytest.fixture
 def lasting(small: TritonEnvironment, tmp_path: Path) -> Iterator[Isolator]:
-    """As if the servers of `small` held data of somebody else's, who has had a namespace there before."""
+    """As if the servers of `small` held data of a user who has had a namespace there before."""
     had_one_before(small)
     environment = small._isolation()._environment
     settings = environment.settings.updated(triton_namespaces="everywhere", triton_state_dir=str(tmp_path))

@@ -163,7 +163,7 @@ for namespace in held:
     assert set(found).isdisjoint(numbers(folder))
 
 
-# A thread that is at work while the process is forked could leave a lock to the child that nobody gives back there.
+# A thread that is at work while the process is forked could leave a lock to the child that is never released there.
 @pytest.mark.usefixtures("unswept")
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
 def test_a_forked_child_has_namespaces_of_its_own_and_leaves_its_parents(small: TritonEnvironment) -> None:

@@ -107,7 +107,7 @@ def test_the_dead_are_found_and_the_living_are_not(settings: Settings) -> None:
     folder.keep("triton_ns_kept", ("redis",))
     die(folder, "triton_tpl_done")
     folder.publish_template("done", FrozenSpace(Space("triton_tpl_done"), ("redis",)))
-    (folder.path / "new-0123").touch()  # of somebody who was killed while he made a lease
+    (folder.path / "new-0123").touch()  # of a process that was killed while it made a lease
     ((identifier, held, lease),) = folder.abandoned()
     assert (identifier, lease.services, lease.pid) == ("triton_ns_dead", ("redis",), os.getpid())
     folder.give_back(identifier, held)

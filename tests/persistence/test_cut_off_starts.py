@@ -29,9 +29,9 @@ UNFINISHED = {
 """Scripts that leave the data as a first start does which is cut off at that point."""
 USED = {
     "a base backup": f"{INITDB}; rm global/pg_control; touch backup_label",
-    "somebody's table": f"{INITDB}; rm global/pg_control; touch base/1/16384",
-    "somebody's database": f"{INITDB}; rm global/pg_control; mkdir base/20000",
-    "somebody's file": f"{INITDB}; rm global/pg_control; touch notes.txt",
+    "a user's table": f"{INITDB}; rm global/pg_control; touch base/1/16384",
+    "a user's database": f"{INITDB}; rm global/pg_control; mkdir base/20000",
+    "a user's file": f"{INITDB}; rm global/pg_control; touch notes.txt",
     "a server ran": f"{INITDB}; rm global/pg_control; touch postmaster.opts; echo 'host all all all md5' >>pg_hba.conf",
     "a stamp that cannot be read": f"{INITDB}; rm global/pg_control; echo x >{FILE}",
 }

@@ -62,7 +62,7 @@ def test_readers_that_stop_reading_cost_no_memory(small_server: Server) -> None:
         readers += [read_a_little(small_server, url, Range=f"bytes=100-{SIZE - 1}")]
         for connection, _ in readers:
             stack.enter_context(closing(connection))
-        # The server goes on working for others meanwhile, also with the same object.
+        # The server goes on working for others, also with the same object.
         for _ in range(20):
             client.put_object(Bucket="claims", Key="small", Body=b"x" * 200_000)
             assert len(client.get_object(Bucket="claims", Key="small")["Body"].read()) == 200_000

@@ -198,7 +198,7 @@ def nothing_happens(project: Project, service: str, *, versions_asked: int = 0) 
 
     before, since = project.files(service), int(time.time())
     begin = mark()
-    # Heard as they happen: the engine remembers only its last few events, and others have theirs meanwhile.
+    # Heard as they happen: the engine remembers only its last few events, and others have theirs at the same time.
     heard = project.engine.client.events(
         since=since, filters={"type": ["container", "volume"], "event": ["start", "mount", "create"]}, decode=True
     )

@@ -8,6 +8,6 @@ from sharing.users import Sharing, sharing
 
 @pytest.fixture
 def shared(tmp_path: Path, embedded_packages: None) -> Iterator[Sharing]:
-    """Shared environments of this test, embedded, which end at once when nobody uses them. Nothing is left of them."""
+    """Shared environments of this test, embedded, which end at once when they are unused. Nothing is left of them."""
     with sharing(tmp_path / "state") as shared:
         yield shared

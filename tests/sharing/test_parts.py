@@ -71,7 +71,7 @@ def test_fixed_ports_and_the_engine_make_a_difference(monkeypatch: pytest.Monkey
 
 
 def test_no_secret_is_in_a_key_by_chance() -> None:
-    # Keys are names of folders: whoever sees them learns nothing, since fresh credentials are left out.
+    # Keys are names of folders: they reveal nothing, since fresh credentials are left out.
     assert len(key()) == 16
     assert set(key()) <= set("0123456789abcdef")
 

@@ -19,7 +19,7 @@ LINGER = "600"
 
 
 def port_of_its_own() -> int:
-    """A free port below those that environments pick, since the other tests' environments do so meanwhile."""
+    """A free port below those that environments pick, since the other tests' environments do so at the same time."""
     while True:
         with socket.socket() as probe:
             try:
@@ -197,7 +197,7 @@ def test_a_start_goes_on_for_another_who_waits(shared: Sharing, tmp_path: Path) 
 
 
 def test_a_failed_start_is_the_same_error_for_all_who_wait(shared: Sharing, tmp_path: Path) -> None:
-    # A database to which nobody can connect: the server runs, and is never ready.
+    # A database that accepts no connections: the server runs, and is never ready.
     variables = {"POSTGRES_DB": "template0", "TRITON_POSTGRES_TIMEOUT": "3"}
     with postgres_held_up(tmp_path / "cache", postgres_db="template0") as held_up:
         users = [shared.begin(("redis", "postgres"), **variables, **held_up) for _ in range(3)]

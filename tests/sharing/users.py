@@ -103,7 +103,7 @@ class User:
         assert self.process.wait(WAIT) == 0
 
     def kill(self) -> None:
-        """End it as nobody can prepare for."""
+        """End it without any warning."""
         self.process.kill()
         self.process.wait()
 
@@ -221,7 +221,7 @@ def postgres_held_up(cache: Path, **values: str) -> Iterator[dict[str, str]]:
         monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
         templates = DataDirectoryCache()
     templates.folder.mkdir(parents=True)
-    # Its data directory is somebody else's to make, for whom it waits.
+    # Its data directory is being made by another process, for which it waits.
     with locks.locked(templates.find("postgres", template).with_suffix(".lock")):
         yield {"XDG_CACHE_HOME": str(cache)}
 

@@ -39,7 +39,7 @@ LEFT_OUT = (
 )
 LOCALES = "/usr/share/locale/*"
 INSIDE = "/standin-build"
-# Seconds to wait for somebody else's apt-get, such as unattended upgrades.
+# Seconds to wait for another apt-get, such as unattended upgrades.
 APT_WAITS = "DPkg::Lock::Timeout=120"
 
 _installing = threading.Lock()

@@ -20,7 +20,7 @@ INPUTS_LABEL = "org.triton-env.standin.inputs"
 
 
 class BuildError(Exception):
-    """Something that stops the build, in words for whoever started it."""
+    """Something that stops the build, in words for the user who started it."""
 
 
 def docker(*arguments: str, stdin: bytes | None = None) -> str:
@@ -137,7 +137,7 @@ def _add(archive: tarfile.TarFile, name: str, content: bytes, mode: int = 0o644)
 
 
 def file_mode(path: Path) -> int:
-    """The mode of a file inside an image. A checkout's own modes depend on somebody's umask."""
+    """The mode of a file inside an image. A checkout's own modes depend on a user's umask."""
     return 0o755 if path.read_bytes().startswith(b"#!") else 0o644
 
 

@@ -199,7 +199,7 @@ CLICKHOUSE = Standin(
             ),
             config=CLICKHOUSE_CONFIG,
             # The server's user may not write bytecode beside the modules: without this each start compiles them.
-            # And a server that lacks a module or a package must fail here, not in somebody's test.
+            # And a server that lacks a module or a package must fail here, not in a test.
             finish=(
                 "sh",
                 "-euc",

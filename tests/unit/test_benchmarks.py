@@ -334,7 +334,7 @@ class TestCountingWrites:
             worker.outage.set()
             assert worker.check() == ""
             # What is wrong is wrong, also while it is down.
-            # In this order: the worker goes on meanwhile, and may not write where all is well.
+            # In this order: the worker goes on, and may not write where all is well.
             load.items = [7]
             load.fails = ""
             assert "the newest that is there is 7" in worker.check()

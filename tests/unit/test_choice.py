@@ -80,7 +80,7 @@ def registry(engine: FakeEngine, answer: Callable[[str], Any]) -> list[str]:
 
 @contextmanager
 def outlived() -> Iterator[None]:
-    """Whoever asks in the block has ended after it: a thread that was given up still asks the engine."""
+    """What asks in the block has ended after it: a thread that was given up still asks the engine."""
     before = set(threading.enumerate())
     yield
     for thread in set(threading.enumerate()) - before:
@@ -196,7 +196,7 @@ class TestNamed:
     @pytest.mark.parametrize("name", ["docker", "embedded"])
     def test_is_opened_without_looking_at_the_other(self, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
         def never(*arguments: object) -> str:
-            raise AssertionError("nobody asked")
+            raise AssertionError("it was not asked for")
 
         monkeypatch.setattr(choice, "docker_problem", never)
         monkeypatch.setattr(packages, "problem_of", never)
@@ -247,7 +247,7 @@ class TestWithoutTheSdk:
         monkeypatch.setenv("DOCKER_HOST", "unix:///nowhere/docker.sock")
         assert "/nowhere/docker.sock" in choice.quick_problem()
 
-    @pytest.mark.parametrize("host", ["tcp://engine:2375", "ssh://somebody@engine"])
+    @pytest.mark.parametrize("host", ["tcp://engine:2375", "ssh://guest@engine"])
     def test_an_engine_elsewhere_has_to_be_asked(self, home: Path, monkeypatch: pytest.MonkeyPatch, host: str) -> None:
         monkeypatch.setenv("DOCKER_HOST", host)
         assert choice.quick_problem() == ""

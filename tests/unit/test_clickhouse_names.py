@@ -65,7 +65,7 @@ def test_names_of_tables(before: str, after: str, names: str) -> None:
         "SELECT f('triton'), concat('triton', '.names'), a IS DISTINCT FROM triton.claims",
         "SELECT 1 COMMENT 'of triton.claims'",
         "SOURCE(CLICKHOUSE(HOST 'elsewhere' USER 'default' PASSWORD '[HIDDEN]' TABLE 'names'))",
-        "SOURCE(CLICKHOUSE(USER 'somebody' PASSWORD '[HIDDEN]' QUERY 'select 1'))",
+        "SOURCE(CLICKHOUSE(USER 'guest' PASSWORD '[HIDDEN]' QUERY 'select 1'))",
     ],
 )
 def test_all_else_stays(statement: str) -> None:

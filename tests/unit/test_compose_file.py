@@ -13,7 +13,7 @@ from triton_env.persistent.compose_file import compose_file, is_same_stack, kept
 
 REPOSITORY = Path(__file__).parents[2]
 OURS = (REPOSITORY / "docker-compose.yml").read_text("utf-8")
-NOBODY = 65534
+ANOTHER_USER = 65534
 
 
 def installed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -52,7 +52,7 @@ def test_the_search_ends_where_others_can_put_files(tmp_path: Path) -> None:
             assert compose_file(inner) == REPOSITORY / "docker-compose.yml"
     if os.geteuid() == 0:
         (tmp_path / "open").chmod(0o755)
-        os.chown(tmp_path / "open", NOBODY, NOBODY)
+        os.chown(tmp_path / "open", ANOTHER_USER, ANOTHER_USER)
         assert compose_file(inner) == REPOSITORY / "docker-compose.yml"
 
 
@@ -70,7 +70,7 @@ def test_a_file_that_others_can_write_is_refused_by_name(tmp_path: Path) -> None
     ours.parent.chmod(0o755)
     assert compose_file(ours.parent) == ours
     if os.geteuid() == 0:
-        os.chown(ours, NOBODY, NOBODY)
+        os.chown(ours, ANOTHER_USER, ANOTHER_USER)
         with pytest.raises(InvalidSetting, match="belongs to the user"):
             compose_file(ours.parent)
         # Nor is a link a way around it.

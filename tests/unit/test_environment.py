@@ -39,7 +39,7 @@ def test_the_block_ends_the_environment_on_an_exception_too(runtimes: FakeRuntim
 
 
 def test_services_start_in_parallel(runtimes: FakeRuntimes) -> None:
-    # Nobody gets through the barrier before all four are there.
+    # No thread gets through the barrier before all four are there.
     barrier = threading.Barrier(len(SERVICES))
     runtimes.behaviours = {name: lambda runtime: barrier.wait() and None for name in SERVICES}
     with TritonEnvironment():

@@ -101,7 +101,7 @@ def test_every_message_fits_a_screen(kind: type[TritonError], huge: str) -> None
     assert_fits_a_screen(str(error))
     assert str(error).startswith("It broke: ")
     assert str(error).endswith("\n\nhint: docker info")
-    # Whoever reads it as data gets all of it.
+    # As data it is complete.
     assert error.log_tail == huge
 
 

@@ -1,4 +1,4 @@
-"""The settings for servers of somebody else: URLs and their parts, and what such an environment is known by."""
+"""The settings for external servers: URLs and their parts, and what such an environment is known by."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -61,7 +61,7 @@ def test_what_the_url_leaves_out_comes_from_the_parts() -> None:
         ({"DATABASE_URL": "mysql://a/x"}, "has the scheme 'mysql'"),
         ({"REDIS_URL": "rediss://a/0"}, "has the scheme 'rediss'; encrypted"),
         ({"REDIS_URL": "redis://a/3"}, "logical database 3"),
-        ({"REDIS_URL": "redis://somebody:x@a/0"}, "the user somebody"),
+        ({"REDIS_URL": "redis://guest:x@a/0"}, "the user guest"),
         ({"AWS_ENDPOINT_URL": "https://a"}, "has the scheme 'https'"),
         ({"AWS_ENDPOINT_URL": "http://a/path"}, "has a path"),
     ],

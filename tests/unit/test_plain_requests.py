@@ -49,7 +49,7 @@ def test_a_signature_is_that_of_botocore(bucket: str, query: dict[str, str], sec
 
 
 def served(content: bytes) -> tuple[str, int]:
-    """The address of a server that says this to whoever comes, once."""
+    """The address of a server that says this to the first client."""
     listener = socket.create_server(("127.0.0.1", 0))
 
     def serve() -> None:

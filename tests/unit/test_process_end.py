@@ -47,7 +47,7 @@ kernel, Python handles it when something ends the wait, and nothing else would d
 
 @pytest.fixture
 def default_signals() -> Iterator[None]:
-    """SIGTERM and SIGHUP as in a process that nobody has touched."""
+    """SIGTERM and SIGHUP as in a fresh process."""
     before = {number: signal.signal(number, signal.SIG_DFL) for number in (signal.SIGTERM, signal.SIGHUP)}
     yield
     for number, handler in before.items():

@@ -158,7 +158,7 @@ class TestCheckListening:
         monkeypatch.setattr(readiness, "_CLOSED_WITHIN", 60)
 
     def test_nobody_there(self) -> None:
-        # Bound, so that nobody else gets the port, but nobody listens.
+        # Bound, so that no other program gets the port, but not listening.
         with socket.socket() as bound:
             bound.bind(("127.0.0.1", 0))
             with pytest.raises(ConnectionRefusedError):

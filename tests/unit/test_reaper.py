@@ -27,7 +27,7 @@ LABEL = "org.triton-env.environment=1a2b3c4d"
 
 
 def has_ended(process: psutil.Process) -> bool:
-    """Also where whoever has inherited it takes its time to take note."""
+    """Also where the process that has inherited it is late to notice."""
     with suppress(psutil.NoSuchProcess):
         return process.status() == psutil.STATUS_ZOMBIE
     return True
@@ -122,7 +122,7 @@ class TestReaper:
         assert until(owner.marker.exists), "nothing was removed"
 
     def test_a_fork_that_keeps_the_socket_open_hides_no_death(self, owner: Owner) -> None:
-        # The file is read by nobody else: not even the fork's end of standard output is left open.
+        # No other process reads the file: not even the fork's end of standard output is left open.
         fork = "pid = os.fork(); pid or (os.close(0), os.close(1), time.sleep(300)); print(pid)"
         owner.forks.append(int(owner.do(fork)))
         owner.kill()
@@ -366,7 +366,7 @@ class TestReaperHandle:
             assert not engine.is_empty
             process.kill()
         assert until(lambda: engine.is_empty), "not everything was removed"
-        # It goes on looking for a while, which nobody has to wait for here.
+        # It goes on looking for a while, which need not be waited for here.
         for each in psutil.process_iter(["cmdline"]):
             if str(engine.path) in (each.info["cmdline"] or ()):
                 with suppress(psutil.NoSuchProcess):

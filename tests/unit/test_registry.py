@@ -145,7 +145,7 @@ def test_a_folder_that_is_a_symlink_is_refused(tmp_path: Path, folder: Path) -> 
         Registry(folder)
 
 
-@pytest.mark.skipif(os.getuid() != 0, reason="only root can give a folder to somebody else")
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can give a folder to another user")
 @pytest.mark.parametrize("whose", ["folder", "parent"])
 def test_a_folder_of_somebody_else_is_refused(whose: str, folder: Path) -> None:
     folder.mkdir(parents=True)

@@ -147,7 +147,7 @@ def test_one_that_takes_no_connection_is_removed_and_no_error(
 def test_one_that_holds_the_connection_and_says_nothing_is_left(
     reaper: type[FakeReaper], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whoever else reads from it may have taken the answer."""
+    """Another reader of it may have taken the answer."""
     monkeypatch.setattr(ryuk, "_ANSWER_TIMEOUT", 0.2)
     reaper.answer = b""
     with socket.create_server(("127.0.0.1", 0)) as silent:

@@ -5,7 +5,7 @@ import pytest
 from triton_env.core.commands import wrapped
 from triton_env.errors import TritonError
 
-PATH = "/home/somebody/projects/claims/.venv/lib/python3.11/site-packages/compose/docker-compose"
+PATH = "/home/guest/projects/claims/.venv/lib/python3.11/site-packages/compose/docker-compose"
 COMMAND = f"docker compose --file {PATH} up --wait"
 
 
