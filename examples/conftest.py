@@ -13,6 +13,7 @@ import pytest
 
 from conftest import callers_choice, clean_environment, nothing_is_left, pytest_runtest_setup
 from distributions import on_path, unpacked
+from patience import patient_probes
 
 __all__ = ["callers_choice", "clean_environment", "nothing_is_left", "pytest_runtest_setup"]
 
@@ -24,12 +25,24 @@ def project_of(path: Path) -> Path:
     return next(folder for folder in path.parents if (folder / "pyproject.toml").is_file())
 
 
+def services_of(path: Path) -> tuple[str, ...]:
+    """The names of the services that it brings."""
+    project = tomllib.loads((project_of(path) / "pyproject.toml").read_text("utf-8"))["project"]
+    return tuple(project["entry-points"]["triton_env.services"])
+
+
 @pytest.fixture(scope="module", autouse=True)
 def installed(
     request: pytest.FixtureRequest, callers_choice: object, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[None]:
-    """The distribution, as pip would install it."""
-    with on_path(unpacked(project_of(request.path), tmp_path_factory.mktemp("installed"))):
+    """The distribution, as pip would install it, on a machine that may be slow."""
+    with (
+        on_path(unpacked(project_of(request.path), tmp_path_factory.mktemp("installed"))),
+        pytest.MonkeyPatch.context() as patch,
+        patient_probes(),
+    ):
+        for name in services_of(request.path):
+            patch.setenv(f"TRITON_{name.upper()}_TIMEOUT", "900")
         yield
 
 
@@ -37,9 +50,7 @@ def installed(
 def images(request: pytest.FixtureRequest, installed: None) -> Iterator[None]:
     """The variables of the images, which the caller may set; where no official one can be had, stand-ins are built."""
     with pytest.MonkeyPatch.context() as patch:
-        for name in tomllib.loads((project_of(request.path) / "pyproject.toml").read_text())["project"]["entry-points"][
-            "triton_env.services"
-        ]:
+        for name in services_of(request.path):
             command = [sys.executable, str(BUILD), "--missing", "--only", name]
             done = subprocess.run(command, capture_output=True, text=True, check=True)
             for line in done.stdout.splitlines():

@@ -111,7 +111,7 @@ class Bare(Service):
         )
 
     def server_version(self):
-        with socket.create_connection((self.host, self.port), 2) as connection:
+        with socket.create_connection((self.host, self.port), 30) as connection:
             return connection.recv(100).decode().removeprefix("bare ")
 
     def ensure_ready(self):

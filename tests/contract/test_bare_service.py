@@ -149,6 +149,21 @@ class TestInPython:
             backup.restore(env, tmp_path / "all", services=("bare",), replace=True)
         backup.restore(env, tmp_path / "all", replace=True)
 
+    def test_it_is_shared_like_the_others(
+        self, installed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("TRITON_BARE_TIMEOUT", "777")
+        settings = Settings(triton_state_dir=str(tmp_path), triton_linger=0)
+
+        def part() -> TritonEnvironment:
+            return TritonEnvironment(settings, services=("bare",), runtime="embedded", reuse=True)
+
+        with part() as one, part() as other:
+            assert one.id == other.id
+            assert one["bare"].port == other["bare"].port
+            assert other["bare"].server_version() == "1.0"
+            assert SERVICES["bare"].recipe(other.settings).timeout == 777
+
     def test_it_is_not_external(self, installed: Path) -> None:
         with pytest.raises(NotOffered, match="Bare cannot be external: no setting says where its server is"):
             TritonEnvironment(services=("redis", "bare"), runtime="external").start()
@@ -248,6 +263,18 @@ class TestDoctor:
             (found,) = (each for each in examine() if each.subject == "ports" and "Bare" in each.words)
         assert found.words.startswith(f"{port} of Bare is taken by ")
         assert found.verdict is Verdict.WARNING
+
+    def test_a_client_of_it_that_is_not_installed_is_a_finding(
+        self, installed: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("TRITON_RUNTIME", "embedded")
+        monkeypatch.setattr(SERVICES["bare"], "driver", "triton-absent")
+        found = next(each for each in examine() if each.subject == "services")
+        assert found.words == "Bare, of triton-bare 1.2, without triton-absent"
+        assert (found.verdict, found.hint) == (Verdict.WARNING, "pip install triton-absent")
+        monkeypatch.setattr(SERVICES["bare"], "driver", "pytest")
+        found = next(each for each in examine() if each.subject == "services")
+        assert found.words == f"Bare, of triton-bare 1.2, with pytest {pytest.__version__}"
 
     def test_a_variable_of_it_that_cannot_be_used_is_a_finding(
         self, installed: Path, monkeypatch: pytest.MonkeyPatch

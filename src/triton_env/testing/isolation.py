@@ -113,7 +113,7 @@ class IsolationContract:
             assert look(namespace, contents) == everywhere(namespace, contents, "short")
         assert _of_snapshots(env) == before
         assert "short" not in env.snapshots()
-        with pytest.raises(UsageError, match="no snapshot 'short'"):
+        with pytest.raises(UsageError, match="snapshot 'short'"):
             env.delete_snapshot("short")
         if is_lasting(env):
             remove(env, contents)

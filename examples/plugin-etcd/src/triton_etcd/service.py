@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from triton_env import Settings
 from triton_env.core.model import ContainerRecipe, Endpoint, Placement, ProcessRecipe, ServiceRecipe, Storage
-from triton_env.services.base import CONNECT_TIMEOUT, Service
+from triton_env.services import Service, base
 from triton_env.services.parts import Parts
 from triton_etcd.client import EtcdClient
 from triton_etcd.settings import EtcdSettings
@@ -79,12 +79,12 @@ class Etcd(Service):
         return EtcdClient(self.host, self.port, prefix=self._prefix, timeout=timeout)
 
     def server_version(self) -> str:
-        with self.client(timeout=CONNECT_TIMEOUT) as client:
+        with self.client(timeout=base.CONNECT_TIMEOUT) as client:
             return client.version()
 
     def ensure_ready(self) -> None:
         # An answer needs an elected leader, as every request of a user does.
-        with self.client(timeout=CONNECT_TIMEOUT) as client:
+        with self.client(timeout=base.CONNECT_TIMEOUT) as client:
             client.get("triton-env")
 
     def _url(self, endpoint: Endpoint) -> str:
