@@ -25,12 +25,12 @@ class Part:
         delete: the method that takes it away; empty where there is none.
         argument: the keyword argument of `put`.
         chosen: from the answer of `get`, the value of that argument; empty for nothing.
-        absent: the error codes that mean that there is nothing.
-        beside: keyword arguments of `put` that `chosen` gives beside the value, if at all.
+        absent: the error code that means that there is nothing.
+        beside: a keyword argument of `put` that `chosen` gives beside the value, if at all.
         fixed: more keyword arguments of `put`.
         is_many: whether the value is a list of what `put` takes one by one, by their ids.
         names_buckets: whether it names other buckets, which have to be there first.
-        refused: the error codes with which some servers refuse to set it, while they take all others.
+        refused: the error code with which some servers refuse to set it, while they take all others.
     """
 
     name: str
@@ -39,12 +39,12 @@ class Part:
     delete: str
     argument: str
     chosen: Callable[[Mapping[str, Any]], Any]
-    absent: tuple[str, ...] = ()
-    beside: tuple[str, ...] = ()
+    absent: str = ""
+    beside: str = ""
     fixed: Mapping[str, Any] = field(default_factory=dict)
     is_many: bool = False
     names_buckets: bool = False
-    refused: tuple[str, ...] = ()
+    refused: str = ""
 
 
 def _only(*names: str) -> Callable[[Mapping[str, Any]], Any]:
@@ -56,6 +56,32 @@ def _when(name: str, value: str) -> Callable[[Mapping[str, Any]], Any]:
     return lambda answer: {name: value} if answer.get(name) == value else None
 
 
+def _whole(name: str) -> Callable[[Mapping[str, Any]], Any]:
+    return lambda answer: answer.get(name)
+
+
+def _one(
+    name: str,
+    subject: str,
+    argument: str,
+    absent: str = "",
+    chosen: Callable[[Mapping[str, Any]], Any] | None = None,
+    *,
+    delete: str | None = None,
+    **more: Any,
+) -> Part:
+    """A property with one value, whose methods are named after `subject`, and its value in answers after `argument`."""
+    removing = f"delete_{subject}" if delete is None else delete
+    return Part(
+        name, f"get_{subject}", f"put_{subject}", removing, argument, chosen or _whole(argument), absent, **more
+    )
+
+
+def _unset(name: str, answer: str, absent: str) -> Part:
+    """A property that no method sets from what its `get` gives."""
+    return Part(name, f"get_bucket_{name}_configuration", "", "", "", _whole(answer), absent)
+
+
 def _many(kind: str, *, names_buckets: bool = False) -> Part:
     """A property of which a bucket can have several, each with an id."""
     name = "".join(f"_{letter.lower()}" if letter.isupper() else letter for letter in kind).removeprefix("_")
@@ -65,186 +91,101 @@ def _many(kind: str, *, names_buckets: bool = False) -> Part:
         f"put_bucket_{name}_configuration",
         f"delete_bucket_{name}_configuration",
         f"{kind}Configuration",
-        lambda answer: answer.get(f"{kind}ConfigurationList"),
+        _whole(f"{kind}ConfigurationList"),
         is_many=True,
         names_buckets=names_buckets,
     )
 
 
+_WEBSITE = ("RedirectAllRequestsTo", "IndexDocument", "ErrorDocument", "RoutingRules")
+_NOTIFIED = ("TopicConfigurations", "QueueConfigurations", "LambdaFunctionConfigurations", "EventBridgeConfiguration")
+_LEAST_SIZE = "TransitionDefaultMinimumObjectSize"
+
 PARTS = (
     # These two first: they decide what policies and ACLs may say.
-    Part(
-        "ownership",
-        "get_bucket_ownership_controls",
-        "put_bucket_ownership_controls",
-        "delete_bucket_ownership_controls",
-        "OwnershipControls",
-        lambda answer: answer.get("OwnershipControls"),
-        ("OwnershipControlsNotFoundError",),
-    ),
-    Part(
+    _one("ownership", "bucket_ownership_controls", "OwnershipControls", "OwnershipControlsNotFoundError"),
+    _one(
         "public_access_block",
-        "get_public_access_block",
-        "put_public_access_block",
-        "delete_public_access_block",
+        "public_access_block",
         "PublicAccessBlockConfiguration",
-        lambda answer: answer.get("PublicAccessBlockConfiguration"),
-        ("NoSuchPublicAccessBlockConfiguration",),
+        "NoSuchPublicAccessBlockConfiguration",
     ),
-    Part(
+    _one(
         "encryption",
-        "get_bucket_encryption",
-        "put_bucket_encryption",
-        "delete_bucket_encryption",
+        "bucket_encryption",
         "ServerSideEncryptionConfiguration",
-        lambda answer: answer.get("ServerSideEncryptionConfiguration"),
-        ("ServerSideEncryptionConfigurationNotFoundError",),
+        "ServerSideEncryptionConfigurationNotFoundError",
     ),
-    Part(
-        "tags",
-        "get_bucket_tagging",
-        "put_bucket_tagging",
-        "delete_bucket_tagging",
-        "Tagging",
-        _only("TagSet"),
-        ("NoSuchTagSet",),
-    ),
-    Part(
-        "cors",
-        "get_bucket_cors",
-        "put_bucket_cors",
-        "delete_bucket_cors",
-        "CORSConfiguration",
-        _only("CORSRules"),
-        ("NoSuchCORSConfiguration",),
-    ),
-    Part(
-        "website",
-        "get_bucket_website",
-        "put_bucket_website",
-        "delete_bucket_website",
-        "WebsiteConfiguration",
-        _only("RedirectAllRequestsTo", "IndexDocument", "ErrorDocument", "RoutingRules"),
-        ("NoSuchWebsiteConfiguration",),
-    ),
-    Part(
-        "acl",
-        "get_bucket_acl",
-        "put_bucket_acl",
-        "",
-        "AccessControlPolicy",
-        _only("Grants", "Owner"),
-        (),
-    ),
-    Part(
-        "policy",
-        "get_bucket_policy",
-        "put_bucket_policy",
-        "delete_bucket_policy",
-        "Policy",
-        lambda answer: answer.get("Policy"),
-        ("NoSuchBucketPolicy",),
-    ),
-    Part(
-        "accelerate",
-        "get_bucket_accelerate_configuration",
-        "put_bucket_accelerate_configuration",
-        "",
-        "AccelerateConfiguration",
-        _only("Status"),
-    ),
-    Part(
+    _one("tags", "bucket_tagging", "Tagging", "NoSuchTagSet", _only("TagSet")),
+    _one("cors", "bucket_cors", "CORSConfiguration", "NoSuchCORSConfiguration", _only("CORSRules")),
+    _one("website", "bucket_website", "WebsiteConfiguration", "NoSuchWebsiteConfiguration", _only(*_WEBSITE)),
+    _one("acl", "bucket_acl", "AccessControlPolicy", chosen=_only("Grants", "Owner"), delete=""),
+    _one("policy", "bucket_policy", "Policy", "NoSuchBucketPolicy"),
+    _one("accelerate", "bucket_accelerate_configuration", "AccelerateConfiguration", chosen=_only("Status"), delete=""),
+    _one(
         "request_payment",
-        "get_bucket_request_payment",
-        "put_bucket_request_payment",
-        "",
+        "bucket_request_payment",
         "RequestPaymentConfiguration",
-        _when("Payer", "Requester"),
+        chosen=_when("Payer", "Requester"),
+        delete="",
     ),
-    Part(
+    _one(
         "abac",
-        "get_bucket_abac",
-        "put_bucket_abac",
-        "",
+        "bucket_abac",
         "AbacStatus",
-        lambda answer: _when("Status", "Enabled")(answer.get("AbacStatus", {})),
+        chosen=lambda answer: _when("Status", "Enabled")(answer.get("AbacStatus", {})),
+        delete="",
     ),
     _many("IntelligentTiering"),
     _many("Metrics"),
     _many("Analytics", names_buckets=True),
     _many("Inventory", names_buckets=True),
-    Part(
+    _one(
         "logging",
-        "get_bucket_logging",
-        "put_bucket_logging",
-        "",
+        "bucket_logging",
         "BucketLoggingStatus",
-        _only("LoggingEnabled"),
+        chosen=_only("LoggingEnabled"),
+        delete="",
         names_buckets=True,
     ),
-    Part(
+    _one(
         "replication",
-        "get_bucket_replication",
-        "put_bucket_replication",
-        "delete_bucket_replication",
+        "bucket_replication",
         "ReplicationConfiguration",
-        lambda answer: answer.get("ReplicationConfiguration"),
-        ("ReplicationConfigurationNotFoundError",),
+        "ReplicationConfigurationNotFoundError",
         names_buckets=True,
     ),
-    Part(
+    _one(
         "notifications",
-        "get_bucket_notification_configuration",
-        "put_bucket_notification_configuration",
-        "",
+        "bucket_notification_configuration",
         "NotificationConfiguration",
-        _only(
-            *("TopicConfigurations", "QueueConfigurations", "LambdaFunctionConfigurations"),
-            "EventBridgeConfiguration",
-        ),
+        chosen=_only(*_NOTIFIED),
+        delete="",
         # Where they go to may be on a server that does not run now.
         fixed={"SkipDestinationValidation": True},
     ),
-    Part(
-        "metadata_table",
-        "get_bucket_metadata_table_configuration",
-        "",
-        "",
-        "",
-        lambda answer: answer.get("GetBucketMetadataTableConfigurationResult"),
-        ("MetadataTableConfigurationNotFound",),
-    ),
-    Part(
-        "metadata",
-        "get_bucket_metadata_configuration",
-        "",
-        "",
-        "",
-        lambda answer: answer.get("GetBucketMetadataConfigurationResult"),
-        ("MetadataConfigurationNotFound",),
-    ),
+    _unset("metadata_table", "GetBucketMetadataTableConfigurationResult", "MetadataTableConfigurationNotFound"),
+    _unset("metadata", "GetBucketMetadataConfigurationResult", "MetadataConfigurationNotFound"),
     # Set after the objects: its default would lock them.
-    Part(
+    _one(
         "object_lock",
-        "get_object_lock_configuration",
-        "put_object_lock_configuration",
-        "",
+        "object_lock_configuration",
         "ObjectLockConfiguration",
+        "ObjectLockConfigurationNotFoundError",
         lambda answer: _lock_rule(answer.get("ObjectLockConfiguration") or {}),
-        ("ObjectLockConfigurationNotFoundError",),
+        delete="",
         # moto takes none once there are objects.
-        refused=("InvalidBucket",),
+        refused="InvalidBucket",
     ),
     # Last: it may remove objects.
-    Part(
+    _one(
         "lifecycle",
-        "get_bucket_lifecycle_configuration",
-        "put_bucket_lifecycle_configuration",
-        "delete_bucket_lifecycle",
+        "bucket_lifecycle_configuration",
         "LifecycleConfiguration",
-        _only("Rules", "TransitionDefaultMinimumObjectSize"),
-        ("NoSuchLifecycleConfiguration",),
-        beside=("TransitionDefaultMinimumObjectSize",),
+        "NoSuchLifecycleConfiguration",
+        _only("Rules", _LEAST_SIZE),
+        delete="delete_bucket_lifecycle",
+        beside=_LEAST_SIZE,
     ),
 )
 READ_OTHERWISE = frozenset({"get_bucket_location", "get_bucket_versioning", "get_bucket_policy_status"})
@@ -327,7 +268,7 @@ def _put(client: "S3Client", part: Part, bucket: str, wanted: Any) -> bool:
             getattr(client, part.put)(Bucket=bucket, **arguments)
     except ClientError as error:
         # The other bucket may be gone, or on another server.
-        if not (is_not_implemented(error) or part.names_buckets or code_of(error) in part.refused):
+        if not (is_not_implemented(error) or part.names_buckets or code_of(error) == part.refused):
             raise
         return False
     return True
@@ -336,7 +277,7 @@ def _put(client: "S3Client", part: Part, bucket: str, wanted: Any) -> bool:
 def _arguments(part: Part, wanted: Any) -> Iterator[dict[str, Any]]:
     """Those of each request that sets a part."""
     for each in wanted if part.is_many else (wanted,):
-        beside = {name: each[name] for name in part.beside if name in each}
+        beside = {part.beside: each[part.beside]} if part.beside and part.beside in each else {}
         value = {name: each[name] for name in each if name not in beside} if beside else each
         id_ = {"Id": each["Id"]} if part.is_many else {}
         yield {part.argument: value, **id_, **beside, **part.fixed}
@@ -430,7 +371,7 @@ def _ask(client: "S3Client", part: Part, bucket: str) -> Any:
             answer = getattr(client, part.get)(Bucket=bucket, ContinuationToken=answer["NextContinuationToken"])
             value = [*value, *part.chosen(answer)]
     except ClientError as error:
-        if code_of(error) in part.absent or (is_not_implemented(error) and not is_missing(error)):
+        if code_of(error) == part.absent or (is_not_implemented(error) and not is_missing(error)):
             return None
         raise
     return value

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from secrets import token_hex
 from typing import TYPE_CHECKING, Any
 
+from triton_env.services.s3.clients import set_versioning
 from triton_env.services.s3.versions import versions_by_key
 
 if TYPE_CHECKING:
@@ -51,8 +52,7 @@ def suspends_well(client: "S3Client", bucket: str) -> bool:
     """Whether a bucket keeps older versions when an object is put while versioning is suspended: moto drops them."""
     where: dict[str, Any] = {"Bucket": bucket, "Key": f"triton-env-probe-{token_hex(8)}"}
     for status in ("Enabled", "Suspended"):
-        wanted: Any = {"Status": status}
-        client.put_bucket_versioning(Bucket=bucket, VersioningConfiguration=wanted)
+        set_versioning(client, bucket, status)
         client.put_object(**where, Body=b"")
     page = client.list_object_versions(Bucket=bucket, Prefix=where["Key"])
     versions = page.get("Versions", ())

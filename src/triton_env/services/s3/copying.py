@@ -5,7 +5,6 @@ https://docs.aws.amazon.com/AmazonS3/latest/API/API_CopyObject.html
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -15,7 +14,7 @@ from triton_env.errors import IsolationFailed
 from triton_env.services import S3
 from triton_env.services.s3 import configuration, removal
 from triton_env.services.s3.answers import is_about_one, is_missing, status_of, words_of
-from triton_env.services.s3.clients import THREADS, threaded_client
+from triton_env.services.s3.clients import OLDEST_REGION, THREADS, create_bucket, set_versioning, threaded_client
 from triton_env.services.s3.locks import lock_of, set_lock
 from triton_env.services.s3.notes import GONE, PROPERTIES, UNREADABLE, Notes
 from triton_env.services.s3.quick import QuickRequests
@@ -30,8 +29,6 @@ _Answer = TypeVar("_Answer")
 
 _LARGEST: Final = 5 * 2**30
 """Bytes that one request may copy."""
-_OLDEST_REGION: Final = "us-east-1"
-"""The region of buckets that name none."""
 _ARCHIVED: Final = ("GLACIER", "DEEP_ARCHIVE")
 """Storage classes out of which nothing is read before it was restored."""
 
@@ -166,7 +163,7 @@ def copy_bucket(client: "S3Client", source: CopiedBucket, name: str, defaults: M
 
     for state, objects in source.phases:
         if objects and state and state != versioning:
-            _set_versioning(client, name, state)
+            set_versioning(client, name, state)
             versioning = state
         # Those of one key one after another.
         ordered = sorted(objects, key=lambda each: each.source.key)
@@ -174,7 +171,7 @@ def copy_bucket(client: "S3Client", source: CopiedBucket, name: str, defaults: M
         for_each(groups, copy, THREADS)
     wanted = source.configuration["versioning"]
     if wanted and wanted != versioning:
-        _set_versioning(client, name, wanted)
+        set_versioning(client, name, wanted)
     known = {**defaults, "object_lock": {"ObjectLockEnabled": "Enabled"}} if locks else defaults
     unknown = configuration.apply(client, name, source.configuration, known, names_buckets=False)
     for part in unknown:
@@ -202,21 +199,10 @@ def connect_bucket(
 
 
 def make_bucket(admin: Admin, name: str, region: str, *, locks: bool = False) -> None:
-    """Make an empty bucket.
-
-    Args:
-        locks: with object lock, and so with versions.
-    """
-    options: dict[str, Any] = {"ObjectLockEnabledForBucket": True} if locks else {}
-    if region != _OLDEST_REGION:
-        place: Any = {"LocationConstraint": region}
-        admin.client.create_bucket(Bucket=name, CreateBucketConfiguration=place, **options)
-    elif admin.service.region != region:
-        # A bucket without a place is refused to a client that is elsewhere.
-        with closing(threaded_client(admin.service, region_name=region)) as client:
-            client.create_bucket(Bucket=name, **options)
-    elif locks or not admin.quick.make(name):
-        admin.client.create_bucket(Bucket=name, **options)
+    """Make an empty bucket; see `create_bucket`. Most are made by one quick request."""
+    is_usual = region == admin.service.region == OLDEST_REGION and not locks
+    if not (is_usual and admin.quick.make(name)):
+        create_bucket(admin.service, admin.client, name, region, locks=locks)
 
 
 def remove_bucket(admin: Admin, name: str, *, is_ours: bool) -> None:
@@ -311,8 +297,3 @@ def _copy(client: "S3Client", source: str, object_: CopiedObject, bucket: str) -
     place: Any = object_.source.where(source)
     answer = client.copy_object(**where, CopySource=place, **object_.arguments)
     return where | ({"VersionId": answer["VersionId"]} if answer.get("VersionId") else {})
-
-
-def _set_versioning(client: "S3Client", bucket: str, state: str) -> None:
-    wanted: Any = {"Status": state}
-    client.put_bucket_versioning(Bucket=bucket, VersioningConfiguration=wanted)

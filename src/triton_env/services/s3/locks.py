@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from triton_env.core.threads import for_each
 from triton_env.services.s3.answers import is_missing
+from triton_env.services.s3.clients import THREADS
 from triton_env.services.s3.versions import Version, versions_by_key
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
-
-_THREADS = 8
 
 
 class Locked(NamedTuple):
@@ -74,7 +73,7 @@ def set_locks(client: "S3Client", bucket: str, locks: Sequence[Locked]) -> list[
             return each.key
         return ""
 
-    return [key for key in for_each(locks, lock, _THREADS) if key]
+    return [key for key in for_each(locks, lock, THREADS) if key]
 
 
 def held_versions(
@@ -109,7 +108,7 @@ def held_versions(
             words = why_held(lock, overrules=overrules)
             return f"{bucket}/{version.key} ({words})" if words else ""
 
-        found += dict.fromkeys(name for name in for_each(versions, held, _THREADS) if name)
+        found += dict.fromkeys(name for name in for_each(versions, held, THREADS) if name)
     return found
 
 

@@ -4,19 +4,19 @@ boto3 spends more time on a request than a server on making a bucket. What is no
 """
 
 import re
+from contextlib import suppress
 from datetime import datetime
 from typing import Final
-from xml.etree import ElementTree
 
 import urllib3
 
 from triton_env.core.breakable import breakable
 from triton_env.services import S3, base
+from triton_env.services.s3.requests import UnusualError, buckets_in
 from triton_env.services.s3.signing import signed
 
 _READ_TIMEOUT: Final = 60
 """Seconds."""
-_XML: Final = "{http://s3.amazonaws.com/doc/2006-03-01/}"
 
 
 class QuickRequests:
@@ -43,14 +43,9 @@ class QuickRequests:
         answer = self._answer("GET", "/")
         if answer is None or answer.status != 200:
             return None
-        found: dict[str, datetime] = {}
-        # Of a server that this environment uses anyway.
-        for bucket in ElementTree.fromstring(answer.data).iter(f"{_XML}Bucket"):  # noqa: S314
-            name, date = bucket.findtext(f"{_XML}Name"), bucket.findtext(f"{_XML}CreationDate")
-            if not name or not date:
-                return None
-            found[name] = datetime.fromisoformat(date)
-        return found
+        with suppress(UnusualError):
+            return buckets_in(answer.data)
+        return None
 
     def make(self, bucket: str) -> bool:
         """Make a bucket in the oldest region; False where boto3 is to do it."""

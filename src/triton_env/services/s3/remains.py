@@ -7,5 +7,4 @@ from triton_env.services.s3.requests import buckets_of
 
 def remains(service: S3) -> list[str]:
     """See `Remains`."""
-    names = sorted(bucket["Name"] for bucket in buckets_of(service))
-    return [f"bucket {name}" for name in names if is_bucket_of_restore(name)]
+    return [f"bucket {name}" for name in sorted(buckets_of(service)) if is_bucket_of_restore(name)]

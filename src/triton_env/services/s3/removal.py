@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from triton_env.core.threads import for_each
 from triton_env.services.s3.answers import code_of, is_missing
+from triton_env.services.s3.clients import THREADS
 from triton_env.services.s3.locks import lock_of, why_held
 from triton_env.services.s3.versions import Version, listed
 
@@ -13,7 +14,6 @@ if TYPE_CHECKING:
 
 _BATCH: Final = 1000
 """Objects that one request may delete."""
-_THREADS: Final = 8
 _ROUNDS: Final = 20
 """How often a bucket is emptied before it counts as one that is written to all the time."""
 
@@ -83,9 +83,7 @@ def _empty(client: "S3Client", name: str, *, overrules: bool, releases_holds: bo
     versions, markers = listed(client, name)
     found = [*versions, *markers]
     batches = [found[start : start + _BATCH] for start in range(0, len(found), _BATCH)]
-    for_each(
-        batches, lambda batch: _delete(client, name, batch, overrules=overrules, releases=releases_holds), _THREADS
-    )
+    for_each(batches, lambda batch: _delete(client, name, batch, overrules=overrules, releases=releases_holds), THREADS)
     for page in client.get_paginator("list_multipart_uploads").paginate(Bucket=name):
         for upload in page.get("Uploads", ()):
             client.abort_multipart_upload(Bucket=name, Key=upload["Key"], UploadId=upload["UploadId"])

@@ -16,7 +16,7 @@ from triton_env.errors import RestoreFailed
 from triton_env.services import S3
 from triton_env.services.base_backup import KnownSpaces, Note, Programs, plan_from
 from triton_env.services.s3 import configuration, forms
-from triton_env.services.s3.clients import threaded_client
+from triton_env.services.s3.clients import OLDEST_REGION, create_bucket, threaded_client
 from triton_env.services.s3.contents import difference
 from triton_env.services.s3.locks import held_versions
 from triton_env.services.s3.names import users_buckets
@@ -80,7 +80,7 @@ class S3Restorer:
         return asdict(self._plan)
 
     def stage(self) -> None:
-        self._create(self._mark, "us-east-1")
+        create_bucket(self._service, self._client, self._mark, OLDEST_REGION)
         there = self._names()
         for name in self._plan.direct:
             if name in there and not self._is_empty(name):
@@ -124,7 +124,7 @@ class S3Restorer:
                 raise self._archive.refused(f"the {part.replace('_', ' ')} of the bucket {name} has another form")
             # What is loaded aside gets its locks where it takes over, and stays removable until then.
             locks = bucket == name and configuration.has_lock_at_once(wanted)
-            self._create(bucket, wanted["region"], locks=locks)
+            create_bucket(self._service, self._client, bucket, wanted["region"], locks=locks)
             versioning = "Enabled" if locks else ""
             with Uploads(self._client, bucket, self._meter.count, versioning) as uploads:
                 for record in records:
@@ -156,15 +156,6 @@ class S3Restorer:
         if words := sorted({*differences} - shown):
             shown.update(words)
             self._meter.end(f"the bucket {name} differs from the backup: {'; '.join(words)}")
-
-    def _create(self, bucket: str, region: str, *, locks: bool = False) -> None:
-        options: dict[str, Any] = {"ObjectLockEnabledForBucket": True} if locks else {}
-        if region == "us-east-1":
-            # Where the client is elsewhere, a bucket without a place is refused.
-            threaded_client(self._service, region_name=region).create_bucket(Bucket=bucket, **options)
-        else:
-            place: Any = {"LocationConstraint": region}
-            self._client.create_bucket(Bucket=bucket, CreateBucketConfiguration=place, **options)
 
 
 def _pieces(records: Iterator[Record], size: int) -> Iterator[bytes]:

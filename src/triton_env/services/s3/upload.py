@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 
 from triton_env.errors import RestoreFailed
 from triton_env.services.s3.answers import words_of
-from triton_env.services.s3.clients import THREADS
+from triton_env.services.s3.clients import THREADS, set_versioning
 from triton_env.services.s3.configuration import as_mine
 from triton_env.services.s3.contents import Content, suspends_well
 from triton_env.services.s3.locks import Locked
@@ -76,8 +76,7 @@ class Uploads:
         """Give the bucket this state of versioning: empty for never enabled, which cannot be had again."""
         if state and state != self._versioning:
             self._finish()
-            configuration: Any = {"Status": state}
-            self._client.put_bucket_versioning(Bucket=self._bucket, VersioningConfiguration=configuration)
+            set_versioning(self._client, self._bucket, state)
             self._versioning = state
 
     def put(self, header: dict[str, Any], pieces: Iterator[bytes]) -> None:
