@@ -18,7 +18,7 @@ from triton_env.core.threads import for_each
 from triton_env.errors import IsolationFailed
 from triton_env.services.clickhouse.http import Http, ServerError, literal, quoted
 from triton_env.services.clickhouse.renaming import HIDDEN, Account, rename_database, with_empty, without_columns
-from triton_env.services.clickhouse.schema import AS_THEY_ARE, UNCHECKED, holds_rows
+from triton_env.services.clickhouse.schema import AS_THEY_ARE, INNER, UNCHECKED, experimental, holds_rows
 from triton_env.services.clickhouse.trying import in_working_order
 
 THREADS: Final = 4
@@ -39,12 +39,6 @@ _COLUMNS: Final = """
 SELECT name FROM system.columns
 WHERE database = {} AND table = {} AND default_kind NOT IN ('ALIAS', 'EPHEMERAL') ORDER BY position
 """
-_EXPERIMENTAL: Final = """
-SELECT name FROM system.settings WHERE type = 'Bool' AND match(name,
-    '^(allow_experimental_.*(types?|tables?|engine|index|view|codecs|dictionary)|allow_suspicious_.*|enable_.*_type)$')
-"""
-"""Settings that a server may require before it makes something that it had already."""
-_INNER: Final = re.compile(r"\.inner(_id)?\.")
 _SHARED: Final = re.compile(r"(Replicated|Shared).*MergeTree|KeeperMap")
 """Tables whose data is known to a keeper by a path: a copy would be one more replica."""
 _FLUSHED: Final = {"Buffer": "OPTIMIZE TABLE {}", "Distributed": "SYSTEM FLUSH DISTRIBUTED {}"}
@@ -106,7 +100,7 @@ class DatabaseCopier:
         """
         others = others or {}
         names = frozenset(row["name"] for row in self._rows)
-        inner = [row for row in self._rows if _INNER.match(row["name"])]
+        inner = [row for row in self._rows if INNER.match(row["name"])]
         found: dict[str, TableSpec] = {}
         for row in self._rows:
             own = [each for each in inner if each is not row and _belongs(each["name"], row)]
@@ -200,7 +194,7 @@ class DatabaseCopier:
 
     def _allowed(self) -> dict[str, str]:
         if self._experimental is None:
-            self._experimental = {row["name"]: "1" for row in self._http.rows(_EXPERIMENTAL)}
+            self._experimental = experimental(self._http)
         return self._experimental
 
     def _fill(self, item: TableSpec, target: str) -> None:

@@ -14,6 +14,7 @@ from triton_env.services.base_backup import TRUST, KnownSpaces, Note, Programs
 from triton_env.services.clickhouse import schema, statements
 from triton_env.services.clickhouse.backup import INDEX, users_part
 from triton_env.services.clickhouse.http import Http, ServerError, literal, quoted
+from triton_env.services.clickhouse.renaming import with_empty
 from triton_env.services.clickhouse.takeover import ClickHouseTakeover, Plan, drop, rename, replacing
 from triton_env.services.clickhouse.trying import in_working_order
 
@@ -27,12 +28,6 @@ SELECT name FROM system.functions
 WHERE origin = 'ExecutableUserDefined' OR (origin = 'System' AND startsWith(lower(name), 'ai'))
 """
 """Table functions, and others that run programs or ask a language model elsewhere (aiGenerate)."""
-_KINDS_OF_TYPES = """
-SELECT name FROM system.settings
-WHERE type = 'Bool' AND (match(name, '^allow_experimental_.*type') OR name LIKE 'allow_suspicious_%'
-                         OR match(name, '^enable_.*_type$'))
-"""
-"""Settings that a server may require before it makes a table that it had already."""
 
 
 class ClickHouseRestorer:
@@ -139,7 +134,7 @@ class ClickHouseRestorer:
 
     def stage(self) -> None:
         with Http(self._service) as http:
-            self._types = {row["name"]: "1" for row in http.rows(_KINDS_OF_TYPES)}
+            self._types = schema.experimental(http)
             for database, staged in self._plan.staged.items():
                 comment = f" COMMENT {literal(self._comments[database])}" if self._comments[database] else ""
                 http.run(f"CREATE DATABASE {quoted(staged)} ENGINE = {schema.RENAMEABLE}{comment}")
@@ -174,11 +169,11 @@ class ClickHouseRestorer:
     def _make(self, http: Http, entry: dict[str, Any], database: str) -> None:
         """Make an object, with its rows."""
         name = f"{entry['database']}.{entry['name']}"
-        refreshed = entry["kind"] == "MATERIALIZED VIEW" and statements.is_refreshed(entry["definition"])
-        if refreshed:
-            entry = entry | {"definition": statements.without_first_refresh(entry["definition"])}
+        statement = schema.create(entry, database)
+        empty = with_empty(statement) if entry["kind"] == "MATERIALIZED VIEW" else statement
+        refreshed = empty != statement
         try:
-            http.run(schema.create(entry, database), self._types)
+            http.run(empty, self._types)
             if refreshed:
                 # It would add rows to those of the backup while they are loaded.
                 http.run(f"SYSTEM STOP VIEW {quoted(database, entry['name'])}")

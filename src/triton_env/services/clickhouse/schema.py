@@ -57,7 +57,12 @@ _LEFT_OUT = (
     ),
 )
 _KINDS = {"Dictionary": "DICTIONARY", "View": "VIEW", "MaterializedView": "MATERIALIZED VIEW"}
-_INNER = re.compile(r"\.inner(_id)?\.")
+INNER = re.compile(r"\.inner(_id)?\.")
+"""Begins the names of tables that the server made for a view."""
+_EXPERIMENTAL = """
+SELECT name FROM system.settings WHERE type = 'Bool' AND match(name,
+    '^(allow_experimental_.*(types?|tables?|engine|index|view|codecs|dictionary)|allow_suspicious_.*|enable_.*_type)$')
+"""
 
 
 def databases(http: Http) -> list[dict[str, Any]]:
@@ -68,6 +73,11 @@ def databases(http: Http) -> list[dict[str, Any]]:
 def functions(http: Http) -> list[dict[str, Any]]:
     """The name and statement of each function that was defined in SQL."""
     return http.rows(_FUNCTIONS)
+
+
+def experimental(http: Http) -> dict[str, str]:
+    """The settings by which a server makes what it made before, such as a table of a type that is experimental."""
+    return {row["name"]: "1" for row in http.rows(_EXPERIMENTAL)}
 
 
 def holds_rows(engine: str, statement: str = "") -> bool:
@@ -107,7 +117,7 @@ def objects(http: Http) -> list[dict[str, Any]]:
             after.setdefault(tuple(reader), []).append(list(key))
     found = []
     for key, table in by_name.items():
-        if _INNER.match(table["name"]):
+        if INNER.match(table["name"]):
             continue  # made with the view that it belongs to
         kind = _KINDS.get(table["engine"], "TABLE")
         source = key if kind == "TABLE" and holds_rows(table["engine"], table["statement"]) else None

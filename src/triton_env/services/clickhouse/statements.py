@@ -164,21 +164,6 @@ def called_outside(function: Function, functions: Collection[str]) -> str:
     return _called(list(_tokens(function.statement)), functions)
 
 
-def is_refreshed(definition: str) -> bool:
-    """Whether this is of a view that the server fills by itself from time to time."""
-    return next(_tokens(definition), ("", ""))[1].upper() == "REFRESH"
-
-
-def without_first_refresh(definition: str) -> str:
-    """The definition of a view that is refreshed, so that its rows are not computed when it is made."""
-    depth = 0
-    for match in _TOKEN.finditer(definition):
-        depth += {"(": 1, ")": -1}.get(match[0], 0)
-        if depth == 0 and match[0].upper() == "AS":
-            return f"{definition[: match.start()]}EMPTY {definition[match.start() :]}"
-    return definition
-
-
 def _storage(kind: str, tokens: Sequence[Token]) -> list[int]:
     """Where the outermost tokens are that say how an object holds its rows: not those of the query of a view."""
     places = list(_outermost(tokens))
