@@ -273,11 +273,11 @@ def postgres_data(callers_choice: Any) -> Iterator[Settings]:
 class TestPostgresData:
     """On one volume, which a server made and left."""
 
-    @shows("PostgreSQL's data was initialised with another POSTGRES_PASSWORD than the settings have.")
+    @shows("PostgreSQL refuses POSTGRES_PASSWORD: its data was initialised with another value.")
     def test_password(self, postgres_data: Settings) -> str:
         return refused(postgres_data.updated(postgres_password=SecretStr("another")), "postgres")
 
-    @shows("PostgreSQL's data was initialised with POSTGRES_DB=…; the settings have …")
+    @shows("PostgreSQL refuses POSTGRES_DB=…: its data was initialised with ….")
     def test_database(self, postgres_data: Settings) -> str:
         return refused(postgres_data.updated(postgres_db="claims"), "postgres")
 

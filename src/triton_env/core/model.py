@@ -188,19 +188,12 @@ class DataInspection:
     """What data says about itself, read without a server.
 
     Attributes:
-        version: the version that wrote it, as far as it says.
+        version: the version that wrote it.
         elsewhere: its path below the volume's root where no server would look for it; empty where it is in its place.
-        certain: whether the files are all; after a crash the last changes may be in a log that the next start replays.
-        values: by variable, the values that the data knows, that of its initialisation first. A variable that it says
-            nothing of is absent.
-        accepts: by variable, whether it would accept the recipe's secret. One that it says nothing of is absent.
     """
 
     version: str
     elsewhere: str = ""
-    certain: bool = False
-    values: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    accepts: Mapping[str, bool] = field(default_factory=dict)
 
 
 STAMP_FILE = "triton-env.json"
@@ -217,16 +210,13 @@ class DataRecipe:
         path: where it is mounted in the container.
         version_command: a program of the image that prints its version without starting a server.
         compatibility: which data the server can read.
-        init_values: by variable, values that only the initialisation of an empty volume takes.
-        secrets: by variable, secrets of that kind.
-        inspect: reads from the data itself what it was made with; None where it says nothing.
+        init_values: by variable, values that only the initialisation of an empty volume takes; no secrets.
+        inspect: reads from the data itself which version wrote it, and where it is; None where it says nothing.
         cut_off: finds from the data itself that its first start was cut off; None where it was not, and wherever the
             data may have been used.
-        flush_command: a program of the image that has a running server write everything to its files. Variables in
-            braces stand for the first of the values that the data knows.
-        remedies: by variable, what to do where it disagrees. {old} and {new} stand for the data's value and the
-            setting's, {mount} for the place of data that was found elsewhere.
-        login_errors: by variable, a regular expression for the words with which a server turns its value down.
+        remedies: by variable that only the initialisation takes, what to do where it disagrees. {old} and {new} stand
+            for the data's value and the setting's.
+        login_errors: by such a variable, a regular expression for the words with which a server turns its value down.
     """
 
     volume: str
@@ -234,10 +224,8 @@ class DataRecipe:
     version_command: tuple[str, ...]
     compatibility: DataCompatibility
     init_values: Mapping[str, str] = field(default_factory=dict)
-    secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
-    inspect: "Callable[[VolumeFiles, DataRecipe], DataInspection | None] | None" = None
+    inspect: "Callable[[VolumeFiles], DataInspection | None] | None" = None
     cut_off: "Callable[[VolumeFiles], CutOff | None] | None" = None
-    flush_command: tuple[str, ...] = ()
     remedies: Mapping[str, str] = field(default_factory=dict)
     login_errors: Mapping[str, str] = field(default_factory=dict)
 

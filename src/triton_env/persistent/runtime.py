@@ -18,6 +18,7 @@ from triton_env.errors import CleanupFailed, ComposeFailed, InvalidSetting, Star
 from triton_env.persistent.containers import ProjectContainer
 from triton_env.persistent.cut_off import Healing
 from triton_env.persistent.stack import Stack, not_persistent
+from triton_env.persistent.stamps import Stamp
 from triton_env.persistent.volume_check import check_volumes, explain_login_failure, last_checkout, stamp_volume
 from triton_env.runtimes import failures
 from triton_env.runtimes.base import Report
@@ -89,6 +90,7 @@ class PersistentRuntime:
         }
         self._started: tuple[str, ...] = ()
         self._booting: dict[str, Probe] = {}
+        self._stamps: dict[str, Stamp] = {}
         self._keep = False
         self._starts = StartTracker()
 
@@ -105,7 +107,7 @@ class PersistentRuntime:
                 recipe,
                 container,
                 lambda: probe(placement),
-                explain=lambda error: explain_login_failure(recipe, error),
+                explain=lambda error: self._explained(recipe, error),
                 interval=self._settings.triton_poll_interval,
                 cancelled=self._starts.cancelled,
             )
@@ -265,6 +267,9 @@ class PersistentRuntime:
                 self._check_ports(recipe, found.get(recipe.container.alias))
             if recipes:
                 self._check_volumes(recipes)
+            for recipe in recipes:
+                if recipe.container.alias not in down and recipe.data and recipe.data.login_errors:
+                    self._check_login(recipe, found[recipe.container.alias])
             self._started = tuple(down)
             if recipes:
                 self._run_compose(recipes)
@@ -274,8 +279,25 @@ class PersistentRuntime:
     def _check_volumes(self, recipes: Sequence[ServiceRecipe]) -> None:
         healing = Healing(self._engine, self._project.name, self._say)
         stamps = check_volumes(self._engine, self._project.name, recipes, healing.heal)
+        self._stamps |= stamps
         if other := last_checkout(stamps.values(), str(self._compose.file.parent)):
             self._say(f"the data of the project {self._project.name} was last used from {other}")
+
+    def _check_login(self, recipe: ServiceRecipe, container: ProjectContainer) -> None:
+        """See that a server which runs lets clients in with the settings, before it is replaced for them.
+
+        Raises:
+            VolumeMismatch: its data was initialised with others.
+        """
+        try:
+            self._booting[recipe.name](container.placement(recipe, self._addresses.host))
+        except Exception as error:
+            # For everything else it is replaced.
+            if refused := self._explained(recipe, error):
+                raise refused from error
+
+    def _explained(self, recipe: ServiceRecipe, error: BaseException) -> TritonError | None:
+        return explain_login_failure(recipe, error, self._stamps.get(recipe.name))
 
     def _run_compose(self, recipes: Sequence[ServiceRecipe]) -> None:
         try:

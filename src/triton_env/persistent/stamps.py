@@ -1,10 +1,7 @@
 """Stamps: a small file in each data volume that says what the data was made with."""
 
-import functools
-import hashlib
-import hmac
 import io
-import os
+import json
 import tarfile
 import time
 from collections.abc import Iterable, Mapping
@@ -18,23 +15,6 @@ from triton_env.runtimes.docker.engine_socket import Absent
 from triton_env.state import store
 
 FILE = STAMP_FILE
-_SCRYPT = {"n": 2**14, "r": 8, "p": 1, "dklen": 32}
-"""16 MB and about 50 ms. https://cheatsheetseries.owasp.org/cheatsheets/Password_Storage_Cheat_Sheet.html"""
-
-
-@dataclass(frozen=True, slots=True)
-class Hashed:
-    """A secret's salt and hash, in hexadecimal."""
-
-    salt: str
-    scrypt: str
-
-    def __post_init__(self) -> None:
-        bytes.fromhex(self.salt)
-
-    def agrees(self, secret: str) -> bool:
-        """Whether it was made of this secret."""
-        return hmac.compare_digest(_hash(secret, bytes.fromhex(self.salt)), self.scrypt)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +28,6 @@ class Stamp:
         image_id: the engine's id of that image.
         checkout: the folder of the compose file.
         facts: by variable, what the server was initialised with.
-        secrets: by variable, what it was initialised with.
         written: when, in ISO 8601.
     """
 
@@ -58,25 +37,9 @@ class Stamp:
     image_id: str
     checkout: str
     facts: Mapping[str, str] = field(default_factory=dict)
-    secrets: Mapping[str, Hashed] = field(default_factory=dict, repr=False)
     written: str = ""
 
     FORMAT: ClassVar[int] = 1
-    """Stands for the parameters of the hashes too: a file in a volume must not be able to ask for more memory."""
-
-    def fact_agrees(self, variable: str, value: str) -> bool | None:
-        """Whether it has this value; None where it does not know the variable."""
-        return self.facts[variable] == value if variable in self.facts else None
-
-    def secret_agrees(self, variable: str, secret: str) -> bool | None:
-        """Whether it was made with this secret; None where it does not know the variable."""
-        return self.secrets[variable].agrees(secret) if variable in self.secrets else None
-
-    def agrees(self, data: DataRecipe) -> bool:
-        """Whether it knows and confirms all that has to agree."""
-        return all(self.fact_agrees(name, value) for name, value in data.init_values.items()) and all(
-            self.secret_agrees(name, secret) for name, secret in data.secrets.items()
-        )
 
     def to_json(self) -> bytes:
         """The content of the file."""
@@ -86,7 +49,11 @@ class Stamp:
     def from_json(cls, content: bytes) -> "Stamp | None":
         """The stamp of a file's content; None for one that was cut off, or of a format that is not known here."""
         try:
-            return store.of_text(content, cls)
+            data = json.loads(content)
+            if isinstance(data, dict):
+                # Of earlier versions, which kept a hash of the password.
+                data.pop("secrets", None)
+            return store.of_text(json.dumps(data), cls)
         except ValueError:
             return None
 
@@ -111,12 +78,11 @@ def stamp_volume(
         image = engine.ask(f"/containers/{container_id}/json")
         old = stamp_in(engine, container_id, data)
         new = Stamp(recipe.name, version, image["Config"]["Image"], image["Image"], checkout)
-        if old and _same(old, new) and old.facts == data.init_values and old.agrees(data):
+        if old and _same(old, new) and old.facts == data.init_values:
             return
         stamp = Stamp(
             *(new.service, new.version, new.image, new.image_id, new.checkout),
             facts=dict(data.init_values),
-            secrets={name: _hashed(secret) for name, secret in data.secrets.items()},
             written=datetime.now(UTC).isoformat(timespec="seconds"),
         )
         # The server's user owns the volume's root. The server must be able to read this too: pg_basebackup copies it.
@@ -143,17 +109,6 @@ def _same(one: Stamp, other: Stamp) -> bool:
     return all(
         getattr(one, name) == getattr(other, name) for name in ("service", "version", "image", "image_id", "checkout")
     )
-
-
-def _hashed(secret: str) -> Hashed:
-    salt = os.urandom(16)
-    return Hashed(salt.hex(), _hash(secret, salt))
-
-
-@functools.lru_cache(maxsize=16)
-def _hash(secret: str, salt: bytes) -> str:
-    # A start compares a stamp before it and after it.
-    return hashlib.scrypt(secret.encode(), salt=salt, **_SCRYPT).hex()
 
 
 def _content(engine: Engine, container_id: str, path: str) -> bytes:

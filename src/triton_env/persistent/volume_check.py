@@ -5,7 +5,7 @@ No server touches the data for the answer.
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from triton_env.core.model import CutOff, DataCompatibility, DataInspection, DataRecipe, ServiceRecipe
 from triton_env.errors import TritonError, VolumeMismatch
@@ -17,11 +17,9 @@ from triton_env.persistent.volume_files import (
     image_version,
     mounted_volumes,
     remove_leftovers,
-    users_of,
     volume_name,
 )
 from triton_env.runtimes.docker.engine import Engine
-from triton_env.runtimes.docker.execution import succeeds
 
 __all__ = ["check_volumes", "explain_login_failure", "last_checkout", "stamp_volume"]
 
@@ -95,14 +93,17 @@ def check_volumes(
     return stamps
 
 
-def explain_login_failure(recipe: ServiceRecipe, error: BaseException) -> TritonError | None:
-    """What a client's error after a start says of the data: that it was initialised with other values.
+def explain_login_failure(
+    recipe: ServiceRecipe, error: BaseException, stamp: Stamp | None = None
+) -> TritonError | None:
+    """What a client's error says of the data: that it was initialised with other values.
 
     Args:
         error: what the client raised, or what was raised from it.
+        stamp: that of the data, which knows some of these values.
 
     Returns:
-        The same in the words of `check_volumes`; None where the error says nothing of the kind.
+        The same as an error; None where the error says nothing of the kind.
     """
     data = recipe.data
     if data is None:
@@ -114,11 +115,13 @@ def explain_login_failure(recipe: ServiceRecipe, error: BaseException) -> Triton
             continue
         setting = f"{variable}={data.init_values[variable]}" if variable in data.init_values else variable
         said = next(line.strip() for line in words.splitlines() if match[0] in line)
+        old = stamp.facts.get(variable, "") if stamp else ""
+        way_out = data.remedies[variable].format(old=old or "what it was", new=data.init_values.get(variable, ""))
         return VolumeMismatch(
-            f"{recipe.title} refuses {setting}: its data was initialised with another value.",
+            f"{recipe.title} refuses {setting}: its data was initialised with {old or 'another value'}.",
             where=f"volume {data.volume} of the project",
             cause=f"{said}\n{_MATTERS_ONCE.format(title=recipe.title, variables=variable)}",
-            hint=_way_out(data, variable, "what it was") + "; " + _START_ANEW,
+            hint=f"{way_out}; {_START_ANEW}",
         )
     return None
 
@@ -135,7 +138,7 @@ def _confirming(engine: Engine, project: str, recipe: ServiceRecipe) -> Stamp | 
         if (volume, recipe.data.path) not in mounted:
             continue
         stamp = stamp_in(engine, container["Id"], recipe.data)
-        if stamp and stamp.image_id == image_id(engine, recipe.container.image) and stamp.agrees(recipe.data):
+        if stamp and stamp.image_id == image_id(engine, recipe.container.image):
             return stamp
     return None
 
@@ -143,79 +146,19 @@ def _confirming(engine: Engine, project: str, recipe: ServiceRecipe) -> Stamp | 
 def _mismatches(
     engine: Engine, project: str, recipe: ServiceRecipe, data: DataRecipe, files: VolumeContent, stamp: Stamp | None
 ) -> Iterator[_Mismatch]:
-    same_image = stamp is not None and stamp.image_id == image_id(engine, recipe.container.image)
-    if stamp and same_image and stamp.agrees(data):
+    if stamp and stamp.image_id == image_id(engine, recipe.container.image):
         return
-    # What the data itself says comes first: a password may have been changed on the server since the stamp.
-    found = data.inspect(files, data) if data.inspect else None
-    if data.inspect and found is None:
+    # What the data itself says comes first.
+    witness = data.inspect(files) if data.inspect else None
+    if data.inspect and witness is None:
         return
-    if found and found.elsewhere:
-        yield _elsewhere(project, recipe, data, found)
-    version = (found.version if found else "") or (stamp.version if stamp else "")
-    if version and not same_image:
+    if witness and witness.elsewhere:
+        yield _elsewhere(project, recipe, data, witness)
+    version = (witness.version if witness else "") or (stamp.version if stamp else "")
+    if version:
         server = image_version(engine, project, recipe)
         if not _readable(data.compatibility, version, server):
             yield _unreadable(recipe, data, version, server, stamp)
-    suspect = found is not None and any(_disagreeing(data, replace(found, certain=True), stamp))
-    if suspect and found and not found.certain and (running := users_of(engine, volume_name(project, recipe))):
-        # What a running server has accepted may be in no file yet. Then the files alone count: a stamp is older.
-        flushed = data.inspect(files, data) if data.inspect and _flushed(engine, running, data, found) else None
-        # Where it cannot be asked, the first client to connect will see.
-        found, stamp = replace(flushed, certain=True) if flushed else None, None
-    for variable, old in _disagreeing(data, found, stamp):
-        yield _other_value(recipe, data, variable, old)
-
-
-def _flushed(engine: Engine, containers: Sequence[str], data: DataRecipe, found: DataInspection) -> bool:
-    """Have the server that runs on the data write everything to its files; whether it did."""
-    known = {variable: values[0] for variable, values in found.values.items()}
-    try:
-        command = [word.format_map(known) for word in data.flush_command]
-    except KeyError:
-        return False
-    return len(containers) == 1 and bool(command) and succeeds(engine, containers[0], command)
-
-
-def _disagreeing(data: DataRecipe, found: DataInspection | None, stamp: Stamp | None) -> Iterator[tuple[str, str]]:
-    """Each variable that does not fit, with the data's value (empty for secrets)."""
-    for variable, value in data.init_values.items():
-        known = found.values.get(variable) if found else None
-        stamped = stamp.fact_agrees(variable, value) if stamp else None
-        if _differs(value in known if known else None, stamped, certain=found is not None and found.certain):
-            yield variable, stamp.facts[variable] if stamp and stamped is False else (known or ("another value",))[0]
-    for variable, secret in data.secrets.items():
-        stamped = stamp.secret_agrees(variable, secret) if stamp else None
-        if _differs(
-            found.accepts.get(variable) if found else None,
-            stamped,
-            certain=found is not None and found.certain,
-        ):
-            yield variable, ""
-
-
-def _differs(data_agrees: bool | None, stamp_agrees: bool | None, *, certain: bool) -> bool:
-    """Whether to refuse. After a crash the data's own word alone is not enough."""
-    if data_agrees is None:
-        return stamp_agrees is False
-    return not data_agrees and (certain or stamp_agrees is False)
-
-
-def _other_value(recipe: ServiceRecipe, data: DataRecipe, variable: str, old: str) -> _Mismatch:
-    if variable in data.secrets:
-        what = f"{recipe.title}'s data was initialised with another {variable} than the settings have."
-    else:
-        new = data.init_values[variable]
-        what = f"{recipe.title}'s data was initialised with {variable}={old}; the settings have {new}."
-    return _Mismatch(
-        what,
-        _MATTERS_ONCE.format(title=recipe.title, variables=", ".join((*data.init_values, *data.secrets))),
-        _way_out(data, variable, old),
-    )
-
-
-def _way_out(data: DataRecipe, variable: str, old: str) -> str:
-    return data.remedies[variable].format(old=old, new=data.init_values.get(variable, ""))
 
 
 def _unreadable(recipe: ServiceRecipe, data: DataRecipe, version: str, server: str, stamp: Stamp | None) -> _Mismatch:

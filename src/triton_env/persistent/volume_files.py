@@ -36,12 +36,6 @@ def exists(engine: Engine, volume: str) -> bool:
     return True
 
 
-def users_of(engine: Engine, volume: str) -> list[str]:
-    """The ids of the running containers that have the volume."""
-    running = engine.ask("/containers/json", filters={"volume": [volume], "status": ["running"]})
-    return [container["Id"] for container in running]
-
-
 def image_id(engine: Engine, image: str) -> str:
     """The engine's id of an image; empty where the engine does not have it."""
     return str(engine.image(image).get("Id", ""))

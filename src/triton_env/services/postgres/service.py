@@ -105,7 +105,7 @@ class Postgres(WithLogin):
             )
         return cls._recipe(
             settings,
-            data=data_recipe(settings.postgres_user, password, settings.postgres_db),
+            data=data_recipe(settings.postgres_user, settings.postgres_db),
             container=ContainerRecipe(
                 image=settings.postgres_image,
                 image_variable="POSTGRES_IMAGE",
