@@ -16,7 +16,7 @@ from triton_env._version import __version__
 
 
 def _check_python() -> None:
-    """Say what is wrong before some module fails for want of it. Also read by the Pythons that cannot run the rest."""
+    """Report what is wrong before a module fails because of it. Also read by Pythons that cannot run the rest."""
     archive = getattr(globals().get("__loader__"), "archive", "")
     if sys.version_info < (3, 11):  # noqa: UP036 - that is the question
         version = ".".join(str(part) for part in sys.version_info[:2])

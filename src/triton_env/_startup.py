@@ -128,7 +128,7 @@ class Startup:
             if was_opening := self.runtime.cancel():
                 # Still being opened: an engine that does not answer is not waited for long. `_start` closes it.
                 self._fail_services(StartCancelled("The start was cancelled."))
-            # Where it could not be opened, `wait` or the first use has said so.
+            # If opening it failed, `wait` or the first use has already raised the error.
             elif self.runtime.exception() is None:
                 self.runtime.result().stop()
             self._forget_restore()

@@ -109,7 +109,7 @@ class TritonEnvironment:
 
     @property
     def runtime_reason(self) -> str:
-        """Why they run there, in words that go on after "since"."""
+        """Why this runtime was chosen; completes the sentence "since ..."."""
         return self._running().runtime.result().reason
 
     @property

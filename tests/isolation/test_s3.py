@@ -215,7 +215,7 @@ def test_no_space_sees_another_whose_name_ends_with_its_own(isolation: S3Isolati
         ids.discard(id_)
         assert isolation.found() == ids
     assert buckets(isolation.bound(OWN)) == {EXPECTED, "other-ns-data"}
-    with pytest.raises(IsolationFailed, match="the bucket other-ns-data has a name that would be one of its"):
+    with pytest.raises(IsolationFailed, match="the name of the bucket other-ns-data conflicts with its names"):
         isolation.create(Space("triton_ns_data"))
 
 

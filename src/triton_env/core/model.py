@@ -63,7 +63,7 @@ class ContainerRecipe:
         storage: what is mounted on these paths.
         files: files or folders of this machine by the absolute path under which the container has copies of them.
         host_variable: the variable by which the server learns the host name that clients use, where it asks for that.
-        cpu_shares: relative weight when CPU is short; 1024 is everybody's default. A service that takes long
+        cpu_shares: relative weight when CPU is short; 1024 is the default. A service that takes long
             to boot gets more, since it decides when all are ready.
         unusable: why the container cannot be run, known from the settings alone; it matters only where containers are.
     """
@@ -259,7 +259,7 @@ class ServiceRecipe:
         external: where an external server of it is.
         secrets: strings that may not appear in messages and logs.
         data: its data where it is kept in a named volume.
-        known_password: the variable of its password, where that is empty or one that everybody knows.
+        known_password: the variable of its password, where that is empty or public.
     """
 
     name: str

@@ -404,7 +404,7 @@ class Stack:
         )
 
     def _settings_of(self, container: ProjectContainer) -> Settings:
-        """The settings with the names and passwords that a container was given, by whomever."""
+        """The settings with the names and passwords that a container was given."""
         given: dict[str, object] = {}
         for name, value in container.environment.items():
             match getattr(self.settings, name.lower(), None):

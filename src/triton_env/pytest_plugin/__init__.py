@@ -31,7 +31,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     add_options(parser)
 
 
-# Around everybody else's: other plugins import the project's settings in this hook.
+# Around those of others: other plugins import the project's settings in this hook.
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_load_initial_conftests(early_config: pytest.Config) -> Generator[None, Any, Any]:
     """Export the connection variables before anything of the project is imported."""

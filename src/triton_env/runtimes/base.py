@@ -24,7 +24,7 @@ class Runtime(Protocol):
         """Where the services run: "docker", "embedded" or "external"."""
 
     reason: str
-    """Why it is this one, in words that go on after "since"."""
+    """Why this runtime was chosen; completes the sentence "since ..."."""
 
     def start(self, recipe: ServiceRecipe, probe: Probe, report: Report) -> Placement:
         """Run a service and wait until `probe` succeeds.

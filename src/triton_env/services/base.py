@@ -347,7 +347,7 @@ class WithLogin(Service):
 
 
 def _known_password(group: type[SettingsGroup], own: SettingsGroup) -> str:
-    """The variable of a password that is empty, or that everybody knows; empty where it is neither."""
+    """The variable of a password that is empty or public; empty where it is neither."""
     for name in group.names_of(Role.PASSWORD):
         if getattr(own, name) in (SecretStr(""), group.model_fields[name].default):
             return name.upper()

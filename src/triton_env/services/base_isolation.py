@@ -169,7 +169,7 @@ class Isolation(ABC, Generic[ServiceT]):
 
     @abstractmethod
     def drop(self, space: Space) -> None:
-        """Remove a space, also where clients are connected to it. Nothing where there is none."""
+        """Remove a space, also where clients are connected to it. Does nothing if it does not exist."""
 
     @abstractmethod
     def replace(self, space: Space, source: Space | None) -> None:

@@ -40,7 +40,7 @@ def external_id(settings: Settings) -> str:
     """What an environment on these servers is known by: the same in every process that uses the same ones.
 
     Of all services, whichever are used: what is noted about a server, such as which of its logical databases are taken,
-    has to be found by everybody. A service that another distribution brings counts where it is elsewhere than its
+    has to be found by all. A service that another distribution brings counts where it is elsewhere than its
     defaults say, so that the id is the same where that distribution is not installed and nothing is set for it.
 
     Args:

@@ -229,7 +229,7 @@ def _given(fields: Mapping[str, Field], folder: Path | None) -> dict[str, _Given
     given: dict[str, _Given] = {}
     if "triton_variables" in fields and (table := variables.in_project(folder or current_folder())):
         given["triton_variables"] = _Given(table[0], str(table[1]))
-    # `.env` belongs to the whole project: names that are not ours are none of our business.
+    # `.env` belongs to the whole project: unrelated variables are ignored.
     if path := dotenv_file.find(folder):
         for name, entry in dotenv_file.read(path).items():
             if entry.value and name.lower() in fields:

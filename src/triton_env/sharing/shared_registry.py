@@ -46,7 +46,7 @@ class LaunchSpec:
         group: unused environments of the same group make room for each other.
         services: their names.
         runtime: that was asked for.
-        linger: seconds to go on without anybody who uses it.
+        linger: seconds to go on while it is unused.
         project: the root of the project in which the process works that started it, or its folder.
         settings: all of them, with the credentials of this environment; see `settings_as_data`.
         credentials: the names of those among the settings that are fresh.

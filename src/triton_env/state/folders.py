@@ -44,7 +44,7 @@ def make_private(folder: Path) -> None:
     """Make `folder` with mode 0700; refuse one that others could have prepared."""
     try:
         make_folders(folder)
-        # In a shared folder such as /tmp anybody can be first with a predictable name.
+        # In a shared folder such as /tmp any user can be first with a predictable name.
         for path, owners in ((folder, {os.getuid()}), (folder.parent, {0, os.getuid()})):
             status = path.lstat() if path == folder else path.stat()
             if not stat.S_ISDIR(status.st_mode) or status.st_uid not in owners:

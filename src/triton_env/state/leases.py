@@ -1,4 +1,4 @@
-"""Leases: who uses services that several processes share, known for certain however a process ends.
+"""Leases record which processes use shared services, and end with these processes, even by SIGKILL.
 
 A lease is a file whose lock its holder keeps as long as it lives.
 """

@@ -1,4 +1,4 @@
-"""The kernel's locks on files (flock(2)): given back however their holder ends, and not shared with forked children."""
+"""Kernel file locks (flock(2)), released when the holder ends, and not shared with forked children."""
 
 import errno
 import fcntl
@@ -69,7 +69,7 @@ class Held:
         os.set_inheritable(self.descriptor, True)
 
     def __del__(self) -> None:
-        # Such as one that Ctrl-C took from the function that was about to keep it.
+        # For example, if Ctrl-C interrupts the function before it stores the lock.
         self.close_without_unlocking()
 
 

@@ -1,7 +1,7 @@
 """The list of running environments of this user, for other processes: what runs, where, and its variables.
 
 A record is a file that only its user can read, and beside it a lock that its owner holds as long as it lives: the
-kernel gives the lock back however the owner ends. Readers remove the records of dead owners.
+kernel releases it when the owner ends, even by SIGKILL. Readers remove the records of dead owners.
 """
 
 import time
@@ -26,7 +26,7 @@ class Record:
     Attributes:
         id: the environment's id.
         runtime: where it runs.
-        reason: why it runs there, in words that go on after "since".
+        reason: why this runtime was chosen; completes the sentence "since ...".
         pid: the process that owns it.
         held_by: what that process is: `serve`, `run` or `reuse`, the keeper of a shared environment.
         project: the root of the project in which it was started; outside of projects the folder.

@@ -9,7 +9,7 @@ from pathlib import Path
 def archive_of(files: Mapping[str, Path]) -> bytes:
     """A tar archive of files and whole folders, to be unpacked in the root folder.
 
-    Its entries belong to root and everybody may read them, whatever they are here. Folders have no entries of their
+    Its entries belong to root and all users may read them, whatever they are here. Folders have no entries of their
     own: the engine makes those that it lacks, and leaves the others as they are.
 
     Args:

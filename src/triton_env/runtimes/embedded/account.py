@@ -44,7 +44,7 @@ class Account:
         return (self.named if named else self.uid, self.gid)
 
     def can_read(self, path: Path) -> bool:
-        """Whether file modes let this user open `path`. It owns nothing and is in no group of anybody's."""
+        """Whether file modes let this user open `path`. It owns nothing and is in no other user's group."""
         try:
             # Both the way to a link and what it leads to.
             return all(self._can_read(place) for place in (path.absolute(), path.resolve(strict=True)))

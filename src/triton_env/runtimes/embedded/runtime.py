@@ -180,7 +180,7 @@ class EmbeddedRuntime:
         if ending is None and look:
             ending = ending_of_stopped((server.child.pid,), where=server.where)
         if ending is None and look and refuses(server.placement):
-            # Ports are closed before anybody hears of the end of their process.
+            # Ports are closed before the end of their process is known.
             self._guard.wait_briefly(server.child, _NEWS_TIMEOUT)
             ending = server.ending(self._guard, BEGIN_ANEW) or Ending(
                 server.where, BEGIN_ANEW, reason="it no longer listens, though its process has not ended"

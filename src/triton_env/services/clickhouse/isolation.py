@@ -23,7 +23,7 @@ _PART: Final = "__"
 _FROZEN: Final = (TEMPLATE, SNAPSHOT)
 """Spaces that do not change once they are made."""
 _DEFAULT: Final = "default"
-"""The database in which clients are that name none; it cannot be missed."""
+"""The database of clients that name none; it must always exist."""
 
 
 _CONTENTS: Final = r"""

@@ -68,7 +68,7 @@ class Settings(_Data):
 
 
 class Privilege(_Data):
-    """What a role, or everybody, may do with a database."""
+    """What a role, or the public, may do with a database."""
 
     role: _OrNone
     privilege: Literal["CONNECT", "CREATE", "TEMPORARY", "TEMP"]

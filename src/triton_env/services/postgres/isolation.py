@@ -183,7 +183,7 @@ class PostgresIsolation(Isolation[Postgres]):
             for name in parts.databases_of(admin, space):
                 self._quieten(admin, name)
                 execute(admin, "alter database {} with allow_connections false is_template true", name)
-                # Who was connected still is.
+                # Existing connections survive this.
                 admin.execute("select pg_terminate_backend(pid) from pg_stat_activity where datname = %s", [name])
 
         self.administered(freeze)

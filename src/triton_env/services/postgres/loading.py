@@ -101,7 +101,7 @@ def contents(stream: IO[bytes], encoding: str) -> Contents:
 
 
 def connecting(found: Contents) -> list[str]:
-    """The extensions in an archive by which anybody connects to other servers, and to this one; in words.
+    """The extensions in an archive by which any role connects to other servers, and to this one; in words.
 
     Raises:
         NotAllowed: one is made by another statement than pg_dump writes.

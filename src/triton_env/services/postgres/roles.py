@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from triton_env.services.postgres.isolation import Admin, PostgresIsolation
 
 MARK = "made by a template of triton-env"
-"""The comment on such a role: it belongs to templates, and is not anybody else's."""
+"""The comment on such a role: it belongs to templates alone."""
 ASIDE = f"{PREFIX}role_"
 """Begins the names of those that made way. They go once nothing depends on them."""
 _TRIES = 20

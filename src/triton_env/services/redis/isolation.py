@@ -1,7 +1,7 @@
 """Redis: a space is a logical database. Keys are copied inside the server, by COPY.
 
 Channels of pub/sub, functions and users are the server's: spaces share them. Clients of spaces log in as a user who may
-not empty what is everybody's.
+not empty what is shared.
 """
 
 import json
@@ -329,7 +329,7 @@ class _Session:
         """Empty logical databases."""
         for number in numbers:
             self.call("SELECT", number)
-            # The memory is given back by another thread: large ones would hold up everybody.
+            # The memory is given back by another thread: large ones would hold up all clients.
             self.call("FLUSHDB", "ASYNC")
 
     def copy(self, source: int, target: int) -> None:

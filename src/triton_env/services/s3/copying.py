@@ -206,7 +206,7 @@ def make_bucket(admin: Admin, name: str, region: str, *, locks: bool = False) ->
 
 
 def remove_bucket(admin: Admin, name: str, *, is_ours: bool) -> None:
-    """Remove a bucket with all that is in it. Nothing where there is none.
+    """Remove a bucket with all that is in it. Does nothing if it does not exist.
 
     Args:
         is_ours: whether all of it was made for a space, so that legal holds end with it.

@@ -86,7 +86,7 @@ class S3Isolation(Isolation[S3]):
         left = [name for name in there if names.has(name)]
         if left and names.real(self._service.bucket) not in left:
             raise IsolationFailed(
-                f"The namespace {space.id} cannot be made: the bucket {left[0]} has a name that would be one of its.",
+                f"The namespace {space.id} cannot be made: the name of the bucket {left[0]} conflicts with its names.",
                 where="S3",
                 hint=f"choose another name for the namespace, or: aws s3 rb --force s3://{left[0]}",
             )
@@ -99,7 +99,7 @@ class S3Isolation(Isolation[S3]):
             raise
 
     def drop(self, space: Space) -> None:
-        """Remove a space, also where clients are connected to it. Nothing where there is none.
+        """Remove a space, also where clients are connected to it. Does nothing if it does not exist.
 
         Raises:
             IsolationFailed: an object is locked in the compliance mode. A warning says so too: those that end a

@@ -53,7 +53,7 @@ class QuickRequests:
         return answer is not None and answer.status == 200
 
     def remove(self, bucket: str) -> bool:
-        """Remove an empty bucket; False where boto3 is to do it, for want of it or because it is not empty."""
+        """Remove an empty bucket; False if boto3 has to handle it (missing or not empty)."""
         answer = self._answer("DELETE", f"/{bucket}")
         return answer is not None and answer.status == 204
 

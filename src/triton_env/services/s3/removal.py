@@ -34,7 +34,7 @@ class BucketHeld(Exception):
 
 
 def remove_bucket(client: "S3Client", name: str, *, overrules: bool = True, releases_holds: bool = False) -> None:
-    """Remove a bucket with all that is in it. Nothing where there is none.
+    """Remove a bucket with all that is in it. Does nothing if it does not exist.
 
     Args:
         client: of its server, for several threads.
@@ -62,7 +62,7 @@ def remove_bucket(client: "S3Client", name: str, *, overrules: bool = True, rele
         except (BucketHeld, ClientError) as error:
             if not (isinstance(error, ClientError) and is_missing(error)) and not _is_freed(client, name):
                 raise
-    raise BucketHeld(f"The bucket {name} cannot be removed: there is always something in it.", name)
+    raise BucketHeld(f"The bucket {name} cannot be removed: objects keep appearing.", name)
 
 
 def _is_freed(client: "S3Client", name: str) -> bool:

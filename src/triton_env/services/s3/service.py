@@ -159,7 +159,7 @@ class S3(Service):
                 storage=settings.triton_storage,
                 files=files,
                 host_variable="LOCALSTACK_HOST",
-                # It boots slowest of all, so what it waits for is what everybody waits for.
+                # It boots slowest of all, so what it waits for is what the whole start waits for.
                 cpu_shares=4096,
                 unusable=None if token else _lack_of_token(settings.localstack_image),
             ),
