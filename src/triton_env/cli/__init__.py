@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from triton_env.services.base_shell import Shell
 
 _COMMANDS: Mapping[str, str] = {
-    "serve": "Start the services and hold them until Ctrl-C.",
+    "serve": "Start the services and keep them running until Ctrl-C.",
     "env": "Print the variables of the environment that runs here.",
     "run": "Start the services around one command.",
     "up": "Start the persistent services and leave them running.",
@@ -34,7 +34,7 @@ _COMMANDS: Mapping[str, str] = {
     "logs": "Show what the services write.",
     "restart": "Restart persistent services and wait until they answer.",
     "backup": "Save what the services hold to one file.",
-    "restore": "Replace what the services hold by a backup.",
+    "restore": "Replace the contents of the services with a backup.",
     "reset": "Destroy the persistent services with their data.",
     "prune": "Remove what killed processes left.",
     "doctor": "Check what a start needs: settings, engine, images, ports, ...",

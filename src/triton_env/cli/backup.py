@@ -38,9 +38,9 @@ def command(file: Path, services: tuple[str, ...], choice: Choice, force: bool, 
     python -m triton_env backup monday.backup --verify
 
     Persistent services that do not run are started for it, and stopped again. FILE appears when it is complete and was
-    read back; nothing is left of a backup that fails. Each service is saved by itself, one after another: let the
-    application rest until the end if several have to agree. With --json, {"file", "format", "tool", "created",
-    "runtime", "size", "services"} goes to standard output.
+    read back; nothing is left of a backup that fails. Each service is saved by itself, one after another: stop the
+    application first if several have to agree. With --json, {"file", "format", "tool", "created", "runtime", "size",
+    "services"} goes to standard output.
 
     Exit status: 0 when FILE is there and whole; 1 if it is not; 2 for wrong use; 130 after Ctrl-C.
     """

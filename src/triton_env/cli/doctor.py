@@ -26,10 +26,10 @@ _UNLIMITED = 100_000
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
 def command(as_json: bool) -> int:
-    """Check settings, packages, engine, images, ports, memory and disk: what the runtime needs that a start would use.
+    """Check settings, packages, engine, images, ports, memory and disk: as far as the next start needs them.
 
-    Each finding is good, a note, a warning or bad, with what to do about it. Nothing is changed. Docker is not looked
-    at where TRITON_RUNTIME is embedded or external, and is only a note where the embedded servers would run.
+    Each finding is good, a note, a warning or bad, with what to do about it. Nothing is changed. Docker is not checked
+    where TRITON_RUNTIME is embedded or external, and is only a note where the embedded servers would run.
 
     Exit status: 1 if a finding is bad, else 0.
     """

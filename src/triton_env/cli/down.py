@@ -33,7 +33,7 @@ def command(choice: Choice) -> None:
     python -m triton_env down
     python -m triton_env down --session ID
 
-    The next `up` goes on with the same data; `reset` is what destroys it. With --session it ends a session, as Ctrl-C
+    The next `up` uses the same data; `reset` destroys it. With --session it ends a session, as Ctrl-C
     does where `serve` runs; its data is gone then.
 
     Exit status: 0, also where nothing runs; 1 if they cannot be stopped; 130 after Ctrl-C.

@@ -27,7 +27,7 @@ def command(form: str, choice: Choice, identity: str, services: tuple[str, ...])
     """Print the variables of the environment that runs here.
 
     It is the session that `serve` started in this project (its root has pyproject.toml or .git), or the persistent
-    services where no session runs. If both run, --session or --persistent says which. With TRITON_SESSION among the
+    services where no session runs. If both run, choose with --session or --persistent. With TRITON_SESSION among the
     variables of a session, programs that use triton-env join it. The output holds passwords.
 
     \b

@@ -18,7 +18,7 @@ def command(choice: Choice, services: tuple[str, ...]) -> None:
     python -m triton_env restart $other
     python -m triton_env restart $service $other
 
-    Data and addresses stay what they are, so clients get back to them on the same URL. One that had stopped is started.
+    Data and addresses stay the same, so clients reconnect on the same URL. A service that had stopped is started.
 
     Exit status: 0 when they answer; 1 if one does not, or was never started; 2 for wrong use; 130 after Ctrl-C.
     """

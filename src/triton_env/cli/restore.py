@@ -21,7 +21,7 @@ from triton_env.errors import UsageError
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 @click.option("--trust-code", is_flag=True, help="Let code in FILE run with the rights of the servers' superusers.")
 def command(file: Path, services: tuple[str, ...], choice: Choice, yes: bool, trust_code: bool) -> int:
-    """Replace what the services that run here hold by what the backup FILE holds.
+    """Replace the contents of the services that run here with those of the backup FILE.
 
     \b
     python -m triton_env restore monday.backup

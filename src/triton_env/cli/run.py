@@ -47,7 +47,7 @@ def command(services: tuple[str, ...], runtime: str | None, isolated: bool, cmd:
     session, and nothing is started; --isolated starts others.
 
     CMD sees the process environment with the variables of the services on top (those that `env` prints), without those
-    that would lead its clients elsewhere all the same (such as PGHOSTADDR and AWS_PROFILE). SIGINT, SIGTERM and SIGHUP
+    that would direct its clients to other servers (such as PGHOSTADDR and AWS_PROFILE). SIGINT, SIGTERM and SIGHUP
     are passed on to it.
 
     Exit status: that of CMD, 128 + n if signal n ended it; 127 if there is no such command, 126 if it cannot be

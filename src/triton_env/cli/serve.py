@@ -43,19 +43,19 @@ _END = {
 @click.option("--reuse", is_flag=True, help="Share them with other processes that ask for the same.")
 @named_services
 def command(services: tuple[str, ...], runtime: str | None, as_json: bool, env_file: Path | None, reuse: bool) -> None:
-    """Start the services, print how to reach them, and hold them until Ctrl-C or SIGTERM.
+    """Start the services, print how to connect, and keep them running until Ctrl-C or SIGTERM.
 
-    Everything is new, and removed at the end. With --reuse those that run for others are held too, such as for tests,
-    notebooks and programs with reuse=True, and they end TRITON_LINGER seconds after the last one that uses them.
+    Everything is created for this command, and removed at the end. With --reuse the services are shared with other
+    processes, such as tests, notebooks and programs with reuse=True; they end TRITON_LINGER seconds after the last one.
 
-    Progress and words go to standard error; the table, or with --json one
+    Progress and messages go to standard error; the table, or with --json one
     line {"id", "runtime", "services", "environ"}, goes to standard output when all services are ready. Both hold
     passwords.
 
-    A server that dies is reported, with its exit status and its last log lines. The others run on; when none
+    A server that dies is reported, with its exit status and its last log lines. The others keep running; when none
     is left, the command ends.
 
-    Exit status: 0 after Ctrl-C, SIGTERM or SIGHUP while serving; 130, 143 or 129 when it came during the start; 1 if a
+    Exit status: 0 after Ctrl-C, SIGTERM or SIGHUP while serving; 130, 143 or 129 if it came during the start; 1 if a
     service does not come up, or all have died; 2 for wrong use.
     """
     with interruptible():

@@ -28,8 +28,8 @@ def command(services: tuple[str, ...], choice: Choice, as_json: bool) -> None:
     python -m triton_env up $service $other
     python -m triton_env up --project other
 
-    They are those of docker-compose.yml. Their data stays in volumes. What runs already is left as it is, or replaced
-    where the settings have changed; what is missing is started. It is fine to run this again at any time.
+    These are the services of docker-compose.yml. Their data stays in volumes. What runs already is left as it is, or
+    replaced where the settings have changed; what is missing is started. It is fine to run this again at any time.
 
     The table, or with --json one line {"id", "runtime", "services", "environ", "started", "replaced", "running"}, goes
     to standard output. Both hold passwords.
