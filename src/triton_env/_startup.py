@@ -71,7 +71,7 @@ class Startup:
         self._opener = threading.Thread(target=self._start, name=f"triton-{self.id}", daemon=True)
         try:
             self._opener.start()
-        except RuntimeError as error:  # no thread to be had: a limit, or the interpreter is on its way out
+        except RuntimeError as error:  # no thread is available: a limit, or the interpreter is shutting down
             self._give_up(error)
 
     def wait(self) -> None:

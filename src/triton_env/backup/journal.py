@@ -206,7 +206,7 @@ class Place:
             yield
 
     def try_hold(self, *, together: bool = False, timeout: float = 0) -> Held | None:
-        """As `held`, until it is released; None where that is not to be had within so many seconds."""
+        """As `held`, until it is released; None if that is not possible within so many seconds."""
         make_private(self.path.parent)
         try:
             return locks.hold(self.lock, together=together, timeout=timeout)

@@ -93,7 +93,7 @@ def shielded() -> Iterator[None]:
 def deferred() -> Iterator[None]:
     """Let a cleanup get to a good end: signals during it take effect after it, and have it hurry.
 
-    What waits in it asks `hurried`. Works in the main thread only, whose business signals are; elsewhere nothing is
+    What waits in it asks `hurried`. Works in the main thread only, which handles signals; elsewhere nothing is
     deferred.
     """
     if threading.current_thread() is not threading.main_thread() or _deferring.is_set():
@@ -131,7 +131,7 @@ def deferred() -> Iterator[None]:
 
 
 def hurried() -> bool:
-    """Whether a cleanup that is under way has to come to its end now: who waits for it has given it up."""
+    """Whether a cleanup that is under way has to come to its end now: its caller has given it up."""
     return len(_hurry) > 1 or any(time.monotonic() - moment >= _GRACE for moment in _hurry)
 
 
@@ -240,7 +240,7 @@ def _stop_all() -> None:
 
 
 def _forget_all() -> None:
-    """In a forked child: what its parent started is none of its business."""
+    """In a forked child: what its parent started stays its parent's."""
     _living.clear()
     _deferring.clear()
     del _hurry[:], _dropped[:]

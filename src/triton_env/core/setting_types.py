@@ -1,4 +1,4 @@
-"""What a setting may be: types, limits, and what is said about a value that is neither.
+"""What a setting may be: types, limits, and the error for a value that is neither.
 
 Every command and every test process reads settings, most of them to do little else. So this is not a model of a library
 that takes a tenth of a second to load.

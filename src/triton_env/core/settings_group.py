@@ -239,7 +239,7 @@ class SettingsGroup:
         return self._origins.get(name, "")
 
     def secrets(self, fields: Iterable[str] | None = None) -> frozenset[str]:
-        """What may not appear in words that people see.
+        """What may not appear in messages.
 
         Args:
             fields: the names of those that count; all by default.

@@ -87,7 +87,7 @@ def of_number(number: int | None, what: str, cause: str, place: str) -> Resource
 
     Args:
         what: what could not be done, as a sentence.
-        cause: the words of the system.
+        cause: the system's error message.
         place: the file or folder that is concerned.
     """
     return _made(what, number, place, cause) if number and limits.is_known(number) else None

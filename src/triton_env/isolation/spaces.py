@@ -342,7 +342,7 @@ class SpaceManager:
                 if (died := self.environment.liveness.died(name)) and died.lives:
                     isolation.break_off()
 
-        with suppress(RuntimeError):  # no thread to be had: then clients wait as long as they do
+        with suppress(RuntimeError):  # no thread is available: then clients wait as long as they do
             threading.Thread(target=watch, name="triton-watch", daemon=True).start()
         try:
             yield

@@ -20,7 +20,7 @@ from triton_env.sharing.shared_registry import SharedInstance, SharedRegistry, i
 from triton_env.sharing.start_events import EventWriter
 
 _INTERVAL = 0.2
-"""Seconds between two looks at who uses the environment."""
+"""Seconds between two looks at whether the environment is used."""
 _PORTS_TIMEOUT = 30
 """Seconds to wait for another environment to give up its ports."""
 

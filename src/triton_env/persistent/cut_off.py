@@ -19,7 +19,7 @@ _Described = Mapping[str, Any]
 
 
 class Healing:
-    """Heals volumes of one project. To be used by who holds the turn of the project.
+    """Heals volumes of one project. The caller must hold the turn of the project.
 
     Args:
         say: receives a line about what is done.

@@ -360,7 +360,7 @@ class Stack:
         return while_engine_answers(process, self.engine.ping, self.engine.url)
 
     def secrets(self) -> frozenset[str]:
-        """What may not appear in words that people see: the passwords of the settings and those in containers."""
+        """What may not appear in messages: the passwords of the settings and those in containers."""
         known = [self.settings, *(self._settings_of(container) for container in self.containers().values())]
         return frozenset().union(*(settings.secrets() for settings in known))
 

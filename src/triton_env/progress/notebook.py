@@ -39,7 +39,7 @@ class NotebookDisplay:
     def open(self) -> None:
         self._opened = time.monotonic()
         self._publish(update=False)
-        with suppress(RuntimeError):  # no thread to be had: the last word is shown all the same
+        with suppress(RuntimeError):  # no thread is available: the last state is shown all the same
             threading.Thread(target=self._keep_up, name="triton-display", daemon=True).start()
 
     def say(self, words: str) -> None:

@@ -24,7 +24,7 @@ class Environments:
         config: of the run.
         options: of the run.
         shared_by: the id of the run, where its processes share their environments; empty where there is one process.
-        quiet: whether nothing is said about a start.
+        quiet: whether starts are not displayed.
     """
 
     def __init__(self, config: pytest.Config, options: Options, *, shared_by: str = "", quiet: bool = False) -> None:
@@ -115,7 +115,7 @@ class Environments:
 
     @contextmanager
     def _uncaptured(self) -> Iterator[None]:
-        """What is said about a start belongs to no test."""
+        """The display of a start belongs to no test."""
         capture = self._config.pluginmanager.get_plugin("capturemanager")
         with capture.global_and_fixture_disabled() if capture else contextlib.nullcontext():
             yield

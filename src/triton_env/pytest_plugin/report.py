@@ -1,4 +1,4 @@
-"""What the plugin adds to the report on a failed test, and to what is said at the end."""
+"""What the plugin adds to the report on a failed test, and to the summary at the end."""
 
 import time
 from collections.abc import Iterator, Set

@@ -26,7 +26,7 @@ class State:
         config: of the run.
         options: of the run.
         shared_by: the id of the run where its processes share environments, else empty.
-        quiet: whether nothing is said about starts.
+        quiet: whether starts are not displayed.
     """
 
     def __init__(self, config: pytest.Config, options: Options, *, shared_by: str = "", quiet: bool = False) -> None:

@@ -169,14 +169,14 @@ class Restorer(Protocol):
         """Put what was loaded in the place of what was there, which is kept."""
 
     def finish(self, note: Note) -> None:
-        """As `Takeover.finish`, by who has the backup."""
+        """As `Takeover.finish`, for a caller that has the backup."""
 
 
 class LateRestorer(Restorer, Protocol):
     """That of a service with `TakesOver.IN_THE_END`, which nothing but its `finish` changes."""
 
     def finish(self, note: Note, plan: Mapping[str, Any] | None = None) -> None:
-        """As `Takeover.finish`, by who has the backup.
+        """As `Takeover.finish`, for a caller that has the backup.
 
         Args:
             note: writes the plan to the journal as it is then.

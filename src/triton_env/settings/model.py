@@ -4,7 +4,7 @@ Precedence, highest first: arguments, the process environment, `.env` of the pro
 A field's name in upper case is its variable; `.env.example` documents each of them.
 
 Names such as POSTGRES_PORT and API_PORT belong to the application as well, and Kubernetes sets some of them. So what is
-wrong with one of these is said where its value is used, and stops nothing else.
+wrong with one of these is reported where its value is used, and stops nothing else.
 """
 
 import copy

@@ -52,7 +52,7 @@ def failure(error: BaseException, doing: str, where: str) -> TritonError:
 
 
 def foreign(*besides: type[Exception]) -> tuple[type[Exception], ...]:
-    """What is raised for an engine by others: the socket, who reads archives, and the SDK where it is loaded by now."""
+    """What is raised for an engine by others: the socket, readers of archives, and the SDK if it is loaded."""
     found: tuple[type[Exception], ...] = (OSError, Refusal, Unanswered, tarfile.TarError, *besides)
     if "docker" not in sys.modules:
         return found

@@ -77,7 +77,7 @@ class PostgresIsolation(Isolation[Postgres]):
 
     def __init__(self, service: Postgres) -> None:
         super().__init__(service)
-        # A database cannot be dropped by who is connected to it.
+        # A client cannot drop the database that it is connected to.
         self._maintenance = "postgres" if service.database != "postgres" else "template1"
         self._admins: queue.LifoQueue[Admin | None] = queue.LifoQueue()
         for _ in range(_ADMINS):

@@ -138,7 +138,7 @@ def _inheriting(admin: "Admin") -> str:
 
 
 def _existing(error: BaseException) -> set[str]:
-    """The roles that exist already, by the words of an error, of those that led to it, and of programs."""
+    """The roles that exist already, found in the messages of an error, of those that led to it, and of programs."""
     found: set[str] = set()
     for each in _chain(error):
         words = [str(each), str(getattr(each, "cause", "") or "")]

@@ -173,7 +173,7 @@ class Uploads:
                 self._client.abort_multipart_upload(**probe, UploadId=upload["UploadId"])
                 self._encryptions[kind] = wanted
             except ClientError as error:
-                self.differences.add(f"{wanted['ServerSideEncryption']} is not to be had: {words_of(error)}")
+                self.differences.add(f"{wanted['ServerSideEncryption']} is not available: {words_of(error)}")
                 self._encryptions[kind] = {}
         return self._encryptions[kind]
 
