@@ -1,6 +1,7 @@
 """Groups of settings: what follows from the roles of fields, for a service of another distribution too."""
 
 import json
+from dataclasses import replace
 from importlib.metadata import EntryPoint
 from math import ceil
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 
 from triton_env import Settings, TritonEnvironment
+from triton_env.attached import AttachedEnvironment
 from triton_env.core.model import ContainerRecipe, Endpoint, Placement, ProcessRecipe, ServiceRecipe
 from triton_env.core.setting_types import Name, PortNumber, Seconds, Secret, SecretStr
 from triton_env.core.settings_group import Field, Role, SettingsGroup, UrlForm, setting, with_fields
@@ -21,6 +23,7 @@ from triton_env.services.postgres.settings import PostgresSettings
 from triton_env.settings import settings_in
 from triton_env.settings.external import external_id, external_settings
 from triton_env.sharing.key import differences, key_of, settings_as_data, settings_from_data
+from unit.records import record
 
 OWN_PORTS = Settings.model_construct().names_in(Role.PORT)
 
@@ -170,6 +173,17 @@ def test_an_external_environment_is_the_same_with_and_without_it(broker: None, m
     assert identity("redis") == identity("redis", "postgres")
     monkeypatch.setenv("TRITON_BROKER_TIMEOUT", "soon")  # it cannot be used, and is not
     assert identity("redis")
+
+
+def test_a_command_knows_external_servers_by_the_id_of_who_holds_them(
+    broker: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BROKER_HOST", "a.example")
+    mode = External(Arguments(TritonEnvironment(services=("redis",)).settings, ("redis",), "external"))
+    data = json.loads(json.dumps(settings_as_data(mode.settings)))
+    held = replace(record(), runtime="external", services=("redis",), settings=data)
+    monkeypatch.delenv("BROKER_HOST")
+    assert AttachedEnvironment(held, Settings())._new_mode().id == mode.id != external_id(Settings())
 
 
 @with_fields
