@@ -1,12 +1,11 @@
 """Environments for commands: one that another process holds, and the services of a project."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from triton_env.core.forms import Form, form_of
-from triton_env.core.model import Program
 from triton_env.environment import TritonEnvironment
 from triton_env.modes.base import Mode
 from triton_env.modes.persistent import Persistent, PersistentServices
@@ -71,7 +70,8 @@ class AttachedEnvironment(TritonEnvironment):
         from triton_env.status import look_at
 
         services = {name: self.service(name) for name in self.services}
-        if form_of(self.runtime) is not Form.CONTAINER:
+        accesses = {name: access for name in self.services if (access := self.container(name))}
+        if not accesses:
             ready = datetime.fromtimestamp(self.record.started, UTC) if self._mode.servers_are_ours else None
             return look_at({}, services, lambda container: None, self.services, ready)
         from triton_env.persistent.containers import Project
@@ -81,7 +81,7 @@ class AttachedEnvironment(TritonEnvironment):
         engine = Engine()
         try:
             project = Project(engine, "")
-            found = {name: project.inspect(self._container(name).container) for name in self.services}
+            found = {name: project.inspect(access.container) for name, access in accesses.items()}
             containers = {name: container for name, container in found.items() if container}
             running = {name: services[name] for name, container in containers.items() if container.running}
             return look_at(containers, running, lambda container: usage_of(engine, container.id), self.services)
@@ -101,9 +101,14 @@ class AttachedEnvironment(TritonEnvironment):
         place = Place(mode.settings, mode.id, lasting=mode.data_is_yours)
         return unfinished_restore(place) or lost_restore(statuses)
 
-    def container_has(self, service: str, program: str) -> bool:
-        """Whether a service runs in a container, and that has a program."""
-        return form_of(self.runtime) is Form.CONTAINER and self._container(service).has(program)
+    def container(self, service: str) -> "ContainerAccess | None":
+        """The container of a service; None where it runs in none.
+
+        This process's part in the environment goes on as long as a program that it becomes: see `hand_over`.
+        """
+        if form_of(self.runtime) is not Form.CONTAINER:
+            return None
+        return cast("ContainerAccess", self._running().runtime.result().access(service))
 
     def packaged_program(self, service: str, program: str) -> str | None:
         """The path of a program that the package of an embedded server brings; None where it brings none."""
@@ -112,25 +117,10 @@ class AttachedEnvironment(TritonEnvironment):
         path = self.program(service, (program,)).argv[0]
         return path if Path(path).exists() else None
 
-    def program_in_container(
-        self, service: str, argv: Sequence[str], environment: Mapping[str, str], *, terminal: bool
-    ) -> Program:
-        """How to run a program in the container of a service; its arguments are passed on as they are.
-
-        This process's part in the environment goes on as long as a program that it becomes.
-        """
-        runtime = self._running().runtime.result()
-        assert isinstance(runtime, AttachedRuntime)
-        program = runtime.program(service, argv[:1], environment, terminal=terminal)
-        return Program((*program.argv, *argv[1:]), program.environment)
-
     def hand_over(self) -> None:
         """Use the environment as long as the program that this process is about to become."""
         if self._part is not None:
             self._part.hand_over()
-
-    def _container(self, service: str) -> "ContainerAccess":
-        return cast("ContainerAccess", self._running().runtime.result().access(service))
 
     def _attach(self) -> Mode:
         self._part = part_in(self.record, self._settings)

@@ -351,7 +351,7 @@ def test_every_call_of_persistent_services_fails_with_an_error_of_ours(unix_prox
             "belongings": services.belongings,
             "with_data": services.with_data,
             "sizes": lambda: services.sizes(belonging.volumes),
-            "has_program": lambda: services.has_program("redis", "redis-cli"),
+            "has_program": lambda: services.access("redis").has("redis-cli"),
             "restart": lambda: services.restart(("redis",), lambda name, seconds: None),
             "down": services.down,
             "remove": services.remove,

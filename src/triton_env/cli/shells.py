@@ -3,7 +3,7 @@
 import os
 import shutil
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import TYPE_CHECKING, NoReturn
 
 import click
@@ -17,6 +17,7 @@ from triton_env.services.base_shell import Arguments, OwnShell, ServerShell, She
 if TYPE_CHECKING:
     from triton_env.attached import AttachedEnvironment
     from triton_env.core.model import Program
+    from triton_env.runtimes.docker.access import ContainerAccess
     from triton_env.services import Service
     from triton_env.settings import Settings
     from triton_env.state.registry import Record
@@ -87,41 +88,44 @@ class _ServerProgram:
     def _in_project(self, choice: Choice) -> "Program":
         from triton_env.cli.persistent import not_running, stack_of
 
-        name, shell = self._name, self._shell
+        name = self._name
         with stack_of(choice, names=(name,)) as services:
             service = services.running().get(name)
             if service is None:
                 raise not_running([name], services, choice)
-            if not shell.is_always_there and not services.has_program(name, shell.program):
-                raise self._absent(service, f"project {services.project}", choice)
-            words, variables = self._inside(service, services.settings)
-            return services.program(name, words, variables, terminal=_has_terminal())
+            where = f"project {services.project}"
+            return self._inside(services.access(name), service, services.settings, where, choice)
 
     def _run_in_session(self, record: "Record", choice: Choice) -> NoReturn:
         from triton_env.cli.session import attached
-        from triton_env.core.forms import Form, form_of
 
-        name, shell = self._name, self._shell
-        with attached(record, (name,)) as environment:
-            service = environment.service(name)
-            if form_of(record.runtime) is not Form.CONTAINER:
-                program = self._beside(environment, service, choice)
+        with attached(record, (self._name,)) as environment:
+            service = environment.service(self._name)
+            if access := environment.container(self._name):
+                program = self._inside(access, service, environment.settings, f"session {record.id}", choice)
             else:
-                if not shell.is_always_there and not environment.container_has(name, shell.program):
-                    raise self._absent(service, f"session {record.id}", choice)
-                words, variables = self._inside(service, environment.settings)
-                program = environment.program_in_container(name, words, variables, terminal=_has_terminal())
+                program = self._beside(environment, service, choice)
             environment.hand_over()
             _become(program)
 
-    def _inside(self, service: "Service", settings: "Settings") -> tuple[Arguments, Mapping[str, str]]:
-        """The command line and the variables in the service's container."""
+    def _inside(
+        self, access: "ContainerAccess", service: "Service", settings: "Settings", where: str, choice: Choice
+    ) -> "Program":
+        """The program in the service's container."""
         from triton_env.core.model import Endpoint
 
-        ports = {port.name: port.number for port in service.recipe(settings).ports}
-        at = Endpoint("127.0.0.1", ports[self._shell.protocol])
-        words = (self._shell.program, *self._shell.arguments(service, at, self._given))
-        return words, self._shell.variables(service, at)
+        shell, recipe = self._shell, service.recipe(settings)
+        if not shell.is_always_there and not access.has(shell.program):
+            raise TritonError(
+                f"The container of {service.title} has no {shell.program}.",
+                where=where,
+                cause=shell.without(_options(choice)),
+                hint=shell.instead,
+            )
+        ports = {port.name: port.number for port in recipe.ports}
+        at = Endpoint("127.0.0.1", ports[shell.protocol])
+        words = (shell.program, *shell.arguments(service, at, self._given))
+        return access.program_as_it_is(recipe, words, shell.variables(service, at), terminal=_has_terminal())
 
     def _beside(self, environment: "AttachedEnvironment", service: "Service", choice: Choice) -> "Program":
         """The program on this machine."""
@@ -145,14 +149,6 @@ class _ServerProgram:
         inherited = {name: value for name, value in process_environment().items() if name not in service.misleading}
         words = (path, *shell.arguments(service, at, self._given))
         return Program(words, inherited | dict(shell.variables(service, at)))
-
-    def _absent(self, service: "Service", where: str, choice: Choice) -> TritonError:
-        return TritonError(
-            f"The container of {service.title} has no {self._shell.program}.",
-            where=where,
-            cause=self._shell.without(_options(choice)),
-            hint=self._shell.instead,
-        )
 
 
 def _options(choice: Choice) -> str:

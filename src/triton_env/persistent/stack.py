@@ -19,9 +19,9 @@ from triton_env.persistent.compose import SERVICE_LABEL, VOLUME_LABEL, Compose
 from triton_env.persistent.compose_file import OUR_LABEL, used_file
 from triton_env.persistent.containers import Project, ProjectContainer
 from triton_env.persistent.settings import persistent_settings
+from triton_env.runtimes.docker.access import ContainerAccess
 from triton_env.runtimes.docker.address import AddressPlan
 from triton_env.runtimes.docker.engine import Engine
-from triton_env.runtimes.docker.execution import container_has, in_container
 from triton_env.runtimes.docker.usage import usage_of
 from triton_env.runtimes.docker.watch import while_engine_answers
 from triton_env.services import SERVICES, Service
@@ -310,30 +310,9 @@ class Stack:
             )
         return belongings
 
-    def program(
-        self, name: str, argv: Sequence[str], environment: Mapping[str, str], *, terminal: bool = False
-    ) -> Program:
-        """How to run a program in the container of a service that runs.
-
-        Args:
-            name: the service's.
-            argv: the program and its arguments, passed on as they are.
-            environment: variables for it, which may be secret.
-            terminal: whether it gets this process's terminal.
-
-        Raises:
-            RuntimeUnavailable: there is no docker command line here.
-        """
-        container = self.containers()[name]
-        # The arguments are the user's: no placeholder in them is meant for us.
-        program = in_container(
-            self.engine.url, container.name, self._recipes[name], argv[:1], environment, terminal=terminal
-        )
-        return Program((*program.argv, *argv[1:]), program.environment)
-
-    def has_program(self, name: str, program: str) -> bool:
-        """Whether the container of a service that runs has a program."""
-        return container_has(self.engine, self.containers()[name].id, program)
+    def access(self, name: str) -> ContainerAccess:
+        """What lets programs at a service that has a container."""
+        return ContainerAccess(self.engine.url, self.containers()[name].name)
 
     def logs(self, names: Sequence[str], *, follow: bool, tail: int | None, color: bool) -> Program:
         """How to show the logs of services (or of all), by Compose. Their secrets are not taken out.

@@ -34,14 +34,11 @@ class Access(Protocol):
         placement: Placement,
         argv: Sequence[str],
         environment: Mapping[str, str],
-        *,
-        terminal: bool = False,
     ) -> Program:
         """How to run a program that comes with the service; see `Runtime.program`.
 
         Args:
             argv: the program and its arguments, with placeholders.
-            terminal: whether it gets a terminal, which is this process's.
         """
 
     def ending(self, placement: Placement) -> Ending | None:

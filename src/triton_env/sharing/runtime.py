@@ -105,11 +105,9 @@ class AttachedRuntime:
             pids = {each.pid for each in listening if each.pid and each.laddr and each.laddr.port in ports}
         return ending_of_stopped(pids, where=f"environment {self._joined.id}")
 
-    def program(
-        self, service: str, argv: Sequence[str], environment: Mapping[str, str], *, terminal: bool = False
-    ) -> Program:
+    def program(self, service: str, argv: Sequence[str], environment: Mapping[str, str]) -> Program:
         access, placement = self.access(service), self._events.state.placements[service]
-        return access.program(self._recipes[service], placement, argv, environment, terminal=terminal)
+        return access.program(self._recipes[service], placement, argv, environment)
 
     def lines(self, service: str, tail: int | None, *, follow: bool) -> Iterator[str]:
         """The lines that a service wrote, without secrets; see `Access.lines`."""

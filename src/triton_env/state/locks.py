@@ -60,7 +60,6 @@ class Held:
     def close_without_unlocking(self) -> None:
         """Close the file without giving the lock back: it stays with the processes that have the open file too."""
         descriptor, self.descriptor = self.descriptor, -1
-        _held.discard(self)
         if descriptor >= 0:
             os.close(descriptor)
 

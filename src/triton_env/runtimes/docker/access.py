@@ -65,10 +65,15 @@ class ContainerAccess:
         placement: Placement,
         argv: Sequence[str],
         environment: Mapping[str, str],
-        *,
-        terminal: bool = False,
     ) -> Program:
-        return execution.in_container(self.engine, self.container, recipe, argv, environment, terminal=terminal)
+        return execution.in_container(self.engine, self.container, recipe, argv, environment)
+
+    def program_as_it_is(
+        self, recipe: ServiceRecipe, argv: Sequence[str], environment: Mapping[str, str], *, terminal: bool
+    ) -> Program:
+        """How to run a program in the container; its arguments hold no placeholders. See `Access.program`."""
+        program = execution.in_container(self.engine, self.container, recipe, argv[:1], environment, terminal=terminal)
+        return Program((*program.argv, *argv[1:]), program.environment)
 
     def has(self, program: str) -> bool:
         """Whether the container has a program."""

@@ -56,8 +56,6 @@ class FolderAccess:
         placement: Placement,
         argv: Sequence[str],
         environment: Mapping[str, str],
-        *,
-        terminal: bool = False,
     ) -> Program:
         main = next(iter(placement.endpoints.values()))
         folder = self.folder
