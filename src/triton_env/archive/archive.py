@@ -129,15 +129,16 @@ class ArchiveWriter:
         check_free(self.path, force=force)
         self._partial = self.path.with_name(f"{self.path.name}.partial-{token_hex(4)}")
         self._members: list[Member] = []
-        with _writing(self.path):
-            # It holds data: only its owner may read it, whatever the umask.
-            handle = open_file(self._partial, os.O_RDWR | os.O_CREAT | os.O_EXCL)
-        self._file = os.fdopen(handle, "w+b")
         self._lock: locks.Held | None = None
-        with suppress(OSError):  # a file system without locks
-            self._lock = locks.hold(self._partial, timeout=0)
+        with suppress(OSError):  # a file system without locks, or a full one
+            # Before it is opened: one that is not locked looks like a killed process's.
+            self._lock = locks.hold(self._partial)
             # What killed processes left of the same archive.
             locks.remove_abandoned(self.path.parent, f"{glob.escape(self.path.name)}.partial-*")
+        with _writing(self.path):
+            # It holds data: only its owner may read it, whatever the umask.
+            handle = open_file(self._partial, os.O_RDWR | os.O_CREAT)
+        self._file = os.fdopen(handle, "w+b")
         self._zip = zipfile.ZipFile(self._file, "w", zipfile.ZIP_DEFLATED, allowZip64=True, compresslevel=_LEVEL)
 
     @property
