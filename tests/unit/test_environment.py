@@ -150,8 +150,8 @@ def test_what_is_persistent_is_not_also_shared_by_reuse() -> None:
 
 
 @pytest.mark.parametrize("runtime", ["embedded", "external"])
-def test_persistent_services_run_on_docker_alone(runtime: str) -> None:
-    with pytest.raises(RuntimeUnavailable, match="Docker alone"):
+def test_persistent_services_only_run_on_docker(runtime: str) -> None:
+    with pytest.raises(RuntimeUnavailable, match="only run on Docker"):
         TritonEnvironment(persistent=True, runtime=runtime).start()
 
 

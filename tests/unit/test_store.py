@@ -17,7 +17,7 @@ from triton_env.core.model import Endpoint, Placement, Storage
 from triton_env.errors import RestoreUnfinished
 from triton_env.isolation.ledger import FrozenSpace, Kind, Lease
 from triton_env.isolation.reads import Read, Reads, Variant, Variants
-from triton_env.persistent.stamps import Hashed, Stamp
+from triton_env.persistent.stamps import Stamp
 from triton_env.services.base_isolation import Space
 from triton_env.state import store
 
@@ -76,12 +76,10 @@ WRITTEN = {
         Stamp(
             *("redis", "7.0", "redis:7.0", "sha256:1", "/home/alice"),
             facts={"A": "b"},
-            secrets={"REDIS_PASSWORD": Hashed("00ff", "abcd")},
             written="2026-11-24T10:00:00+00:00",
         ),
         '{\n  "format": 1,\n  "service": "redis",\n  "version": "7.0",\n  "image": "redis:7.0",\n'
-        '  "image_id": "sha256:1",\n  "facts": {\n    "A": "b"\n  },\n  "secrets": {\n    "REDIS_PASSWORD": {\n'
-        '      "salt": "00ff",\n      "scrypt": "abcd"\n    }\n  },\n  "checkout": "/home/alice",\n'
+        '  "image_id": "sha256:1",\n  "facts": {\n    "A": "b"\n  },\n  "checkout": "/home/alice",\n'
         '  "written": "2026-11-24T10:00:00+00:00"\n}\n',
     ),
 }
