@@ -41,9 +41,9 @@ step() {
     return "$status"
 }
 
-# show_progress WORDS LOG: until it is killed, or this script ends.
+# show_progress WORDS LOG: until it is killed, or this script ends. SECONDS_BETWEEN_LINES changes what is a few seconds.
 show_progress() {
-    local began=$SECONDS every=5 before='' last
+    local began=$SECONDS every=${SECONDS_BETWEEN_LINES:-5} before='' last
     if [[ -t 2 ]]; then
         every=1
         trap 'printf "\r\033[K" >&2; exit' TERM

@@ -4,7 +4,8 @@
 #     bash scripts/test.sh [--all] [pytest arguments]
 #
 # --all adds the long lane: random kills, soak, fuzzing, races of eight processes, benchmark scripts, the whole
-# documentation matrix. It takes much longer, and is for changes to these parts and for nightly runs.
+# documentation matrix, and further variants of what one variant shows. It takes much longer, and is for changes to these
+# parts and for nightly runs.
 #
 # Arguments go to pytest. A file that is named runs with its long tests, and `-m long` runs the long lane alone:
 #

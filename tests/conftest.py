@@ -70,6 +70,11 @@ def pytest_collection() -> Iterator[None]:
         gc.freeze()
 
 
+def pytest_itemcollected(item: pytest.Item) -> None:
+    if lanes.is_long(item):
+        item.add_marker(pytest.mark.long)
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     lanes.leave_out_long(config, items)

@@ -1,4 +1,8 @@
-"""Which tests run and in which process: the long lane is left out, tests that share what they start stay together."""
+"""Which tests run and in which process: the long lane is left out, tests that share what they start stay together.
+
+The marks are `long`, for a test, a module or one set of parameters, and `long_on`, for variants by a parameter. Each
+kind of fault is looked for outside of the long lane too, by the variant that is quickest or most usual.
+"""
 
 import json
 import os
@@ -10,8 +14,27 @@ import pytest
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 
-LONG = "random kills, soak, fuzzing, races of eight processes, benchmark scripts, the whole documentation matrix"
+LONG = (
+    "random kills, soak, fuzzing, races of eight processes, benchmark scripts, the whole documentation matrix, "
+    "traps of the stand-ins, further variants of what one variant shows"
+)
 """What the marker `long` is for."""
+
+
+def is_long(item: pytest.Item) -> bool:
+    """Whether a test is in the long lane in this variant only, as the closest mark `long_on` has it.
+
+    `long_on("docker")` means its variants with the parameter "docker", and `long_on()` none, whatever its module says.
+    """
+    marker = item.get_closest_marker("long_on")
+    call = getattr(item, "callspec", None)
+    values = {value for value in call.params.values() if isinstance(value, str)} if call else set()
+    return bool(marker and values & set(marker.args))
+
+
+def is_long_among(items: Iterable[pytest.Item]) -> bool:
+    """Whether tests of the long lane run too, for which a fixture may have to start more."""
+    return any(item.get_closest_marker("long") for item in items)
 
 
 def is_long_lane_asked_for(config: pytest.Config) -> bool:

@@ -144,6 +144,7 @@ def env(request: pytest.FixtureRequest) -> Iterator[TritonEnvironment]:
         yield environment
 
 
+@pytest.mark.long_on("persistent")
 def test_they_reach_the_server(env: TritonEnvironment) -> None:
     target = io.BytesIO()
     variables = {"PGUSER": env.postgres.user, "PGPASSWORD": env.postgres.password, "PGDATABASE": "triton"}

@@ -37,7 +37,7 @@ def assert_same(before: TritonEnvironment, after: TritonEnvironment, services: t
 
 @functools.cache
 def seen(environment: TritonEnvironment, service: str) -> dict[str, Any]:
-    """What was in a full environment, which no test changes."""
+    """What was in a full environment before anything was restored to it."""
     return LOOK[service](environment)
 
 
@@ -57,7 +57,7 @@ def saved_docker(full_docker: TritonEnvironment, tmp_path_factory: pytest.TempPa
 
 
 @pytest.fixture(scope="module")
-def docker(started: Started) -> TritonEnvironment:
+def another_docker(started: Started) -> TritonEnvironment:
     return started("docker")
 
 
@@ -268,17 +268,19 @@ class TestDocker:
         assert full_docker.postgres.server_version() < moved.postgres.server_version()
         assert_same(full_docker, moved)
 
+    @pytest.mark.long
     def test_from_one_engine_to_another(
-        self, full_docker: TritonEnvironment, saved_docker: Path, docker: TritonEnvironment
+        self, full_docker: TritonEnvironment, saved_docker: Path, another_docker: TritonEnvironment
     ) -> None:
-        backup.restore(docker, saved_docker)
-        assert_same(full_docker, docker)
+        backup.restore(another_docker, saved_docker)
+        assert_same(full_docker, another_docker)
 
-    def test_from_embedded(
-        self, full_docker: TritonEnvironment, saved_embedded: Path, docker: TritonEnvironment
-    ) -> None:
+    @pytest.mark.long
+    def test_from_embedded(self, full_docker: TritonEnvironment, saved_embedded: Path) -> None:
         assert backup.read_manifest(saved_embedded).runtime == "embedded"
-        others = ("clickhouse", "redis", "s3")
+        docker, others = full_docker, ("clickhouse", "redis", "s3")
+        for name in others:
+            seen(full_docker, name)
         # It holds the same already, so something is put beside it that has to go.
         with docker.redis.client() as redis:
             redis.set("superfluous", 1)
@@ -288,8 +290,8 @@ class TestDocker:
         backup.restore(docker, saved_embedded, services=others, replace=True)
         assert_same(full_docker, docker, others)
 
-    def test_not_to_an_older_server(self, saved_embedded: Path, docker: TritonEnvironment) -> None:
-        before = LOOK["redis"](docker)
+    def test_not_to_an_older_server(self, saved_embedded: Path, full_docker: TritonEnvironment) -> None:
+        docker, before = full_docker, LOOK["redis"](full_docker)
         with pytest.raises(
             RestoreFailed, match=r"of PostgreSQL 18, and the server is older: 1\d\. Nothing was changed"
         ):
@@ -297,8 +299,10 @@ class TestDocker:
         assert differences(before, LOOK["redis"](docker)) == {}
 
     def test_not_fields_that_expire_to_a_server_without_them(
-        self, embedded: TritonEnvironment, docker: TritonEnvironment, tmp_path: Path
+        self, embedded: TritonEnvironment, full_docker: TritonEnvironment, tmp_path: Path
     ) -> None:
+        """The last one: servers that have them hold nothing else of Redis then."""
+        docker = full_docker
         with embedded.redis.client() as redis:
             redis.hset("hash", "a", "1")
             redis.hpexpireat("hash", NOON, "a")

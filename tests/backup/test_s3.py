@@ -24,7 +24,7 @@ from triton_env.services.s3.isolation import S3Isolation
 from triton_env.services.s3.restore import S3Restorer
 from triton_env.services.s3.takeover import Plan, S3Takeover
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [pytest.mark.timeout(300), pytest.mark.long_on("docker")]
 
 RUNTIMES = [pytest.param("docker", marks=pytest.mark.docker), "embedded"]
 LATER = "2099-01-01T00:00:00+00:00"
@@ -79,6 +79,7 @@ def contents(client: Any, bucket: str) -> dict[str, list[tuple[bool, bytes]]]:
     return found
 
 
+@pytest.mark.long_on("embedded")
 def test_each_version_keeps_its_own_content(env: TritonEnvironment, s3: Any, path: Path) -> None:
     make_bucket(s3, "claims")
     for key in ("first", "deleted", "alone"):
@@ -179,6 +180,7 @@ def test_what_vanishes_or_is_replaced_while_it_is_read(
     }
 
 
+@pytest.mark.long_on
 def test_what_the_server_does_not_hand_out_is_named(env: TritonEnvironment, s3: Any, path: Path) -> None:
     own = env.s3.bucket
     s3.put_object(Bucket=own, Key="kept", Body=b"kept")
@@ -298,6 +300,7 @@ def test_a_namespace_that_compliance_keeps_on_the_server_says_so(embedded_packag
         isolation.close()
 
 
+@pytest.mark.long_on("embedded")
 def test_properties_of_buckets_and_objects_are_restored_or_named(env: TritonEnvironment, s3: Any, path: Path) -> None:
     make_bucket(s3, "reports", "Enabled")
     make_bucket(s3, "full", "Enabled")

@@ -220,14 +220,20 @@ STAGING, TAKING_OVER, COUNTS = ("anything was replaced", "is to be taken back", 
     ("point", "said", "word"),
     [
         pytest.param(at_note(Phase.STAGING), STAGING, "old", id="before anything is loaded", marks=pytest.mark.long),
-        pytest.param(at_step(Step("s3", "bucket another")), STAGING, "old", id="while S3 is loaded"),
+        pytest.param(
+            at_step(Step("s3", "bucket another")), STAGING, "old", id="while S3 is loaded", marks=pytest.mark.long
+        ),
         pytest.param(at_note(Phase.TAKING_OVER), TAKING_OVER, "old", id="when all is loaded", marks=pytest.mark.long),
         pytest.param(at_call(clickhouse_restore, "rename", 2), TAKING_OVER, "old", id="within ClickHouse"),
         pytest.param(
             at_step(Step("redis", "restored")), TAKING_OVER, "old", id="before PostgreSQL", marks=pytest.mark.long
         ),
         pytest.param(at_note(Phase.COMMITTING), "finished or taken back", "old", id="at PostgreSQL"),
-        pytest.param(at_note(Phase.COMMITTED, before=True), "finished or taken back", "new", id="after PostgreSQL"),
+        pytest.param(
+            *(at_note(Phase.COMMITTED, before=True), "finished or taken back", "new"),
+            id="after PostgreSQL",
+            marks=pytest.mark.long,
+        ),
         pytest.param(at_note(Phase.COMMITTED), COUNTS, "new", id="when it counts", marks=pytest.mark.long),
         pytest.param(at_call(s3_takeover, "remove_bucket", 1), COUNTS, "new", id="within S3"),
         pytest.param(
@@ -315,6 +321,7 @@ def test_the_next_backup_and_restore_come_to_it_as_well(
         assert not place.path.exists()
 
 
+@pytest.mark.long
 def test_a_snapshot_comes_after_it_and_has_nothing_of_it(theirs: TritonEnvironment, archive: Path) -> None:
     def holds(found: dict[str, Any], word: str) -> bool:
         # A snapshot has logical databases of its own.

@@ -51,6 +51,7 @@ def log_of_the_start(settings: Settings, files: tuple[str, ...]) -> str:
         time.sleep(0.1)
 
 
+@pytest.mark.long
 def test_an_application_that_waits_for_healthy_services_never_sees_a_connection_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -276,7 +276,9 @@ def test_persistent_services_that_end_and_come_back(tmp_path: Path) -> None:
 
 
 @pytest.mark.docker
-@pytest.mark.parametrize("script", ["echo hopeless; exit 3", "echo hopeless; sleep 1; exit 3"])
+@pytest.mark.parametrize(
+    "script", ["echo hopeless; exit 3", pytest.param("echo hopeless; sleep 1; exit 3", marks=pytest.mark.long)]
+)
 def test_persistent_services_that_end_again_and_again_are_not_waited_for(script: str, tmp_path: Path) -> None:
     client = docker.from_env()
     image = image_that_runs(client, tmp_path, script)

@@ -36,6 +36,7 @@ with TritonEnvironment(Settings(triton_s3_timeout=180), services=("redis", "s3")
 """Where the address is not this machine's loopback: S3 is asked by its name too, which is in its URLs."""
 
 
+@pytest.mark.long
 def test_a_container_that_somebody_copies_from_is_not_taken_for_ones_own(engine: docker.DockerClient) -> None:
     before = possible_own_container_ids()
     looked = threading.Event()
@@ -139,6 +140,7 @@ def test_engine_over_tcp_on_loopback_answers_on_loopback() -> None:
         assert run(OF_REDIS, DOCKER_HOST=f"tcp://127.0.0.1:{port}").startswith("answered at 127.0.0.1 ")
 
 
+@pytest.mark.long
 def test_remote_engine_answers_at_its_own_address(bridge_address: str) -> None:
     # As remote as an engine can be made on one machine. The bind address keeps the ports closed to the outside.
     with engine_over_tcp(bridge_address) as port:

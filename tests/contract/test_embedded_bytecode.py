@@ -68,7 +68,9 @@ def test_what_the_first_start_has_imported_the_next_finds_compiled(folder: Path)
 
 
 @pytest.mark.usefixtures("uncompiled")
-@pytest.mark.parametrize("kept", [16, 200], ids=["no content", "half of it"])
+@pytest.mark.parametrize(
+    "kept", [pytest.param(16, id="no content", marks=pytest.mark.long), pytest.param(200, id="half of it")]
+)
 def test_a_module_that_was_cut_short_is_made_again(folder: Path, kept: int, caplog: pytest.LogCaptureFixture) -> None:
     started(Bytecode.wait)
     (module,) = folder.rglob(f"werkzeug_app.{TAG}.pyc")
@@ -79,6 +81,7 @@ def test_a_module_that_was_cut_short_is_made_again(folder: Path, kept: int, capl
 
 
 @pytest.mark.usefixtures("uncompiled")
+@pytest.mark.long
 def test_what_is_not_a_folder_is_made_again(folder: Path) -> None:
     cache = Bytecode(None, folder.parent, folder)
     folder.mkdir(parents=True)

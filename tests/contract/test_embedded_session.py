@@ -301,7 +301,7 @@ class TestSettings:
         with TritonEnvironment(Settings(redis_password=odd), services=("redis",), runtime="embedded") as env:
             assert env.redis.client().ping() is True
             with pytest.raises(redis.AuthenticationError):
-                env.redis.client(password="other").ping()
+                env.redis.client(password="other", retry=None).ping()
 
 
 class TestSeveral:
@@ -315,7 +315,7 @@ class TestSeveral:
             assert other.redis.client().get("mine") is None
             assert one.postgres.password != other.postgres.password
             with pytest.raises(redis.AuthenticationError):
-                other.redis.client(password=one.redis.password).ping()
+                other.redis.client(password=one.redis.password, retry=None).ping()
             one.stop()
             assert other.redis.client().ping() is True
 

@@ -10,10 +10,11 @@ import subprocess
 import sys
 import textwrap
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
 from functools import partial
 from pathlib import Path
+from typing import Any
 from unittest.mock import patch
 
 import docker
@@ -46,6 +47,16 @@ pytestmark = [
 ]
 
 TESTS = Path(__file__).parents[1]
+SHORT: tuple[Trouble, ...] = ("cut", "hang")
+"""An engine that is gone, and one that is there and silent. The others are for the long lane."""
+SEVERAL = pytest.mark.parametrize(
+    "troubles", [SHORT, pytest.param(TROUBLES, marks=pytest.mark.long)], ids=["some", "each"]
+)
+
+
+def lane_of(trouble: Trouble, *short: Trouble) -> Any:
+    """The marks of a variant: those that are not among the short ones are long."""
+    return () if trouble in (short or SHORT) else pytest.mark.long
 
 
 @pytest.fixture(autouse=True)
@@ -123,9 +134,9 @@ def failed_stop(env: TritonEnvironment) -> CleanupFailed:
 @pytest.mark.parametrize(
     ("trouble", "way"),
     [
-        *((trouble, "unix") for trouble in TROUBLES),
+        *(pytest.param(trouble, "unix", marks=lane_of(trouble)) for trouble in TROUBLES),
         # Another program removes what is left then.
-        *(pytest.param(trouble, "tcp", marks=() if trouble == "hang" else pytest.mark.long) for trouble in TROUBLES),
+        *(pytest.param(trouble, "tcp", marks=lane_of(trouble, "hang")) for trouble in TROUBLES),
     ],
 )
 def test_what_a_session_leaves_is_named_and_removed_as_soon_as_the_engine_is_back(
@@ -265,9 +276,12 @@ def _pruned(settings: Settings) -> None:
         pass
 
 
-def test_every_call_of_a_session_fails_with_an_error_of_ours(unix_proxy: EngineProxy, tmp_path: Path) -> None:
+@SEVERAL
+def test_every_call_of_a_session_fails_with_an_error_of_ours(
+    unix_proxy: EngineProxy, tmp_path: Path, troubles: Sequence[Trouble]
+) -> None:
     with TritonEnvironment(services=("redis",)) as env:
-        for trouble in TROUBLES:
+        for trouble in troubles:
             with in_trouble(unix_proxy, trouble):
                 errors = outcomes({name: partial(call, env, tmp_path) for name, call in SESSION.items()})
             assert errors["logs"] is not None, trouble
@@ -275,7 +289,7 @@ def test_every_call_of_a_session_fails_with_an_error_of_ours(unix_proxy: EngineP
             assert [error for error in errors.values() if error and not isinstance(error, TritonError)] == [], trouble
 
 
-@pytest.mark.parametrize("trouble", TROUBLES)
+@pytest.mark.parametrize("trouble", [pytest.param(trouble, marks=lane_of(trouble, "hang")) for trouble in TROUBLES])
 def test_namespaces_and_snapshots_need_no_engine(unix_proxy: EngineProxy, tmp_path: Path, trouble: Trouble) -> None:
     settings = Settings(triton_state_dir=str(tmp_path))
     with TritonEnvironment(settings, services=("redis",)) as env, in_trouble(unix_proxy, trouble):
@@ -336,7 +350,10 @@ def test_a_program_in_a_container_fails_where_the_connection_to_it_breaks_off(un
         feed(env.program("postgres", ("wc",)), (b"all",))
 
 
-def test_every_call_of_persistent_services_fails_with_an_error_of_ours(unix_proxy: EngineProxy) -> None:
+@SEVERAL
+def test_every_call_of_persistent_services_fails_with_an_error_of_ours(
+    unix_proxy: EngineProxy, troubles: Sequence[Trouble]
+) -> None:
     with (
         own_project(unix_proxy) as settings,
         TritonEnvironment(settings, services=("redis",), persistent=True) as env,
@@ -358,10 +375,10 @@ def test_every_call_of_persistent_services_fails_with_an_error_of_ours(unix_prox
             "open": lambda: Stack(settings),
             "start": lambda: TritonEnvironment(settings, services=("redis",), persistent=True).start(),
         }
-        for trouble in TROUBLES:
+        for trouble in troubles:
             with in_trouble(unix_proxy, trouble):
                 errors = outcomes(calls)
-                if trouble == TROUBLES[-1]:
+                if trouble == troubles[-1]:
                     error = failed_stop(env)
             assert errors.pop("sizes") is None, trouble
             assert {name: error for name, error in errors.items() if not isinstance(error, TritonError)} == {}, trouble

@@ -193,6 +193,7 @@ def test_where_nobody_listens_it_says_so_soon(monkeypatch: pytest.MonkeyPatch) -
     assert "refused" in caught.value.cause
 
 
+@pytest.mark.long_on("clickhouse", "s3")
 @pytest.mark.parametrize("service", SERVICES)
 def test_one_that_says_nothing_is_not_said_to_turn_us_down(service: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("triton_env.services.base.CONNECT_TIMEOUT", 1)

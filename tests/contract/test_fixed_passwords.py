@@ -21,7 +21,11 @@ FIXED = {
 }
 
 
-@pytest.fixture(scope="module", params=[pytest.param("docker", marks=pytest.mark.docker), pytest.param("embedded")])
+# Containers with fixed passwords are also those of all persistent services.
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param("docker", marks=[pytest.mark.docker, pytest.mark.long]), pytest.param("embedded")],
+)
 def fixed(request: pytest.FixtureRequest) -> Iterator[TritonEnvironment]:
     with TritonEnvironment(Settings(**FIXED), runtime=request.param) as env:
         yield env

@@ -241,6 +241,7 @@ def check_written(env: TritonEnvironment, mark: str) -> None:
 class TestNothingIsLost:
     """Every acknowledged write survives, whichever way the server ends. `TestRecovery` restarts one after the other."""
 
+    @pytest.mark.long
     def test_over_a_down(self, env: TritonEnvironment, settings: Settings) -> None:
         write(env, "down")
         compose(settings, "down")
@@ -312,6 +313,7 @@ class TestNothingIsLost:
 
 
 class TestRecovery:
+    @pytest.mark.long_on("clickhouse", "s3")
     @pytest.mark.parametrize("down", SERVICES)
     def test_the_others_serve_and_clients_recover_on_the_same_url_and_find_all_that_was_written(
         self, down: str, env: TritonEnvironment, settings: Settings

@@ -345,6 +345,7 @@ class TestRyuk:
         assert belongings(engine, of_environment(identifier)) == []
         assert until(lambda: are_there((ryuk,)) == [False]), "Ryuk runs on"
 
+    @pytest.mark.long
     def test_both_work_side_by_side_and_a_normal_end_leaves_neither(
         self, engine: docker.DockerClient, ryuk_image: str
     ) -> None:

@@ -22,7 +22,8 @@ from triton_env.services.s3.requests import answered, buckets_in
 from triton_env.testing import Contents, ServiceContract
 
 # The first test of each runtime starts all four.
-pytestmark = pytest.mark.timeout(400)
+# On persistent services there are the same containers and clients; what is particular to them is in `test_persistent`.
+pytestmark = [pytest.mark.timeout(400), pytest.mark.long_on("persistent")]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -150,7 +151,8 @@ class TestRedis:
 
     @pytest.mark.parametrize("password", [None, "wrong"])
     def test_refuses_a_wrong_password_and_none(self, env: TritonEnvironment, password: str | None) -> None:
-        with env.redis.client(password=password) as client, pytest.raises(redis.AuthenticationError):
+        # A client would try again for seconds by itself.
+        with env.redis.client(password=password, retry=None) as client, pytest.raises(redis.AuthenticationError):
             client.ping()
 
     def test_questions_without_a_client_are_answered_as_those_of_a_client(self, env: TritonEnvironment) -> None:

@@ -24,7 +24,8 @@ import redis
 
 from standins import recipes
 
-pytestmark = [pytest.mark.docker, pytest.mark.timeout(600)]
+# For changes to the stand-ins; whatever runs on them finds most of their faults.
+pytestmark = [pytest.mark.docker, pytest.mark.timeout(600), pytest.mark.long]
 
 LABEL = "org.triton-env.test=true"
 # The temporary server of a first start lives for as long as the init files run: this one runs until it is told to end.

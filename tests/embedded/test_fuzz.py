@@ -281,19 +281,22 @@ BODIES = st.sampled_from(
 ) | st.binary(max_size=60)
 
 
-@settings(
-    max_examples=250,
-    deadline=None,
-    derandomize=True,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)
-@given(
-    method=st.sampled_from(["GET", "POST", "HEAD", "PUT", "OPTIONS", "DELETE"]),
-    headers=HEADERS,
-    parameters=PARAMETERS,
-    body=BODIES,
-)
-def test_requests_of_all_sorts(
+@pytest.mark.parametrize("count", [60, pytest.param(600, marks=pytest.mark.long)])
+def test_requests_of_all_sorts(server: Server, count: int) -> None:
+    @settings(max_examples=count, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+    @given(
+        method=st.sampled_from(["GET", "POST", "HEAD", "PUT", "OPTIONS", "DELETE"]),
+        headers=HEADERS,
+        parameters=PARAMETERS,
+        body=BODIES,
+    )
+    def ask(method: str, headers: list[tuple[str, str]], parameters: dict[str, str], body: bytes) -> None:
+        request_is_answered(server, method, headers, parameters, body)
+
+    ask()
+
+
+def request_is_answered(
     server: Server, method: str, headers: list[tuple[str, str]], parameters: dict[str, str], body: bytes
 ) -> None:
     target = "/?" + urllib.parse.urlencode(parameters, errors="surrogatepass")

@@ -76,7 +76,13 @@ def test_what_was_inserted_survives_a_kill(directory: Path, start: Start) -> Non
     assert again.stop() == 0
 
 
-@pytest.mark.parametrize("crash", [signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGSYS, signal.SIGTRAP])
+@pytest.mark.parametrize(
+    "crash",
+    [
+        *(signal.SIGSEGV, signal.SIGABRT),
+        *(pytest.param(each, marks=pytest.mark.long) for each in (signal.SIGBUS, signal.SIGSYS, signal.SIGTRAP)),
+    ],
+)
 def test_a_crash_ends_the_process(directory: Path, start: Start, crash: signal.Signals) -> None:
     server = start(directory)
     assert server.stop(crash) == -crash

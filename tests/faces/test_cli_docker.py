@@ -23,6 +23,8 @@ pytestmark = [pytest.mark.docker, pytest.mark.timeout(300)]
 
 PROGRAM = (sys.executable, "-m", "triton_env")
 SERVICES = "postgres,redis"
+SERVE = ["serve", "--services", SERVICES]
+RUN = ["run", "--services", SERVICES, "--", "true"]
 PROJECT = "org.triton-env.owner.project"
 
 
@@ -146,15 +148,22 @@ def test_what_serve_prints_can_be_used_and_is_gone_in_the_end(engine: Engine, se
 
 
 # SIGTERM is the one of the test before.
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGHUP, marks=pytest.mark.long)])
 def test_a_signal_while_it_serves(number: int, engine: Engine, redis_alone: Serving) -> None:
     status, _, err = redis_alone.end(number)
     assert status == 0
     assert "Traceback" not in err
 
 
-@pytest.mark.parametrize("command", [["serve", "--services", SERVICES], ["run", "--services", SERVICES, "--", "true"]])
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    ("command", "number"),
+    [
+        (SERVE, signal.SIGINT),
+        pytest.param(SERVE, signal.SIGTERM, marks=pytest.mark.long),
+        pytest.param(RUN, signal.SIGINT, marks=pytest.mark.long),
+        (RUN, signal.SIGTERM),
+    ],
+)
 def test_a_signal_while_it_starts(
     command: list[str], number: int, engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -181,6 +190,7 @@ def test_sigint_ends_it_also_where_a_shell_started_it_in_the_background(engine: 
     assert process.returncode == 0
 
 
+@pytest.mark.long
 def test_env_prints_the_same_variables_in_each_format_and_with_two_environments_asks_which(
     engine: Engine, serving: Serving
 ) -> None:

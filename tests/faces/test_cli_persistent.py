@@ -224,13 +224,13 @@ class TestLoading:
             ("env --persistent", set()),
             ("logs --tail 1 redis", set()),
             ("psql -c select", set()),
-            ("redis-cli ping", set()),
+            pytest.param("redis-cli ping", set(), marks=pytest.mark.long),
             ("s3 ls", set()),
-            ("s3 ls s3://triton-documents", set()),
+            pytest.param("s3 ls s3://triton-documents", set(), marks=pytest.mark.long),
             ("status --json", set()),
-            ("status", {"rich"}),
+            pytest.param("status", {"rich"}, marks=pytest.mark.long),
             ("doctor", set()),
-            ("up --json", set()),
+            pytest.param("up --json", set(), marks=pytest.mark.long),
             ("up", {"rich"}),
             (
                 "backup --force little.backup",
@@ -496,6 +496,7 @@ class TestS3:
         assert "Traceback" not in failed.stderr
 
     @pytest.mark.skipif(shutil.which("aws") is None, reason="there is no aws on this machine")
+    @pytest.mark.long
     def test_with_aws(self, project: PersistentProject, up: Any, bucket: str) -> None:
         # What is configured for other servers does no harm, nor does a proxy that leads nowhere.
         elsewhere = {"AWS_PROFILE": "of-another-account", "AWS_ENDPOINT_URL_S3": "https://example.org"}

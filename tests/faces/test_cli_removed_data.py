@@ -1,7 +1,7 @@
 """Databases and buckets that users removed from persistent services: servers are well, and a start makes them again."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +24,23 @@ def project(tmp_path: Path) -> Iterator[PersistentProject]:
     project.remove()
 
 
-def remove_all(project: PersistentProject, environ: dict[str, str]) -> None:
+def remove_all(project: PersistentProject, services: Sequence[str], environ: dict[str, str]) -> None:
     for statement in ("create database of_the_user", "drop database triton"):
         done = project.run("psql", "-d", "postgres", "-c", statement)
         assert done.returncode == 0 or "already exists" in done.stderr
+    if "clickhouse" in services:
+        drop_in_clickhouse(environ)
+    if "s3" in services:
+        delete_bucket(environ)
+
+
+def drop_in_clickhouse(environ: dict[str, str]) -> None:
     address = f"http://{environ['CLICKHOUSE_HOST']}:{environ['CLICKHOUSE_HTTP_PORT']}"
     headers = urllib3.make_headers(basic_auth=f"{environ['CLICKHOUSE_USER']}:{environ['CLICKHOUSE_PASSWORD']}")
     assert urllib3.request("POST", address, body="drop database triton", headers=headers).status == 200
+
+
+def delete_bucket(environ: dict[str, str]) -> None:
     s3 = boto3.client(
         "s3",
         endpoint_url=environ["AWS_ENDPOINT_URL"],
@@ -42,43 +52,47 @@ def remove_all(project: PersistentProject, environ: dict[str, str]) -> None:
     s3.delete_bucket(Bucket=environ["S3_BUCKET"])
 
 
-def missing(project: PersistentProject) -> dict[str, Any]:
+def missing(project: PersistentProject, services: Sequence[str]) -> dict[str, Any]:
     """What `status` says is missing. It finds all servers well."""
-    data = project.json("status")
+    data = project.json("status", *services)
     assert data["healthy"]
     return {name: each["missing"] for name, each in data["services"].items() if each["missing"]}
 
 
-def test_servers_are_well_and_a_start_makes_them_again(project: PersistentProject) -> None:
-    environ = project.json("up", "--services", "postgres,clickhouse,redis,s3")["environ"]
-    assert missing(project) == {}
-    remove_all(project, environ)
-    assert missing(project) == NAMES
-    shown = project.good("status").stdout
-    assert "healthy; its bucket triton-documents was removed, and `up` makes it again, empty" in shown
+@pytest.mark.parametrize(
+    "services", [("postgres",), pytest.param(tuple(NAMES), marks=pytest.mark.long)], ids=["PostgreSQL", "all"]
+)
+def test_servers_are_well_and_a_start_makes_them_again(project: PersistentProject, services: Sequence[str]) -> None:
+    names = {name: NAMES[name] for name in services}
+    environ = project.json("up", "--services", ",".join(services))["environ"]
+    assert missing(project, services) == {}
+    remove_all(project, services, environ)
+    assert missing(project, services) == names
+    shown = project.good("status", *services).stdout
+    for words in names.values():
+        assert f"healthy; its {words} was removed, and `up` makes it again, empty" in shown
     # On servers that run.
-    project.good("up")
-    assert missing(project) == {}
-    remove_all(project, environ)
-    project.good("restart", "postgres", "clickhouse", "s3")
-    assert missing(project) == {}
+    project.good("up", "--services", ",".join(services))
+    assert missing(project, services) == {}
+    remove_all(project, services, environ)
+    project.good("restart", *services)
+    assert missing(project, services) == {}
     # After a stop.
-    remove_all(project, environ)
+    remove_all(project, services, environ)
     project.good("down")
-    project.good("up")
-    assert missing(project) == {}
+    # Not what the data was not made with, whether servers run or not.
+    refused(project)
+    project.good("up", "--services", ",".join(services))
+    assert missing(project, services) == {}
+    refused(project)
     # What else there is was left alone.
     databases = project.good("psql", "-Atc", "select datname from pg_database").stdout.split()
     assert {"triton", "of_the_user"} <= set(databases)
+    assert "another" not in databases
 
 
-def test_a_database_that_the_data_was_not_made_with_is_not_made(project: PersistentProject) -> None:
-    project.good("up", "--services", "postgres")
-    for stop in (False, True):
-        if stop:
-            project.good("down")
-        done = project.run("up", "--services", "postgres", environment={"POSTGRES_DB": "another"})
-        assert done.returncode == 1
-        assert "POSTGRES_DB" in done.stderr
-    project.good("up", "--services", "postgres")
-    assert "another" not in project.good("psql", "-Atc", "select datname from pg_database").stdout.split()
+def refused(project: PersistentProject) -> None:
+    """A database that is named, and is not the one that PostgreSQL's data was made with."""
+    done = project.run("up", "--services", "postgres", environment={"POSTGRES_DB": "another"})
+    assert done.returncode == 1
+    assert "POSTGRES_DB" in done.stderr

@@ -8,11 +8,13 @@ from pathlib import Path
 
 import pytest
 
+import lanes
 from faces.served import Machine
 from patience import until
 
 RUNTIMES = [pytest.param("docker", marks=pytest.mark.docker), "embedded"]
-pytestmark = pytest.mark.timeout(600)
+# On both runtimes only what asks the servers or their containers.
+pytestmark = [pytest.mark.timeout(600), pytest.mark.long_on("docker")]
 
 
 @pytest.fixture(scope="module", params=RUNTIMES)
@@ -29,9 +31,10 @@ def machine(runtime: str, callers_choice: Mapping[str, str], tmp_path_factory: p
 
 
 @pytest.fixture(scope="module")
-def session(machine: Machine) -> Iterator[str]:
-    """All services, served in the machine's project: the id."""
-    with machine.serving() as session:
+def session(machine: Machine, runtime: str, request: pytest.FixtureRequest) -> Iterator[str]:
+    """All services, served in the machine's project: the id. On Docker the quickest, where others are not needed."""
+    quickest = runtime == "docker" and not lanes.is_long_among(request.session.items)
+    with machine.serving(*(("postgres", "redis") if quickest else ())) as session:
         yield session
 
 
@@ -58,6 +61,7 @@ def test_env_has_the_variables_of_the_services_that_are_named(machine: Machine, 
     assert some == {name: value for name, value in every.items() if name.startswith(("REDIS_", "TRITON_SESSION"))}
 
 
+@pytest.mark.long_on
 def test_psql(machine: Machine, session: str) -> None:
     assert machine.good("psql", "-Atc", "select current_user || '@' || current_database()") == "triton_user@triton\n"
     machine.good("psql", "-q", input="create table by_psql (x int)")
@@ -65,6 +69,7 @@ def test_psql(machine: Machine, session: str) -> None:
     assert machine.run("psql", "-c", "select nothing").returncode == 1
 
 
+@pytest.mark.long_on
 def test_redis_cli_runs_or_says_what_to_install(machine: Machine, session: str, runtime: str) -> None:
     if runtime == "docker":
         assert machine.good("redis-cli", "ping") == "PONG\n"
@@ -98,6 +103,7 @@ def test_s3(machine: Machine, session: str) -> None:
     assert machine.good("s3", "cat", "s3://triton-documents/greeting") == "hello"
 
 
+@pytest.mark.long_on
 def test_logs(machine: Machine, session: str) -> None:
     assert "postgres  | " in machine.good("logs", "postgres", "--tail", "3")
     shown = machine.good("logs", "--services", "postgres,redis", "--tail", "1").splitlines()

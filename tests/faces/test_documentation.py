@@ -73,7 +73,7 @@ OF_OTHERS = {
 }
 """Variables that are mentioned and are not this project's, with who reads them."""
 ABOUT_CONTAINERS = {"backup-and-restore", "daily-development", "labels", "ports-and-storage", "python", "variables"}
-LONG = {"backup-and-restore", "daily-development", "ports-and-storage", "pytest", "variables"}
+LONG = {"backup-and-restore", "daily-development", "labels", "ports-and-storage", "pytest", "python", "variables"}
 """Documents whose code starts many environments, each of which tests of its subject start too."""
 CHECKER = doctest.OutputChecker()
 FLEXIBLE = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE

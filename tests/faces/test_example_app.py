@@ -22,7 +22,9 @@ def test_two_lines_are_all_it_knows_of_us() -> None:
     assert not any("triton_env" in source or "TritonEnvironment" in source for source in sources)
 
 
+# What the plugin does on Docker and in workers is in `test_pytest_plugin_runs`.
 @pytest.mark.timeout(600)
+@pytest.mark.long_on("4", "docker")
 @pytest.mark.parametrize("workers", ["0", "4"])
 @pytest.mark.parametrize("runtime", [pytest.param("docker", marks=pytest.mark.docker), "embedded"])
 def test_its_tests_pass(

@@ -245,11 +245,15 @@ def end_in_a_cell(running: Kernel) -> None:
     "end",
     [
         pytest.param(end_by_signal(signal.SIGKILL), id="killed"),
-        pytest.param(lambda running: running.manager.shutdown_kernel(now=True), id="killed with its group"),
+        pytest.param(
+            lambda running: running.manager.shutdown_kernel(now=True),
+            id="killed with its group",
+            marks=pytest.mark.long,
+        ),
         pytest.param(end_by_signal(signal.SIGTERM), id="terminated"),
-        pytest.param(end_in_a_cell, id="terminated in a cell"),
+        pytest.param(end_in_a_cell, id="terminated in a cell", marks=pytest.mark.long),
         pytest.param(lambda running: running.manager.shutdown_kernel(), id="shut down"),
-        pytest.param(Kernel.restart, id="restarted"),
+        pytest.param(Kernel.restart, id="restarted", marks=pytest.mark.long),
     ],
 )
 def test_a_kernel_that_ends_leaves_nothing(end: Callable[[Kernel], None]) -> None:

@@ -71,6 +71,7 @@ def test_the_first_report_has_all_and_the_others_a_line(project: Runs) -> None:
     assert "(ended by signal 9 (SIGKILL)), seen first in test_it.py::test_one" in line
 
 
+@pytest.mark.long
 def test_workers_of_xdist_say_it_once(project: Runs) -> None:
     project.pytester.makepyfile(
         **{

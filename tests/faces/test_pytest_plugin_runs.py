@@ -2,7 +2,6 @@
 
 import os
 import re
-import shutil
 import signal
 import sys
 from collections.abc import Iterator
@@ -154,13 +153,9 @@ DEVELOPERS = """
 """
 
 
-def test_an_application_is_not_left_with_the_developers_database(
-    application: Runs, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # By which the last part tells workers: this test may run in one itself.
-    monkeypatch.delenv("PYTEST_XDIST_WORKER", raising=False)
+def test_an_application_is_not_left_with_the_developers_database(application: Runs) -> None:
+    """Which is set as pytest-env and pytest-dotenv do it: in the hook of a plugin."""
     makes = application.pytester
-    # As pytest-env and pytest-dotenv do it: in the hook of a plugin.
     plugin = DEVELOPERS.replace("os.environ", "def pytest_load_initial_conftests():\n        os.environ")
     makes.makepyfile(**{"src/overrides": plugin})
     done = application.run("--triton-export-env", "-p", "overrides")
@@ -173,19 +168,32 @@ def test_an_application_is_not_left_with_the_developers_database(
         ]
     )
     assert "hunter2" not in done.stderr.str()
-    # In a conftest file that is imported with its tests alone, in this process and in a worker's.
+
+
+@pytest.mark.parametrize(
+    ("arguments", "ret"),
+    [((), pytest.ExitCode.USAGE_ERROR), pytest.param(("-n1",), None, marks=pytest.mark.long)],
+    ids=["this process", "a worker"],
+)
+def test_nor_by_a_conftest_file_that_is_imported_with_its_tests_alone(
+    application: Runs, arguments: tuple[str, ...], ret: int | None
+) -> None:
+    makes = application.pytester
     makes.mkdir("below")
     makes.makepyfile(**{"below/conftest": DEVELOPERS, "below/test_below": "def test_never(): open('ran', 'w')"})
-    for arguments, ret in (((), pytest.ExitCode.USAGE_ERROR), (("-n1",), None)):
-        done = application.run("--triton-export-env", *arguments)
-        assert ret is None or done.ret == ret
-        assert done.ret != pytest.ExitCode.OK
-        assert "DATABASE_URL changed after the export" in done.stdout.str() + done.stderr.str()
-        assert done.parseoutcomes().get("passed") is None
+    done = application.run("--triton-export-env", *arguments)
+    assert ret is None or done.ret == ret
+    assert done.ret != pytest.ExitCode.OK
+    assert "DATABASE_URL changed after the export" in done.stdout.str() + done.stderr.str()
+    assert done.parseoutcomes().get("passed") is None
     assert not (makes.path / "ran").exists()
-    # In workers alone, before their tests are collected: the tests fail, and no worker ends and is started again.
-    shutil.rmtree(makes.path / "below")
-    makes.makeconftest(f"import os\nif 'PYTEST_XDIST_WORKER' in os.environ:{DEVELOPERS}")
+
+
+def test_nor_in_workers_alone(application: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before their tests are collected: the tests fail, and no worker ends and is started again."""
+    # By which it tells workers: this test may run in one itself.
+    monkeypatch.delenv("PYTEST_XDIST_WORKER", raising=False)
+    application.pytester.makeconftest(f"import os\nif 'PYTEST_XDIST_WORKER' in os.environ:{DEVELOPERS}")
     done = application.run("--triton-export-env", "-n1")
     assert done.ret == pytest.ExitCode.TESTS_FAILED
     assert done.parseoutcomes().keys() == {"errors"}
@@ -255,6 +263,7 @@ SAME_KEYS = """
 """
 
 
+@pytest.mark.long
 def test_workers_share_one_environment(project: Runs) -> None:
     project.pytester.makepyfile(test_one=SAME_KEYS, test_two=SAME_KEYS)
     done = project.run("-n3", "--dist=loadfile")
@@ -298,6 +307,7 @@ def test_a_worker_that_crashes_is_replaced(project: Runs) -> None:
     assert len(set(project.ids())) == 1
 
 
+@pytest.mark.long
 def test_the_first_failure_ends_the_run(project: Runs) -> None:
     project.pytester.makepyfile("\n    def test_fails(triton_redis): raise AssertionError\n" + WAITS)
     done = project.run("-n1", "-x")
@@ -307,7 +317,9 @@ def test_the_first_failure_ends_the_run(project: Runs) -> None:
 # --- However it ends -------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("arguments", [(), ("-n2",)], ids=["serially", "workers"])
+@pytest.mark.parametrize(
+    "arguments", [pytest.param((), id="serially"), pytest.param(("-n2",), id="workers", marks=pytest.mark.long)]
+)
 def test_ctrl_c(project: Runs, arguments: tuple[str, ...]) -> None:
     project.pytester.makepyfile(WAITS)
     with project.begun(*arguments) as process:

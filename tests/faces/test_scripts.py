@@ -108,7 +108,7 @@ def test_what_serve_prints_for_another_shell_works_in_one(checkout: Path) -> Non
 
 @pytest.mark.parametrize(("held", "words"), [("sync", "Installing into .venv"), ("compile", "Compiling what was")])
 def test_an_installation_shows_what_it_does_and_for_how_long(checkout: Path, held: str, words: str) -> None:
-    with running(checkout, "serve.sh", "--services", "redis", held=held) as script:
+    with running(checkout, "serve.sh", "--services", "redis", held=held, SECONDS_BETWEEN_LINES="0.5") as script:
         first = script.line(words)
         assert " s, Downloading moto (6.2MiB)" in first
         assert patience.until(lambda: len(script.lines(words)) > 1)

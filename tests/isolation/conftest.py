@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+import lanes
 from projects import project
 from triton_env import Settings, TritonEnvironment
 from triton_env.services import SERVICES
@@ -22,11 +23,12 @@ def everywhere(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
     """All services, on each runtime; on persistent ones namespaces are allowed."""
     state = str(tmp_path_factory.mktemp("state"))
     if request.param == "persistent":
+        lasting = ("postgres", "redis", *(("s3",) if lanes.is_long_among(request.session.items) else ()))
         values = {name: value for each in SERVICES.values() for name, value in each.fresh_credentials().items()}
         with (
             project(triton_namespaces="everywhere", triton_state_dir=state, **values) as settings,
-            # Without ClickHouse, which takes longest to boot, and does the same as in a session.
-            TritonEnvironment(settings, services=("postgres", "redis", "s3"), persistent=True) as environment,
+            # Without those that take longest to boot, and do the same as in a session.
+            TritonEnvironment(settings, services=lasting, persistent=True) as environment,
         ):
             yield environment
         return

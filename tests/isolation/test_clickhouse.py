@@ -18,7 +18,7 @@ from triton_env.services.base_isolation import OWN, ContentLost, Space
 from triton_env.services.clickhouse.isolation import ClickHouseIsolation
 
 # A start, and work on the server, take their time on a busy machine.
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [pytest.mark.timeout(300), pytest.mark.long_on("docker")]
 
 ONE, TWO = Space("triton_ns_one"), Space("triton_ns_two")
 SYSTEM = "('system', 'information_schema', 'INFORMATION_SCHEMA')"
@@ -149,6 +149,7 @@ def test_a_bound_service_has_the_database_of_its_space(isolation: ClickHouseIsol
     assert bound.environ()["CLICKHOUSE_DB"] == "triton_ns_one"
 
 
+@pytest.mark.long_on
 def test_an_empty_space(isolation: ClickHouseIsolation) -> None:
     isolation.create(ONE)
     run(isolation, ONE, "CREATE TABLE left (id UInt8) ENGINE = Memory")
@@ -158,6 +159,7 @@ def test_an_empty_space(isolation: ClickHouseIsolation) -> None:
     assert isolation.found() == {"triton_ns_one"}
 
 
+@pytest.mark.long_on
 def test_a_copy_is_equal_and_each_is_on_its_own(isolation: ClickHouseIsolation) -> None:
     seed(isolation)
     isolation.create(ONE, OWN)

@@ -13,7 +13,7 @@ from triton_env.errors import ServiceNotSelected
 from triton_env.testing import Contents, IsolationContract
 
 # Starts of all services, and work on them, take their time on a busy machine.
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [pytest.mark.timeout(300), pytest.mark.long_on("persistent")]
 
 
 @pytest.fixture
@@ -29,11 +29,13 @@ def contents() -> Mapping[str, Contents]:
 class TestIsolation(IsolationContract):
     """The contract of all services."""
 
+    @pytest.mark.long_on
     def test_servers_of_ours_have_numbers_beyond_those_that_applications_use(self, env: TritonEnvironment) -> None:
         with env.namespace() as one, env.namespace() as other:
             assert min(one.redis.database, other.redis.database) >= 16
 
 
+@pytest.mark.long_on
 def test_its_variables_lead_into_it(env: TritonEnvironment) -> None:
     import psycopg
     import redis
@@ -49,6 +51,7 @@ def test_its_variables_lead_into_it(env: TritonEnvironment) -> None:
         assert variables["POSTGRES_DB"] == variables.get("CLICKHOUSE_DB", namespace.id) == namespace.id
 
 
+@pytest.mark.long_on("docker", "persistent")
 def test_the_files_of_a_template_are_kept_as_they_are(env: TritonEnvironment, tmp_path: Path) -> None:
     for name, text in {
         "postgres/1.sql": "create table a (id int primary key);",
@@ -66,10 +69,11 @@ def test_the_files_of_a_template_are_kept_as_they_are(env: TritonEnvironment, tm
             client = namespace.clickhouse.client()
             assert client.query("select t from a").result_rows == [("x;y",)]
             client.close()
-        s3 = namespace.s3.client()
-        found = s3.get_object(Bucket=namespace.s3.bucket, Key="claims/2026.json")
-        assert (found["Body"].read(), found["ContentType"]) == (b"{}", "application/json")
-        s3.close()
+        if "s3" in namespace.services:
+            s3 = namespace.s3.client()
+            found = s3.get_object(Bucket=namespace.s3.bucket, Key="claims/2026.json")
+            assert (found["Body"].read(), found["ContentType"]) == (b"{}", "application/json")
+            s3.close()
 
 
 def test_with_some_services_only(env: TritonEnvironment) -> None:
@@ -80,6 +84,7 @@ def test_with_some_services_only(env: TritonEnvironment) -> None:
         assert "S3_BUCKET" not in namespace.environ()
 
 
+@pytest.mark.long_on("docker", "persistent")
 def test_eight_threads_get_eight(env: TritonEnvironment) -> None:
     found: list[str | None] = []
 

@@ -23,7 +23,7 @@ from triton_env.services.s3 import isolation as s3_module
 from triton_env.services.s3.isolation import S3Isolation, names_of
 
 # A start, and work on the server, take their time on a busy machine.
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [pytest.mark.timeout(300), pytest.mark.long_on("docker")]
 
 ONE, TWO = Space("triton_ns_one"), Space("triton_ns_two")
 TEMPLATE = Space("triton_tpl_0123456789ab")
@@ -120,6 +120,7 @@ def test_clients_take_the_names_that_the_application_expects(isolation: S3Isolat
     assert buckets(isolation.bound(OWN)) == {EXPECTED, REAL, "reports-ns-one"}
 
 
+@pytest.mark.long_on
 def test_uploads_in_parts(space: S3) -> None:
     client = space.client()
     upload = client.create_multipart_upload(Bucket=EXPECTED, Key="large")
@@ -168,6 +169,7 @@ def test_asynchronous_clients(space: S3) -> None:
     assert keys(space) == ["key"]
 
 
+@pytest.mark.long_on
 def test_presigned_urls_and_forms(space: S3) -> None:
     client = space.client()
     put = client.generate_presigned_url("put_object", Params={"Bucket": EXPECTED, "Key": "put"})
@@ -219,6 +221,7 @@ def test_no_space_sees_another_whose_name_ends_with_its_own(isolation: S3Isolati
         isolation.create(Space("triton_ns_data"))
 
 
+@pytest.mark.long_on("embedded")
 def test_a_copy_is_equal_and_each_is_on_its_own(isolation: S3Isolation, env: TritonEnvironment) -> None:
     # 20 MB would have to be read again and again. What comes in parts need not be large.
     fill_s3(env, has_large=False)
@@ -279,6 +282,7 @@ def test_what_is_left_of_an_earlier_space_goes_first(isolation: S3Isolation, spa
     assert keys(space) == []
 
 
+@pytest.mark.long_on
 def test_locked_objects(isolation: S3Isolation) -> None:
     isolation.create(ONE)
     client = isolation.bound(ONE).client()
@@ -350,6 +354,7 @@ def test_several_at_once(isolation: S3Isolation) -> None:
     assert isolation.found() == frozenset()
 
 
+@pytest.mark.long_on
 def test_what_vanishes_while_a_snapshot_is_taken(
     isolation: S3Isolation, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -392,6 +397,7 @@ def test_what_vanishes_while_a_snapshot_is_taken(
     assert isolation.found() == {TEMPLATE.id, TWO.id}
 
 
+@pytest.mark.long_on
 def test_odd_keys(isolation: S3Isolation, env: TritonEnvironment, tmp_path: Path) -> None:
     own = isolation.bound(OWN).client()
     odd = ["a+b %2F&=", "ü/😀", " lead", "a//b", "./x", "/abs", "<&>\"'", "trail/"]

@@ -88,9 +88,14 @@ WIPES = (
     (empty_buckets, "S3"),
     (delete_buckets, "S3"),
 )
+LONG = (truncate_clickhouse_tables, delete_buckets)
+"""Each of these servers is wiped in another way too."""
 
 
-@pytest.mark.parametrize(("wipe", "title"), [pytest.param(*each, id=each[0].__name__) for each in WIPES])
+@pytest.mark.parametrize(
+    ("wipe", "title"),
+    [pytest.param(*each, id=each[0].__name__, marks=pytest.mark.long if each[0] in LONG else ()) for each in WIPES],
+)
 def test_what_is_wiped_is_built_again_or_refused(
     env: TritonEnvironment, wipe: Callable[[TritonEnvironment], None], title: str
 ) -> None:

@@ -1,7 +1,9 @@
 """Everything that the S3 API tells about its data, and data that has something of everything."""
 
 import hashlib
+import itertools
 import json
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -42,6 +44,11 @@ LOCK_FACTS = [*VERSION_FACTS, "get_object_retention", "get_object_legal_hold"]
 OF_THE_REQUEST = {"date", "x-amz-request-id", "x-amz-id-2"}
 PART_SIZE = 5 * 1024 * 1024
 
+Place = tuple[str, str]
+"""An account and a region."""
+EVERYWHERE: tuple[Place, ...] = tuple(itertools.product(ACCOUNTS, REGIONS))
+WITH_EVERYTHING: tuple[Place, ...] = tuple(zip(ACCOUNTS, REGIONS, strict=True))
+
 
 def ask(client: Any, operation: str, **parameters: Any) -> Any:
     """Return the answer, or the error, without what belongs to the request; a body by its hash."""
@@ -59,19 +66,18 @@ def ask(client: Any, operation: str, **parameters: Any) -> Any:
     return answer
 
 
-def collect(server: Server) -> dict[str, Any]:
-    """Return all that can be asked, for two accounts and two regions, by a name for each question."""
+def collect(server: Server, places: Iterable[Place] = EVERYWHERE) -> dict[str, Any]:
+    """Return all that can be asked in accounts and regions, by a name for each question."""
     facts: dict[str, Any] = {}
-    for account in ACCOUNTS:
-        for region in REGIONS:
-            client = server.s3(account, region)
-            listed = ask(client, "list_buckets")
-            facts[f"{account} {region} list_buckets"] = listed
-            # The list has all regions of the account.
-            for bucket in (entry["Name"] for entry in listed["Buckets"] if entry["BucketRegion"] == region):
-                for operation in BUCKET_FACTS:
-                    facts[f"{account} {region} {bucket} {operation}"] = ask(client, operation, Bucket=bucket)
-                _collect_objects(client, f"{account} {region} {bucket}", bucket, facts)
+    for account, region in places:
+        client = server.s3(account, region)
+        listed = ask(client, "list_buckets")
+        facts[f"{account} {region} list_buckets"] = listed
+        # The list has all regions of the account.
+        for bucket in (entry["Name"] for entry in listed["Buckets"] if entry["BucketRegion"] == region):
+            for operation in BUCKET_FACTS:
+                facts[f"{account} {region} {bucket} {operation}"] = ask(client, operation, Bucket=bucket)
+            _collect_objects(client, f"{account} {region} {bucket}", bucket, facts)
     return facts
 
 
@@ -104,24 +110,29 @@ def _collect_objects(client: Any, name: str, bucket: str, facts: dict[str, Any])
         facts[f"{name} {upload['Key']} {upload['UploadId']} list_parts"] = ask(client, "list_parts", **where)
 
 
-def fill(server: Server) -> None:
-    """Put objects there for both accounts in both regions, and for two of the four something of everything."""
-    for account in ACCOUNTS:
-        for region in REGIONS:
-            client = server.s3(account, region)
-            name = f"{account[:3]}-{region}"
-            _create(client, region, f"plain-{name}")
-            _fill_plain(client, f"plain-{name}")
-            if (account, region) not in zip(ACCOUNTS, REGIONS, strict=True):
-                continue
-            for bucket in ("configured", "versioned", "suspended", "locked"):
-                _create(client, region, f"{bucket}-{name}", ObjectLockEnabledForBucket=bucket == "locked")
-            _configure(client, f"configured-{name}")
-            _fill_versioned(client, f"versioned-{name}")
-            _fill_suspended(client, f"suspended-{name}")
-            _fill_locked(client, f"locked-{name}")
-            _create(client, region, f"gone-{name}")
-            client.delete_bucket(Bucket=f"gone-{name}")
+def bucket_of(kind: str, place: Place) -> str:
+    """The name of the bucket of a kind that `fill` makes in an account and region."""
+    account, region = place
+    return f"{kind}-{account[:3]}-{region}"
+
+
+def fill(server: Server, places: Iterable[Place]) -> None:
+    """Put objects there in accounts and regions, in those of `WITH_EVERYTHING` something of everything."""
+    for place in places:
+        _, region = place
+        client = server.s3(*place)
+        _create(client, region, bucket_of("plain", place))
+        _fill_plain(client, bucket_of("plain", place))
+        if place not in WITH_EVERYTHING:
+            continue
+        for kind in ("configured", "versioned", "suspended", "locked"):
+            _create(client, region, bucket_of(kind, place), ObjectLockEnabledForBucket=kind == "locked")
+        _configure(client, bucket_of("configured", place))
+        _fill_versioned(client, bucket_of("versioned", place))
+        _fill_suspended(client, bucket_of("suspended", place))
+        _fill_locked(client, bucket_of("locked", place))
+        _create(client, region, bucket_of("gone", place))
+        client.delete_bucket(Bucket=bucket_of("gone", place))
 
 
 def _create(client: Any, region: str, bucket: str, **options: Any) -> None:

@@ -77,6 +77,7 @@ def test_readers_that_stop_reading_cost_no_memory(small_server: Server) -> None:
     client.put_object(Bucket="claims", Key="after", Body=b"x")
 
 
+@pytest.mark.long
 def test_large_bodies_are_taken_without_being_in_memory(small_server: Server, tmp_path: Path) -> None:
     before, client = began(small_server), small_server.s3()
     client.copy_object(Bucket="claims", Key="copy", CopySource=f"claims/{KEY}")

@@ -30,7 +30,8 @@ class Instance:
     s3: Callable[[], Any]
 
 
-@pytest.fixture(scope="module", params=["persistent", "session"])
+# The same guard is in both.
+@pytest.fixture(scope="module", params=[pytest.param("persistent", marks=pytest.mark.long), "session"])
 def instance(request: pytest.FixtureRequest) -> Iterator[Instance]:
     if request.param == "session":
         # As if the engine were on another machine, whose name its LocalStack has to learn.

@@ -31,13 +31,34 @@ def bodies(of: Server) -> set[str]:
 REFUSED = """
 import pathlib
 import sys
+from localstack import constants
+from localstack.services.s3 import models
 from triton_persistence.errors import Refused
 from triton_persistence.provider import PersistedS3Provider
-for folder in sys.argv[1:]:
+
+def refusal(folder):
     try:
         PersistedS3Provider(pathlib.Path(folder))
     except Refused as refused:
-        print(refused)
+        return refused
+
+for folder in sys.argv[1:]:
+    print(refusal(folder))
+
+# Another LocalStack, before the volume is touched.
+never = pathlib.Path("/tmp/never")
+part = models.S3Part.__init__
+
+def with_a_field_more(self, part_number):
+    part(self, part_number)
+    self.colour = "red"
+
+models.S3Part.__init__ = with_a_field_more
+print(refusal(never))
+models.S3Part.__init__ = part
+constants.VERSION = "4.15.0"
+print(refusal(never))
+print("touched:", never.exists())
 """
 
 
@@ -68,11 +89,15 @@ def test_a_refused_volume_stays_as_it_is(running: Server) -> None:
         before = content()
         log = running.start_in_vain()
         assert f"{S3} was written with LocalStack 4.13.0, and this is LocalStack 4.14.0. Use what wrote it" in log
-        of_newer, of_damaged, of_bare = run("python", "-W", "ignore", "-c", REFUSED, newer, damaged, bare).splitlines()
+        said = run("python", "-W", "ignore", "-c", REFUSED, newer, damaged, bare).splitlines()
+        of_newer, of_damaged, of_bare, of_field, of_version, touched = said
         assert f"{newer} was written with data format 2, and this is data format 1. Use what wrote it" in of_newer
         assert f"{damaged}/meta.db cannot be used: file is not a database" in of_damaged
         assert bare in of_bare
         assert "holds bodies of objects but no database" in of_bare
+        assert "LocalStack's S3Part has other fields than this provider stores: ['colour']" in of_field
+        assert "this provider is for LocalStack 4.14.0, and this is 4.15.0" in of_version
+        assert touched == "touched: False"
         assert content() == before
 
         query((change.format("4.14.0", "localstack"),), "exec", "-i", holder)
@@ -96,41 +121,6 @@ def test_a_second_server_on_the_volume_is_refused(running: Server) -> None:
     with server(running.volume) as second:
         assert "is locked: another LocalStack uses this volume" in second.start_in_vain()
     running.s3().put_object(Bucket=BUCKET, Key="after", Body=b"the second one")
-
-
-def test_another_localstack_is_refused_before_the_volume_is_touched(running: Server) -> None:
-    script = """
-import pathlib
-from localstack import constants
-from localstack.services.s3 import models
-from triton_persistence.errors import Refused
-from triton_persistence.provider import PersistedS3Provider
-
-folder = pathlib.Path("/tmp/never")
-
-def refusal():
-    try:
-        PersistedS3Provider(folder)
-    except Refused as refused:
-        return refused
-
-part = models.S3Part.__init__
-
-def with_a_field_more(self, part_number):
-    part(self, part_number)
-    self.colour = "red"
-
-models.S3Part.__init__ = with_a_field_more
-print(refusal())
-models.S3Part.__init__ = part
-constants.VERSION = "4.15.0"
-print(refusal())
-print("touched:", folder.exists())
-"""
-    of_field, of_version, touched = running.run("python", "-W", "ignore", "-c", script).splitlines()
-    assert "LocalStack's S3Part has other fields than this provider stores: ['colour']" in of_field
-    assert "this provider is for LocalStack 4.14.0, and this is 4.15.0" in of_version
-    assert touched == "touched: False"
 
 
 def test_the_start_removes_what_was_cut_off_and_tells_what_is_lost(running: Server) -> None:

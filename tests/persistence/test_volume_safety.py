@@ -338,9 +338,11 @@ LOCALSTACK_ANSWERS = "curl -fsSo /dev/null http://127.0.0.1:4566/_localstack/hea
 @pytest.mark.parametrize(
     ("service", "answers", "settings", "newer", "older_is_fine"),
     [
-        ("clickhouse", CLICKHOUSE_ANSWERS, {}, "99.1.1.1", True),
+        pytest.param("clickhouse", CLICKHOUSE_ANSWERS, {}, "99.1.1.1", True, marks=pytest.mark.long),
         ("redis", REDIS_WRITES, {"redis_password": "pw-of-redis", "triton_storage": "disk"}, "99.0.1", True),
-        ("s3", LOCALSTACK_ANSWERS, {"triton_storage": "disk"}, "LocalStack 99.1.0", False),
+        pytest.param(
+            *("s3", LOCALSTACK_ANSWERS, {"triton_storage": "disk"}, "LocalStack 99.1.0", False), marks=pytest.mark.long
+        ),
     ],
     ids=["clickhouse", "redis", "s3"],
 )

@@ -47,6 +47,36 @@ def test_tests_that_share_a_fixture_with_the_same_value_stay_together(pytester: 
     ]
 
 
+VARIANTS = """
+import pytest
+
+pytestmark = pytest.mark.long_on("docker")
+
+@pytest.fixture(params=["docker", "embedded"])
+def env(request): pass
+
+def test_as_the_module_says(env): pass
+
+@pytest.mark.long_on()
+def test_never(env): pass
+
+@pytest.mark.long_on("docker", "embedded")
+def test_always(env): pass
+
+def test_alone(): pass
+"""
+
+
+def test_a_test_can_be_long_in_some_of_its_variants(pytester: pytest.Pytester) -> None:
+    pytester.makeini("[pytest]\nasyncio_default_fixture_loop_scope = function\nmarkers = long_on")
+    items, _ = pytester.inline_genitems(pytester.makepyfile(VARIANTS))
+    assert [item.name for item in items if lanes.is_long(item)] == [
+        "test_as_the_module_says[docker]",
+        "test_always[docker]",
+        "test_always[embedded]",
+    ]
+
+
 @pytest.mark.parametrize(
     ("arguments", "names"),
     [
