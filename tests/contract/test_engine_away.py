@@ -444,6 +444,19 @@ class Child:
         self.process.stdin.write("\n")
         self.process.stdin.flush()
 
+    def signal(self, number: int) -> None:
+        """Send it a signal as often as it takes until it is in the middle of what the signal ends.
+
+        Each time it gets twice as long: the next one could keep it from saying what it has to say at its end.
+        """
+        pause = 0.05
+        while self.process.poll() is None:
+            assert pause < WAIT
+            self.process.send_signal(number)
+            with suppress(subprocess.TimeoutExpired):
+                self.process.wait(pause)
+            pause *= 2
+
     def end(self) -> tuple[int, str]:
         """Its exit code and what it complained of. One that hangs fails the test."""
         _, errors = self.process.communicate(timeout=WAIT)
@@ -501,8 +514,7 @@ def test_a_signal_ends_a_cleanup_that_waits_for_an_engine_that_hangs(
     asked = unix_proxy.be_when("hang", b"/containers/json?")
     owner.go_on()
     assert asked.wait(WAIT)
-    # As often as it takes until it is in the middle of the cleanup.
-    assert until(lambda: owner.process.poll() is not None or owner.process.send_signal(number))
+    owner.signal(number)
     _, errors = owner.end()
     # A second signal in a coroutine breaks off asyncio itself.
     assert identifier in errors or end == "an async block"
@@ -554,7 +566,7 @@ def test_a_start_that_hangs_is_called_off_by_a_signal(
     owner.go_on()
     identifier = owner.read()
     assert hangs.wait(WAIT)
-    assert until(lambda: owner.process.poll() is not None or owner.process.send_signal(signal.SIGINT))
+    owner.signal(signal.SIGINT)
     owner.end()
     unix_proxy.come_back()
     assert until(lambda: not left(engine, identifier)), "the container is forgotten"
@@ -604,7 +616,7 @@ def test_a_persistent_start_that_hangs_in_compose_ends_compose(
         assert hangs.wait(WAIT)
         begun = psutil.Process(process.process.pid).children(recursive=True)
         assert begun
-        assert until(lambda: process.process.poll() is not None or process.process.send_signal(signal.SIGINT))
+        process.signal(signal.SIGINT)
         code, errors = process.end()
         # The last signal may come when the command has no handler any more.
         assert code in (130, -signal.SIGINT), errors
