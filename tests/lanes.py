@@ -58,7 +58,7 @@ def groups(items: Iterable[pytest.Item]) -> Mapping[str, str]:
     """By the ids of tests: a name for all that have to run in one process.
 
     These are tests that share a fixture of their module or class, since each process would make it again. Where it is
-    made once for each of several values, those that share a value.
+    made once for each of several values, those that share a value. And those that share the containers of a process.
     """
     leaders: dict[str, str] = {}
 
@@ -83,6 +83,8 @@ def _shared(item: pytest.Item) -> Iterator[str]:
         for name, index in (call.indices.items() if call else ())
         if name in fixtures and fixtures[name][-1].scope != "function"
     ]
+    if "environments" in fixtures and item.get_closest_marker("docker"):
+        yield "environments"
     for name, definitions in fixtures.items():
         # Automatic ones only change what this process does.
         if definitions[-1].scope in ("module", "class") and not definitions[-1]._autouse:

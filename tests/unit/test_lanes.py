@@ -47,6 +47,32 @@ def test_tests_that_share_a_fixture_with_the_same_value_stay_together(pytester: 
     ]
 
 
+CONTAINERS = """
+import pytest
+
+@pytest.fixture(scope="session")
+def environments(): pass
+
+@pytest.mark.docker
+def test_docker(environments): pass
+
+def test_embedded(environments): pass
+"""
+
+
+def test_tests_that_share_containers_stay_together(pytester: pytest.Pytester) -> None:
+    pytester.makeini("[pytest]\nasyncio_default_fixture_loop_scope = function\nmarkers = docker")
+    items = [item for name in ("test_a", "test_b") for item in collected(pytester, name)]
+    groups = lanes.groups(items)
+    assert len(set(groups.values())) == 1
+    assert [nodeid.rpartition("::")[2] for nodeid in groups] == ["test_docker", "test_docker"]
+
+
+def collected(pytester: pytest.Pytester, name: str) -> list[pytest.Item]:
+    items, _ = pytester.inline_genitems(pytester.makepyfile(**{name: CONTAINERS}))
+    return list(items)
+
+
 VARIANTS = """
 import pytest
 
