@@ -22,7 +22,7 @@ PACKAGE = Path(__file__).resolve().parents[2] / "docker" / "localstack"
 INSIDE = "/opt/triton-env/localstack"
 DATA = "/var/lib/localstack"
 DATABASE = f"{DATA}/s3/meta.db"
-PATIENCE = 120
+PATIENCE = 250
 """Seconds for anything that has to happen some time."""
 
 ACCOUNTS = ("000000000000", "111111111111")
@@ -51,7 +51,7 @@ def docker(*arguments: str, check: bool = True, text: str | None = None) -> str:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=120,
+        timeout=PATIENCE,
         check=False,
     )
     if check and done.returncode:
