@@ -24,7 +24,7 @@ from triton_env import TritonEnvironment
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 SCRIPT = EXAMPLES / "claims_walkthrough.py"
-sys.path.insert(0, str(EXAMPLES))  # as Python does for the script
+sys.path.append(str(EXAMPLES))  # not before the folder of these tests, which has a `conftest` too
 
 import numpy as np  # noqa: E402
 from claims import cli, documents, figure, generator, reference, updates, walkthrough, warehouse  # noqa: E402
