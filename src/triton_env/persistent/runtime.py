@@ -44,7 +44,6 @@ class PersistentRuntime:
         recipes: the services that will be started.
         apply: whether running services that differ from the settings are replaced; else they are left as they are.
         say: called where the data was last used from another checkout.
-        reason: why this runtime was taken, for people.
 
     Raises:
         RuntimeUnavailable: Compose cannot be used.

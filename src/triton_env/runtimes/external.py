@@ -41,13 +41,12 @@ class ExternalRuntime:
 
     Args:
         settings: poll interval.
-        reason: why this runtime was taken, for people.
     """
 
     name: ClassVar[str] = "external"
+    reason = "it was asked for"
 
-    def __init__(self, settings: Settings, reason: str = "it was asked for") -> None:
-        self.reason = reason
+    def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._starts = StartTracker()
 

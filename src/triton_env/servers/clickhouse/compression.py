@@ -117,9 +117,8 @@ class _BrotliDecoder:
 class FrameDecoder:
     """ClickHouse's own framing (`decompress=1`)."""
 
-    def __init__(self, verify: bool = True) -> None:
+    def __init__(self) -> None:
         self._buffer = bytearray()
-        self._verify = verify
 
     def feed(self, data: bytes) -> bytes:
         self._buffer += data
@@ -140,7 +139,7 @@ class FrameDecoder:
                 return
             frame = bytes(self._buffer[:end])
             del self._buffer[:end]
-            if self._verify and frame[: _HASH.size] != _checksum(frame[_HASH.size :]):
+            if frame[: _HASH.size] != _checksum(frame[_HASH.size :]):
                 raise ServerError(CHECKSUM_DOESNT_MATCH, "Checksum doesn't match: corrupted data.")
             yield _unframe(method, frame[head:], plain_size)
 

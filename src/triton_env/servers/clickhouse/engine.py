@@ -22,6 +22,8 @@ from .errors import BAD_ARGUMENTS, ServerError, from_engine
 READ_ONLY, MUTATING, MUTATING_GLOBAL, CONTROL, UNKNOWN = range(5)
 
 
+_PIECE = 1 << 20
+"""Bytes that are handed out at once."""
 # The second where the text of the first holds bytes of the query that are not UTF-8.
 ENGINE_ERRORS = (RuntimeError, UnicodeDecodeError)
 
@@ -245,16 +247,16 @@ class ResultStream:
 class HeldResult:
     """A whole result in the engine's memory, copied out piece by piece."""
 
-    def __init__(self, result: Any, piece_size: int = 1 << 20) -> None:
+    def __init__(self, result: Any) -> None:
         # The view is only good for as long as its wrapper lives.
         self._wrapper = result.get_memview()
         self._view: memoryview = self._wrapper.view()
-        self._position, self._piece_size = 0, piece_size
+        self._position = 0
         self.size = len(self._view)
 
     def next_piece(self) -> bytes | None:
         """The next piece, None after the last."""
-        piece = bytes(self._view[self._position : self._position + self._piece_size])
+        piece = bytes(self._view[self._position : self._position + _PIECE])
         self._position += len(piece)
         return piece or None
 

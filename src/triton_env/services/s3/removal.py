@@ -33,12 +33,13 @@ class BucketHeld(Exception):
         self.cause = cause
 
 
-def remove_bucket(client: "S3Client", name: str, *, overrules: bool = True, releases_holds: bool = False) -> None:
-    """Remove a bucket with all that is in it. Does nothing if it does not exist.
+def remove_bucket(client: "S3Client", name: str, *, releases_holds: bool = False) -> None:
+    """Remove a bucket with all that is in it, also what is locked in the governance mode.
+
+    Does nothing if it does not exist.
 
     Args:
         client: of its server, for several threads.
-        overrules: remove what is locked in the governance mode, too.
         releases_holds: end legal holds, where all of the bucket is ours.
 
     Raises:
@@ -58,7 +59,7 @@ def remove_bucket(client: "S3Client", name: str, *, overrules: bool = True, rele
         else:
             return
         try:
-            _empty(client, name, overrules=overrules, releases_holds=releases_holds)
+            _empty(client, name, releases_holds=releases_holds)
         except (BucketHeld, ClientError) as error:
             if not (isinstance(error, ClientError) and is_missing(error)) and not _is_freed(client, name):
                 raise
@@ -77,21 +78,21 @@ def _is_freed(client: "S3Client", name: str) -> bool:
     return True
 
 
-def _empty(client: "S3Client", name: str, *, overrules: bool, releases_holds: bool) -> None:
+def _empty(client: "S3Client", name: str, *, releases_holds: bool) -> None:
     """Remove all versions and open uploads of a bucket."""
     # Not everything that is in buckets without versions can be named by the id "null"; a request takes it all the same.
     versions, markers = listed(client, name)
     found = [*versions, *markers]
     batches = [found[start : start + _BATCH] for start in range(0, len(found), _BATCH)]
-    for_each(batches, lambda batch: _delete(client, name, batch, overrules=overrules, releases=releases_holds), THREADS)
+    for_each(batches, lambda batch: _delete(client, name, batch, releases=releases_holds), THREADS)
     for page in client.get_paginator("list_multipart_uploads").paginate(Bucket=name):
         for upload in page.get("Uploads", ()):
             client.abort_multipart_upload(Bucket=name, Key=upload["Key"], UploadId=upload["UploadId"])
 
 
-def _delete(client: "S3Client", name: str, batch: Sequence[Version], *, overrules: bool, releases: bool) -> None:
+def _delete(client: "S3Client", name: str, batch: Sequence[Version], *, releases: bool) -> None:
     left, cause = _refused(client, name, batch)
-    if left and overrules:
+    if left:
         # Locks in the governance mode are there to be overruled by those who may.
         left, cause = _refused(client, name, left, BypassGovernanceRetention=True)
     if left and releases:
