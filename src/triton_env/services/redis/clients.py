@@ -19,49 +19,36 @@ from triton_env.errors import ServiceDied
 
 Died = Callable[[], ServiceDied | None]
 
-# The same in all four: pipelines are made by their clients, and are clients themselves.
 
-
-def _confined(command: tuple[Any, ...]) -> tuple[Any, ...]:
-    name = command[0]
-    name = name.decode() if isinstance(name, bytes) else name
-    return ("FLUSHDB", *command[1:]) if isinstance(name, str) and name.upper() == "FLUSHALL" else command
-
-
-class ConfinedPipeline(redis.client.Pipeline):
-    """A pipeline of `ConfinedRedis`."""
-
-    def execute_command(self, *args: Any, **kwargs: Any) -> Any:
-        """See `redis.Redis.execute_command`."""
-        return super().execute_command(*_confined(args), **kwargs)  # type: ignore[no-untyped-call]
-
-
-class ConfinedRedis(redis.Redis):
+class _Confined:
     """A client whose FLUSHALL is a FLUSHDB, for suites that call it before or after each test."""
 
     def execute_command(self, *args: Any, **options: Any) -> Any:
-        """See `redis.Redis.execute_command`."""
-        return super().execute_command(*_confined(args), **options)  # type: ignore[no-untyped-call]
+        """See `redis.Redis.execute_command`; of an asynchronous client what is to be awaited."""
+        name = args[0].decode() if isinstance(args[0], bytes) else args[0]
+        if isinstance(name, str) and name.upper() == "FLUSHALL":
+            args = ("FLUSHDB", *args[1:])
+        return super().execute_command(*args, **options)  # type: ignore[misc]
+
+
+class ConfinedPipeline(_Confined, redis.client.Pipeline):
+    """A pipeline of `ConfinedRedis`."""
+
+
+class ConfinedRedis(_Confined, redis.Redis):
+    """See `_Confined`. Pipelines are made by their clients, and are clients themselves."""
 
     def pipeline(self, transaction: bool = True, shard_hint: str | None = None) -> ConfinedPipeline:
         """See `redis.Redis.pipeline`."""
         return ConfinedPipeline(self.connection_pool, self.response_callbacks, transaction, shard_hint)
 
 
-class AsyncConfinedPipeline(redis.asyncio.client.Pipeline):
+class AsyncConfinedPipeline(_Confined, redis.asyncio.client.Pipeline):  # type: ignore[misc] # within redis-py
     """A pipeline of `AsyncConfinedRedis`."""
 
-    def execute_command(self, *args: Any, **kwargs: Any) -> Any:
-        """See `redis.asyncio.Redis.execute_command`."""
-        return super().execute_command(*_confined(args), **kwargs)
 
-
-class AsyncConfinedRedis(redis.asyncio.Redis):
+class AsyncConfinedRedis(_Confined, redis.asyncio.Redis):  # type: ignore[misc] # within redis-py
     """See `ConfinedRedis`."""
-
-    async def execute_command(self, *args: Any, **options: Any) -> Any:
-        """See `redis.asyncio.Redis.execute_command`."""
-        return await super().execute_command(*_confined(args), **options)  # type: ignore[no-untyped-call]
 
     def pipeline(self, transaction: bool = True, shard_hint: str | None = None) -> AsyncConfinedPipeline:
         """See `redis.asyncio.Redis.pipeline`."""
