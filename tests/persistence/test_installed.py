@@ -50,5 +50,5 @@ def test_neither_a_removed_environment_nor_a_second_one_changes_what_runs(
                 env.s3.client().head_bucket(Bucket=env.s3.bucket)
         with Stack(settings) as stack:
             # `up` replaces what differs from its file and settings.
-            stack._compose.up([alias for name, alias in ALIASES.items() if name in services])
+            stack.compose.up([alias for name, alias in ALIASES.items() if name in services])
             assert {name: container.id for name, container in stack.containers().items()} == first
