@@ -8,14 +8,14 @@ import pytest
 
 
 def put_pip_on_path(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have processes find a `pip` whose installations they see, and nobody else.
+    """Have the processes of this test find a `pip` whose installations they alone see.
 
     Args:
         folder: for the program, and for what it installs.
     """
     beside = Path(sys.executable).with_name("uv")
     uv = str(beside) if beside.exists() else shutil.which("uv")
-    # Where neither index nor cache is asked: what builds it is here already, and so is all that it needs.
+    # Without an index: what builds it is here already, and so is all that it needs.
     start = f"{uv} pip install --python {sys.executable}" if uv else f"{sys.executable} -m pip install"
     target = folder / "site-packages"
     program = folder / "bin" / "pip"

@@ -51,7 +51,7 @@ class BackupContract:
             assert look(namespace, contents) == everywhere(namespace, contents, "mine")
         assert [left for name in able for left in _remains(env.service(name))] == []
 
-    def test_an_empty_environment_takes_it_and_another_one_has_to_be_told(
+    def test_what_is_there_is_replaced_only_where_that_is_asked_for(
         self, env: TritonEnvironment, contents: Mapping[str, Contents], tmp_path: Path
     ) -> None:
         put(env, contents, "before")

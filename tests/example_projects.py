@@ -1,7 +1,4 @@
-"""What the tests of a distribution here get, as those of the project: it is installed, and its image is there.
-
-Elsewhere pip has done that, and the engine pulls the image.
-"""
+"""Fixtures for the tests of the distributions in examples/: each is installed for these, and its images are there."""
 
 import subprocess
 import sys
@@ -11,13 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from conftest import callers_choice, clean_environment, nothing_is_left, pytest_runtest_setup
 from distributions import on_path, unpacked
 from patience import patient_probes
 
-__all__ = ["callers_choice", "clean_environment", "nothing_is_left", "pytest_runtest_setup"]
-
-BUILD = Path(__file__).parents[1] / "tests" / "standins" / "build.py"
+BUILD = Path(__file__).parent / "standins" / "build.py"
 
 
 def project_of(path: Path) -> Path:
