@@ -18,7 +18,7 @@ from patience import SECONDS, patient_probes
 from triton_env import TritonEnvironment
 from triton_env.services import SERVICES
 from triton_env.services.postgres.protocol import Login, answer
-from triton_env.services.s3.requests import answered, buckets_in
+from triton_env.services.s3.requests import answered, buckets_in, pages
 from triton_env.testing import Contents, ServiceContract
 
 # The first test of each runtime starts all four.
@@ -164,9 +164,20 @@ class TestRedis:
 
 
 class TestS3:
-    def test_buckets_without_a_client_are_those_of_a_client(self, env: TritonEnvironment) -> None:
+    def test_lists_without_a_client_are_those_of_a_client(self, env: TritonEnvironment) -> None:
         client = env.s3.client()
         client.create_bucket(Bucket="listed-plainly")
+        for key in ("a/1", "a/2", "b", "c +%20&<>"):
+            client.put_object(Bucket="listed-plainly", Key=key, Body=key.encode())
+        for prefix, delimiter in (("", ""), ("", "/"), ("a/", "/"), ("c +", ""), ("none", "")):
+            plain = [*pages(env.s3, "listed-plainly", prefix, delimiter, max_keys="2")]
+            paginator = client.get_paginator("list_objects_v2")
+            folders = {"Delimiter": delimiter} if delimiter else {}
+            usual = [*paginator.paginate(Bucket="listed-plainly", Prefix=prefix, MaxKeys=2, **folders)]
+            for kind, fields in {"CommonPrefixes": {"Prefix"}, "Contents": {"Key", "LastModified", "Size"}}.items():
+                found = [entry for page in plain for entry in page[kind]]
+                wanted = [entry for page in usual for entry in page.get(kind, ())]
+                assert found == [{field: entry[field] for field in fields} for entry in wanted]
         assert buckets_in(answered(env.s3)) == {
             bucket["Name"]: bucket["CreationDate"] for bucket in client.list_buckets()["Buckets"]
         }

@@ -2,13 +2,13 @@
 
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from triton_env.errors import TritonError, UsageError
-from triton_env.services.s3.requests import buckets_of
+from triton_env.services.s3.requests import UnusualError, buckets_of, pages
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -93,9 +93,7 @@ def _ls(service: "S3", words: list[str], recursive: bool, show: Show) -> int:
         return 0
     (place,) = _places(words, 1, "ls [S3URI]")
     found = False
-    folders: dict[str, Any] = {} if recursive else {"Delimiter": "/"}
-    paginator = service.client().get_paginator("list_objects_v2")
-    for page in paginator.paginate(Bucket=place.bucket, Prefix=place.key, **folders):
+    for page in _pages(service, place, "" if recursive else "/"):
         for folder in page.get("CommonPrefixes", ()):
             found = True
             show(f"{'PRE':>30} {_shown(folder['Prefix'], place.key, recursive)}")
@@ -105,6 +103,20 @@ def _ls(service: "S3", words: list[str], recursive: bool, show: Show) -> int:
             show(f"{item['LastModified']:%Y-%m-%d %H:%M:%S} {item['Size']:>10} {name}")
     # As `aws s3 ls` has it: a prefix without objects is not there.
     return 0 if found or not place.key else 1
+
+
+def _pages(service: "S3", place: _Place, delimiter: str) -> Iterator[Mapping[str, Any]]:
+    seen = False
+    try:
+        for page in pages(service, place.bucket, place.key, delimiter):
+            seen = True
+            yield page
+    except UnusualError:
+        if seen:
+            raise
+        paginator = service.client().get_paginator("list_objects_v2")
+        folders: dict[str, Any] = {"Delimiter": delimiter} if delimiter else {}
+        yield from paginator.paginate(Bucket=place.bucket, Prefix=place.key, **folders)
 
 
 def _shown(key: str, prefix: str, recursive: bool) -> str:

@@ -5,14 +5,18 @@ What is not answered as usual is left to boto3, which has words for it.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from contextlib import closing
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote_plus
 
 from triton_env.services import base
 from triton_env.services.s3.signing import signed, target
 
 if TYPE_CHECKING:
+    from xml.etree.ElementTree import Element
+
     from triton_env.services.s3.service import S3
 
 _READ_TIMEOUT = 10
@@ -62,16 +66,10 @@ def buckets_in(answer: bytes) -> dict[str, datetime]:
     Raises:
         UnusualError: it is no such answer.
     """
-    from xml.etree.ElementTree import ParseError, fromstring
-
-    try:
-        found = fromstring(answer).findall("{*}Buckets/{*}Bucket")  # noqa: S314 - of a server that this user uses anyway
-        return {
-            bucket.findtext("{*}Name", ""): datetime.fromisoformat(bucket.findtext("{*}CreationDate", ""))
-            for bucket in found
-        }
-    except (ParseError, ValueError) as error:
-        raise UnusualError(str(error)) from error
+    return {
+        _text(bucket, "Name"): _moment(_text(bucket, "CreationDate"))
+        for bucket in _parsed(answer).findall("{*}Buckets/{*}Bucket")
+    }
 
 
 def buckets_of(service: S3) -> dict[str, datetime]:
@@ -80,3 +78,51 @@ def buckets_of(service: S3) -> dict[str, datetime]:
         return buckets_in(answered(service))
     except UnusualError:
         return {bucket["Name"]: bucket["CreationDate"] for bucket in service.client().list_buckets()["Buckets"]}
+
+
+def pages(service: S3, bucket: str, prefix: str, delimiter: str, **options: str) -> Iterator[Mapping[str, Any]]:
+    """The objects in a bucket as boto3's paginator of `list_objects_v2` yields them, with further parameters."""
+    query = {"list_type": "2", "prefix": prefix, "encoding_type": "url", **options}
+    if delimiter:
+        query["delimiter"] = delimiter
+    while True:
+        root = _parsed(answered(service, bucket, **query))
+        yield {
+            "CommonPrefixes": [
+                {"Prefix": unquote_plus(_text(folder, "Prefix"))} for folder in root.findall("{*}CommonPrefixes")
+            ],
+            "Contents": [
+                {
+                    "Key": unquote_plus(_text(item, "Key")),
+                    "LastModified": _moment(_text(item, "LastModified")),
+                    "Size": int(_text(item, "Size")),
+                }
+                for item in root.findall("{*}Contents")
+            ],
+        }
+        if _text(root, "IsTruncated") != "true":
+            return
+        query["continuation_token"] = _text(root, "NextContinuationToken")
+
+
+def _parsed(content: bytes) -> Element:
+    from xml.etree.ElementTree import ParseError, fromstring
+
+    try:
+        return fromstring(content)  # noqa: S314 - of a server that this user uses anyway
+    except ParseError as error:
+        raise UnusualError(str(error)) from error
+
+
+def _text(element: Element, name: str) -> str:
+    found = element.findtext(f"{{*}}{name}")
+    if found is None:
+        raise UnusualError(f"no {name}")
+    return found
+
+
+def _moment(text: str) -> datetime:
+    try:
+        return datetime.fromisoformat(text)
+    except ValueError as error:
+        raise UnusualError(text) from error
