@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from triton_env.backup.recovery import Recovery
     from triton_env.isolation.isolator import Isolator
 
+_WAIT = 1.0
+"""Seconds of one wait for the services. A signal that comes in the last moment before a wait is handled after it."""
 _THREADS_TIMEOUT = 10
 """Seconds that `end` waits for start threads to notice that they were cancelled."""
 _OPENING_TIMEOUT = 5
@@ -77,8 +79,11 @@ class Startup:
     def wait(self) -> None:
         """Wait until all services are ready, or raise what the first to fail raised."""
         try:
-            done, _ = wait(self.services.values(), return_when=FIRST_EXCEPTION)
-            errors = _errors(done)
+            while True:
+                done, waiting = wait(self.services.values(), _WAIT, return_when=FIRST_EXCEPTION)
+                errors = _errors(done)
+                if errors or not waiting:
+                    break
             if errors and all(isinstance(error, StartCancelled) for error in errors):
                 # A service that was cancelled failed because of another; that one is to blame.
                 done, _ = wait(self.services.values(), timeout=_THREADS_TIMEOUT)
