@@ -6,6 +6,7 @@ the loop of that test, or an ordinary one that anyio takes over.
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 from inspect import Parameter, Signature
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -72,14 +73,15 @@ def private_fixtures(plugins: pytest.PytestPluginManager) -> ModuleType:
     for service, fixtures in KNOWN.items():
         if fixtures.connect is None:
             continue
-        make = _fixture_of(service, fixtures.connect)
+        # A function of its own for each: the plugin notes the loop's scope on the function.
+        make = partial(_fixture_of, service, fixtures.connect)
         if asyncio_plugin is not None:
             for scope in SCOPES:
                 name = f"_triton_{service}_asyncio_{scope}"
                 # Through the plugin, not by an import: the name may be taken by another distribution.
-                setattr(module, name, asyncio_plugin.fixture(loop_scope=scope, name=name)(make))
+                setattr(module, name, asyncio_plugin.fixture(loop_scope=scope, name=name)(make()))
         name = f"_triton_{service}_anyio"
-        setattr(module, name, pytest.fixture(name=name)(make))
+        setattr(module, name, pytest.fixture(name=name)(make()))
     return module
 
 
