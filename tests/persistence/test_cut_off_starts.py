@@ -22,8 +22,9 @@ UNFINISHED = {
     "folders alone": "cd /v && mkdir -p base/1 global pg_wal/archive_status pg_tblspc && chmod -R 700 .",
     "no control file": f"{INITDB}; rm -rf base/[2-9]* base/1/* global/*",
     "a control file that is cut short": f"{INITDB}; rm -rf base/[2-9]* && truncate -s 100 global/pg_control",
-    # Amid the statements that initdb has a server without connections run.
-    "statements of initdb": f"{INITDB}; (echo 'create table a()'; sleep 1; kill -9 $PPID) "
+    # Amid the statements that initdb has a server without connections run: it prompts for each.
+    "statements of initdb": f"{INITDB}; (echo 'create table a()'; "
+    "until [ $(grep -o backend /tmp/log | wc -l) -ge 2 ]; do sleep 0.1; done; kill -9 $PPID) "
     "| postgres --single -D /v template1 >/tmp/log; rm -f postmaster.pid",
 }
 """Scripts that leave the data as a first start does which is cut off at that point."""
