@@ -36,7 +36,7 @@ USED = {
     "a server ran": f"{INITDB}; rm global/pg_control; touch postmaster.opts; echo 'host all all all md5' >>pg_hba.conf",
     "a stamp that cannot be read": f"{INITDB}; rm global/pg_control; echo x >{FILE}",
 }
-SHORT = {"no control file", "somebody's table"}
+SHORT = {"no control file", "a user's table"}
 """Those that are looked at also outside of the long lane."""
 
 
