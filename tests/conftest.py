@@ -228,24 +228,14 @@ def environments(callers_choice: Mapping[str, str], tmp_path_factory: pytest.Tem
 
 
 @pytest.fixture(scope="session")
-def started(request: pytest.FixtureRequest, environments: Warm) -> Callable[[str], TritonEnvironment]:
+def warm(request: pytest.FixtureRequest, environments: Warm) -> Callable[[str], TritonEnvironment]:
     """Starts the environment of a runtime, which is one for all tests of this process that ask for it here.
+
+    What the module before has left in it is taken back, except in persistent services.
 
     Args of what it gives:
         runtime: "docker", "embedded", or "persistent" for a persistent project of its own.
     """
-
-    def start(runtime: str) -> TritonEnvironment:
-        if runtime == "embedded":
-            request.getfixturevalue("embedded_packages")
-        return environments.started(runtime)
-
-    return start
-
-
-@pytest.fixture(scope="session")
-def warm(request: pytest.FixtureRequest, environments: Warm) -> Callable[[str], TritonEnvironment]:
-    """The same, and takes back what the module before has left in it, but in persistent services."""
 
     def start(runtime: str) -> TritonEnvironment:
         if runtime == "embedded":

@@ -28,8 +28,26 @@ class Warm:
         self._running: dict[str, tuple[TritonEnvironment, ExitStack]] = {}
         self._failed: dict[str, Exception] = {}
 
-    def started(self, runtime: str) -> TritonEnvironment:
-        """Give the environment on a runtime as it is; "persistent" means a persistent project of its own."""
+    def emptied(self, runtime: str) -> TritonEnvironment:
+        """Give the environment on a runtime with nothing in it: a reset takes back what the module before has left.
+
+        Args:
+            runtime: its name; "persistent" means a persistent project of its own, which no reset takes back.
+        """
+        is_used = runtime in self._running
+        environment = self._started(runtime)
+        # Persistent services hold data that no reset takes.
+        if is_used and runtime != "persistent":
+            environment.reset()
+        return environment
+
+    def stop(self) -> None:
+        """Stop them all."""
+        while self._running:
+            self._running.popitem()[1][1].close()
+
+    def _started(self, runtime: str) -> TritonEnvironment:
+        """Give the environment on a runtime as it is."""
         if runtime in self._failed:
             raise self._failed[runtime]
         if runtime in self._running and self._running[runtime][0].deaths():
@@ -43,20 +61,6 @@ class Warm:
                     raise
                 self._running[runtime] = environment, stack.pop_all()
         return self._running[runtime][0]
-
-    def emptied(self, runtime: str) -> TritonEnvironment:
-        """Give the environment on a runtime with nothing in it: a reset takes back what the module before has left."""
-        is_used = runtime in self._running
-        environment = self.started(runtime)
-        # Persistent services hold data that no reset takes.
-        if is_used and runtime != "persistent":
-            environment.reset()
-        return environment
-
-    def stop(self) -> None:
-        """Stop them all."""
-        while self._running:
-            self._running.popitem()[1][1].close()
 
     def _start(self, runtime: str, stack: ExitStack) -> TritonEnvironment:
         settings = settings_of(self._choice)

@@ -208,7 +208,7 @@ class TestAttach:
         foreign = engine.containers.create(settings.redis_image, labels=labels)
         try:
             other = Settings(triton_project=name)
-            with pytest.raises(ProjectTaken, match="something else"):
+            with pytest.raises(ProjectTaken, match="something other than triton-env"):
                 TritonEnvironment(other, services=("redis",), persistent=True).start()
             foreign.reload()
             assert foreign.status == "created"

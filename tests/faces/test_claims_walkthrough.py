@@ -331,8 +331,8 @@ WITH_LONG = [
 
 
 @pytest.fixture(scope="module", params=WITH_LONG)
-def env(request: pytest.FixtureRequest, started: Callable[[str], TritonEnvironment]) -> TritonEnvironment:
-    return started(request.param)
+def env(request: pytest.FixtureRequest, warm: Callable[[str], TritonEnvironment]) -> TritonEnvironment:
+    return warm(request.param)
 
 
 @pytest.fixture(scope="module")

@@ -80,13 +80,13 @@ FLEXIBLE = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 
 
 @pytest.fixture(scope="module")
-def docker_env(started: Callable[[str], TritonEnvironment]) -> TritonEnvironment:
-    return started("docker")
+def docker_env(warm: Callable[[str], TritonEnvironment]) -> TritonEnvironment:
+    return warm("docker")
 
 
 @pytest.fixture(scope="module")
-def embedded_env(started: Callable[[str], TritonEnvironment]) -> TritonEnvironment:
-    return started("embedded")
+def embedded_env(warm: Callable[[str], TritonEnvironment]) -> TritonEnvironment:
+    return warm("embedded")
 
 
 def selected(*languages: str) -> list[Any]:

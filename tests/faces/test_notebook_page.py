@@ -63,8 +63,8 @@ def runtimes() -> Iterator[FakeRuntimes]:
 
 
 @pytest.fixture(scope="module")
-def running(started: Callable[[str], TritonEnvironment]) -> TritonEnvironment:
-    return started("embedded")
+def running(warm: Callable[[str], TritonEnvironment]) -> TritonEnvironment:
+    return warm("embedded")
 
 
 class TestRunning:

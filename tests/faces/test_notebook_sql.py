@@ -19,8 +19,8 @@ from unit.fakes import installed
 
 
 @pytest.fixture(scope="module")
-def sql(started: Callable[[str], TritonEnvironment]) -> TritonEnvironment:
-    return started("embedded")
+def sql(warm: Callable[[str], TritonEnvironment]) -> TritonEnvironment:
+    return warm("embedded")
 
 
 @pytest.fixture(autouse=True)

@@ -133,7 +133,7 @@ def literals() -> Iterator[str]:
 
 def with_gaps(quote: str) -> str:
     """A pattern for the quote in which services, variables, exit codes and other values may be anything."""
-    parts = re.split(r"\(exit code …\)|…|\b(?:PostgreSQL|LocalStack|S3)\b|\b[A-Z]+_[A-Z]+\b", quote)
+    parts = re.split(r"\(exit code …\)|…|\b(?:PostgreSQL|LocalStack|S3)\b|\b[A-Z]+_[A-Z]+\b(?:=…)?", quote)
     return ".*".join(map(re.escape, parts)).removeprefix(".*")
 
 
@@ -273,7 +273,7 @@ def postgres_data(callers_choice: Any) -> Iterator[Settings]:
 class TestPostgresData:
     """On one volume, which a server made and left."""
 
-    @shows("PostgreSQL refuses POSTGRES_PASSWORD: its data was initialised with another value.")
+    @shows("PostgreSQL refuses POSTGRES_PASSWORD: its data was initialised with ….")
     def test_password(self, postgres_data: Settings) -> str:
         return refused(postgres_data.updated(postgres_password=SecretStr("another")), "postgres")
 

@@ -20,14 +20,15 @@ TESTS = Path(__file__).parents[1]
 
 PREFACE = """
 import os, signal, sys, threading, time
-from unit.fakes import installed, until_cancelled
+from unittest.mock import patch
+from unit.fakes import FakeRuntimes, until_cancelled
 from triton_env import Settings, TritonEnvironment
 
 def say(*words):
     print(*words, flush=True)
 
-fakes = installed()
-runtimes = fakes.__enter__()
+runtimes = FakeRuntimes()
+patch("triton_env.runtimes.choice.open_runtime", runtimes.open).start()
 runtimes.on_stop = lambda: say("stopped in", os.getpid())
 env = TritonEnvironment(Settings(triton_progress="off"), services=("redis",))
 """
