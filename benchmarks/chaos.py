@@ -1,10 +1,10 @@
-"""Runs of the example's tests in which somebody is killed at a random moment, and what is left afterwards.
+"""Runs of the example's tests in which a process is killed at a random moment, and what is left afterwards.
 
 python benchmarks/chaos.py [--runs N] [--runtimes docker,embedded] [--seed N]
 python benchmarks/chaos.py --restores N [--seed N]   # kills restores and backups instead
 
 Each run is `pytest` in examples/app, serially or in four processes. The victim is the process of pytest, one of its
-workers, the keeper of the shared environment, the reaper or guard of an environment, or nobody: then Ctrl-C is pressed.
+workers, the keeper of the shared environment, or the reaper or guard of an environment, or Ctrl-C is pressed.
 Then containers, networks, volumes, processes and directories have to become what they were before: as long as something
 still goes, it is waited for, and the longest time is reported. Where the reaper was killed as well, nothing is left to
 clean up: the next start has to, so a short one follows. What belongs

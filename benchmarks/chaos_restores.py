@@ -189,7 +189,7 @@ def project() -> Iterator[Project]:
 
 
 def durations(made: Project) -> dict[str, float]:
-    """Seconds that a backup, and each phase of a restore, takes where nobody is killed."""
+    """Seconds that a backup, and each phase of a restore, takes where nothing is killed."""
     began = time.monotonic()
     made.command("backup", str(made.folder / "again.backup"))
     seconds = {"backup": time.monotonic() - began}

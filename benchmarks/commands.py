@@ -66,7 +66,7 @@ class Checkout:
         programs.mkdir()
         if docker := shutil.which("docker"):
             (programs / "docker").symlink_to(docker)
-        # Compiled once, as for everybody: the first round writes what the others read.
+        # Compiled once, as for any user: the first round writes what the others read.
         inherited = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
         self._environment = inherited | {
             "PATH": f"{programs}:/usr/bin:/bin",

@@ -32,7 +32,7 @@ ROWS = (
 MEMORY_AIM = 700
 """Megabytes of all four, idle."""
 IDLE = 3
-"""Seconds after which servers that nobody asks anything count as idle."""
+"""Seconds after which servers that get no requests count as idle."""
 TIMEOUT = 120
 KILLED = 10
 """Of a hundred owners, how many are killed instead of stopping."""
@@ -123,7 +123,7 @@ def _start() -> None:
 
 
 def _memory(environment: str) -> dict[str, float]:
-    """Megabytes by program. What processes share counts once, where the system tells (PSS)."""
+    """Megabytes by program. What processes share counts once, where the system reports that (PSS)."""
     found = dict.fromkeys(("postgres", "clickhouse", "valkey", "s3", "guard"), 0.0)
     (guard,) = [child for child in psutil.Process().children() if environment in " ".join(child.cmdline())]
     for process in (guard, *guard.children(recursive=True)):

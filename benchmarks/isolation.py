@@ -2,7 +2,7 @@
 
 python benchmarks/isolation.py [--runtime docker|embedded] [--rounds N] [--rows PATTERNS] [--json | --markdown]
 
-README.md beside this file tells how to read the table.
+README.md beside this file explains how to read the table.
 """
 
 import json

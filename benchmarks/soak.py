@@ -2,7 +2,7 @@
 
 python benchmarks/soak.py --minutes 60 [--chaos] [--interval SECONDS] [--project NAME] [--out FOLDER] [--keep]
 
-README.md beside this file tells what is measured. The services run as a project of their own with its own ports and
+README.md beside this file explains what is measured. The services run as a project of their own with its own ports and
 volumes, which are removed at the end, also after Ctrl-C and SIGTERM.
 """
 
@@ -207,7 +207,7 @@ class Run:
         for service in self._workers:
             try:
                 sizes[service] = self._containers.on_disk(service)
-            except (TritonError, KeyError):  # tells nothing then, and what is wrong is told by the sample
+            except (TritonError, KeyError):  # says nothing then, and the sample reports what is wrong
                 sizes[service] = None
         self._recorder.write("disk", services=sizes)
 
@@ -291,7 +291,7 @@ def running(run: Run, recorder: Recorder) -> Iterator[Run]:
 
 
 def header(settings: Settings, plan: Plan) -> dict[str, Any]:
-    """What the first record tells about the run."""
+    """What the first record says about the run."""
     images = ", ".join(service.recipe(settings).container.image for service in SERVICES.values())
     return {
         "project": settings.triton_project,
@@ -386,7 +386,7 @@ def _measured(folder: Path, plan: Plan, project: str, keep: bool) -> int:
     if not find_spec("matplotlib"):
         _say("there will be no plot: pip install 'triton-env[examples]'")
     signal.signal(signal.SIGTERM, _end)
-    # Its client logs every error that it raises, which is told where it counts.
+    # Its client logs every error that it raises, which is reported where it counts.
     logging.getLogger("clickhouse_connect").addHandler(logging.NullHandler())
     try:
         with services(settings, keep=keep) as (env, containers), (folder / SAMPLES).open("w", encoding="utf-8") as file:

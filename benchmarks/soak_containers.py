@@ -24,8 +24,8 @@ class Usage:
 
     Attributes:
         memory: MB as `docker stats` shows it: without the page cache that was not used lately.
-        kept: MB that the kernel cannot take back: of the processes, and what they share. Growth is told by these, since
-            the page cache grows with every file that is read, until somebody else needs the memory.
+        kept: MB that the kernel cannot take back: of the processes, and what they share. Growth shows in these, since
+            the page cache grows with every file that is read, until another process needs the memory.
         cpu: percent of one CPU since the sample before; None in the first one.
         tasks: processes and threads.
         health: what its health check says.
@@ -97,7 +97,7 @@ class Containers:
         with self.engine.translated("measure data on disk", container.name):
             status, answer = self.engine.client.containers.get(container.id).exec_run(["du", "-sk", *paths], user="0")
         output = cast(bytes, answer)
-        # 1: a file went away meanwhile.
+        # 1: a file was removed in the meantime.
         lines = output.decode(errors="replace").splitlines() if status in (0, 1) else []
         sizes = [int(line.split()[0]) for line in lines if line.split()[0].isdigit()]
         return sum(sizes) * 1024 / MB if sizes else None

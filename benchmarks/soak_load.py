@@ -1,4 +1,4 @@
-"""What every load of `soak.py` is, and who takes its steps. What each service gets is told in `soak_loads.py`.
+"""What every load of `soak.py` is, and who takes its steps. What each service gets is in `soak_loads.py`.
 
 A load counts its steps. All that a service should have follows from the number of the last step that it acknowledged,
 so every check is exact. What is older than the last few steps is deleted: where memory grows, it is the service.
@@ -115,7 +115,7 @@ def expect(what: str, expected: object, found: object) -> None:
 
 
 class Worker:
-    """Takes a load's steps in a thread, at its pace, while it is told to.
+    """Takes a load's steps in a thread, at its pace, until it is stopped.
 
     Args:
         load: which is open.
@@ -128,7 +128,7 @@ class Worker:
         self._loaded = threading.Event()
         self._ended = threading.Event()
         self.outage = threading.Event()
-        """Set while somebody has the service down: errors of the connection are then no failures."""
+        """Set while the service is down on purpose: errors of the connection are then no failures."""
         self._thread = threading.Thread(target=self._run, name=f"soak-{load.name}", daemon=True)
         self._thread.start()
 

@@ -11,7 +11,7 @@ from typing import Any
 from triton_env.services import SERVICES
 
 MEMORY_AIMS = {"postgres": 200, "clickhouse": 500, "redis": 50, "s3": 300}
-"""MB that a service may use while nobody asks it anything."""
+"""MB that a service may use while it gets no requests."""
 CPU_AIM = 50
 """Percent of one CPU for all four together, idle."""
 GROWTH_SHARE = 0.05
@@ -21,7 +21,7 @@ TASKS_LIMIT = 10
 OWN_LIMIT = 10
 """MB that the measuring process itself may grow by in an hour."""
 WARM_UP = 0.2
-"""Share of the run in which caches fill. Growth is told by what comes after it."""
+"""Share of the run in which caches fill. Growth shows in what comes after it."""
 JUDGED_HOURS = 1 / 3
 """Samples over less time than this tell nothing about growth in an hour."""
 _SLOPE_POINTS = 400

@@ -2,7 +2,7 @@
 
 python benchmarks/startup.py [--rounds N] [--rows PATTERNS] [--json | --markdown]
 
-README.md beside this file tells how to read the table. Everything that is started carries a label of this run and is
+README.md beside this file explains how to read the table. Everything that is started carries a label of this run and is
 removed at the end, also after Ctrl-C.
 """
 
@@ -241,7 +241,7 @@ class Bench:
                     found += left
                     try:
                         _output("docker", kind, "rm", *remove, *left)
-                    except Unmeasurable as error:  # somebody removes it already; the next look tells
+                    except Unmeasurable as error:  # it is being removed already; the next look finds that
                         problem = str(error)
             if not found:
                 return

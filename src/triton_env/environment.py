@@ -11,14 +11,7 @@ from triton_env.core import interrupts, spare
 from triton_env.core.model import Program
 from triton_env.core.shortages import explained
 from triton_env.core.timeline import Recorder, Timeline
-from triton_env.errors import (
-    CleanupFailed,
-    KeeperEnded,
-    NotStarted,
-    ServiceNotSelected,
-    UnknownService,
-    UsageError,
-)
+from triton_env.errors import CleanupFailed, KeeperEnded, NotStarted, ServiceNotSelected, UnknownService, UsageError
 from triton_env.modes.arguments import Arguments
 from triton_env.modes.base import Mode
 from triton_env.modes.choice import mode_of
