@@ -5,7 +5,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from patience import TO_BOOT
+from patience import TO_BOOT, until
 from projects import project, settings_of
 from triton_env import TritonEnvironment
 from triton_env.core import interrupts
@@ -39,6 +39,7 @@ class Warm:
         # Persistent services hold data that no reset takes.
         if is_used and runtime != "persistent":
             environment.reset()
+            _wait_for_removals(environment)
         return environment
 
     def stop(self) -> None:
@@ -69,9 +70,18 @@ class Warm:
             values = {name: value for each in SERVICES.values() for name, value in each.fresh_credentials().items()}
             settings = stack.enter_context(project(**values))
         else:
-            settings = settings.updated(triton_state_dir=str(self._state("state")), **TO_BOOT)
+            # Tests may look at all that the servers have, so none of it is made in advance.
+            settings = settings.updated(triton_state_dir=str(self._state("state")), triton_pool_size=0, **TO_BOOT)
         options: dict[str, Any] = {"persistent": True} if runtime == "persistent" else {"runtime": runtime}
         environment = stack.enter_context(TritonEnvironment(settings, **options))
         # Tests look for what runs in this process, and end it by signals.
         interrupts.forget(environment)
         return environment
+
+
+def _wait_for_removals(environment: TritonEnvironment) -> None:
+    """Wait until the background has removed the namespaces that were closed."""
+    pool = environment._isolation()._open().pool
+    assert until(lambda: not pool._unused())
+    with pool.paused():
+        pass  # the last one is gone too
