@@ -13,7 +13,7 @@ from triton_env.services import SERVICES
 
 
 class Warm:
-    """Environments with all services, for modules that kill no server and make no namespace.
+    """Environments with all services, for modules that kill no server.
 
     A start that fails is not tried again by the next module.
 
