@@ -6,6 +6,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,19 @@ def short_folder() -> Iterator[Path]:
     """Unix sockets have names of 107 characters at most, which the test folders may exceed."""
     with tempfile.TemporaryDirectory() as folder:
         yield Path(folder)
+
+
+# A pull that is given up leaves its thread, and the thread its connection, which the garbage collector closes.
+pytestmark = pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def abandoned_connections() -> Iterator[None]:
+    """Has the garbage collector close them before the tests of another module begin."""
+    yield
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "unclosed <socket", ResourceWarning)
+        gc.collect()
 
 
 @pytest.fixture
