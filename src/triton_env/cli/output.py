@@ -17,7 +17,7 @@ _WIDTH = 200
 def say(text: str, **style: Any) -> None:
     """Print `text` on standard error, with its commands as they work in any shell. `style` is that of `click.style`.
 
-    A standard error that is gone (a closed terminal, a pipe without reader) is no reason to fail: the caller
+    A standard error that is gone (a closed terminal, a pipe without reader) is not an error: the caller
     may be about to remove containers.
     """
     try:

@@ -55,7 +55,7 @@ def command(services: tuple[str, ...], choice: Choice, as_json: bool) -> None:
             data = as_data(environment, versions)
             running = [environment.service(name) for name in environment.services]
             groups = _groups(names, before, _running(stack))
-            # Before anything is printed: a reader that is gone is no reason to stop them.
+            # Before anything is printed: they keep running if the reader is gone.
             environment.detach()
     say(f"Compose file: {stack.file}")
     say(f"Ready in {environment.timeline.total:.1f} s. {_in_words(groups)}", fg="green")

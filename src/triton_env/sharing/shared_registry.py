@@ -102,7 +102,7 @@ class SharedInstance:
 
     @property
     def events(self) -> Path:
-        """The keeper's news."""
+        """What the keeper reports of the start."""
         return self.folder / "events"
 
     @property

@@ -16,14 +16,14 @@ def private_folder(settings: Settings, name: str) -> Path:
     """The path of a folder for this user's state: below TRITON_STATE_DIR, by default in the user's runtime folder.
 
     Raises:
-        InvalidSetting: there is no such place.
+        InvalidSetting: the folder cannot be made or used.
     """
     if settings.triton_state_dir:
         base = Path(settings.triton_state_dir).expanduser()
     else:
         try:
             with warnings.catch_warnings():
-                # That there is no runtime folder of the system's, so that one in /tmp is used, is as good.
+                # Without a runtime folder of the system it takes one in /tmp, with a warning; that does as well.
                 warnings.simplefilter("ignore")
                 base = user_runtime_path("triton-env", appauthor=False)
         except OSError as error:

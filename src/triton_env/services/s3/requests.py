@@ -64,7 +64,7 @@ def buckets_in(answer: bytes) -> dict[str, datetime]:
     """The buckets in the answer to the request that lists them, with their dates.
 
     Raises:
-        UnusualError: it is no such answer.
+        UnusualError: the answer is something else.
     """
     return {
         _text(bucket, "Name"): _moment(_text(bucket, "CreationDate"))
