@@ -20,7 +20,7 @@ from typing import Any
 
 import click
 
-from triton_env.persistent.stack import Stack
+from triton_env.persistent.docker.stack import DockerStack
 from triton_env.services import Service
 from triton_env.settings import Settings
 
@@ -163,8 +163,8 @@ class Project:
         return files + [line for line in inside.splitlines() if "pg_restore" in line or "pg_dump" in line]
 
     def _container(self, service: str) -> str:
-        with Stack(self.settings) as stack:
-            return stack.containers()[service].id
+        with DockerStack(self.settings) as stack:
+            return stack.instances()[service].id
 
     def _buckets(self) -> list[str]:
         services: Any = self.services
@@ -178,7 +178,7 @@ def project() -> Iterator[Project]:
     made = Project(folder)
     try:
         made.command("up")
-        with Stack(made.settings) as stack:
+        with DockerStack(made.settings) as stack:
             made.services = stack.running()
         made.fill("new")
         made.command("backup", str(made.file))

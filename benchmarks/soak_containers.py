@@ -9,8 +9,8 @@ from typing import Any, Self, cast
 
 from docker.errors import NotFound
 
-from triton_env.persistent.compose import OUR_LABEL
-from triton_env.persistent.containers import Project, ProjectContainer
+from triton_env.persistent.docker.compose import OUR_LABEL
+from triton_env.persistent.docker.containers import Project, ProjectContainer
 from triton_env.runtimes.docker.engine import Engine
 from triton_env.services import SERVICES
 from triton_env.settings import Settings

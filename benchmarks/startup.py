@@ -27,7 +27,7 @@ from tables import Aim, Row, as_data, as_markdown, as_text, chosen, lines
 from triton_env.core.model import Endpoint, Placement, ServiceRecipe, Storage
 from triton_env.core.settings_group import Role
 from triton_env.errors import TritonError
-from triton_env.persistent.compose import OUR_LABEL, Compose, compose_program
+from triton_env.persistent.docker.compose import OUR_LABEL, Compose, compose_program
 from triton_env.persistent.settings import persistent_settings
 from triton_env.runtimes.docker.engine import Engine
 from triton_env.runtimes.docker.owner import LABEL

@@ -101,7 +101,7 @@ make_venv_for_tests() {
 # .venv for the persistent services: with Docker Compose where this machine has none that is new enough.
 make_venv_for_compose() {
     make_venv --no-dev
-    if ! .venv/bin/python -c 'from triton_env.persistent.compose import compose_program; compose_program()' 2>/dev/null; then
+    if ! .venv/bin/python -c 'from triton_env.persistent.docker.compose import compose_program; compose_program()' 2>/dev/null; then
         say "There is no Docker Compose that is new enough, so one is installed into .venv."
         make_venv --no-dev --extra compose
     fi

@@ -14,7 +14,7 @@ from janitor import remove
 from patience import TO_BOOT
 from triton_env import Settings
 from triton_env.core.settings_group import Role
-from triton_env.persistent.compose import PROJECT_LABEL, Compose
+from triton_env.persistent.docker.compose import PROJECT_LABEL, Compose
 from triton_env.persistent.settings import persistent_settings
 
 

@@ -74,7 +74,7 @@ class AttachedEnvironment(TritonEnvironment):
         if not accesses:
             ready = datetime.fromtimestamp(self.record.started, UTC) if self._mode.servers_are_ours else None
             return look_at({}, services, lambda container: None, self.services, ready)
-        from triton_env.persistent.containers import Project
+        from triton_env.persistent.docker.containers import Project
         from triton_env.runtimes.docker.engine import Engine
         from triton_env.runtimes.docker.usage import usage_of
 

@@ -177,10 +177,10 @@ def _restores(settings: Settings) -> Iterator[Leftover]:
 
 def _problem_of_restore(settings: Settings, place: Place) -> str:
     """Finish a restore into persistent services, or take it back; why that failed."""
-    from triton_env.persistent.stack import Stack
+    from triton_env.persistent.choice import open_stack
 
     try:
-        with Stack(settings.updated(triton_project=place.environment)) as services:
+        with open_stack(settings.updated(triton_project=place.environment)) as services:
             if services.settle_restore(lambda words: None):
                 return ""
         return f"not all of its services run; {command_to_settle(place)} starts them and does it"
@@ -199,8 +199,8 @@ def _listens(address: str) -> bool:
 
 def _copies(engine: "Engine", settings: Settings) -> Iterator[Leftover]:
     """The files of persistent services that versions of triton-env brought which are no longer in use."""
-    from triton_env.persistent.compose import FILE_LABEL
     from triton_env.persistent.compose_file import remove, unused
+    from triton_env.persistent.docker.compose import FILE_LABEL
 
     in_use = [
         path

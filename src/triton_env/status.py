@@ -11,9 +11,9 @@ from triton_env.backup.remains import in_words, remains_in
 from triton_env.core.ending import exit_words
 from triton_env.core.redaction import redacted
 from triton_env.core.threads import in_thread
+from triton_env.core.usage import Usage
 from triton_env.errors import RestoreUnfinished, TritonError
-from triton_env.persistent.containers import ProjectContainer
-from triton_env.runtimes.docker.usage import Usage
+from triton_env.persistent.instance import Instance
 from triton_env.services import SERVICES, Service
 
 _ANSWER_TIMEOUT = 10.0
@@ -30,7 +30,7 @@ class ServiceStatus:
     Attributes:
         name: the service's name.
         title: its name for people.
-        container: its container, running or not; None where there is none.
+        instance: its container or process, running or not; None where there is none, and in a session of processes.
         service: how it is reached; None where it does not run.
         version: of the server, as it reports it; empty where it did not answer.
         problem: why it cannot be used; empty where it can.
@@ -42,7 +42,7 @@ class ServiceStatus:
 
     name: str
     title: str
-    container: ProjectContainer | None = None
+    instance: Instance | None = None
     service: Service | None = field(default=None, repr=False)
     version: str = ""
     problem: str = ""
@@ -58,12 +58,12 @@ class ServiceStatus:
 
     @property
     def state(self) -> str:
-        """The container's state in the engine's words: `running`, `exited`, ...; `absent` where there is none.
+        """Its state, as Docker calls it: `running`, `exited`, ...; `absent` where it has no server.
 
-        Of a service without a container it is `running` or `unknown`, by whether it answered.
+        Of a session without containers it is `running` or `unknown`, by whether it answered.
         """
-        if self.container:
-            return self.container.status
+        if self.instance:
+            return self.instance.status
         if self.service is None:
             return "absent"
         return "running" if self.healthy else "unknown"
@@ -72,8 +72,8 @@ class ServiceStatus:
     def uptime(self) -> float | None:
         """Seconds since it was started; None where it does not run."""
         since = self.ready
-        if self.container:
-            since = self.container.started if self.container.running else None
+        if self.instance:
+            since = self.instance.started if self.instance.running else None
         return (datetime.now(UTC) - since).total_seconds() if since else None
 
 
@@ -137,35 +137,38 @@ def lost_restore(statuses: Sequence[ServiceStatus]) -> UnfinishedRestore | None:
 
 
 def look_at(
-    containers: Mapping[str, ProjectContainer],
+    instances: Mapping[str, Instance],
     services: Mapping[str, Service],
-    measure: Callable[[ProjectContainer], Usage | None],
+    measure: Callable[[Instance], Usage | None],
     names: Sequence[str] = tuple(SERVICES),
     ready: datetime | None = None,
+    *,
+    absent: str = "it has no container",
 ) -> tuple[ServiceStatus, ...]:
     """Look at every service and ask those that run, all at once. They get `_ANSWER_TIMEOUT` seconds at most.
 
     Args:
-        containers: by service name.
+        instances: by service name.
         services: those that run, by name.
-        measure: reports what a container uses.
+        measure: reports what one uses.
         names: of the services.
-        ready: when the whole was ready, where there are no containers.
+        ready: when the whole was ready, where there are no instances.
+        absent: why a service without one cannot be used.
     """
-    usages = {name: in_thread(measure, containers[name]) for name in services if name in containers}
+    usages = {name: in_thread(measure, instances[name]) for name in services if name in instances}
     began = time.monotonic()
     answers = {name: in_thread(_asked, service) for name, service in services.items()}
     statuses: list[ServiceStatus] = []
     for name in names:
-        title, container, service = SERVICES[name].title, containers.get(name), services.get(name)
+        title, instance, service = SERVICES[name].title, instances.get(name), services.get(name)
         if service is None:
-            problem = _why_not_running(container) if container else "it has no container"
-            statuses.append(ServiceStatus(name, title, container, problem=problem))
+            problem = _why_not_running(instance) if instance else absent
+            statuses.append(ServiceStatus(name, title, instance, problem=problem))
         else:
             (version, remains, missing), problem = _answer(answers[name], began + _ANSWER_TIMEOUT, service)
             usage = _usage(usages[name], began + _USAGE_TIMEOUT) if name in usages else None
             asked = (version, problem, usage, remains, missing)
-            statuses.append(ServiceStatus(name, title, container, service, *asked, ready))
+            statuses.append(ServiceStatus(name, title, instance, service, *asked, ready))
     return tuple(statuses)
 
 
@@ -202,7 +205,7 @@ def _usage(usage: "Future[Usage | None]", deadline: float) -> Usage | None:
         return None
 
 
-def _why_not_running(container: ProjectContainer) -> str:
-    ended = "out of memory" if container.out_of_memory else exit_words(container.exit_code)
+def _why_not_running(instance: Instance) -> str:
+    ended = "out of memory" if instance.out_of_memory else exit_words(instance.exit_code)
     words = {"exited": f"it ended ({ended})", "restarting": f"it ends again and again ({ended})"}
-    return words.get(container.status, f"it is {container.status}")
+    return words.get(instance.status, f"it is {instance.status}")

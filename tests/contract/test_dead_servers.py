@@ -22,7 +22,7 @@ from projects import project
 from shell_images import image_that_runs
 from triton_env import Namespace, Settings, TritonEnvironment
 from triton_env.errors import ServiceDied, ServiceExited
-from triton_env.persistent.containers import Project
+from triton_env.persistent.docker.containers import Project
 from triton_env.runtimes.docker.engine import Engine
 from triton_env.runtimes.embedded import server
 from triton_env.services import SERVICES

@@ -31,7 +31,7 @@ from triton_env.backup.programs import feed, output
 from triton_env.cli.checks import examine
 from triton_env.core.threads import in_thread
 from triton_env.errors import CleanupFailed, EngineUnreachable, RestoreFailed, TritonError
-from triton_env.persistent.stack import Stack
+from triton_env.persistent.docker.stack import DockerStack
 from triton_env.runtimes.choice import docker_problem
 from triton_env.runtimes.docker import engine as engine_module
 from triton_env.runtimes.docker import engine_errors, watch
@@ -357,22 +357,22 @@ def test_every_call_of_persistent_services_fails_with_an_error_of_ours(
     with (
         own_project(unix_proxy) as settings,
         TritonEnvironment(settings, services=("redis",), persistent=True) as env,
-        Stack(settings) as services,
+        DockerStack(settings) as services,
     ):
         belonging = services.belongings()
         patience, services.engine.client.api.timeout = services.engine.client.api.timeout, 1
         calls: dict[str, Callable[[], object]] = {
             "logs": lambda: env.logs("redis"),
-            "containers": services.containers,
+            "containers": services.instances,
             "status": services.status,
             "belongings": services.belongings,
             "with_data": services.with_data,
-            "sizes": lambda: services.sizes(belonging.volumes),
+            "sizes": lambda: services.sizes(belonging.data),
             "has_program": lambda: services.access("redis").has("redis-cli"),
             "restart": lambda: services.restart(("redis",), lambda name, seconds: None),
             "down": services.down,
             "remove": services.remove,
-            "open": lambda: Stack(settings),
+            "open": lambda: DockerStack(settings),
             "start": lambda: TritonEnvironment(settings, services=("redis",), persistent=True).start(),
         }
         for trouble in troubles:
@@ -385,7 +385,7 @@ def test_every_call_of_persistent_services_fails_with_an_error_of_ours(
         services.engine.client.api.timeout = patience
         # What it could not do it does now.
         env.stop()
-        assert services.containers() == {}
+        assert services.instances() == {}
     assert error.hint == "python -m triton_env down"
 
 

@@ -12,8 +12,8 @@ from triton_env import Settings, TritonEnvironment
 from triton_env.cli.variables import as_text
 from triton_env.core.setting_types import SecretStr
 from triton_env.errors import InvalidSetting
+from triton_env.persistent.docker.stack import DockerStack
 from triton_env.persistent.settings import persistent_settings
-from triton_env.persistent.stack import Stack
 from triton_env.services import SERVICES, ClickHouse, Postgres, Redis
 
 NASTY = {
@@ -81,7 +81,7 @@ def test_persistent_services_take_any_password(tmp_path: Path) -> None:
         with TritonEnvironment(settings, services=("postgres", "clickhouse", "redis"), persistent=True) as env:
             use(env)
             env.detach()
-        with Stack(settings) as services:
+        with DockerStack(settings) as services:
             # Health checks are shell words of the compose file; programs get the password from the environment.
             argv = ["psql", "-h", "127.0.0.1", "-Atc", "select 1"]
             recipe = SERVICES["postgres"].recipe(services.settings)

@@ -18,7 +18,7 @@ from docker.models.containers import Container
 from projects import belongings, compose, project, remove
 from triton_env import Settings, TritonEnvironment
 from triton_env.errors import InvalidSetting, PortTaken, ProjectTaken
-from triton_env.persistent.runtime import PersistentRuntime
+from triton_env.persistent.docker.runtime import PersistentRuntime
 from triton_env.services import SERVICES
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(300)]

@@ -14,7 +14,7 @@ import pytest
 
 import forkserver
 from triton_env import Settings, TritonEnvironment, TritonError
-from triton_env.persistent.compose import Compose
+from triton_env.persistent.docker.compose import Compose
 from triton_env.persistent.settings import persistent_settings
 from triton_env.run import Persistent
 from triton_env.services import Service

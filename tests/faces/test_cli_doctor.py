@@ -13,7 +13,7 @@ from triton_env.cli import checks, command_line, docker_checks
 from triton_env.cli.checks import examine
 from triton_env.core.commands import runnable
 from triton_env.core.findings import Finding, Verdict
-from triton_env.persistent import compose
+from triton_env.persistent.docker import compose
 from triton_env.runtimes.embedded import packages
 from triton_env.services.postgres.checks import end_of_life
 

@@ -8,7 +8,7 @@ from click.testing import CliRunner, Result
 
 from faces.persistent_project import PersistentProject, variables
 from triton_env.cli import command_line
-from triton_env.persistent import stack
+from triton_env.persistent.docker import stack
 
 FOLDER, NO_FILE, NO_FOLDER, JUNK = "folder", "nothing", "nothing/here", "junk"
 JUNK_AS_COMPOSE_FILE = "services: [\n# org.triton-env.project\n"

@@ -19,7 +19,7 @@ from patience import until
 from projects import free_name, ports
 from triton_env import TritonEnvironment, backup
 from triton_env.core.commands import runnable
-from triton_env.persistent.compose import compose_program
+from triton_env.persistent.docker.compose import compose_program
 from triton_env.settings import Settings
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(300)]

@@ -11,7 +11,7 @@ from triton_env.cli import status as status_command
 from triton_env.cli import up
 from triton_env.cli.persistent import titles
 from triton_env.core.sizes import memory_words
-from triton_env.persistent.containers import ProjectContainer
+from triton_env.persistent.docker.containers import ProjectContainer
 from triton_env.runtimes.docker import usage
 from triton_env.services import SERVICES
 from triton_env.status import look_at

@@ -15,7 +15,7 @@ from triton_env.cli import connections, doctor, prune, status
 from triton_env.cli.tables import print_table
 from triton_env.core.findings import Finding, Verdict
 from triton_env.core.model import Endpoint, Placement
-from triton_env.persistent.containers import ProjectContainer
+from triton_env.persistent.docker.containers import ProjectContainer
 from triton_env.prune import Leftover
 from triton_env.runtimes.docker.usage import Usage
 from triton_env.services import SERVICES
@@ -125,7 +125,7 @@ class TestStatus:
             rows = [replace(row, problem="") for row in statuses()]
             # As it most often is.
             usual = {"health": "healthy", "restarts": 0, "status": "running"}
-            rows = [replace(row, container=replace(row.container, **usual)) for row in rows if row.container]
+            rows = [replace(row, instance=replace(row.instance, **usual)) for row in rows if row.instance]
             print_table(status._COLUMNS, status._rows(rows))
 
         lines = on_terminal(80, show, monkeypatch).splitlines()

@@ -46,9 +46,9 @@ from faces.situations import (
 from projects import compose, project, remove
 from triton_env import Settings, TritonEnvironment, TritonError, backup
 from triton_env.core.setting_types import SecretStr
-from triton_env.persistent.compose import PROJECT_LABEL
+from triton_env.persistent.docker.compose import PROJECT_LABEL
+from triton_env.persistent.docker.volume_stamps import FILE
 from triton_env.persistent.settings import persistent_settings
-from triton_env.persistent.stamps import FILE
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(300)]
 
@@ -155,7 +155,7 @@ def test_no_engine(tmp_path: Path) -> str:
 AS_SOMEBODY = """
 import os
 from triton_env.cli import command_line
-import triton_env.runtimes.docker.engine, triton_env.cli.status, triton_env.persistent.stack
+import triton_env.runtimes.docker.engine, triton_env.cli.status, triton_env.persistent.docker.stack
 
 if os.geteuid() == 0:  # whom no permission stops
     os.setgroups([])

@@ -8,9 +8,9 @@ import pytest
 import projects
 from triton_env import Settings, TritonEnvironment
 from triton_env.core.model import CutOff
-from triton_env.persistent.cut_off import Healing
-from triton_env.persistent.stamps import FILE
-from triton_env.persistent.volume_check import check_volumes
+from triton_env.persistent.docker.cut_off import Healing
+from triton_env.persistent.docker.volume_check import check_volumes
+from triton_env.persistent.docker.volume_stamps import FILE
 from triton_env.runtimes.docker.engine import Engine
 from triton_env.services import SERVICES
 

@@ -9,7 +9,7 @@ import pytest
 import projects
 from triton_env import TritonEnvironment
 from triton_env.core import packaged_files
-from triton_env.persistent.stack import Stack
+from triton_env.persistent.docker.stack import DockerStack
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(600)]
 REPOSITORY = Path(__file__).parents[2]
@@ -39,8 +39,8 @@ def test_neither_a_removed_environment_nor_a_second_one_changes_what_runs(
             env.detach()
         shutil.rmtree(tmp_path / "one")
         installed(tmp_path / "two", monkeypatch)
-        with Stack(settings) as stack:
-            first = {name: container.id for name, container in stack.containers().items()}
+        with DockerStack(settings) as stack:
+            first = {name: container.id for name, container in stack.instances().items()}
         # As the engine does it when the machine starts: what it mounts has to be there.
         for container in first.values():
             subprocess.run(["docker", "restart", container], check=True, capture_output=True, timeout=120)
@@ -48,7 +48,7 @@ def test_neither_a_removed_environment_nor_a_second_one_changes_what_runs(
             assert env.redis.client().get("kept") == b"1"
             if "s3" in services:
                 env.s3.client().head_bucket(Bucket=env.s3.bucket)
-        with Stack(settings) as stack:
+        with DockerStack(settings) as stack:
             # `up` replaces what differs from its file and settings.
             stack.compose.up([alias for name, alias in ALIASES.items() if name in services])
-            assert {name: container.id for name, container in stack.containers().items()} == first
+            assert {name: container.id for name, container in stack.instances().items()} == first

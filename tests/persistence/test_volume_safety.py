@@ -21,9 +21,11 @@ from triton_env import Persistent, Settings, TritonEnvironment
 from triton_env.core.model import DataRecipe, ServiceRecipe
 from triton_env.core.setting_types import SecretStr
 from triton_env.errors import VolumeMismatch
-from triton_env.persistent.stamps import FILE, Stamp
-from triton_env.persistent.volume_check import check_volumes, explain_login_failure, last_checkout, stamp_volume
-from triton_env.persistent.volume_files import READER_LABEL
+from triton_env.persistent.docker.volume_check import check_volumes
+from triton_env.persistent.docker.volume_files import READER_LABEL
+from triton_env.persistent.docker.volume_stamps import FILE, stamp_volume
+from triton_env.persistent.fitting import explain_login_failure
+from triton_env.persistent.stamps import Stamp, last_checkout
 from triton_env.runtimes.docker.engine import Engine
 from triton_env.runtimes.docker.owner import LABEL, Owner
 from triton_env.services import SERVICES

@@ -9,7 +9,7 @@ import pytest
 
 from triton_env import Settings
 from triton_env.errors import ComposeUnavailable
-from triton_env.persistent import compose
+from triton_env.persistent.docker import compose
 from triton_env.services import SERVICES
 
 REPOSITORY = Path(__file__).parents[2]

@@ -10,9 +10,9 @@ import pytest
 from triton_env import Settings
 from triton_env.core.model import DataCompatibility, DataInspection, DataRecipe, ServiceRecipe
 from triton_env.errors import StartFailed, VolumeMismatch
-from triton_env.persistent import volume_check as volumes
+from triton_env.persistent import fitting
+from triton_env.persistent.fitting import explain_login_failure
 from triton_env.persistent.stamps import Stamp, last_checkout
-from triton_env.persistent.volume_check import explain_login_failure
 from triton_env.services import SERVICES
 from triton_env.services.postgres.data_directory import inspect
 
@@ -132,7 +132,7 @@ def test_the_last_checkout_is_named_where_it_is_another() -> None:
     ],
 )
 def test_which_data_a_server_reads(reads: DataCompatibility, data: str, image: str, readable: bool) -> None:
-    assert volumes._readable(reads, data, image) is readable
+    assert fitting.is_readable(reads, data, image) is readable
 
 
 @pytest.mark.parametrize(

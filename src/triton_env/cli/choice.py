@@ -115,10 +115,10 @@ def persistent_services_run(settings: "Settings") -> bool:
     # An engine that is not there, or hangs, is not what was asked about.
     if not can_have_persistent_services(settings) or docker_problem(settings, ()):
         return False
-    from triton_env.persistent.stack import Stack
+    from triton_env.persistent.choice import open_stack
 
     try:
-        with Stack(settings) as services:
+        with open_stack(settings) as services:
             return bool(services.running())
     except TritonError:
         return False

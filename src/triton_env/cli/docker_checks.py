@@ -15,8 +15,8 @@ from triton_env.core.findings import Finding, Verdict, finding_of
 from triton_env.core.sizes import size_words
 from triton_env.core.threads import in_thread
 from triton_env.errors import InvalidSetting, TritonError
-from triton_env.persistent.compose import compose_program, compose_version
 from triton_env.persistent.compose_file import used_file
+from triton_env.persistent.docker.compose import compose_program, compose_version
 from triton_env.persistent.settings import persistent_settings
 from triton_env.runtimes.docker.address import EVERYWHERE, LOOPBACK, AddressPlan
 from triton_env.runtimes.ports import listener_on
@@ -206,7 +206,7 @@ def _own_ports(engine: "Engine | None", settings: Settings) -> set[int]:
     """Those that the persistent services of this project have, which is what they are for."""
     if engine is None or settings.triton_ports == "fixed":
         return set()
-    from triton_env.persistent.containers import Project
+    from triton_env.persistent.docker.containers import Project
 
     with suppress(TritonError):
         containers = Project(engine, settings.triton_project).containers().values()

@@ -47,7 +47,7 @@ def command(choice: Choice) -> None:
         ended_by_signals(f"Some services may still run: python -m triton_env status{choice.option}"),
     ):
         belongings = services.belongings()
-        if not belongings.containers and not belongings.networks:
+        if not belongings.servers and not belongings.networks:
             say(f"Nothing of the project {services.project} is running.")
             if not choice.names_persistent and (record := session_here()):
                 say(f"The session {record.title} keeps running. {_how_to_end(record)}")
@@ -55,11 +55,11 @@ def command(choice: Choice) -> None:
             if services.in_use():
                 say_notice("other processes of triton-env use these services at present.")
             began = time.monotonic()
-            say(f"Stopping {', '.join(sorted(belongings.containers.values())) or 'the network'} ...")
+            say(f"Stopping {', '.join(sorted(belongings.servers.values())) or 'the network'} ...")
             services.down()
             say(f"Stopped in {time.monotonic() - began:.1f} s.", fg="green")
-        if belongings.volumes:
-            say(f"The data stays in the volumes {', '.join(belongings.volumes)}.")
+        if belongings.data:
+            say(f"The data stays in the {belongings.holder.several} {', '.join(belongings.data)}.")
             ways = f"up{choice.option}; destroy it: python -m triton_env reset{choice.option}"
             say(f"Start again with it: python -m triton_env {ways}")
 

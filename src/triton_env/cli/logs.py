@@ -1,7 +1,6 @@
 """`logs`: what the services write."""
 
 import queue
-import subprocess
 import sys
 import threading
 from collections.abc import Iterator
@@ -18,7 +17,6 @@ from triton_env.cli.signals import Interrupted, interruptible
 from triton_env.core.forms import form_of
 
 if TYPE_CHECKING:
-    from triton_env.core.model import Program
     from triton_env.persistent.stack import Stack
     from triton_env.state.registry import Record
 
@@ -42,15 +40,14 @@ def command(follow: bool, tail: int | None, choice: Choice, services: tuple[str,
             if record := session_of(choice, only_looks=True):
                 return _of_session(record, services, tail, follow=follow)
             with stack_of(choice, names=services) as all_services:
-                there = all_services.containers()
+                there = all_services.instances()
                 if absent := [name for name in services if name not in there]:
                     raise not_running(absent, all_services, choice)
                 if not there:
                     from triton_env.services import SERVICES
 
                     raise not_running(tuple(SERVICES), all_services, choice)
-                program = all_services.logs(services, follow=follow, tail=tail, color=colors_on(sys.stdout))
-                return _shown(program, all_services)
+                return _of_project(all_services, services, tail, follow=follow)
     except Interrupted as interrupted:
         return interrupted.exit_code
 
@@ -95,18 +92,14 @@ def _together(sources: "dict[str, Iterator[str]]") -> Iterator[tuple[str, str]]:
             yield name, line
 
 
-def _shown(program: "Program", all_services: "Stack") -> int:
-    from triton_env.core.redaction import redacted
-    from triton_env.runtimes.docker import child
+def _of_project(all_services: "Stack", names: tuple[str, ...], tail: int | None, *, follow: bool) -> int:
+    colours = colors_on(sys.stdout)
 
-    secrets = all_services.secrets()
-    process = child.begin(program.argv, program.environment, stdout=subprocess.PIPE)
-    assert process.stdout is not None
-    with process.stdout, all_services.while_engine_answers(process), child.killed(process):
-        try:
-            for line in process.stdout:
-                print_data(redacted(line, secrets), nl=False, colours=colors_on(sys.stdout) or None)
-            return 1 if process.wait() else 0
-        except BrokenPipeError:
-            stop_printing()
-            return 0
+    def show(line: str) -> None:
+        print_data(line, nl=False, colours=colours or None)
+
+    try:
+        return 0 if all_services.show_logs(names, follow=follow, tail=tail, color=colours, show=show) else 1
+    except BrokenPipeError:
+        stop_printing()
+        return 0

@@ -28,13 +28,13 @@ def stack_of(choice: Choice, command: str = "", names: Iterable[str] = ()) -> "S
         UsageError: no engine answers, and a session runs here, which the command cannot be used on.
         TritonError: no environment runs here, and no engine answers that could run persistent services.
     """
-    # Loads the Docker SDK.
-    from triton_env.persistent.stack import Stack, check_offered
+    from triton_env.persistent.choice import open_stack
+    from triton_env.persistent.stack import check_offered
 
     settings = settings_for(choice)
     check_offered(names, settings.triton_project)
     try:
-        return Stack(settings)
+        return open_stack(settings)
     except RuntimeUnavailable as error:
         if choice.names_persistent or forms_for(settings.triton_runtime) == (Form.CONTAINER,):
             raise

@@ -64,10 +64,15 @@ def command(services: tuple[str, ...], choice: Choice, yes: bool, backup: Path |
         if not gone:
             if not choice.names_persistent and (record := session_here()):
                 raise refused("reset", record)
-            say(f"Nothing to remove: the project {persistent.project} has no containers, networks or volumes.")
+            say(f"Nothing to remove: the project {persistent.project} has no servers and no data.")
             return 0
-        counts = {"containers": len(gone.containers), "networks": len(gone.networks), "volumes": len(gone.volumes)}
-        parts = ", ".join(f"{count} {kind if count != 1 else kind[:-1]}" for kind, count in counts.items() if count)
+        from triton_env.persistent.stack import Words
+
+        networks = Words("network", "networks")
+        counts = {gone.server: len(gone.servers), networks: len(gone.networks), gone.holder: len(gone.data)}
+        parts = ", ".join(
+            f"{count} {kind.one if count == 1 else kind.several}" for kind, count in counts.items() if count
+        )
         say(f"Removed {parts} in {time.monotonic() - began:.1f} s.", fg="green")
         say(f"Start afresh with: python -m triton_env up{choice.option}")
     return 0
@@ -107,12 +112,12 @@ def _agreed(
 
 
 def _listed(persistent: "Stack", belongings: "Belongings") -> str:
-    sizes = persistent.sizes(belongings.volumes)
-    lines = [f"container {name}" for name in sorted(belongings.containers.values())]
+    sizes = persistent.sizes(belongings.data)
+    lines = [f"{belongings.server.one} {name}" for name in sorted(belongings.servers.values())]
     lines += [f"network {name}" for name in belongings.networks.values()]
     lines += [
-        f"volume {name}{f' ({size_words(sizes[name])})' if name in sizes else ''}, with all its data"
-        for name in belongings.volumes
+        f"{belongings.holder.one} {name}{f' ({size_words(sizes[name])})' if name in sizes else ''}, with all its data"
+        for name in belongings.data
     ]
     return "\n".join(f"  {line}" for line in lines)
 

@@ -26,7 +26,7 @@ def command(choice: Choice, services: tuple[str, ...]) -> None:
         stack_of(choice, "restart", services) as all_services,
         ended_by_signals(f"See what runs: python -m triton_env status{choice.option}"),
     ):
-        there = all_services.containers()
+        there = all_services.instances()
         if absent := [name for name in services if name not in there]:
             raise not_running(absent, all_services, choice, "restart")
         say(f"Restarting {titles(services)} ...")

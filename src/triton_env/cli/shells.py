@@ -17,6 +17,7 @@ from triton_env.services.base_shell import Arguments, OwnShell, ServerShell, She
 if TYPE_CHECKING:
     from triton_env.attached import AttachedEnvironment
     from triton_env.core.model import Program
+    from triton_env.runtimes.access import Access
     from triton_env.runtimes.docker.access import ContainerAccess
     from triton_env.services import Service
     from triton_env.settings import Settings
@@ -94,7 +95,7 @@ class _ServerProgram:
             if service is None:
                 raise not_running([name], services, choice)
             where = f"project {services.project}"
-            return self._inside(services.access(name), service, services.settings, where, choice)
+            return self._inside(_in_container(services.access(name)), service, services.settings, where, choice)
 
     def _run_in_session(self, record: "Record", choice: Choice) -> NoReturn:
         from triton_env.cli.session import attached
@@ -149,6 +150,13 @@ class _ServerProgram:
         inherited = {name: value for name, value in process_environment().items() if name not in service.misleading}
         words = (path, *shell.arguments(service, at, self._given))
         return Program(words, inherited | dict(shell.variables(service, at)))
+
+
+def _in_container(access: "Access") -> "ContainerAccess":
+    from triton_env.runtimes.docker.access import ContainerAccess
+
+    assert isinstance(access, ContainerAccess)
+    return access
 
 
 def _options(choice: Choice) -> str:

@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
@@ -24,6 +23,7 @@ from triton_env.core.sizes import memory_words
 if TYPE_CHECKING:
     from rich.text import Text
 
+    from triton_env.core.usage import Usage
     from triton_env.state.registry import Record
     from triton_env.status import ServiceStatus, UnfinishedRestore
 
@@ -81,8 +81,8 @@ def command(choice: Choice, as_json: bool, watch: bool, services: tuple[str, ...
     is_healthy = True
     for record in environments_here(choice, only_looks=True):
         with _found(record, choice, services) as found:
-            if found.file:
-                say(f"Compose file: {found.file}")
+            if found.place:
+                say(found.place)
             looked = found.statuses()
             print_table(_COLUMNS, _rows(looked), found.title)
             is_healthy = is_healthy and all(status.healthy for status in looked)
@@ -101,14 +101,14 @@ class _Found:
         about: what --json has about the whole.
         statuses: looks at its services.
         restore: looks for an unfinished restore.
-        file: the compose file; None for a session.
+        place: what decides how they run, in words; empty for a session.
     """
 
     title: str
     about: dict[str, str | None]
     statuses: "Callable[[], Sequence[ServiceStatus]]"
     restore: "Callable[[Sequence[ServiceStatus]], UnfinishedRestore | None]"
-    file: Path | None = None
+    place: str = ""
 
 
 @contextmanager
@@ -124,9 +124,9 @@ def _found(record: "Record | None", choice: Choice, names: tuple[str, ...]) -> I
         def statuses() -> "Sequence[ServiceStatus]":
             return [status for status in services.status() if not names or status.name in names]
 
-        about = {"project": services.project, "session": None, "runtime": "docker"}
+        about = {"project": services.project, "session": None, "runtime": services.runtime}
         title = f"project {services.project}"
-        yield _Found(title, about, statuses, services.unfinished_restore, services.file)
+        yield _Found(title, about, statuses, services.unfinished_restore, services.place)
 
 
 def _print_json(found: _Found, statuses: "Sequence[ServiceStatus]") -> "UnfinishedRestore | None":
@@ -166,15 +166,15 @@ def _watch(found: _Found, as_json: bool) -> NoReturn:
 
 
 def _facts(status: "ServiceStatus") -> dict[str, Any]:
-    container, service, usage = status.container, status.service, status.usage
+    instance, service, usage = status.instance, status.service, status.usage
     return {
         "state": status.state,
         "healthy": status.healthy,
         "problem": status.problem or None,
         "missing": status.missing or None,
-        "docker_health": (container.health or None) if container else None,
-        "container": container.name if container else None,
-        "image": container.image if container else None,
+        "docker_health": (instance.health or None) if instance else None,
+        "container": instance.name if instance else None,
+        "image": instance.image if instance else None,
         "host": service.host if service else None,
         "ports": {name: at.port for name, at in service.placement.endpoints.items()} if service else {},
         "version": status.version or None,
@@ -182,7 +182,7 @@ def _facts(status: "ServiceStatus") -> dict[str, Any]:
         "cpu_percent": round(usage.cpu_percent, 1) if usage else None,
         "memory_bytes": usage.memory if usage else None,
         "memory_limit_bytes": usage.memory_limit if usage else None,
-        "restarts": container.restarts if container else None,
+        "restarts": instance.restarts if instance else None,
     }
 
 
@@ -201,24 +201,29 @@ def _rows(statuses: "Sequence[ServiceStatus]") -> "list[list[Text]]":
                 Text(status.version),
                 Text(_duration(status.uptime)),
                 Text(f"{usage.cpu_percent:.1f} %" if usage else ""),
-                Text(f"{memory_words(usage.memory)} of {memory_words(usage.memory_limit)}" if usage else ""),
+                Text(_memory(usage) if usage else ""),
             ]
         )
     return rows
 
 
+def _memory(usage: "Usage") -> str:
+    limit = f" of {memory_words(usage.memory_limit)}" if usage.memory_limit else ""
+    return memory_words(usage.memory) + limit
+
+
 def _health(status: "ServiceStatus") -> "Text":
     from rich.text import Text
 
-    restarts = status.container.restarts if status.container else 0
+    restarts = status.instance.restarts if status.instance else 0
     again = f", restarted {restarts} {'time' if restarts == 1 else 'times'}" if restarts else ""
     if status.healthy:
-        docker = status.container.health if status.container else ""
+        docker = status.instance.health if status.instance else ""
         # Docker asks every few seconds alone; what it says of one that answers may be old.
         late = f" (Docker says {docker})" if docker == "unhealthy" and not status.missing else ""
         if status.missing:
             # That of a session is gone for good.
-            next_step = ", and `up` makes it again, empty" if status.container and status.container.ours else ""
+            next_step = ", and `up` makes it again, empty" if status.instance and status.instance.ours else ""
             again += f"; its {one_line(status.missing)} was removed{next_step}"
         return Text(f"healthy{late}{again}", style="yellow" if status.missing else "green")
     problem = f"unhealthy: {status.problem}" if status.state == "running" else status.problem

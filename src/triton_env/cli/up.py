@@ -12,7 +12,7 @@ from triton_env.cli.output import say, styled
 from triton_env.cli.persistent import ended_by_signals, stack_of, titles
 
 if TYPE_CHECKING:
-    from triton_env.persistent.containers import ProjectContainer
+    from triton_env.persistent.instance import Instance
     from triton_env.persistent.stack import Stack
 
 
@@ -57,7 +57,7 @@ def command(services: tuple[str, ...], choice: Choice, as_json: bool) -> None:
             groups = _groups(names, before, _running(stack))
             # Before anything is printed: they keep running if the reader is gone.
             environment.detach()
-    say(f"Compose file: {stack.file}")
+    say(stack.place)
     say(f"Ready in {environment.timeline.total:.1f} s. {_in_words(groups)}", fg="green")
     say_notices(names, settings)
     if as_json:
@@ -72,12 +72,12 @@ def command(services: tuple[str, ...], choice: Choice, as_json: bool) -> None:
     )
 
 
-def _running(stack: "Stack") -> "Mapping[str, ProjectContainer]":
-    return {name: container for name, container in stack.containers().items() if container.running}
+def _running(stack: "Stack") -> "Mapping[str, Instance]":
+    return {name: instance for name, instance in stack.instances().items() if instance.running}
 
 
 def _groups(
-    names: tuple[str, ...], before: "Mapping[str, ProjectContainer]", now: "Mapping[str, ProjectContainer]"
+    names: tuple[str, ...], before: "Mapping[str, Instance]", now: "Mapping[str, Instance]"
 ) -> dict[str, list[str]]:
     """What became of each service."""
     groups: dict[str, list[str]] = {"started": [], "replaced": [], "running": []}

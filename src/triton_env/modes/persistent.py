@@ -14,8 +14,7 @@ from triton_env.settings import Settings
 
 if TYPE_CHECKING:
     from triton_env.modes.arguments import Arguments
-    from triton_env.persistent.runtime import PersistentRuntime
-    from triton_env.persistent.stack import Stack
+    from triton_env.persistent.stack import LastingRuntime, Stack
 
 
 class Persistent(Enum):
@@ -44,7 +43,7 @@ class PersistentServices(Lasting):
         super().__init__(arguments.settings, settings, settings.triton_project)
         self._apply = arguments.persistent is Persistent.APPLY
         self._stack = stack
-        self._runtime: PersistentRuntime | None = None
+        self._runtime: LastingRuntime | None = None
 
     def open(self, recipes: Sequence[ServiceRecipe], say: Callable[[str], None]) -> Runtime:
         if not can_have_persistent_services(self.settings):
@@ -53,12 +52,11 @@ class PersistentServices(Lasting):
                 where="TRITON_RUNTIME",
                 hint="set TRITON_RUNTIME=docker; or start a session: python -m triton_env serve, TritonEnvironment()",
             )
-        from triton_env.persistent.runtime import PersistentRuntime
-        from triton_env.persistent.stack import Stack
+        from triton_env.persistent.choice import open_stack
 
-        stack = self._stack or Stack(self.settings)
+        stack = self._stack or open_stack(self.settings)
         try:
-            self._runtime = PersistentRuntime(stack, recipes, apply=self._apply, say=say)
+            self._runtime = stack.open(recipes, apply=self._apply, say=say)
         except BaseException:
             stack.close()
             raise

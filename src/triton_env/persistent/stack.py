@@ -1,49 +1,75 @@
-"""The persistent services of a project: looked at, stopped, restarted, removed, and used by programs."""
+"""The persistent services of a project, whatever runs them: looked at, stopped, restarted, removed, and used."""
 
-import subprocess
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from types import TracebackType
-from typing import Any, Self
+from typing import ClassVar, NamedTuple, Protocol, Self
 
 from triton_env.backup.journal import Place
-from triton_env.core.model import Program
-from triton_env.core.setting_types import SecretStr
+from triton_env.core.model import ServiceRecipe
 from triton_env.core.threads import in_thread
-from triton_env.errors import CleanupFailed, NotOffered, StartCancelled, TritonError
-from triton_env.persistent.compose import SERVICE_LABEL, VOLUME_LABEL, Compose
-from triton_env.persistent.compose_file import OUR_LABEL, used_file
-from triton_env.persistent.containers import Project, ProjectContainer
+from triton_env.core.usage import Usage
+from triton_env.errors import NotOffered, StartCancelled
+from triton_env.persistent.instance import Instance
 from triton_env.persistent.settings import persistent_settings
-from triton_env.runtimes.docker.access import ContainerAccess
-from triton_env.runtimes.docker.address import AddressPlan
-from triton_env.runtimes.docker.engine import Engine
-from triton_env.runtimes.docker.usage import usage_of
-from triton_env.runtimes.docker.watch import while_engine_answers
+from triton_env.runtimes.access import Access
+from triton_env.runtimes.base import Runtime
 from triton_env.services import SERVICES, Service
 from triton_env.settings import Settings
 from triton_env.state.leases import Leases
 from triton_env.status import ServiceStatus, UnfinishedRestore, look_at, lost_restore, unfinished_restore
 
-_SIZE_TIMEOUT = 2.0
 _TURN_TIMEOUT = 120
 """Seconds to wait for another process that starts or stops services of the project."""
 
 
+class Words(NamedTuple):
+    """What a kind of thing is called: one, and several of it."""
+
+    one: str
+    several: str
+
+
 @dataclass(frozen=True, slots=True)
 class Belongings:
-    """What the engine has of a project, in each case names by ids; for volumes these are the same."""
+    """What there is of a project.
 
-    containers: Mapping[str, str]
+    Attributes:
+        servers: running or not, with their names by ids.
+        networks: the same of networks.
+        data: what holds data, by name or path.
+        server: what such a server is.
+        holder: what such data is in.
+    """
+
+    servers: Mapping[str, str]
     networks: Mapping[str, str]
-    volumes: tuple[str, ...]
+    data: tuple[str, ...]
+    server: Words
+    holder: Words
 
     def __bool__(self) -> bool:
-        return bool(self.containers or self.networks or self.volumes)
+        return bool(self.servers or self.networks or self.data)
+
+
+class LastingRuntime(Runtime, Protocol):
+    """A runtime whose services stay."""
+
+    def note(self, service: str, version: str) -> None:
+        """Note beside a service's data what it is made with, once a client got in with the settings.
+
+        Args:
+            service: the service's name.
+            version: what the server said of its version.
+        """
+
+    def keep(self) -> None:
+        """Have `stop` leave running what was started."""
 
 
 def not_persistent(titles: Sequence[str], project: str) -> NotOffered:
@@ -66,30 +92,28 @@ def check_offered(names: Iterable[str], project: str) -> None:
         raise not_persistent(unable, project)
 
 
-class Stack:
-    """The persistent services of the project that the settings name, on one engine. To be closed, best by `with`.
+class Stack(ABC):
+    """The persistent services of the project that the settings name, in one place. To be closed, best by `with`.
 
     Attributes:
         settings: those in force.
         project: its name.
-        file: the compose file.
-        engine: the engine that has them.
 
     Args:
         settings: which project, and how its services are run.
 
     Raises:
         InvalidSetting: settings that disagree.
-        RuntimeUnavailable: no engine can be used.
+        RuntimeUnavailable: they cannot run here.
     """
+
+    runtime: ClassVar[str]
+    """Where the services run: "docker" or "embedded"."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = persistent_settings(settings)
         self.project = self.settings.triton_project
         self._recipes = {name: kind.recipe(self.settings) for name, kind in SERVICES.items()}
-        self.file = used_file(self.settings)
-        self.engine = Engine()
-        self.on_engine = Project(self.engine, self.project)
 
     def __enter__(self) -> Self:
         return self
@@ -102,38 +126,43 @@ class Stack:
     ) -> None:
         self.close()
 
-    def close(self) -> None:
-        """Close the connections to the engine. May be called again."""
-        self.engine.close()
+    def close(self) -> None:  # noqa: B027 - what holds no connection has none to close
+        """Close connections. May be called again."""
 
-    def found(self) -> dict[str, ProjectContainer]:
-        """All containers of the project by their service's name in the compose file, running or not.
+    @property
+    @abstractmethod
+    def place(self) -> str:
+        """In words, what decides how the services run or where their data is."""
+
+    @abstractmethod
+    def open(self, recipes: Sequence[ServiceRecipe], *, apply: bool, say: Callable[[str], None]) -> LastingRuntime:
+        """The runtime that starts services, or attaches to those that run. Its `stop` closes this.
+
+        Args:
+            recipes: the services that will be started.
+            apply: whether running services that differ from the settings are replaced; else they are left as they are.
+            say: called with what a person should know.
+
+        Raises:
+            TritonError: they cannot run here, or are those of another checkout.
+        """
+
+    @abstractmethod
+    def instances(self) -> Mapping[str, Instance]:
+        """The servers by service name, running or not.
 
         Raises:
             ProjectTaken: the project is that of another checkout or program.
         """
-        found = self.on_engine.containers()
-        self.on_engine.check_ours(found.values(), self.file)
-        return found
-
-    def containers(self) -> dict[str, ProjectContainer]:
-        """The containers by service name, running or not.
-
-        Raises:
-            ProjectTaken: the project is that of another checkout or program.
-        """
-        found = self.found()
-        names = {recipe.container.alias: name for name, recipe in self._recipes.items()}
-        return {names[alias]: container for alias, container in found.items() if alias in names}
 
     def running(self) -> dict[str, Service]:
         """The services that run, by name, with the names and passwords that they were given."""
-        return self._running(self.containers())
+        return self._running(self.instances())
 
     def status(self) -> tuple[ServiceStatus, ...]:
         """Look at every service, and ask those that run; see `look_at`. Nothing is changed."""
-        containers = self.containers()
-        statuses = look_at(containers, self._running(containers), lambda container: usage_of(self.engine, container.id))
+        instances = self.instances()
+        statuses = look_at(instances, self._running(instances), self._usage)
         unfinished = self.unfinished_restore(statuses)
         return tuple(unfinished.seen_in(status) for status in statuses) if unfinished else statuses
 
@@ -163,40 +192,33 @@ class Stack:
         with self._turn() as leases:
             return leases.others()
 
+    @abstractmethod
     def down(self) -> None:
-        """Stop and remove the containers and the network. Volumes stay.
+        """Stop all services. Their data stays.
 
         Raises:
-            ComposeFailed: it could not be done.
+            TritonError: it could not be done.
         """
-        with self._turn():
-            self.compose.down()
 
     def restart(self, names: Sequence[str], on_ready: Callable[[str, float], None]) -> None:
         """Restart services, also those that were stopped, and wait until they answer.
 
         Args:
-            names: of services that have a container.
-            on_ready: called with each name and the seconds that it took since its container was started.
+            names: of services that are among the `instances`.
+            on_ready: called with each name and the seconds that it took since its server was started.
 
         Raises:
-            ComposeFailed, StartFailed: a service cannot be restarted or does not become ready.
+            TritonError: a service cannot be restarted or does not become ready.
         """
         with self._turn():
-            self.compose.restart([self._recipes[name].container.alias for name in names])
+            self._restart(names)
             began = time.monotonic()
-            containers = self.containers()
+            instances = self.instances()
         cancelled = threading.Event()
 
         def wait_for(name: str) -> None:
             try:
-                self.on_engine.wait_for(
-                    self._recipes[name],
-                    containers[name],
-                    self._service(name, containers[name]).ensure_ready,
-                    interval=self.settings.triton_poll_interval,
-                    cancelled=cancelled,
-                )
+                self._wait_for(name, instances[name], self._service(name, instances[name]).ensure_ready, cancelled)
             except BaseException:
                 cancelled.set()
                 raise
@@ -211,54 +233,21 @@ class Stack:
             # One that was cancelled failed because of another; that one is to blame.
             raise min(errors, key=lambda error: isinstance(error, StartCancelled))
 
+    @abstractmethod
     def belongings(self, names: Sequence[str] = ()) -> Belongings:
-        """What the engine has of the project: of these services, or all of it, which includes the network.
-
-        Everything in it has the label of triton-env with the project's name; nothing else is looked at.
+        """What there is of these services, or of the whole project. Nothing else is looked at.
 
         Raises:
             ProjectTaken: the project is that of another checkout or program.
         """
-        self.containers()
-        aliases = {self._recipes[name].container.alias for name in names}
-        ask = self.engine.ask
-        filters = {"label": [f"{OUR_LABEL}={self.project}"]}
-        with self.engine.translated("list what belongs to the project", f"project {self.project}"):
-            containers = ask("/containers/json", all=True, filters=filters)
-            networks = [] if names else ask("/networks", filters=filters)
-            volumes = ask("/volumes", filters=filters)["Volumes"] or []
-        return Belongings(
-            containers={
-                # One that is being removed may have lost its name.
-                each["Id"]: (each["Names"] or [each["Id"][:12]])[0].lstrip("/")
-                for each in containers
-                if self._is_ours(each) and (not names or each["Labels"].get(SERVICE_LABEL) in aliases)
-            },
-            networks={each["Id"]: each["Name"] for each in networks if self._is_ours(each)},
-            volumes=tuple(
-                sorted(
-                    each["Name"]
-                    for each in volumes
-                    # The compose file names volumes by their service.
-                    if self._is_ours(each)
-                    and (not names or each["Labels"].get(VOLUME_LABEL, "").partition("_")[0] in aliases)
-                )
-            ),
-        )
 
+    @abstractmethod
     def with_data(self, names: Sequence[str] = ()) -> tuple[str, ...]:
-        """Those of these services (or of all) that have a volume."""
-        volumes = {volume.partition("_")[0] for volume in self.on_engine.volumes()}
-        return tuple(name for name in names or SERVICES if self._recipes[name].container.alias in volumes)
+        """Those of these services (or of all) that have data."""
 
-    def sizes(self, volumes: Sequence[str]) -> dict[str, int]:
-        """The sizes of volumes in bytes, for those of which the engine reports it in `_SIZE_TIMEOUT` seconds."""
-        try:
-            usage: Mapping[str, Any] = in_thread(self.engine.ask, "/system/df").result(_SIZE_TIMEOUT)
-        except Exception:  # whatever it is, the list is as good without sizes
-            return {}
-        sizes = {each["Name"]: (each.get("UsageData") or {}).get("Size", -1) for each in usage.get("Volumes") or ()}
-        return {name: sizes[name] for name in volumes if sizes.get(name, -1) >= 0}
+    @abstractmethod
+    def sizes(self, data: Sequence[str]) -> dict[str, int]:
+        """The sizes of what holds data, in bytes, as far as they are known soon."""
 
     def remove(self, names: Sequence[str] = ()) -> Belongings:
         """Destroy what `belongings` lists, data and all, and return it.
@@ -266,103 +255,43 @@ class Stack:
         Raises:
             CleanupFailed: something is still there; all else was removed.
         """
-        from triton_env.persistent.volume_files import remove_leftovers
-
-        api = self.engine.client.api
-        problems: list[str] = []
-
-        def tried(what: str, action: Callable[..., object], *arguments: object) -> None:
-            try:
-                with self.engine.translated(f"remove {what}"):
-                    action(*arguments)
-            except TritonError as error:
-                if not _is_gone(error):
-                    problems.append(f"{what}: {error.cause}")
-
-        def remove_container(identity: str) -> None:
-            # Killed: what a server would save on its way out is removed next. v: its anonymous volumes as well.
-            api.remove_container(identity, force=True, v=True)
-
         with self._turn():
-            # Of a process that was killed while it looked into the volumes: the engine would not remove these.
-            with self.engine.translated("remove what a killed process left", f"project {self.project}"):
-                remove_leftovers(self.engine, self.project)
-            belongings = self.belongings(names)
-            # Waited for where a signal can end it, and not by the interpreter's end.
-            for removal in [
-                in_thread(tried, f"container {name}", remove_container, identity)
-                for identity, name in belongings.containers.items()
-            ]:
-                removal.result()
-            for identity, name in belongings.networks.items():
-                tried(f"network {name}", api.remove_network, identity)
-            for name in belongings.volumes:
-                tried(f"volume {name}", api.remove_volume, name)
-        if not problems:
-            # What was to be finished or taken back is gone with the data.
-            self._journal.forget(names or tuple(SERVICES))
-        if problems:
-            raise CleanupFailed(
-                f"Not everything of the project {self.project} could be removed.",
-                where=f"project {self.project}",
-                cause="\n".join(problems),
-                hint=f"docker ps --all --filter label={OUR_LABEL}={self.project}",
-            )
-        return belongings
+            gone = self._remove(names)
+        # What was to be finished or taken back is gone with the data.
+        self._journal.forget(names or tuple(SERVICES))
+        return gone
 
-    def access(self, name: str) -> ContainerAccess:
-        """What lets programs at a service that has a container."""
-        return ContainerAccess(self.engine.url, self.containers()[name].name)
+    @abstractmethod
+    def access(self, name: str) -> Access:
+        """What lets programs at a service that is among the `instances`."""
 
-    def logs(self, names: Sequence[str], *, follow: bool, tail: int | None, color: bool) -> Program:
-        """How to show the logs of services (or of all), by Compose. Their secrets are not taken out.
+    @abstractmethod
+    def show_logs(
+        self, names: Sequence[str], *, follow: bool, tail: int | None, color: bool, show: Callable[[str], None]
+    ) -> bool:
+        """Show the logs of services (or of all), without their secrets; whether that could be done.
 
         Args:
             names: of services.
             follow: whether it goes on with what they write from now on.
             tail: how many lines of each at most; None for all.
             color: whether the names of services are coloured.
+            show: called with each line, which begins with the service's name and has its line break.
         """
-        words = ["--ansi", "always" if color else "never", "logs"]
-        words += ["--follow"] if follow else []
-        words += ["--tail", str(tail)] if tail is not None else []
-        words += [self._recipes[name].container.alias for name in names]
-        argv, environment = self.compose.command(words)
-        return Program(tuple(argv), environment)
-
-    def while_engine_answers(self, process: "subprocess.Popen[str]") -> AbstractContextManager[None]:
-        """End a program that works at the engine as soon as that hangs.
-
-        Raises:
-            EngineUnreachable: it did so.
-        """
-        return while_engine_answers(process, self.engine.ping, self.engine.url)
 
     def secrets(self) -> frozenset[str]:
-        """What may not appear in messages: the passwords of the settings and those in containers."""
-        known = [self.settings, *(self._settings_of(container) for container in self.containers().values())]
+        """What may not appear in messages: the passwords of the settings and those that servers were given."""
+        known = [self.settings, *(self._settings_of(instance) for instance in self.instances().values())]
         return frozenset().union(*(settings.secrets() for settings in known))
-
-    @cached_property
-    def compose(self) -> Compose:
-        """Compose, for this project on this engine."""
-        addresses = self.addresses
-        return Compose(self.settings, self.engine.url, addresses.bind, addresses.name, ping=self.engine.ping)
-
-    @cached_property
-    def addresses(self) -> AddressPlan:
-        """Where the services are published, and where this process reaches them."""
-        with self.engine.translated("say where this process runs"):
-            return self.engine.addresses(self.settings)
-
-    @cached_property
-    def _journal(self) -> Place:
-        return Place(self.settings, self.project, lasting=True)
 
     @cached_property
     def leases(self) -> Leases:
         """Which processes use the services."""
         return Leases(self.settings, self.project)
+
+    @cached_property
+    def _journal(self) -> Place:
+        return Place(self.settings, self.project, lasting=True)
 
     @contextmanager
     def _turn(self) -> Iterator[Leases]:
@@ -370,32 +299,33 @@ class Stack:
         with leases.turn(_TURN_TIMEOUT):
             yield leases
 
-    def _running(self, containers: Mapping[str, ProjectContainer]) -> dict[str, Service]:
+    def _running(self, instances: Mapping[str, Instance]) -> dict[str, Service]:
         return {
-            name: self._service(name, containers[name])
+            name: self._service(name, instances[name])
             for name in SERVICES
-            if name in containers and containers[name].running
+            if name in instances and instances[name].running
         }
 
-    def _service(self, name: str, container: ProjectContainer) -> Service:
-        return SERVICES[name](
-            self._settings_of(container), container.placement(self._recipes[name], self.addresses.host)
-        )
+    @abstractmethod
+    def _service(self, name: str, instance: Instance) -> Service:
+        """A service as a server has it."""
 
-    def _settings_of(self, container: ProjectContainer) -> Settings:
-        """The settings with the names and passwords that a container was given."""
-        given: dict[str, object] = {}
-        for name, value in container.environment.items():
-            match getattr(self.settings, name.lower(), None):
-                case SecretStr():
-                    given[name.lower()] = SecretStr(value)
-                case str():
-                    given[name.lower()] = value
-        return self.settings.updated(**given)
+    @abstractmethod
+    def _settings_of(self, instance: Instance) -> Settings:
+        """The settings with the names and passwords that a server was given."""
 
-    def _is_ours(self, described: Mapping[str, Any]) -> bool:
-        return bool((described.get("Labels") or {}).get(OUR_LABEL) == self.project)
+    @abstractmethod
+    def _usage(self, instance: Instance) -> Usage | None:
+        """What a server uses at present; None where that is not known."""
 
+    @abstractmethod
+    def _restart(self, names: Sequence[str]) -> None:
+        """Restart servers without waiting for them, in the turn of this process."""
 
-def _is_gone(error: TritonError) -> bool:
-    return getattr(getattr(error.__cause__, "response", None), "status_code", None) == 404
+    @abstractmethod
+    def _wait_for(self, name: str, instance: Instance, probe: Callable[[], None], cancelled: threading.Event) -> None:
+        """Wait until the probe of a service that was restarted succeeds; raises where its server ends instead."""
+
+    @abstractmethod
+    def _remove(self, names: Sequence[str]) -> Belongings:
+        """See `remove`; in the turn of this process."""

@@ -2,29 +2,14 @@
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
+from triton_env.core.usage import Usage
 from triton_env.runtimes.docker.engine import Engine
 from triton_env.runtimes.docker.engine_socket import Absent
 
 _SPAN = 0.5
 """Seconds between two looks at the processor's counters. The engine itself would take between one and two."""
-
-
-@dataclass(frozen=True, slots=True)
-class Usage:
-    """What a container uses at present.
-
-    Attributes:
-        cpu_percent: 100 is one processor.
-        memory: in bytes, without what the kernel could give back at once.
-        memory_limit: in bytes.
-    """
-
-    cpu_percent: float
-    memory: int
-    memory_limit: int
 
 
 def usage_of(engine: Engine, container_id: str) -> Usage | None:

@@ -10,9 +10,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from triton_env.core.model import CutOff, ServiceRecipe
-from triton_env.persistent.compose import OUR_LABEL
-from triton_env.persistent.stamps import FILE
-from triton_env.persistent.volume_files import VolumeContent, mounted_volumes, volume_name
+from triton_env.persistent.docker.compose import OUR_LABEL
+from triton_env.persistent.docker.volume_files import VolumeContent, mounted_volumes, volume_name
+from triton_env.persistent.docker.volume_stamps import FILE
 from triton_env.runtimes.docker.engine import Engine
 
 _Described = Mapping[str, Any]

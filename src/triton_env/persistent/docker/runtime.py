@@ -15,11 +15,14 @@ from triton_env.core.redaction import redacted
 from triton_env.core.threads import in_thread
 from triton_env.core.timeline import Phase
 from triton_env.errors import CleanupFailed, ComposeFailed, InvalidSetting, StartCancelled, TritonError
-from triton_env.persistent.containers import ProjectContainer
-from triton_env.persistent.cut_off import Healing
-from triton_env.persistent.stack import Stack, not_persistent
-from triton_env.persistent.stamps import Stamp
-from triton_env.persistent.volume_check import check_volumes, explain_login_failure, last_checkout, stamp_volume
+from triton_env.persistent.docker.containers import ProjectContainer
+from triton_env.persistent.docker.cut_off import Healing
+from triton_env.persistent.docker.stack import DockerStack
+from triton_env.persistent.docker.volume_check import check_volumes
+from triton_env.persistent.docker.volume_stamps import stamp_volume
+from triton_env.persistent.fitting import explain_login_failure
+from triton_env.persistent.stack import not_persistent
+from triton_env.persistent.stamps import Stamp, last_checkout
 from triton_env.runtimes import failures
 from triton_env.runtimes.base import Report
 from triton_env.runtimes.docker.access import ContainerAccess
@@ -56,7 +59,7 @@ class PersistentRuntime:
 
     def __init__(
         self,
-        stack: Stack,
+        stack: DockerStack,
         recipes: Sequence[ServiceRecipe],
         *,
         apply: bool,

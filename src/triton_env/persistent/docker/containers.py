@@ -12,8 +12,9 @@ from triton_env.core.ending import container_words, times
 from triton_env.core.model import Endpoint, Placement, ServiceRecipe
 from triton_env.core.readiness import DeadlineExceeded, wait_until_ready
 from triton_env.errors import ProjectTaken, ServiceExited, TritonError
-from triton_env.persistent.compose import FILE_LABEL, PROJECT_LABEL, SERVICE_LABEL, VOLUME_LABEL
 from triton_env.persistent.compose_file import OUR_LABEL, is_same_stack
+from triton_env.persistent.docker.compose import FILE_LABEL, PROJECT_LABEL, SERVICE_LABEL, VOLUME_LABEL
+from triton_env.persistent.instance import Instance
 from triton_env.runtimes import failures
 from triton_env.runtimes.docker.engine import Engine
 from triton_env.runtimes.docker.engine_socket import Absent
@@ -23,51 +24,21 @@ _END_TIMEOUT = 2
 _END_INTERVAL = 0.02
 
 
-@dataclass(frozen=True, slots=True)
-class ProjectContainer:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProjectContainer(Instance):
     """A container of the project, as the engine describes it.
 
     Attributes:
-        id: the engine's id.
-        name: its name.
         service: the service's name in the compose file.
-        image: the image reference that it was made from.
-        status: `running`, `exited`, `restarting`, ...
-        health: `starting`, `healthy`, `unhealthy`; empty where it has no health check.
-        exit_code: of its last end.
-        out_of_memory: whether the kernel ended it.
-        restarts: how often the engine started it again by itself.
-        started: when it was started last; None where it never was.
         published: host port by container port, for those that are published.
         environment: its variables, which hold secrets.
         file: the compose file that it was made from, or several with commas between.
-        ours: whether it was made from a compose file of triton-env.
     """
 
-    id: str
-    name: str
     service: str
-    image: str
-    status: str
-    health: str
-    exit_code: int
-    out_of_memory: bool
-    restarts: int
-    started: datetime | None
     published: Mapping[int, int]
     environment: Mapping[str, str] = field(repr=False)
     file: str
-    ours: bool
-
-    @property
-    def running(self) -> bool:
-        """Whether its process runs."""
-        return self.status == "running"
-
-    @property
-    def has_ended(self) -> bool:
-        """Whether its process has ended, also where the engine is about to start it again."""
-        return self.status in ("exited", "dead", "restarting")
 
     def placement(self, recipe: ServiceRecipe, host: str) -> Placement:
         """Where its service answers, seen from a machine on which published ports are those of `host`."""

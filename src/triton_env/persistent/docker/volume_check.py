@@ -3,14 +3,12 @@
 No server touches the data for the answer.
 """
 
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from triton_env.core.model import CutOff, DataCompatibility, DataInspection, DataRecipe, ServiceRecipe
-from triton_env.errors import TritonError, VolumeMismatch
-from triton_env.persistent.stamps import FILE, Stamp, last_checkout, stamp_in, stamp_volume
-from triton_env.persistent.volume_files import (
+from triton_env.core.model import CutOff, DataInspection, DataRecipe, ServiceRecipe
+from triton_env.errors import VolumeMismatch
+from triton_env.persistent.docker.volume_files import (
     VolumeContent,
     exists,
     image_id,
@@ -19,17 +17,10 @@ from triton_env.persistent.volume_files import (
     remove_leftovers,
     volume_name,
 )
+from triton_env.persistent.docker.volume_stamps import FILE, stamp_in
+from triton_env.persistent.fitting import NOT_READABLE, SHOWN, START_ANEW, is_readable, numbers
+from triton_env.persistent.stamps import Stamp
 from triton_env.runtimes.docker.engine import Engine
-
-__all__ = ["check_volumes", "explain_login_failure", "last_checkout", "stamp_volume"]
-
-_START_ANEW = "or start anew without the data: python -m triton_env reset"
-_NOT_READABLE = {
-    DataCompatibility.ITS_MAJOR: "{title} reads the data of its own major version alone",
-    DataCompatibility.NOT_NEWER: "{title} cannot read what a newer version wrote",
-    DataCompatibility.ITS_OWN: "{title} keeps data in a form that only its own version reads",
-}
-_MATTERS_ONCE = "{title} takes {variables} only when it initialises an empty volume"
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,39 +84,6 @@ def check_volumes(
     return stamps
 
 
-def explain_login_failure(
-    recipe: ServiceRecipe, error: BaseException, stamp: Stamp | None = None
-) -> TritonError | None:
-    """What a client's error says of the data: that it was initialised with other values.
-
-    Args:
-        error: what the client raised, or what was raised from it.
-        stamp: that of the data, which knows some of these values.
-
-    Returns:
-        The same as an error; None where the error says nothing of the kind.
-    """
-    data = recipe.data
-    if data is None:
-        return None
-    words = "\n".join(_words(error))
-    for variable, pattern in data.login_errors.items():
-        match = re.search(pattern, words)
-        if match is None:
-            continue
-        setting = f"{variable}={data.init_values[variable]}" if variable in data.init_values else variable
-        said = next(line.strip() for line in words.splitlines() if match[0] in line)
-        old = stamp.facts.get(variable, "") if stamp else ""
-        way_out = data.remedies[variable].format(old=old or "what it was", new=data.init_values.get(variable, ""))
-        return VolumeMismatch(
-            f"{recipe.title} refuses {setting}: its data was initialised with {old or 'another value'}.",
-            where=f"volume {data.volume} of the project",
-            cause=f"{said}\n{_MATTERS_ONCE.format(title=recipe.title, variables=variable)}",
-            hint=f"{way_out}; {_START_ANEW}",
-        )
-    return None
-
-
 def _confirming(engine: Engine, project: str, recipe: ServiceRecipe) -> Stamp | None:
     """The stamp of data on which a server runs, where it says that all fits; else None.
 
@@ -157,19 +115,19 @@ def _mismatches(
     version = (witness.version if witness else "") or (stamp.version if stamp else "")
     if version:
         server = image_version(engine, project, recipe)
-        if not _readable(data.compatibility, version, server):
+        if not is_readable(data.compatibility, version, server):
             yield _unreadable(recipe, data, version, server, stamp)
 
 
 def _unreadable(recipe: ServiceRecipe, data: DataRecipe, version: str, server: str, stamp: Stamp | None) -> _Mismatch:
     variable, image = recipe.container.image_variable, recipe.container.image
-    shown = _SHOWN[data.compatibility]
-    was = ".".join(map(str, _numbers(version)[:shown]))
+    shown = SHOWN[data.compatibility]
+    was = ".".join(map(str, numbers(version)[:shown]))
     back = stamp.image if stamp and stamp.image != image else f"an image of {recipe.title} {was}"
     return _Mismatch(
         f"{recipe.title}'s data is of version {was}; the image {image} is "
-        f"{'.'.join(map(str, _numbers(server)[:shown]))}.",
-        _NOT_READABLE[data.compatibility].format(title=recipe.title),
+        f"{'.'.join(map(str, numbers(server)[:shown]))}.",
+        NOT_READABLE[data.compatibility].format(title=recipe.title),
         f"set {variable} back to {back}. To move on with the data: with that image python -m triton_env backup FILE, "
         f"then python -m triton_env reset, then set {variable}={image} and python -m triton_env restore FILE",
     )
@@ -193,31 +151,5 @@ def _refusal(project: str, found: Mapping[str, Sequence[_Mismatch]]) -> VolumeMi
         words[0] if len(words) == 1 else f"{len(words)} things do not fit the data:\n  " + "\n  ".join(words),
         where=f"volume {', '.join(found)}" if len(found) == 1 else f"volumes {', '.join(found)}",
         cause="\n".join(dict.fromkeys(mismatch.cause for mismatch in mismatches)),
-        hint="; ".join([*hints, _START_ANEW]),
+        hint="; ".join([*hints, START_ANEW]),
     )
-
-
-_SHOWN = {DataCompatibility.ITS_MAJOR: 1, DataCompatibility.NOT_NEWER: 2, DataCompatibility.ITS_OWN: 3}
-"""How many numbers of a version count."""
-
-
-def _readable(reads: DataCompatibility, data: str, image: str) -> bool:
-    """Whether a server of version `image` reads what version `data` wrote. What is not known is left to try."""
-    wrote, server = (_numbers(version)[: _SHOWN[reads]] for version in (data, image))
-    if not wrote or not server:
-        return True
-    return wrote <= server if reads is DataCompatibility.NOT_NEWER else wrote == server
-
-
-def _numbers(text: str) -> tuple[int, ...]:
-    found = re.search(r"\d+(?:\.\d+)*", text)
-    return tuple(int(number) for number in found[0].split(".")) if found else ()
-
-
-def _words(error: BaseException | None) -> Iterator[str]:
-    """What an exception says, and those that it comes from. No chain is as long as this looks."""
-    for _ in range(20):
-        if error is None:
-            return
-        yield str(error)
-        error = error.__cause__ or error.__context__

@@ -1,0 +1,77 @@
+"""Whether persistent data fits a server and the settings, and the words where it does not."""
+
+import re
+from collections.abc import Iterator
+
+from triton_env.core.model import DataCompatibility, ServiceRecipe
+from triton_env.errors import TritonError, VolumeMismatch
+from triton_env.persistent.stamps import Stamp
+
+START_ANEW = "or start anew without the data: python -m triton_env reset"
+NOT_READABLE = {
+    DataCompatibility.ITS_MAJOR: "{title} reads the data of its own major version alone",
+    DataCompatibility.NOT_NEWER: "{title} cannot read what a newer version wrote",
+    DataCompatibility.ITS_OWN: "{title} keeps data in a form that only its own version reads",
+}
+_MATTERS_ONCE = "{title} takes {variables} only when it initialises an empty volume"
+
+
+def explain_login_failure(
+    recipe: ServiceRecipe, error: BaseException, stamp: Stamp | None = None, *, where: str = ""
+) -> TritonError | None:
+    """What a client's error says of the data: that it was initialised with other values.
+
+    Args:
+        error: what the client raised, or what was raised from it.
+        stamp: that of the data, which knows some of these values.
+        where: the data, for people; empty for its volume.
+
+    Returns:
+        The same as an error; None where the error says nothing of the kind.
+    """
+    data = recipe.data
+    if data is None:
+        return None
+    words = "\n".join(_words(error))
+    for variable, pattern in data.login_errors.items():
+        match = re.search(pattern, words)
+        if match is None:
+            continue
+        setting = f"{variable}={data.init_values[variable]}" if variable in data.init_values else variable
+        said = next(line.strip() for line in words.splitlines() if match[0] in line)
+        old = stamp.facts.get(variable, "") if stamp else ""
+        way_out = data.remedies[variable].format(old=old or "what it was", new=data.init_values.get(variable, ""))
+        return VolumeMismatch(
+            f"{recipe.title} refuses {setting}: its data was initialised with {old or 'another value'}.",
+            where=where or f"volume {data.volume} of the project",
+            cause=f"{said}\n{_MATTERS_ONCE.format(title=recipe.title, variables=variable)}",
+            hint=f"{way_out}; {START_ANEW}",
+        )
+    return None
+
+
+SHOWN = {DataCompatibility.ITS_MAJOR: 1, DataCompatibility.NOT_NEWER: 2, DataCompatibility.ITS_OWN: 3}
+"""How many numbers of a version count."""
+
+
+def is_readable(reads: DataCompatibility, data: str, server: str) -> bool:
+    """Whether a server of version `server` reads what version `data` wrote. What is not known is left to try."""
+    wrote, reads_it = (numbers(version)[: SHOWN[reads]] for version in (data, server))
+    if not wrote or not reads_it:
+        return True
+    return wrote <= reads_it if reads is DataCompatibility.NOT_NEWER else wrote == reads_it
+
+
+def numbers(text: str) -> tuple[int, ...]:
+    """The numbers of the first version in a text."""
+    found = re.search(r"\d+(?:\.\d+)*", text)
+    return tuple(int(number) for number in found[0].split(".")) if found else ()
+
+
+def _words(error: BaseException | None) -> Iterator[str]:
+    """What an exception says, and those that it comes from. No chain is as long as this looks."""
+    for _ in range(20):
+        if error is None:
+            return
+        yield str(error)
+        error = error.__cause__ or error.__context__
