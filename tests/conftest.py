@@ -36,6 +36,9 @@ VARIABLES = frozenset(name.upper() for name in Settings.model_fields)
 CALLERS = (*sorted(name for name in VARIABLES if name.endswith("_IMAGE")), "LOCALSTACK_AUTH_TOKEN")
 """What the caller of the tests chooses: the images to test on, and the token that one of them may need."""
 
+OF_THE_PACKAGE = {"TRITON_POSTGRES_BIN": "wheel"}
+"""What tests expect of an embedded PostgreSQL holds for that of the Python package, whatever this machine has."""
+
 
 def in_ci() -> bool:
     """Whether nothing may be skipped for want of something that can be installed."""
@@ -140,7 +143,7 @@ def callers_choice(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping
     choice = {name: os.environ[name] for name in CALLERS if os.environ.get(name)}
     with patch.dict(os.environ), pytest.MonkeyPatch.context() as monkeypatch:
         forget_variables()
-        os.environ.update(choice)
+        os.environ.update(choice | OF_THE_PACKAGE)
         monkeypatch.chdir(tmp_path_factory.mktemp("cwd"))
         yield choice
 
@@ -156,6 +159,7 @@ def clean_environment(
     # end after this one then, and delete what the test had set from the variables that were put back.
     with patch.dict(os.environ), pytest.MonkeyPatch.context() as monkeypatch:
         forget_variables()
+        os.environ.update(OF_THE_PACKAGE)
         if request.node.get_closest_marker("docker"):
             os.environ.update(callers_choice)
             # Never on the fallback: a docker test that passes on another runtime shows nothing.

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 import pytest
 from dotenv import dotenv_values
 
+from conftest import OF_THE_PACKAGE
 from triton_env import Settings, TritonEnvironment
 from triton_env.services import SERVICES
 from unit.fakes import FakeRuntimes
@@ -34,7 +35,7 @@ def sections() -> dict[str, set[str]]:
 
 def connection_variables() -> set[str]:
     variables = set().union(*(sections()[title] for title in SERVICE_SECTIONS)) - NO_CONNECTION
-    return {name for name in variables if not name.endswith(("_IMAGE", "_TIMEOUT"))}
+    return {name for name in variables if not name.endswith(("_BIN", "_IMAGE", "_TIMEOUT"))}
 
 
 def test_it_and_the_reference_are_what_the_declarations_of_the_settings_make() -> None:
@@ -56,7 +57,9 @@ def test_it_names_each_once_and_under_a_headline() -> None:
     assert set(names) == set().union(*sections().values())
 
 
-def test_its_values_are_the_defaults() -> None:
+def test_its_values_are_the_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in OF_THE_PACKAGE:
+        monkeypatch.delenv(name)
     defaults = Settings()
     for name, text in example().items():
         # Parsed as the variable would be; written out, so that an empty value has to be an empty default.

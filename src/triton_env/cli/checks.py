@@ -44,7 +44,7 @@ def examine() -> Iterator[Finding]:
     elif Form.PROCESS in forms:
         words = "embedded, since TRITON_RUNTIME says so; Docker, which only persistent services need, was not checked"
         yield Finding("runtime", Verdict.GOOD, words)
-        yield from _embedded(others, needed=True)
+        yield from _embedded(settings, others, needed=True)
         yield from _machine()
         yield from docker_checks.fixed_ports(settings, names)
     else:
@@ -73,7 +73,7 @@ def _with_docker(settings: Settings, names: Sequence[str], are_usable: bool) -> 
     finally:
         if engine is not None:
             engine.close()
-    yield from _embedded(names[len(SERVICES) :], needed=chosen is Form.PROCESS)
+    yield from _embedded(settings, names[len(SERVICES) :], needed=chosen is Form.PROCESS)
     if chosen is Form.PROCESS:
         yield from _machine()
         yield from docker_checks.fixed_ports(settings, names)
@@ -161,8 +161,8 @@ def _recipes(settings: Settings) -> list[ServiceRecipe]:
     return [service.recipe(settings) for service in SERVICES.values()]
 
 
-def _embedded(others: Sequence[str], *, needed: bool) -> Iterator[Finding]:
-    yield _embedded_here(needed=needed)
+def _embedded(settings: Settings, others: Sequence[str], *, needed: bool) -> Iterator[Finding]:
+    yield _embedded_here(settings, needed=needed)
     # A start is not kept from it by those that it does not name.
     for recipe in [SERVICES[name].recipe(Settings.model_construct()) for name in others]:
         if missing := packages.missing((recipe,)):
@@ -174,18 +174,26 @@ def _embedded(others: Sequence[str], *, needed: bool) -> Iterator[Finding]:
             yield Finding("embedded", Verdict.GOOD, f"{recipe.title} needs no Docker: {found}")
 
 
-def _embedded_here(*, needed: bool) -> Finding:
-    # The defaults will do: which programs are needed does not depend on settings.
-    recipes = _recipes(Settings.model_construct())
+def _embedded_here(settings: Settings, *, needed: bool) -> Finding:
+    recipes = _recipes(settings)
+    verdict = Verdict.BAD if needed else Verdict.NOTE
+    for recipe in recipes:
+        if recipe.process.unusable is not None:
+            return finding_of(recipe.process.unusable, verdict)
     problem = packages.problem_of(recipes)
     if problem and needed:
-        return Finding("embedded", Verdict.BAD, f"the servers that need no Docker: {problem}", packages.INSTALL)
+        return Finding("embedded", verdict, f"the servers that need no Docker: {problem}", packages.INSTALL)
     if problem:
         words = "the servers that need no Docker are not installed; they are needed only where Docker cannot be used"
-        return Finding("embedded", Verdict.NOTE, words)
-    names = dict.fromkeys(recipe.process.requires[0] for recipe in recipes)
-    found = ", ".join(f"{name} {packages.version(name)}" for name in names)
+        return Finding("embedded", verdict, words)
+    found = ", ".join(dict.fromkeys(recipe.process.of_machine or _package_of(recipe) for recipe in recipes))
     return Finding("embedded", Verdict.GOOD, f"servers that need no Docker: {found}")
+
+
+def _package_of(recipe: ServiceRecipe) -> str:
+    """The distribution that a server comes with."""
+    name = recipe.process.requires[0]
+    return f"{name} {packages.version(name)}"
 
 
 def _machine() -> Iterator[Finding]:

@@ -9,7 +9,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Protocol
 
-from triton_env.errors import TritonError
+from triton_env.errors import InvalidSetting, TritonError
 
 
 class Storage(StrEnum):
@@ -101,22 +101,25 @@ class DataDirectoryTemplate:
     It holds no secret: these differ in every session, and it is kept.
 
     Attributes:
-        distribution: the Python distribution whose version distinguishes results.
+        distribution: the Python distribution whose version distinguishes results; empty for none.
         commands: what fills {data}, an empty directory.
+        build: what distinguishes the programs from others of the same path, where they are of no distribution.
     """
 
     distribution: str
     commands: tuple[Command, ...]
+    build: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class ProcessRecipe:
     """How a service runs as a process of this machine, from Python distributions.
 
-    Words of `argv` may hold placeholders: {python} for the interpreter, {binary:PACKAGE/PATH} for a program that a
-    package brings (with `*` for what differs between platforms), {host} for the address to listen on, {port:NAME} for
-    the host port of that port, {data} for the data directory, {sockets} for a folder for Unix sockets, {file:NAME} for
-    the path of one of `files`. A port that no word asks for is one that the service does not have as a process.
+    Words of `argv` may hold placeholders: {python} for the interpreter, {binary:PACKAGE/PATH} for a program or another
+    file that a package brings (with `*` for what differs between platforms), {host} for the address to listen on,
+    {port:NAME} for the host port of that port, {data} for the data directory, {sockets} for a folder for Unix sockets,
+    {file:NAME} for the path of one of `files`. A port that no word asks for is one that the service does not have as a
+    process.
 
     Attributes:
         argv: the server's command line. Every user of the machine can read it, so it holds no secret.
@@ -128,6 +131,9 @@ class ProcessRecipe:
         stop_signal: what ends it. SIGKILL, unless that would leave something behind: the data is thrown away.
         is_confined: whether the kernel, where it can, limits it to its own files: for a server whose clients may name
             paths, and which has no limit of its own.
+        of_machine: its version and folder, in words, where it is installed on this machine and not in a distribution.
+        variable: the setting that names its programs, for error messages; empty where none does.
+        unusable: why it cannot be run, known from the settings alone; it matters only where processes are.
     """
 
     argv: tuple[str, ...]
@@ -138,6 +144,9 @@ class ProcessRecipe:
     storage: Storage = Storage.MEMORY
     stop_signal: str = "SIGKILL"
     is_confined: bool = False
+    of_machine: str = ""
+    variable: str = ""
+    unusable: InvalidSetting | None = field(default=None, compare=False)
 
 
 class DataCompatibility(StrEnum):

