@@ -1,5 +1,6 @@
 """One start of an environment: the services on their way, each in a thread of its own."""
 
+import logging
 import os
 import sys
 import threading
@@ -7,6 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, InvalidStateError, wait
 from contextlib import AbstractContextManager, suppress
 from functools import partial
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 from triton_env.core import spare
@@ -15,7 +17,7 @@ from triton_env.core.model import Placement
 from triton_env.core.readiness import Refused, check_listening
 from triton_env.core.shortages import exhausted, is_behind
 from triton_env.core.timeline import Phase, Recorder
-from triton_env.errors import StartCancelled
+from triton_env.errors import StartCancelled, TritonError
 from triton_env.liveness import Liveness
 from triton_env.modes.base import Mode
 from triton_env.progress.open import open_display
@@ -27,6 +29,9 @@ from triton_env.settings.unknown_variables import warn_of_misspelt
 if TYPE_CHECKING:
     from triton_env.backup.recovery import Recovery
     from triton_env.isolation.isolator import Isolator
+    from triton_env.sharing.listing import Listed
+
+_log = logging.getLogger(__name__)
 
 _WAIT = 1.0
 """Seconds of one wait for the services. A signal that comes in the last moment before a wait is handled after it."""
@@ -58,6 +63,11 @@ class Startup:
         self._opener: threading.Thread | None = None
         self._has_spare = False
         self._has_waited = False
+        self._lazy = lazy
+        self._listing = threading.Lock()
+        self._may_be_listed = mode.lists_itself
+        self.listed: Listed | None = None
+        """Where other processes see it; None where they do not."""
         self._recovery: Recovery | None = None
         self.services: dict[str, Future[Service]] = {name: Future() for name in self._recipes}
         self.liveness = Liveness(self.runtime, self._recipes)
@@ -68,7 +78,7 @@ class Startup:
         self._has_spare = True
         self._display.open()
         for future in self.services.values():
-            future.add_done_callback(self._close_display_with_the_last)
+            future.add_done_callback(self._note_the_last)
         # Daemons: a start that hangs may not keep the interpreter from ending.
         self._opener = threading.Thread(target=self._start, name=f"triton-{self.id}", daemon=True)
         try:
@@ -94,6 +104,7 @@ class Startup:
         errors.sort(key=lambda error: isinstance(error, StartCancelled))
         if errors:
             raise errors[0]
+        self._list()
         self.mode.wait_until_listed()
 
     @property
@@ -129,6 +140,7 @@ class Startup:
     def end(self) -> None:
         """Stop the services, also those that are still starting. Shared ones are given back."""
         was_opening = False
+        self._unlist()
         try:
             if was_opening := self.runtime.cancel():
                 # Still being opened: an engine that does not answer is not waited for long. `_start` closes it.
@@ -188,6 +200,9 @@ class Startup:
                 thread.start()
             except RuntimeError as error:
                 future.set_exception(exhausted(error, f"{SERVICES[name].title} could not be started.") or error)
+        if self.mode.lists_itself:
+            # While servers boot, so that nothing waits for it afterwards.
+            import_module("triton_env.sharing.listing")
 
     def _say(self, words: str) -> None:
         self.said.append(words)
@@ -266,9 +281,32 @@ class Startup:
         else:
             service.check_ready()
 
-    def _close_display_with_the_last(self, _: "Future[Service]") -> None:
+    def _note_the_last(self, _: "Future[Service]") -> None:
         if all(future.done() for future in self.services.values()):
             self._display.close()
+            # Otherwise `wait` does, before the environment is handed out.
+            if self._lazy and not _errors(self.services.values()):
+                self._list()
+
+    def _list(self) -> None:
+        """Have other processes see it, where its mode wants that. It works as well if they cannot."""
+        with self._listing:
+            if not self._may_be_listed:
+                return
+            self._may_be_listed = False
+            try:
+                from triton_env.sharing.listing import Listed
+
+                self.listed = Listed(self)
+            except (TritonError, OSError) as error:
+                _log.debug("the environment %s is not listed: %s", self.id, error)
+
+    def _unlist(self) -> None:
+        with self._listing:
+            self._may_be_listed = False
+            listed, self.listed = self.listed, None
+        if listed:
+            listed.end()
 
 
 class _Probe:

@@ -8,7 +8,11 @@ SECRET = "s3cret-password"
 
 
 def record(
-    id_: str = "aaaa1111", project: str = "/projects/one", started: float = 1_000.0, held_by: str = "serve"
+    id_: str = "aaaa1111",
+    project: str = "/projects/one",
+    started: float = 1_000.0,
+    held_by: str = "serve",
+    is_offered: bool = True,
 ) -> Record:
     return Record(
         id=id_,
@@ -16,6 +20,7 @@ def record(
         reason="it was asked for",
         pid=os.getpid(),
         held_by=held_by,
+        is_offered=is_offered,
         project=project,
         started=started,
         services=("postgres", "redis"),

@@ -108,6 +108,24 @@ def test_the_record_of_a_killed_owner_is_ignored_and_removed(folder: Path) -> No
 
 
 @pytest.mark.usefixtures("killed_owner")
+def test_a_sweep_removes_the_records_of_killed_owners_alone(folder: Path) -> None:
+    registry = Registry(folder)
+    with registry.published(record()):
+        registry.sweep()
+        assert sorted(path.name for path in folder.iterdir()) == ["aaaa1111.json", "aaaa1111.lock"]
+
+
+def test_another_record_takes_the_place_of_the_first(folder: Path) -> None:
+    registry = Registry(folder)
+    listing = registry.add(record(held_by="python", is_offered=False))
+    listing.replace(record(held_by="serve"))
+    assert [each.held_by for each in registry.running()] == ["serve"]
+    listing.end()
+    listing.end()
+    assert list(folder.iterdir()) == []
+
+
+@pytest.mark.usefixtures("killed_owner")
 def test_readers_at_the_same_time_do_not_take_each_other_for_the_owner(folder: Path) -> None:
     script = f"""
 from pathlib import Path
@@ -212,6 +230,13 @@ def test_an_environment_runs_here_if_it_was_started_in_this_project(
 ) -> None:
     records = tuple(record(f"{number}abc", str(project_root(projects[name]))) for number, name in enumerate(started))
     assert here(records, projects[asked]) == tuple(records[number] for number in expected)
+
+
+def test_a_session_that_a_program_has_for_itself_does_not_run_here(projects: dict[str, Path]) -> None:
+    own = record("0abc", str(projects["one"]), is_offered=False)
+    served = record("1abc", str(projects["one"]))
+    assert here((own, served), projects["one"]) == (served,)
+    assert named((own, served), "0abc") == own
 
 
 @pytest.mark.parametrize(("name", "expected"), [("1abc", 1), ("0", 0), ("two", 1), ("one", 0)])

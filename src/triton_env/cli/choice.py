@@ -144,8 +144,9 @@ def sessions_elsewhere() -> str:
 
     records = Registry.of(Settings()).running()
     near = here(records, Path.cwd())
+    far = [record for record in records if record.is_offered and record not in near]
     # The id first: a long line is cut.
-    return "\n".join(f"--session {record.id} runs in {record.project}" for record in records if record not in near)
+    return "\n".join(f"--session {record.id} runs in {record.project}" for record in far)
 
 
 def _asked(found: "tuple[Record | None, ...]", project: str) -> "Record | None":

@@ -14,6 +14,8 @@ from triton_env.services.credentials import credentials
 class Session(Mode):
     """Servers of this process alone, with credentials that are fresh."""
 
+    lists_itself = True
+
     def __init__(self, arguments: Arguments, notices: Sequence[str] = ()) -> None:
         fresh = credentials(arguments.settings, arguments.services)
         settings = arguments.settings.updated(**fresh, triton_runtime=arguments.runtime_name)

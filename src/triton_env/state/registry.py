@@ -28,7 +28,8 @@ class Record:
         runtime: where it runs.
         reason: why this runtime was chosen; completes the sentence "since ...".
         pid: the process that owns it.
-        held_by: what that process is: `serve`, `run` or `reuse`, the keeper of a shared environment.
+        held_by: what that process is: `serve`, `run`, `reuse`, the keeper of a shared environment, or `python`.
+        is_offered: whether commands of the same project use it unasked. The others have to name it.
         project: the root of the project in which it was started; outside of projects the folder.
         started: when it was ready, in seconds since the epoch.
         services: their names.
@@ -44,6 +45,7 @@ class Record:
     reason: str
     pid: int
     held_by: str
+    is_offered: bool
     project: str
     started: float
     services: tuple[str, ...]
@@ -53,7 +55,7 @@ class Record:
     placements: Mapping[str, Placement]
     access: Mapping[str, Any]
 
-    FORMAT: ClassVar[int] = 4
+    FORMAT: ClassVar[int] = 5
     """Readers pass over records of another one."""
 
     @property
@@ -88,17 +90,29 @@ class Registry:
         """The registry that these settings name (TRITON_STATE_DIR), by default in the user's runtime folder."""
         return cls(private_folder(settings, "environments"))
 
+    def add(self, record: Record) -> "Listing":
+        """List `record` until that is ended, or this process does. To be called by its owner.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        # Before the record: a record whose lock is free has no owner.
+        listing = Listing(self, record.id, locks.hold(self._lock_path(record.id)))
+        try:
+            listing.replace(record)
+        except BaseException:
+            listing.end()
+            raise
+        return listing
+
     @contextmanager
     def published(self, record: Record) -> Iterator[None]:
         """List `record` until the block ends or this process does."""
-        # Before the record: a record whose lock is free has no owner.
-        held = locks.hold(self._lock_path(record.id))
+        listing = self.add(record)
         try:
-            store.write(self._path(record.id), record)
             yield
         finally:
-            self._remove(record.id)
-            held.release()
+            listing.end()
 
     def running(self) -> tuple[Record, ...]:
         """The environments whose owners live, the oldest first. Records of dead owners are removed."""
@@ -112,8 +126,16 @@ class Registry:
 
     def dead(self) -> tuple[tuple[str, Record | None], ...]:
         """The ids and, where they can be read, the records of dead owners, which `running` removes."""
-        paths = [path for path in sorted(self._folder.glob("*.json")) if not locks.is_held(self._lock_path(path.stem))]
-        return tuple((path.stem, store.found(path, Record)) for path in paths)
+        return tuple((path.stem, store.found(path, Record)) for path in self._abandoned())
+
+    def sweep(self) -> None:
+        """Remove the records of dead owners."""
+        for path in self._abandoned():
+            self._remove(path.stem)
+
+    def _abandoned(self) -> tuple[Path, ...]:
+        paths = sorted(self._folder.glob("*.json"))
+        return tuple(path for path in paths if not locks.is_held(self._lock_path(path.stem)))
 
     def _remove(self, environment: str) -> None:
         leases = self._folder.glob(f"{environment}.*.lease")
@@ -128,20 +150,49 @@ class Registry:
         return self._folder / f"{environment}.lock"
 
 
+class Listing:
+    """An environment on the list, as its owner has it.
+
+    Args:
+        held: the lock that says that the owner lives.
+    """
+
+    def __init__(self, registry: Registry, environment: str, held: locks.Held) -> None:
+        self._registry = registry
+        self._environment = environment
+        self._held = held
+
+    def replace(self, record: Record) -> None:
+        """List this record of the environment in the place of the one before.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        store.write(self._registry._path(self._environment), record)
+
+    def end(self) -> None:
+        """Take the environment off the list. Does nothing a second time, or in a forked child."""
+        if self._held.is_locked:
+            self._registry._remove(self._environment)
+            self._held.release()
+
+
 def here(records: tuple[Record, ...], folder: Path) -> tuple[Record, ...]:
-    """Those that run in the project that a folder is in; outside of projects in the folder or the nearest one above."""
+    """Those that are offered in the project that a folder is in; outside of projects in the folder or the nearest one
+    above."""
     for place in places_here(folder):
-        if found := tuple(record for record in records if record.project == str(place)):
+        if found := tuple(record for record in records if record.is_offered and record.project == str(place)):
             return found
     return ()
 
 
-def named(records: tuple[Record, ...], name: str) -> Record:
+def named(records: tuple[Record, ...], name: str, *, option: str = "--session ") -> Record:
     """The environment that a person means.
 
     Args:
         records: those that run.
         name: an id or the beginning of one, or the name of the folder of its project.
+        option: what stands before an id on the command line.
 
     Raises:
         UsageError: none or several are meant; the message lists what runs.
@@ -156,8 +207,8 @@ def named(records: tuple[Record, ...], name: str) -> Record:
     if not listed:
         raise UsageError(f"No session runs, so {name!r} names none.", hint="start one with: python -m triton_env serve")
     if found:
-        raise UsageError(f"{len(found)} sessions are named {name!r}:\n{listed}", hint=f"--session {found[-1].id}")
-    raise UsageError(f"No session is called {name!r}. Running:\n{listed}", hint=f"--session {records[-1].id}")
+        raise UsageError(f"{len(found)} sessions are named {name!r}:\n{listed}", hint=f"{option}{found[-1].id}")
+    raise UsageError(f"No session is called {name!r}. Running:\n{listed}", hint=f"{option}{records[-1].id}")
 
 
 def _words_for(seconds: int) -> str:
