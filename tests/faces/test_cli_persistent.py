@@ -68,6 +68,17 @@ class TestUp:
             assert connection.execute("select 6 * 7").fetchone() == (42,)
         assert up["environ"]["DATABASE_URL"] == up["services"]["postgres"]["url"]
 
+    def test_ps_lists_them_under_their_project(self, project: PersistentProject, up: Any) -> None:
+        environments = project.json("ps")["environments"]
+        (entry,) = (each for each in environments if each["id"] == project.name)
+        assert (entry["mode"], entry["runtime"], entry["owner"]) == ("persistent", "docker", None)
+        assert {each["name"]: each["state"] for each in entry["services"]} == dict.fromkeys(SERVICES, "running")
+        for service in entry["services"]:
+            assert service["ports"].items() >= up["services"][service["name"]]["ports"].items()
+        words = project.invoked("stop", project.name)
+        assert words.exit_code == 2
+        assert f"down --project {project.name}" in words.stderr
+
     def test_again_changes_nothing_and_says_so(self, project: PersistentProject, up: Any) -> None:
         before = project.containers()
         done = project.good("up")

@@ -30,6 +30,8 @@ _COMMANDS: Mapping[str, str] = {
     "run": "Start the services around one command.",
     "up": "Start the persistent services and leave them running.",
     "down": "Stop the persistent services; their data stays.",
+    "ps": "List the environments that run.",
+    "stop": "End sessions and shared environments.",
     "status": "Show the state of the services.",
     "logs": "Show what the services write.",
     "restart": "Restart persistent services and wait until they answer.",

@@ -199,7 +199,7 @@ def _rows(statuses: "Sequence[ServiceStatus]") -> "list[list[Text]]":
                 _health(status),
                 Text(", ".join(str(port) for port in facts["ports"].values())),
                 Text(status.version),
-                Text(_duration(status.uptime)),
+                Text(duration(status.uptime)),
                 Text(f"{usage.cpu_percent:.1f} %" if usage else ""),
                 Text(_memory(usage) if usage else ""),
             ]
@@ -230,7 +230,8 @@ def _health(status: "ServiceStatus") -> "Text":
     return Text(one_line(problem) + again, style="red")
 
 
-def _duration(seconds: float | None) -> str:
+def duration(seconds: float | None) -> str:
+    """Seconds in words of two units at most; empty where they are not known."""
     if seconds is None:
         return ""
     minutes, rest = divmod(int(seconds), 60)

@@ -1,0 +1,241 @@
+"""What runs: every environment of this user as data. `ps` and what else shows environments are views of it."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Literal
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, ConfigDict
+
+from triton_env.core.forms import form_of
+from triton_env.core.model import Placement
+from triton_env.core.readiness import check_listening
+from triton_env.core.settings_group import Role, SettingsGroup
+from triton_env.core.threads import in_thread
+from triton_env.errors import RuntimeUnavailable, TritonError
+from triton_env.runtimes.choice import quick_problem
+from triton_env.services import SERVICES
+from triton_env.services.selection import known_name, title_of
+from triton_env.settings import Settings
+from triton_env.sharing.key import settings_from_data
+from triton_env.sharing.users import users_of
+from triton_env.state.registry import Record, Registry
+
+if TYPE_CHECKING:
+    from triton_env.persistent.docker.projects import ListedContainer
+
+HIDDEN = "***"
+"""What stands for a password."""
+
+
+class _Data(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+
+class Owner(_Data):
+    """The process to which an environment belongs: it ends with it.
+
+    Attributes:
+        pid: its id.
+        held_by: what it is: `serve`, `run`, `reuse` (the keeper of a shared environment), or `python`.
+        command: its command line, in one string; empty where that is not known.
+        project: the root of the project in which it was started; outside of projects the folder.
+    """
+
+    pid: int
+    held_by: str
+    command: str
+    project: str
+
+
+class ServiceEntry(_Data):
+    """A service of an environment.
+
+    Attributes:
+        name: its name.
+        title: its name for people.
+        state: `running` where it listens, `silent` where it does not; of a container that does not run, what the engine
+            calls its state.
+        host: where it is reached from here; None where it is not.
+        ports: by protocol.
+        url: for clients, with `***` for the password; None where it does not run.
+        container: the name of its container; None where it has none.
+    """
+
+    name: str
+    title: str
+    state: str
+    host: str | None
+    ports: Mapping[str, int]
+    url: str | None
+    container: str | None
+
+
+class EnvironmentEntry(_Data):
+    """An environment of this user.
+
+    Attributes:
+        id: its id; of persistent services their project.
+        mode: whether it is one process's own, shared, persistent, or leads to servers that others run.
+        runtime: where it runs.
+        reason: why that runtime was chosen; completes the sentence "since ...". Empty where that is not known.
+        started: when it was ready; None where it is not, or that is not known.
+        owner: the process that has it; None for persistent services, which no process owns.
+        users: the ids of the processes that use it besides its owner.
+        is_offered: whether commands of its project use it unasked.
+        services: what it has.
+    """
+
+    id: str
+    mode: Literal["session", "shared", "persistent", "external"]
+    runtime: str
+    reason: str
+    started: datetime | None
+    owner: Owner | None
+    users: tuple[int, ...]
+    is_offered: bool
+    services: tuple[ServiceEntry, ...]
+
+
+class Inspection(_Data):
+    """What runs.
+
+    Attributes:
+        version: of this form. A later one may have more fields; another version has others.
+        environments: the oldest first, persistent services last.
+        engine_problem: why no Docker engine was asked for persistent services; None where one was.
+    """
+
+    version: Literal[1] = 1
+    environments: tuple[EnvironmentEntry, ...]
+    engine_problem: str | None
+
+
+def inspect(settings: Settings) -> Inspection:
+    """Look at everything that this user has running. No service is asked more than whether it listens.
+
+    Raises:
+        InvalidSetting: the state folder cannot be used.
+    """
+    records = Registry.of(settings).running()
+    # At once: of a machine that is away, each takes as long as it may.
+    sessions = [in_thread(_of_record, record, settings) for record in records]
+    persistent, problem = _persistent()
+    found = (*(session.result() for session in sessions), *persistent)
+    return Inspection(environments=found, engine_problem=problem or None)
+
+
+def _of_record(record: Record, settings: Settings) -> EnvironmentEntry:
+    is_shared, is_ours = record.held_by == "reuse", form_of(record.runtime).is_started_by_us
+    return EnvironmentEntry(
+        id=record.id,
+        mode="external" if not is_ours else "shared" if is_shared else "session",
+        runtime=record.runtime,
+        reason=record.reason,
+        started=datetime.fromtimestamp(record.started, UTC),
+        owner=Owner(pid=record.pid, held_by=record.held_by, command=command_of(record.pid), project=record.project),
+        users=users_of(record, settings),
+        is_offered=record.is_offered,
+        services=tuple(_services_of(record)),
+    )
+
+
+def _services_of(record: Record) -> Iterator[ServiceEntry]:
+    settings = settings_from_data(record.settings, record.services)
+    looks = {name: in_thread(_listens, record.placements[name]) for name in record.services}
+    for name, look in looks.items():
+        placement, access = record.placements[name], record.access.get(name) or {}
+        # Where another distribution brings it, that may be installed for its owner alone.
+        kind = SERVICES.get(name)
+        yield ServiceEntry(
+            name=name,
+            title=title_of(name),
+            state="running" if look.result() else "silent",
+            host=next(iter(placement.endpoints.values())).host,
+            ports={protocol: endpoint.port for protocol, endpoint in placement.endpoints.items()},
+            url=without_password(kind(settings, placement).url) if kind else None,
+            container=access.get("container"),
+        )
+
+
+def _listens(placement: Placement) -> bool:
+    try:
+        for endpoint in placement.endpoints.values():
+            check_listening(endpoint.host, endpoint.port)
+    except OSError:
+        return False
+    return True
+
+
+def _persistent() -> tuple[Sequence[EnvironmentEntry], str]:
+    """The persistent services of all projects, and why they are not known; empty where they are."""
+    if problem := quick_problem():
+        return (), problem
+    from triton_env.persistent.docker.projects import projects
+    from triton_env.runtimes.docker.engine import Engine
+
+    try:
+        engine = Engine()
+    except RuntimeUnavailable as error:
+        return (), error.what.rstrip(".")
+    try:
+        return [_of_project(name, services) for name, services in projects(engine).items()], ""
+    except TritonError as error:
+        return (), error.what.rstrip(".")
+    finally:
+        engine.close()
+
+
+def _of_project(project: str, containers: "Sequence[ListedContainer]") -> EnvironmentEntry:
+    return EnvironmentEntry(
+        id=project,
+        mode="persistent",
+        runtime="docker",
+        reason="",
+        started=None,
+        owner=None,
+        users=(),
+        is_offered=False,
+        services=tuple(sorted(map(_of_container, containers), key=lambda service: _place(service.name))),
+    )
+
+
+def _place(name: str) -> int:
+    """Where people read it among the services."""
+    names = list(SERVICES)
+    return names.index(name) if name in names else len(names)
+
+
+def _of_container(container: "ListedContainer") -> ServiceEntry:
+    name = known_name(container.service)
+    group = SERVICES[name].settings_group if name in SERVICES else SettingsGroup
+    ports = [group.model_fields[each] for each in group.names_of(Role.PORT)]
+    return ServiceEntry(
+        name=name,
+        title=title_of(name),
+        state=container.state,
+        host=None,
+        ports={
+            port.protocol: container.published[port.default] for port in ports if port.default in container.published
+        },
+        url=None,
+        container=container.name,
+    )
+
+
+def command_of(pid: int) -> str:
+    """The command line of a process, in one string; empty where it cannot be read."""
+    import psutil
+
+    with suppress(psutil.Error):
+        return " ".join(psutil.Process(pid).cmdline())
+    return ""
+
+
+def without_password(url: str) -> str:
+    """A URL with `***` for its password."""
+    parts = urlsplit(url)
+    user, at, host = parts.netloc.rpartition("@")
+    name, colon, _ = user.partition(":")
+    return parts._replace(netloc=f"{name}:{HIDDEN}@{host}").geturl() if at and colon else url

@@ -1,0 +1,152 @@
+"""What runs and how it is ended: `ps` and `stop`, and commands on a session that a program has started for itself."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import forkserver
+from faces.served import Machine
+from patience import WAIT, until
+from triton_env import Settings, TritonEnvironment
+from triton_env.inspection import inspect, without_password
+
+pytestmark = [pytest.mark.timeout(300), pytest.mark.usefixtures("embedded_packages")]
+
+_PROGRAM = """
+import sys
+from triton_env import TritonEnvironment
+with TritonEnvironment(services=("redis",), runtime="embedded") as env:
+    env.redis.client().set("of", "the program")
+    print(env.id, flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def machine(callers_choice: Mapping[str, str], tmp_path: Path) -> Machine:
+    return Machine(tmp_path, os.environ | dict(callers_choice) | {"TRITON_RUNTIME": "embedded"})
+
+
+@contextmanager
+def own_session(machine: Machine) -> Iterator[tuple[str, "subprocess.Popen[str]"]]:
+    """A program in the machine's project that has started a session for itself: the id, and the program."""
+    with forkserver.Popen(
+        [sys.executable, "-c", _PROGRAM],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=machine.project,
+        env=machine.variables,
+    ) as process:
+        try:
+            assert process.stdout is not None
+            yield process.stdout.readline().strip(), process
+        finally:
+            process.kill()
+
+
+def listed(machine: Machine) -> dict[str, Any]:
+    """Sessions and shared environments by id. Persistent services may be those of others on this engine."""
+    found = json.loads(machine.good("ps", "--json"))["environments"]
+    return {each["id"]: each for each in found if each["mode"] != "persistent"}
+
+
+def test_a_session_of_a_program_is_seen_and_used_by_its_id_alone(machine: Machine) -> None:
+    with own_session(machine) as (session, program):
+        (entry,) = listed(machine).values()
+        assert (entry["id"], entry["mode"], entry["runtime"], entry["is_offered"]) == (
+            session,
+            "session",
+            "embedded",
+            False,
+        )
+        owner = entry["owner"]
+        assert (owner["pid"], owner["held_by"], owner["project"]) == (program.pid, "python", str(machine.project))
+        assert owner["command"]
+        (redis,) = entry["services"]
+        assert (redis["name"], redis["state"]) == ("redis", "running")
+        assert redis["url"] == f"redis://:***@127.0.0.1:{redis['ports']['redis']}/0"
+        variables = json.loads(machine.good("env", "--session", session, "--format", "json"))
+        assert variables["REDIS_PASSWORD"] not in machine.good("ps", "--json") + machine.good("ps")
+        assert json.loads(machine.good("status", "--session", session, "--json"))["healthy"] is True
+        # It is for this program, though commands stand in its project.
+        assert "No environment is running here." in machine.refused("env", status=1)
+
+
+def test_ending_a_session_ends_its_program_which_is_asked_about(machine: Machine) -> None:
+    with own_session(machine) as (session, program):
+        words = machine.refused("stop", session, status=2)
+        assert f"{session}: process {program.pid} ends with it" in words
+        assert program.poll() is None
+        machine.good("stop", "--yes", session[:5])
+        assert program.wait(WAIT) == 128 + signal.SIGTERM or program.returncode == -signal.SIGTERM
+    assert listed(machine) == {}
+
+
+def test_a_shared_environment_shows_who_uses_it_and_can_be_ended(machine: Machine) -> None:
+    with machine.serving("--reuse", "redis") as session:
+        entry = listed(machine)[session]
+        assert entry["mode"] == "shared"
+        (user,) = entry["users"]
+        words = machine.refused("stop", session, status=2)
+        assert f"{session}: process {user} uses it" in words
+        machine.good("stop", "--yes", session)
+        until(lambda: session not in listed(machine))
+
+
+def test_nothing_is_ended_where_one_of_the_names_is_wrong(machine: Machine) -> None:
+    with machine.serving("redis") as session:
+        words = machine.refused("stop", session, "nothing", status=2)
+        assert "No session is called 'nothing'." in words
+        assert f"hint: python -m triton_env stop {session}" in words.replace(f"{sys.executable} ", "python ")
+        assert session in machine.good("ps", "--quiet").split()
+
+
+def test_a_record_of_a_killed_owner_is_removed_by_the_next_start(machine: Machine) -> None:
+    with own_session(machine) as (session, program):
+        record = machine.state / "environments" / f"{session}.json"
+        assert record.exists()
+        program.kill()
+        program.wait(WAIT)
+    with own_session(machine):
+        assert not record.exists()
+
+
+def test_a_lazy_environment_is_listed_once_all_is_ready_and_not_after_its_end(tmp_path: Path) -> None:
+    settings = Settings(triton_state_dir=str(tmp_path), triton_runtime="embedded", triton_progress="off")
+    environment = TritonEnvironment(settings, services=("redis",), lazy=True).start()
+    try:
+        environment.redis.client().close()
+        until(lambda: [each.id for each in inspect(settings).environments if each.mode == "session"])
+        assert environment.id in [each.id for each in inspect(settings).environments]
+    finally:
+        environment.stop()
+    assert [each for each in inspect(settings).environments if each.mode == "session"] == []
+
+
+def test_a_session_starts_where_no_list_can_be_kept(tmp_path: Path) -> None:
+    (tmp_path / "environments").touch()
+    settings = Settings(triton_state_dir=str(tmp_path), triton_runtime="embedded", triton_progress="off")
+    with TritonEnvironment(settings, services=("redis",)) as environment:
+        assert environment.redis.client().ping()
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("postgresql://me:p%40ss@host:5432/db", "postgresql://me:***@host:5432/db"),
+        ("redis://:p@ss@host:1/0", "redis://:***@host:1/0"),
+        ("http://me@host:1", "http://me@host:1"),
+        ("http://host:1", "http://host:1"),
+    ],
+)
+def test_no_url_is_shown_with_its_password(url: str, shown: str) -> None:
+    assert without_password(url) == shown
