@@ -14,6 +14,7 @@ from triton_env.core.readiness import check_listening
 from triton_env.core.settings_group import Role, SettingsGroup
 from triton_env.core.threads import in_thread
 from triton_env.errors import RuntimeUnavailable, TritonError
+from triton_env.isolation.state import listed
 from triton_env.runtimes.choice import quick_problem
 from triton_env.services import SERVICES
 from triton_env.services.selection import known_name, title_of
@@ -72,6 +73,26 @@ class ServiceEntry(_Data):
     container: str | None
 
 
+class SpaceEntry(_Data):
+    """A part of an environment besides its own: a namespace, also one that the pool has ready, a template, a snapshot.
+
+    Attributes:
+        kind: what it is.
+        name: its id, the name of the snapshot, or the digest of the template.
+        services: that have something of it.
+        pid: of the process that made it; None where that is not known.
+        is_kept: whether it outlives its process.
+        changed: when it was made; a template when it was last used.
+    """
+
+    kind: Literal["namespace", "template", "snapshot"]
+    name: str
+    services: tuple[str, ...]
+    pid: int | None
+    is_kept: bool
+    changed: datetime
+
+
 class EnvironmentEntry(_Data):
     """An environment of this user.
 
@@ -85,6 +106,7 @@ class EnvironmentEntry(_Data):
         users: the ids of the processes that use it besides its owner.
         is_offered: whether commands of its project use it unasked.
         services: what it has.
+        spaces: its namespaces, templates and snapshots.
     """
 
     id: str
@@ -96,6 +118,7 @@ class EnvironmentEntry(_Data):
     users: tuple[int, ...]
     is_offered: bool
     services: tuple[ServiceEntry, ...]
+    spaces: tuple[SpaceEntry, ...]
 
 
 class Inspection(_Data):
@@ -121,7 +144,7 @@ def inspect(settings: Settings) -> Inspection:
     records = Registry.of(settings).running()
     # At once: of a machine that is away, each takes as long as it may.
     sessions = [in_thread(_of_record, record, settings) for record in records]
-    persistent, problem = _persistent()
+    persistent, problem = _persistent(settings)
     found = (*(session.result() for session in sessions), *persistent)
     return Inspection(environments=found, engine_problem=problem or None)
 
@@ -138,6 +161,7 @@ def _of_record(record: Record, settings: Settings) -> EnvironmentEntry:
         users=users_of(record, settings),
         is_offered=record.is_offered,
         services=tuple(_services_of(record)),
+        spaces=_spaces_of(record.id, settings),
     )
 
 
@@ -168,7 +192,7 @@ def _listens(placement: Placement) -> bool:
     return True
 
 
-def _persistent() -> tuple[Sequence[EnvironmentEntry], str]:
+def _persistent(settings: Settings) -> tuple[Sequence[EnvironmentEntry], str]:
     """The persistent services of all projects, and why they are not known; empty where they are."""
     if problem := quick_problem():
         return (), problem
@@ -180,14 +204,14 @@ def _persistent() -> tuple[Sequence[EnvironmentEntry], str]:
     except RuntimeUnavailable as error:
         return (), error.what.rstrip(".")
     try:
-        return [_of_project(name, services) for name, services in projects(engine).items()], ""
+        return [_of_project(name, services, settings) for name, services in projects(engine).items()], ""
     except TritonError as error:
         return (), error.what.rstrip(".")
     finally:
         engine.close()
 
 
-def _of_project(project: str, containers: "Sequence[ListedContainer]") -> EnvironmentEntry:
+def _of_project(project: str, containers: "Sequence[ListedContainer]", settings: Settings) -> EnvironmentEntry:
     return EnvironmentEntry(
         id=project,
         mode="persistent",
@@ -198,6 +222,21 @@ def _of_project(project: str, containers: "Sequence[ListedContainer]") -> Enviro
         users=(),
         is_offered=False,
         services=tuple(sorted(map(_of_container, containers), key=lambda service: _place(service.name))),
+        spaces=_spaces_of(project, settings),
+    )
+
+
+def _spaces_of(environment: str, settings: Settings) -> tuple[SpaceEntry, ...]:
+    return tuple(
+        SpaceEntry(
+            kind=space.kind,
+            name=space.name,
+            services=space.services,
+            pid=space.pid or None,
+            is_kept=space.is_kept,
+            changed=datetime.fromtimestamp(space.changed, UTC),
+        )
+        for space in listed(settings, environment)
     )
 
 

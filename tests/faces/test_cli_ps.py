@@ -132,6 +132,23 @@ def test_a_lazy_environment_is_listed_once_all_is_ready_and_not_after_its_end(tm
     assert [each for each in inspect(settings).environments if each.mode == "session"] == []
 
 
+def test_what_a_session_has_besides_its_own_is_listed(tmp_path: Path) -> None:
+    settings = Settings(
+        triton_state_dir=str(tmp_path), triton_runtime="embedded", triton_progress="off", triton_pool_size="0"
+    )
+    with TritonEnvironment(settings, services=("redis",)) as environment:
+        environment.snapshot("before")
+        with environment.namespace("mine", template=lambda namespace: None):
+            spaces = inspect(settings).environments[0].spaces
+        assert [(each.kind, each.name, each.pid, each.is_kept) for each in spaces if each.kind != "template"] == [
+            ("namespace", "triton_ns_mine", os.getpid(), False),
+            ("snapshot", "before", None, True),
+        ]
+        assert [each.services for each in spaces] == [("redis",)] * 3
+        # What was closed is removed in the background.
+        until(lambda: {each.kind for each in inspect(settings).environments[0].spaces} == {"template", "snapshot"})
+
+
 def test_a_session_starts_where_no_list_can_be_kept(tmp_path: Path) -> None:
     (tmp_path / "environments").touch()
     settings = Settings(triton_state_dir=str(tmp_path), triton_runtime="embedded", triton_progress="off")

@@ -23,6 +23,7 @@ _COLUMNS = (
     Column("owner", rank=2),
     Column("users", right=True, rank=4),
     Column("project", rank=3),
+    Column("namespaces", right=True, rank=5),
 )
 
 
@@ -80,5 +81,6 @@ def _row(environment: "EnvironmentEntry") -> "list[Text]":
         f"{owner.held_by} {owner.pid}" if owner else "",
         str(len(environment.users) or ""),
         owner.project if owner else "",
+        str(sum(space.kind == "namespace" for space in environment.spaces) or ""),
     )
     return [Text(environment.id, style="bold"), *(Text(one_line(cell)) for cell in cells)]

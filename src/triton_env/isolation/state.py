@@ -1,14 +1,16 @@
-"""What is left of isolation in this user's state: folders of dead sessions, and namespaces that are kept.
+"""What isolation has in this user's state: the spaces of an environment, and what dead processes left.
 
 Nothing here connects to a server. What was left on servers that hold data is removed by the next process that makes
 namespaces there.
 """
 
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
-from triton_env.isolation.ledger import LOCK_NAME, Kind, read_lease, remove_unused, spaces_folder
+from triton_env.isolation.ledger import LOCK_NAME, FrozenSpace, Kind, read_lease, remove_unused, spaces_folder
 from triton_env.settings import Settings
 from triton_env.state import locks, store
 
@@ -30,6 +32,49 @@ class LeftOver:
     space: str
     is_kept: bool
     services: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ListedSpace:
+    """A part of an environment besides its own.
+
+    Attributes:
+        kind: what it is. Namespaces that the pool has ready are among the namespaces.
+        name: its id, the name of the snapshot, or the digest of the template.
+        services: that have something of it.
+        pid: of the process that made it; 0 where that is not known.
+        is_kept: whether it outlives its process.
+        changed: when it was made, a template when it was last used; in seconds since the epoch.
+    """
+
+    kind: Literal["namespace", "template", "snapshot"]
+    name: str
+    services: tuple[str, ...]
+    pid: int
+    is_kept: bool
+    changed: float
+
+
+def listed(settings: Settings, environment: str) -> tuple[ListedSpace, ...]:
+    """What an environment has besides its own: namespaces that are used or kept, templates and snapshots."""
+    folder = folder_of(settings, environment)
+    return (*_namespaces(folder), *_frozen(folder, "template"), *_frozen(folder, "snapshot"))
+
+
+def _namespaces(folder: Path) -> Iterator[ListedSpace]:
+    kept = {path.stem: path for path in folder.glob("*.kept")}
+    used = {path.stem: path for path in folder.glob("*.lease") if path.stem not in kept and locks.is_held(path)}
+    for name, path in sorted((kept | used).items()):
+        with suppress(FileNotFoundError):  # it went just now
+            lease = read_lease(path)
+            yield ListedSpace("namespace", name, lease.services, lease.pid, name in kept, path.stat().st_mtime)
+
+
+def _frozen(folder: Path, kind: Literal["template", "snapshot"]) -> Iterator[ListedSpace]:
+    for path in sorted((folder / f"{kind}s").glob("*.json")):
+        with suppress(FileNotFoundError):
+            if frozen := store.found(path, FrozenSpace):
+                yield ListedSpace(kind, path.stem, frozen.services, 0, True, path.stat().st_mtime)
 
 
 def left_over(settings: Settings) -> list[LeftOver]:
