@@ -71,6 +71,13 @@ def test_types_come_back_as_they_went(client: Client) -> None:
     assert result.summary["read_rows"] == "1000"
 
 
+def test_a_time_keeps_its_zone(client: Client) -> None:
+    query = "SELECT toDateTime(0, 'America/New_York') AS there, toDateTime(0, 'UTC') AS here"
+    there, here = client.query(query, tz_mode="schema").first_row
+    assert there.isoformat() == "1969-12-31T19:00:00-05:00"
+    assert here.utcoffset() == datetime.timedelta(0)
+
+
 def test_commands_parameters_settings_and_context_inserts(client: Client) -> None:
     assert client.server_version == client.command("SELECT version()")
     assert client.command("SELECT {x:Int32} + 1", parameters={"x": 41}) == 42

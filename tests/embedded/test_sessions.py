@@ -132,9 +132,8 @@ def test_requests_without_a_session_share_nothing(server: Server, database: str)
         server.ask(f"USE {database}")
         server.ask("CREATE TEMPORARY TABLE t (a Int32)")
         assert server.post("SELECT * FROM t").status_code == 404
-        assert (
-            server.post("SELECT number, throwIf(number = 900000) FROM numbers(1000000) FORMAT JSON").status_code == 500
-        )
+        broken = "SELECT number, throwIf(number = 900000) FROM numbers(1000000) FORMAT JSON"
+        assert server.post(broken, wait_end_of_query=1).status_code == 500
         assert server.ask("SELECT 1", readonly=1) == "1"
         files, parameters = {"t": ("t", "1\n")}, {"query": "SELECT * FROM t", "t_structure": "a Int32"}
         assert server.http.post("/", params=parameters, files=files).text == "1\n"

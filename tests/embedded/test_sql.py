@@ -21,6 +21,8 @@ from triton_env.servers.clickhouse import sql
         ("SELECT 1 SETTINGS a = 'FORMAT x' FORMAT XML", "SELECT", "XML"),
         ("SELECT t.format FROM t", "SELECT", None),
         ("SELECT `FORMAT` x", "SELECT", None),
+        ("SELECT format FROM (SELECT 1 AS format)", "SELECT", None),
+        ("SELECT 1 AS format FORMAT CSV ; -- end", "SELECT", "CSV"),
         ("SELECT $$FORMAT CSV$$, $a$ FORMAT $$ TSV $a$ FORMAT JSON", "SELECT", "JSON"),
         ("SHOW TABLES FORMAT Pretty", "SHOW", "Pretty"),
         ("'unterminated", "", None),
@@ -29,6 +31,24 @@ from triton_env.servers.clickhouse import sql
 def test_verb_and_output_format(text: str, verb: str, output_format: str | None) -> None:
     statement = sql.examine(text.encode())
     assert (statement.verb, statement.format, statement.insert) == (verb, output_format, None)
+
+
+@pytest.mark.parametrize(
+    ("text", "bare", "writing"),
+    [
+        ("SELECT 1", "SELECT 1", "SELECT 1 @ FORMAT X"),
+        ("SELECT 1 -- x\n; /* y */ ;", "SELECT 1", "SELECT 1 @ FORMAT X"),
+        ("SELECT '--;' ; ", "SELECT '--;'", "SELECT '--;' @ FORMAT X"),
+        ("SELECT 1\u00a0;", "SELECT 1", "SELECT 1 @ FORMAT X"),
+        ("SELECT 1 FORMAT CSV", "SELECT 1", "SELECT 1 @ FORMAT X"),
+        ("SELECT 1 FORMAT CSV SETTINGS a = 1;", "SELECT 1  SETTINGS a = 1", "SELECT 1 @ FORMAT X SETTINGS a = 1;"),
+    ],
+)
+def test_where_a_result_goes(text: str, bare: str, writing: str) -> None:
+    statement = sql.examine(text.encode())
+    assert sql.without_format(text.encode(), statement).decode().rstrip() == bare
+    written = sql.with_output(text.encode(), statement, "/x", "X").decode()
+    assert " ".join(written.split()) == " ".join(writing.replace("@", "INTO OUTFILE '/x' TRUNCATE").split())
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Large results: streamed, broken in the middle, cancelled, kept back until they are whole."""
 
+import contextlib
 import json
 import socket
 import threading
@@ -46,6 +47,30 @@ def test_other_formats_are_one_document(server: Server, name: str) -> None:
         assert response.text.count("\n") == 300_001
     if name == "Parquet":
         assert (response.content[:4], response.content[-4:]) == (b"PAR1", b"PAR1")
+
+
+FORMATS = ["JSON", "JSONCompact", "CSVWithNames", "TSVWithNamesAndTypes", "Parquet", "ArrowStream", "XML", "Values"]
+
+
+@pytest.mark.parametrize("name", ["TSV", "Native", *FORMATS])
+def test_a_result_is_on_its_way_before_the_query_ends(server: Server, name: str) -> None:
+    query = f"SELECT number AS endless FROM system.numbers FORMAT {name}"
+    parameters = {"output_format_parquet_row_group_size": "100000"}
+    for version in ("0", "54460"):
+        parameters["client_protocol_version"] = version
+        with server.http.stream("POST", "/", params=parameters, content=query) as response:
+            assert response.status_code == 200
+            assert next(response.iter_raw())
+            assert running(server, "endless") == 1
+        wait_until_gone(server, "endless")
+
+
+def test_slow_rows_are_not_kept_back(server: Server) -> None:
+    query = "SELECT number, sleepEachRow(0.1) AS slowly FROM system.numbers SETTINGS max_block_size = 1"
+    with server.http.stream("POST", "/", content=query, headers={"accept-encoding": "identity"}) as response:
+        assert next(response.iter_raw()).startswith(b"0\t0\n")
+        assert running(server, "slowly") == 1
+    wait_until_gone(server, "slowly")
 
 
 def test_totals_and_empty_results(server: Server) -> None:
@@ -140,3 +165,14 @@ def test_small_queries_run_beside_long_ones(server: Server) -> None:
         for stream in streams:
             stream.__exit__(None, None, None)
     wait_until_gone(server, "system.numbers")
+
+
+def test_a_query_waits_for_no_others(server: Server) -> None:
+    body = b"SELECT 'crowd', sleepEachRow(0.1) FROM numbers(100000) SETTINGS max_block_size = 1 FORMAT JSON"
+    head = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body)
+    with contextlib.ExitStack() as stack:
+        for _ in range(40):
+            connection = stack.enter_context(socket.create_connection(("127.0.0.1", server.port)))
+            connection.sendall(head + body)
+        assert until(lambda: running(server, "crowd") == 40)
+    wait_until_gone(server, "crowd")

@@ -41,7 +41,7 @@ class Application:
         self._workers = Workers(config.workers)
         self._sessions = SessionManager(engine)
         self._queries = QueryHandler(config, engine, self._sessions, self._workers)
-        self._responder = Responder(engine, self._workers)
+        self._responder = Responder(config, engine, self._workers)
         self.idle = True
 
     async def __call__(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:

@@ -39,7 +39,8 @@ class ServerConfig:
     """Everything that one server process is started with.
 
     Sizes are in bytes, times in seconds. The session limits are ClickHouse's own defaults
-    (`default_session_timeout`, `max_session_timeout`).
+    (`default_session_timeout`, `max_session_timeout`), and so is the number of queries at a time
+    (`max_concurrent_queries`).
     """
 
     host: str
@@ -47,11 +48,13 @@ class ServerConfig:
     path: Path
     users: tuple[User, ...]
     database: str = "default"
-    workers: int = 32
+    workers: int = 1000
+    idle_connections: int = 32
     shutdown_grace: int = 5
     session_timeout: int = 60
     max_session_timeout: int = 3600
     response_buffer: int = 1 << 20
+    response_patience: float = 1.0
     max_query_bytes: int = 64 << 20
 
 

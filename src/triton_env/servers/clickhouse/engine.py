@@ -22,8 +22,6 @@ from .errors import BAD_ARGUMENTS, ServerError, from_engine
 READ_ONLY, MUTATING, MUTATING_GLOBAL, CONTROL, UNKNOWN = range(5)
 
 
-_PIECE = 1 << 20
-"""Bytes that are handed out at once."""
 # The second where the text of the first holds bytes of the query that are not UTF-8.
 ENGINE_ERRORS = (RuntimeError, UnicodeDecodeError)
 
@@ -195,6 +193,16 @@ class Connection:
         lines = self.query(text.encode("utf-8", "surrogateescape"), "JSONCompactEachRow", {}).bytes().splitlines()
         return [json.loads(line) for line in lines]
 
+    def columns(self, query: bytes, parameters: Mapping[str, str]) -> list[tuple[str, str]] | None:
+        """Names and types of what a query gives, without running it; None where the engine cannot know them."""
+        # As a plain subquery, its scalar subqueries would be executed for this.
+        described = b"DESCRIBE TABLE view(%b\n) SETTINGS describe_compact_output = 1" % query
+        try:
+            answer = self.query(described, "JSONCompactEachRow", parameters)
+        except ServerError:
+            return None
+        return [(name, kind) for name, kind, *_ in map(json.loads, answer.bytes().splitlines())]
+
     def settings(self, names: Iterable[str]) -> list[tuple[str, str, bool]]:
         """Name, value and whether it was changed, of the settings among `names` that exist."""
         listed = ", ".join(sql.quote(name) for name in names)
@@ -242,23 +250,6 @@ class ResultStream:
             self.finished = True
             with contextlib.suppress(*ENGINE_ERRORS):
                 self._native.streaming_cancel_query(self._handle)
-
-
-class HeldResult:
-    """A whole result in the engine's memory, copied out piece by piece."""
-
-    def __init__(self, result: Any) -> None:
-        # The view is only good for as long as its wrapper lives.
-        self._wrapper = result.get_memview()
-        self._view: memoryview = self._wrapper.view()
-        self._position = 0
-        self.size = len(self._view)
-
-    def next_piece(self) -> bytes | None:
-        """The next piece, None after the last."""
-        piece = bytes(self._view[self._position : self._position + _PIECE])
-        self._position += len(piece)
-        return piece or None
 
 
 class InsertStream:

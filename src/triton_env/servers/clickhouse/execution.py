@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import time
@@ -11,65 +12,53 @@ from typing import Final
 
 from . import engine as chdb
 from . import sql
-from .engine import Counters, Engine, FormatInfo, HeldResult, InsertStream, ResultStream
+from .engine import Counters, Engine, FormatInfo, InsertStream
 from .errors import ACCESS_DENIED, BAD_ARGUMENTS, INTO_OUTFILE_NOT_ALLOWED, READONLY, SYNTAX_ERROR, ServerError
+from .native import NativeBlocks, names_and_types
+from .output import Output
 from .request import QueryRequest
 from .sessions import Lease
 from .sql import InsertData, Statement
 
 _USER: Final = "default"  # the engine runs everything as this user
 DEFAULT_FORMAT: Final = "TabSeparated"
-_SELECTS: Final = frozenset({"SELECT", "WITH", "FROM"})
+SELECTS: Final = frozenset({"SELECT", "WITH", "FROM"})
 _OF_THE_PROCESS: Final = (b"python", b"executable", b"executable_pool", b"executablepool")
-# The engine formats every piece of a streamed result as a result of its own. Only where pieces put
-# together are the same as the whole may a result be streamed.
-_STREAMED: Final = frozenset(
+# The engine formats every piece of a streamed result as a result of its own. Where pieces put together are the same as
+# the whole it is asked for them, since its logs then have the query as it was sent; else it writes to a file.
+_PIECEWISE: Final = frozenset(
     {
         "tabseparated", "tsv", "tabseparatedraw", "tsvraw", "raw", "csv", "tskv", "jsoneachrow", "jsonlines", "ndjson",
         "jsonstringseachrow", "jsoncompacteachrow", "jsoncompactstringseachrow", "rowbinary", "native",
-        "lineasstring", "msgpack", "rawblob",
+        "lineasstring", "msgpack", "rawblob", "null",
     }
 )  # fmt: skip
 _SIGNALS: Final = {"SYSTEM SHUTDOWN": signal.SIGTERM, "SYSTEM KILL": signal.SIGKILL}
-_RARELY: Final = 10.0  # seconds
+_NATIVE: Final = "Native"
+_BUFFERS: Final = "Buffers"
+_ROWS: Final = "RowBinary"
+_RESULT_TABLE: Final = "_http_result"
 _INPUT_TABLE: Final = "_http_input"
 
 
 @dataclass(slots=True)
 class Answer:
-    """The result of a statement, whole or on its way.
+    """The result of a statement: what a query writes to `output` while it runs, or all of it in `whole`.
 
-    `ready` is the beginning of it (all of it, if `more` is false); `next_piece` brings the rest.
+    The rest is known before the first of it is written, but for `counters`. `native` makes out of it what
+    the client reads, where the engine does not write that.
     """
 
-    format_info: FormatInfo | None
-    ready: list[bytes] = field(default_factory=list)
+    output: Output | None = None
+    whole: bytes = b""
+    format_info: FormatInfo | None = None
+    native: NativeBlocks | None = None
     counters: Counters = field(default_factory=Counters)
-    stream: ResultStream | None = None
-    held: HeldResult | None = None
     progress: list[Mapping[str, int]] = field(default_factory=list)
-    on_end: Callable[[], None] = lambda: None
 
-    @property
-    def more(self) -> bool:
-        """Whether there is more than what is ready."""
-        return self.stream is not None or self.held is not None
-
-    def next_piece(self) -> bytes | None:
-        """The next piece, None after the last. Blocks."""
-        if self.held is not None:
-            return self.held.next_piece()
-        while self.stream is not None and (result := self.stream.fetch()) is not None:
-            self.counters.add(result)
-            if result.size():
-                return bytes(result.bytes())
-        return None
-
-    def end(self) -> None:
-        """Stop what is still running, and clean up. Blocks."""
-        if self.stream is not None:
-            self.stream.cancel()
-        self.on_end()
+    def made_of(self, piece: bytes) -> bytes:
+        """What the client gets for a piece of the result."""
+        return piece if self.native is None else self.native.feed(piece)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +70,8 @@ class Execution:
     request: QueryRequest
     resolve_query_id: Callable[[bytes], bytes] = bytes
 
-    def run(self, text: bytes, statement: Statement, buffer_size: int) -> Answer:
-        """Run a statement without data; of a streamed result, `buffer_size` bytes are fetched at once."""
+    def run(self, text: bytes, statement: Statement, answer: Answer) -> None:
+        """Run a statement without data; returns when all of its result is written."""
         self.lease.prepare(self.request, statement.verb)
         query_class = self._check(text, statement)
         if self.request.readonly == 1 and self.lease.session is None:
@@ -92,50 +81,73 @@ class Execution:
             if self.request.readonly:
                 raise ServerError(READONLY, f"{_USER}: Cannot execute query in readonly mode")
             os.kill(os.getpid(), number)
-            return Answer(None)
+            return
         if statement.verb == "KILL":
             text = sql.replace_strings(text, self.resolve_query_id)
         name = statement.format or self.request.default_format or DEFAULT_FORMAT
-        answer = Answer(self.engine.format_info(name))
-        watched = self.request.flag("send_progress_in_http_headers")
-        interval = self.request.number("http_headers_progress_interval_ms", 100) / 1000
-        if watched:
-            self._watch_progress(answer, interval)
-        # Of a streamed result the engine reports no progress. Who asks for it so rarely wants it against
-        # timeouts of the network only (clickhouse-connect does, every two minutes).
-        whole = self.request.wait_end_of_query or (watched and interval < _RARELY)
-        if statement.verb in _SELECTS and name.lower() in _STREAMED and not whole:
-            self._stream(text, name, buffer_size, answer)
+        answer.format_info = self.engine.format_info(name)
+        if self.request.watches_progress:
+            self._watch_progress(answer)
+        if query_class == chdb.READ_ONLY and answer.output is not None and answer.format_info is not None:
+            self._query(text, statement, answer.format_info.name, answer.output, answer)
         else:
-            self._whole(text, statement, name, buffer_size, answer)
+            self._whole(text, statement, name, answer)
         if query_class != chdb.READ_ONLY:
             self.lease.forget_others()
-        elif answer.stream is None and not watched and self.request.readonly != 1:
+        elif not self.request.watches_progress and self.request.readonly != 1:
             self.lease.reusable = True
-        return answer
 
-    def _stream(self, text: bytes, name: str, buffer_size: int, answer: Answer) -> None:
-        stream = self.lease.connection.stream(text, name, self.request.query_parameters)
-        size = 0
-        while size < buffer_size and (result := stream.fetch()) is not None:
-            answer.counters.add(result)
-            answer.ready.append(bytes(result.bytes()))
-            size += result.size()
-        answer.stream = None if stream.finished else stream
+    def _query(self, text: bytes, statement: Statement, name: str, output: Output, answer: Answer) -> None:
+        connection, parameters = self.lease.connection, self.request.query_parameters
+        if self.request.protocol_version and name == _NATIVE:
+            columns = connection.columns(sql.without_format(text, statement), parameters)
+            if columns is None:
+                return self._whole(text, statement, name, answer)
+            answer.native = NativeBlocks(columns, self.request.protocol_version)
+            text, name = sql.without_format(text, statement), _BUFFERS
+        elif name.lower() not in _PIECEWISE or self.request.watches_progress:
+            # Of a streamed result the engine reports no progress.
+            text = sql.with_output(text, statement, output.path, name)
+            answer.counters.add(connection.query(text, name, parameters))
+            return None
+        stream = connection.stream(text, name, parameters)
+        try:
+            while (piece := stream.fetch()) is not None:
+                answer.counters.add(piece)
+                output.write(piece.bytes())
+        finally:
+            stream.cancel()
+        return None
 
-    def _whole(self, text: bytes, statement: Statement, name: str, buffer_size: int, answer: Answer) -> None:
+    def _whole(self, text: bytes, statement: Statement, name: str, answer: Answer) -> None:
+        is_native = answer.format_info is not None and answer.format_info.name == _NATIVE
+        as_blocks = self.request.protocol_version > 0 and is_native
+        if as_blocks:
+            text, name = sql.without_format(text, statement), f"{_ROWS}WithNamesAndTypes"
         result = self.lease.connection.query(text, name, self.request.query_parameters)
         if self.lease.session is not None:
             self.lease.session.settle(statement.verb)
         answer.counters.add(result)
-        if result.size() > buffer_size:
-            answer.held = HeldResult(result)
-        elif result.size():
-            answer.ready.append(bytes(result.bytes()))
-        elif statement.verb not in _SELECTS:
+        if result.size():
+            answer.whole = self._as_blocks(bytes(result.bytes()), answer) if as_blocks else bytes(result.bytes())
+        elif statement.verb not in SELECTS:
             answer.format_info = None
 
-    def _watch_progress(self, answer: Answer, interval: float) -> None:
+    def _as_blocks(self, rows: bytes, answer: Answer) -> bytes:
+        """The result of a statement that is not a query, and cannot be looked at before it has run, as columns."""
+        columns, start = names_and_types(rows)
+        answer.native = NativeBlocks(columns, self.request.protocol_version)
+        # Two columns of a result may have the same name, those of a table may not.
+        structure = ", ".join(f"_{index} {kind}" for index, (_, kind) in enumerate(columns))
+        with contextlib.closing(self.engine.connect()) as connection:
+            connection.run(f"CREATE TEMPORARY TABLE {_RESULT_TABLE} ({structure}) ENGINE = Memory")
+            stream = connection.insert(f"INSERT INTO {_RESULT_TABLE}".encode(), _ROWS)
+            stream.append(rows[start:])
+            stream.finish()
+            return bytes(connection.query(f"SELECT * FROM {_RESULT_TABLE}".encode(), _BUFFERS, {}).bytes())  # noqa: S608
+
+    def _watch_progress(self, answer: Answer) -> None:
+        interval = self.request.number("http_headers_progress_interval_ms", 100) / 1000
         last = time.monotonic()
 
         def report(progress: Mapping[str, int]) -> None:
@@ -198,7 +210,7 @@ class Execution:
         query_class, count = self.lease.connection.classify(text)
         if count > 1:
             raise ServerError(SYNTAX_ERROR, "Syntax error (Multi-statements are not allowed)")
-        if statement.verb in _SELECTS and query_class == chdb.CONTROL:
+        if statement.verb in SELECTS and query_class == chdb.CONTROL:
             raise ServerError(INTO_OUTFILE_NOT_ALLOWED, "INTO OUTFILE is not allowed")
         self._refuse_process(text)
         self.lease.cancellable = query_class == chdb.READ_ONLY

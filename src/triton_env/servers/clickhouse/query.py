@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import time
 from collections.abc import Callable
@@ -13,8 +14,9 @@ from .body import Body, Receive, Send
 from .config import ServerConfig
 from .engine import Counters, Engine, InsertStream
 from .errors import QUERY_WITH_SAME_ID_IS_ALREADY_RUNNING, SYNTAX_ERROR, ServerError
-from .execution import DEFAULT_FORMAT, Answer, Execution
+from .execution import DEFAULT_FORMAT, SELECTS, Answer, Execution
 from .external import MultipartReader, is_form
+from .output import Output
 from .pool import ConnectionPool
 from .recent import RecentQueries
 from .request import QueryRequest, form_pairs
@@ -48,8 +50,8 @@ class QueryHandler:
 
     def __init__(self, config: ServerConfig, engine: Engine, sessions: SessionManager, workers: Workers) -> None:
         self._config, self._engine, self._sessions, self._workers = config, engine, sessions, workers
-        self._pool = ConnectionPool(engine, config.workers)
-        self._responder = Responder(engine, workers)
+        self._pool = ConnectionPool(engine, config.idle_connections)
+        self._responder = Responder(config, engine, workers)
         self._running: dict[str, Lease] = {}
         self.recent = RecentQueries()
 
@@ -133,25 +135,30 @@ class QueryHandler:
         with self.recent.noting(query.request.database or self._config.database, query.text):
             if query.statement.insert is not None:
                 counters = await self._insert(execution, query, query.statement.insert, turn, body)
-                answer = Answer(None, counters=counters)
-            else:
-                turn.watch(body)
-                try:
-                    answer = await turn.run(functools.partial(self._execute, execution, query))
-                except ServerError as error:
-                    self._format_error(query, error)
-                    raise
-        await self._responder.send(query.request, answer, turn, started, send)
+                await self._responder.send(query.request, Answer(counters=counters), turn, started, send)
+                return
+            turn.watch(body)
+            answer = Answer(Output() if query.statement.verb in SELECTS else None)
+            running = asyncio.ensure_future(turn.run(functools.partial(self._execute, execution, query, answer)))
+            try:
+                await self._responder.send(query.request, answer, turn, started, send, running)
+            except ServerError as error:
+                self._format_error(query, error)
+                raise
+            finally:
+                if answer.output is not None:
+                    answer.output.close()
+                with contextlib.suppress(ServerError, asyncio.CancelledError):
+                    await asyncio.shield(running)
 
-    def _execute(self, execution: Execution, query: _Query) -> Answer:
-        buffer_size = max(self._config.response_buffer, query.request.number("buffer_size", 0))
-        answer = execution.run(query.text, query.statement, buffer_size)
-        if answer.stream is None:
+    def _execute(self, execution: Execution, query: _Query, answer: Answer) -> None:
+        try:
+            execution.run(query.text, query.statement, answer)
             query.clean_up()
             execution.lease.close()
-        else:
-            answer.on_end = query.clean_up
-        return answer
+        finally:
+            if answer.output is not None:
+                answer.output.end()
 
     def _format_error(self, query: _Query, error: ServerError) -> None:
         """Write the error in the output format, if that is wanted and the query got as far as having one."""

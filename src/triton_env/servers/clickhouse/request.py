@@ -16,7 +16,6 @@ from .errors import (
 )
 
 # Parameters that speak to the HTTP interface; every other one is a setting or a query parameter.
-# `client_protocol_version` tunes Native for newer clients: the engine writes what every client reads.
 _RESERVED: Final = frozenset(
     {
         "query", "database", "default_format", "user", "password", "quota_key", "query_id", "stacktrace",
@@ -37,7 +36,13 @@ _FLAGS: Final = (
     "compress", "decompress", "wait_end_of_query", "http_wait_end_of_query", "session_check", "close_session",
     "enable_http_compression", "http_write_exception_in_output_format", "send_progress_in_http_headers",
 )  # fmt: skip
-_NUMBERS: Final = ("buffer_size", "readonly", "http_zlib_compression_level", "http_headers_progress_interval_ms")
+_NUMBERS: Final = (
+    "buffer_size", "readonly", "http_zlib_compression_level", "http_headers_progress_interval_ms",
+    "client_protocol_version",
+)  # fmt: skip
+_RARELY: Final = 10_000
+"""Milliseconds. Who asks for progress so rarely wants it against timeouts of the network only (clickhouse-connect does,
+every two minutes)."""
 _TRUE, _FALSE = (
     frozenset({"1", "true", "on", "yes"}),
     frozenset({"0", "false", "off", "no", ""}),
@@ -68,6 +73,17 @@ class QueryRequest:
     def readonly(self) -> int:
         """The `readonly` level: what the request asks for, and 2 for a GET, as on a real server."""
         return self.number("readonly", 0) or (2 if self.method in ("GET", "HEAD") else 0)
+
+    @property
+    def protocol_version(self) -> int:
+        """The version of the native protocol that the client reads in the format Native; 0 for the oldest."""
+        return self.number("client_protocol_version", 0)
+
+    @property
+    def watches_progress(self) -> bool:
+        """Whether the client wants to know how far the query is."""
+        often = self.number("http_headers_progress_interval_ms", 100) < _RARELY
+        return often and self.flag("send_progress_in_http_headers")
 
     @property
     def wait_end_of_query(self) -> bool:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import functools
+from collections.abc import AsyncIterator
 
 from .body import Send
 from .compression import Encoder, FrameEncoder, choose_encoding, encoder
+from .config import ServerConfig
 from .engine import Engine
 from .errors import BrokenStreamError, ClientGoneError, ServerError
 from .execution import Answer
+from .output import Output
 from .request import QueryRequest
 from .response import (
     Headers,
@@ -33,27 +35,36 @@ _SMALL = 1 << 16
 class Responder:
     """Sends results to clients."""
 
-    def __init__(self, engine: Engine, workers: Workers) -> None:
-        self._engine, self._workers = engine, workers
+    def __init__(self, config: ServerConfig, engine: Engine, workers: Workers) -> None:
+        self._config, self._engine, self._workers = config, engine, workers
 
-    async def send(self, request: QueryRequest, answer: Answer, turn: Turn, started: float, send: Send) -> None:
-        """Send `answer` and finish `turn`; `started` as time.monotonic() gave it.
+    async def send(
+        self,
+        request: QueryRequest,
+        answer: Answer,
+        turn: Turn,
+        started: float,
+        send: Send,
+        running: asyncio.Future[None] | None = None,
+    ) -> None:
+        """Send `answer` while the query is `running`, and finish `turn`; `started` as time.monotonic() gave it.
 
         Raises:
-            ServerError: something about the response cannot be done; nothing was sent.
+            ServerError: the query failed, or something about the response cannot be done; nothing was sent.
             BrokenStreamError: the query failed after the response had begun.
             ClientGoneError: the client closed its connection.
         """
         chain, encoding = _encoders(request)
+        beginning, is_whole = await self._beginning(request, answer, running)
         headers = base_headers(self._engine, request.query_id) + progress_headers(answer.progress)
         headers += result_headers(answer.format_info, summary(answer.counters, started))
         if encoding is not None:
             headers.append((b"content-encoding", encoding.encode()))
-        if answer.more:
-            await self._stream(request, answer, turn, chain, headers, send)
+        if not is_whole:
+            await self._stream(request, answer, turn, chain, headers, send, beginning, running)
             return
         await turn.finish()
-        body = b"".join(answer.ready)
+        body = answer.made_of(b"".join([answer.whole, *beginning]))
         if chain:
             compress = functools.partial(_encode_whole, chain, body)
             body = compress() if len(body) < _SMALL else await self._workers.run(compress)
@@ -61,27 +72,62 @@ class Responder:
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": body})
 
+    async def _beginning(
+        self, request: QueryRequest, answer: Answer, running: asyncio.Future[None] | None
+    ) -> tuple[list[bytes], bool]:
+        """What to send first, and whether it is all.
+
+        As on a real server that is what fits into a buffer: until it is full, an error is still a plain answer. But
+        a client does not wait for it longer than for `response_patience`.
+        """
+        pieces: list[bytes] = []
+        size, limit = 0, max(self._config.response_buffer, request.number("buffer_size", 0))
+        until_end = request.wait_end_of_query
+        deadline = None
+        while answer.output is not None and (until_end or size < limit):
+            try:
+                async with asyncio.timeout_at(deadline):
+                    piece = await answer.output.next()
+            except TimeoutError:
+                return pieces, False
+            if not piece:
+                break
+            pieces.append(piece)
+            size += len(piece)
+            if deadline is None and not until_end and not request.watches_progress:
+                deadline = asyncio.get_running_loop().time() + self._config.response_patience
+        else:
+            if answer.output is not None:
+                return pieces, False
+        if running is not None:
+            await asyncio.shield(running)
+        return pieces, True
+
     async def _stream(
-        self, request: QueryRequest, answer: Answer, turn: Turn, chain: list[Encoder], headers: Headers, send: Send
+        self,
+        request: QueryRequest,
+        answer: Answer,
+        turn: Turn,
+        chain: list[Encoder],
+        headers: Headers,
+        send: Send,
+        beginning: list[bytes],
+        running: asyncio.Future[None] | None,
     ) -> None:
         tag = make_tag()
         headers.append((b"x-clickhouse-exception-tag", tag.encode()))
         await send({"type": "http.response.start", "status": 200, "headers": headers})
-        ready, answer.ready = iter(answer.ready), []
-
-        def following() -> bytes | None:
-            piece = next(ready, None) or answer.next_piece()
-            return None if piece is None else _encode(chain, piece)
-
-        pending = asyncio.ensure_future(turn.run(following))
         try:
-            while (part := await pending) is not None:
-                pending = asyncio.ensure_future(turn.run(following))
+            async for piece in _pieces(beginning, answer.output):
+                part = answer.made_of(piece)
+                if chain:
+                    part = await self._workers.run(functools.partial(_encode, chain, part))
                 if turn.gone:
                     raise ClientGoneError
                 if part:
                     await send({"type": "http.response.body", "body": part, "more_body": True})
-            await turn.finish_with(answer.end)
+            if running is not None:
+                await asyncio.shield(running)
             await turn.finish()
             await send({"type": "http.response.body", "body": _encode_end(chain)})
         except ClientGoneError:
@@ -91,10 +137,6 @@ class Responder:
             data = _encode(chain, mark) + _encode_end(chain)
             await send({"type": "http.response.body", "body": data, "more_body": True})
             raise BrokenStreamError(error) from None
-        finally:
-            with contextlib.suppress(ServerError):
-                await asyncio.shield(pending)
-            await turn.finish_with(answer.end)
 
     def _mark(self, request: QueryRequest, answer: Answer, error: ServerError, tag: str) -> bytes:
         text = error.text(self._engine.version)
@@ -115,6 +157,13 @@ class Responder:
         headers.append((b"content-length", str(len(body)).encode()))
         await send({"type": "http.response.start", "status": error.status, "headers": headers})
         await send({"type": "http.response.body", "body": body})
+
+
+async def _pieces(beginning: list[bytes], output: Output | None) -> AsyncIterator[bytes]:
+    for piece in beginning:
+        yield piece
+    while output is not None and (piece := await output.next()):
+        yield piece
 
 
 def _encoders(request: QueryRequest) -> tuple[list[Encoder], str | None]:

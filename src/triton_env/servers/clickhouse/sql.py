@@ -28,6 +28,8 @@ _TOKEN: Final = re.compile(
 )
 _ESCAPED_BYTE: Final = re.compile(rb"\\x([0-9a-fA-F]{2})")
 _DATA_START: Final = re.compile(rb"[ \t\f\v]*+;?\r?\n?")
+_COMMENT: Final = re.compile(rb"--|/\*|#[! ]")
+_END: Final = b"; \t\r\n\f\v"
 _BEFORE_NAME: Final = frozenset({b"INSERT", b"INTO", b"TABLE", b"FUNCTION"})
 _OPENING, _CLOSING = frozenset(b"([{"), frozenset(b")]}")
 
@@ -61,14 +63,15 @@ class Statement:
     """What was found out about one statement.
 
     `verb` is its first keyword in upper case, empty if there is none. `format` is what its FORMAT clause
-    names, None without one. `insert` is set for an INSERT followed by data. `settled` says that more
-    text cannot change the answer.
+    names, None without one, and `format_clause` where that clause is. `insert` is set for an INSERT
+    followed by data. `settled` says that more text cannot change the answer.
     """
 
     verb: str
     format: str | None = None
     insert: InsertData | None = None
     settled: bool = False
+    format_clause: Span | None = None
 
 
 Token = re.Match[bytes]
@@ -102,7 +105,10 @@ def verb_of(sql: bytes) -> str:
 def examine(sql: bytes) -> Statement:
     """Look at an INSERT up to where its data begins, at any other statement to its end."""
     verb = verb_of(sql)
-    return _examine_insert(sql) if verb == "INSERT" else Statement(verb, _trailing_format(sql))
+    if verb == "INSERT":
+        return _examine_insert(sql)
+    clause = _trailing_format(sql)
+    return Statement(verb) if clause is None else Statement(verb, clause[0], format_clause=clause[1])
 
 
 class _Walk:
@@ -189,15 +195,41 @@ def _data_after_format(sql: bytes, head_end: int) -> InsertData | None:
     return InsertData(head_end, start, name.group().decode())
 
 
-def _trailing_format(sql: bytes) -> str | None:
-    """The name in the last FORMAT clause outside of parentheses."""
+def _trailing_format(sql: bytes) -> tuple[str, Span] | None:
+    """The name in the FORMAT clause, which has only settings behind it, and where the clause is."""
     if b"format" not in sql.lower():
         return None
-    walk, name = _Walk(tokens_of(sql)), None
+    walk, start, found, complete = _Walk(tokens_of(sql)), 0, None, False
     for token, keyword in walk:
-        if keyword and walk.depth == 0 and walk.previous_keyword == b"FORMAT":
-            name = token.group().decode()
-    return name
+        if found is not None and not complete and token.group() != b";":
+            complete = keyword == b"SETTINGS"
+            found = found if complete else None
+        if found is None and keyword and walk.depth == 0 and walk.previous_keyword == b"FORMAT":
+            found = token.group().decode(), Span(start, token.end())
+        start = token.start()
+    return found
+
+
+def with_output(sql: bytes, statement: Statement, path: str, output_format: str) -> bytes:
+    """A query that writes its result to the file `path`, in `output_format` whatever it said before."""
+    clause = statement.format_clause
+    head, rest = (sql[: clause.start], sql[clause.end :]) if clause is not None else (_without_end(sql), b"")
+    return b"%b\nINTO OUTFILE %b TRUNCATE FORMAT %b%b" % (head, quote(path).encode(), output_format.encode(), rest)
+
+
+def without_format(sql: bytes, statement: Statement) -> bytes:
+    """A query as it stands inside of another one: without its FORMAT clause, semicolon and last comments."""
+    clause = statement.format_clause
+    return _without_end(sql if clause is None else sql[: clause.start] + sql[clause.end :])
+
+
+def _without_end(sql: bytes) -> bytes:
+    """The text up to its last token that is not a semicolon."""
+    stripped = sql.rstrip(_END)
+    if stripped[-1:].isascii() and not _COMMENT.search(sql):
+        return stripped
+    ends = [token.end() for token in tokens_of(sql) if token.group() != b";"]
+    return sql[: max(ends, default=0)]
 
 
 def called_functions(sql: bytes, names: Collection[bytes]) -> set[bytes]:
