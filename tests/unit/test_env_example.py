@@ -35,7 +35,7 @@ def sections() -> dict[str, set[str]]:
 
 def connection_variables() -> set[str]:
     variables = set().union(*(sections()[title] for title in SERVICE_SECTIONS)) - NO_CONNECTION
-    return {name for name in variables if not name.endswith(("_BIN", "_IMAGE", "_TIMEOUT"))}
+    return {name for name in variables if not name.endswith(("_BIN", "_IMAGE", "_OPTIONS", "_TIMEOUT"))}
 
 
 def test_it_and_the_reference_are_what_the_declarations_of_the_settings_make() -> None:

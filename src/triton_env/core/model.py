@@ -269,6 +269,7 @@ class ServiceRecipe:
         secrets: strings that may not appear in messages and logs.
         data: its data where it is kept in a named volume.
         known_password: the variable of its password, where that is empty or public.
+        options: the variable of options that its server gets, where there are any.
     """
 
     name: str
@@ -281,6 +282,7 @@ class ServiceRecipe:
     secrets: frozenset[str] = field(default=frozenset(), repr=False)
     data: DataRecipe | None = None
     known_password: str = ""
+    options: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,6 +46,8 @@ class Role(Enum):
     BUCKET = auto()
     REGION = auto()
     IMAGE = auto()
+    OPTIONS = auto()
+    """That its server gets besides those of triton-env, however it runs."""
     PROGRAM = auto()
     """Of this machine, which runs as a process."""
     TOKEN = auto()

@@ -29,6 +29,8 @@ def service_exited(
     cause, log = redacted(cause, recipe.secrets), redacted(log, recipe.secrets)
     if exhausted := shortages.in_log(what, cause, log, place):
         return exhausted
+    if recipe.options:
+        hint = f"it may not take what {recipe.options} gives it; else {hint}"
     return ServiceExited(what, where=where, cause=cause, log_tail=log, hint=hint)
 
 

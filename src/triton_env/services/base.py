@@ -138,6 +138,7 @@ class Service(ABC):
             external=ExternalRecipe(host_of(settings, group), leading_variables(group), cls.starting),
             secrets=own.secrets(group.model_fields),
             known_password=_known_password(group, own),
+            options=next((name.upper() for name in group.names_of(Role.OPTIONS) if getattr(own, name)), ""),
             data=data,
             container=container,
             process=process,

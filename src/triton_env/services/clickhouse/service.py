@@ -13,7 +13,8 @@ from triton_env.core.model import (
     ServiceRecipe,
     Storage,
 )
-from triton_env.errors import RestoreUnfinished
+from triton_env.core.packaged_files import packaged_file
+from triton_env.errors import InvalidSetting, RestoreUnfinished
 from triton_env.services.base import (
     Service,
     WithLogin,
@@ -36,6 +37,13 @@ SELECT name FROM system.databases
 WHERE name = '%(name)s' OR (startsWith(name, 'triton_restore_') AND endsWith(name, '_old_%(name)s')) FORMAT TSVRaw
 """
 """The target database, and what restores call it while they replace it; see `ClickHouseRestorer`."""
+
+_START_FOLDER = "/etc/triton-env"
+_START = {
+    f"{_START_FOLDER}/start.sh": "docker/clickhouse/start.sh",
+    f"{_START_FOLDER}/options.sh": "docker/options/options.sh",
+}
+"""What starts the server with options, by its path in the container."""
 
 _SCHEMES = {
     "connect": ("clickhousedb", "http"),
@@ -77,6 +85,13 @@ class ClickHouse(WithLogin):
     @classmethod
     def recipe(cls, settings: Settings) -> ServiceRecipe:
         password = settings.clickhouse_password.get_secret_value()
+        environment = {
+            "CLICKHOUSE_USER": settings.clickhouse_user,
+            "CLICKHOUSE_PASSWORD": password,
+            "CLICKHOUSE_DEFAULT_ACCESS_MANAGEMENT": "1",
+        }
+        if settings.triton_clickhouse_options:
+            environment["TRITON_CLICKHOUSE_OPTIONS"] = settings.triton_clickhouse_options
         return cls._recipe(
             settings,
             # The image sets up its user at every start, and `ensure_ready` makes the database: these may change.
@@ -92,11 +107,11 @@ class ClickHouse(WithLogin):
                 alias="clickhouse",
                 # No CLICKHOUSE_DB: with it the image boots a temporary server first, then stops it and boots again.
                 # The database is created by `ensure_ready` instead.
-                environment={
-                    "CLICKHOUSE_USER": settings.clickhouse_user,
-                    "CLICKHOUSE_PASSWORD": password,
-                    "CLICKHOUSE_DEFAULT_ACCESS_MANAGEMENT": "1",
-                },
+                environment=environment,
+                command=("sh", f"{_START_FOLDER}/start.sh") if settings.triton_clickhouse_options else (),
+                files={path: packaged_file(file) for path, file in _START.items()}
+                if settings.triton_clickhouse_options
+                else {},
                 # Claims are large: they go to disk even where the small services live in memory.
                 storage=Storage.DISK,
             ),
@@ -120,6 +135,7 @@ class ClickHouse(WithLogin):
                 is_confined=True,
                 # Not a file: the server's clients may name those that it can read.
                 input=json.dumps([{"name": settings.clickhouse_user, "password": password}]),
+                unusable=_no_options() if settings.triton_clickhouse_options else None,
             ),
         )
 
@@ -216,6 +232,15 @@ class ClickHouse(WithLogin):
 
     def _url(self, endpoint: Endpoint) -> str:
         return f"http://{url_quoted(self.user)}:{url_quoted(self.password)}@{endpoint}/{self.database}"
+
+
+def _no_options() -> InvalidSetting:
+    return InvalidSetting(
+        "The embedded ClickHouse takes no options.",
+        where="TRITON_CLICKHOUSE_OPTIONS",
+        cause="its engine is one that runs inside of an HTTP server of triton-env",
+        hint="unset TRITON_CLICKHOUSE_OPTIONS, or set TRITON_RUNTIME=docker",
+    )
 
 
 SERVICE = ClickHouse

@@ -2,6 +2,7 @@
 
 from typing import Annotated
 
+from triton_env.core.server_options import ServerOptions
 from triton_env.core.setting_types import Identifier, Name, Number, PortNumber, Seconds, Secret
 from triton_env.core.settings_group import Role, SettingsGroup, setting, with_fields
 
@@ -48,6 +49,12 @@ class ClickHouseSettings(SettingsGroup):
         Role.IMAGE,
         "The image. `latest` moves; name a version where that matters.",
         default="clickhouse/clickhouse-server:latest",
+    )
+    triton_clickhouse_options: Annotated[str, ServerOptions("http_port", "listen_host", "path", "tcp_port")] = setting(
+        Role.OPTIONS,
+        "[Options of the server](../how-to/server-options.md) on Docker, by their paths in its configuration, such as"
+        " `max_concurrent_queries=50,profiles.default.max_threads=2`.",
+        default="",
     )
     triton_clickhouse_timeout: Seconds = setting(
         Role.TIMEOUT, "Seconds from a container's start until ClickHouse has to be ready.", default=120

@@ -3,6 +3,7 @@
 import json
 import re
 import sys
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from triton_env.core.model import (
@@ -16,6 +17,7 @@ from triton_env.core.model import (
     Storage,
     TakesOver,
 )
+from triton_env.core.server_options import parsed
 from triton_env.errors import InvalidSetting
 from triton_env.services import base
 from triton_env.services.base import (
@@ -34,7 +36,7 @@ from triton_env.settings import Settings, without_variables
 if TYPE_CHECKING:
     import psycopg
 
-_THROWAWAY = ("fsync=off", "synchronous_commit=off", "full_page_writes=off")
+_THROWAWAY = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
 """Durability that data on tmpfs cannot have anyway.
 https://www.postgresql.org/docs/current/non-durability.html"""
 
@@ -104,13 +106,9 @@ class Postgres(WithLogin):
             "POSTGRES_PASSWORD": password,
             "POSTGRES_DB": settings.postgres_db,
         }
-        command: tuple[str, ...] = ()
+        options = _options(settings)
         if settings.triton_storage is Storage.MEMORY:
             environment["POSTGRES_INITDB_ARGS"] = "--no-sync"
-            command = (
-                "postgres",
-                *(word for option in _THROWAWAY for word in ("-c", option)),
-            )
         return cls._recipe(
             settings,
             data=data_recipe(settings.postgres_user, settings.postgres_db),
@@ -119,7 +117,7 @@ class Postgres(WithLogin):
                 image_variable="POSTGRES_IMAGE",
                 alias="postgres",
                 environment=environment,
-                command=command,
+                command=("postgres", *_as_arguments(options)) if options else (),
                 storage=settings.triton_storage,
             ),
             process=_process(settings),
@@ -318,8 +316,7 @@ def _process(settings: Settings) -> ProcessRecipe:
     if installed is None:
         # The wheel is built without those that migrations ask for most.
         options["extension_control_path"] = f"$system:{_EXTENSIONS}"
-    if settings.triton_storage is Storage.MEMORY:
-        options |= dict(option.split("=", 1) for option in _THROWAWAY)
+    options |= _options(settings)
     initdb = (
         *(program % "initdb", "-D", "{data}", "-U", settings.postgres_user, "--no-sync"),
         *("--auth-local=trust", "--auth-host=scram-sha-256", "--encoding=UTF8"),
@@ -335,7 +332,7 @@ def _process(settings: Settings) -> ProcessRecipe:
     return ProcessRecipe(
         argv=(
             *(program % "postgres", "-D", "{data}"),
-            *(word for name, value in options.items() for word in ("-c", f"{name}={value}")),
+            *_as_arguments(options),
         ),
         requires=(distribution,) if distribution else (),
         template=DataDirectoryTemplate(distribution, commands, build=installed.stamp if installed else ""),
@@ -346,6 +343,20 @@ def _process(settings: Settings) -> ProcessRecipe:
         variable=programs.VARIABLE,
         unusable=unusable,
     )
+
+
+def _options(settings: Settings) -> dict[str, str]:
+    """What the storage and the user ask for, on every runtime; the latter has the last word."""
+    given = parsed(settings.triton_postgres_options)
+    options = dict(_THROWAWAY) if settings.triton_storage is Storage.MEMORY else {}
+    if given.get("wal_level") == "logical":
+        # A reader of changes gets what is written out, which with it off happens tenths of a second later.
+        options.pop("synchronous_commit", None)
+    return options | given
+
+
+def _as_arguments(options: Mapping[str, str]) -> tuple[str, ...]:
+    return tuple(word for name, value in options.items() for word in ("-c", f"{name}={value}"))
 
 
 def _locale(major: int) -> tuple[str, ...]:

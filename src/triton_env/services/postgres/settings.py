@@ -1,5 +1,8 @@
 """The settings of PostgreSQL."""
 
+from typing import Annotated
+
+from triton_env.core.server_options import ServerOptions
 from triton_env.core.setting_types import Identifier, Name, PortNumber, Seconds, Secret
 from triton_env.core.settings_group import Role, SettingsGroup, UrlForm, setting, with_fields
 
@@ -47,6 +50,13 @@ class PostgresSettings(SettingsGroup):
         Role.PROGRAM,
         "Which PostgreSQL runs without Docker: the folder of the programs of one on this machine, 14 or newer, or"
         " `wheel` for that of the Python package. Empty: the newest of this machine, else that of the package.",
+        default="",
+    )
+    triton_postgres_options: Annotated[
+        str, ServerOptions("data_directory", "listen_addresses", "port", "unix_socket_directories")
+    ] = setting(
+        Role.OPTIONS,
+        "[Options of the server](../how-to/server-options.md), such as `wal_level=logical,max_connections=300`.",
         default="",
     )
     triton_postgres_timeout: Seconds = setting(

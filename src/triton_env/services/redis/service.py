@@ -14,6 +14,7 @@ from triton_env.core.model import (
     ServiceRecipe,
     Storage,
 )
+from triton_env.core.server_options import parsed
 from triton_env.services import base
 from triton_env.services.base import (
     Service,
@@ -85,7 +86,10 @@ class Redis(Service):
     @classmethod
     def recipe(cls, settings: Settings) -> ServiceRecipe:
         password = settings.redis_password.get_secret_value()
-        options = _THROWAWAY if settings.triton_storage is Storage.MEMORY else ("--appendonly", "yes")
+        options = (
+            *(_THROWAWAY if settings.triton_storage is Storage.MEMORY else ("--appendonly", "yes")),
+            *_as_arguments(parsed(settings.triton_redis_options)),
+        )
         return cls._recipe(
             settings,
             # The password is configuration, read at every start. An older server cannot load what a newer one saved;
@@ -239,6 +243,11 @@ class Redis(Service):
         credentials = f"{self._user}:{url_quoted(self.password)}" if self.password else self._user
         credentials = f"{credentials}@" if credentials else ""
         return f"redis://{credentials}{endpoint}/{self.database}"
+
+
+def _as_arguments(options: Mapping[str, str]) -> tuple[str, ...]:
+    # One that takes several words, such as `save`, gets each by itself.
+    return tuple(word for name, value in options.items() for word in (f"--{name}", *(value.split() or ("",))))
 
 
 def _quoted(text: str) -> str:

@@ -1,7 +1,9 @@
 """The settings of Redis."""
 
+from typing import Annotated
 from urllib.parse import SplitResult
 
+from triton_env.core.server_options import ServerOptions
 from triton_env.core.setting_types import Name, PortNumber, Seconds, Secret
 from triton_env.core.settings_group import Role, SettingsGroup, UrlForm, setting, with_fields
 
@@ -37,6 +39,13 @@ class RedisSettings(SettingsGroup):
         Role.URL, "URL, for applications.", default=Secret("redis://localhost:6379/0"), form=_URL
     )
     redis_image: Name = setting(Role.IMAGE, "A Redis image with the official entrypoint.", default="redis:7-alpine")
+    triton_redis_options: Annotated[
+        str, ServerOptions("bind", "daemonize", "databases", "dir", "port", "requirepass")
+    ] = setting(
+        Role.OPTIONS,
+        "[Options of the server](../how-to/server-options.md), such as `maxmemory=100mb,notify-keyspace-events=KEA`.",
+        default="",
+    )
     triton_redis_timeout: Seconds = setting(
         Role.TIMEOUT, "Seconds from a container's start until Redis has to be ready.", default=120
     )

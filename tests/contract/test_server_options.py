@@ -1,0 +1,150 @@
+"""Options of servers by settings, on every runtime: `TRITON_POSTGRES_OPTIONS` and the like."""
+
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from conftest import RUNTIMES
+from patience import TO_BOOT, patient_probes
+from projects import project, settings_of
+from triton_env import Settings, TritonEnvironment
+from triton_env.core.server_options import parsed
+from triton_env.errors import InvalidSetting, ServiceExited
+from triton_env.runtimes.embedded import packages
+from triton_env.services import SERVICES
+
+pytestmark = pytest.mark.timeout(600)
+
+OPTIONS = {
+    "triton_postgres_options": "wal_level=logical, max_connections=37, shared_preload_libraries=auto_explain,"
+    "pg_stat_statements, application_name=it's 100%, work_mem = 5MB,",
+    "triton_redis_options": "maxmemory=55mb,maxmemory-policy=allkeys-lru,save=900 1,notify-keyspace-events=KEA",
+}
+CLICKHOUSE = "max_concurrent_queries=50,profiles.default.max_threads=1,profiles.default.log_comment=a<b&c"
+SCRIPT = Path(__file__).parents[2] / "docker" / "options" / "options.sh"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "a=1",
+        " a = 1 , b=2, ",
+        "a=x,y,b=3",
+        "a=,b=",
+        "a=b=c",
+        "x=1,,2",
+        "log_line_prefix=%m,%u=%d,b=2",
+        "a='x  y',b=$(id)`id`\\n*",
+        "profiles.default.max_threads=1,notify-keyspace-events=KEA",
+    ],
+)
+def test_containers_read_them_as_this_process_does(text: str) -> None:
+    program = f'. {SCRIPT}; print() {{ printf "%s\\0%s\\0" "$1" "$2"; }}; each_option "$1" print'
+    done = subprocess.run(["sh", "-euc", program, "sh", text], capture_output=True, text=True, check=True)
+    words = done.stdout.split("\0")[:-1]
+    assert dict(zip(words[::2], words[1::2], strict=True)) == parsed(text)
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "words"),
+    [
+        ("TRITON_POSTGRES_OPTIONS", "logical", "it must be NAME=VALUE, with commas between several"),
+        ("TRITON_POSTGRES_OPTIONS", "wal_level=logical,PORT=1", "it may not hold PORT, which triton-env sets"),
+        ("TRITON_REDIS_OPTIONS", "requirepass=x", "it may not hold requirepass"),
+        ("TRITON_CLICKHOUSE_OPTIONS", "http_port=1", "it may not hold http_port"),
+    ],
+)
+def test_what_cannot_be_an_option_is_said_with_the_variable(
+    variable: str, value: str, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(InvalidSetting) as caught:
+        Settings()
+    assert variable in str(caught.value)
+    assert words in caught.value.what
+
+
+def test_the_embedded_clickhouse_refuses_them_by_name() -> None:
+    recipe = SERVICES["clickhouse"].recipe(Settings(triton_clickhouse_options="max_concurrent_queries=50"))
+    with pytest.raises(InvalidSetting, match="TRITON_CLICKHOUSE_OPTIONS"):
+        packages.check([recipe])
+
+
+@pytest.fixture(scope="module", params=RUNTIMES)
+def env(request: pytest.FixtureRequest, callers_choice: dict[str, str]) -> Iterator[TritonEnvironment]:
+    values = settings_of(callers_choice).updated(**OPTIONS, **TO_BOOT)
+    names = ("postgres", "redis") if request.param == "embedded" else ("postgres", "redis", "clickhouse")
+    if request.param == "embedded":
+        request.getfixturevalue("embedded_packages")
+    else:
+        values = values.updated(triton_clickhouse_options=CLICKHOUSE)
+    with patient_probes():
+        if request.param == "persistent":
+            with (
+                project(**OPTIONS, triton_clickhouse_options=CLICKHOUSE) as settings,
+                TritonEnvironment(settings, services=names, persistent=True) as environment,
+            ):
+                yield environment
+        else:
+            with TritonEnvironment(values, services=names, runtime=request.param) as environment:
+                yield environment
+
+
+def test_postgres_has_them(env: TritonEnvironment) -> None:
+    with env.postgres.connect(autocommit=True) as connection:
+        shown = {
+            name: (connection.execute(f"select reset_val from pg_settings where name = '{name}'").fetchone() or [""])[0]
+            for name in ("wal_level", "max_connections", "shared_preload_libraries", "application_name", "work_mem")
+        }
+        assert shown == {
+            "wal_level": "logical",
+            "max_connections": "37",
+            "shared_preload_libraries": "auto_explain,pg_stat_statements",
+            "application_name": "it's 100%",
+            "work_mem": "5120",
+        }
+        connection.execute("create extension pg_stat_statements")
+        connection.execute("select pg_create_logical_replication_slot('changes', 'test_decoding')")
+        connection.execute("create table changed (value int)")
+        connection.execute("insert into changed values (1)")
+        changes = connection.execute("select data from pg_logical_slot_get_changes('changes', null, null)").fetchall()
+        assert any("changed" in line for (line,) in changes)
+
+
+def test_redis_has_them(env: TritonEnvironment) -> None:
+    with env.redis.client() as client:
+        found = client.config_get("maxmemory", "maxmemory-policy", "save", "notify-keyspace-events")
+    assert (found["maxmemory"], found["maxmemory-policy"], found["save"]) == (str(55 << 20), "allkeys-lru", "900 1")
+    assert set(found["notify-keyspace-events"]) >= {"A", "K", "E"}
+
+
+def test_clickhouse_has_files_with_them(env: TritonEnvironment) -> None:
+    if "clickhouse" not in env.services:
+        return
+    program = env.program("clickhouse", ["sh", "-c", "cat /etc/clickhouse-server/*.d/triton-option-*.xml"])
+    done = subprocess.run(program.argv, env=dict(program.environment), capture_output=True, text=True, check=True)
+    assert sorted(done.stdout.splitlines()) == [
+        "<clickhouse><max_concurrent_queries>50</max_concurrent_queries></clickhouse>",
+        "<clickhouse><profiles><default><log_comment>a&lt;b&amp;c</log_comment></default></profiles></clickhouse>",
+        "<clickhouse><profiles><default><max_threads>1</max_threads></default></profiles></clickhouse>",
+    ]
+
+
+@pytest.mark.parametrize("runtime", [pytest.param("docker", marks=pytest.mark.docker), "embedded"])
+def test_one_that_the_server_does_not_have_is_said_with_the_variable(
+    runtime: str, callers_choice: dict[str, str], request: pytest.FixtureRequest
+) -> None:
+    if runtime == "embedded":
+        request.getfixturevalue("embedded_packages")
+    for name, value in {"postgres": "no_such_thing=1", "redis": "no-such-thing=1"}.items():
+        settings = settings_of(callers_choice).updated(**{f"triton_{name}_options": value})
+        with (
+            pytest.raises(ServiceExited) as caught,
+            TritonEnvironment(settings, services=(name,), runtime=runtime),
+        ):
+            pass
+        assert f"TRITON_{name.upper()}_OPTIONS" in caught.value.hint
+        assert "thing" in caught.value.log_tail
