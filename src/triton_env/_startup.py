@@ -137,6 +137,16 @@ class Startup:
         )
         return Isolator(environment)
 
+    def restart(self, name: str) -> None:
+        """End a server that was ready, start it again in its place, and wait until it is ready.
+
+        Raises:
+            TritonError: it is not this process's to restart, or does not come up again.
+        """
+        probe = _Probe(SERVICES[name], self.settings, self._see_ready)
+        self.runtime.result().restart(self._recipes[name], probe)
+        self.liveness.forget(name)
+
     def end(self) -> None:
         """Stop the services, also those that are still starting. Shared ones are given back."""
         was_opening = False

@@ -6,6 +6,7 @@ from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
+from triton_env._isolated import Isolated
 from triton_env._startup import Startup
 from triton_env.core import interrupts, spare
 from triton_env.core.model import Program
@@ -25,14 +26,14 @@ from triton_env.stopping import Action, Stopping, at_once, awaited, ended, run_a
 
 if TYPE_CHECKING:
     from triton_env.errors import ServiceDied
-    from triton_env.isolation.isolator import Isolator, TemplateLike
-    from triton_env.isolation.namespace import Namespace
+    from triton_env.inspection import EnvironmentEntry
+    from triton_env.isolation.isolator import Isolator
 
 _TRIES = 3
 """How often to start where the keeper of a shared environment is killed while it starts."""
 
 
-class TritonEnvironment:
+class TritonEnvironment(Isolated):
     """Real backing services: fresh, isolated, started together, gone afterwards.
 
     >>> with TritonEnvironment(services=("postgres", "redis")) as env, env.postgres.connect() as connection:
@@ -223,6 +224,30 @@ class TritonEnvironment:
         ready = [name for name, future in running.services.items() if future.done() and not future.exception()]
         return {name: died for name in ready if (died := running.liveness.died(name))}
 
+    @explained("The service could not be restarted.")
+    def restart(self, service: str) -> None:
+        """End a server, and start it again at the same address with the same credentials; return when it is ready.
+
+        It may have died. Its clients lose their connections. What it has in memory alone is gone, as in a crash; with
+        TRITON_STORAGE=memory that may be all. A database or bucket that is missing then is made again.
+
+        Raises:
+            UsageError: another process or others run the server.
+            TritonError: it does not come up again.
+        """
+        self.service(service)
+        self._running().restart(service)
+
+    def inspect(self) -> "EnvironmentEntry":
+        """What is known of this environment, as data: its services, its owner and users, what isolation has made.
+
+        Raises:
+            NotStarted: it does not run.
+        """
+        from triton_env.inspection import of_startup
+
+        return of_startup(self._running())
+
     def log_position(self, service: str) -> float:
         """Where a service's log ends now, for `logs`. It costs next to nothing."""
         self._check_selected(service)
@@ -242,96 +267,6 @@ class TritonEnvironment:
         """
         self.service(service)
         return self._running().runtime.result().program(service, argv, environment or {})
-
-    @explained("The namespace could not be made.")
-    def namespace(
-        self,
-        name: str | None = None,
-        template: "TemplateLike | None" = None,
-        *,
-        services: Sequence[str] | None = None,
-        keep_on_error: bool = False,
-    ) -> "Namespace":
-        """A part of the environment that shares nothing with others: databases and buckets of its own.
-
-        >>> def migrate(namespace):
-        ...     with namespace.postgres.connect() as connection:
-        ...         connection.execute("create table claims (id int)")
-        >>> with env.namespace(template=migrate) as namespace, namespace.postgres.connect() as connection:
-        ...     connection.execute("select count(*) from claims").fetchone()
-        (0,)
-
-        Args:
-            name: 1 to 24 of a to z, 0 to 9 and, between these, _; made up where it is None. One that a living process
-                uses is an error.
-            template: what it begins with: a `Template`, a function that is called with a namespace to fill, a folder,
-                or the name of a snapshot; it is built once. None: empty, as the environment is after its start.
-            services: those that it is to have; by default all that offer isolation.
-            keep_on_error: keep it, and print how to get in, where its block ends by an exception.
-
-        Raises:
-            UsageError: the name is taken, or there is no such template.
-            NotOffered: a service that is named, or each of the environment's, does not offer isolation.
-            InvalidSetting: the servers hold your data, and TRITON_NAMESPACES does not allow it.
-            TemplateFailed: the template could not be built.
-            IsolationFailed: a server refused.
-        """
-        return self._isolation().namespace(name, template, services=services, keep_on_error=keep_on_error)
-
-    @explained("The services could not be reset.")
-    def reset(self) -> None:
-        """Bring all services back to the state after the start. Namespaces, templates and snapshots stay.
-
-        A service that does not offer isolation stays as it is.
-
-        Raises:
-            UsageError: the servers hold your data, or other processes use the environment.
-            IsolationFailed: a server refused.
-        """
-        self._isolation().reset()
-
-    @explained("The snapshot could not be taken.")
-    def snapshot(self, name: str) -> None:
-        """Remember what all services hold, under a name. One of the same name is replaced.
-
-        It is consistent where no client writes at the same time. Idle connections to PostgreSQL are ended. It holds
-        nothing of services that do not offer isolation.
-
-        Raises:
-            SnapshotFailed: a client is in a transaction, and stays in it.
-            IsolationFailed: a server refused.
-            RestoreFailed, RestoreUnfinished: a restore goes on, or is neither finished nor taken back.
-        """
-        self._isolation().snapshot(name)
-
-    @explained("The snapshot could not be restored.")
-    def restore(self, name: str) -> None:
-        """Have all services hold what they held at a snapshot. Clients may have to connect again.
-
-        Raises:
-            UsageError: there is no such snapshot, the servers hold your data, or other processes use the environment.
-            IsolationFailed: a server refused.
-        """
-        self._isolation().restore(name)
-
-    @explained("The snapshots could not be listed.")
-    def snapshots(self) -> tuple[str, ...]:
-        """The names of the snapshots, in alphabetical order.
-
-        Raises:
-            InvalidSetting: the servers hold your data, and TRITON_NAMESPACES does not allow any.
-        """
-        return self._isolation().snapshots()
-
-    @explained("The snapshot could not be deleted.")
-    def delete_snapshot(self, name: str) -> None:
-        """Remove a snapshot from the servers. Namespaces that were made from it stay.
-
-        Raises:
-            UsageError: there is no such snapshot.
-            IsolationFailed: a server refused.
-        """
-        self._isolation().delete_snapshot(name)
 
     def __enter__(self) -> Self:
         return self.start()

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import urlsplit
 
@@ -13,17 +14,19 @@ from triton_env.core.model import Placement
 from triton_env.core.readiness import check_listening
 from triton_env.core.settings_group import Role, SettingsGroup
 from triton_env.core.threads import in_thread
-from triton_env.errors import RuntimeUnavailable, TritonError
+from triton_env.errors import InvalidSetting, RuntimeUnavailable, TritonError
 from triton_env.isolation.state import listed
 from triton_env.runtimes.choice import quick_problem
 from triton_env.services import SERVICES
 from triton_env.services.selection import known_name, title_of
 from triton_env.settings import Settings
+from triton_env.settings.project_folders import project_root
 from triton_env.sharing.key import settings_from_data
 from triton_env.sharing.users import users_of
 from triton_env.state.registry import Record, Registry
 
 if TYPE_CHECKING:
+    from triton_env._startup import Startup
     from triton_env.persistent.docker.projects import ListedContainer
 
 HIDDEN = "***"
@@ -149,6 +152,21 @@ def inspect(settings: Settings) -> Inspection:
     return Inspection(environments=found, engine_problem=problem or None)
 
 
+def of_startup(startup: "Startup") -> EnvironmentEntry:
+    """An environment that this process has or uses; its services are waited for."""
+    from triton_env.sharing.listing import record_of
+
+    mode = startup.mode
+    record: Record | None = None
+    with suppress(InvalidSetting):  # it is not listed where no list can be kept
+        record = next((each for each in Registry.of(mode.settings).running() if each.id == mode.id), None)
+    if record is None:
+        project, asked = str(project_root(Path.cwd())), mode.settings.triton_runtime
+        record = record_of(startup, mode.id, held_by="python", is_offered=False, project=project, asked_runtime=asked)
+    entry = _of_record(record, mode.settings)
+    return entry.model_copy(update={"mode": "persistent", "owner": None}) if mode.is_of_project else entry
+
+
 def _of_record(record: Record, settings: Settings) -> EnvironmentEntry:
     is_shared, is_ours = record.held_by == "reuse", form_of(record.runtime).is_started_by_us
     return EnvironmentEntry(
@@ -184,9 +202,9 @@ def _services_of(record: Record) -> Iterator[ServiceEntry]:
 
 
 def _listens(placement: Placement) -> bool:
+    main = next(iter(placement.endpoints.values()))
     try:
-        for endpoint in placement.endpoints.values():
-            check_listening(endpoint.host, endpoint.port)
+        check_listening(main.host, main.port)
     except OSError:
         return False
     return True

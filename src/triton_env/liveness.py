@@ -45,6 +45,10 @@ class Liveness:
         error.lives = bool(ending.held_up)
         return error
 
+    def forget(self, service: str) -> None:
+        """It was started again."""
+        self._suspects.pop(service, None)
+
     def last_line(self, service: str) -> str:
         """What a log lacks of a server that has ended: how. Empty while it lives."""
         ending = self._runtime.result().ending(service)

@@ -81,6 +81,9 @@ class FakeRuntime:
             internal={port.name: Endpoint(recipe.container.alias, port.number) for port in recipe.ports},
         )
 
+    def restart(self, recipe: ServiceRecipe, probe: Probe) -> None:
+        self.endings.pop(recipe.name, None)
+
     def access(self, service: str) -> Access:
         return ContainerAccess("unix:///fake", f"fake-{service}")
 

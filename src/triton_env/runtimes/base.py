@@ -33,6 +33,17 @@ class Runtime(Protocol):
             TritonError: it cannot be run or does not become ready. What was begun is removed by `stop`.
         """
 
+    def restart(self, recipe: ServiceRecipe, probe: Probe) -> None:
+        """End the server of a service that was ready, also one that has died, and start it again where it was.
+
+        Args:
+            probe: that of a server of which nothing is known.
+
+        Raises:
+            UsageError: it is not this process's to restart.
+            TritonError: it does not become ready.
+        """
+
     def access(self, service: str) -> Access:
         """What lets other processes at a service, whether it is ready or not; see `Access`.
 

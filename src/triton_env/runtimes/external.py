@@ -9,7 +9,7 @@ from triton_env.core.model import Endpoint, Placement, Probe, Program, ServiceRe
 from triton_env.core.readiness import DeadlineExceeded, check_listening, wait_until_ready
 from triton_env.core.redaction import redacted
 from triton_env.core.timeline import Phase
-from triton_env.errors import NotOffered, RuntimeUnavailable, ServiceUnusable, StartCancelled
+from triton_env.errors import NotOffered, RuntimeUnavailable, ServiceUnusable, StartCancelled, UsageError
 from triton_env.runtimes.access import Access
 from triton_env.runtimes.base import Report
 from triton_env.runtimes.start_tracker import StartTracker
@@ -57,6 +57,11 @@ class ExternalRuntime:
             self._wait(recipe, placement, probe)
             report(Phase.READY, "")
         return placement
+
+    def restart(self, recipe: ServiceRecipe, probe: Probe) -> None:
+        raise UsageError(
+            f"{recipe.title} is run by others, and is not restarted from here.", where="TRITON_RUNTIME=external"
+        )
 
     def access(self, service: str) -> Access:
         raise RuntimeUnavailable(

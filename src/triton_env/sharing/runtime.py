@@ -10,7 +10,7 @@ from triton_env.core.model import Placement, Probe, Program, ServiceRecipe
 from triton_env.core.readiness import refuses
 from triton_env.core.redaction import redacted
 from triton_env.core.timeline import Phase
-from triton_env.errors import StartCancelled, TritonError
+from triton_env.errors import StartCancelled, TritonError, UsageError
 from triton_env.runtimes.access import Access, access_from_data
 from triton_env.runtimes.base import Report
 
@@ -70,6 +70,13 @@ class AttachedRuntime:
                 return state.placements[recipe.name]
             if self._events.is_over:
                 raise self._problem(recipe.name)
+
+    def restart(self, recipe: ServiceRecipe, probe: Probe) -> None:
+        raise UsageError(
+            f"{recipe.title} is another process's server, and is not restarted from here.",
+            where=f"environment {self._joined.id}",
+            hint="restart one of an environment of its own: TritonEnvironment(isolated=True), without reuse",
+        )
 
     def access(self, service: str) -> Access:
         return access_from_data(self._events.state.access[service])

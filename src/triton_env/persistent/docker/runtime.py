@@ -116,6 +116,9 @@ class PersistentRuntime:
             report(Phase.READY, "" if recipe.name in self._wanted else "it was running")
             return placement
 
+    def restart(self, recipe: ServiceRecipe, probe: Probe) -> None:
+        self._stack.restart((recipe.name,), lambda name, seconds: None)
+
     def access(self, service: str) -> ContainerAccess:
         return ContainerAccess(self._engine.url, self._containers[service].name)
 

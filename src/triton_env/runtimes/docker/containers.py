@@ -9,7 +9,7 @@ from typing import ClassVar
 
 from testcontainers.core.network import Network
 
-from triton_env.core.ending import BEGIN_ANEW, Ending
+from triton_env.core.ending import Ending, how_to_restart
 from triton_env.core.model import Endpoint, Placement, Port, Probe, Program, ServiceRecipe
 from triton_env.core.redaction import redacted
 from triton_env.core.threads import in_thread
@@ -147,6 +147,15 @@ class DockerRuntime:
                     return placement
         raise AssertionError("unreachable: the last try returns or raises")
 
+    def restart(self, recipe: ServiceRecipe, probe: Probe) -> None:
+        container, placement = self._containers[recipe.name], self._ready[recipe.name]
+        with (
+            self._starts.track(recipe),
+            self._engine.translated(f"restart the container of {recipe.title}", container.name),
+        ):
+            container.waiting_for(self._readiness(recipe, functools.partial(probe, placement)))
+            container.restart()
+
     def access(self, service: str) -> ContainerAccess:
         return ContainerAccess.of_session(self._engine.url, self._environment, service)
 
@@ -168,7 +177,7 @@ class DockerRuntime:
             container.name,
             self._ready[service],
             where=f"container {container.name}, image {container.image}",
-            hint=BEGIN_ANEW,
+            hint=how_to_restart(service),
         )
 
     def program(self, service: str, argv: Sequence[str], environment: Mapping[str, str]) -> Program:
@@ -269,11 +278,12 @@ class DockerRuntime:
             network=self._ensure_network(),
             labels=self._owner.labels(recipe.name),
         )
-        container.waiting_for(
-            ReadinessProbe(probe, recipe, self._settings.triton_poll_interval, self._starts.cancelled)
-        )
+        container.waiting_for(self._readiness(recipe, probe))
         self._containers[recipe.name] = container
         return container
+
+    def _readiness(self, recipe: ServiceRecipe, probe: Callable[[], None]) -> ReadinessProbe:
+        return ReadinessProbe(probe, recipe, self._settings.triton_poll_interval, self._starts.cancelled)
 
     def _ensure_network(self) -> Network:
         with self._network_lock:

@@ -25,6 +25,9 @@ from triton_env.runtimes.docker.archives import archive_of
 from triton_env.runtimes.docker.ryuk import with_session_label
 from triton_env.runtimes.docker.transport import FAILURES
 
+_STOP_GRACE = 10
+"""Seconds that a server gets to end by itself, as the engine has it."""
+
 
 class ServiceContainer(DockerContainer):
     """A container that runs one service.
@@ -75,6 +78,16 @@ class ServiceContainer(DockerContainer):
         assert self._wait_strategy is not None
         self._wait_strategy.wait_until_ready(self)
         return self
+
+    def restart(self) -> None:
+        """End what runs in the container, start it again, and wait for it. Its ports stay the same."""
+        assert self._container is not None
+        assert self._wait_strategy is not None
+        self._container.reload()
+        if self._container.status == "paused":
+            self._container.unpause()
+        self._container.restart(timeout=_STOP_GRACE)
+        self._wait_strategy.wait_until_ready(self)
 
     def _options(self) -> dict[str, Any]:
         container = self.recipe.container

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from triton_env.core import model, shortages, spare
-from triton_env.core.ending import BEGIN_ANEW, Ending, ending_of_stopped
+from triton_env.core.ending import Ending, ending_of_stopped, how_to_restart
 from triton_env.core.model import Placement, Probe, ServiceRecipe, Storage
 from triton_env.core.private import write_new
 from triton_env.core.readiness import DeadlineExceeded, refuses, wait_until_ready
@@ -52,6 +52,10 @@ _log = logging.getLogger(__name__)
 
 _PORT_TRIES = 10
 """How often to pick other ports when another program was quicker."""
+_RESTART_TRIES = 10
+"""How often to start a server where another one was."""
+_RESTART_INTERVAL = 0.5
+"""Seconds between two of these tries."""
 _IN_FLIGHT_TIMEOUT = 30
 """Seconds that `stop` waits for starts that it has cancelled."""
 _NEWS_TIMEOUT = 2
@@ -139,13 +143,8 @@ class EmbeddedRuntime:
         for tries_left in reversed(range(_PORT_TRIES)):
             server.ports = self._ports(recipe)
             report(Phase.BOOT, "")
-            server.log_start = server.log.stat().st_size if server.log.exists() else 0
-            program = self._program(
-                server, server.resolved(recipe.process.argv), input=given, stop_signal=recipe.process.stop_signal
-            )
-            server.child = self._guard.start(program)
             try:
-                self._wait(server, probe)
+                self._run(server, probe, given)
             except PortConflict as conflict:
                 if self._settings.triton_ports == "fixed":
                     holders = {number: listener_on(number) for number in server.ports.values()}
@@ -159,6 +158,30 @@ class EmbeddedRuntime:
                 report(Phase.READY, "")
                 return server.placement
         raise AssertionError("unreachable: the last try returns or raises")
+
+    def _run(self, server: Server, probe: Probe, given: Path | None) -> None:
+        """Start the process of a server on its ports, and wait until it is ready."""
+        process = server.recipe.process
+        server.log_start = server.log.stat().st_size if server.log.exists() else 0
+        program = self._program(server, server.resolved(process.argv), input=given, stop_signal=process.stop_signal)
+        server.child = self._guard.start(program)
+        self._wait(server, probe)
+
+    def restart(self, recipe: ServiceRecipe, probe: Probe) -> None:
+        with self._starts.track(recipe), self._explained_failures(recipe):
+            server = self._servers[recipe.name]
+            assert server.child is not None
+            self._guard.kill(server.child)
+            given = self._inputs / recipe.name if recipe.process.input else None
+            for tries_left in reversed(range(_RESTART_TRIES)):
+                try:
+                    self._run(server, probe, given)
+                    return
+                except (PortConflict, ServiceExited) as error:
+                    # What a server that was killed has left, such as processes of its own, takes a moment to end.
+                    if not tries_left:
+                        raise error.exited if isinstance(error, PortConflict) else error from None
+                    self._starts.cancelled.wait(_RESTART_INTERVAL)
 
     def access(self, service: str) -> FolderAccess:
         return FolderAccess(self._disk.path, service)
@@ -177,14 +200,15 @@ class EmbeddedRuntime:
         server = self._servers.get(service)
         if server is None or server.child is None or self._starts.cancelled.is_set():
             return None
-        ending = server.ending(self._guard, BEGIN_ANEW)
+        hint = how_to_restart(service)
+        ending = server.ending(self._guard, hint)
         if ending is None and look:
             ending = ending_of_stopped((server.child.pid,), where=server.where)
         if ending is None and look and refuses(server.placement):
             # Ports are closed before the end of their process is known.
             self._guard.wait_briefly(server.child, _NEWS_TIMEOUT)
-            ending = server.ending(self._guard, BEGIN_ANEW) or Ending(
-                server.where, BEGIN_ANEW, reason="it no longer listens, though its process has not ended"
+            ending = server.ending(self._guard, hint) or Ending(
+                server.where, hint, reason="it no longer listens, though its process has not ended"
             )
         return ending
 
