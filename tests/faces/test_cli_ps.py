@@ -156,6 +156,25 @@ def test_a_session_starts_where_no_list_can_be_kept(tmp_path: Path) -> None:
         assert environment.redis.client().ping()
 
 
+def completed(machine: Machine, *words: str) -> list[str]:
+    """What bash offers for the last word of a command line."""
+    line = {"COMP_WORDS": " ".join(("triton-env", *words)), "COMP_CWORD": str(len(words))}
+    variables = machine.variables | line | {"_TRITON_ENV_COMPLETE": "bash_complete"}
+    program = "import sys; from triton_env.__main__ import main; sys.argv[:] = ['triton-env']; main()"
+    done = forkserver.run([sys.executable, "-c", program], capture_output=True, text=True, env=variables)
+    return [word.partition(",")[2] for word in done.stdout.splitlines()]
+
+
+def test_shells_complete_commands_services_and_what_runs(machine: Machine) -> None:
+    with machine.serving("redis") as session:
+        assert completed(machine, "stop", session[:3]) == [session]
+        assert completed(machine, "status", "--session", session[:1]) == [session]
+    assert completed(machine, "st") == ["stop", "status"]
+    assert completed(machine, "status", "postgres", "re") == ["redis"]
+    assert completed(machine, "up", "--services", "postgres,cl") == ["postgres,clickhouse"]
+    assert completed(machine, "serve", "--runtime", "em") == ["embedded"]
+
+
 @pytest.mark.parametrize(
     ("url", "shown"),
     [

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from triton_env.cli import completion
 from triton_env.cli.choice import Choice
 from triton_env.services.built_in import BUILT_IN
 
@@ -73,6 +74,7 @@ _services_option = click.option(
     "services_option",
     callback=_names,
     metavar="NAME,...",
+    shell_complete=completion.services,
     help=f"{_SERVICES_HELP}  [default: all]",
 )
 
@@ -80,6 +82,7 @@ runtime_option = click.option(
     "--runtime",
     callback=_runtime,
     metavar="NAME",
+    shell_complete=completion.runtimes,
     help="Where they run: auto, docker, embedded or external.  [default: TRITON_RUNTIME]",
 )
 
@@ -88,7 +91,11 @@ _project_option = click.option(
 )
 _ENVIRONMENT_OPTIONS = (
     click.option(
-        "--session", callback=_session, metavar="ID", help="The session of this id, or of the project of this name."
+        "--session",
+        callback=_session,
+        metavar="ID",
+        shell_complete=completion.sessions,
+        help="The session of this id, or of the project of this name.",
     ),
     click.option("--persistent", is_flag=True, help="The persistent services, also while a session runs here."),
     _project_option,
@@ -141,12 +148,21 @@ def required_services(function: Callable[..., Any]) -> Callable[..., Any]:
             raise click.UsageError("Missing argument 'SERVICE...'.")
         return function(services=services, **others)
 
-    option = click.option("--services", "services_option", callback=_names, metavar="NAME,...", help=_SERVICES_HELP)
+    option = click.option(
+        "--services",
+        "services_option",
+        callback=_names,
+        metavar="NAME,...",
+        shell_complete=completion.services,
+        help=_SERVICES_HELP,
+    )
     return _services_argument("SERVICE...")(option(_merged(checked)))
 
 
 def _services_argument(metavar: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    return click.argument("services_argument", nargs=-1, callback=_names, metavar=metavar)
+    return click.argument(
+        "services_argument", nargs=-1, callback=_names, metavar=metavar, shell_complete=completion.services
+    )
 
 
 def services_option(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from triton_env.cli import completion
 from triton_env.cli.ending import end
 from triton_env.cli.output import say
 from triton_env.errors import UsageError
@@ -18,7 +19,7 @@ _STOP = "python -m triton_env stop"
 
 @click.command()
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
-@click.argument("ids", nargs=-1, required=True, metavar="ID...")
+@click.argument("ids", nargs=-1, required=True, metavar="ID...", shell_complete=completion.sessions)
 def command(ids: tuple[str, ...], yes: bool) -> int:
     """End sessions and shared environments. Their data is gone then.
 
