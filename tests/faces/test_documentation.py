@@ -51,6 +51,7 @@ ALL_BLOCKS = [block for document in DOCUMENTS for block in blocks(document)]
 OF_OTHERS = {
     "AWS_ENDPOINT_URL_S3": "the AWS SDKs",
     "AWS_PROFILE": "the AWS SDKs",
+    "_TRITON_ENV_COMPLETE": "click, for completion",
     "CACHE_HOST": "an application",
     "BROKER_URL": "an application",
     "CELERY_BROKER_URL": "Celery",
