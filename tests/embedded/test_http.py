@@ -4,6 +4,7 @@ import json
 import subprocess
 
 import httpx
+import psutil
 import pytest
 
 from .conftest import PASSWORD, PATIENCE, USER, Server
@@ -279,21 +280,40 @@ def test_two_requests_cannot_have_the_same_query_id(server: Server) -> None:
         assert second.headers["x-clickhouse-exception-code"] == "216"
 
 
-def test_the_last_queries_are_remembered_for_who_may_ask(server: Server) -> None:
-    stranger = {"X-ClickHouse-User": USER, "X-ClickHouse-Key": "wrong"}
-    assert httpx.get(server.url + "/recent_queries", timeout=PATIENCE, headers=stranger).status_code == 403
-    server.post("SELECT 'remembered'", database="default")
-    server.post("SELECT * FROM nowhere_at_all")
-    server.post("CREATE TABLE IF NOT EXISTS remembered (a UInt8) ENGINE = Memory")
-    server.http.post("/", params={"query": "INSERT INTO remembered FORMAT TSV"}, content="1\n" * 5)
-    lines = server.http.get("/recent_queries").text.splitlines()
-    selected, failed, _, inserted = map(json.loads, lines[-4:])
-    assert (selected["database"], selected["text"], selected["error"]) == ("default", "SELECT 'remembered'", "")
-    assert "nowhere_at_all" in failed["error"]
-    assert inserted["text"].startswith("INSERT INTO remembered FORMAT TSV")
-    assert selected["milliseconds"] > 0
-    assert selected["at"] <= failed["at"] <= inserted["at"]
-    server.post("DROP TABLE remembered")
-    for number in range(300):
-        server.post(f"SELECT {number}")
-    assert len(server.http.get("/recent_queries").text.splitlines()) == 256
+def logged(server: Server, since: str, what: str) -> list[str]:
+    server.ask("SYSTEM FLUSH LOGS")
+    query = (
+        f"SELECT {what} FROM system.query_log WHERE event_time_microseconds > '{since}' AND type != 'QueryStart'"
+        " AND log_comment = 'ours' ORDER BY event_time_microseconds"
+    )
+    return server.ask(query, default_format="TSVRaw").splitlines()
+
+
+def test_the_log_of_queries_is_as_its_clients_know_them(server: Server, database: str) -> None:
+    began = server.ask("SELECT now64(6)")
+    options = {"log_comment": "ours", "database": database}
+    server.post("SELECT 'one'", query_id="the-first", **options)
+    server.post("SELECT 'two' FORMAT JSON", **options)
+    server.post("SELECT 'three' -- end", default_format="JSON", max_block_size=7, **options)
+    server.post("SELECT nope", session_id="of-the-log", query_id="the-last", **options)
+    rows = [row.split("\t") for row in logged(server, began, "query_id, query, type, current_database")]
+    assert [row[1] for row in rows] == ["SELECT 'one'", "SELECT 'two' FORMAT JSON", "SELECT 'three'", "SELECT nope"]
+    assert {row[3] for row in rows} == {database}
+    assert (rows[0][0], rows[3][0], rows[3][2]) == ("the-first", "the-last", "ExceptionBeforeStart")
+    assert logged(server, began, "Settings['max_block_size'], mapContains(Settings, 'log_comment')")[2] == "7\t0"
+
+
+def test_the_cluster_of_the_image(server: Server, database: str) -> None:
+    server.ask(f"CREATE TABLE {database}.t (a UInt8) ENGINE = MergeTree ORDER BY a")
+    server.ask(f"CREATE TABLE {database}.d AS {database}.t ENGINE = Distributed('{{cluster}}', {database}, t, rand())")
+    server.ask(f"INSERT INTO {database}.d VALUES (1), (2)", distributed_foreground_insert=1)
+    assert server.ask(f"SELECT count() FROM {database}.t") == "2"
+    assert server.ask(f"SELECT sum(a) FROM cluster('default', {database}, t)") == "3"
+    assert server.ask("SELECT getMacro('cluster'), getMacro('shard'), getMacro('replica')") == "default\t01\t01"
+
+
+def test_memory_has_a_limit(server: Server) -> None:
+    refused = server.post("SELECT groupArray(number) FROM numbers(100000000)", max_memory_usage=10_000_000)
+    assert refused.headers["x-clickhouse-exception-code"] == "241"
+    limit = server.ask("SELECT value FROM system.server_settings WHERE name = 'max_server_memory_usage'")
+    assert 0 < int(limit) <= psutil.virtual_memory().total * 0.51

@@ -40,8 +40,8 @@ def test_verb_and_output_format(text: str, verb: str, output_format: str | None)
         ("SELECT 1 -- x\n; /* y */ ;", "SELECT 1", "SELECT 1 @ FORMAT X"),
         ("SELECT '--;' ; ", "SELECT '--;'", "SELECT '--;' @ FORMAT X"),
         ("SELECT 1\u00a0;", "SELECT 1", "SELECT 1 @ FORMAT X"),
-        ("SELECT 1 FORMAT CSV", "SELECT 1", "SELECT 1 @ FORMAT X"),
-        ("SELECT 1 FORMAT CSV SETTINGS a = 1;", "SELECT 1  SETTINGS a = 1", "SELECT 1 @ FORMAT X SETTINGS a = 1;"),
+        ("SELECT 1 FORMAT CSV", "SELECT 1", "SELECT 1 @ FORMAT CSV"),
+        ("SELECT 1 FORMAT CSV SETTINGS a = 1;", "SELECT 1  SETTINGS a = 1", "SELECT 1 @ FORMAT CSV SETTINGS a = 1;"),
     ],
 )
 def test_where_a_result_goes(text: str, bare: str, writing: str) -> None:

@@ -83,24 +83,12 @@ class Application:
                 await _answer(send, 200, _OK)
             else:
                 await self._query(scope, receive, send)
-        elif path == "/recent_queries" and reading:
-            await self._recent(scope, send)
         elif path in ("/ping", "/replicas_status") and reading:
             await _answer(send, 200, _OK)
         elif method == "OPTIONS":
             await _answer(send, 204, b"")
         else:
             await _answer(send, 404, _NOT_FOUND.format(path=path).encode("utf-8", "replace"))
-
-    async def _recent(self, scope: Mapping[str, Any], send: Send) -> None:
-        """Answer with the last queries, one JSON object in each line."""
-        try:
-            request = parse(scope["method"], scope["query_string"], headers_of(scope["headers"]))
-            self._authenticate(scope, request)
-        except ServerError as error:
-            await self._responder.refuse(error, "", send)
-        else:
-            await _answer(send, 200, self._queries.recent.as_lines())
 
     def _authenticate(self, scope: Mapping[str, Any], request: QueryRequest) -> str:
         credentials = credentials_of(request.headers, request.parameters)

@@ -9,13 +9,14 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
+import threading
 import uuid
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from . import sql
+from . import engine_config, querylog, sql
 from .errors import BAD_ARGUMENTS, ServerError, from_engine
 
 # From ClickHouse's parser, in ascending order of what a statement may change.
@@ -84,8 +85,10 @@ class Engine:
         path.mkdir(parents=True, exist_ok=True)
         self._native = load_engine()
         self._path = path
-        # Held open until the end: the engine shuts down with its last connection.
-        self._keeper = self.connect()
+        self._log_lock = threading.Lock()
+        self._has_query_log = False
+        # Held open until the end: the engine shuts down with its last connection, and has the options of its first.
+        self._keeper = self._connect(f"&config-file={engine_config.write(path)}")
         self.default_database = database
         self._keeper.run(f"CREATE DATABASE IF NOT EXISTS {sql.identifier(database)}")
         ((self.version, self.timezone, self.host_name),) = self._keeper.rows("SELECT version(), timezone(), hostName()")
@@ -94,9 +97,12 @@ class Engine:
 
     def connect(self, readonly: int = 0) -> Connection:
         """Open a connection with a state of its own; `readonly` as the setting of that name."""
+        return self._connect(f"&readonly={readonly}" if readonly else "")
+
+    def _connect(self, more: str) -> Connection:
         tag = uuid.uuid4().hex
         # An embedded engine takes a bare expression for a SELECT; a server calls it a syntax error.
-        options = f"?implicit_select=0&log_comment={tag}" + (f"&readonly={readonly}" if readonly else "")
+        options = f"?implicit_select=0&log_comment={tag}{more}"
         try:
             return Connection(self._native.connect(f"{self._path}{options}"), tag)
         except ENGINE_ERRORS as error:
@@ -109,14 +115,12 @@ class Engine:
     def cancel(self, connection: Connection) -> None:
         """Ask the engine to stop what `connection` is running, if it is running anything."""
         with contextlib.closing(self.connect()) as killer:
-            killer.run(f"KILL QUERY WHERE Settings['log_comment'] = {sql.quote(connection.tag)} ASYNC")
+            killer.run(f"KILL QUERY WHERE {_runs_on(connection.tag)} ASYNC")
 
     def running_id(self, tag: str) -> str | None:
         """The id that the engine gave to the query of the connection with `tag`, None if it runs none."""
         with contextlib.closing(self.connect()) as watcher:
-            found = watcher.rows(
-                f"SELECT query_id FROM system.processes WHERE Settings['log_comment'] = {sql.quote(tag)}"  # noqa: S608
-            )
+            found = watcher.rows(f"SELECT query_id FROM system.processes WHERE {_runs_on(tag)}")  # noqa: S608
         return str(found[0][0]) if found else None
 
     def cancel_all(self) -> None:
@@ -124,9 +128,22 @@ class Engine:
         with contextlib.closing(self.connect()) as killer:
             killer.run("KILL QUERY WHERE 1 ASYNC")
 
+    def show_query_log(self) -> None:
+        """See that there is a `system.query_log`: the engine makes its own when it first writes to it."""
+        with self._log_lock:
+            if not self._has_query_log:
+                with contextlib.closing(self.connect()) as connection:
+                    connection.run("SYSTEM FLUSH LOGS")
+                    connection.run(querylog.VIEW)
+                self._has_query_log = True
+
     def close(self) -> None:
         """Close the data directory."""
         self._keeper.close()
+
+
+def _runs_on(tag: str) -> str:
+    return f"startsWith(Settings['log_comment'], {sql.quote(tag)})"
 
 
 class Connection:
@@ -151,7 +168,7 @@ class Connection:
     def _discard_output(self) -> None:
         """Throw away what a failed query had written: the engine (26.9) would begin the next result with it."""
         with contextlib.suppress(*ENGINE_ERRORS):
-            self._native.query("SELECT 1", "Null")
+            self._native.query(_own("SELECT 1"), "Null")
 
     def stream(self, text: bytes, output_format: str, parameters: Mapping[str, str]) -> ResultStream:
         """Start a SELECT whose result is fetched piece by piece."""
@@ -184,19 +201,23 @@ class Connection:
             raise ServerError(BAD_ARGUMENTS, f"Bad name of a query parameter: '{name}'")
         self.run(f"SET param_{name} = {sql.quote(value)}")
 
+    def label(self, query_id: str, comment: str) -> None:
+        """Say whose query comes next, for the engine's log; see `querylog`."""
+        self.run(f"SET log_comment = {sql.quote(querylog.label(self.tag, query_id, comment))}")
+
     def run(self, text: str) -> None:
         """Run a statement of the server's own."""
-        self.query(text.encode("utf-8", "surrogateescape"), "Null", {})
+        self.query(_own(text), "Null", {})
 
     def rows(self, text: str) -> list[list[Any]]:
         """Run a query of the server's own, and return its rows."""
-        lines = self.query(text.encode("utf-8", "surrogateescape"), "JSONCompactEachRow", {}).bytes().splitlines()
+        lines = self.query(_own(text), "JSONCompactEachRow", {}).bytes().splitlines()
         return [json.loads(line) for line in lines]
 
     def columns(self, query: bytes, parameters: Mapping[str, str]) -> list[tuple[str, str]] | None:
         """Names and types of what a query gives, without running it; None where the engine cannot know them."""
         # As a plain subquery, its scalar subqueries would be executed for this.
-        described = b"DESCRIBE TABLE view(%b\n) SETTINGS describe_compact_output = 1" % query
+        described = _own("") + b"DESCRIBE TABLE view(%b\n) SETTINGS describe_compact_output = 1" % query
         try:
             answer = self.query(described, "JSONCompactEachRow", parameters)
         except ServerError:
@@ -217,6 +238,10 @@ class Connection:
     def close(self) -> None:
         """Close it, with its temporary tables and settings."""
         self._native.close()
+
+
+def _own(text: str) -> bytes:
+    return (querylog.OWN + text).encode("utf-8", "surrogateescape")
 
 
 class ResultStream:

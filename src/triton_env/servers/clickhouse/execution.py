@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import time
 from collections.abc import Callable, Mapping
@@ -33,6 +34,7 @@ _PIECEWISE: Final = frozenset(
         "lineasstring", "msgpack", "rawblob", "null",
     }
 )  # fmt: skip
+_QUERY_LOG, _PROCESSES = re.compile(rb"(?i)query_log"), re.compile(rb"(?i)\bsystem\b.{1,9}\bprocesses\b")
 _SIGNALS: Final = {"SYSTEM SHUTDOWN": signal.SIGTERM, "SYSTEM KILL": signal.SIGKILL}
 _NATIVE: Final = "Native"
 _BUFFERS: Final = "Buffers"
@@ -82,7 +84,9 @@ class Execution:
                 raise ServerError(READONLY, f"{_USER}: Cannot execute query in readonly mode")
             os.kill(os.getpid(), number)
             return
-        if statement.verb == "KILL":
+        if _QUERY_LOG.search(text):
+            self.engine.show_query_log()
+        if statement.verb == "KILL" or _PROCESSES.search(text):
             text = sql.replace_strings(text, self.resolve_query_id)
         name = statement.format or self.request.default_format or DEFAULT_FORMAT
         answer.format_info = self.engine.format_info(name)

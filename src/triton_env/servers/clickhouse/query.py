@@ -18,7 +18,6 @@ from .execution import DEFAULT_FORMAT, SELECTS, Answer, Execution
 from .external import MultipartReader, is_form
 from .output import Output
 from .pool import ConnectionPool
-from .recent import RecentQueries
 from .request import QueryRequest, form_pairs
 from .respond import Responder
 from .response import formatted_exception
@@ -53,7 +52,6 @@ class QueryHandler:
         self._pool = ConnectionPool(engine, config.idle_connections)
         self._responder = Responder(config, engine, workers)
         self._running: dict[str, Lease] = {}
-        self.recent = RecentQueries()
 
     def close(self) -> None:
         """Close what idles; nothing may be running by then."""
@@ -132,24 +130,23 @@ class QueryHandler:
 
     async def _run(self, query: _Query, turn: Turn, body: Body, send: Send, started: float) -> None:
         execution = self._execution(query.request, turn.lease)
-        with self.recent.noting(query.request.database or self._config.database, query.text):
-            if query.statement.insert is not None:
-                counters = await self._insert(execution, query, query.statement.insert, turn, body)
-                await self._responder.send(query.request, Answer(counters=counters), turn, started, send)
-                return
-            turn.watch(body)
-            answer = Answer(Output() if query.statement.verb in SELECTS else None)
-            running = asyncio.ensure_future(turn.run(functools.partial(self._execute, execution, query, answer)))
-            try:
-                await self._responder.send(query.request, answer, turn, started, send, running)
-            except ServerError as error:
-                self._format_error(query, error)
-                raise
-            finally:
-                if answer.output is not None:
-                    answer.output.close()
-                with contextlib.suppress(ServerError, asyncio.CancelledError):
-                    await asyncio.shield(running)
+        if query.statement.insert is not None:
+            counters = await self._insert(execution, query, query.statement.insert, turn, body)
+            await self._responder.send(query.request, Answer(counters=counters), turn, started, send)
+            return
+        turn.watch(body)
+        answer = Answer(Output() if query.statement.verb in SELECTS else None)
+        running = asyncio.ensure_future(turn.run(functools.partial(self._execute, execution, query, answer)))
+        try:
+            await self._responder.send(query.request, answer, turn, started, send, running)
+        except ServerError as error:
+            self._format_error(query, error)
+            raise
+        finally:
+            if answer.output is not None:
+                answer.output.close()
+            with contextlib.suppress(ServerError, asyncio.CancelledError):
+                await asyncio.shield(running)
 
     def _execute(self, execution: Execution, query: _Query, answer: Answer) -> None:
         try:

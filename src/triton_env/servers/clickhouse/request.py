@@ -23,13 +23,13 @@ _RESERVED: Final = frozenset(
         "session_check", "close_session", "client_protocol_version", "role",
     }
 )  # fmt: skip
-# Settings of the HTTP interface itself: read here, of no use to the engine.
+# Settings of the HTTP interface itself: read here, of no use to the engine. `log_comment` becomes part of a label.
 _HTTP_SETTINGS: Final = frozenset(
     {
         "enable_http_compression", "http_zlib_compression_level", "http_wait_end_of_query", "readonly",
         "http_write_exception_in_output_format", "send_progress_in_http_headers",
         "http_headers_progress_interval_ms", "cancel_http_readonly_queries_on_client_close",
-        "http_response_buffer_size", "add_http_cors_header",
+        "http_response_buffer_size", "add_http_cors_header", "log_comment",
     }
 )  # fmt: skip
 _FLAGS: Final = (
@@ -89,6 +89,11 @@ class QueryRequest:
     def wait_end_of_query(self) -> bool:
         """Whether nothing may be sent before the query is done."""
         return self.flag("wait_end_of_query") or self.flag("http_wait_end_of_query")
+
+    @property
+    def log_comment(self) -> str:
+        """What the client wants to find in the log of queries."""
+        return self.parameters.get("log_comment", "")
 
     def flag(self, name: str, default: bool = False) -> bool:
         """A parameter that is a truth value."""

@@ -95,6 +95,7 @@ class Lease:
             self.session.prepare(request, verb)
         else:
             self._prepare_own(request)
+        self.connection.label(request.query_id, request.log_comment)
         if request.roles:
             self.keep_from_others()
             self.connection.run("SET ROLE " + ", ".join(sql.identifier(role) for role in request.roles))

@@ -211,10 +211,11 @@ def _trailing_format(sql: bytes) -> tuple[str, Span] | None:
 
 
 def with_output(sql: bytes, statement: Statement, path: str, output_format: str) -> bytes:
-    """A query that writes its result to the file `path`, in `output_format` whatever it said before."""
-    clause = statement.format_clause
-    head, rest = (sql[: clause.start], sql[clause.end :]) if clause is not None else (_without_end(sql), b"")
-    return b"%b\nINTO OUTFILE %b TRUNCATE FORMAT %b%b" % (head, quote(path).encode(), output_format.encode(), rest)
+    """A query that writes its result to the file `path`, in `output_format` where it names none."""
+    output = f"\nINTO OUTFILE {quote(path)} TRUNCATE".encode()
+    if (clause := statement.format_clause) is None:
+        return b"%b%b\nFORMAT %b" % (_without_end(sql), output, output_format.encode())
+    return b"%b%b %b" % (sql[: clause.start], output, sql[clause.start :])
 
 
 def without_format(sql: bytes, statement: Statement) -> bytes:

@@ -1,11 +1,6 @@
 """What ClickHouse can say about a test that failed: the queries in its database since it began."""
 
-import json
-import re
-from datetime import UTC, datetime
-
 from triton_env.services.base_diagnostics import LINES, Diagnostics, table
-from triton_env.services.clickhouse.requests import get
 from triton_env.services.clickhouse.service import ClickHouse
 
 _HEAD = ("at", "result", "ms", "query or error")
@@ -20,7 +15,6 @@ _QUERIES_SINCE = """
 """
 """Without what is asked here, and what clients ask at first.
 https://clickhouse.com/docs/operations/system-tables/query_log"""
-_NOISE = re.compile(r"system\.|version\(\)|^system |timezone\(\)|^SELECT 1 AS check", re.IGNORECASE)
 
 
 class ClickHouseDiagnostics(Diagnostics[ClickHouse]):
@@ -31,24 +25,8 @@ class ClickHouseDiagnostics(Diagnostics[ClickHouse]):
     def answer(self, since: float) -> str:
         client = self._service.client(connect_timeout=self._timeout, send_receive_timeout=self._timeout)
         try:
-            if str(client.command("exists table system.query_log")) != "1":
-                return table(_HEAD, self._recent(since))
             client.command("system flush logs")
             rows = client.query(_QUERIES_SINCE, {"began": int(since), "limit": LINES - 1}).result_rows
             return table(_HEAD, rows[::-1])
         finally:
             client.close()
-
-    def _recent(self, since: float) -> list[tuple[str, str, str, str]]:
-        """The queries that the embedded server remembers, which keeps no log of them in a table."""
-        rows = []
-        for query in map(json.loads, get(self._service, "/recent_queries", self._timeout).splitlines()):
-            if (
-                query["database"] == self._service.database
-                and query["at"] >= since
-                and not _NOISE.search(query["text"])
-            ):
-                at = datetime.fromtimestamp(query["at"], UTC).isoformat(" ", "milliseconds").removesuffix("+00:00")
-                result = "failed" if query["error"] else "done"
-                rows.append((at, result, str(query["milliseconds"]), query["error"] or query["text"]))
-        return rows[-LINES + 1 :]

@@ -34,31 +34,15 @@ def ask(service: ClickHouse, queries: Mapping[str, str]) -> str:
         ConnectionError: the server refuses one.
         OSError: it does not answer.
     """
-    requests = [("POST", f"/?database={quote(database)}", query) for database, query in queries.items()]
-    return _answered(service, requests).decode(errors="replace").strip()
-
-
-def get(service: ClickHouse, path: str, timeout: float) -> bytes:
-    """What the server has under a path; see `ask`.
-
-    Args:
-        timeout: seconds to connect, and for each answer.
-    """
-    return _answered(service, [("GET", path, "")], timeout)
-
-
-def _answered(service: ClickHouse, requests: list[tuple[str, str, str]], timeout: float | None = None) -> bytes:
     from http.client import HTTPConnection
 
     content = b""
     headers = authorization(service)
-    with closing(
-        HTTPConnection(service.host, service.http_port, timeout=timeout or base.CONNECT_TIMEOUT)
-    ) as connection:
-        for method, path, body in requests:
-            connection.request(method, path, body.encode(), headers)
+    with closing(HTTPConnection(service.host, service.http_port, timeout=base.CONNECT_TIMEOUT)) as connection:
+        for database, query in queries.items():
+            connection.request("POST", f"/?database={quote(database)}", query.encode(), headers)
             response = connection.getresponse()
             content = response.read()
             if response.status != _GOOD:
                 raise ConnectionError(f"HTTP {response.status}: {content.decode(errors='replace').strip()}")
-    return content
+    return content.decode(errors="replace").strip()
