@@ -3,6 +3,7 @@
 What a bucket has and the table has not would be lost in silence: a test compares it with all that boto3 can ask for.
 """
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -31,6 +32,7 @@ class Part:
         is_many: whether the value is a list of what `put` takes one by one, by their ids.
         names_buckets: whether it names other buckets, which have to be there first.
         refused: the error code with which some servers refuse to set it, while they take all others.
+        adapted: from its value and the name of a bucket, what may be set there where the value is refused.
     """
 
     name: str
@@ -45,6 +47,7 @@ class Part:
     is_many: bool = False
     names_buckets: bool = False
     refused: str = ""
+    adapted: Callable[[Any, str], Any] | None = None
 
 
 def _only(*names: str) -> Callable[[Mapping[str, Any]], Any]:
@@ -120,7 +123,15 @@ PARTS = (
     _one("cors", "bucket_cors", "CORSConfiguration", "NoSuchCORSConfiguration", _only("CORSRules")),
     _one("website", "bucket_website", "WebsiteConfiguration", "NoSuchWebsiteConfiguration", _only(*_WEBSITE)),
     _one("acl", "bucket_acl", "AccessControlPolicy", chosen=_only("Grants", "Owner"), delete=""),
-    _one("policy", "bucket_policy", "Policy", "NoSuchBucketPolicy"),
+    _one(
+        "policy",
+        "bucket_policy",
+        "Policy",
+        "NoSuchBucketPolicy",
+        # SeaweedFS takes none about a bucket of another name, as that of a copy is.
+        refused="InvalidPolicyDocument",
+        adapted=lambda policy, bucket: re.sub(r"(:s3:::)[^/\"*?]+", rf"\g<1>{bucket}", policy),
+    ),
     _one("accelerate", "bucket_accelerate_configuration", "AccelerateConfiguration", chosen=_only("Status"), delete=""),
     _one(
         "request_payment",
@@ -128,6 +139,8 @@ PARTS = (
         "RequestPaymentConfiguration",
         chosen=_when("Payer", "Requester"),
         delete="",
+        # As SeaweedFS refuses it.
+        refused="MalformedXML",
     ),
     _one(
         "abac",
@@ -259,6 +272,10 @@ def missing(client: "S3Client", bucket: str, configuration: Mapping[str, Any]) -
     return [part.name for part in PARTS if part.put and configuration.get(part.name) and not _ask(client, part, bucket)]
 
 
+_TAKEN_FOR_ANOTHER = ("BucketAlreadyOwnedByYou", "BucketAlreadyExists")
+"""How SeaweedFS refuses to set what it does not know: the request looks to it as if a bucket were to be made."""
+
+
 def _put(client: "S3Client", part: Part, bucket: str, wanted: Any) -> bool:
     """Set a part; False where the server does not take it."""
     from botocore.exceptions import ClientError
@@ -267,8 +284,11 @@ def _put(client: "S3Client", part: Part, bucket: str, wanted: Any) -> bool:
         for arguments in _arguments(part, wanted):
             getattr(client, part.put)(Bucket=bucket, **arguments)
     except ClientError as error:
+        if part.adapted and code_of(error) == part.refused and (other := part.adapted(wanted, bucket)) != wanted:
+            return _put(client, part, bucket, other)
         # The other bucket may be gone, or on another server.
-        if not (is_not_implemented(error) or part.names_buckets or code_of(error) == part.refused):
+        is_unknown = is_not_implemented(error) or code_of(error) in _TAKEN_FOR_ANOTHER
+        if not (is_unknown or part.names_buckets or code_of(error) == part.refused):
             raise
         return False
     return True

@@ -62,7 +62,8 @@ def suspends_well(client: "S3Client", bucket: str) -> bool:
 
 
 def _comparable(content: Content) -> object:
-    return None if content.is_marker else (content.size, content.etag)
+    # Some servers list no ETag for nothing.
+    return None if content.is_marker else (content.size, content.size and content.etag)
 
 
 def _words(contents: Sequence[Content]) -> str:
