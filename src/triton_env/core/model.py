@@ -124,6 +124,7 @@ class ProcessRecipe:
     Attributes:
         argv: the server's command line. Every user of the machine can read it, so it holds no secret.
         requires: the Python distributions that it consists of.
+        extra: what brings them, besides the extra `embedded`; empty where that one does.
         files: configuration files by name, which may hold secrets: only the server's user can read them.
         input: what the server reads from its standard input, which may hold secrets too.
         template: how the data directory is initialised; None for an empty one.
@@ -138,6 +139,7 @@ class ProcessRecipe:
 
     argv: tuple[str, ...]
     requires: tuple[str, ...]
+    extra: str = ""
     files: Mapping[str, str] = field(default_factory=dict, repr=False)
     input: str = field(default="", repr=False)
     template: DataDirectoryTemplate | None = None

@@ -5,7 +5,7 @@ from typing import Final
 
 from triton_env.core.findings import Finding, Verdict
 from triton_env.services.base_checks import Checks
-from triton_env.services.s3.service import LAST_FREE_VERSION, needs_token
+from triton_env.services.s3.servers.localstack import LAST_FREE_VERSION, needs_token
 from triton_env.settings import Settings
 
 

@@ -1,6 +1,6 @@
-"""The settings of S3, which LocalStack serves."""
+"""The settings of S3."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 from urllib.parse import SplitResult, urlsplit
 
 from triton_env.core.setting_types import Name, PortNumber, Seconds, Secret, Text
@@ -48,6 +48,12 @@ class S3Settings(SettingsGroup):
     aws_secret_access_key: Secret = setting(Role.SECRET_KEY, "Secret key.", default=Secret("test"))
     aws_default_region: Region = setting(Role.REGION, "Region: letters, digits and hyphens.", default="us-east-1")
     s3_bucket: BucketName = setting(Role.BUCKET, "The bucket, which is created.", default="triton-documents")
+    triton_s3_server: Literal["", "localstack", "moto", "seaweedfs"] = setting(
+        Role.OTHER,
+        "[The server](runtimes.md#s3-three-servers): `localstack` or `seaweedfs` on Docker, `moto` or `seaweedfs`"
+        " embedded. Empty: LocalStack on Docker, moto embedded.",
+        default="",
+    )
     localstack_auth_token: Secret = setting(
         Role.TOKEN,
         "Needed by LocalStack images newer than 4.14.0 (and by `latest`), which do not start without one; passed on to"
@@ -70,6 +76,9 @@ class S3Settings(SettingsGroup):
         Role.IMAGE,
         "The image. The default is the newest that starts without a token.",
         default="localstack/localstack:4.14.0",
+    )
+    seaweedfs_image: Name = setting(
+        Role.IMAGE, "The image of SeaweedFS, for `TRITON_S3_SERVER=seaweedfs`.", default="chrislusf/seaweedfs:4.48"
     )
     triton_s3_timeout: Seconds = setting(
         Role.TIMEOUT, "Seconds from a container's start until S3 has to be ready.", default=120

@@ -1,0 +1,15 @@
+"""The table of what S3 servers answer is written from what a test expects of them."""
+
+import re
+import runpy
+from pathlib import Path
+
+SCRIPT = Path(__file__).parents[2] / "scripts" / "s3_table.py"
+
+
+def test_the_reference_has_the_answers_of_the_servers() -> None:
+    written = runpy.run_path(str(SCRIPT))
+    text = written["REFERENCE"].read_text("utf-8")
+    assert written["rewritten"](text) == text, "just s3-table"
+    damaged = re.sub(r"^.*NextMarker.*\n", "", text, flags=re.MULTILINE)
+    assert written["rewritten"](damaged) == text != damaged
