@@ -156,6 +156,29 @@ def test_a_session_starts_where_no_list_can_be_kept(tmp_path: Path) -> None:
         assert environment.redis.client().ping()
 
 
+def test_watch_prints_again_and_again_until_ctrl_c(machine: Machine) -> None:
+    with (
+        machine.serving("redis") as session,
+        forkserver.Popen(
+            [sys.executable, "-m", "triton_env", "ps", "--watch"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=machine.project,
+            env=machine.variables,
+        ) as process,
+    ):
+        assert process.stdout is not None
+        seen = 0
+        while seen < 2:
+            line = process.stdout.readline()
+            assert line
+            seen += line.startswith(session)
+        process.send_signal(signal.SIGINT)
+        _, words = process.communicate()
+        assert (process.returncode, words) == (0, "")
+
+
 def completed(machine: Machine, *words: str) -> list[str]:
     """What bash offers for the last word of a command line."""
     line = {"COMP_WORDS": " ".join(("triton-env", *words)), "COMP_CWORD": str(len(words))}

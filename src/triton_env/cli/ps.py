@@ -1,13 +1,16 @@
 """`ps`: which environments run."""
 
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import click
 
-from triton_env.cli.output import say, say_notice
-from triton_env.cli.tables import Column, print_table
+from triton_env.cli.output import say, say_notice, stop_printing
+from triton_env.cli.signals import Interrupted, interruptible
+from triton_env.cli.tables import Column, print_table, watch_table
 from triton_env.core.printable import one_line
+from triton_env.errors import UsageError
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -30,7 +33,8 @@ _COLUMNS = (
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Print one line of JSON instead of the table.")
 @click.option("-q", "--quiet", is_flag=True, help="Print the ids alone, one in a line.")
-def command(as_json: bool, quiet: bool) -> None:
+@click.option("-w", "--watch", is_flag=True, help="Look again every 2 s until Ctrl-C.")
+def command(as_json: bool, quiet: bool, watch: bool) -> None:
     """List the environments that run: sessions, shared ones, and the persistent services of every project.
 
     \b
@@ -43,12 +47,22 @@ def command(as_json: bool, quiet: bool) -> None:
 
     The line of --json is {"version", "environments", "engine_problem"}; it holds no passwords.
 
-    Exit status: 0, also where nothing runs.
+    Exit status: 0, also where nothing runs, and after Ctrl-C with --watch.
     """
     from triton_env.inspection import inspect
     from triton_env.settings import Settings
 
-    found = inspect(Settings())
+    if watch and (as_json or quiet):
+        raise UsageError("--watch keeps a table up to date, so it goes with neither --json nor --quiet.")
+    settings = Settings()
+    if watch:
+        try:
+            with suppress(Interrupted), interruptible():
+                watch_table(_COLUMNS, lambda: [_row(environment) for environment in inspect(settings).environments])
+        except BrokenPipeError:
+            stop_printing()
+        return
+    found = inspect(settings)
     if as_json:
         click.echo(found.model_dump_json())
         return

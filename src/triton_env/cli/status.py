@@ -16,7 +16,7 @@ from triton_env.cli.output import say, say_notice, stop_printing
 from triton_env.cli.persistent import stack_of
 from triton_env.cli.session import attached
 from triton_env.cli.signals import Interrupted, interruptible
-from triton_env.cli.tables import Column, console, fitting, print_table
+from triton_env.cli.tables import WATCH_INTERVAL, Column, print_table, watch_table
 from triton_env.core.printable import one_line
 from triton_env.core.sizes import memory_words
 
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     from triton_env.state.registry import Record
     from triton_env.status import ServiceStatus, UnfinishedRestore
 
-_INTERVAL = 2
-"""Seconds between the end of a look and the next."""
 _COLUMNS = (
     Column("service"),
     Column("state"),
@@ -147,22 +145,12 @@ def _say_restore(restore: "UnfinishedRestore | None") -> None:
 
 
 def _watch(found: _Found, as_json: bool) -> NoReturn:
-    if as_json or not sys.stdout.isatty():
-        while True:
-            statuses = found.statuses()
-            if as_json:
-                _print_json(found, statuses)
-            else:
-                print_table(_COLUMNS, _rows(statuses), found.title)
-            sys.stdout.flush()
-            time.sleep(_INTERVAL)
-    from rich.live import Live
-
-    target = console()
-    with Live(console=target, auto_refresh=False, transient=False) as live:
-        while True:
-            live.update(fitting(target, _COLUMNS, _rows(found.statuses()), found.title), refresh=True)
-            time.sleep(_INTERVAL)
+    if not as_json:
+        watch_table(_COLUMNS, lambda: _rows(found.statuses()), found.title)
+    while True:
+        _print_json(found, found.statuses())
+        sys.stdout.flush()
+        time.sleep(WATCH_INTERVAL)
 
 
 def _facts(status: "ServiceStatus") -> dict[str, Any]:

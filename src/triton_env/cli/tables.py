@@ -1,9 +1,10 @@
 """Tables on standard output that fit the terminal: nothing that is copied from them is cut or broken."""
 
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from triton_env.core.commands import wrapped
 
@@ -11,6 +12,8 @@ if TYPE_CHECKING:
     from rich.console import Console, RenderableType
     from rich.text import Text
 
+WATCH_INTERVAL = 2
+"""Seconds between the end of a look and the next."""
 _LEAST_WORDS = 20
 """Columns that words get at least: narrower, a sentence becomes a tower."""
 _UNLIMITED = 10_000
@@ -114,3 +117,19 @@ def print_table(columns: Sequence[Column], rows: Sequence[Sequence["Text"]], tit
     shown = fitting(target, columns, rows, title)
     # What has no spaces is not broken, so that it can be copied.
     target.print(shown, soft_wrap=isinstance(shown, Text))
+
+
+def watch_table(columns: Sequence[Column], rows: "Callable[[], Sequence[Sequence[Text]]]", title: str = "") -> NoReturn:
+    """Print the rows again and again, until an exception ends that; on a terminal in the place of those before."""
+    if not sys.stdout.isatty():
+        while True:
+            print_table(columns, rows(), title)
+            sys.stdout.flush()
+            time.sleep(WATCH_INTERVAL)
+    from rich.live import Live
+
+    target = console()
+    with Live(console=target, auto_refresh=False, transient=False) as live:
+        while True:
+            live.update(fitting(target, columns, rows(), title), refresh=True)
+            time.sleep(WATCH_INTERVAL)
