@@ -16,7 +16,7 @@ from triton_env.core.settings_group import Role, SettingsGroup
 from triton_env.core.threads import in_thread
 from triton_env.errors import InvalidSetting, RuntimeUnavailable, TritonError
 from triton_env.isolation.state import listed
-from triton_env.runtimes.choice import quick_problem
+from triton_env.runtimes.choice import ENGINE_TIMEOUT, quick_problem
 from triton_env.services import SERVICES
 from triton_env.services.selection import known_name, title_of
 from triton_env.settings import Settings
@@ -145,9 +145,13 @@ def inspect(settings: Settings) -> Inspection:
         InvalidSetting: the state folder cannot be used.
     """
     records = Registry.of(settings).running()
-    # At once: of a machine that is away, each takes as long as it may.
+    # All at once: what is on a machine or an engine that does not answer takes as long as it may.
+    asked = in_thread(_persistent, settings)
     sessions = [in_thread(_of_record, record, settings) for record in records]
-    persistent, problem = _persistent(settings)
+    try:
+        persistent, problem = asked.result(ENGINE_TIMEOUT)
+    except TimeoutError:
+        persistent, problem = (), f"no engine answers within {ENGINE_TIMEOUT:g} s"
     found = (*(session.result() for session in sessions), *persistent)
     return Inspection(environments=found, engine_problem=problem or None)
 

@@ -3,8 +3,10 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,7 +17,7 @@ import pytest
 import forkserver
 from faces.served import Machine
 from patience import WAIT, until
-from triton_env import Settings, TritonEnvironment
+from triton_env import Settings, TritonEnvironment, inspection
 from triton_env.inspection import inspect, without_password
 
 pytestmark = [pytest.mark.timeout(300), pytest.mark.usefixtures("embedded_packages")]
@@ -147,6 +149,18 @@ def test_what_a_session_has_besides_its_own_is_listed(tmp_path: Path) -> None:
         assert [each.services for each in spaces] == [("redis",)] * 3
         # What was closed is removed in the background.
         until(lambda: {each.kind for each in inspect(settings).environments[0].spaces} == {"template", "snapshot"})
+
+
+def test_an_engine_that_does_not_answer_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with tempfile.TemporaryDirectory() as folder, socket.socket(socket.AF_UNIX) as silent:
+        # Of a short path. It takes connections, and nothing answers them.
+        silent.bind(f"{folder}/engine.sock")
+        silent.listen()
+        monkeypatch.setenv("DOCKER_HOST", f"unix://{folder}/engine.sock")
+        monkeypatch.setattr(inspection, "ENGINE_TIMEOUT", 0.2)
+        found = inspect(Settings(triton_state_dir=str(tmp_path)))
+    assert found.environments == ()
+    assert found.engine_problem == "no engine answers within 0.2 s"
 
 
 def test_a_session_starts_where_no_list_can_be_kept(tmp_path: Path) -> None:

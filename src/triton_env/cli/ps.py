@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from triton_env.cli.output import say, say_notice, stop_printing
+from triton_env.cli.output import say, stop_printing
 from triton_env.cli.signals import Interrupted, interruptible
 from triton_env.cli.tables import Column, print_table, watch_table
 from triton_env.core.printable import one_line
@@ -67,7 +67,7 @@ def command(as_json: bool, quiet: bool, watch: bool) -> None:
         click.echo(found.model_dump_json())
         return
     if found.engine_problem:
-        say_notice(f"the Docker engine was not asked for persistent services: {found.engine_problem}.")
+        say(f"Persistent services on Docker are not listed: {found.engine_problem}.", dim=True)
     if quiet:
         for environment in found.environments:
             click.echo(environment.id)
