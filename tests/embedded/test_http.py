@@ -74,7 +74,7 @@ def test_query_ids_are_made_up_when_none_is_given(server: Server) -> None:
         ("SELECT throwIf(1, 'told')", 500, 395),
         ("SELECT toInt32('x')", 400, 6),
         ("SELECT CAST('x' AS Nope)", 404, 50),
-        ("CREATE USER me", 403, 497),
+        ("DROP USER missing", 403, 192),
         ("SELECT 1 INTO OUTFILE 'x'", 500, 358),
         ("SELECT sleepEachRow(1) FROM numbers(3) SETTINGS max_execution_time = 0.1, max_block_size = 1", 408, 159),
         ("INSERT INTO nope VALUES (1)", 404, 60),

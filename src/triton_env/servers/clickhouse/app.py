@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Final
 
+from .accounts import Access, Account
 from .auth import Authenticator, credentials_of
 from .body import Receive, Send
 from .config import ServerConfig
@@ -37,7 +40,8 @@ class Application:
 
     def __init__(self, config: ServerConfig, engine: Engine) -> None:
         self._engine = engine
-        self._authenticator = Authenticator(config.users)
+        self._access = Access(engine, config.path, [user.name for user in config.users])
+        self._authenticator = Authenticator(config.users, self._access)
         self._workers = Workers(config.workers)
         self._sessions = SessionManager(engine)
         self._queries = QueryHandler(config, engine, self._sessions, self._workers)
@@ -74,6 +78,7 @@ class Application:
         if self.idle:
             self._sessions.close()
             self._queries.close()
+            self._access.close()
 
     async def _http(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
         method, path = scope["method"], scope["path"]
@@ -90,18 +95,21 @@ class Application:
         else:
             await _answer(send, 404, _NOT_FOUND.format(path=path).encode("utf-8", "replace"))
 
-    def _authenticate(self, scope: Mapping[str, Any], request: QueryRequest) -> str:
+    async def _authenticate(self, scope: Mapping[str, Any], request: QueryRequest) -> Account:
         credentials = credentials_of(request.headers, request.parameters)
         client = scope.get("client")
-        self._authenticator.check(credentials, client[0] if client else None)
-        return credentials.user
+        address = client[0] if client else None
+        if self._access.is_used:
+            return await self._workers.control(functools.partial(self._authenticator.check, credentials, address))
+        return self._authenticator.check(credentials, address)
 
     async def _query(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
         query_id = ""
         try:
             request = parse(scope["method"], scope["query_string"], headers_of(scope["headers"]))
             query_id = request.query_id
-            await self._queries.answer(request, self._authenticate(scope, request), receive, send)
+            account = await self._authenticate(scope, request)
+            await self._queries.answer(replace(request, account=account), receive, send)
         except ClientGoneError:
             log.info("query %s: the client closed its connection", query_id)
         except ServerError as error:

@@ -9,6 +9,7 @@ import ipaddress
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from .accounts import Access, Account
 from .config import User
 from .errors import AUTHENTICATION_FAILED, ServerError
 
@@ -68,11 +69,13 @@ def _basic(authorization: str) -> Credentials:
 class Authenticator:
     """Knows the users of one server."""
 
-    def __init__(self, users: Sequence[User]) -> None:
+    def __init__(self, users: Sequence[User], access: Access | None = None) -> None:
+        """`users` are those of the configuration; `access` has those that SQL makes."""
         self._users = {user.name: user for user in users}
+        self._access = access
 
-    def check(self, credentials: Credentials, address: str | None) -> None:
-        """Accept `credentials` sent from the IP `address`, or raise.
+    def check(self, credentials: Credentials, address: str | None) -> Account:
+        """Accept `credentials` sent from the IP `address`, or raise; may block.
 
         The refusal is the same for an unknown name, a wrong password and a wrong place, as on a real
         server: it must not reveal which names exist.
@@ -83,11 +86,20 @@ class Authenticator:
         user = self._users.get(credentials.user)
         expected = "" if user is None else user.password
         same = hmac.compare_digest(expected.encode(), credentials.password.encode("utf-8", "surrogateescape"))
-        if user is None or not same or not _allowed(user, address):
+        if user is not None and same and _allowed(user, address):
+            return Account(credentials.user, self._access)
+        access = self._access
+        is_known = user is None and access is not None and access.is_used
+        if (
+            access is None
+            or not is_known
+            or not access.control().login(credentials.user, credentials.password, address)
+        ):
             raise ServerError(
                 AUTHENTICATION_FAILED,
                 f"{credentials.user}: Authentication failed: password is incorrect, or there is no user with such name",
             )
+        return Account(credentials.user, access, is_limited=True)
 
 
 def _allowed(user: User, address: str | None) -> bool:

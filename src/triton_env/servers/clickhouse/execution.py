@@ -21,7 +21,6 @@ from .request import QueryRequest
 from .sessions import Lease
 from .sql import InsertData, Statement
 
-_USER: Final = "default"  # the engine runs everything as this user
 DEFAULT_FORMAT: Final = "TabSeparated"
 SELECTS: Final = frozenset({"SELECT", "WITH", "FROM"})
 _OF_THE_PROCESS: Final = (b"python", b"executable", b"executable_pool", b"executablepool")
@@ -72,16 +71,25 @@ class Execution:
     request: QueryRequest
     resolve_query_id: Callable[[bytes], bytes] = bytes
 
+    @property
+    def _user(self) -> str:
+        return self.request.account.name
+
     def run(self, text: bytes, statement: Statement, answer: Answer) -> None:
         """Run a statement without data; returns when all of its result is written."""
         self.lease.prepare(self.request, statement.verb)
         query_class = self._check(text, statement)
+        admitted = self.request.account.admit(self.lease, self.request, text, statement)
+        if admitted is None:
+            return
+        if admitted != text:
+            text, statement = admitted, sql.examine(admitted)
         if self.request.readonly == 1 and self.lease.session is None:
             self.lease.connection.run("SET readonly = 1")
         if statement.verb == "SYSTEM" and (number := _SIGNALS.get(" ".join(sql.keywords(text, 2)))):
             # The engine would signal the whole process group, and with it the process that started this server.
             if self.request.readonly:
-                raise ServerError(READONLY, f"{_USER}: Cannot execute query in readonly mode")
+                raise ServerError(READONLY, f"{self._user}: Cannot execute query in readonly mode")
             os.kill(os.getpid(), number)
             return
         if _QUERY_LOG.search(text):
@@ -166,9 +174,10 @@ class Execution:
     def begin_insert(self, text: bytes, insert: InsertData) -> InsertStream:
         """Start an INSERT that brings data."""
         if self.request.readonly:
-            raise ServerError(READONLY, f"{_USER}: Cannot execute query in readonly mode")
+            raise ServerError(READONLY, f"{self._user}: Cannot execute query in readonly mode")
         self._refuse_process(text[: insert.head_end])
         self.lease.prepare(self.request, "INSERT")
+        self.request.account.check_insert(self.lease, self.request, text[: insert.head_end])
         # The engine takes no parameters along with an insert; set on the connection they mean the same.
         for name, value in self.request.query_parameters.items():
             self.lease.connection.set_parameter(name, value)
@@ -222,7 +231,7 @@ class Execution:
         if self.lease.session is not None and (level := self.request.readonly):
             harmless = query_class in (chdb.READ_ONLY, chdb.UNKNOWN)
             if not harmless and not (level > 1 and statement.verb in ("SET", "USE")):
-                raise ServerError(READONLY, f"{_USER}: Cannot execute query in readonly mode")
+                raise ServerError(READONLY, f"{self._user}: Cannot execute query in readonly mode")
         return query_class
 
     def _refuse_process(self, text: bytes) -> None:
@@ -231,4 +240,4 @@ class Execution:
         A server refuses the latter in dictionaries that are created by a query, the engine in a process does not.
         """
         for name in sql.called_functions(text, _OF_THE_PROCESS):
-            raise ServerError(ACCESS_DENIED, f"{_USER}: The function {name.decode()} is not available over HTTP")
+            raise ServerError(ACCESS_DENIED, f"{self._user}: The function {name.decode()} is not available over HTTP")

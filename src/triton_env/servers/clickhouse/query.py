@@ -57,7 +57,7 @@ class QueryHandler:
         """Close what idles; nothing may be running by then."""
         self._pool.close()
 
-    async def answer(self, request: QueryRequest, user: str, receive: Receive, send: Send) -> None:
+    async def answer(self, request: QueryRequest, receive: Receive, send: Send) -> None:
         """Run what `request` asks for and send the result.
 
         Raises:
@@ -66,7 +66,9 @@ class QueryHandler:
         """
         started = time.monotonic()
         body = Body.of(request, receive)
-        turn = self._take_turn(request, user)
+        if request.account.is_subject(request):
+            request = await self._workers.control(functools.partial(request.account.prepared, request))
+        turn = self._take_turn(request)
         try:
             if request.content_type == "multipart/form-data":
                 await self._run_form(request, turn, body, send, started)
@@ -75,7 +77,8 @@ class QueryHandler:
         finally:
             await turn.finish()
 
-    def _take_turn(self, request: QueryRequest, user: str) -> Turn:
+    def _take_turn(self, request: QueryRequest) -> Turn:
+        user = request.account.name
         timeout = request.session_timeout(self._config.session_timeout, self._config.max_session_timeout)
         session_id, ends = request.parameters.get("session_id", ""), request.flag("close_session")
         query_id = request.query_id

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 from urllib.parse import unquote_to_bytes
 
+from .accounts import ANYONE, Account
 from .errors import (
     BAD_ARGUMENTS,
     CANNOT_PARSE_BOOL,
@@ -63,6 +64,9 @@ class QueryRequest:
     database: str = ""
     default_format: str = ""
     roles: tuple[str, ...] = ()
+    account: Account = ANYONE
+    defaults: Mapping[str, str] = field(default_factory=dict)
+    """The settings with which the connections of its user begin."""
 
     @property
     def content_type(self) -> str:
@@ -148,7 +152,7 @@ class QueryRequest:
         merged = list(self.parameters.items())
         merged += [(name, value) for name, value in _decoded(sent) if name not in self.parameters]
         full = build(self.method, merged, self.headers, query).check()
-        return replace(full, query_id=self.query_id, roles=self.roles)
+        return self.account.prepared(replace(full, query_id=self.query_id, roles=self.roles, account=self.account))
 
 
 def headers_of(raw: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:

@@ -34,9 +34,14 @@ class Session:
     is_chosen: bool = False  # whether a USE has named the database
     applied: dict[str, str] | None = field(default_factory=dict)  # None: unknown, after a failure
     originals: dict[str, str] = field(default_factory=dict)
+    roles: tuple[str, ...] | None = None  # what SET ROLE has chosen
+    is_begun: bool = False
 
     def prepare(self, request: QueryRequest, verb: str) -> None:
         """Bring the connection into the state that `request` wants. Blocks."""
+        if not self.is_begun:
+            set_settings(self.connection, request.defaults)
+            self.is_begun = True
         # What SET changes belongs to the session: it must not meet, nor be undone with, another value.
         self._apply_settings({} if verb == "SET" else dict(request.settings))
         database = request.database or self.database
@@ -96,17 +101,15 @@ class Lease:
         else:
             self._prepare_own(request)
         self.connection.label(request.query_id, request.log_comment)
-        if request.roles:
-            self.keep_from_others()
-            self.connection.run("SET ROLE " + ", ".join(sql.identifier(role) for role in request.roles))
 
     def _prepare_own(self, request: QueryRequest) -> None:
         database = request.database or self._engine.default_database
-        state = State.of(database, self._readonly, request.settings)
+        settings = {**request.defaults, **request.settings}
+        state = State.of(database, self._readonly, settings)
         self._connection = self._pool.take(state)
         if self._connection is None:
             is_there = database == _BUILT_IN or _use(self.connection, database, is_named=bool(request.database))
-            set_settings(self.connection, request.settings)
+            set_settings(self.connection, settings)
             if not is_there:
                 return self.keep_from_others()
         self._state = state
