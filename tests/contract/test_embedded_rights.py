@@ -1,9 +1,12 @@
 """What embedded servers may do: the rights of their processes, the files that they open, and who they answer."""
 
 import http.client
+import json
 import os
+import pwd
 import re
 import socket
+import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
@@ -19,8 +22,9 @@ from botocore.exceptions import ClientError
 from clickhouse_connect.driver.exceptions import DatabaseError
 
 from patience import patient_probes
-from triton_env import TritonEnvironment
+from triton_env import Settings, TritonEnvironment
 from triton_env.errors import RuntimeUnavailable
+from triton_env.runtimes.embedded import bases
 from triton_env.runtimes.embedded.account import Account
 
 pytestmark = [pytest.mark.usefixtures("embedded_packages"), pytest.mark.timeout(300)]
@@ -90,6 +94,59 @@ class TestRights:
                     client.execute_command(*command)
         # A page's request, taken for commands one a line.
         assert raw(env.redis.host, env.redis.port, "POST", "/", PAGE, b"AUTH x\r\nFLUSHALL\r\n") is None
+
+
+PROGRAM = r'''
+import json
+from triton_env import TritonEnvironment
+with TritonEnvironment(services=("postgres",), runtime="embedded") as env:
+    with env.postgres.connect(autocommit=True) as connection:
+        connection.execute("create temp table seen (line text)")
+        # Tabs separate columns.
+        connection.execute("""copy seen from program 'tr "[:blank:]" " " < /proc/self/status'""")
+        print(json.dumps([line for (line,) in connection.execute("select line from seen").fetchall()]))
+'''
+UNPRIVILEGED = ("setpriv", "--reuid", "nobody", "--regid", "12345", "--clear-groups")
+DOCKERS = "chown dac_override fowner fsetid kill setgid setuid setpcap net_bind_service net_raw sys_chroot mknod"
+WAYS = {
+    # What Docker leaves to root in a container.
+    "container": ("setpriv", f"--bounding-set=-all,+{',+'.join(DOCKERS.split())}", "--inh-caps=-all"),
+    "user namespace": (*UNPRIVILEGED, "unshare", "--user", "--map-root-user"),
+    "user with capabilities": (*UNPRIVILEGED, "--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search"),
+}
+
+
+@LINUX
+@pytest.mark.skipif(not IS_ROOT, reason="only root can become all of these")
+@pytest.mark.parametrize(
+    "way", ["user namespace", *(pytest.param(way, marks=pytest.mark.long) for way in WAYS if way != "user namespace")]
+)
+def test_programs_that_postgres_starts_have_no_capability(way: str) -> None:
+    python = next((each for each in (sys.executable, "/usr/bin/python3") if _can_run(WAYS[way], each)), "")
+    if not python:
+        pytest.skip("such users can run no Python of this version here")
+    with tempfile.TemporaryDirectory(dir="/tmp") as home:
+        os.chown(home, pwd.getpwnam("nobody").pw_uid, 12345)
+        folders = {"HOME": home, "XDG_CACHE_HOME": home, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+        done = subprocess.run(
+            (*WAYS[way], python, "-W", "ignore", "-c", PROGRAM),
+            capture_output=True,
+            text=True,
+            cwd="/",
+            env=dict(os.environ) | folders | {"TRITON_POSTGRES_TIMEOUT": "300"},
+        )
+    assert done.returncode == 0, done.stderr
+    status = dict(line.partition(":")[::2] for line in json.loads(done.stdout))
+    assert {int(status[name], 16) for name in ("CapInh", "CapPrm", "CapEff", "CapAmb")} == {0}
+    assert int(status["NoNewPrivs"]) == 1
+    assert "0" not in status["Uid"].split()
+
+
+def _can_run(way: tuple[str, ...], python: str) -> bool:
+    """Whether an interpreter, which has the version of this one, can be run that way."""
+    print_version = (python, "-c", "import sys; print(*sys.version_info[:2])")
+    done = subprocess.run((*way, *print_version), capture_output=True, text=True)
+    return done.stdout.split() == [str(number) for number in sys.version_info[:2]]
 
 
 @LINUX
@@ -361,14 +418,85 @@ def test_programs_that_the_servers_user_cannot_reach_run_from_a_copy(monkeypatch
         assert f"triton-env-{env.id}" in str(top)
 
 
-@pytest.mark.parametrize("name", ["a,b", "a?b", 'a"b'])
-def test_a_folder_for_temporary_files_that_servers_cannot_take(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
-) -> None:
-    (tmp_path / name).mkdir()
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / name))
-    with pytest.raises(RuntimeUnavailable, match="characters that servers cannot take"):
-        TritonEnvironment(services=("redis",), runtime="embedded").start()
+class TestFolderForTemporaryFiles:
+    """Programs of this machine set TMPDIR to what they like, and root's may be closed to others."""
+
+    ODD = "a b#%20$HOME;&()[]~!=+|<>`:::ä@^-"
+
+    @pytest.fixture
+    def here(self) -> Iterator[Path]:
+        """A folder with a short path, that all can pass."""
+        with tempfile.TemporaryDirectory(prefix="t", dir="/tmp") as folder:
+            Path(folder).chmod(0o755)
+            yield Path(folder)
+
+    def test_servers_work_in_what_the_kernel_takes_for_a_name(
+        self, here: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        (here / self.ODD).mkdir()
+        monkeypatch.setattr(tempfile, "tempdir", str(here / self.ODD))
+        with patient_probes(), TritonEnvironment(Settings(triton_storage="disk"), runtime="embedded") as env:
+            assert Path(env.postgres.placement.sockets or "").parents[1] == here / self.ODD
+            self._use(env)
+
+    @pytest.mark.parametrize(
+        ("name", "reason"),
+        [
+            ("a,b", "','"),
+            ("a?b", "'?'"),
+            ("a*b", "'*'"),
+            ("{data}", "'{' '}'"),
+            ('a"b', "'\"'"),
+            ("a'b", '"\'"'),
+            ("a\\b", "'\\\\'"),
+            ("a\nb", "'\\n'"),
+            ("a\tb", "'\\t'"),
+            (os.fsdecode(b"a\xffb"), "'\\udcff'"),
+            ("a" * 60, "too long for Unix sockets"),
+        ],
+    )
+    def test_what_servers_cannot_take_has_a_reason(self, here: Path, name: str, reason: str) -> None:
+        (here / name).mkdir()
+        assert reason in bases.problem_of(here / name)
+
+    @pytest.mark.skipif(not IS_ROOT, reason="an ordinary user's servers are that user")
+    def test_a_folder_that_is_closed_to_the_servers_has_a_reason(self, here: Path) -> None:
+        (here / "closed" / "below").mkdir(parents=True)
+        account = Account(uid=61184, gid=61184, named=65534)
+        assert bases.problem_of(here / "closed" / "below", account) == ""
+        (here / "closed").chmod(0o700)
+        assert "closed to ordinary users" in bases.problem_of(here / "closed" / "below", account)
+
+    def test_servers_work_in_another_folder_then(
+        self, here: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        closed = here / "closed, home"
+        closed.mkdir(mode=0o700)
+        monkeypatch.setattr(tempfile, "tempdir", str(closed))
+        with patient_probes(), TritonEnvironment(Settings(triton_storage="disk"), runtime="embedded") as env:
+            directory = Path(env.postgres.placement.sockets or "").parent
+            assert directory.parent == Path("/tmp")
+            assert directory.exists()
+            self._use(env)
+        assert not directory.exists()
+        assert "embedded servers work in /tmp, not in" in caplog.text
+
+    def test_there_is_an_error_where_no_folder_will_do(self, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        (here / "a,b").mkdir()
+        monkeypatch.setattr(tempfile, "tempdir", str(here / "a,b"))
+        monkeypatch.setattr(bases, "_OTHERS", (str(here / "absent"),))
+        with pytest.raises(RuntimeUnavailable, match="cannot be used either"):
+            TritonEnvironment(services=("redis",), runtime="embedded").start()
+
+    @staticmethod
+    def _use(env: TritonEnvironment) -> None:
+        with env.postgres.connect(autocommit=True) as connection:
+            connection.execute("create table used as select 1")
+        client = env.clickhouse.client()
+        client.command("CREATE TABLE used (x Int32) ENGINE = MergeTree ORDER BY x")
+        client.command("INSERT INTO FUNCTION file('used.tsv', 'TSV', 'x String') VALUES ('mine')")
+        assert env.redis.client().set("used", 1)
+        env.s3.client().put_object(Bucket=env.s3.bucket, Key="used", Body=b"used")
 
 
 def test_a_link_within_a_closed_folder_is_not_a_way_for_others(tmp_path: Path) -> None:

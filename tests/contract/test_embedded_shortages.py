@@ -185,7 +185,7 @@ class TestInThisProcess:
     def test_a_folder_for_temporary_files_that_is_gone(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         gone = tmp_path / "gone"
         monkeypatch.setattr("tempfile.tempdir", str(gone))
-        monkeypatch.setattr("triton_env.runtimes.embedded.directory._LONGEST_SOCKET", 500)
+        monkeypatch.setattr("triton_env.runtimes.embedded.bases._LONGEST_SOCKET", 500)
         with pytest.raises(TritonError, match="No private directory can be made") as caught:
             TritonEnvironment(services=("redis",), runtime="embedded").start()
         assert str(gone) in str(caught.value)

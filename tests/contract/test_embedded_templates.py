@@ -19,7 +19,7 @@ import forkserver
 from patience import patient_probes
 from triton_env import Settings, TritonEnvironment
 from triton_env.core.private import make_folders
-from triton_env.errors import ServiceNotReady
+from triton_env.errors import ServiceExited, ServiceNotReady
 from triton_env.runtimes.embedded.data_directory_cache import DataDirectoryCache
 from triton_env.runtimes.embedded.runtime import EmbeddedRuntime
 from triton_env.runtimes.embedded.seal import is_intact, seal
@@ -235,6 +235,16 @@ class TestDamage:
 
 
 class TestMaking:
+    def test_one_that_was_made_in_a_start_that_failed_is_not_kept(
+        self, cache: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """Such as one of a server that cannot work here: what it has made is not known to be good."""
+        with pytest.raises(ServiceExited, match="no_such_option"):
+            started(triton_postgres_options="no_such_option=1")
+        assert not list(cache.glob("*.tar"))
+        assert "PostgreSQL did not start with it, so it is made again" in caplog.text
+        assert [started(), started()] == ["made", "copied"]
+
     def test_many_starters_make_it_once(self, cache: Path) -> None:
         processes = [
             forkserver.Popen([sys.executable, "-c", STARTER], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)

@@ -20,7 +20,7 @@ from triton_env import TritonEnvironment
 from triton_env.cli import command_line
 from triton_env.core.commands import runnable
 from triton_env.runtimes.docker.owner import LABEL, Owner
-from triton_env.runtimes.embedded import directory
+from triton_env.runtimes.embedded import bases, directory
 
 
 def prune(*arguments: str) -> Result:
@@ -40,7 +40,8 @@ def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for folder in ("tmp", "shm", "state"):
         (tmp_path / folder).mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "tmp"))
-    monkeypatch.setattr(directory, "_SHARED_MEMORY", tmp_path / "shm")
+    monkeypatch.setattr(bases, "_SHARED_MEMORY", tmp_path / "shm")
+    monkeypatch.setattr(bases, "_OTHERS", ())
     monkeypatch.setenv("TRITON_STATE_DIR", str(tmp_path / "state"))
     return tmp_path
 

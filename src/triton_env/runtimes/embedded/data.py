@@ -60,19 +60,22 @@ class DataDirectory:
         self._cancelled = cancelled
         self._is_begun = False
         self._is_initialised = False
+        self.template: Path | None = None
+        """The template that it is a copy of, or that was made of it; None where there is none."""
 
-    def fill(self, report: Report, *, use_cache: bool = True) -> Path | None:
+    def fill(self, report: Report, *, use_cache: bool = True) -> bool:
         """Fill the directory.
 
         Args:
             use_cache: whether it may be a copy, or be kept for others.
 
         Returns:
-            The template that it is a copy of; None where it was initialised, or needs to hold nothing.
+            Whether it is a copy of a template; not where it was initialised, or needs to hold nothing.
         """
+        self.template = None
         template = self._server.recipe.process.template
         if template is None:
-            return None
+            return False
         self._is_begun = self._is_initialised = False
         cached = self._cache.find(self._server.recipe.name, template)
 
@@ -83,7 +86,8 @@ class DataDirectory:
         try:
             while use_cache and self._cache.get(cached, make, self._cancelled, self._server.recipe.timeout):
                 if self._unpacked(cached):
-                    return cached
+                    self.template = cached
+                    return True
                 use_cache = self._cache.discard(cached, "it is damaged")
         except (OSError, CannotRun, ServiceExited, ResourceExhausted) as error:
             if self._is_begun and not self._is_initialised:
@@ -91,7 +95,9 @@ class DataDirectory:
             _log.debug("the template cache in %s cannot be used: %s", self._cache.folder, error)
         if not self._is_initialised:
             self._initialise(template, report)
-        return None
+        elif use_cache and cached.exists():
+            self.template = cached
+        return False
 
     def empty(self) -> None:
         """Give the server another directory."""

@@ -4,7 +4,6 @@ import os
 import re
 import shutil
 import stat
-import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -13,6 +12,7 @@ from pathlib import Path
 from triton_env.core.private import make_folder, write_new
 from triton_env.errors import RuntimeUnavailable
 from triton_env.runtimes.embedded.account import Account
+from triton_env.runtimes.embedded.bases import all_bases
 from triton_env.runtimes.embedded.guard import remove
 from triton_env.state import locks
 
@@ -22,16 +22,6 @@ _FRESH_PREFIX = f"{_PREFIX}new-"
 _NAME = re.compile(r"triton-env-(new-)?[0-9a-f]{8}")
 _FRESH_FOR = 60
 """Seconds in which a directory without a lock, or with one that is not held yet, may be one that is being made."""
-_LONGEST_SOCKET = 103
-"""Bytes in the path of a Unix socket: 107 on Linux, 103 on macOS."""
-_LONGEST_BELOW = len("/triton-env-01234567/run/.s.PGSQL.65535.lock")
-_UNFIT = frozenset(",?\"'\\\n")
-"""What cannot be in a path: to some servers it separates folders of a list, or options from the path."""
-_HINT = "export TMPDIR=/tmp"
-_MOUNTS = Path("/proc/self/mounts")
-_SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - only a directory of our own in it is used
-_LEAST_MEMORY = 1 << 30
-"""Bytes that have to be free for data to go there."""
 
 
 class PrivateDirectory:
@@ -42,7 +32,7 @@ class PrivateDirectory:
 
     Args:
         account: the servers' user; None where that is this process's.
-        base: the folder to make it in.
+        base: the folder to make it in, which the servers' user can pass.
 
     Raises:
         RuntimeUnavailable: it cannot be made. Nothing of it is left.
@@ -55,12 +45,6 @@ class PrivateDirectory:
         fresh = base / f"{_FRESH_PREFIX}{environment}"
         self._lock: locks.Held | None = None
         try:
-            if account is not None and not account.can_pass(base):
-                raise RuntimeUnavailable(
-                    "The folder for temporary files is closed to ordinary users, and the servers run as one of them.",
-                    where=str(base),
-                    hint=_HINT,
-                )
             make_folder(fresh)
             try:
                 self._lock_and_publish(fresh)
@@ -180,44 +164,6 @@ def environment_of(directory: Path) -> str:
     return directory.name.rpartition("-")[2]
 
 
-def disk_base() -> Path:
-    """Where environments have their directories: the system's folder for temporary files.
-
-    Raises:
-        RuntimeUnavailable: its path is too long for what goes into it, or has characters that servers cannot take.
-    """
-    base = Path(tempfile.gettempdir())
-    if found := sorted(_UNFIT & set(str(base))):
-        raise RuntimeUnavailable(
-            "The path of the folder for temporary files has characters that servers cannot take.",
-            where=str(base),
-            cause=f"some servers read {' '.join(map(repr, found))} as a part of their configuration",
-            hint=_HINT,
-        )
-    if len(os.fsencode(base)) + _LONGEST_BELOW > _LONGEST_SOCKET:
-        raise RuntimeUnavailable(
-            "The path of the folder for temporary files is too long for Unix sockets.", where=str(base), hint=_HINT
-        )
-    return base
-
-
-def memory_base() -> Path | None:
-    """A file system in memory with room for databases; None where there is none.
-
-    It is worth a second directory: 1,300 files are copied in 0.07 s of processor time there, where a journaling file
-    system took 0.5 s.
-    """
-    try:
-        mounts = [line.split()[1:3] for line in _MOUNTS.read_text("utf-8").splitlines()]
-        state = os.statvfs(_SHARED_MEMORY)
-    except OSError:
-        return None
-    is_in_memory = [str(_SHARED_MEMORY), "tmpfs"] in mounts
-    # Containers often have 64 MB of it.
-    has_room = state.f_bavail * state.f_frsize >= _LEAST_MEMORY
-    return _SHARED_MEMORY if is_in_memory and has_room and os.access(_SHARED_MEMORY, os.W_OK | os.X_OK) else None
-
-
 def removed_if_abandoned(directory: Path) -> bool:
     """Remove a directory if its owner is dead; whether that was so.
 
@@ -233,7 +179,7 @@ def removed_if_abandoned(directory: Path) -> bool:
 def _directories(bases: Iterable[Path]) -> list[Path]:
     """All directories of this user's environments, of the living and the dead."""
     found: list[Path] = []
-    for base in bases or (Path(tempfile.gettempdir()), _SHARED_MEMORY):
+    for base in bases or all_bases():
         with suppress(OSError), os.scandir(base) as entries:
             for entry in entries:
                 with suppress(OSError):

@@ -32,16 +32,11 @@ from triton_env.runtimes.base import Report
 from triton_env.runtimes.embedded import packages
 from triton_env.runtimes.embedded.access import LOGS, TEMPORARY, FolderAccess, environment_of_servers
 from triton_env.runtimes.embedded.account import python_is_readable, servers_account
+from triton_env.runtimes.embedded.bases import disk_base, memory_base
 from triton_env.runtimes.embedded.bytecode import Bytecode
 from triton_env.runtimes.embedded.data import DataDirectory
 from triton_env.runtimes.embedded.data_directory_cache import DataDirectoryCache
-from triton_env.runtimes.embedded.directory import (
-    PrivateDirectory,
-    disk_base,
-    groups,
-    memory_base,
-    sweep,
-)
+from triton_env.runtimes.embedded.directory import PrivateDirectory, groups, sweep
 from triton_env.runtimes.embedded.server import PortConflict, Server, log_tail
 from triton_env.runtimes.embedded.spawner import CannotRun, Child, Guard, GuardGone, Program
 from triton_env.runtimes.ports import free_port, listener_on
@@ -85,7 +80,7 @@ class EmbeddedRuntime:
         self._account = servers_account(taken=groups())
         self._directories: list[PrivateDirectory] = []
         guard: Guard | None = None
-        bases = [disk_base()]
+        bases = [disk_base(self._account)]
         if settings.triton_storage is Storage.MEMORY and (memory := memory_base()):
             bases.append(memory)
         try:
@@ -120,14 +115,15 @@ class EmbeddedRuntime:
             server = self._server(recipe)
             given = write_new(self._inputs / recipe.name, recipe.process.input) if recipe.process.input else None
             data = self._data(server)
-            template = data.fill(report)
+            is_copy = data.fill(report)
             try:
                 return self._booted(server, probe, report, given)
             except (ServiceExited, ServiceNotReady) as error:
-                is_gone = template is not None and self._cache.discard(
-                    template, f"{recipe.title} did not start with a copy of it"
+                # One that this start has made is nothing for others either.
+                is_gone = data.template is not None and self._cache.discard(
+                    data.template, f"{recipe.title} did not start with {'a copy of it' if is_copy else 'it'}"
                 )
-                if not self._bytecode.discard(recipe) and template is None:
+                if not self._bytecode.discard(recipe) and not is_copy:
                     raise
                 _log.debug("%s", error)
             # Once again, with nothing in it that an earlier process has made.
