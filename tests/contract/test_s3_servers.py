@@ -12,13 +12,18 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import docker
 import psutil
 import pytest
 
 from patience import until
+from projects import belongings, project
 from s3_differences import DIFFERENCES, SERVERS
 from triton_env import Settings, TritonEnvironment, backup
-from triton_env.errors import InvalidSetting
+from triton_env.core.setting_types import SecretStr
+from triton_env.errors import InvalidSetting, PortTaken
+from triton_env.persistent.choice import open_stack
+from triton_env.persistent.settings import persistent_settings
 
 ON_DOCKER = pytest.mark.docker
 WAYS = [
@@ -168,3 +173,37 @@ def test_without_a_choice_of_runtime_it_is_one_that_has_the_server(embedded_pack
     with TritonEnvironment(Settings(triton_s3_server="moto"), services=("s3",)) as env:
         assert (env.runtime, env.s3.server_version()[:4]) == ("embedded", "moto")
         assert "moto runs on the embedded runtime alone" in env.runtime_reason
+
+
+@ON_DOCKER
+def test_persistent_seaweedfs_keeps_what_it_acknowledged(engine: docker.DockerClient) -> None:
+    def names(settings: Settings) -> tuple[list[str], list[str]]:
+        containers, _, volumes = belongings(settings.triton_project)
+        return containers, volumes
+
+    with project(triton_s3_server="seaweedfs", aws_secret_access_key=SecretStr("a secret of ours")) as settings:
+        mine = f"{settings.triton_project}-seaweedfs-1"
+        with TritonEnvironment(settings, services=("s3",), persistent=True) as env:
+            assert env.s3.server_version() == SERVERS["seaweedfs"]
+            assert env.s3.port == env.settings.localstack_port
+            client = env.s3.client()
+            client.create_bucket(Bucket="held", ObjectLockEnabledForBucket=True)
+            client.put_object(Bucket="held", Key="key", Body=b"1", ObjectLockLegalHoldStatus="ON")
+            for number in range(50):
+                client.put_object(Bucket=env.s3.bucket, Key=f"{number:02}", Body=b"%d" % number)
+            engine.containers.get(mine).kill("SIGKILL")
+
+        with TritonEnvironment(settings, services=("s3",), persistent=True) as env:
+            client = env.s3.client()
+            bodies = [
+                client.get_object(Bucket=env.s3.bucket, Key=key)["Body"].read() for key in keys(client, env.s3.bucket)
+            ]
+            assert bodies == [b"%d" % number for number in range(50)]
+            assert client.head_object(Bucket="held", Key="key")["ObjectLockLegalHoldStatus"] == "ON"
+            # Beside it: its name is not that of the other server, its port is.
+            other = settings.updated(triton_s3_server="localstack")
+            with pytest.raises(PortTaken, match=mine):
+                TritonEnvironment(other, services=("s3",), persistent=True).start()
+            assert names(settings) == ([mine], [f"{settings.triton_project}_seaweedfs_data"])
+        open_stack(persistent_settings(settings)).down()
+        assert names(settings) == ([], [f"{settings.triton_project}_seaweedfs_data"])

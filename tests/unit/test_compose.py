@@ -33,7 +33,8 @@ def test_every_variable_of_the_compose_file_is_a_setting_with_the_same_default()
 
 
 def test_the_services_are_those_of_the_project() -> None:
-    aliases = {service.recipe(Settings()).container.alias for service in SERVICES.values()}
+    choices = (Settings(), Settings(triton_s3_server="seaweedfs"))
+    aliases = {service.recipe(each).container.alias for service in SERVICES.values() for each in choices}
     services = TEXT.split("\nservices:\n")[1].split("\nnetworks:\n")[0]
     assert set(re.findall(r"^  ([a-z]+):$", services, re.MULTILINE)) == aliases
 
@@ -43,6 +44,14 @@ def test_every_port_of_a_service_is_published() -> None:
         for port in service.recipe(Settings()).ports:
             published = f"${{TRITON_BIND_ADDRESS:-127.0.0.1}}:${{{port.variable}:-{port.fixed}}}:{port.number}"
             assert published in TEXT
+
+
+def test_seaweedfs_gets_the_options_of_a_session() -> None:
+    recipe = SERVICES["s3"].recipe(Settings(triton_s3_server="seaweedfs"))
+    text = TEXT.partition("\n  seaweedfs:\n")[2].partition("    environment:\n")[0]
+    assert tuple(re.findall(r"^      - (.*)$", text, re.MULTILINE)) == recipe.container.command
+    assert recipe.data is not None
+    assert f"- {recipe.data.volume}:{recipe.data.path}\n" in TEXT
 
 
 def test_what_is_mounted_exists() -> None:
@@ -117,7 +126,9 @@ def test_settings_of_a_profile_are_in_users_d_and_those_of_the_server_are_not() 
 
 def test_all_together_need_less_than_four_gigabytes() -> None:
     limits = re.findall(r"limits: \{memory: (\d+)([MG])\}", TEXT)
-    assert len(limits) == 4
+    # Of the two S3 servers, one.
+    assert len(limits) == 5
+    assert limits.pop() == limits[-1]
     assert sum(int(number) * {"M": 1, "G": 1024}[unit] for number, unit in limits) < 4 * 1024
 
 

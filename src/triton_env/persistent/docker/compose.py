@@ -27,6 +27,8 @@ VOLUME_LABEL = "com.docker.compose.volume"
 FILE_LABEL = "com.docker.compose.project.config_files"
 OLDEST = (2, 20)
 """Compose of 2023-07. Version 1 knows neither `name:` nor `deploy` outside of Swarm."""
+EVERY_PROFILE = ("--profile", "*")
+"""Options without which a service that is in the place of another is not seen."""
 _UNREADABLE = re.compile(r"failed to parse |^yaml: |^validating |^open .*: permission denied", re.MULTILINE)
 """How Compose begins when it does not understand its file."""
 _VERSION_TIMEOUT = 20
@@ -113,7 +115,7 @@ class Compose:
         return [*base, "--env-file", os.devnull, "--progress", "quiet", *arguments], self._environment
 
     def _run(self, arguments: Sequence[str], doing: str) -> str:
-        command, environment = self.command(arguments)
+        command, environment = self.command([*EVERY_PROFILE, *arguments])
         try:
             process = child.begin(command, environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         except OSError as error:

@@ -13,7 +13,7 @@ from triton_env.core.threads import in_thread
 from triton_env.core.usage import Usage
 from triton_env.errors import CleanupFailed, TritonError
 from triton_env.persistent.compose_file import OUR_LABEL, used_file
-from triton_env.persistent.docker.compose import SERVICE_LABEL, VOLUME_LABEL, Compose
+from triton_env.persistent.docker.compose import EVERY_PROFILE, SERVICE_LABEL, VOLUME_LABEL, Compose
 from triton_env.persistent.docker.containers import Project, ProjectContainer
 from triton_env.persistent.instance import Instance
 from triton_env.persistent.stack import Belongings, LastingRuntime, Stack, Words
@@ -178,7 +178,7 @@ class DockerStack(Stack):
     def show_logs(
         self, names: Sequence[str], *, follow: bool, tail: int | None, color: bool, show: Callable[[str], None]
     ) -> bool:
-        words = ["--ansi", "always" if color else "never", "logs"]
+        words = [*EVERY_PROFILE, "--ansi", "always" if color else "never", "logs"]
         words += ["--follow"] if follow else []
         words += ["--tail", str(tail)] if tail is not None else []
         words += [self._recipes[name].container.alias for name in names]
