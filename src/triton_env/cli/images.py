@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Mapping
 
 from triton_env.cli.output import say_notice
-from triton_env.core.settings_group import Role
 from triton_env.services import SERVICES
 from triton_env.services.base_checks import Checks
 from triton_env.services.selection import with_groups
@@ -11,9 +10,9 @@ from triton_env.settings import Settings
 
 
 def images_of(service: str, settings: Settings) -> Mapping[str, str]:
-    """The images of a service by the variables that name them."""
-    settings = with_groups(settings, (service,))
-    return {field.upper(): getattr(settings, field) for field in settings.names_in(Role.IMAGE, services=(service,))}
+    """The images that a service runs with these settings, by the variables that name them."""
+    container = SERVICES[service].recipe(with_groups(settings, (service,))).container
+    return {container.image_variable: container.image}
 
 
 def checks_of(service: str) -> Checks:

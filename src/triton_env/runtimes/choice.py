@@ -64,7 +64,7 @@ def open_runtime(
         return runtime
     if other := packages.problem_of(recipes):
         check_usable(recipes)
-        raise _neither(problem, other)
+        raise _neither(problem, other, packages.install(recipes))
     runtime = _embedded(settings, environment, recipes, f"Docker cannot be used: {problem}")
     _say_what_is_news(settings, runtime, say)
     return runtime
@@ -184,12 +184,12 @@ def _pull_problem(engine: "Engine", image: str) -> str:
     return ""
 
 
-def _neither(docker: str, embedded: str) -> RuntimeUnavailable:
+def _neither(docker: str, embedded: str, install: str) -> RuntimeUnavailable:
     return RuntimeUnavailable(
         "There are two ways to run the services, with Docker or embedded, and neither works here.",
         where="TRITON_RUNTIME=auto",
         cause=f"Docker: {docker}\nembedded: {embedded}",
-        hint=f"install the embedded servers: {packages.INSTALL}; or start an engine that has the images: docker info",
+        hint=f"install the embedded servers: {install}; or start an engine that has the images: docker info",
     )
 
 

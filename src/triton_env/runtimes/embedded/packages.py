@@ -53,7 +53,7 @@ def check(recipes: Iterable[ServiceRecipe]) -> None:
             "The embedded servers cannot run here.",
             where=sys.executable,
             cause=problem,
-            hint=_install(recipes) if sys.platform != "win32" else "use Docker, or the Windows Subsystem for Linux",
+            hint=install(recipes) if sys.platform != "win32" else "use Docker, or the Windows Subsystem for Linux",
         )
 
 
@@ -69,7 +69,7 @@ def problem_of(recipes: Iterable[ServiceRecipe]) -> str:
     return f"not installed: {', '.join(names)}" if names else ""
 
 
-def _install(recipes: Iterable[ServiceRecipe]) -> str:
+def install(recipes: Iterable[ServiceRecipe]) -> str:
     """The command that installs what these services need."""
     extras = dict.fromkeys(recipe.process.extra for recipe in recipes if recipe.process.extra)
     return INSTALL.replace("embedded", ",".join(("embedded", *extras)))

@@ -282,7 +282,7 @@ class EmbeddedRuntime:
                 what,
                 where=str(self._disk.path),
                 cause=self._explained(error),
-                hint=f"{packages.INSTALL} --force-reinstall, or set TRITON_RUNTIME=docker",
+                hint=f"{packages.install((recipe,))} --force-reinstall, or set TRITON_RUNTIME=docker",
             ) from error
 
     def _exhausted(self, what: str, error: GuardGone | CannotRun | OSError) -> ResourceExhausted | None:

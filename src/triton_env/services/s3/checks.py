@@ -14,6 +14,8 @@ class S3Checks(Checks):
 
     def of_settings(self, settings: Settings) -> Iterator[Finding]:
         image = settings.localstack_image
+        if settings.triton_s3_server not in ("", "localstack"):
+            return
         if settings.localstack_auth_token.get_secret_value():
             yield Finding("token", Verdict.GOOD, "LOCALSTACK_AUTH_TOKEN is set")
         elif not needs_token(image):
