@@ -1,7 +1,9 @@
 """The HTTP interface: paths, where a query may be, parameters, headers, status codes."""
 
+import http.client
 import json
 import subprocess
+from contextlib import closing
 
 import httpx
 import psutil
@@ -98,6 +100,26 @@ def test_an_error_about_a_query_that_is_no_text(server: Server) -> None:
     assert server.post(b"SELECT '\xff'").content == b"\xff\n"
 
 
+def test_an_error_that_quotes_others_has_its_own_code(server: Server) -> None:
+    """Nothing listens at this port: it is one that only root may use, and of no service."""
+    for query, code in (
+        ("SELECT * FROM remote('127.0.0.1:1', system.one)", "519"),
+        ("SELECT * FROM url('http://127.0.0.1:1/', 'TSV', 'a String') SETTINGS http_max_tries = 1", "1000"),
+    ):
+        response = server.post(query)
+        assert response.headers["x-clickhouse-exception-code"] == code, response.text
+        assert response.text.startswith(f"Code: {code}. DB::"), response.text
+
+
+def test_a_long_url(server: Server) -> None:
+    for size, status in ((1_000_000, 200), (3_000_000, 400)):
+        with closing(http.client.HTTPConnection("127.0.0.1", server.port, timeout=PATIENCE)) as connection:
+            connection.request("GET", f"/?query=SELECT%20{{x:String}}%20FORMAT%20TSV&param_x={'y' * size}")
+            response = connection.getresponse()
+            assert response.status == status
+            assert status != 200 or response.read() == b"y" * size + b"\n"
+
+
 def test_the_text_of_an_error_says_its_name_once(server: Server) -> None:
     text = server.post("SELECT 1 FORMAT Nope").text
     assert text.count("Code:") == text.count("UNKNOWN_FORMAT") == text.count("version") == 1
@@ -133,7 +155,8 @@ def test_query_parameters(server: Server) -> None:
 
 
 def test_database(server: Server, database: str) -> None:
-    assert server.ask("SELECT currentDatabase()") == "triton"
+    assert server.ask("SELECT currentDatabase()") == "default"
+    assert server.ask("EXISTS DATABASE triton") == "1"
     assert server.ask("SELECT currentDatabase()", database=database) == database
     header = {"X-ClickHouse-Database": database}
     assert server.http.post("/", content="SELECT currentDatabase()", headers=header).text == f"{database}\n"

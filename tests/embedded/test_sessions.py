@@ -52,14 +52,13 @@ def test_a_failed_setting_does_not_stay(server: Server, session: str) -> None:
 
 def test_the_database_of_a_session(server: Server, database: str, session: str) -> None:
     ask = "SELECT currentDatabase()"
-    assert server.ask(ask, session_id=session) == "triton"
+    assert server.ask(ask, session_id=session) == "default"
     assert server.ask(ask, session_id=session, database=database) == database
-    assert server.ask(ask, session_id=session) == "triton"
+    assert server.ask(ask, session_id=session) == "default"
     server.ask(f"USE {database}", session_id=session)
     assert server.ask(ask, session_id=session) == database
     assert server.ask(ask, session_id=session, database="system") == "system"
     assert server.ask(ask, session_id=session) == database
-    server.ask("USE triton", session_id=session)
 
 
 def test_readonly_requests_leave_the_session_writable(server: Server, database: str, session: str) -> None:
@@ -146,19 +145,3 @@ def test_a_database_that_was_dropped_is_gone(server: Server) -> None:
     assert server.ask("SELECT 1", database="short_lived") == "1"
     server.ask("DROP DATABASE short_lived")
     assert server.post("SELECT 1", database="short_lived").headers["x-clickhouse-exception-code"] == "81"
-
-
-def test_a_request_that_names_no_database_is_answered_while_the_servers_own_is_away(
-    server: Server, database: str, session: str
-) -> None:
-    server.ask("RENAME DATABASE triton TO elsewhere")
-    try:
-        for parameters in ({}, {"session_id": session}):
-            assert server.ask("SELECT currentDatabase()", **parameters) == "default"
-        # Once one was chosen, nothing takes its place.
-        server.ask(f"USE {database}", session_id=session)
-        assert server.post("SELECT 1", database="triton").headers["x-clickhouse-exception-code"] == "81"
-    finally:
-        server.ask("RENAME DATABASE elsewhere TO triton")
-    assert server.ask("SELECT currentDatabase()") == "triton"
-    assert server.ask("SELECT currentDatabase()", session_id=session) == database

@@ -127,7 +127,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> ServerConfig:
     parser.add_argument(
         "--database",
         default="default",
-        help="database made at start, and used when none is named",
+        help="database made at start (default: %(default)s, which is always there)",
     )
     parser.add_argument(
         "--shutdown-grace",

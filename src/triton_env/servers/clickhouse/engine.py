@@ -89,7 +89,6 @@ class Engine:
         self._has_query_log = False
         # Held open until the end: the engine shuts down with its last connection, and has the options of its first.
         self._keeper = self._connect(f"&config-file={engine_config.write(path)}")
-        self.default_database = database
         self._keeper.run(f"CREATE DATABASE IF NOT EXISTS {sql.identifier(database)}")
         ((self.version, self.timezone, self.host_name),) = self._keeper.rows("SELECT version(), timezone(), hostName()")
         formats = self._keeper.rows("SELECT name, content_type FROM system.formats WHERE is_output")

@@ -10,7 +10,6 @@ import re
 from typing import Final
 
 # Numbers and names: ClickHouse, src/Common/ErrorCodes.cpp.
-UNKNOWN_DATABASE: Final = 81
 UNKNOWN_SETTING: Final = (115, "UNKNOWN_SETTING")
 UNKNOWN_USER: Final = (192, "UNKNOWN_USER")
 THERE_IS_NO_PROFILE: Final = (180, "THERE_IS_NO_PROFILE")
@@ -91,7 +90,11 @@ _STATUS_CODES: Final[dict[int, frozenset[int]]] = {
 }
 _STATUS_OF: Final = {code: status for status, codes in _STATUS_CODES.items() for code in codes}
 
-_CODE = re.compile(r"Code: (\d+)\. DB::Exception: ")
+# As its classes write themselves (ClickHouse, src/Common/Exception.cpp): DB::Exception, DB::NetException and others;
+# what comes from outside of its own code is "Poco::Exception. Code: 1000, ...".
+_CODE = re.compile(r"Code: (\d+)\. ([\w:]*Exception): ")
+_FOREIGN = re.compile(r"^([\w:]+)\. Code: (\d+), ")
+_FOREIGN_NAMES: Final = {1000: "POCO_EXCEPTION", 1001: "STD_EXCEPTION"}
 _NAME = re.compile(r"\(([A-Z][A-Z0-9_]+)\)(?: \(version [^)]*\))?\s*$")
 _VERSION = re.compile(r"(?: \(version [0-9.]+(?: \(official build\))?\))(?=[.\s]|$)")
 
@@ -104,6 +107,7 @@ class ServerError(Exception):
         super().__init__(message)
         self.code, self.name = kind
         self.message = message
+        self.kind = "DB::Exception"
         # Media type and body, where the error is to be written in the format of the result.
         self.formatted: tuple[str, bytes] | None = None
 
@@ -114,7 +118,7 @@ class ServerError(Exception):
 
     def text(self, version: str) -> str:
         """The line a client reads, as ClickHouse writes it."""
-        return f"Code: {self.code}. DB::Exception: {self.message}. ({self.name}) (version {version})"
+        return f"Code: {self.code}. {self.kind}: {self.message}. ({self.name}) (version {version})"
 
 
 class ClientGoneError(ServerError):
@@ -132,16 +136,25 @@ class BrokenStreamError(Exception):
 
 
 def from_engine(text: str) -> ServerError:
-    """Translate the text of an engine exception, which may repeat its own head when it was wrapped."""
-    found = _CODE.search(text)
+    """Translate the text of an engine exception, which may repeat its own head when it was wrapped.
+
+    What it quotes of others, such as of servers that it asked, are exceptions too: the first is the one that came.
+    """
+    found, foreign = _CODE.search(text), _FOREIGN.match(text)
+    if foreign is not None:
+        code = int(foreign.group(2))
+        message = f"{foreign.group(1)}: {_VERSION.sub('', text[foreign.end() :]).strip().rstrip('.')}"
+        return ServerError((code, _FOREIGN_NAMES.get(code, UNKNOWN_EXCEPTION[1])), message)
     if found is None:
         return ServerError(UNKNOWN_EXCEPTION, text.strip().rstrip("."))
     body = text[found.end() :]
     while (nested := _CODE.match(body)) is not None:
         body = body[nested.end() :]
     body = _VERSION.sub("", body).strip()
-    name = UNKNOWN_EXCEPTION[1]
-    while (tail := _NAME.search(body)) is not None:
+    name = ""
+    while (tail := _NAME.search(body)) is not None and name in ("", tail.group(1)):
         name = tail.group(1)
         body = body[: tail.start()].rstrip(" .")
-    return ServerError((int(found.group(1)), name), body)
+    error = ServerError((int(found.group(1)), name or UNKNOWN_EXCEPTION[1]), body)
+    error.kind = found.group(2)
+    return error

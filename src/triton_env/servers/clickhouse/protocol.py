@@ -32,9 +32,15 @@ class BoundedProtocol(HttpToolsProtocol):
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
-        """Its URL and headers are there."""
+        """Its URL and headers are there.
+
+        httptools does not take a URL of more than 64 KiB apart. The query is all that makes one so long, and the
+        request is looked at after this.
+        """
         self._in_head = False
+        self.url, _, query = self.url.partition(b"?")
         super().on_headers_complete()
+        self.scope["query_string"] = query
 
     def data_received(self, data: bytes) -> None:
         """Bytes came in."""

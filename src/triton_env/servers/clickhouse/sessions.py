@@ -6,15 +6,16 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Final
 
 from . import sql
 from .engine import Connection, Engine
-from .errors import SESSION_IS_LOCKED, SESSION_NOT_FOUND, UNKNOWN_DATABASE, UNKNOWN_SETTING, ServerError
+from .errors import SESSION_IS_LOCKED, SESSION_NOT_FOUND, UNKNOWN_SETTING, ServerError
 from .pool import ConnectionPool, State
 from .request import QueryRequest
 
-_BUILT_IN = "default"
-"""The database in which every new connection is."""
+DEFAULT_DATABASE: Final = "default"
+"""The database of a request that names none, as in the image. Every new connection is in it."""
 
 
 @dataclass(slots=True)
@@ -26,12 +27,11 @@ class Session:
     """
 
     connection: Connection
-    database: str
     timeout: float
+    database: str = DEFAULT_DATABASE
     busy: bool = True
     last_used: float = 0.0
-    current_database: str = _BUILT_IN
-    is_chosen: bool = False  # whether a USE has named the database
+    current_database: str = DEFAULT_DATABASE
     applied: dict[str, str] | None = field(default_factory=dict)  # None: unknown, after a failure
     originals: dict[str, str] = field(default_factory=dict)
     roles: tuple[str, ...] | None = None  # what SET ROLE has chosen
@@ -46,13 +46,12 @@ class Session:
         self._apply_settings({} if verb == "SET" else dict(request.settings))
         database = request.database or self.database
         if database != self.current_database:
-            is_named = bool(request.database) or self.is_chosen
-            self.current_database = _use(self.connection, database, is_named=is_named) or self.current_database
+            _use(self.connection, database)
+            self.current_database = database
 
     def settle(self, verb: str) -> None:
         """Take over what the statement changed for the session. Blocks."""
         if verb == "USE":
-            self.is_chosen = True
             self.database = self.current_database = str(self.connection.rows("SELECT currentDatabase()")[0][0])
 
     def _apply_settings(self, wanted: Mapping[str, str]) -> None:
@@ -103,17 +102,15 @@ class Lease:
         self.connection.label(request.query_id, request.log_comment)
 
     def _prepare_own(self, request: QueryRequest) -> None:
-        database = request.database or self._engine.default_database
+        database = request.database or DEFAULT_DATABASE
         settings = {**request.defaults, **request.settings}
         state = State.of(database, self._readonly, settings)
         self._connection = self._pool.take(state)
         if self._connection is None:
-            is_there = database == _BUILT_IN or _use(self.connection, database, is_named=bool(request.database))
+            if database != DEFAULT_DATABASE:
+                _use(self.connection, database)
             set_settings(self.connection, settings)
-            if not is_there:
-                return self.keep_from_others()
         self._state = state
-        return None
 
     def keep_from_others(self) -> None:
         """The connection gets something of this request's own: no other request may have it afterwards."""
@@ -151,18 +148,9 @@ class Lease:
             connection.close()
 
 
-def _use(connection: Connection, database: str, *, is_named: bool) -> str:
-    """Move a connection to a database; empty where it stays, since the server's own was dropped or is being replaced.
-
-    A request that names none is then in `default`, as on a server that has no other. Blocks.
-    """
-    try:
-        connection.run(f"USE {sql.identifier(database)}")
-    except ServerError as error:
-        if is_named or error.code != UNKNOWN_DATABASE:
-            raise
-        return ""
-    return database
+def _use(connection: Connection, database: str) -> None:
+    """Move a connection to a database. Blocks."""
+    connection.run(f"USE {sql.identifier(database)}")
 
 
 def set_settings(connection: Connection, settings: Mapping[str, str]) -> None:
@@ -197,7 +185,7 @@ class SessionManager:
         if session is None:
             if must_exist:
                 raise ServerError(SESSION_NOT_FOUND, f"Session {session_id} not found")
-            session = Session(self._engine.connect(), self._engine.default_database, timeout)
+            session = Session(self._engine.connect(), timeout)
             self._sessions[(user, session_id)] = session
         elif session.busy:
             raise ServerError(SESSION_IS_LOCKED, f"Session {session_id} is locked by a concurrent client")
