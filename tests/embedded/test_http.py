@@ -319,9 +319,9 @@ def test_the_log_of_queries_is_as_its_clients_know_them(server: Server, database
     server.post("SELECT 'two' FORMAT JSON", **options)
     server.post("SELECT 'three' -- end", default_format="JSON", max_block_size=7, **options)
     server.post("SELECT nope", session_id="of-the-log", query_id="the-last", **options)
-    rows = [row.split("\t") for row in logged(server, began, "query_id, query, type, current_database")]
+    rows = [row.split("\t") for row in logged(server, began, "query_id, query, type, current_database, user")]
     assert [row[1] for row in rows] == ["SELECT 'one'", "SELECT 'two' FORMAT JSON", "SELECT 'three'", "SELECT nope"]
-    assert {row[3] for row in rows} == {database}
+    assert {(row[3], row[4]) for row in rows} == {(database, USER)}
     assert (rows[0][0], rows[3][0], rows[3][2]) == ("the-first", "the-last", "ExceptionBeforeStart")
     assert logged(server, began, "Settings['max_block_size'], mapContains(Settings, 'log_comment')")[2] == "7\t0"
 

@@ -104,7 +104,7 @@ class Application:
         return self._authenticator.check(credentials, address)
 
     async def _query(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
-        query_id = ""
+        query_id, request = "", None
         try:
             request = parse(scope["method"], scope["query_string"], headers_of(scope["headers"]))
             query_id = request.query_id
@@ -114,7 +114,7 @@ class Application:
             log.info("query %s: the client closed its connection", query_id)
         except ServerError as error:
             log.info("query %s: code %d, status %d", query_id, error.code, error.status)
-            await self._responder.refuse(error, query_id, send)
+            await self._responder.refuse(error, query_id, send, request)
         except BrokenStreamError as error:
             log.info("query %s: %s in the middle of the response", query_id, error)
             raise  # the HTTP server cuts the connection then, so that no client takes the response for whole

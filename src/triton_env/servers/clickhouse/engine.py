@@ -200,13 +200,21 @@ class Connection:
             raise ServerError(BAD_ARGUMENTS, f"Bad name of a query parameter: '{name}'")
         self.run(f"SET param_{name} = {sql.quote(value)}")
 
-    def label(self, query_id: str, comment: str) -> None:
+    def label(self, query_id: str, user: str, comment: str) -> None:
         """Say whose query comes next, for the engine's log; see `querylog`."""
-        self.run(f"SET log_comment = {sql.quote(querylog.label(self.tag, query_id, comment))}")
+        self.run(f"SET log_comment = {sql.quote(querylog.label(self.tag, query_id, user, comment))}")
 
     def run(self, text: str) -> None:
         """Run a statement of the server's own."""
         self.query(_own(text), "Null", {})
+
+    def run_bytes(self, text: bytes) -> None:
+        """Run a statement of the server's own that has a name in it as a client wrote it."""
+        self.query(_own("") + text, "Null", {})
+
+    def exists(self, name: bytes) -> bool:
+        """Whether a table is there, by its name as a client wrote it."""
+        return bool(self.query(_own("") + b"EXISTS TABLE " + name, "TSV", {}).bytes() == b"1\n")
 
     def rows(self, text: str) -> list[list[Any]]:
         """Run a query of the server's own, and return its rows."""

@@ -18,6 +18,7 @@ from .errors import ACCESS_DENIED, BAD_ARGUMENTS, INTO_OUTFILE_NOT_ALLOWED, READ
 from .native import NativeBlocks, names_and_types
 from .output import Output
 from .request import QueryRequest
+from .rewriting import CLUSTER_ANSWER, custom_settings, rewritten
 from .sessions import Lease
 from .sql import InsertData, Statement
 
@@ -38,6 +39,7 @@ _SIGNALS: Final = {"SYSTEM SHUTDOWN": signal.SIGTERM, "SYSTEM KILL": signal.SIGK
 _NATIVE: Final = "Native"
 _BUFFERS: Final = "Buffers"
 _ROWS: Final = "RowBinary"
+_HEADERS: Final = "http_response_headers"
 _RESULT_TABLE: Final = "_http_result"
 _INPUT_TABLE: Final = "_http_input"
 
@@ -54,6 +56,7 @@ class Answer:
     whole: bytes = b""
     format_info: FormatInfo | None = None
     native: NativeBlocks | None = None
+    headers: dict[str, str] = field(default_factory=dict)
     counters: Counters = field(default_factory=Counters)
     progress: list[Mapping[str, int]] = field(default_factory=list)
 
@@ -79,6 +82,11 @@ class Execution:
         """Run a statement without data; returns when all of its result is written."""
         self.lease.prepare(self.request, statement.verb)
         query_class = self._check(text, statement)
+        if statement.verb == "SET" and self._set_custom(text):
+            return
+        text, is_for_cluster = rewritten(text, statement.verb, self.request.query_id, self._custom)
+        if is_for_cluster:
+            statement = sql.examine(text)
         admitted = self.request.account.admit(self.lease, self.request, text, statement)
         if admitted is None:
             return
@@ -98,10 +106,17 @@ class Execution:
             text = sql.replace_strings(text, self.resolve_query_id)
         name = statement.format or self.request.default_format or DEFAULT_FORMAT
         answer.format_info = self.engine.format_info(name)
+        answer.headers = self._headers(text)
         if self.request.watches_progress:
             self._watch_progress(answer)
         if query_class == chdb.READ_ONLY and answer.output is not None and answer.format_info is not None:
             self._query(text, statement, answer.format_info.name, answer.output, answer)
+        elif is_for_cluster:
+            self._change(text, statement, answer)
+            self._whole(CLUSTER_ANSWER.encode(), Statement("SELECT"), name, answer)
+        elif statement.verb == "CREATE":
+            answer.format_info = None
+            self._change(text, statement, answer)
         else:
             self._whole(text, statement, name, answer)
         if query_class != chdb.READ_ONLY:
@@ -145,6 +160,43 @@ class Execution:
         elif statement.verb not in SELECTS:
             answer.format_info = None
 
+    def _change(self, text: bytes, statement: Statement, answer: Answer) -> None:
+        """Run a statement that has no result.
+
+        A table whose engine does not start, such as Kafka, is there all the same, and fails whoever touches it.
+        """
+        connection, parameters = self.lease.connection, self.request.query_parameters
+        name = sql.created(text) if statement.verb == "CREATE" else None
+        was_there = name is not None and connection.exists(name)
+        try:
+            answer.counters.add(connection.query(text, "Null", parameters))
+        except ServerError:
+            if name is not None and not was_there and connection.exists(name):
+                connection.run_bytes(b"DROP TABLE %b SYNC" % name)
+            raise
+
+    def _headers(self, text: bytes) -> dict[str, str]:
+        """What the client wants to have in the head of its answer."""
+        written = sql.value_of(text, _HEADERS.encode())
+        sent = self.request.parameters.get(_HEADERS, "")
+        value = sql.quote(sent) if written is None else written.decode("utf-8", "replace")
+        if written is None and not sent:
+            return {}
+        ((headers,),) = self.lease.connection.rows(f"SELECT getSetting('{_HEADERS}') SETTINGS {_HEADERS} = {value}")
+        return dict(headers)
+
+    @property
+    def _custom(self) -> Mapping[str, str]:
+        session = self.lease.session
+        return self.request.custom_settings if session is None else {**session.custom, **self.request.custom_settings}
+
+    def _set_custom(self, text: bytes) -> bool:
+        if (custom := custom_settings(text)) is None:
+            return False
+        if self.lease.session is not None:
+            self.lease.session.custom.update(custom)
+        return True
+
     def _as_blocks(self, rows: bytes, answer: Answer) -> bytes:
         """The result of a statement that is not a query, and cannot be looked at before it has run, as columns."""
         columns, start = names_and_types(rows)
@@ -183,7 +235,12 @@ class Execution:
             self.lease.connection.set_parameter(name, value)
         if insert.structure is not None:
             structure = text[insert.structure.start : insert.structure.end].decode("utf-8", "surrogateescape")
-            self.create_table(_INPUT_TABLE, structure)
+            source = f"null({structure})".encode("utf-8", "surrogateescape")
+            target = sql.insert_target(text[: insert.input.start]) if insert.input else None
+            columns = b"*"
+            if structure.lower() == "'auto'" and target is not None:
+                source, columns = target
+            self._create_table(_INPUT_TABLE, b"SELECT %b FROM %b" % (columns, source))
             return self.fill_table(_INPUT_TABLE, insert.format)
         return self.lease.connection.insert(text[: insert.head_end], insert.format)
 
@@ -201,10 +258,12 @@ class Execution:
 
     def create_table(self, name: str, structure: str) -> None:
         """Make a temporary table; `structure` as a string literal."""
+        self._create_table(name, f"SELECT * FROM null({structure})".encode("utf-8", "surrogateescape"))  # noqa: S608
+
+    def _create_table(self, name: str, like: bytes) -> None:
         self.lease.keep_from_others()
-        self.lease.connection.run(
-            f"CREATE TEMPORARY TABLE {sql.identifier(name)} ENGINE = Memory EMPTY AS SELECT * FROM null({structure})"  # noqa: S608
-        )
+        head = f"CREATE TEMPORARY TABLE {sql.identifier(name)} ENGINE = Memory EMPTY AS "
+        self.lease.connection.run_bytes(head.encode() + like)
 
     def fill_table(self, name: str, data_format: str) -> InsertStream:
         """Start to fill a temporary table."""
@@ -230,6 +289,8 @@ class Execution:
         # A session outlives this request, and readonly could never be taken back from its connection.
         if self.lease.session is not None and (level := self.request.readonly):
             harmless = query_class in (chdb.READ_ONLY, chdb.UNKNOWN)
+            if level == 1 and sql.has_settings(text):
+                raise ServerError(READONLY, f"{self._user}: Cannot modify settings in readonly mode")
             if not harmless and not (level > 1 and statement.verb in ("SET", "USE")):
                 raise ServerError(READONLY, f"{self._user}: Cannot execute query in readonly mode")
         return query_class

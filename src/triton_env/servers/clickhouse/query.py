@@ -30,6 +30,8 @@ from .workers import Workers
 _INSERT_BATCH = 1 << 20
 # The beginning of an INSERT is looked for in so many bytes.
 _HEAD_LIMIT = 1 << 20
+# Seconds; ClickHouse's default of replace_running_query_max_wait_ms.
+_REPLACING = 5.0
 # Below this many bytes, looking at a statement takes less time than handing it to another thread.
 _SMALL = 1 << 14
 
@@ -68,6 +70,8 @@ class QueryHandler:
         body = Body.of(request, receive)
         if request.account.is_subject(request):
             request = await self._workers.control(functools.partial(request.account.prepared, request))
+        if request.replaces_running:
+            await self._end_running(request)
         turn = self._take_turn(request)
         try:
             if request.content_type == "multipart/form-data":
@@ -76,6 +80,14 @@ class QueryHandler:
                 await self._run(await self._read_query(request, body), turn, body, send, started)
         finally:
             await turn.finish()
+
+    async def _end_running(self, request: QueryRequest) -> None:
+        """End a query of this user that runs under this id; what changes something is not ended."""
+        lease, deadline = self._running.get(request.query_id), time.monotonic() + _REPLACING
+        while lease is not None and lease.user == request.account.name and time.monotonic() < deadline:
+            await self._workers.control(lease.cancel)
+            await asyncio.sleep(_REPLACING / 100)
+            lease = lease if self._running.get(request.query_id) is lease else None
 
     def _take_turn(self, request: QueryRequest) -> Turn:
         user = request.account.name
@@ -89,6 +101,7 @@ class QueryHandler:
             lease = Lease(self._engine, self._pool, session=session)
         else:
             lease = Lease(self._engine, self._pool, readonly=2 if request.readonly == 2 else 0)
+        lease.user = user
         self._running[query_id] = lease
 
         def release() -> None:

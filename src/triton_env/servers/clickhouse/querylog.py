@@ -1,6 +1,6 @@
 """`system.query_log` as clients know it, on top of the log that the engine keeps.
 
-The engine gives each query an id of its own, logs the statements of this server beside those of its clients, and the
+The engine gives each query an id of its own, has one user, logs the statements of this server beside those of its clients, and the
 text of a query with the file to which its result goes. So each request labels its connection, in the only setting that
 is logged and has no effect, and a view shows what was labelled.
 """
@@ -19,17 +19,19 @@ _OUTPUT: Final = r"\\nINTO OUTFILE \'/dev/fd/[0-9]+\' TRUNCATE( |\\nFORMAT [A-Za
 
 VIEW: Final = f"""
 CREATE VIEW IF NOT EXISTS system.query_log AS
-WITH splitByChar('{_SEPARATOR}', log_comment) AS label, length(label) = 3 AS is_labelled
+WITH splitByChar('{_SEPARATOR}', log_comment) AS label, length(label) = 4 AS is_labelled
 SELECT * REPLACE (
     if(is_labelled, label[2], query_id) AS query_id,
     if(is_labelled, label[2], initial_query_id) AS initial_query_id,
-    if(is_labelled, label[3], log_comment) AS log_comment,
+    if(is_labelled, label[4], log_comment) AS log_comment,
+    toLowCardinality(if(is_labelled, label[3], user)) AS user,
+    toLowCardinality(if(is_labelled, label[3], initial_user)) AS initial_user,
     if(is_labelled, mapFilter((name, value) -> name != 'log_comment', Settings), Settings) AS Settings,
     replaceRegexpOne(query, '{_OUTPUT}', '') AS query
 ) FROM system.{ENGINE_TABLE} WHERE NOT startsWith(query, '{OWN.strip()}')
 """  # noqa: S608
 
 
-def label(tag: str, query_id: str, comment: str) -> str:
+def label(tag: str, query_id: str, user: str, comment: str) -> str:
     """What a connection with `tag` is labelled with while it runs a query; `comment` as its client's `log_comment`."""
-    return _SEPARATOR.join([tag, *(part.replace(_SEPARATOR, "?") for part in (query_id, comment))])
+    return _SEPARATOR.join([tag, *(part.replace(_SEPARATOR, "?") for part in (query_id, user, comment))])

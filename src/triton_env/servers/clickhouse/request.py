@@ -13,8 +13,10 @@ from .errors import (
     BAD_ARGUMENTS,
     CANNOT_PARSE_BOOL,
     INVALID_SESSION_TIMEOUT,
+    READONLY,
     ServerError,
 )
+from .rewriting import CUSTOM
 
 # Parameters that speak to the HTTP interface; every other one is a setting or a query parameter.
 _RESERVED: Final = frozenset(
@@ -31,11 +33,13 @@ _HTTP_SETTINGS: Final = frozenset(
         "http_write_exception_in_output_format", "send_progress_in_http_headers",
         "http_headers_progress_interval_ms", "cancel_http_readonly_queries_on_client_close",
         "http_response_buffer_size", "add_http_cors_header", "log_comment",
+        "http_response_headers",
     }
 )  # fmt: skip
 _FLAGS: Final = (
     "compress", "decompress", "wait_end_of_query", "http_wait_end_of_query", "session_check", "close_session",
     "enable_http_compression", "http_write_exception_in_output_format", "send_progress_in_http_headers",
+    "add_http_cors_header",
 )  # fmt: skip
 _NUMBERS: Final = (
     "buffer_size", "readonly", "http_zlib_compression_level", "http_headers_progress_interval_ms",
@@ -59,6 +63,7 @@ class QueryRequest:
     parameters: Mapping[str, str] = field(default_factory=dict)
     headers: Mapping[str, str] = field(default_factory=dict)
     settings: Mapping[str, str] = field(default_factory=dict)
+    custom_settings: Mapping[str, str] = field(default_factory=dict)
     query_parameters: Mapping[str, str] = field(default_factory=dict)
     query_id: str = ""
     database: str = ""
@@ -77,6 +82,11 @@ class QueryRequest:
     def readonly(self) -> int:
         """The `readonly` level: what the request asks for, and 2 for a GET, as on a real server."""
         return self.number("readonly", 0) or (2 if self.method in ("GET", "HEAD") else 0)
+
+    @property
+    def replaces_running(self) -> bool:
+        """Whether a query that runs under the same id is to be ended."""
+        return self.settings.get("replace_running_query", "").lower() in _TRUE
 
     @property
     def protocol_version(self) -> int:
@@ -128,6 +138,8 @@ class QueryRequest:
             self.flag(name)
         for name in _NUMBERS:
             self.number(name, 0)
+        if self.method in ("GET", "HEAD") and self.number("readonly", 2) != 2:
+            raise ServerError(READONLY, "Cannot modify 'readonly' setting in readonly mode")
         return self
 
     def session_timeout(self, default: int, maximum: int) -> int:
@@ -191,6 +203,7 @@ def build(method: str, pairs: list[tuple[str, str]], headers: Mapping[str, str],
     """Sort decoded parameters into what they mean."""
     parameters: dict[str, str] = {}
     settings: dict[str, str] = {}
+    custom: dict[str, str] = {}
     query_parameters: dict[str, str] = {}
     multipart = headers.get("content-type", "").lower().startswith("multipart/form-data")
     for name, value in pairs:
@@ -199,6 +212,8 @@ def build(method: str, pairs: list[tuple[str, str]], headers: Mapping[str, str],
             query_parameters.setdefault(name.removeprefix("param_"), value)
         elif multipart and name.endswith(("_format", "_types", "_structure")):
             continue  # says what an external table is like
+        elif name.startswith(CUSTOM):
+            custom[name] = value
         elif name not in _RESERVED and name not in _HTTP_SETTINGS:
             settings[name] = value
     return QueryRequest(
@@ -207,6 +222,7 @@ def build(method: str, pairs: list[tuple[str, str]], headers: Mapping[str, str],
         parameters=parameters,
         headers=headers,
         settings=settings,
+        custom_settings=custom,
         query_parameters=query_parameters,
         query_id=parameters.get("query_id") or headers.get("x-clickhouse-query-id") or str(uuid.uuid4()),
         database=headers.get("x-clickhouse-database") or parameters.get("database", ""),

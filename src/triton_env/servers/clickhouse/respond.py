@@ -18,12 +18,14 @@ from .response import (
     Headers,
     base_headers,
     broken_stream_mark,
+    cors_headers,
     error_headers,
     formatted_exception,
     make_tag,
     progress_headers,
     result_headers,
     summary,
+    with_headers,
 )
 from .turn import Turn
 from .workers import Workers
@@ -60,6 +62,7 @@ class Responder:
         headers += result_headers(answer.format_info, summary(answer.counters, started))
         if encoding is not None:
             headers.append((b"content-encoding", encoding.encode()))
+        headers = with_headers(headers, answer.headers) + cors_headers(request)
         if not is_whole:
             await self._stream(request, answer, turn, chain, headers, send, beginning, running)
             return
@@ -146,14 +149,14 @@ class Responder:
                 return formatted
         return broken_stream_mark(text, tag)
 
-    async def refuse(self, error: ServerError, query_id: str, send: Send) -> None:
-        """Send an error as the whole response."""
+    async def refuse(self, error: ServerError, query_id: str, send: Send, request: QueryRequest | None = None) -> None:
+        """Send an error as the whole response, to a `request` that was understood or not."""
         content_type, body = error.formatted or (
             None,
             (error.text(self._engine.version) + "\n").encode("utf-8", "replace"),
         )
         headers = base_headers(self._engine, query_id)
-        headers += error_headers(error, content_type)
+        headers += error_headers(error, content_type) + ([] if request is None else cors_headers(request))
         headers.append((b"content-length", str(len(body)).encode()))
         await send({"type": "http.response.start", "status": error.status, "headers": headers})
         await send({"type": "http.response.body", "body": body})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import secrets
 import string
 import time
@@ -11,11 +12,13 @@ from typing import Final
 from xml.sax.saxutils import escape
 
 from .engine import Counters, Engine, FormatInfo
-from .errors import ServerError
+from .errors import BAD_ARGUMENTS, ServerError
+from .request import QueryRequest
 
 Headers = list[tuple[bytes, bytes]]
 
 PLAIN_TEXT: Final = "text/plain; charset=UTF-8"
+_HEADER_NAME: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _TAG_LENGTH: Final = 16
 _ROW_FORMATS: Final = frozenset({"jsoneachrow", "jsonlines", "ndjson", "jsonstringseachrow"})
 _DOCUMENT_FORMATS: Final = frozenset({"json", "jsonstrings", "jsoncompact", "jsoncompactstrings"})
@@ -31,6 +34,26 @@ def header_value(text: str) -> bytes:
     if text.isascii() and text.isprintable():
         return text.encode()
     return "".join(character if 32 <= ord(character) != 127 else "?" for character in text).encode("latin-1", "replace")
+
+
+def with_headers(headers: Headers, wanted: Mapping[str, str]) -> Headers:
+    """`headers` with those that a client asked for, which go first.
+
+    Raises:
+        ServerError: one has a name that no header can have.
+    """
+    for name in wanted:
+        if not _HEADER_NAME.fullmatch(name):
+            raise ServerError(BAD_ARGUMENTS, f"Bad name of an HTTP header: '{name}'")
+    own = [(name.lower().encode(), header_value(value)) for name, value in wanted.items()]
+    return [*(header for header in headers if header[0] not in {name for name, _ in own}), *own]
+
+
+def cors_headers(request: QueryRequest) -> Headers:
+    """What lets the web page that a request came from read the answer, where it asks for that."""
+    if request.headers.get("origin") and request.flag("add_http_cors_header"):
+        return [(b"access-control-allow-origin", b"*")]
+    return []
 
 
 def base_headers(engine: Engine, query_id: str) -> Headers:

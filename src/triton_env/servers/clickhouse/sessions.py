@@ -36,6 +36,7 @@ class Session:
     originals: dict[str, str] = field(default_factory=dict)
     roles: tuple[str, ...] | None = None  # what SET ROLE has chosen
     is_begun: bool = False
+    custom: dict[str, str] = field(default_factory=dict)  # the settings that its client made up
 
     def prepare(self, request: QueryRequest, verb: str) -> None:
         """Bring the connection into the state that `request` wants. Blocks."""
@@ -81,6 +82,7 @@ class Lease:
         self._cancel_lock = threading.Lock()
         self._cancelled = False
         self.cancellable = False
+        self.user = ""
         self.reusable = False
 
     @property
@@ -99,7 +101,7 @@ class Lease:
             self.session.prepare(request, verb)
         else:
             self._prepare_own(request)
-        self.connection.label(request.query_id, request.log_comment)
+        self.connection.label(request.query_id, request.account.name, request.log_comment)
 
     def _prepare_own(self, request: QueryRequest) -> None:
         database = request.database or DEFAULT_DATABASE

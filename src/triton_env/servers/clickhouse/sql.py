@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import Final
 
 _TOKEN: Final = re.compile(
@@ -208,6 +209,62 @@ def _trailing_format(sql: bytes) -> tuple[str, Span] | None:
             found = token.group().decode(), Span(start, token.end())
         start = token.start()
     return found
+
+
+def created(sql: bytes) -> bytes | None:
+    """The name of the table that a CREATE makes, as it is written; None where it may replace one or is temporary."""
+    head = [token.group() for token in islice(tokens_of(sql), 12)]
+    words = [word.upper() for word in head]
+    kind = 2 if words[1:2] == [b"MATERIALIZED"] else 1
+    if words[:1] != [b"CREATE"] or words[kind : kind + 1] not in ([b"TABLE"], [b"VIEW"]):
+        return None
+    start = kind + (4 if words[kind + 1 : kind + 4] == [b"IF", b"NOT", b"EXISTS"] else 1)
+    return _name(head[start:])
+
+
+def insert_target(sql: bytes) -> tuple[bytes, bytes] | None:
+    """The table of an INSERT and its columns, as they are written; None for a table function."""
+    tokens = [token for token in tokens_of(sql) if token.group().upper() not in (b"INSERT", b"INTO", b"TABLE")]
+    words = [token.group() for token in tokens[:4]]
+    if not words or words[0].upper() == b"FUNCTION" or (name := _name(words)) is None:
+        return None
+    rest = tokens[3 if words[1:2] == [b"."] else 1 :]
+    if not rest or rest[0].group() != b"(":
+        return name, b"*"
+    depth = 0
+    for token in rest:
+        depth += (token.group() == b"(") - (token.group() == b")")
+        if depth == 0:
+            return name, sql[rest[0].end() : token.start()]
+    return name, b"*"
+
+
+def _name(words: list[bytes]) -> bytes | None:
+    """The name at the beginning, with that of its database."""
+    name = b"".join(words[:3] if words[1:2] == [b"."] else words[:1])
+    return None if name[:1] in (b"", b"{", b"(") else name
+
+
+def value_of(sql: bytes, setting: bytes) -> bytes | None:
+    """What a query sets a setting to, as it is written."""
+    if setting not in sql:
+        return None
+    tokens = list(tokens_of(sql))
+    for index, token in enumerate(tokens[:-2]):
+        if token.group() == setting and tokens[index + 1].group() == b"=":
+            depth = 0
+            for last in tokens[index + 2 :]:
+                sign = last.group()[0]
+                depth += (sign in _OPENING) - (sign in _CLOSING)
+                if depth == 0:
+                    return sql[tokens[index + 2].start() : last.end()]
+    return None
+
+
+def has_settings(sql: bytes) -> bool:
+    """Whether a statement sets settings for itself."""
+    words = [token.group().upper() for token in tokens_of(sql)] if b"settings" in sql.lower() else []
+    return any(word == b"SETTINGS" and words[index + 2 : index + 3] == [b"="] for index, word in enumerate(words))
 
 
 def with_output(sql: bytes, statement: Statement, path: str, output_format: str) -> bytes:
