@@ -421,7 +421,7 @@ ERRORS = {
     "GRANT SELECT ON a.b TO missing": 192, "GRANT missing TO BOB": 511, "DROP ROLE missing": 511,
     "SHOW CREATE USER missing": 192, "SHOW GRANTS FOR missing": 192,
     "ALTER USER BOB SETTINGS PROFILE 'missing'": 180, "ALTER USER BOB SETTINGS missing = 1": 115,
-    "CREATE USER eve ON CLUSTER c": 139, "CREATE USER eve IN elsewhere": 514,
+    "CREATE USER eve ON CLUSTER c": 701, "CREATE USER eve IN elsewhere": 514,
     "GRANT SYSTEM SHUTDOWN ON a.* TO BOB": 509, "CREATE USER eve IDENTIFIED BY 'hidden' WRONG": 62,
     "CREATE USER eve IDENTIFIED WITH bcrypt_password BY 'hidden'": 48,
     "CREATE USER eve IDENTIFIED WITH ldap SERVER 'x'": 48, "CREATE USER eve HOST REGEXP 'x'": 48,

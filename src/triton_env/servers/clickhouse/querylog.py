@@ -1,8 +1,8 @@
 """`system.query_log` as clients know it, on top of the log that the engine keeps.
 
-The engine gives each query an id of its own, has one user, logs the statements of this server beside those of its clients, and the
-text of a query with the file to which its result goes. So each request labels its connection, in the only setting that
-is logged and has no effect, and a view shows what was labelled.
+The engine gives each query an id of its own, has one user, logs the statements of this server beside those of its
+clients, and the text of a query with the file to which its result goes. So each request labels its connection, in the
+only setting that is logged and has no effect, and a view shows what was labelled.
 """
 
 from __future__ import annotations

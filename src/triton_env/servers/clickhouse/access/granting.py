@@ -7,7 +7,6 @@ from typing import Protocol
 from triton_env.servers.clickhouse.errors import (
     ACCESS_STORAGE_FOR_INSERTION_NOT_FOUND,
     BAD_ARGUMENTS,
-    NO_ELEMENTS_IN_CONFIG,
     NOT_IMPLEMENTED,
     ServerError,
 )
@@ -35,9 +34,7 @@ def refused(what: str) -> ServerError:
 
 
 def check_place(reader: Reader, word: str) -> None:
-    """ON CLUSTER, which needs a Keeper that this server has not, and the storage."""
-    if reader.accept("ON CLUSTER"):
-        raise ServerError(NO_ELEMENTS_IN_CONFIG, "There is no DistributedDDL configuration in server config")
+    """The storage."""
     if word and reader.accept(word) and (storage := reader.name()) != STORAGE:
         raise ServerError(ACCESS_STORAGE_FOR_INSERTION_NOT_FOUND, f"Access storage with name {storage} is not found")
 
