@@ -176,6 +176,8 @@ SELECT * FROM url('http://127.0.0.1:1')
 SELECT hasColumnInTable('OTHER', 'secret', 'z')
 INSERT INTO t SELECT z, 'x' FROM OTHER.secret
 INSERT INTO OTHER.secret VALUES (1)
+INSERT INTO t VALUES (1, 'x'), ((SELECT max(z) FROM OTHER.secret), 'x')
+INSERT INTO t VALUES (joinGet('OTHER.joined', 'v', toInt32(1)), 'x')
 INSERT INTO FUNCTION file('x.csv') SELECT 1
 INSERT INTO FUNCTION remote('127.0.0.1', 'OTHER', 'secret') SELECT 1
 CREATE TABLE OWN.c ENGINE = Memory AS SELECT * FROM OTHER.secret
@@ -231,6 +233,7 @@ SHOW USERS
 SHOW ACCESS
 SELECT * FROM system.users
 SELECT * FROM system.processes
+SELECT * FROM system.query_log
 SHOW PROCESSLIST
 EXECUTE AS triton SELECT 1
 CREATE ROW POLICY p ON OWN.t USING 1
@@ -261,6 +264,12 @@ def test_what_is_not_granted_cannot_be_reached(bob: Person) -> None:
             assert bob.code(f"SELECT * FROM t SETTINGS {change}") == 452
             assert bob.code(f"SET {change}") == 452
         assert bob.code("SELECT 1", dialect="kusto") == 452
+        # Values that come while the first of them are inserted are no expressions.
+        streamed = (each.encode() for each in (bob.sql("INSERT INTO OWN.t VALUES (1, 'x'),"), "(3, 'y'),",
+                                               bob.sql("((SELECT max(z) FROM OTHER.secret), 'x')")))  # fmt: skip
+        refused = bob.server.http.post("/", content=streamed, auth=(bob.name.encode(), SECRET.encode()))
+        assert refused.status_code != 200
+        assert bob.ask("SELECT count() FROM t") == "2"
         for hidden in ("SHOW TABLES FROM OTHER", "SELECT * FROM system.columns WHERE database = 'OTHER'",
                        "SELECT * FROM system.parts WHERE database = 'OTHER'",
                        "SELECT * FROM information_schema.tables WHERE table_schema = 'OTHER'"):  # fmt: skip
@@ -278,6 +287,8 @@ def test_what_is_granted_works(bob: Person) -> None:
     )
     for statement in (
         "INSERT INTO t (x) SELECT number FROM numbers(3)",
+        "INSERT INTO t VALUES (1 + 1, upper('x')), (3, 'SELECT');",
+        "INSERT INTO t VALUES (1, 'x') (2, 'no comma before it')",
         "INSERT INTO t FORMAT CSV\n9,\"a\"\n",
         "CREATE TABLE n (x Int32) ENGINE = MergeTree ORDER BY x",
         "CREATE TABLE m AS n",

@@ -93,14 +93,20 @@ class Account:
             return admitted
         return as_user(admitted, self.name, is_named=statement.verb not in ("ALTER", "DELETE", "UPDATE"))
 
-    def check_insert(self, lease: Lease, request: QueryRequest, head: bytes) -> None:
-        """Check an INSERT that brings data, of which `head` is the statement. Blocks."""
+    def guarded(self, request: QueryRequest, text: bytes, insert: sql.InsertData, *, is_whole: bool) -> QueryRequest:
+        """A request for an INSERT whose data cannot be a way around its check; see `Control.guarded`. Blocks."""
+        if self.access is None or not self.is_limited:
+            return request
+        return self.access.control().guarded(request, text, insert, is_whole=is_whole)
+
+    def check_insert(self, lease: Lease, request: QueryRequest, text: bytes, insert: sql.InsertData) -> None:
+        """Check an INSERT that brings data. Blocks."""
         if self.access is not None and self.is_limited:
-            self.access.control().check_insert(self.name, lease, request, head)
+            self.access.control().check_insert(self.name, lease, request, text, insert)
 
 
-ANYONE: Final = Account()
-"""Whose requests are those of the configuration's first user, before it is known who sent them."""
+UNKNOWN: Final = Account()
+"""Of a request that was read, and whose credentials are looked at next."""
 
 
 def names_tables(text: bytes, database: str) -> bool:

@@ -223,13 +223,14 @@ class Execution:
 
         self.lease.connection.on_progress(report)
 
-    def begin_insert(self, text: bytes, insert: InsertData) -> InsertStream:
-        """Start an INSERT that brings data."""
+    def begin_insert(self, text: bytes, insert: InsertData, *, is_whole: bool = False) -> InsertStream:
+        """Start an INSERT that brings data; `is_whole`: all of which is in `text`."""
         if self.request.readonly:
             raise ServerError(READONLY, f"{self._user}: Cannot execute query in readonly mode")
         self._refuse_process(text[: insert.head_end])
-        self.lease.prepare(self.request, "INSERT")
-        self.request.account.check_insert(self.lease, self.request, text[: insert.head_end])
+        account = self.request.account
+        self.lease.prepare(account.guarded(self.request, text, insert, is_whole=is_whole), "INSERT")
+        account.check_insert(self.lease, self.request, text, insert)
         # The engine takes no parameters along with an insert; set on the connection they mean the same.
         for name, value in self.request.query_parameters.items():
             self.lease.connection.set_parameter(name, value)

@@ -233,7 +233,7 @@ def _append_all(stream: InsertStream, batch: list[bytes]) -> None:
 
 
 def _insert_whole(execution: Execution, query: _Query, insert: InsertData) -> Counters:
-    stream = execution.begin_insert(query.text, insert)
+    stream = execution.begin_insert(query.text, insert, is_whole=True)
     try:
         if data := query.text[insert.data_start :]:
             stream.append(data)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 from urllib.parse import unquote_to_bytes
 
-from .accounts import ANYONE, Account
+from .accounts import UNKNOWN, Account
 from .errors import (
     BAD_ARGUMENTS,
     CANNOT_PARSE_BOOL,
@@ -69,7 +69,7 @@ class QueryRequest:
     database: str = ""
     default_format: str = ""
     roles: tuple[str, ...] = ()
-    account: Account = ANYONE
+    account: Account = field(kw_only=True)  # without a default: what makes a request has to know who sent it
     defaults: Mapping[str, str] = field(default_factory=dict)
     """The settings with which the connections of its user begin."""
 
@@ -228,4 +228,5 @@ def build(method: str, pairs: list[tuple[str, str]], headers: Mapping[str, str],
         database=headers.get("x-clickhouse-database") or parameters.get("database", ""),
         default_format=headers.get("x-clickhouse-format") or parameters.get("default_format", ""),
         roles=tuple(value for name, value in pairs if name == "role"),
+        account=UNKNOWN,
     )

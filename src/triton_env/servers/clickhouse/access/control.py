@@ -6,9 +6,10 @@ import datetime
 import os
 import threading
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from triton_env.servers.clickhouse import sql
 from triton_env.servers.clickhouse.accounts import as_user, is_of_access, names_tables
@@ -22,6 +23,7 @@ from triton_env.servers.clickhouse.errors import (
 )
 from triton_env.servers.clickhouse.request import QueryRequest
 from triton_env.servers.clickhouse.sessions import Lease
+from triton_env.servers.clickhouse.sql import InsertData
 
 from . import showing
 from .answers import Answers, select
@@ -29,7 +31,7 @@ from .entities import BUILT_IN, Setting, State
 from .granting import refused
 from .login import is_from
 from .member import Anyone, Member
-from .needs import OF_ACCESS, Analysis, formatted
+from .needs import OF_ACCESS, Analysis, formatted, parse_values
 from .reader import Reader, plain
 from .rights import Privileges, scope_text
 from .settings import Limits
@@ -38,7 +40,13 @@ from .statements import Changes
 _LARGE: Final = "SET max_query_size = 1000000000, max_parser_backtracks = 100000000, log_queries = 0"
 """For statements of any size, which may have passwords in them."""
 _FILTERS: Final = "additional_table_filters"
-_RESERVED: Final = frozenset({_FILTERS, "dialect"})
+_EXPRESSIONS: Final = (
+    "input_format_values_interpret_expressions",
+    "input_format_values_deduce_templates_of_expressions",
+)
+_MOST_VALUES: Final = 1 << 18
+"""Bytes of VALUES that are parsed."""
+_RESERVED: Final = frozenset({_FILTERS, "dialect", *_EXPRESSIONS})
 """Settings with which a user would see other rows, or statements would be read in another way."""
 
 
@@ -195,18 +203,42 @@ class Control:
                 self._check(member, lease, request, text)
         return text
 
-    def check_insert(self, name: str, lease: Lease, request: QueryRequest, head: bytes) -> None:
+    def guarded(self, request: QueryRequest, text: bytes, insert: InsertData, *, is_whole: bool) -> QueryRequest:
+        """An INSERT request for which VALUES are no expressions, unless all of them can be checked before.
+
+        Such an expression may read other tables, and the engine evaluates it while it reads the data.
+        """
+        if insert.format.lower() != "values":
+            return request
+        if is_whole and self._values(text, insert) is not None:
+            return request
+        return replace(request, settings=dict(request.settings) | dict.fromkeys(_EXPRESSIONS, "0"))
+
+    def check_insert(self, name: str, lease: Lease, request: QueryRequest, text: bytes, insert: InsertData) -> None:
         """Check an INSERT that brings data; see `admit`."""
         chosen = request.roles or (lease.session.roles if lease.session is not None else None)
+        # Where they cannot be parsed, `guarded` has seen to it that they are no expressions.
+        values = self._values(text, insert) if insert.format.lower() == "values" else None
         with self._lock:
-            self._check(self.member(name, chosen), lease, request, head + b" FORMAT Null")
+            self._check(self.member(name, chosen), lease, request, text[: insert.head_end] + b" FORMAT Null", values)
 
-    def _check(self, member: Member, lease: Lease, request: QueryRequest, text: bytes) -> None:
+    def _values(self, text: bytes, insert: InsertData) -> Any:
+        """The syntax tree of VALUES, None where they are large or have another form than most."""
+        data = text[insert.data_start :]
+        if len(data) > _MOST_VALUES:
+            return None
+        with self._lock, suppress(ServerError):
+            return parse_values(self._catalog, data)
+        return None
+
+    def _check(
+        self, member: Member, lease: Lease, request: QueryRequest, text: bytes, values: Any = None
+    ) -> None:  # fmt: skip
         database = lease.connection.rows("SELECT currentDatabase()")[0][0]
         temporary = [row[0] for row in lease.connection.rows("SELECT name FROM system.tables WHERE is_temporary")]
         analysis = Analysis(self._catalog, self._privileges, database, temporary, request.query_parameters)
         try:
-            needs = analysis.of(text)
+            needs = analysis.of(text, values)
         except RecursionError:
             raise ServerError(TOO_DEEP_RECURSION, "The query is nested too deeply") from None
         limits = self._limits(member)

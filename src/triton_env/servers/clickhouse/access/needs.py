@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from triton_env.servers.clickhouse import sql
 from triton_env.servers.clickhouse.engine import Connection
-from triton_env.servers.clickhouse.errors import ServerError
+from triton_env.servers.clickhouse.errors import SYNTAX_ERROR, ServerError
 
 from .reader import Reader
 from .reading import Parts, Reading
@@ -104,14 +104,19 @@ class Analysis:
         self._needs: list[Need] = []
         self._inserted: list[str] = []
 
-    def of(self, text: bytes) -> list[Need]:
+    def of(self, text: bytes, values: Any = None) -> list[Need]:
         """What a statement needs, in the order in which a server asks for it.
+
+        Args:
+            text: the statement.
+            values: the tree of the VALUES that come with it; see `parse_values`.
 
         Raises:
             ServerError: it cannot be parsed.
         """
+        self.reading.add(values)
         try:
-            tree = self._parsed(text.decode("utf-8", "surrogateescape"))
+            tree = parsed(self._catalog, text.decode("utf-8", "surrogateescape"))
         except ServerError as error:
             if "does not support JSON" not in error.message:
                 raise
@@ -321,11 +326,8 @@ class Analysis:
         is_invoker = "SQL SECURITY DEFINER" not in table.definition and "SQL SECURITY NONE" not in table.definition
         if table.engine != "View" or table.database == "system" or not is_invoker:
             return False
-        self.reading.add(self._parsed(table.query))
+        self.reading.add(parsed(self._catalog, table.query))
         return True
-
-    def _parsed(self, text: str) -> Any:
-        return json.loads(_parse(self._catalog, "parseQueryToJSON", text))
 
     def _functions(self) -> None:
         """Functions of SQL read what their bodies read."""
@@ -337,7 +339,7 @@ class Analysis:
                 f"SELECT create_query FROM system.functions WHERE origin = 'SQLUserDefined' AND name IN ({listed})"  # noqa: S608
             )
             for (query,) in found:
-                self.reading.add(self._parsed(query))
+                self.reading.add(parsed(self._catalog, query))
 
     def _tables(self, names: Iterable[Parts]) -> list[Table]:
         """Those of the names that are tables now."""
@@ -345,11 +347,13 @@ class Analysis:
         if not scopes:
             return []
         pairs = ", ".join(f"({sql.quote(scope[0])}, {sql.quote('.'.join(scope[1:]))})" for scope in sorted(scopes))
+        # Some tables of `system` are made when they are used first.
+        found = [Table(*scope, "", "", "") for scope in scopes if scope[0] == "system" and len(scope) == 2]
         rows = self._catalog.rows(
             "SELECT database, name, engine, as_select, create_table_query FROM system.tables "  # noqa: S608
             f"WHERE (database, name) IN ({pairs})"
         )
-        return [Table(*row) for row in rows]
+        return found + [Table(*row) for row in rows]
 
     def columns(self, need: Need, text: bytes, connection: Connection) -> list[str]:
         """The columns of a table that a SELECT reads or an INSERT writes, for the message."""
@@ -369,6 +373,26 @@ class Analysis:
             "AND default_kind NOT IN ('MATERIALIZED', 'ALIAS') ORDER BY position"
         )
         return [str(row[0]) for row in rows]
+
+
+def parsed(catalog: Connection, text: str) -> Any:
+    """The syntax tree of a statement."""
+    return json.loads(_parse(catalog, "parseQueryToJSON", text))
+
+
+def parse_values(catalog: Connection, data: bytes) -> Any:
+    """The syntax tree of what comes after VALUES.
+
+    Raises:
+        ServerError: it has another form than that of rows with commas between them.
+    """
+    rows = data.strip().removesuffix(b";").decode("utf-8", "surrogateescape")
+    # Its own words must not become clauses of this query.
+    tree = parsed(catalog, f"SELECT [{rows}\n]")
+    (select,) = tree["list_of_selects"]["children"]
+    if tree.keys() & {"format", "settings", "out_file"} or select.keys() - {"type", "select"}:
+        raise ServerError(SYNTAX_ERROR, "Syntax error: cannot parse the values")
+    return select["select"]
 
 
 def formatted(catalog: Connection, text: bytes) -> bytes:

@@ -53,6 +53,8 @@ class Reading:
                 self.add(each, hidden)
         elif isinstance(node, dict):
             kind = node.get("type")
+            if kind == "Literal":  # lists of values may be long
+                return
             if kind == "SelectQuery":
                 hidden = self._with(node, hidden)
                 node = {key: value for key, value in node.items() if key != "with"}
