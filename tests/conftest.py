@@ -242,7 +242,7 @@ def warm(request: pytest.FixtureRequest, environments: Warm) -> Callable[[str], 
     """
 
     def start(runtime: str) -> TritonEnvironment:
-        if runtime == "embedded":
+        if runtime in ("embedded", "persistent without docker"):
             request.getfixturevalue("embedded_packages")
         return environments.emptied(runtime)
 

@@ -1,9 +1,12 @@
 """Persistent projects for tests: a name, ports and volumes of their own, and nothing of them left at the end."""
 
+import shutil
 import socket
 import subprocess
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from secrets import token_hex
 from typing import Any
 
@@ -15,6 +18,8 @@ from patience import TO_BOOT
 from triton_env import Settings
 from triton_env.core.settings_group import Role
 from triton_env.persistent.docker.compose import PROJECT_LABEL, Compose
+from triton_env.persistent.embedded.control import Supervisor
+from triton_env.persistent.embedded.folder import ProjectFolder
 from triton_env.persistent.settings import persistent_settings
 
 
@@ -69,6 +74,23 @@ def project(**values: Any) -> Iterator[Settings]:
             yield settings
         finally:
             remove(name)
+
+
+@contextmanager
+def project_without_docker(**values: Any) -> Iterator[Settings]:
+    """The settings of a project of its own that runs without Docker. All of it is gone at the end."""
+    name, kept = free_name("kept")
+    # Where tests have their folders, root's servers cannot pass.
+    base = Path(tempfile.mkdtemp(prefix="triton-tests-"))
+    base.chmod(0o711)
+    places = {"triton_data_dir": str(base / "data"), "triton_state_dir": str(base / "state")}
+    with kept:
+        settings = Settings(**{"triton_project": name, "triton_runtime": "embedded", **TO_BOOT, **places, **values})
+        try:
+            yield settings
+        finally:
+            Supervisor(ProjectFolder.of(settings)).end()
+            shutil.rmtree(base)
 
 
 def belongings(name: str) -> tuple[list[str], list[str], list[str]]:

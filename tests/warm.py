@@ -6,10 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from patience import TO_BOOT, until
-from projects import project, settings_of
+from projects import project, project_without_docker, settings_of
 from triton_env import TritonEnvironment
 from triton_env.core import interrupts
+from triton_env.persistent.choice import open_stack
 from triton_env.services import SERVICES
+
+PERSISTENT = {"persistent": project, "persistent without docker": project_without_docker}
+"""How a persistent project of its own is made, by the name of what it is asked for by."""
 
 
 class Warm:
@@ -32,12 +36,12 @@ class Warm:
         """Give the environment on a runtime with nothing in it: a reset takes back what the module before has left.
 
         Args:
-            runtime: its name; "persistent" means a persistent project of its own, which no reset takes back.
+            runtime: its name; one of `PERSISTENT` means a persistent project of its own, which no reset takes back.
         """
         is_used = runtime in self._running
         environment = self._started(runtime)
         # Persistent services hold data that no reset takes.
-        if is_used and runtime != "persistent":
+        if is_used and runtime not in PERSISTENT:
             environment.reset()
             _wait_for_removals(environment)
         return environment
@@ -65,14 +69,16 @@ class Warm:
 
     def _start(self, runtime: str, stack: ExitStack) -> TritonEnvironment:
         settings = settings_of(self._choice)
-        if runtime == "persistent":
+        options: dict[str, Any] = {"runtime": runtime}
+        if runtime in PERSISTENT:
             # Credentials of its own, since some tests look for them where they should not be.
             values = {name: value for each in SERVICES.values() for name, value in each.fresh_credentials().items()}
-            settings = stack.enter_context(project(**values))
+            settings = stack.enter_context(PERSISTENT[runtime](**values))
+            with open_stack(settings) as services:
+                options = {"persistent": True, "services": services.offered()}
         else:
             # Tests may look at all that the servers have, so none of it is made in advance.
             settings = settings.updated(triton_state_dir=str(self._state("state")), triton_pool_size=0, **TO_BOOT)
-        options: dict[str, Any] = {"persistent": True} if runtime == "persistent" else {"runtime": runtime}
         environment = stack.enter_context(TritonEnvironment(settings, **options))
         # Tests look for what runs in this process, and end it by signals.
         interrupts.forget(environment)

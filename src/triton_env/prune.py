@@ -12,6 +12,7 @@ from triton_env.errors import RestoreUnfinished, RuntimeUnavailable, TritonError
 from triton_env.isolation import state
 from triton_env.runtimes.choice import quick_problem
 from triton_env.runtimes.embedded import directory
+from triton_env.runtimes.embedded.bases import projects_folder
 from triton_env.settings import Settings
 from triton_env.state.folders import private_folder
 from triton_env.state.registry import Registry
@@ -29,8 +30,8 @@ class Leftover:
     """Something that a dead owner left, or perhaps did; or that a living one has given up.
 
     Attributes:
-        what: restore, container, network, volume, environment (on an engine that was not looked at), directory, record,
-            shared environment, namespace or namespaces.
+        what: restore, container, network, volume, environment (on an engine that was not looked at), directory,
+            servers, record, shared environment, namespace or namespaces.
         name: its name or path.
         environment: the environment's id.
         pid: of its owner; None where that is not known.
@@ -81,6 +82,7 @@ def look(settings: Settings, *, kept: bool = False) -> Iterator[Findings]:
     here = (
         *_restores(settings),
         *_directories(),
+        *_supervisors(settings),
         *_records(settings),
         *_shared(settings),
         *_namespaces(settings, kept),
@@ -221,6 +223,19 @@ def _directories() -> Iterator[Leftover]:
         environment = directory.environment_of(path)
         remove = partial(_problem_of, directory.removed_if_abandoned, path)
         yield Leftover("directory", str(path), environment, _OWNER_GONE, stays=False, _remove=remove)
+
+
+def _supervisors(settings: Settings) -> Iterator[Leftover]:
+    """What supervisors of persistent services left that were killed. The data stays."""
+    from triton_env.persistent.embedded.control import Supervisor
+    from triton_env.persistent.embedded.folder import ProjectFolder
+
+    for path in sorted(projects_folder(settings.triton_data_dir).glob("*")):
+        supervisor = Supervisor(ProjectFolder(path))
+        if supervisor.has_left_something:
+            why = "its supervisor has ended, by force or with the machine; the data stays"
+            remove = partial(_problem_of, supervisor.forget)
+            yield Leftover("servers", str(path), path.name, why, stays=False, _remove=remove)
 
 
 def _records(settings: Settings) -> Iterator[Leftover]:

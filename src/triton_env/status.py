@@ -207,5 +207,6 @@ def _usage(usage: "Future[Usage | None]", deadline: float) -> Usage | None:
 
 def _why_not_running(instance: Instance) -> str:
     ended = "out of memory" if instance.out_of_memory else exit_words(instance.exit_code)
+    ended = instance.reason or ended
     words = {"exited": f"it ended ({ended})", "restarting": f"it ends again and again ({ended})"}
     return words.get(instance.status, f"it is {instance.status}")

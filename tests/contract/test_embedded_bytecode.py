@@ -46,7 +46,7 @@ def started(then: Callable[[Bytecode], None] = lambda compiled: None) -> str:
         assert isinstance(runtime, EmbeddedRuntime)
         child = runtime._servers["s3"].child
         assert child is not None
-        then(runtime._bytecode)
+        then(runtime._host.bytecode)
         return psutil.Process(child.pid).environ().get("PYTHONPYCACHEPREFIX", "")
 
 

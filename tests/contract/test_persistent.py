@@ -3,7 +3,6 @@
 import os
 import re
 import signal
-import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +14,7 @@ import psycopg
 import pytest
 from docker.models.containers import Container
 
+from lasting import amid_writes, check_acknowledged, check_written, write
 from projects import belongings, compose, project, remove
 from triton_env import Settings, TritonEnvironment
 from triton_env.errors import InvalidSetting, PortTaken, ProjectTaken
@@ -216,28 +216,6 @@ class TestAttach:
             remove(name)
 
 
-def write(env: TritonEnvironment, mark: str) -> None:
-    """Write a mark into each service."""
-    with env.postgres.connect(autocommit=True) as connection:
-        connection.execute("create table if not exists marks (mark text)")
-        connection.execute("insert into marks values (%s)", [mark])
-    client = env.clickhouse.client()
-    client.command("create table if not exists marks (mark String) engine MergeTree order by mark")
-    client.insert("marks", [[mark]], ["mark"])
-    env.redis.client().set(mark, "kept")
-    env.s3.client().put_object(Bucket=env.s3.bucket, Key=mark, Body=mark.encode())
-
-
-def check_written(env: TritonEnvironment, mark: str) -> None:
-    """The mark is in each service, once."""
-    with env.postgres.connect() as connection:
-        assert connection.execute("select 1 from marks where mark = %s", [mark]).fetchone()
-    rows = env.clickhouse.client().query("select count() from marks where mark = {m:String}", {"m": mark})
-    assert rows.result_rows == [(1,)]
-    assert env.redis.client().get(mark) == b"kept"
-    assert env.s3.client().get_object(Bucket=env.s3.bucket, Key=mark)["Body"].read() == mark.encode()
-
-
 class TestNothingIsLost:
     """Every acknowledged write survives, whichever way the server ends. `TestRecovery` restarts one after the other."""
 
@@ -254,62 +232,14 @@ class TestNothingIsLost:
         self, env: TritonEnvironment, settings: Settings
     ) -> None:
         write(env, "kill")
-        with env.postgres.connect(autocommit=True) as connection:
-            connection.execute("create table kills (number int primary key)")
-        clickhouse = env.clickhouse.client()
-        clickhouse.command("create table kills (number UInt32) engine MergeTree order by number")
-
-        def postgres_writer(acknowledged: list[int]) -> None:
-            with env.postgres.connect(autocommit=True) as connection:
-                for number in range(1_000_000):
-                    connection.execute("insert into kills values (%s)", [number])
-                    acknowledged.append(number)
-
-        def clickhouse_writer(acknowledged: list[int]) -> None:
-            client = env.clickhouse.client()
-            for number in range(1_000_000):
-                client.insert("kills", [[number]], ["number"])
-                acknowledged.append(number)
-
-        def redis_writer(acknowledged: list[int]) -> None:
-            client = env.redis.client(retry=None)
-            for number in range(1_000_000):
-                client.rpush("kills", number)
-                acknowledged.append(number)
-
-        writers = {"postgres": postgres_writer, "clickhouse": clickhouse_writer, "redis": redis_writer}
-        told: dict[str, list[int]] = {name: [] for name in writers}
-
-        def run(name: str) -> None:
-            # The kill ends it; what counts is what it was told before.
-            with suppress(Exception):
-                writers[name](told[name])
-
-        threads = [threading.Thread(target=run, args=(name,), daemon=True) for name in writers]
-        for thread in threads:
-            thread.start()
-        deadline = time.monotonic() + 60
-        while not all(len(numbers) > 5 for numbers in told.values()):
-            assert time.monotonic() < deadline, told
-            time.sleep(0.02)
-        # All four, S3 too.
-        compose(settings, "kill", "-s", "KILL")
-        for thread in threads:
-            thread.join(60)
-            assert not thread.is_alive()
+        with amid_writes(env) as acknowledged:
+            # All four, S3 too.
+            compose(settings, "kill", "-s", "KILL")
         compose(settings, "start")
         for name in env.services:
             eventually(probe_of(env, name))
         check_written(env, "kill")
-        with env.postgres.connect() as connection:
-            kept_rows = {number for (number,) in connection.execute("select number from kills")}
-        kept = {
-            "postgres": kept_rows,
-            "clickhouse": {row[0] for row in env.clickhouse.client().query("select number from kills").result_rows},
-            "redis": {int(number) for number in env.redis.client().lrange("kills", 0, -1)},
-        }
-        for name, numbers in told.items():
-            assert set(numbers) <= kept[name], name
+        check_acknowledged(env, acknowledged)
 
 
 class TestRecovery:

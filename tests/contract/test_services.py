@@ -3,7 +3,7 @@
 import subprocess
 import sys
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 
 import boto3
@@ -13,6 +13,7 @@ import pytest
 import redis
 from clickhouse_connect.driver.exceptions import DatabaseError
 
+from conftest import RUNTIMES
 from contents import CONTENTS
 from patience import SECONDS, patient_probes
 from triton_env import TritonEnvironment
@@ -30,6 +31,21 @@ pytestmark = [pytest.mark.timeout(400), pytest.mark.long_on("persistent")]
 def patient() -> Iterator[None]:
     with patient_probes():
         yield
+
+
+@pytest.fixture(scope="module", params=[*RUNTIMES, "persistent without docker"])
+def env(request: pytest.FixtureRequest, warm: Callable[[str], TritonEnvironment]) -> TritonEnvironment:
+    return warm(request.param)
+
+
+@pytest.fixture(autouse=True)
+def with_what_can_stay(request: pytest.FixtureRequest, env: TritonEnvironment) -> None:
+    """Leave out what is about services that cannot be persistent there: `test_persistent_processes` looks at these."""
+    lacking = {name for name in SERVICES if name not in env.services}
+    named = request.cls.__name__.removeprefix("Test").lower() if request.cls else ""
+    about = getattr(request.node, "callspec", None) and request.node.callspec.params.get("service_name", named)
+    if about in lacking or (lacking and not request.cls):
+        pytest.skip(f"without Docker these keep nothing: {', '.join(lacking)}")
 
 
 @pytest.fixture(params=list(SERVICES))

@@ -149,10 +149,9 @@ def test_what_is_persistent_is_not_also_shared_by_reuse() -> None:
         TritonEnvironment(reuse=True, persistent=True)
 
 
-@pytest.mark.parametrize("runtime", ["embedded", "external"])
-def test_persistent_services_only_run_on_docker(runtime: str) -> None:
-    with pytest.raises(RuntimeUnavailable, match="only run on Docker"):
-        TritonEnvironment(persistent=True, runtime=runtime).start()
+def test_persistent_services_are_started_here_and_not_external_ones() -> None:
+    with pytest.raises(RuntimeUnavailable, match="run on this machine"):
+        TritonEnvironment(persistent=True, runtime="external").start()
 
 
 def test_a_session_cannot_be_left_running(runtimes: FakeRuntimes) -> None:

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import click
 
 from triton_env.cli.choice import Choice, session_of, settings_for
-from triton_env.cli.options import environment_options, file_and_services, selected
+from triton_env.cli.options import environment_options, file_and_services
 from triton_env.cli.output import say, say_notice
-from triton_env.cli.persistent import ended_by_signals
+from triton_env.cli.persistent import ended_by_signals, named_or_offered, stack_of
 from triton_env.cli.session import attached
 from triton_env.core.printable import one_line
 from triton_env.errors import UsageError
@@ -87,7 +87,10 @@ def environment_of(
 
     if record:
         return attached(record, services)
-    return TritonEnvironment(settings_for(choice), services=selected(services), persistent=True)
+    if not services:
+        with stack_of(choice, starts=True) as stack:
+            services = named_or_offered(services, stack)
+    return TritonEnvironment(settings_for(choice), services=services, persistent=True)
 
 
 def _verified(file: Path) -> "Manifest":

@@ -16,7 +16,7 @@ from triton_env.core.findings import Finding, Verdict, finding_of
 from triton_env.core.forms import Form, forms_for
 from triton_env.core.model import ServiceRecipe
 from triton_env.core.sizes import size_words
-from triton_env.errors import InvalidSetting, UsageError
+from triton_env.errors import InvalidSetting, TritonError, UsageError
 from triton_env.runtimes.choice import docker_problem
 from triton_env.runtimes.embedded import packages
 from triton_env.services import SERVICES
@@ -42,9 +42,10 @@ def examine() -> Iterator[Finding]:
     if Form.CONTAINER in forms:
         yield from _with_docker(settings, names, all(each.verdict is Verdict.GOOD for each in findings))
     elif Form.PROCESS in forms:
-        words = "embedded, since TRITON_RUNTIME says so; Docker, which only persistent services need, was not checked"
+        words = "embedded, since TRITON_RUNTIME says so; Docker was not checked"
         yield Finding("runtime", Verdict.GOOD, words)
         yield from _embedded(settings, others, needed=True)
+        yield _kept_here(settings)
         yield from _machine()
         yield from docker_checks.fixed_ports(settings, names)
     else:
@@ -188,6 +189,22 @@ def _embedded_here(settings: Settings, *, needed: bool) -> Finding:
         return Finding("embedded", verdict, words)
     found = ", ".join(dict.fromkeys(recipe.process.of_machine or _package_of(recipe) for recipe in recipes))
     return Finding("embedded", Verdict.GOOD, f"servers that need no Docker: {found}")
+
+
+def _kept_here(settings: Settings) -> Finding:
+    """The data of persistent services that need no Docker."""
+    from triton_env.persistent.embedded.stack import EmbeddedStack
+
+    try:
+        stack = EmbeddedStack(settings)
+        instances = stack.instances()
+    except TritonError as error:
+        return Finding("data", Verdict.WARNING, error.what, error.hint)
+    place = f"{stack.folder.path}, for persistent services"
+    if ended := [SERVICES[name].title for name, each in instances.items() if each.reason]:
+        words = f"{place}: the supervisor of {', '.join(ended)} has ended, by force or with the machine"
+        return Finding("data", Verdict.WARNING, words, "python -m triton_env up starts them again")
+    return Finding("data", Verdict.GOOD, place)
 
 
 def _package_of(recipe: ServiceRecipe) -> str:

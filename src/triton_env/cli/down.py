@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 @click.command()
 @environment_options
 def command(choice: Choice) -> None:
-    """Stop the persistent services, and remove their containers and network. Their data stays in volumes.
+    """Stop the persistent services, and remove their containers and network. Their data stays.
 
     \b
     python -m triton_env down

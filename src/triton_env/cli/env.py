@@ -58,11 +58,10 @@ def _of_session(record: "Record", services: tuple[str, ...]) -> Mapping[str, str
 
 
 def _of_persistent(choice: Choice, services: tuple[str, ...]) -> Mapping[str, str]:
-    from triton_env.services import SERVICES
     from triton_env.settings.variables import of_services
 
-    wanted = services or tuple(SERVICES)
     with stack_of(choice, names=services) as persistent:
+        wanted = services or persistent.offered()
         try:
             running = {name: service for name, service in persistent.running().items() if name in wanted}
         except ProjectTaken as error:

@@ -1,9 +1,6 @@
 """`logs`: what the services write."""
 
-import queue
 import sys
-import threading
-from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import click
@@ -15,6 +12,7 @@ from triton_env.cli.persistent import not_running, stack_of
 from triton_env.cli.session import attached
 from triton_env.cli.signals import Interrupted, interruptible
 from triton_env.core.forms import form_of
+from triton_env.core.merging import merged
 
 if TYPE_CHECKING:
     from triton_env.persistent.stack import Stack
@@ -44,9 +42,7 @@ def command(follow: bool, tail: int | None, choice: Choice, services: tuple[str,
                 if absent := [name for name in services if name not in there]:
                     raise not_running(absent, all_services, choice)
                 if not there:
-                    from triton_env.services import SERVICES
-
-                    raise not_running(tuple(SERVICES), all_services, choice)
+                    raise not_running(all_services.offered(), all_services, choice)
                 return _of_project(all_services, services, tail, follow=follow)
     except Interrupted as interrupted:
         return interrupted.exit_code
@@ -59,37 +55,11 @@ def _of_session(record: "Record", services: tuple[str, ...], tail: int | None, *
         names = environment.services
         width = max(len(name) for name in names)
         try:
-            for name, line in _together({name: environment.log_lines(name, tail, follow=follow) for name in names}):
+            for name, line in merged({name: environment.log_lines(name, tail, follow=follow) for name in names}):
                 print_data(f"{name:<{width}}  | {line}")
         except BrokenPipeError:
             stop_printing()
     return 0
-
-
-def _together(sources: "dict[str, Iterator[str]]") -> Iterator[tuple[str, str]]:
-    """The lines of several sources as they come, each with the name of its source."""
-    lines: queue.SimpleQueue[tuple[str, str | Exception | None]] = queue.SimpleQueue()
-
-    def read(name: str, source: Iterator[str]) -> None:
-        try:
-            for line in source:
-                lines.put((name, line))
-            lines.put((name, None))
-        except Exception as error:
-            lines.put((name, error))
-
-    for name, source in sources.items():
-        # A daemon: one that follows ends with this process.
-        threading.Thread(target=read, args=(name, source), daemon=True).start()
-    ended = 0
-    while ended < len(sources):
-        name, line = lines.get()
-        if isinstance(line, Exception):
-            raise line
-        if line is None:
-            ended += 1
-        else:
-            yield name, line
 
 
 def _of_project(all_services: "Stack", names: tuple[str, ...], tail: int | None, *, follow: bool) -> int:

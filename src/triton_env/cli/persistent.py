@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from triton_env.cli.choice import Choice, sessions_elsewhere, settings_for, way_to_start
-from triton_env.cli.output import say_interrupted
+from triton_env.cli.output import say_interrupted, say_notice
 from triton_env.cli.signals import Interrupted, interruptible
 from triton_env.core.forms import Form, forms_for
 from triton_env.errors import RuntimeUnavailable, TritonError
@@ -16,12 +16,13 @@ if TYPE_CHECKING:
     from triton_env.persistent.stack import Stack
 
 
-def stack_of(choice: Choice, command: str = "", names: Iterable[str] = ()) -> "Stack":
+def stack_of(choice: Choice, command: str = "", names: Iterable[str] = (), *, starts: bool = False) -> "Stack":
     """The persistent services of that project, or of TRITON_PROJECT.
 
     Args:
         command: one that is for persistent services alone.
         names: of services that are asked for.
+        starts: whether services may be started.
 
     Raises:
         NotOffered: one of these cannot be persistent.
@@ -34,12 +35,24 @@ def stack_of(choice: Choice, command: str = "", names: Iterable[str] = ()) -> "S
     settings = settings_for(choice)
     check_offered(names, settings.triton_project)
     try:
-        return open_stack(settings)
+        return open_stack(settings, starts=starts)
     except RuntimeUnavailable as error:
         if choice.names_persistent or forms_for(settings.triton_runtime) == (Form.CONTAINER,):
             raise
         _check_not_meant(command)
         raise nothing_runs(f"persistent services: {error.what} {error.cause}") from error
+
+
+def named_or_offered(services: tuple[str, ...], stack: "Stack") -> tuple[str, ...]:
+    """The services that were named; where none was, those that can be persistent in this place."""
+    from triton_env.services import SERVICES
+
+    if services:
+        return services
+    offered = stack.offered()
+    if without := [name for name in SERVICES if name not in offered]:
+        say_notice(f"without {titles(without)}, which cannot be persistent on the runtime {stack.runtime}.")
+    return offered
 
 
 @contextmanager

@@ -31,19 +31,22 @@ if TYPE_CHECKING:
 @click.option("--no-backup", is_flag=True, help="Do not offer a backup.")
 @named_services
 def command(services: tuple[str, ...], choice: Choice, yes: bool, backup: Path | None, no_backup: bool) -> int:
-    """Destroy the containers, the network and the volumes of the persistent services, with all data in them.
+    """Destroy the persistent services of this project with all their data.
 
     \b
     python -m triton_env reset
     python -m triton_env reset --yes --backup before.backup
     python -m triton_env reset $other
 
-    On a terminal it lists what will be gone, offers a backup, and asks; elsewhere it needs --yes. It removes what
-    docker-compose.yml made for this project, and nothing else.
+    That is their containers, network and volumes, or their processes and folders. On a terminal it lists what will be
+    gone, offers a backup, and asks; elsewhere it needs --yes. It removes what was made for this project, and nothing
+    else.
 
     Exit status: 0, also where there is nothing; 1 if the answer was no, if the backup failed, or if something is left;
     2 for wrong use; 130 after Ctrl-C.
     """
+    from triton_env.persistent.choice import forget
+
     if backup and no_backup:
         raise UsageError("--backup and --no-backup exclude each other.")
     if not choice.names_persistent and settings_for(choice).triton_session:
@@ -61,6 +64,8 @@ def command(services: tuple[str, ...], choice: Choice, yes: bool, backup: Path |
         with ended_by_signals(f"Some of it may remain: python -m triton_env reset{choice.option}"):
             began = time.monotonic()
             gone = persistent.remove(services)
+            if not services:
+                forget(persistent.settings)
         if not gone:
             if not choice.names_persistent and (record := session_here()):
                 raise refused("reset", record)

@@ -15,9 +15,7 @@ from triton_env.errors import TritonError
 from triton_env.services.base_shell import Arguments, OwnShell, ServerShell, Shell
 
 if TYPE_CHECKING:
-    from triton_env.attached import AttachedEnvironment
     from triton_env.core.model import Program
-    from triton_env.runtimes.access import Access
     from triton_env.runtimes.docker.access import ContainerAccess
     from triton_env.services import Service
     from triton_env.settings import Settings
@@ -88,6 +86,7 @@ class _ServerProgram:
 
     def _in_project(self, choice: Choice) -> "Program":
         from triton_env.cli.persistent import not_running, stack_of
+        from triton_env.runtimes.docker.access import ContainerAccess
 
         name = self._name
         with stack_of(choice, names=(name,)) as services:
@@ -95,7 +94,13 @@ class _ServerProgram:
             if service is None:
                 raise not_running([name], services, choice)
             where = f"project {services.project}"
-            return self._inside(_in_container(services.access(name)), service, services.settings, where, choice)
+            access = services.access(name)
+            if isinstance(access, ContainerAccess):
+                return self._inside(access, service, services.settings, where, choice)
+            recipe = service.recipe(services.settings)
+            packaged = access.program(recipe, service.placement, (self._shell.program,), {}).argv[0]
+            where += ", which runs without containers"
+            return self._beside(packaged if os.path.exists(packaged) else None, service, where, "", choice)
 
     def _run_in_session(self, record: "Record", choice: Choice) -> NoReturn:
         from triton_env.cli.session import attached
@@ -105,7 +110,9 @@ class _ServerProgram:
             if access := environment.container(self._name):
                 program = self._inside(access, service, environment.settings, f"session {record.id}", choice)
             else:
-                program = self._beside(environment, service, choice)
+                packaged = environment.packaged_program(service.name, self._shell.program)
+                where = f"session {record.id}, which runs without containers"
+                program = self._beside(packaged, service, where, record.id, choice)
             environment.hand_over()
             _become(program)
 
@@ -128,13 +135,12 @@ class _ServerProgram:
         words = (shell.program, *shell.arguments(service, at, self._given))
         return access.program_as_it_is(recipe, words, shell.variables(service, at), terminal=_has_terminal())
 
-    def _beside(self, environment: "AttachedEnvironment", service: "Service", choice: Choice) -> "Program":
-        """The program on this machine."""
+    def _beside(self, packaged: str | None, service: "Service", where: str, session: str, choice: Choice) -> "Program":
+        """The program on this machine: the one that comes with the server, or one that is installed."""
         from triton_env.core.model import Program
         from triton_env.settings.process import process_environment
 
         shell = self._shell
-        where = f"session {environment.record.id}, which runs without containers"
         at = service.placement.endpoints.get(shell.protocol)
         if at is None:
             raise TritonError(
@@ -143,20 +149,13 @@ class _ServerProgram:
                 cause=shell.without(_options(choice)),
                 hint=shell.instead,
             )
-        path = environment.packaged_program(service.name, shell.program) or shutil.which(shell.program)
+        path = packaged or shutil.which(shell.program)
         if path is None:
-            hint = shell.instead.replace("SESSION", environment.record.id)
+            hint = shell.instead.replace("--session SESSION", f"--session {session}" if session else "--persistent")
             raise TritonError(f"{shell.program} is not installed on this machine.", where=where, hint=hint)
         inherited = {name: value for name, value in process_environment().items() if name not in service.misleading}
         words = (path, *shell.arguments(service, at, self._given))
         return Program(words, inherited | dict(shell.variables(service, at)))
-
-
-def _in_container(access: "Access") -> "ContainerAccess":
-    from triton_env.runtimes.docker.access import ContainerAccess
-
-    assert isinstance(access, ContainerAccess)
-    return access
 
 
 def _options(choice: Choice) -> str:

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 import click
 
 from triton_env.cli.choice import Choice, settings_for
-from triton_env.cli.options import named_services, persistent_options, selected
+from triton_env.cli.options import named_services, persistent_options
 from triton_env.cli.output import say, styled
-from triton_env.cli.persistent import ended_by_signals, stack_of, titles
+from triton_env.cli.persistent import ended_by_signals, named_or_offered, stack_of, titles
+from triton_env.core.forms import Form, form_of
 
 if TYPE_CHECKING:
     from triton_env.persistent.instance import Instance
@@ -28,7 +29,8 @@ def command(services: tuple[str, ...], choice: Choice, as_json: bool) -> None:
     python -m triton_env up $service $other
     python -m triton_env up --project other
 
-    These are the services of docker-compose.yml. Their data stays in volumes. What runs already is left as it is, or
+    On Docker these are the services of docker-compose.yml, and their data stays in volumes; without it they are
+    processes, and their data is in a folder of this project. What runs already is left as it is, or
     replaced where the settings have changed; what is missing is started. It is fine to run this again at any time.
 
     The table, or with --json one line {"id", "runtime", "services", "environ", "started", "replaced", "running"}, goes
@@ -44,11 +46,11 @@ def command(services: tuple[str, ...], choice: Choice, as_json: bool) -> None:
     from triton_env.cli.versions import server_versions
 
     settings = settings_for(choice)
-    names = selected(services)
     with (
         ended_by_signals("What this call had started is stopped again; the data stays."),
-        stack_of(choice, names=services) as stack,
+        stack_of(choice, names=services, starts=True) as stack,
     ):
+        names = named_or_offered(services, stack)
         before = _running(stack)
         with ProjectEnvironment(stack, settings, names) as environment:
             versions = server_versions(environment)
@@ -59,7 +61,8 @@ def command(services: tuple[str, ...], choice: Choice, as_json: bool) -> None:
             environment.detach()
     say(stack.place)
     say(f"Ready in {environment.timeline.total:.1f} s. {_in_words(groups)}", fg="green")
-    say_notices(names, settings)
+    if form_of(stack.runtime) is Form.CONTAINER:
+        say_notices(names, settings)
     if as_json:
         click.echo(json.dumps(data | groups))
     else:

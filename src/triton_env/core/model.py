@@ -111,6 +111,14 @@ class DataDirectoryTemplate:
     build: str = ""
 
 
+class DataCompatibility(StrEnum):
+    """Which data a server can read, by the version that wrote it."""
+
+    ITS_MAJOR = "its major version"
+    NOT_NEWER = "its own and older versions"
+    ITS_OWN = "its own version"
+
+
 @dataclass(frozen=True, slots=True)
 class ProcessRecipe:
     """How a service runs as a process of this machine, from Python distributions.
@@ -123,15 +131,20 @@ class ProcessRecipe:
 
     Attributes:
         argv: the server's command line. Every user of the machine can read it, so it holds no secret.
-        requires: the Python distributions that it consists of.
+        requires: the Python distributions that it consists of; the first has the server's version.
         extra: what brings them, besides the extra `embedded`; empty where that one does.
         files: configuration files by name, which may hold secrets: only the server's user can read them.
         input: what the server reads from its standard input, which may hold secrets too.
         template: how the data directory is initialised; None for an empty one.
         storage: what the data directory is on.
         stop_signal: what ends it. SIGKILL, unless that would leave something behind: the data is thrown away.
+        stop_timeout: seconds that it gets for that signal, before SIGKILL.
         is_confined: whether the kernel, where it can, limits it to its own files: for a server whose clients may name
             paths, and which has no limit of its own.
+        lasting: the same where the data stays: with durability, and ended by a signal that has it write what it holds.
+            None: as a process it keeps nothing.
+        reads: which data it can read, where that stays.
+        stale: files of the data directory that a killed server leaves, and that would keep the next from starting.
         of_machine: its version and folder, in words, where it is installed on this machine and not in a distribution.
         variable: the setting that names its programs, for error messages; empty where none does.
         unusable: why it cannot be run, known from the settings alone; it matters only where processes are.
@@ -145,18 +158,14 @@ class ProcessRecipe:
     template: DataDirectoryTemplate | None = None
     storage: Storage = Storage.MEMORY
     stop_signal: str = "SIGKILL"
+    stop_timeout: float = 2.0
     is_confined: bool = False
+    lasting: "ProcessRecipe | None" = None
+    reads: DataCompatibility = DataCompatibility.NOT_NEWER
+    stale: tuple[str, ...] = ()
     of_machine: str = ""
     variable: str = ""
     unusable: InvalidSetting | None = field(default=None, compare=False)
-
-
-class DataCompatibility(StrEnum):
-    """Which data a server can read, by the version that wrote it."""
-
-    ITS_MAJOR = "its major version"
-    NOT_NEWER = "its own and older versions"
-    ITS_OWN = "its own version"
 
 
 class TakesOver(StrEnum):

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from enum import Enum
 from typing import TYPE_CHECKING
 
+from triton_env.core.forms import Form, form_of, forms_for
 from triton_env.core.model import ServiceRecipe
 from triton_env.errors import RuntimeUnavailable
 from triton_env.modes.base import Lasting
@@ -48,15 +49,18 @@ class PersistentServices(Lasting):
     def open(self, recipes: Sequence[ServiceRecipe], say: Callable[[str], None]) -> Runtime:
         if not can_have_persistent_services(self.settings):
             raise RuntimeUnavailable(
-                f"Persistent services only run on Docker, not on the runtime {self.settings.triton_runtime!r}.",
+                f"Persistent services run on this machine, not on the runtime {self.settings.triton_runtime!r}.",
                 where="TRITON_RUNTIME",
-                hint="set TRITON_RUNTIME=docker; or start a session: python -m triton_env serve, TritonEnvironment()",
+                hint="set TRITON_RUNTIME to docker or embedded; or use the servers as they are: TritonEnvironment()",
             )
-        from triton_env.persistent.choice import open_stack
+        from triton_env.persistent.choice import open_stack, remember
 
-        stack = self._stack or open_stack(self.settings)
+        stack = self._stack or open_stack(self.settings, starts=True)
         try:
             self._runtime = stack.open(recipes, apply=self._apply, say=say)
+            is_news = remember(self.settings, stack.runtime) and self.settings.triton_runtime == "auto"
+            if is_news and form_of(stack.runtime) is Form.PROCESS:
+                say(f"the services run without Docker, since {stack.reason}; {stack.place}")
         except BaseException:
             stack.close()
             raise
@@ -74,4 +78,4 @@ class PersistentServices(Lasting):
 
 def can_have_persistent_services(settings: Settings) -> bool:
     """Whether persistent services can run on the runtime that these settings ask for."""
-    return settings.triton_runtime in ("auto", "docker")
+    return Form.EXTERNAL not in forms_for(settings.triton_runtime)

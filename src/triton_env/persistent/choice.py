@@ -1,17 +1,112 @@
-"""Where the persistent services of a project run."""
+"""Where the persistent services of a project run: where they ran before, so that their data is found again."""
 
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from triton_env.core.forms import Form, form_of
+from triton_env.errors import RuntimeUnavailable, TritonError
+from triton_env.persistent.settings import persistent_settings
 from triton_env.persistent.stack import Stack
+from triton_env.runtimes.choice import quick_problem
+from triton_env.runtimes.embedded import packages
+from triton_env.services import SERVICES
 from triton_env.settings import Settings
+from triton_env.state import store
+from triton_env.state.folders import lasting_folder, make_private
+
+_ASKED_FOR = "it was asked for"
+_AS_BEFORE = "they ran there before, and their data is there"
 
 
-def open_stack(settings: Settings) -> Stack:
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where the services of a project ran last."""
+
+    runtime: str
+
+
+def open_stack(settings: Settings, *, starts: bool = False) -> Stack:
     """The persistent services of the project that the settings name. To be closed, best by `with`.
+
+    With the runtime `auto` they are where they were started last, and for the first time on Docker where an engine
+    answers, else without it.
+
+    Args:
+        settings: which project.
+        starts: whether services may be started there.
 
     Raises:
         InvalidSetting: settings that disagree.
-        RuntimeUnavailable: they cannot run here.
+        RuntimeUnavailable: they cannot run there.
     """
-    # Loads the Docker SDK.
-    from triton_env.persistent.docker.stack import DockerStack
+    asked = settings.triton_runtime
+    if asked != "auto":
+        return _stack(settings, asked, _ASKED_FOR)
+    if known := last_place(settings):
+        try:
+            return _stack(settings, known, _AS_BEFORE)
+        except RuntimeUnavailable as error:
+            if form_of(known) is Form.CONTAINER:
+                error.hint += "; TRITON_RUNTIME=embedded starts services without Docker, which have other data"
+            raise
+    problem = quick_problem()
+    if not problem:
+        try:
+            return _stack(settings, "docker", "a Docker engine answers")
+        except RuntimeUnavailable as error:
+            if not starts or not _can_be_processes(settings):
+                raise
+            problem = " ".join(f"{error.what} {error.cause}".split())
+    if starts and _can_be_processes(settings):
+        return _stack(settings, "embedded", f"Docker cannot be used: {problem}")
+    # With its words on what is missing.
+    return _stack(settings, "docker", _ASKED_FOR)
 
-    return DockerStack(settings)
+
+def last_place(settings: Settings) -> str:
+    """The runtime on which services of the project were started last; empty where that is not known."""
+    found = store.found(_file(settings), _Place)
+    return found.runtime if found else ""
+
+
+def remember(settings: Settings, runtime: str) -> bool:
+    """Note where services of the project are started; whether that is news."""
+    if last_place(settings) == runtime:
+        return False
+    with suppress(OSError, TritonError):  # it is only for `auto`
+        file = _file(settings)
+        make_private(file.parent)
+        store.write(file, _Place(runtime))
+    return True
+
+
+def forget(settings: Settings) -> None:
+    """Note that the project has no data any longer."""
+    with suppress(OSError):
+        _file(settings).unlink(missing_ok=True)
+
+
+def _stack(settings: Settings, runtime: str, reason: str) -> Stack:
+    stack: Stack
+    if form_of(runtime) is Form.PROCESS:
+        from triton_env.persistent.embedded.stack import EmbeddedStack
+
+        stack = EmbeddedStack(settings)
+    else:
+        # Loads the Docker SDK.
+        from triton_env.persistent.docker.stack import DockerStack
+
+        stack = DockerStack(settings)
+    stack.reason = reason
+    return stack
+
+
+def _can_be_processes(settings: Settings) -> bool:
+    recipes = [kind.recipe(persistent_settings(settings)) for kind in SERVICES.values()]
+    lasting = [recipe for recipe in recipes if recipe.process.lasting]
+    return bool(lasting) and not packages.problem_of(lasting)
+
+
+def _file(settings: Settings) -> Path:
+    return lasting_folder(settings, "places") / f"{settings.triton_project}.json"

@@ -58,6 +58,16 @@ def compose_file(start: Path | None = None) -> Path:
     return own
 
 
+def checkout() -> str:
+    """The folder of the compose file of this project; empty where it is that of an installed triton-env.
+
+    Raises:
+        InvalidSetting: the file may be another user's doing.
+    """
+    file = compose_file()
+    return "" if _is_packaged(file) else str(file.parent)
+
+
 def used_file(settings: Settings) -> Path:
     """The path under which `compose_file` is given to Compose: itself, or its copy where it comes with triton-env.
 

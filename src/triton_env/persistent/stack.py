@@ -109,6 +109,8 @@ class Stack(ABC):
 
     runtime: ClassVar[str]
     """Where the services run: "docker" or "embedded"."""
+    reason: str = "persistent services run there"
+    """Why they run there; completes the sentence "since ..."."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = persistent_settings(settings)
@@ -129,10 +131,17 @@ class Stack(ABC):
     def close(self) -> None:  # noqa: B027 - what holds no connection has none to close
         """Close connections. May be called again."""
 
+    _absent = "it has no container"
+    """Why a service without a server cannot be used."""
+
     @property
     @abstractmethod
     def place(self) -> str:
         """In words, what decides how the services run or where their data is."""
+
+    def offered(self) -> tuple[str, ...]:
+        """The services that can be persistent in this place."""
+        return tuple(SERVICES)
 
     @abstractmethod
     def open(self, recipes: Sequence[ServiceRecipe], *, apply: bool, say: Callable[[str], None]) -> LastingRuntime:
@@ -162,7 +171,8 @@ class Stack(ABC):
     def status(self) -> tuple[ServiceStatus, ...]:
         """Look at every service, and ask those that run; see `look_at`. Nothing is changed."""
         instances = self.instances()
-        statuses = look_at(instances, self._running(instances), self._usage)
+        names = [name for name in SERVICES if name in instances or name in self.offered()]
+        statuses = look_at(instances, self._running(instances), self._usage, names, absent=self._absent)
         unfinished = self.unfinished_restore(statuses)
         return tuple(unfinished.seen_in(status) for status in statuses) if unfinished else statuses
 

@@ -54,6 +54,20 @@ def _is_free(bind: str, port: int) -> bool:
     return True
 
 
+def is_listened_on(bind: str, port: int) -> bool:
+    """Whether another server has a port at an address of this machine.
+
+    Connections of one that has ended, which the system remembers for a minute, keep none from it.
+    """
+    with socket.socket(socket.AF_INET6 if ":" in bind else socket.AF_INET) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((bind, port))
+        except OSError as error:
+            return error.errno == errno.EADDRINUSE
+    return False
+
+
 def listener_on(port: int, address: str = "") -> str:
     """The process on this machine that listens on `port`, in words; empty where it is not known.
 

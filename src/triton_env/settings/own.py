@@ -88,6 +88,12 @@ class OwnSettings(SettingsGroup):
         " user's runtime folder, and for journals of servers that hold data the user's state folder.",
         default="",
     )
+    triton_data_dir: str = setting(
+        Role.PERSISTENT,
+        "Folder for the data of persistent services [without Docker](../how-to/embedded.md#data-that-stays), in which"
+        " each project has one. Empty: the user's data folder, for root `/var/lib/triton-env`.",
+        default="",
+    )
     triton_session: str = setting(
         Role.HANDLING,
         "The id of the session that commands and programs use here instead of one of their own. `run` sets it for its"

@@ -55,7 +55,6 @@ class PersistentRuntime:
     """
 
     name: ClassVar[str] = "docker"
-    reason = "persistent services run there"
 
     def __init__(
         self,
@@ -67,6 +66,7 @@ class PersistentRuntime:
     ) -> None:
         if without := [recipe.title for recipe in recipes if recipe.data is None]:
             raise not_persistent(without, stack.project)
+        self.reason = stack.reason
         self._say = say
         self._apply = apply
         self._stack = stack

@@ -3,12 +3,15 @@
 import logging
 import os
 import stat
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from platformdirs import user_data_path
+
 from triton_env.errors import RuntimeUnavailable
-from triton_env.runtimes.embedded.account import Account
+from triton_env.runtimes.embedded.account import Account, lonely_user
 
 _log = logging.getLogger(__name__)
 
@@ -60,17 +63,38 @@ def disk_base(account: Account | None = None) -> Path:
     )
 
 
-def problem_of(base: Path, account: Account | None = None) -> str:
-    """Why servers cannot work in a folder, in words; empty where they can."""
+def problem_of(base: Path, account: Account | None = None, longest_below: int = _LONGEST_BELOW) -> str:
+    """Why servers cannot work in a folder, in words; empty where they can.
+
+    Args:
+        account: the servers' user; None where that is this process's.
+        longest_below: bytes of the longest path of a Unix socket in it, below its own.
+    """
     path = str(base)
     if found := sorted(each for each in set(path) if each in _UNFIT or not each.isprintable()):
         return f"some servers cannot take {' '.join(map(ascii, found))} in a path"
-    if len(os.fsencode(base)) + _LONGEST_BELOW > _LONGEST_SOCKET:
+    if len(os.fsencode(base)) + longest_below > _LONGEST_SOCKET:
         return "its path is too long for Unix sockets"
     # One that is gone, or that cannot be written to, is an error where something is made in it.
     if account is not None and base.is_dir() and not account.can_pass(base):
         return "it is closed to ordinary users, and the servers run as one of them"
     return ""
+
+
+def projects_folder(named: str) -> Path:
+    """Where the data of persistent services is, in a folder for each project.
+
+    Args:
+        named: TRITON_DATA_DIR; may be empty.
+    """
+    if named:
+        base = Path(named).expanduser().absolute()
+    elif os.geteuid() == 0 and lonely_user() is None and sys.platform != "darwin":
+        # The servers run as another user, to whom root's home folder is closed.
+        base = Path("/var/lib/triton-env")
+    else:
+        base = user_data_path("triton-env", appauthor=False)
+    return base / "projects"
 
 
 def memory_base() -> Path | None:

@@ -17,7 +17,7 @@ from triton_env.runtimes import failures
 from triton_env.runtimes.base import Report
 from triton_env.runtimes.embedded.account import Account, has_a_name
 from triton_env.runtimes.embedded.data_directory_cache import DataDirectoryCache
-from triton_env.runtimes.embedded.directory import PrivateDirectory
+from triton_env.runtimes.embedded.directory import OwnedFolder
 from triton_env.runtimes.embedded.server import Server, log_tail
 from triton_env.runtimes.embedded.spawner import CannotRun, Guard, Program
 
@@ -42,7 +42,7 @@ class DataDirectory:
         self,
         server: Server,
         *,
-        storage: PrivateDirectory,
+        storage: OwnedFolder,
         inputs: Path,
         cache: DataDirectoryCache,
         guard: Guard,

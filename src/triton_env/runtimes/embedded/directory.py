@@ -12,7 +12,7 @@ from pathlib import Path
 from triton_env.core.private import make_folder, write_new
 from triton_env.errors import RuntimeUnavailable
 from triton_env.runtimes.embedded.account import Account
-from triton_env.runtimes.embedded.bases import all_bases
+from triton_env.runtimes.embedded.bases import all_bases, projects_folder
 from triton_env.runtimes.embedded.guard import remove
 from triton_env.state import locks
 
@@ -24,55 +24,17 @@ _FRESH_FOR = 60
 """Seconds in which a directory without a lock, or with one that is not held yet, may be one that is being made."""
 
 
-class PrivateDirectory:
-    """A directory that only its environment can enter, with a lock that its owner and its guard hold while they live.
-
-    Where root is the owner it stays root's, and the servers' group may pass through: nothing that servers could
-    exchange for a link lies on the way to a file that root writes.
+class OwnedFolder:
+    """A folder in which some belongs to this process's user and some to the servers'.
 
     Args:
+        path: of the folder.
         account: the servers' user; None where that is this process's.
-        base: the folder to make it in, which the servers' user can pass.
-
-    Raises:
-        RuntimeUnavailable: it cannot be made. Nothing of it is left.
     """
 
-    def __init__(self, environment: str, account: Account | None, base: Path) -> None:
-        self.path = base / f"{_PREFIX}{environment}"
+    def __init__(self, path: Path, account: Account | None) -> None:
+        self.path = path
         self._account = account
-        # Under its name only once it is locked: an unlocked one looks as if its owner were dead.
-        fresh = base / f"{_FRESH_PREFIX}{environment}"
-        self._lock: locks.Held | None = None
-        try:
-            make_folder(fresh)
-            try:
-                self._lock_and_publish(fresh)
-            except BaseException:
-                self._let_go()
-                (fresh / LOCK_NAME).unlink(missing_ok=True)
-                fresh.rmdir()
-                raise
-        except OSError as error:
-            raise RuntimeUnavailable(
-                "No private directory can be made for the servers.",
-                where=str(error.filename or base),
-                cause=error.strerror or str(error),
-                hint="set TMPDIR to a folder on a local disk that you can write to",
-            ) from error
-
-    def _lock_and_publish(self, fresh: Path) -> None:
-        self._lock = locks.hold(fresh / LOCK_NAME, timeout=0)
-        if self._account is not None:
-            os.chown(fresh, -1, self._account.gid)
-            fresh.chmod(0o710)
-        fresh.rename(self.path)
-
-    @property
-    def lock(self) -> int:
-        """The open file that is locked, for processes that hold it too."""
-        assert self._lock is not None
-        return self._lock.descriptor
 
     def own_folder(self, name: str) -> Path:
         """Make a folder in it for this process alone."""
@@ -107,6 +69,62 @@ class PrivateDirectory:
                     path.chmod(0o750 if path.is_dir() or path.stat().st_mode & stat.S_IXUSR else 0o640)
         return folder
 
+    def _give(self, path: Path) -> None:
+        if self._account is not None:
+            os.chown(path, self._account.uid, self._account.gid, follow_symlinks=False)
+
+
+class PrivateDirectory(OwnedFolder):
+    """A directory that only its environment can enter, with a lock that its owner and its guard hold while they live.
+
+    Where root is the owner it stays root's, and the servers' group may pass through: nothing that servers could
+    exchange for a link lies on the way to a file that root writes.
+
+    Args:
+        account: the servers' user; None where that is this process's.
+        base: the folder to make it in.
+        name: of the directory, where the servers' user can pass to it; None for one by which the environment is
+            recognised.
+
+    Raises:
+        RuntimeUnavailable: it cannot be made. Nothing of it is left.
+    """
+
+    def __init__(self, environment: str, account: Account | None, base: Path, name: str | None = None) -> None:
+        super().__init__(base / (name or f"{_PREFIX}{environment}"), account)
+        # Under its name only once it is locked: an unlocked one looks as if its owner were dead.
+        fresh = base / (f"{name}-new" if name else f"{_FRESH_PREFIX}{environment}")
+        self._lock: locks.Held | None = None
+        try:
+            make_folder(fresh)
+            try:
+                self._lock_and_publish(fresh)
+            except BaseException:
+                self._let_go()
+                (fresh / LOCK_NAME).unlink(missing_ok=True)
+                fresh.rmdir()
+                raise
+        except OSError as error:
+            raise RuntimeUnavailable(
+                "No private directory can be made for the servers.",
+                where=str(error.filename or base),
+                cause=error.strerror or str(error),
+                hint="set TMPDIR to a folder on a local disk that you can write to",
+            ) from error
+
+    def _lock_and_publish(self, fresh: Path) -> None:
+        self._lock = locks.hold(fresh / LOCK_NAME, timeout=0)
+        if self._account is not None:
+            os.chown(fresh, -1, self._account.gid)
+            fresh.chmod(0o710)
+        fresh.rename(self.path)
+
+    @property
+    def lock(self) -> int:
+        """The open file that is locked, for processes that hold it too."""
+        assert self._lock is not None
+        return self._lock.descriptor
+
     def remove(self) -> None:
         """Remove it with everything in it. Does nothing where it is gone.
 
@@ -121,15 +139,11 @@ class PrivateDirectory:
             # The guard has it too, as long as it lives.
             self._lock.close_without_unlocking()
 
-    def _give(self, path: Path) -> None:
-        if self._account is not None:
-            os.chown(path, self._account.uid, self._account.gid, follow_symlinks=False)
-
 
 def groups() -> set[int]:
-    """The groups that directories of this user's environments have, which are those of their servers."""
+    """The groups that directories of this user's environments and projects have, which are those of their servers."""
     found: set[int] = set()
-    for directory in _directories(()):
+    for directory in (*_directories(()), *projects_folder("").glob("*")):
         with suppress(OSError):
             found.add(directory.stat().st_gid)
     return found

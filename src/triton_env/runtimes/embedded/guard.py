@@ -5,9 +5,9 @@ Run as a script in a process of its own, with the standard library alone, so tha
     python -I -S guard.py SOCKET_FD OWNER_PID LOCK_NAME DIRECTORY...
 
 The owner sends one JSON object a line through the socket: {"id", "argv", "env", "cwd", "log", "input", "output",
-"account", "alone", "read_all", "readable", "writable", "stop"} to start a process, or {"id", "end"} to end one, with
-"stop" for the signal that it was started with or "kill" for SIGKILL. The guard answers {"id", "pid"} or {"id", "error",
-"number"}, and {"id", "status", "at"} when the process has ended.
+"account", "alone", "read_all", "readable", "writable", "stop", "grace"} to start a process, or {"id", "end"} to end
+one, with "stop" for the signal that it was started with or "kill" for SIGKILL. The guard answers {"id", "pid"} or
+{"id", "error", "number"}, and {"id", "status", "at"} when the process has ended.
 
 Why a process between the owner and the servers: PR_SET_PDEATHSIG fires when the *thread* that forked ends, and an
 owner forks in threads that end early; macOS has no such thing at all. The guard has one thread. It sees the end of
@@ -36,8 +36,6 @@ else:
 
 OWNER_INTERVAL = 0.5
 """Seconds between two looks at who the parent is."""
-STOP_GRACE = 2.0
-"""Seconds that a server gets for the signal that its recipe names, before SIGKILL."""
 OPEN_FILES = 1 << 16
 """How many files a server may open at once, if the hard limit allows as many."""
 KILL_TIMEOUT = 5.0
@@ -53,6 +51,8 @@ class _Guard:
         """Of the processes that run, by request."""
         self._stop: dict[int, int] = {}
         """The signal that ends each of them."""
+        self._grace: dict[int, float] = {}
+        """Seconds that each of them gets for it."""
 
     def serve(self) -> None:
         """Do what the owner asks until it is gone."""
@@ -72,7 +72,7 @@ class _Guard:
         """End all servers, and what they left to us."""
         for request in tuple(self._pids):
             self._signal(request, self._stop[request])
-        self._wait_for_known(STOP_GRACE)
+        self._wait_for_known(max((self._grace[request] for request in self._pids), default=0.0))
         for request in tuple(self._pids):
             self._signal(request, signal.SIGKILL)
         # Processes of a server may be in sessions of their own. Orphans come to us (Linux).
@@ -111,6 +111,7 @@ class _Guard:
                 continue
             self._pids[request["id"]] = pid
             self._stop[request["id"]] = getattr(signal, request["stop"])
+            self._grace[request["id"]] = request["grace"]
             self._tell({"id": request["id"], "pid": pid})
         return True
 

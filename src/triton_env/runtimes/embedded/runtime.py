@@ -1,19 +1,16 @@
 """The embedded runtime: the services as processes of this machine, without Docker."""
 
 import logging
-import os
-import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from triton_env.core import model, shortages, spare
 from triton_env.core.ending import Ending, ending_of_stopped, how_to_restart
 from triton_env.core.model import Placement, Probe, ServiceRecipe, Storage
-from triton_env.core.private import write_new
 from triton_env.core.readiness import DeadlineExceeded, refuses, wait_until_ready
 from triton_env.core.redaction import redacted
 from triton_env.core.timeline import Phase
@@ -21,7 +18,6 @@ from triton_env.errors import (
     CleanupFailed,
     InvalidSetting,
     ResourceExhausted,
-    RuntimeUnavailable,
     ServiceExited,
     ServiceNotReady,
     StartCancelled,
@@ -30,15 +26,13 @@ from triton_env.errors import (
 from triton_env.runtimes import failures
 from triton_env.runtimes.base import Report
 from triton_env.runtimes.embedded import packages
-from triton_env.runtimes.embedded.access import LOGS, TEMPORARY, FolderAccess, environment_of_servers
-from triton_env.runtimes.embedded.account import python_is_readable, servers_account
+from triton_env.runtimes.embedded.access import LOGS, FolderAccess
+from triton_env.runtimes.embedded.account import servers_account
 from triton_env.runtimes.embedded.bases import disk_base, memory_base
-from triton_env.runtimes.embedded.bytecode import Bytecode
-from triton_env.runtimes.embedded.data import DataDirectory
-from triton_env.runtimes.embedded.data_directory_cache import DataDirectoryCache
 from triton_env.runtimes.embedded.directory import PrivateDirectory, groups, sweep
+from triton_env.runtimes.embedded.host import Host, remove_all
 from triton_env.runtimes.embedded.server import PortConflict, Server, log_tail
-from triton_env.runtimes.embedded.spawner import CannotRun, Child, Guard, GuardGone, Program
+from triton_env.runtimes.embedded.spawner import CannotRun, Child, Guard, GuardGone
 from triton_env.runtimes.ports import free_port, listener_on
 from triton_env.runtimes.start_tracker import StartTracker
 from triton_env.settings import Settings
@@ -76,7 +70,7 @@ class EmbeddedRuntime:
         self.reason = reason
         self._settings = settings
         self._environment = environment
-        self._host = _loopback(settings.triton_bind_address)
+        self._address = loopback(settings.triton_bind_address)
         self._account = servers_account(taken=groups())
         self._directories: list[PrivateDirectory] = []
         guard: Guard | None = None
@@ -88,24 +82,17 @@ class EmbeddedRuntime:
                 self._directories.append(PrivateDirectory(environment, self._account, base))
             self._disk, self._memory = self._directories[0], self._directories[-1]
             self._logs = self._disk.own_folder(LOGS)
-            self._inputs = self._disk.own_folder("input")
-            self._sockets = self._disk.servers_folder("run")
-            self._temporary = self._disk.servers_folder(TEMPORARY)
-            self._bytecode = Bytecode(self._account, self._temporary)
-            self._guard = guard = Guard(self._directories, self._account, self._logs / "guard.log")
+            self._host = Host(self._directories, self._account, self._logs / "guard.log")
+            self._guard = guard = self._host.guard
             self._sweeper = threading.Thread(target=sweep, name="triton-sweep", daemon=True)
             self._sweeper.start()
         except BaseException as error:
             with spare.released():
                 if guard:
                     guard.end()
-                for problem in self._remove_directories():
+                for problem in remove_all(self._directories):
                     error.add_note(problem)
             raise
-        self._cache = DataDirectoryCache()
-        self._python_is_readable = python_is_readable(self._account)
-        self._copying = threading.Lock()
-        self._copies: dict[tuple[Path, ...], Path] = {}
         self._starts = StartTracker()
         self._servers: dict[str, Server] = {}
 
@@ -113,17 +100,17 @@ class EmbeddedRuntime:
         with self._starts.track(recipe), self._explained_failures(recipe):
             report(Phase.CREATE, recipe.process.of_machine)
             server = self._server(recipe)
-            given = write_new(self._inputs / recipe.name, recipe.process.input) if recipe.process.input else None
-            data = self._data(server)
+            given = self._host.given(recipe)
+            data = self._host.data_directory(server, self._storage(recipe), self._starts.cancelled)
             is_copy = data.fill(report)
             try:
                 return self._booted(server, probe, report, given)
             except (ServiceExited, ServiceNotReady) as error:
                 # One that this start has made is nothing for others either.
-                is_gone = data.template is not None and self._cache.discard(
+                is_gone = data.template is not None and self._host.cache.discard(
                     data.template, f"{recipe.title} did not start with {'a copy of it' if is_copy else 'it'}"
                 )
-                if not self._bytecode.discard(recipe) and not is_copy:
+                if not self._host.bytecode.discard(recipe) and not is_copy:
                     raise
                 _log.debug("%s", error)
             # Once again, with nothing in it that an earlier process has made.
@@ -144,23 +131,23 @@ class EmbeddedRuntime:
             except PortConflict as conflict:
                 if self._settings.triton_ports == "fixed":
                     holders = {number: listener_on(number) for number in server.ports.values()}
-                    raise failures.port_taken(recipe, self._host, holders, instead=failures.RANDOM_PORTS) from conflict
+                    raise failures.port_taken(
+                        recipe, self._address, holders, instead=failures.RANDOM_PORTS
+                    ) from conflict
                 if tries_left == 0:
                     raise conflict.exited from conflict
                 _log.debug("the ports %s of %s are taken", server.ports, recipe.name)
             else:
                 self._servers[recipe.name] = server
-                self._bytecode.keep(recipe, self._inputs)
+                self._host.bytecode.keep(recipe, self._host.inputs)
                 report(Phase.READY, "")
                 return server.placement
         raise AssertionError("unreachable: the last try returns or raises")
 
     def _run(self, server: Server, probe: Probe, given: Path | None) -> None:
         """Start the process of a server on its ports, and wait until it is ready."""
-        process = server.recipe.process
         server.log_start = server.log.stat().st_size if server.log.exists() else 0
-        program = self._program(server, server.resolved(process.argv), input=given, stop_signal=process.stop_signal)
-        server.child = self._guard.start(program)
+        server.child = self._guard.start(self._host.command(server, given))
         self._wait(server, probe)
 
     def restart(self, recipe: ServiceRecipe, probe: Probe) -> None:
@@ -168,7 +155,7 @@ class EmbeddedRuntime:
             server = self._servers[recipe.name]
             assert server.child is not None
             self._guard.kill(server.child)
-            given = self._inputs / recipe.name if recipe.process.input else None
+            given = self._host.inputs / recipe.name if recipe.process.input else None
             for tries_left in reversed(range(_RESTART_TRIES)):
                 try:
                     self._run(server, probe, given)
@@ -212,10 +199,10 @@ class EmbeddedRuntime:
         self._starts.cancel()
         self._guard.end()
         self._starts.wait(_IN_FLIGHT_TIMEOUT)
-        self._bytecode.end()
+        self._host.end()
         self._sweeper.join(_IN_FLIGHT_TIMEOUT)
         # The guard did, unless it was killed, or a start that was cancelled wrote one more file.
-        if problems := self._remove_directories():
+        if problems := remove_all(self._directories):
             paths = " ".join(str(directory.path) for directory in self._directories)
             raise CleanupFailed(
                 f"The directories of the environment {self._environment} could not be removed.",
@@ -224,48 +211,12 @@ class EmbeddedRuntime:
                 hint=f"rm -rf {paths}",
             )
 
-    def _remove_directories(self) -> list[str]:
-        problems: list[str] = []
-        for directory in self._directories:
-            try:
-                directory.remove()
-            except OSError as error:
-                problems.append(str(error))
-        return problems
-
     def _server(self, recipe: ServiceRecipe) -> Server:
-        process = recipe.process
-        folder = self._disk.servers_folder(recipe.name, process.files)
         data = self._storage(recipe).servers_folder(f"{recipe.name}-data")
-        log = self.access(recipe.name).log
-        return Server(recipe, folder, data, self._sockets, log, self._host, self._reachable_program)
+        return self._host.server(recipe, data, self.access(recipe.name).log, self._address)
 
     def _storage(self, recipe: ServiceRecipe) -> PrivateDirectory:
         return self._memory if recipe.process.storage is Storage.MEMORY else self._disk
-
-    def _data(self, server: Server) -> DataDirectory:
-        return DataDirectory(
-            server,
-            storage=self._storage(server.recipe),
-            inputs=self._inputs,
-            cache=self._cache,
-            guard=self._guard,
-            program=self._program,
-            account=self._account,
-            cancelled=self._starts.cancelled,
-        )
-
-    def _reachable_program(self, name: str) -> Path:
-        """The file of a program, or of a copy of it where the servers' user cannot reach what is installed."""
-        path = packages.program(name)
-        if self._account is None or self._account.can_read(path):
-            return path
-        folders = packages.own_folders(path, name)
-        with self._copying:
-            copy = self._copies.get(folders)
-            if copy is None:
-                copy = self._copies[folders] = self._disk.shared_copy(f"programs-{folders[0].name}", folders)
-        return copy / path.relative_to(folders[0].parent)
 
     @contextmanager
     def _explained_failures(self, recipe: ServiceRecipe) -> Iterator[None]:
@@ -304,40 +255,10 @@ class EmbeddedRuntime:
         fixed = self._settings.triton_ports == "fixed"
         asked = "\n".join(recipe.process.argv)
         return {
-            port.name: port.fixed if fixed else free_port(self._host)
+            port.name: port.fixed if fixed else free_port(self._address)
             for port in recipe.ports
             if f"{{port:{port.name}}}" in asked
         }
-
-    def _program(self, server: Server, resolved: tuple[str, ...], **options: Any) -> Program:
-        process = server.recipe.process
-        self._check_reach(process, Path(resolved[0]))
-        compiled = self._bytecode.prefix(server.recipe)
-        variables = {"PYTHONPYCACHEPREFIX": str(compiled)} if compiled else {}
-        return Program(
-            argv=resolved,
-            environment=environment_of_servers(self._temporary) | variables,
-            log=server.log,
-            folder=self._temporary,
-            read_all=self._has_to_read_all(resolved),
-            readable=(*server.readable, *variables.values()) if process.is_confined else (),
-            writable=(str(server.data), str(self._temporary), os.devnull),
-            **options,
-        )
-
-    def _check_reach(self, process: model.ProcessRecipe, program: Path) -> None:
-        """Raise `RuntimeUnavailable` if the servers' user cannot run a program that is installed on this machine."""
-        if process.of_machine and self._account is not None and not self._account.can_read(program):
-            raise RuntimeUnavailable(
-                "The servers run as an ordinary user, who cannot run this program.",
-                where=str(program),
-                cause="the file, or a folder above it, is closed to other users",
-                hint=f"name another one with {process.variable}, or open that one: chmod o+rx FOLDER",
-            )
-
-    def _has_to_read_all(self, argv: tuple[str, ...]) -> bool:
-        """Whether the servers' user can do nothing with this program unless it may read everything."""
-        return argv[0] == sys.executable and not self._python_is_readable
 
     def _wait(self, server: Server, probe: Probe) -> None:
         placement = server.placement
@@ -379,7 +300,15 @@ class EmbeddedRuntime:
             raise PortConflict(server.exited())
 
 
-def _loopback(address: str) -> str:
+def loopback(address: str) -> str:
+    """The address on which servers listen.
+
+    Args:
+        address: TRITON_BIND_ADDRESS; may be empty.
+
+    Raises:
+        InvalidSetting: it is not of this machine alone.
+    """
     if not address:
         return _LOOPBACK
     if not ip_address(address).is_loopback:

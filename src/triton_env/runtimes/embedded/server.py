@@ -200,6 +200,9 @@ def log_lines(path: Path, tail: int | None, *, follow: bool) -> Iterator[str]:
         rest = lines.pop() if follow and lines and not there.endswith(b"\n") else b""
         yield from map(_decoded, lines if tail is None else lines[max(0, len(lines) - tail) :])
         while follow and path.exists():
+            if path.stat().st_size < file.tell():
+                # It was emptied, since it had become too long.
+                file.seek(0)
             *lines, rest = (rest + file.read()).split(b"\n")
             yield from map(_decoded, lines)
             time.sleep(_LOOK_INTERVAL)

@@ -17,7 +17,6 @@ from triton_env.core.private import open_file
 from triton_env.errors import RuntimeUnavailable
 from triton_env.runtimes.embedded.account import Account, lonely_user
 from triton_env.runtimes.embedded.directory import LOCK_NAME, PrivateDirectory
-from triton_env.runtimes.embedded.guard import STOP_GRACE
 
 _GUARD = Path(__file__).with_name("guard.py")
 _CANNOT_START = "The process that guards the servers cannot be started."
@@ -57,6 +56,7 @@ class Program:
         readable: the only paths that it can read below, where the kernel can see to that; empty for no limit.
         writable: the only paths that it can change below as well.
         stop_signal: the name of the signal that ends it.
+        stop_timeout: seconds that it gets for that, before SIGKILL.
     """
 
     argv: tuple[str, ...]
@@ -70,6 +70,7 @@ class Program:
     readable: tuple[str, ...] = ()
     writable: tuple[str, ...] = ()
     stop_signal: str = "SIGKILL"
+    stop_timeout: float = 2.0
 
 
 @dataclass(slots=True)
@@ -79,12 +80,14 @@ class Child:
     Attributes:
         id: the number of the request that started it.
         pid: its process id.
+        grace: seconds that it gets to end by itself.
         status: its exit status, negative for a signal; None while it runs.
         ended: when it ended, in seconds since the epoch; None while it runs.
     """
 
     id: int
     pid: int
+    grace: float
     status: int | None = None
     ended: float | None = None
 
@@ -107,6 +110,7 @@ class Guard:
         self._changed = threading.Condition()
         self._answers: dict[int, dict[str, Any]] = {}
         self._children: dict[int, Child] = {}
+        self._graces: dict[int, float] = {}
         self._last_id = 0
         self._gone = False
         with shortages.explained(_CANNOT_START):
@@ -157,6 +161,7 @@ class Guard:
         with self._changed:
             self._last_id += 1
             number = self._last_id
+        self._graces[number] = program.stop_timeout
         request = {
             "id": number,
             "argv": program.argv,
@@ -171,6 +176,7 @@ class Guard:
             "readable": program.readable,
             "writable": program.writable,
             "stop": program.stop_signal,
+            "grace": program.stop_timeout,
         }
         self._send(request)
         with self._changed:
@@ -202,7 +208,7 @@ class Guard:
     def kill(self, child: Child) -> None:
         """End one process, by SIGKILL where the signal of its program does not, and wait for its end."""
         self._send({"id": child.id, "end": "stop"})
-        self.wait_briefly(child, STOP_GRACE)
+        self.wait_briefly(child, child.grace)
         if child.status is None and not self._gone:
             self._send({"id": child.id, "end": "kill"})
         self.wait(child)
@@ -257,5 +263,5 @@ class Guard:
             else:
                 self._answers[number] = answer
                 if "pid" in answer:
-                    self._children[number] = Child(number, answer["pid"])
+                    self._children[number] = Child(number, answer["pid"], self._graces.pop(number))
             self._changed.notify_all()

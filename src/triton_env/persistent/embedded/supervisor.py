@@ -1,0 +1,340 @@
+"""The supervisor of one project: the process that runs its persistent servers, and starts again what has ended.
+
+    python -P -m triton_env.persistent.embedded.supervisor FOLDER READY_FD
+
+It leaves its starter at once. It takes one order a connection from a Unix socket in the project's folder, as one line
+of JSON: {"do": "start", "orders": [...]}, {"do": "stop" or "restart", "names": [...]}, {"do": "end"}. It answers with
+one line when that is done: {"services": {...}} or {"error": {...}}. What it knows of its servers is in `state.json`.
+
+Where it is killed, its guard ends the servers in good order; where the guard is, the kernel does, and the supervisor
+starts them again under another one.
+"""
+
+import json
+import logging
+import os
+import selectors
+import shutil
+import signal
+import socket
+import sys
+import time
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from triton_env.core.codec import from_data, to_data
+from triton_env.core.ending import exit_words
+from triton_env.core.shortages import exhausted
+from triton_env.core.threads import in_thread
+from triton_env.errors import StartFailed, TritonError
+from triton_env.persistent.embedded import data
+from triton_env.persistent.embedded.folder import RUN, ProjectFolder
+from triton_env.persistent.embedded.orders import PROTOCOL, Noted, Noteds, Order
+from triton_env.runtimes.embedded.directory import LOCK_NAME, PrivateDirectory
+from triton_env.runtimes.embedded.guard import remove
+from triton_env.runtimes.embedded.host import Host, remove_all
+from triton_env.runtimes.embedded.server import Server
+from triton_env.runtimes.embedded.spawner import CannotRun, GuardGone
+from triton_env.sharing import failure
+from triton_env.state import locks, store
+
+_log = logging.getLogger("supervisor")
+
+_INTERVAL = 0.2
+"""Seconds between two looks at the servers."""
+_ASK_TIMEOUT = 10
+"""Seconds in which an order has to come once its connection is there."""
+_IDLE = 60
+"""Seconds that it waits for its first order."""
+_SHORTEST, _LONGEST = 0.5, 60.0
+"""Seconds until a server is started again; twice as long each time, where it does not run for `_LONGEST` between."""
+_ROTATE_INTERVAL = 5
+_LOG_SIZE = 10 << 20
+_LOG_FILES = 3
+"""How long logs become, and how many files each has, as for containers."""
+
+
+class _Supervised:
+    """One server: what was ordered, and how it is."""
+
+    def __init__(self, order: Order, server: Server, given: Path | None) -> None:
+        self.order = order
+        self.server = server
+        self.given = given
+        self.started = time.time()
+        self.restarts = 0
+        self.delay = _SHORTEST
+        self.again: float | None = None
+        self.run = 0
+
+    @property
+    def ended(self) -> bool:
+        return self.server.child is None or self.server.child.status is not None
+
+    def noted(self) -> Noted:
+        child, order = self.server.child, self.order
+        assert child is not None
+        return Noted(
+            title=order.title,
+            pid=child.pid,
+            started=self.started,
+            ended=child.ended,
+            exit_code=child.status,
+            restarts=self.restarts,
+            again=self.again,
+            run=self.run,
+            host=order.host,
+            ports=dict(order.ports),
+            given=dict(order.given),
+            made_of=order.made_of,
+            order=order.digest,
+        )
+
+
+class _Supervisor:
+    """See the module.
+
+    Args:
+        folder: of the project, locked by this process.
+    """
+
+    def __init__(self, folder: ProjectFolder) -> None:
+        self._folder = folder
+        self._account = folder.account()
+        self._began = time.time()
+        self._checkout = ""
+        self._servers: dict[str, _Supervised] = {}
+        self._runs = 0
+        self._is_asked_to_end = False
+        self._has_had_orders = False
+
+    def ask_to_end(self, number: int, frame: FrameType | None) -> None:
+        """Handle a signal."""
+        self._is_asked_to_end = True
+
+    def run(self, ready: int) -> None:
+        """Serve until the end, under as many guards as that takes."""
+        while True:
+            self._folder.wait_for_servers()
+            # What an earlier one left that was killed.
+            remove(str(self._folder.run), LOCK_NAME)
+            with suppress(FileNotFoundError):
+                shutil.rmtree(self._folder.run.with_name(f"{RUN}-new"))
+            directory = PrivateDirectory(self._folder.path.name, self._account, self._folder.path, RUN)
+            host: Host | None = None
+            try:
+                host = Host((directory,), self._account, self._folder.logs / "guard.log")
+                with socket.socket(socket.AF_UNIX) as door:
+                    door.bind(str(self._folder.control))
+                    door.listen()
+                    self._begin_again(host)
+                    if ready >= 0:
+                        os.write(ready, b'{"ready": true}\n')
+                        os.close(ready)
+                        ready = -1
+                    try:
+                        self._serve(door, host)
+                    except GuardGone:
+                        _log.error("the guard has ended, and the servers with it: starting them again")
+                        continue
+                    self._stop(host, tuple(self._servers))
+                    return
+            finally:
+                if host:
+                    host.end()
+                for problem in remove_all((directory,)):
+                    _log.error("%s", problem)
+
+    def _begin_again(self, host: Host) -> None:
+        """Start the servers that an earlier guard had."""
+        for name, before in tuple(self._servers.items()):
+            del self._servers[name]
+            self._start(host, before.order, restarts=before.restarts + 1)
+        self._note()
+
+    def _serve(self, door: socket.socket, host: Host) -> None:
+        rotated = time.monotonic()
+        with selectors.DefaultSelector() as selector:
+            selector.register(door, selectors.EVENT_READ)
+            while not self._is_asked_to_end:
+                if selector.select(_INTERVAL):
+                    connection, _ = door.accept()
+                    with connection:
+                        self._obey(connection, host)
+                if host.guard.is_gone:
+                    raise GuardGone
+                self._look(host)
+                if time.monotonic() - rotated > _ROTATE_INTERVAL:
+                    rotated = time.monotonic()
+                    self._rotate()
+                idle = not self._servers and (self._has_had_orders or time.time() - self._began > _IDLE)
+                if idle:
+                    return
+
+    def _obey(self, connection: socket.socket, host: Host) -> None:
+        connection.settimeout(_ASK_TIMEOUT)
+        try:
+            with connection.makefile("rb") as lines:
+                request = json.loads(lines.readline())
+            answer = self._done(request, host)
+        except GuardGone:
+            raise
+        except Exception as error:  # whatever it is, the one who asked is told, and the servers go on
+            answer = {"error": self._failure(error)}
+        with suppress(OSError):  # who asked has gone
+            connection.sendall(json.dumps(answer).encode() + b"\n")
+
+    def _failure(self, error: Exception) -> dict[str, Any]:
+        if isinstance(error, TritonError):
+            return failure.as_data(error)
+        _log.exception("an order could not be carried out")
+        what = "The supervisor of the project could not do what it was asked for."
+        log = str(self._folder.logs / "supervisor.log")
+        return failure.as_data(
+            exhausted(error, what) or StartFailed(what, where=log, cause=f"{type(error).__name__}: {error}")
+        )
+
+    def _done(self, request: dict[str, Any], host: Host) -> dict[str, Any]:
+        self._has_had_orders = True
+        match request["do"]:
+            case "start":
+                try:
+                    for order in (from_data(Order, each) for each in request["orders"]):
+                        self._start(host, order)
+                finally:
+                    self._note()
+            case "stop":
+                self._stop(host, request["names"])
+            case "restart":
+                orders = [self._servers[name].order for name in request["names"] if name in self._servers]
+                self._stop(host, [order.service for order in orders])
+                for order in orders:
+                    self._start(host, order)
+                self._note()
+            case "end":
+                self._stop(host, tuple(self._servers))
+                self._is_asked_to_end = True
+        return {"services": to_data({name: each.noted() for name, each in self._servers.items()})}
+
+    def _start(self, host: Host, order: Order, restarts: int = 0) -> None:
+        """Start a server, in the place of one that runs."""
+        self._stop(host, [order.service])
+        self._checkout = order.checkout
+        recipe = order.recipe()
+        host.forget(recipe)
+        log = self._folder.logs / f"{order.service}.log"
+        server = host.server(recipe, self._folder.data(order.service), log, order.host)
+        server.ports = dict(order.ports)
+        data.fill(server, order, self._folder, host)
+        supervised = _Supervised(order, server, host.given(recipe))
+        supervised.restarts = restarts
+        try:
+            self._spawn(host, supervised)
+        except CannotRun as error:
+            raise TritonError(
+                f"{order.title} could not be started.", where=order.made_of, cause=str(error), hint="pip check"
+            ) from error
+        self._servers[order.service] = supervised
+        _log.info("%s was started: process %d", order.title, server.child.pid if server.child else 0)
+
+    def _spawn(self, host: Host, supervised: _Supervised) -> None:
+        server, process = supervised.server, supervised.order.process
+        for name in process.stale:
+            # The lock that all servers of this folder hold was free, and this one has ended: it is no living one's.
+            (server.data / name).unlink(missing_ok=True)
+        server.log_start = server.log.stat().st_size if server.log.exists() else 0
+        supervised.started, supervised.again = time.time(), None
+        self._runs += 1
+        supervised.run = self._runs
+        server.child = host.guard.start(host.command(server, supervised.given))
+
+    def _stop(self, host: Host, names: Iterable[str]) -> None:
+        """End servers, all at once, and forget them."""
+        found = {name: self._servers.pop(name) for name in names if name in self._servers}
+        living = [each.server.child for each in found.values() if not each.ended]
+        for ending in [in_thread(host.guard.kill, child) for child in living if child]:
+            if error := ending.exception():
+                raise error
+        for each in found.values():
+            _log.info("%s was stopped", each.order.title)
+        if found:
+            self._note()
+
+    def _look(self, host: Host) -> None:
+        """See which servers have ended by themselves, and start again those whose time has come."""
+        is_changed = False
+        for each in self._servers.values():
+            if not each.ended:
+                if each.restarts and time.time() - each.started > _LONGEST:
+                    each.delay = _SHORTEST
+                continue
+            child = each.server.child
+            if each.again is None:
+                each.again = time.time() + each.delay
+                how = exit_words(child.status) if child and child.status is not None else "it cannot be run"
+                _log.warning("%s has ended: %s; starting it again in %g s", each.order.title, how, each.delay)
+                each.delay = min(_LONGEST, each.delay * 2)
+                is_changed = True
+            elif time.time() >= each.again:
+                each.restarts += 1
+                try:
+                    self._spawn(host, each)
+                    _log.info("%s was started again: process %d", each.order.title, each.server.child.pid)  # type: ignore[union-attr]
+                except (CannotRun, TritonError, OSError) as error:
+                    # The program may be gone, with the environment that it was installed in.
+                    _log.error("%s cannot be started again: %s", each.order.title, error)
+                    each.again = time.time() + each.delay
+                    each.delay = min(_LONGEST, each.delay * 2)
+                is_changed = True
+        if is_changed:
+            self._note()
+
+    def _note(self) -> None:
+        services = {name: each.noted() for name, each in self._servers.items()}
+        noted = Noteds(os.getpid(), self._began, PROTOCOL, self._checkout, services)
+        with suppress(OSError):  # where the disk is full, the servers go on
+            store.write(self._folder.state, noted)
+
+    def _rotate(self) -> None:
+        for log in self._folder.logs.glob("*.log"):
+            with suppress(OSError):
+                if log.stat().st_size > _LOG_SIZE:
+                    for number in reversed(range(1, _LOG_FILES - 1)):
+                        older = log.with_name(f"{log.name}.{number}")
+                        if older.exists():
+                            older.replace(log.with_name(f"{log.name}.{number + 1}"))
+                    shutil.copyfile(log, log.with_name(f"{log.name}.1"))
+                    # Servers add to its end, wherever that is.
+                    os.truncate(log, 0)
+
+
+def main() -> None:
+    """Leave the starter, and supervise until the end."""
+    folder, ready = ProjectFolder(Path(sys.argv[1])), int(sys.argv[2])
+    if os.fork():
+        os._exit(0)
+    os.set_inheritable(ready, False)
+    os.umask(0o077)
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    try:
+        lock = locks.hold(folder.lock, timeout=_ASK_TIMEOUT)
+        supervisor = _Supervisor(folder)
+        signal.signal(signal.SIGTERM, supervisor.ask_to_end)
+        _log.info("the supervisor of the project %s begins: process %d", folder.path.name, os.getpid())
+        supervisor.run(ready)
+        folder.state.unlink(missing_ok=True)
+        lock.release()
+    except BaseException as error:
+        with suppress(OSError):
+            os.write(ready, json.dumps({"error": failure.as_data(error)}).encode() + b"\n")
+        raise
+    _log.info("the supervisor ends")
+
+
+if __name__ == "__main__":
+    main()
