@@ -368,6 +368,9 @@ def test_settings_and_their_limits(bob: Person) -> None:
     # A session begins with them, and keeps what was set in it.
     bob.ask("SET max_threads = 2", session_id="s")
     assert bob.ask(asked, session_id="s") == "2\t100"
+    assert bob.ask("SELECT currentDatabase()", session_id="s") == bob.own
+    bob.ask("USE system", session_id="s")
+    assert bob.ask("SELECT currentDatabase()", session_id="s") == "system"
     bob.order("ALTER USER BOB SETTINGS readonly = 1", "GRANT ALL ON OWN.* TO BOB")
     assert bob.ask("SELECT count(), getSetting('readonly') FROM t") == "2\t1"
     for statement in ("INSERT INTO t VALUES (5, 'x')", "CREATE TABLE OWN.c (x Int32) ENGINE = Memory",

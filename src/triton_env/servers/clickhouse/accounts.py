@@ -105,7 +105,7 @@ class Account:
             self.access.control().check_insert(self.name, lease, request, text, insert)
 
 
-UNKNOWN: Final = Account()
+ANYONE: Final = Account()
 """Of a request that was read, and whose credentials are looked at next."""
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 from urllib.parse import unquote_to_bytes
 
-from .accounts import UNKNOWN, Account
+from .accounts import ANYONE, Account
 from .errors import (
     BAD_ARGUMENTS,
     CANNOT_PARSE_BOOL,
@@ -72,6 +72,8 @@ class QueryRequest:
     account: Account = field(kw_only=True)  # without a default: what makes a request has to know who sent it
     defaults: Mapping[str, str] = field(default_factory=dict)
     """The settings with which the connections of its user begin."""
+    home: str = ""
+    """The database in which they begin; empty: that of the server."""
 
     @property
     def content_type(self) -> str:
@@ -228,5 +230,5 @@ def build(method: str, pairs: list[tuple[str, str]], headers: Mapping[str, str],
         database=headers.get("x-clickhouse-database") or parameters.get("database", ""),
         default_format=headers.get("x-clickhouse-format") or parameters.get("default_format", ""),
         roles=tuple(value for name, value in pairs if name == "role"),
-        account=UNKNOWN,
+        account=ANYONE,
     )

@@ -35,13 +35,15 @@ class Session:
     applied: dict[str, str] | None = field(default_factory=dict)  # None: unknown, after a failure
     originals: dict[str, str] = field(default_factory=dict)
     roles: tuple[str, ...] | None = None  # what SET ROLE has chosen
-    is_begun: bool = False
+    is_begun: bool = False  # whether it has what its user begins with
     custom: dict[str, str] = field(default_factory=dict)  # the settings that its client made up
 
     def prepare(self, request: QueryRequest, verb: str) -> None:
         """Bring the connection into the state that `request` wants. Blocks."""
-        if not self.is_begun:
+        if not self.is_begun and (request.defaults or request.home):
             set_settings(self.connection, request.defaults)
+            if request.home and self.database == DEFAULT_DATABASE:
+                self.database = request.home
             self.is_begun = True
         # What SET changes belongs to the session: it must not meet, nor be undone with, another value.
         self._apply_settings({} if verb == "SET" else dict(request.settings))
@@ -104,7 +106,7 @@ class Lease:
         self.connection.label(request.query_id, request.account.name, request.log_comment)
 
     def _prepare_own(self, request: QueryRequest) -> None:
-        database = request.database or DEFAULT_DATABASE
+        database = request.database or request.home or DEFAULT_DATABASE
         settings = {**request.defaults, **request.settings}
         state = State.of(database, self._readonly, settings)
         self._connection = self._pool.take(state)

@@ -136,7 +136,7 @@ class Control:
             settings=dict(request.settings) | ({_FILTERS: _map(filters)} if filters else {}),
             defaults=limits.values,
             parameters=dict(request.parameters) | ({"readonly": level} if level else {}),
-            database=request.database or member.user.default_database,
+            home=member.user.default_database,
         )
 
     def _limits(self, member: Member) -> Limits:

@@ -126,7 +126,9 @@ class Analysis:
         return self._needs
 
     def _need(self, flag: str, scope: Scope = (), *sufficient: str) -> None:
-        self._needs.append(Need(flag, scope, sufficient))
+        # Everyone has something in there, and sees it.
+        if not (flag.startswith("SHOW ") and scope[:1] and scope[0] in (*_ALWAYS, "system")):
+            self._needs.append(Need(flag, scope, sufficient))
 
     def _everything(self) -> None:
         self._need(EVERYTHING)
@@ -265,8 +267,9 @@ class Analysis:
             self._needs = []
             self.of(f"SELECT * FROM {rest}".encode("utf-8", "surrogateescape"))  # noqa: S608  (it is parsed alone)
             if is_table:
-                shown = [Need("SHOW COLUMNS", need.scope) if need.flag == "SELECT" else need for need in self._needs]
-                self._needs = shown
+                found, self._needs = self._needs, []
+                for need in found:
+                    self._need("SHOW COLUMNS" if need.flag == "SELECT" else need.flag, need.scope, *need.sufficient)
         elif found := reader.one_of("EXISTS TEMPORARY", "EXISTS", "SHOW CREATE TEMPORARY", "SHOW CREATE"):
             kind = reader.one_of("TABLE", "VIEW", "DICTIONARY", "DATABASE")
             if kind == "DATABASE":
