@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import pytest
 
@@ -14,9 +14,9 @@ from triton_env.services import SERVICES
 
 
 class Started(Protocol):
-    """Starts an environment with all services, or with those that are named."""
+    """Starts an environment with all services, or with those that are named, and with values of settings."""
 
-    def __call__(self, runtime: str, *services: str) -> TritonEnvironment: ...
+    def __call__(self, runtime: str, *services: str, **values: Any) -> TritonEnvironment: ...
 
 
 @pytest.fixture(scope="module")
@@ -25,8 +25,10 @@ def started(callers_choice: Mapping[str, str], embedded_packages: None) -> Itera
     settings = settings_of(callers_choice)
     with ExitStack() as running:
 
-        def start(runtime: str, *services: str) -> TritonEnvironment:
-            environment = TritonEnvironment(settings, services=services or tuple(SERVICES), runtime=runtime)
+        def start(runtime: str, *services: str, **values: Any) -> TritonEnvironment:
+            environment = TritonEnvironment(
+                settings.updated(**values), services=services or tuple(SERVICES), runtime=runtime
+            )
             return running.enter_context(environment)
 
         yield start

@@ -24,14 +24,16 @@ from triton_env.services.s3.isolation import S3Isolation
 from triton_env.services.s3.restore import S3Restorer
 from triton_env.services.s3.takeover import Plan, S3Takeover
 
-pytestmark = [pytest.mark.timeout(300), pytest.mark.long_on("docker")]
+pytestmark = [pytest.mark.timeout(300), pytest.mark.long_on("docker", "seaweedfs")]
 
 RUNTIMES = [pytest.param("docker", marks=pytest.mark.docker), "embedded"]
 LATER = "2099-01-01T00:00:00+00:00"
 
 
-@pytest.fixture(scope="module", params=RUNTIMES)
+@pytest.fixture(scope="module", params=[*RUNTIMES, "seaweedfs"])
 def env(request: pytest.FixtureRequest, started: Started) -> TritonEnvironment:
+    if request.param == "seaweedfs":
+        return started("embedded", "s3", triton_s3_server="seaweedfs")
     return started(request.param, "s3")
 
 
@@ -79,7 +81,7 @@ def contents(client: Any, bucket: str) -> dict[str, list[tuple[bool, bytes]]]:
     return found
 
 
-@pytest.mark.long_on("embedded")
+@pytest.mark.long_on("embedded", "seaweedfs")
 def test_each_version_keeps_its_own_content(env: TritonEnvironment, s3: Any, path: Path) -> None:
     make_bucket(s3, "claims")
     for key in ("first", "deleted", "alone"):
@@ -180,6 +182,8 @@ def test_what_vanishes_or_is_replaced_while_it_is_read(
     }
 
 
+# SeaweedFS does not have all of these properties.
+@pytest.mark.parametrize("env", RUNTIMES, indirect=True)
 @pytest.mark.long_on
 def test_what_the_server_does_not_hand_out_is_named(env: TritonEnvironment, s3: Any, path: Path) -> None:
     own = env.s3.bucket
@@ -300,7 +304,9 @@ def test_a_namespace_that_compliance_keeps_on_the_server_says_so(embedded_packag
         isolation.close()
 
 
-@pytest.mark.long_on("embedded")
+# SeaweedFS does not have all of these properties.
+@pytest.mark.parametrize("env", RUNTIMES, indirect=True)
+@pytest.mark.long_on("embedded", "seaweedfs")
 def test_properties_of_buckets_and_objects_are_restored_or_named(env: TritonEnvironment, s3: Any, path: Path) -> None:
     make_bucket(s3, "reports", "Enabled")
     make_bucket(s3, "full", "Enabled")
@@ -366,6 +372,8 @@ def test_properties_of_buckets_and_objects_are_restored_or_named(env: TritonEnvi
         assert s3.head_object(Bucket=own, Key="sha", ChecksumMode="ENABLED")["ChecksumSHA256"]
 
 
+# SeaweedFS does not have all of these properties.
+@pytest.mark.parametrize("env", RUNTIMES, indirect=True)
 def test_a_restore_that_others_finish_sets_the_same_locks_and_properties(
     env: TritonEnvironment, s3: Any, path: Path
 ) -> None:

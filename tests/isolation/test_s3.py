@@ -23,7 +23,9 @@ from triton_env.services.s3 import isolation as s3_module
 from triton_env.services.s3.isolation import S3Isolation, names_of
 
 # A start, and work on the server, take their time on a busy machine.
-pytestmark = [pytest.mark.timeout(300), pytest.mark.long_on("docker")]
+pytestmark = [pytest.mark.timeout(300), pytest.mark.long_on("docker", "seaweedfs")]
+
+RUNTIMES = [pytest.param("docker", marks=pytest.mark.docker), "embedded"]
 
 ONE, TWO = Space("triton_ns_one"), Space("triton_ns_two")
 TEMPLATE = Space("triton_tpl_0123456789ab")
@@ -32,11 +34,14 @@ REAL = "triton-documents-ns-one"
 EXPECTED = "triton-documents"
 
 
-@pytest.fixture(scope="module", params=[pytest.param("docker", marks=pytest.mark.docker), "embedded"])
+@pytest.fixture(scope="module", params=[*RUNTIMES, "seaweedfs"])
 def env(request: pytest.FixtureRequest) -> Iterator[TritonEnvironment]:
-    if request.param == "embedded":
+    settings, runtime = Settings(), request.param
+    if runtime == "seaweedfs":
+        settings, runtime = Settings(triton_s3_server="seaweedfs"), "embedded"
+    if runtime == "embedded":
         request.getfixturevalue("embedded_packages")
-    with TritonEnvironment(runtime=request.param, services=("s3",)) as environment:
+    with TritonEnvironment(settings, runtime=runtime, services=("s3",)) as environment:
         yield environment
 
 
@@ -221,6 +226,8 @@ def test_no_space_sees_another_whose_name_ends_with_its_own(isolation: S3Isolati
         isolation.create(Space("triton_ns_data"))
 
 
+# SeaweedFS has neither all of these properties nor keys that are no paths.
+@pytest.mark.parametrize("env", RUNTIMES, indirect=True)
 @pytest.mark.long_on("embedded")
 def test_a_copy_is_equal_and_each_is_on_its_own(isolation: S3Isolation, env: TritonEnvironment) -> None:
     # 20 MB would have to be read again and again. What comes in parts need not be large.
@@ -397,6 +404,8 @@ def test_what_vanishes_while_a_snapshot_is_taken(
     assert isolation.found() == {TEMPLATE.id, TWO.id}
 
 
+# SeaweedFS has neither all of these properties nor keys that are no paths.
+@pytest.mark.parametrize("env", RUNTIMES, indirect=True)
 @pytest.mark.long_on
 def test_odd_keys(isolation: S3Isolation, env: TritonEnvironment, tmp_path: Path) -> None:
     own = isolation.bound(OWN).client()
