@@ -12,17 +12,19 @@ from projects import project, settings_of
 from triton_env import Settings, TritonEnvironment
 from triton_env.core.server_options import parsed
 from triton_env.errors import InvalidSetting, ServiceExited
-from triton_env.runtimes.embedded import packages
-from triton_env.services import SERVICES
 
 pytestmark = pytest.mark.timeout(600)
 
+CLICKHOUSE = (
+    "mark_cache_size=1000000,merge_tree.max_suspicious_broken_parts=7,profiles.default.max_threads=3,"
+    "profiles.default.format_csv_null_representation=a<b&c"
+)
 OPTIONS = {
     "triton_postgres_options": "wal_level=logical, max_connections=37, shared_preload_libraries=auto_explain,"
     "pg_stat_statements, application_name=it's 100%, work_mem = 5MB,",
+    "triton_clickhouse_options": CLICKHOUSE,
     "triton_redis_options": "maxmemory=55mb,maxmemory-policy=allkeys-lru,save=900 1,notify-keyspace-events=KEA",
 }
-CLICKHOUSE = "max_concurrent_queries=50,profiles.default.max_threads=1,profiles.default.log_comment=a<b&c"
 SCRIPT = Path(__file__).parents[2] / "docker" / "options" / "options.sh"
 
 
@@ -67,24 +69,16 @@ def test_what_cannot_be_an_option_is_said_with_the_variable(
     assert words in caught.value.what
 
 
-def test_the_embedded_clickhouse_refuses_them_by_name() -> None:
-    recipe = SERVICES["clickhouse"].recipe(Settings(triton_clickhouse_options="max_concurrent_queries=50"))
-    with pytest.raises(InvalidSetting, match="TRITON_CLICKHOUSE_OPTIONS"):
-        packages.check([recipe])
-
-
 @pytest.fixture(scope="module", params=RUNTIMES)
 def env(request: pytest.FixtureRequest, callers_choice: dict[str, str]) -> Iterator[TritonEnvironment]:
     values = settings_of(callers_choice).updated(**OPTIONS, **TO_BOOT)
-    names = ("postgres", "redis") if request.param == "embedded" else ("postgres", "redis", "clickhouse")
+    names = ("postgres", "redis", "clickhouse")
     if request.param == "embedded":
         request.getfixturevalue("embedded_packages")
-    else:
-        values = values.updated(triton_clickhouse_options=CLICKHOUSE)
     with patient_probes():
         if request.param == "persistent":
             with (
-                project(**OPTIONS, triton_clickhouse_options=CLICKHOUSE) as settings,
+                project(**OPTIONS) as settings,
                 TritonEnvironment(settings, services=names, persistent=True) as environment,
             ):
                 yield environment
@@ -121,16 +115,35 @@ def test_redis_has_them(env: TritonEnvironment) -> None:
     assert set(found["notify-keyspace-events"]) >= {"A", "K", "E"}
 
 
-def test_clickhouse_has_files_with_them(env: TritonEnvironment) -> None:
-    if "clickhouse" not in env.services:
+def test_clickhouse_has_them(env: TritonEnvironment) -> None:
+    if env.runtime == "embedded":
+        client = env.clickhouse.client()
+        assert client.command("SELECT value FROM system.server_settings WHERE name = 'mark_cache_size'") == 1_000_000
+        broken = "SELECT value FROM system.merge_tree_settings WHERE name = 'max_suspicious_broken_parts'"
+        assert client.command(broken) == 7
+        settings = "SELECT getSetting('max_threads'), getSetting('format_csv_null_representation')"
+        assert client.query(settings).result_rows == [(3, "a<b&c")]
+        assert client.query(settings, settings={"max_threads": 2}).result_rows == [(2, "a<b&c")]
         return
     program = env.program("clickhouse", ["sh", "-c", "cat /etc/clickhouse-server/*.d/triton-option-*.xml"])
     done = subprocess.run(program.argv, env=dict(program.environment), capture_output=True, text=True, check=True)
     assert sorted(done.stdout.splitlines()) == [
-        "<clickhouse><max_concurrent_queries>50</max_concurrent_queries></clickhouse>",
-        "<clickhouse><profiles><default><log_comment>a&lt;b&amp;c</log_comment></default></profiles></clickhouse>",
-        "<clickhouse><profiles><default><max_threads>1</max_threads></default></profiles></clickhouse>",
+        "<clickhouse><mark_cache_size>1000000</mark_cache_size></clickhouse>",
+        "<clickhouse><merge_tree><max_suspicious_broken_parts>7</max_suspicious_broken_parts></merge_tree></clickhouse>",
+        "<clickhouse><profiles><default><format_csv_null_representation>a&lt;b&amp;c</format_csv_null_representation>"
+        "</default></profiles></clickhouse>",
+        "<clickhouse><profiles><default><max_threads>3</max_threads></default></profiles></clickhouse>",
     ]
+
+
+_WRONG = {
+    "docker": {"postgres": "no_such_thing=1", "redis": "no-such-thing=1"},
+    "embedded": {
+        "postgres": "no_such_thing=1",
+        "redis": "no-such-thing=1",
+        "clickhouse": "profiles.default.no_such_thing=1",
+    },
+}
 
 
 @pytest.mark.parametrize("runtime", [pytest.param("docker", marks=pytest.mark.docker), "embedded"])
@@ -139,7 +152,7 @@ def test_one_that_the_server_does_not_have_is_said_with_the_variable(
 ) -> None:
     if runtime == "embedded":
         request.getfixturevalue("embedded_packages")
-    for name, value in {"postgres": "no_such_thing=1", "redis": "no-such-thing=1"}.items():
+    for name, value in _WRONG[runtime].items():
         settings = settings_of(callers_choice).updated(**{f"triton_{name}_options": value})
         with (
             pytest.raises(ServiceExited) as caught,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import ipaddress
 import json
+import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -18,6 +19,9 @@ _EVERYWHERE: tuple[Network, ...] = (
     ipaddress.ip_network("::/0"),
 )
 _STANDARD_INPUT = Path("-")
+_ELEMENT = re.compile("[A-Za-z_][A-Za-z0-9_-]*")
+_OF_FILES = ("users.", "quotas.")
+DEFAULT_PROFILE = "profiles.default."
 _USER_KEYS = frozenset({"name", "password", "networks"})
 
 
@@ -56,6 +60,7 @@ class ServerConfig:
     response_buffer: int = 1 << 20
     response_patience: float = 1.0
     max_query_bytes: int = 64 << 20
+    options: tuple[tuple[str, str], ...] = ()
 
 
 def load_users(path: Path) -> tuple[User, ...]:
@@ -135,6 +140,14 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> ServerConfig:
         default=5.0,
         help="seconds that running queries get at the end (default: 5)",
     )
+    parser.add_argument(
+        "--option",
+        type=_option,
+        action="append",
+        default=[],
+        metavar="PATH=VALUE",
+        help="an element of the server's configuration, or a setting of its default profile (profiles.default.NAME)",
+    )
     options = parser.parse_args(arguments)
     if "?" in str(options.path):
         raise ConfigError(f"the data path {options.path} must not hold a question mark")
@@ -150,4 +163,14 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> ServerConfig:
         users=users,
         database=options.database,
         shutdown_grace=options.shutdown_grace,
+        options=tuple(options.option),
     )
+
+
+def _option(text: str) -> tuple[str, str]:
+    path, equals, value = text.partition("=")
+    if not equals or not all(_ELEMENT.fullmatch(name) for name in path.split(".")):
+        raise argparse.ArgumentTypeError(f"{text!r} is not the path of an element and its value")
+    if path.startswith(_OF_FILES) or (path.startswith("profiles.") and not path.startswith(DEFAULT_PROFILE)):
+        raise argparse.ArgumentTypeError(f"{path} cannot be set here, only settings of {DEFAULT_PROFILE}*")
+    return path, value

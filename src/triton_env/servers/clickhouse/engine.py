@@ -76,8 +76,11 @@ class FormatInfo:
 class Engine:
     """One data directory, opened for the life of the process."""
 
-    def __init__(self, path: Path, database: str) -> None:
+    def __init__(self, path: Path, database: str, options: Iterable[tuple[str, str]] = ()) -> None:
         """Open or make the data directory `path`, and make `database` in it.
+
+        Args:
+            options: see `engine_config.write`.
 
         Raises:
             ServerError: the engine cannot open it, for instance because another process has it.
@@ -87,8 +90,9 @@ class Engine:
         self._path = path
         self._log_lock = threading.Lock()
         self._has_query_log = False
+        self._profile = engine_config.profile(options)
         # Held open until the end: the engine shuts down with its last connection, and has the options of its first.
-        self._keeper = self._connect(f"&config-file={engine_config.write(path)}")
+        self._keeper = self._connect(f"&config-file={engine_config.write(path, options)}")
         self._keeper.run(f"CREATE DATABASE IF NOT EXISTS {sql.identifier(database)}")
         ((self.version, self.timezone, self.host_name),) = self._keeper.rows("SELECT version(), timezone(), hostName()")
         formats = self._keeper.rows("SELECT name, content_type FROM system.formats WHERE is_output")
@@ -96,16 +100,23 @@ class Engine:
 
     def connect(self, readonly: int = 0) -> Connection:
         """Open a connection with a state of its own; `readonly` as the setting of that name."""
-        return self._connect(f"&readonly={readonly}" if readonly else "")
+        connection = self._connect(f"&readonly={readonly}" if readonly and not self._profile else "")
+        if readonly and self._profile:
+            # Not before those of the profile were set.
+            connection.run(f"SET readonly = {readonly}")
+        return connection
 
     def _connect(self, more: str) -> Connection:
         tag = uuid.uuid4().hex
         # An embedded engine takes a bare expression for a SELECT; a server calls it a syntax error.
         options = f"?implicit_select=0&log_comment={tag}{more}"
         try:
-            return Connection(self._native.connect(f"{self._path}{options}"), tag)
+            connection = Connection(self._native.connect(f"{self._path}{options}"), tag)
         except ENGINE_ERRORS as error:
             raise _translated(error) from error
+        if self._profile:
+            connection.run(self._profile)
+        return connection
 
     def format_info(self, name: str) -> FormatInfo | None:
         """What the engine says about an output format, None if it has none of that name."""

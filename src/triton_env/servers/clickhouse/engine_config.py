@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Final
+from xml.etree import ElementTree
 
+from . import sql
+from .config import DEFAULT_PROFILE
 from .querylog import ENGINE_TABLE
 
 _NAME: Final = "config.xml"
@@ -40,12 +44,38 @@ _TEXT: Final = f"""<!-- Written at each start. -->
 """
 
 
-def write(folder: Path) -> str:
+def write(folder: Path, options: Iterable[tuple[str, str]] = ()) -> str:
     """Write it into the data folder, and return the path by which the engine finds it.
 
     It is relative to the working directory: the engine takes it in a URL, in which a path may have no meaning.
+
+    Args:
+        options: values of elements by their paths, with dots; for those of the default profile see `profile`.
     """
+    root = ElementTree.fromstring(_TEXT)
+    for path, value in options:
+        if not path.startswith(DEFAULT_PROFILE):
+            _element(root, path.split(".")).text = value
     new = folder / f"{_NAME}.new"
-    new.write_text(_TEXT, encoding="utf-8")
+    ElementTree.ElementTree(root).write(new, encoding="utf-8")
     new.replace(folder / _NAME)
     return os.path.relpath(folder / _NAME)
+
+
+def profile(options: Iterable[tuple[str, str]]) -> str:
+    """The statement that gives a connection the options of the default profile; empty where there are none.
+
+    The engine takes no profiles from its configuration, and decodes nothing in the URL that it is opened with.
+    """
+    prefix = len(DEFAULT_PROFILE)
+    of_profile = [(path[prefix:], value) for path, value in options if path.startswith(DEFAULT_PROFILE)]
+    settings = ", ".join(f"{sql.identifier(name)} = {sql.quote(value)}" for name, value in of_profile)
+    return f"SET {settings}" if settings else ""
+
+
+def _element(parent: ElementTree.Element, names: Sequence[str]) -> ElementTree.Element:
+    """The element at a path, made where it is missing."""
+    for name in names:
+        found = parent.find(name)
+        parent = ElementTree.SubElement(parent, name) if found is None else found
+    return parent

@@ -36,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         files = config.path / "user_files"
         files.mkdir(parents=True, exist_ok=True)
         os.chdir(files)
-        engine = Engine(config.path, config.database)
+        engine = Engine(config.path, config.database, config.options)
         _end_at_a_crash()
     except (ConfigError, ServerError, OSError) as error:
         log.error("cannot start: %s", error)

@@ -15,7 +15,8 @@ from triton_env.core.model import (
     Storage,
 )
 from triton_env.core.packaged_files import packaged_file
-from triton_env.errors import InvalidSetting, RestoreUnfinished
+from triton_env.core.server_options import parsed
+from triton_env.errors import RestoreUnfinished
 from triton_env.services.base import (
     Service,
     WithLogin,
@@ -98,6 +99,7 @@ class ClickHouse(WithLogin):
                 *("{python}", "-m", "triton_env.servers.clickhouse", "--host", "{host}"),
                 *("--port", "{port:http}", "--path", "{data}", "--users-file", "-"),
                 *("--database", settings.clickhouse_db),
+                *(f"--option={name}={value}" for name, value in parsed(settings.triton_clickhouse_options).items()),
             ),
             requires=(
                 "chdb-core",
@@ -113,7 +115,6 @@ class ClickHouse(WithLogin):
             is_confined=True,
             # Not a file: the server's clients may name those that it can read.
             input=json.dumps([{"name": settings.clickhouse_user, "password": password}]),
-            unusable=_no_options() if settings.triton_clickhouse_options else None,
         )
         return cls._recipe(
             settings,
@@ -234,15 +235,6 @@ class ClickHouse(WithLogin):
 
     def _url(self, endpoint: Endpoint) -> str:
         return f"http://{url_quoted(self.user)}:{url_quoted(self.password)}@{endpoint}/{self.database}"
-
-
-def _no_options() -> InvalidSetting:
-    return InvalidSetting(
-        "The embedded ClickHouse takes no options.",
-        where="TRITON_CLICKHOUSE_OPTIONS",
-        cause="its engine is one that runs inside of an HTTP server of triton-env",
-        hint="unset TRITON_CLICKHOUSE_OPTIONS, or set TRITON_RUNTIME=docker",
-    )
 
 
 SERVICE = ClickHouse

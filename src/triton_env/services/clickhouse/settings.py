@@ -52,8 +52,8 @@ class ClickHouseSettings(SettingsGroup):
     )
     triton_clickhouse_options: Annotated[str, ServerOptions("http_port", "listen_host", "path", "tcp_port")] = setting(
         Role.OPTIONS,
-        "[Options of the server](../how-to/server-options.md) on Docker, by their paths in its configuration, such as"
-        " `max_concurrent_queries=50,profiles.default.max_threads=2`.",
+        "[Options of the server](../how-to/server-options.md), by their paths in its configuration, such as"
+        " `mark_cache_size=100000000,profiles.default.max_threads=2`.",
         default="",
     )
     triton_clickhouse_timeout: Seconds = setting(
