@@ -267,8 +267,8 @@ class Analysis:
             self._needs = []
             self.of(f"SELECT * FROM {rest}".encode("utf-8", "surrogateescape"))  # noqa: S608  (it is parsed alone)
             if is_table:
-                found, self._needs = self._needs, []
-                for need in found:
+                read, self._needs = self._needs, []
+                for need in read:
                     self._need("SHOW COLUMNS" if need.flag == "SELECT" else need.flag, need.scope, *need.sufficient)
         elif found := reader.one_of("EXISTS TEMPORARY", "EXISTS", "SHOW CREATE TEMPORARY", "SHOW CREATE"):
             kind = reader.one_of("TABLE", "VIEW", "DICTIONARY", "DATABASE")
