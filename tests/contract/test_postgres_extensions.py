@@ -3,6 +3,7 @@
 import hashlib
 import hmac
 import os
+import re
 import subprocess
 import time
 import uuid
@@ -19,6 +20,7 @@ from conftest import in_ci
 from patience import TO_BOOT, patient_probes
 from triton_env import Settings, TritonEnvironment
 from triton_env.errors import RuntimeUnavailable
+from triton_env.pytest_plugin import evidence
 
 pytestmark = [pytest.mark.usefixtures("embedded_packages"), pytest.mark.timeout(500)]
 
@@ -165,6 +167,17 @@ class TestExtensionsOfOurs:
         assert ours("count(*) from pg_available_extensions where name in ('postgis', 'xml2')") == 0
         with pytest.raises(errors.FeatureNotSupported, match='"postgis" is not available'):
             ours("1; create extension postgis")
+
+
+@pytest.mark.parametrize(
+    "statement", ["create extension postgis", "select xml '<a/>'", "create collation c (provider = icu, locale = 'de')"]
+)
+def test_the_report_of_a_failed_test_says_what_to_do(env: TritonEnvironment, statement: str) -> None:
+    began = evidence.Began(time.time(), {(env.id, "postgres"): env.log_position("postgres")})
+    with env.postgres.connect() as connection, pytest.raises(errors.FeatureNotSupported):
+        connection.execute(statement.encode())
+    log = evidence.questions(env, env.postgres, began)[0].ask()
+    assert re.search(r"ERROR: .*\nhint: .*TRITON_POSTGRES_BIN", log)
 
 
 class TestOfTheMachine:

@@ -1,6 +1,6 @@
 """What the services report about a test that failed, asked at once and within a bounded time and size."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, wait
 from dataclasses import dataclass
 from functools import partial
@@ -62,13 +62,22 @@ def questions(environment: "TritonEnvironment", service: "Service", began: Began
 
     def log() -> str:
         lines = environment.logs(service.name, 4 * LINES, since=position).splitlines()
-        return "\n".join(line for line in lines if not (diagnostics and diagnostics.is_noise(line)))
+        return "\n".join(lines if diagnostics is None else _read_by(diagnostics, lines))
 
     when = "since the test began" if position is not None else "last lines"
     asked = [Question(f"{service.title} log, {when}", log)]
     if diagnostics:
         asked.append(Question(f"{service.title} {diagnostics.title}", partial(diagnostics.answer, began.at)))
     return asked
+
+
+def _read_by(diagnostics: "Diagnostics[Service]", lines: Sequence[str]) -> Iterator[str]:
+    """The lines that matter, each with what to do about it."""
+    for line in lines:
+        if not diagnostics.is_noise(line):
+            yield line
+            if advice := diagnostics.advice(line):
+                yield f"hint: {advice}"
 
 
 def answers(asked: Sequence[Question], secrets: frozenset[str] = frozenset()) -> list[tuple[str, str]]:

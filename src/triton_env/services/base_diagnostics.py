@@ -42,6 +42,10 @@ class Diagnostics(ABC, Generic[ServiceT]):
         """Whether a line of the log is about the making of namespaces, or about those of other tests."""
         return False
 
+    def advice(self, line: str) -> str:
+        """What to do about what a line of the log says, which its own words do not say; empty for nothing."""
+        return ""
+
 
 def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     """Columns for reading."""

@@ -121,6 +121,7 @@ class ServiceContract:
             assert diagnostics.title
             assert not any(secret in diagnostics.answer(time.time()) for secret in service.secrets)
             assert isinstance(diagnostics.is_noise("a line"), bool)
+            assert diagnostics.advice("a line") == ""
 
     def test_doctor_looks_at_it(self, env: TritonEnvironment, service: Service) -> None:
         """Where it offers that."""

@@ -1,8 +1,14 @@
 """What PostgreSQL can say about a test that failed: the sessions in its database."""
 
+import re
+
 from triton_env.services.base_diagnostics import LINES, Diagnostics, table
+from triton_env.services.postgres.programs import VARIABLE
 from triton_env.services.postgres.service import Postgres
 
+_MISSING = re.compile(
+    r'ERROR:  (extension "[^"]*" is not available|unsupported XML feature|\w+ is not supported (in|by) this build)'
+)
 _SESSIONS = """
     select pid, coalesce(state, backend_type), coalesce(wait_event_type || ':' || wait_event, '-'),
         coalesce(round(extract(epoch from clock_timestamp() - xact_start)::numeric, 1)::text || ' s', '-'),
@@ -24,3 +30,11 @@ class PostgresDiagnostics(Diagnostics[Postgres]):
 
     def is_noise(self, line: str) -> bool:
         return "LOG:  checkpoint" in line
+
+    def advice(self, line: str) -> str:
+        if _MISSING.search(line) is None:
+            return ""
+        return (
+            f"this server is built without it; {VARIABLE} names a PostgreSQL of this machine that may have it,"
+            " TRITON_RUNTIME=docker and POSTGRES_IMAGE an image"
+        )
