@@ -16,6 +16,7 @@ from triton_env.core.settings_group import Role, SettingsGroup
 from triton_env.core.threads import in_thread
 from triton_env.errors import InvalidSetting, RuntimeUnavailable, TritonError
 from triton_env.isolation.state import listed
+from triton_env.persistent.embedded.projects import projects as embedded_projects
 from triton_env.runtimes.choice import ENGINE_TIMEOUT, quick_problem
 from triton_env.services import SERVICES
 from triton_env.services.selection import known_name, title_of
@@ -28,6 +29,7 @@ from triton_env.state.registry import Record, Registry
 if TYPE_CHECKING:
     from triton_env._startup import Startup
     from triton_env.persistent.docker.projects import ListedContainer
+    from triton_env.persistent.embedded.orders import Noted, Noteds
 
 HIDDEN = "***"
 """What stands for a password."""
@@ -42,7 +44,8 @@ class Owner(_Data):
 
     Attributes:
         pid: its id.
-        held_by: what it is: `serve`, `run`, `reuse` (the keeper of a shared environment), or `python`.
+        held_by: what it is: `serve`, `run`, `reuse` (the keeper of a shared environment), `up` (the supervisor of
+            persistent services without Docker), or `python`.
         command: its command line, in one string; empty where that is not known.
         project: the root of the project in which it was started; outside of projects the folder.
     """
@@ -105,7 +108,7 @@ class EnvironmentEntry(_Data):
         runtime: where it runs.
         reason: why that runtime was chosen; completes the sentence "since ...". Empty where that is not known.
         started: when it was ready; None where it is not, or that is not known.
-        owner: the process that has it; None for persistent services, which no process owns.
+        owner: the process that has it; None for persistent services on Docker, which no process owns.
         users: the ids of the processes that use it besides its owner.
         is_offered: whether commands of its project use it unasked.
         services: what it has.
@@ -152,7 +155,8 @@ def inspect(settings: Settings) -> Inspection:
         persistent, problem = asked.result(ENGINE_TIMEOUT)
     except TimeoutError:
         persistent, problem = (), f"no engine answers within {ENGINE_TIMEOUT:g} s"
-    found = (*(session.result() for session in sessions), *persistent)
+    processes = [_of_supervisor(name, noted, settings) for name, noted in embedded_projects(settings).items()]
+    found = (*(session.result() for session in sessions), *processes, *persistent)
     return Inspection(environments=found, engine_problem=problem or None)
 
 
@@ -231,6 +235,34 @@ def _persistent(settings: Settings) -> tuple[Sequence[EnvironmentEntry], str]:
         return (), error.what.rstrip(".")
     finally:
         engine.close()
+
+
+def _of_supervisor(project: str, noted: "Noteds", settings: Settings) -> EnvironmentEntry:
+    return EnvironmentEntry(
+        id=project,
+        mode="persistent",
+        runtime="embedded",
+        reason="",
+        started=datetime.fromtimestamp(noted.started, UTC),
+        owner=Owner(pid=noted.pid, held_by="up", command=command_of(noted.pid), project=noted.checkout),
+        users=(),
+        is_offered=False,
+        services=tuple(sorted(map(_of_process, noted.services.items()), key=lambda service: _place(service.name))),
+        spaces=_spaces_of(project, settings),
+    )
+
+
+def _of_process(item: "tuple[str, Noted]") -> ServiceEntry:
+    name, noted = item
+    return ServiceEntry(
+        name=name,
+        title=noted.title,
+        state="running" if noted.exit_code is None else "restarting",
+        host=noted.host,
+        ports=noted.ports,
+        url=None,
+        container=None,
+    )
 
 
 def _of_project(project: str, containers: "Sequence[ListedContainer]", settings: Settings) -> EnvironmentEntry:

@@ -22,6 +22,7 @@ from triton_env.cli import command_line
 from triton_env.core.model import STAMP_FILE
 from triton_env.core.setting_types import SecretStr
 from triton_env.errors import InvalidSetting, NotOffered, PortTaken, ProjectTaken, RuntimeUnavailable, VolumeMismatch
+from triton_env.inspection import inspect
 from triton_env.persistent import choice
 from triton_env.persistent.embedded.orders import Noted, Noteds
 from triton_env.persistent.embedded.stack import EmbeddedStack
@@ -85,6 +86,18 @@ class TestStart:
         for name in env.services:
             assert env.service(name).port == SERVICES[name].recipe(env.settings).ports[0].fixed
         assert env.postgres.password == settings.postgres_password.get_secret_value()
+
+    def test_they_are_listed_under_their_project(self, env: TritonEnvironment, settings: Settings) -> None:
+        (entry,) = (each for each in inspect(settings).environments if each.id == settings.triton_project)
+        assert (entry.mode, entry.runtime) == ("persistent", "embedded")
+        assert entry.owner is not None
+        assert entry.owner.pid == noted(settings).pid
+        shown = {each.name: (each.state, each.ports) for each in entry.services}
+        endpoints = {name: env.service(name).placement.endpoints for name in env.services}
+        assert shown == {
+            name: ("running", {protocol: at.port for protocol, at in found.items()})
+            for name, found in endpoints.items()
+        }
 
     def test_durability_is_on(self, env: TritonEnvironment) -> None:
         with env.postgres.connect() as connection:
