@@ -260,7 +260,7 @@ class Analysis:
 
     def _unparsed(self, text: bytes) -> None:
         """Statements that the engine does not write as JSON."""
-        reader = Reader(text)
+        reader = Reader(text, self.reading.parameters)
         if reader.one_of("DESCRIBE TABLE", "DESCRIBE"):
             is_table = reader.next != "("
             rest = reader.text_before("FORMAT", "SETTINGS", "INTO")
