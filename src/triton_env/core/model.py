@@ -143,6 +143,7 @@ class ProcessRecipe:
             paths, and which has no limit of its own.
         lasting: the same where the data stays: with durability, and ended by a signal that has it write what it holds.
             None: as a process it keeps nothing.
+        instead: what to do, in words, where the data has to stay and this keeps nothing; empty for leaving it out.
         reads: which data it can read, where that stays.
         stale: files of the data directory that a killed server leaves, and that would keep the next from starting.
         of_machine: its version and folder, in words, where it is installed on this machine and not in a distribution.
@@ -161,6 +162,7 @@ class ProcessRecipe:
     stop_timeout: float = 2.0
     is_confined: bool = False
     lasting: "ProcessRecipe | None" = None
+    instead: str = ""
     reads: DataCompatibility = DataCompatibility.NOT_NEWER
     stale: tuple[str, ...] = ()
     of_machine: str = ""

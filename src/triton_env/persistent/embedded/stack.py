@@ -79,7 +79,8 @@ class EmbeddedStack(Stack):
             raise NotOffered(
                 f"{recipe.title} cannot be persistent without Docker: {made_of(recipe.process)} keeps nothing on disk.",
                 where=f"project {self.project}",
-                hint="leave it out, such as python -m triton_env up "
+                hint=f"{recipe.process.instead}; or " * bool(recipe.process.instead)
+                + "leave it out, such as python -m triton_env up "
                 + " ".join(self.offered())
                 + "; or set TRITON_RUNTIME=docker",
             )

@@ -12,6 +12,7 @@ def process(settings: Settings) -> ProcessRecipe:
         argv=("{python}", "-m", "triton_env.servers.s3", "--host", "{host}", "--port", "{port:s3}"),
         requires=("moto", "flask", "flask-cors"),
         input=keys(settings),
+        instead="set TRITON_S3_SERVER=seaweedfs, which keeps data",
     )
 
 

