@@ -57,10 +57,19 @@ def test_what_makes_no_difference(values: dict[str, object]) -> None:
         {"triton_ports": "fixed"},
         {"triton_bind_address": "127.0.0.2"},
         {"aws_default_region": "eu-central-1"},
+        {"triton_postgres_options": "work_mem=5MB"},
+        {"triton_clickhouse_options": "profiles.default.max_threads=2"},
+        {"triton_redis_options": "maxmemory=5mb"},
+        {"triton_postgres_bin": "/opt/postgresql/bin"},
     ],
 )
 def test_what_makes_a_difference(values: dict[str, object]) -> None:
     assert key(**values) != key()  # type: ignore[arg-type]
+
+
+def test_programs_of_this_machine_make_no_difference_to_containers() -> None:
+    assert key(runtime="docker", triton_postgres_bin="/opt/postgresql/bin") == key(runtime="docker")
+    assert key(runtime="docker", triton_postgres_options="work_mem=5MB") != key(runtime="docker")
 
 
 def test_fixed_ports_and_the_engine_make_a_difference(monkeypatch: pytest.MonkeyPatch) -> None:

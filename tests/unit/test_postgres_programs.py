@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from triton_env import Settings
-from triton_env.errors import InvalidSetting, RuntimeUnavailable
+from triton_env import Settings, TritonEnvironment
+from triton_env.errors import InvalidSetting, RuntimeUnavailable, ServiceExited
 from triton_env.runtimes.embedded import packages
 from triton_env.runtimes.embedded.data_directory_cache import DataDirectoryCache
 from triton_env.services import SERVICES
@@ -131,6 +131,22 @@ def test_without_the_package_one_of_the_machine_will_do(machine: Path, monkeypat
         packages.check([SERVICES["postgres"].recipe(Settings(triton_postgres_bin=""))])
     installed(machine / "pg" / "16" / "bin", "16.1")
     packages.check([SERVICES["postgres"].recipe(Settings(triton_postgres_bin=""))])
+
+
+@pytest.mark.usefixtures("embedded_packages")
+def test_one_that_does_not_work_is_named_in_the_error(machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = installed(machine / "pg" / "16" / "bin", "16.1")
+    for name in ("initdb", "postgres"):
+        (folder / name).write_text(
+            "#!/bin/sh\necho 'postgres (PostgreSQL) 16.1'; echo 'cannot open shared object' >&2; exit 3\n"
+        )
+    monkeypatch.setenv("PATH", os.defpath)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(machine / "cache"))
+    settings = Settings(triton_postgres_bin=str(folder))
+    with pytest.raises(ServiceExited) as caught:
+        TritonEnvironment(settings, services=("postgres",), runtime="embedded").start()
+    assert "cannot open shared object" in caught.value.log_tail
+    assert f"set TRITON_POSTGRES_BIN to another one than PostgreSQL 16.1 in {folder}" in caught.value.hint
 
 
 def test_each_build_has_a_data_directory_of_its_own(machine: Path) -> None:

@@ -47,6 +47,8 @@ def key_of(settings: Settings, names: Sequence[str], runtime: str, suffix: str =
         triton_runtime=runtime,
     )
     ignored = {*_without_difference(settings, settings.triton_ports), *fresh}
+    if Form.PROCESS not in forms_for(runtime):
+        ignored.update(settings.names_in(Role.PROGRAM))
     content = {
         "version": __version__,
         "runtime": runtime,

@@ -15,6 +15,7 @@ from triton_env.core.timeline import Phase
 from triton_env.errors import ResourceExhausted, ServiceExited
 from triton_env.runtimes import failures
 from triton_env.runtimes.base import Report
+from triton_env.runtimes.embedded import packages
 from triton_env.runtimes.embedded.account import Account, has_a_name
 from triton_env.runtimes.embedded.data_directory_cache import DataDirectoryCache
 from triton_env.runtimes.embedded.directory import OwnedFolder
@@ -146,7 +147,8 @@ class DataDirectory:
             where=f"{Path(argv[0]).name}, which makes {data}",
             cause=exit_words(status),
             log=log_tail(self._server.log, failures.LOG_LINES),
-            hint=f"df -h {data} {self._cache.folder} shows whether there is room"
+            hint=f"df -h {data} {self._cache.folder} shows whether there is room; or"
+            f" {packages.instead_of(self._server.recipe)}"
             if has_a_name(self._account)
             else 'give this user a name: echo "me:x:$(id -u):0::/:" >> /etc/passwd (as root)',
             place=str(data),

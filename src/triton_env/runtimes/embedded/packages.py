@@ -75,6 +75,13 @@ def install(recipes: Iterable[ServiceRecipe]) -> str:
     return INSTALL.replace("embedded", ",".join(("embedded", *extras)))
 
 
+def instead_of(recipe: ServiceRecipe) -> str:
+    """What else may be run where the programs of a service do not work here, to end a hint."""
+    process = recipe.process
+    other = f"set {process.variable} to another one than {process.of_machine}, or " if process.of_machine else ""
+    return f"{other}set TRITON_RUNTIME=docker"
+
+
 def folders() -> tuple[str, ...]:
     """Where an interpreter that is started like this one finds itself and what it imports."""
     paths = os.environ.get("PYTHONPATH", "").split(os.pathsep)

@@ -125,7 +125,7 @@ class Server:
             where=self.where,
             cause=exit_words(status or 0),
             log=log_tail(self.log, failures.LOG_LINES, self.log_start),
-            hint=f"check the settings of {self.recipe.title}, or set TRITON_RUNTIME=docker",
+            hint=f"check the settings of {self.recipe.title}, or {packages.instead_of(self.recipe)}",
             place=str(self.data),
         )
 
