@@ -1,7 +1,8 @@
 """Environments for commands: one that another process holds, and the services of a project."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -10,7 +11,7 @@ from triton_env.environment import TritonEnvironment
 from triton_env.modes.base import Mode
 from triton_env.modes.persistent import Persistent, PersistentServices
 from triton_env.modes.shared import Shared
-from triton_env.services import SERVICES
+from triton_env.services import SERVICES, Service
 from triton_env.settings import Settings
 from triton_env.sharing.attaching import Attached, part_in
 from triton_env.sharing.joining import Joined
@@ -19,6 +20,7 @@ from triton_env.sharing.runtime import AttachedRuntime
 from triton_env.state.registry import Record
 
 if TYPE_CHECKING:
+    from triton_env.core.usage import Usage
     from triton_env.persistent.stack import Stack
     from triton_env.runtimes.docker.access import ContainerAccess
     from triton_env.status import ServiceStatus, UnfinishedRestore
@@ -73,7 +75,7 @@ class AttachedEnvironment(TritonEnvironment):
         accesses = {name: access for name in self.services if (access := self.container(name))}
         if not accesses:
             ready = datetime.fromtimestamp(self.record.started, UTC) if self._mode.servers_are_ours else None
-            return look_at({}, services, lambda container: None, self.services, ready)
+            return look_at({}, services, self._measures(services), self.services, ready)
         from triton_env.persistent.docker.containers import Project
         from triton_env.runtimes.docker.engine import Engine
         from triton_env.runtimes.docker.usage import usage_of
@@ -84,9 +86,18 @@ class AttachedEnvironment(TritonEnvironment):
             found = {name: project.inspect(access.container) for name, access in accesses.items()}
             containers = {name: container for name, container in found.items() if container}
             running = {name: services[name] for name, container in containers.items() if container.running}
-            return look_at(containers, running, lambda container: usage_of(engine, container.id), self.services)
+            measures = {name: partial(usage_of, engine, container.id) for name, container in containers.items()}
+            return look_at(containers, running, measures, self.services)
         finally:
             engine.close()
+
+    def _measures(self, services: Mapping[str, Service]) -> "Mapping[str, Callable[[], Usage | None]]":
+        """What reports what servers without containers use. External ones may be on other machines."""
+        if form_of(self.runtime) is not Form.PROCESS:
+            return {}
+        from triton_env.runtimes.embedded.usage import usage_at
+
+        return {name: partial(usage_at, service.placement) for name, service in services.items()}
 
     def unfinished_restore(self, statuses: "Sequence[ServiceStatus]") -> "UnfinishedRestore | None":
         """The restore into these services that was interrupted, or is going on. Nothing is changed.

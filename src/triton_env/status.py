@@ -139,7 +139,7 @@ def lost_restore(statuses: Sequence[ServiceStatus]) -> UnfinishedRestore | None:
 def look_at(
     instances: Mapping[str, Instance],
     services: Mapping[str, Service],
-    measure: Callable[[Instance], Usage | None],
+    measures: Mapping[str, Callable[[], Usage | None]],
     names: Sequence[str] = tuple(SERVICES),
     ready: datetime | None = None,
     *,
@@ -150,12 +150,12 @@ def look_at(
     Args:
         instances: by service name.
         services: those that run, by name.
-        measure: reports what one uses.
+        measures: report what servers use, by service name.
         names: of the services.
         ready: when the whole was ready, where there are no instances.
         absent: why a service without one cannot be used.
     """
-    usages = {name: in_thread(measure, instances[name]) for name in services if name in instances}
+    usages = {name: in_thread(measures[name]) for name in services if name in measures}
     began = time.monotonic()
     answers = {name: in_thread(_asked, service) for name, service in services.items()}
     statuses: list[ServiceStatus] = []

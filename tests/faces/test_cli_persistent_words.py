@@ -48,7 +48,7 @@ CONTAINER = ProjectContainer(
     ],
 )
 def test_durations(seconds: float | None, words: str) -> None:
-    assert status_command._duration(seconds) == words
+    assert status_command.duration(seconds) == words
 
 
 @pytest.mark.parametrize(
@@ -100,7 +100,7 @@ def test_pages_of_files_are_not_counted(stats: Mapping[str, int], cache: int) ->
     ],
 )
 def test_why_a_service_does_not_run(facts: dict[str, Any], problem: str) -> None:
-    statuses = look_at({"redis": replace(CONTAINER, **facts)}, {}, lambda container: None)
+    statuses = look_at({"redis": replace(CONTAINER, **facts)}, {}, {})
     (redis,) = (each for each in statuses if each.name == "redis")
     assert not redis.healthy
     assert redis.problem == problem

@@ -78,7 +78,9 @@ def test_a_session_of_a_program_is_seen_and_used_by_its_id_alone(machine: Machin
         assert redis["url"] == f"redis://:***@127.0.0.1:{redis['ports']['redis']}/0"
         variables = json.loads(machine.good("env", "--session", session, "--format", "json"))
         assert variables["REDIS_PASSWORD"] not in machine.good("ps", "--json") + machine.good("ps")
-        assert json.loads(machine.good("status", "--session", session, "--json"))["healthy"] is True
+        status = json.loads(machine.good("status", "--session", session, "--json"))
+        assert status["healthy"] is True
+        assert status["services"]["redis"]["memory_bytes"] > 1_000_000
         # It is for this program, though commands stand in its project.
         assert "No environment is running here." in machine.refused("env", status=1)
 

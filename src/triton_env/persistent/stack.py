@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from types import TracebackType
 from typing import ClassVar, NamedTuple, Protocol, Self
 
@@ -172,7 +172,8 @@ class Stack(ABC):
         """Look at every service, and ask those that run; see `look_at`. Nothing is changed."""
         instances = self.instances()
         names = [name for name in SERVICES if name in instances or name in self.offered()]
-        statuses = look_at(instances, self._running(instances), self._usage, names, absent=self._absent)
+        measures = {name: partial(self._usage, instance) for name, instance in instances.items()}
+        statuses = look_at(instances, self._running(instances), measures, names, absent=self._absent)
         unfinished = self.unfinished_restore(statuses)
         return tuple(unfinished.seen_in(status) for status in statuses) if unfinished else statuses
 

@@ -1,21 +1,13 @@
 """The persistent servers of a project without Docker, as they are at present."""
 
-import time
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-import psutil
-
 from triton_env.core.ending import Ending, ending_of_stopped, times
 from triton_env.core.model import Endpoint, Placement
-from triton_env.core.usage import Usage
 from triton_env.persistent.embedded.orders import Noted
 from triton_env.persistent.instance import Instance
-
-_SPAN = 0.5
-"""Seconds between two looks at the processor's counters."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,32 +82,3 @@ def ending_of(process: ProjectProcess, project: str) -> Ending | None:
         reason=again,
         returns=True,
     )
-
-
-def usage_of(process: ProjectProcess) -> Usage | None:
-    """What a server and its children use; None where it does not run. Takes `_SPAN`."""
-    try:
-        server = psutil.Process(process.pid)
-        family = [server, *server.children(recursive=True)]
-    except psutil.Error:
-        return None
-    before = _seconds(family)
-    time.sleep(_SPAN)
-    used = sum(max(0.0, seconds - before[pid]) for pid, seconds in _seconds(family).items() if pid in before)
-    memory, shared = 0, 0
-    for each in family:
-        with suppress(psutil.Error):
-            found = each.memory_info()
-            # What they share is counted once.
-            part = getattr(found, "shared", 0)
-            memory, shared = memory + found.rss - part, max(shared, part)
-    return Usage(used / _SPAN * 100, memory + shared, None)
-
-
-def _seconds(family: list[psutil.Process]) -> dict[int, float]:
-    found: dict[int, float] = {}
-    for each in family:
-        with suppress(psutil.Error):
-            times_ = each.cpu_times()
-            found[each.pid] = times_.user + times_.system
-    return found

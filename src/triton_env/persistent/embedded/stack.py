@@ -21,7 +21,7 @@ from triton_env.persistent.compose_file import checkout
 from triton_env.persistent.embedded.control import Supervisor
 from triton_env.persistent.embedded.data import check, size_of
 from triton_env.persistent.embedded.folder import ProjectFolder
-from triton_env.persistent.embedded.instances import ProjectProcess, described, usage_of
+from triton_env.persistent.embedded.instances import ProjectProcess, described
 from triton_env.persistent.embedded.orders import Order, made_of, version_of
 from triton_env.persistent.instance import Instance
 from triton_env.persistent.stack import Belongings, LastingRuntime, Stack, Words
@@ -29,6 +29,7 @@ from triton_env.runtimes import failures
 from triton_env.runtimes.embedded.access import FolderAccess
 from triton_env.runtimes.embedded.runtime import loopback
 from triton_env.runtimes.embedded.server import log_tail
+from triton_env.runtimes.embedded.usage import usage_of
 from triton_env.services import SERVICES, Service
 from triton_env.settings import Settings
 
@@ -252,7 +253,8 @@ class EmbeddedStack(Stack):
         return self.settings.updated(**given)
 
     def _usage(self, instance: Instance) -> Usage | None:
-        return usage_of(_process(instance))
+        pid = _process(instance).pid
+        return usage_of(pid) if pid else None
 
     def _restart(self, names: Sequence[str]) -> None:
         if self.supervisor.is_alive:
