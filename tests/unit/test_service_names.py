@@ -19,7 +19,10 @@ ELSEWHERE = {
     "settings/model.py": "type checkers know each field of `Settings`",
 }
 """Files that name each of the services."""
-ONE_MORE = {"s3": {"errors.py": "LocalStackTokenRequired is public"}}
+ONE_MORE = {
+    "s3": {"errors.py": "LocalStackTokenRequired is public"},
+    "postgres": {"_isolated.py": "examples of `env.namespace()`"},
+}
 WORDS = {"s3": "s3|localstack"}
 """How a service is named; by its name where it is not among them."""
 
