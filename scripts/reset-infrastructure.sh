@@ -4,5 +4,5 @@
 # shellcheck source=scripts/_setup.sh
 source "$(dirname "${BASH_SOURCE[0]}")/_setup.sh"
 
-make_venv_for_compose
+make_venv_for_persistent_services
 exec .venv/bin/python -m triton_env reset "$@"

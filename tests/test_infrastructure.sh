@@ -13,7 +13,7 @@ source "$(dirname "${BASH_SOURCE[0]}")/../scripts/_setup.sh"
 if [ -z "${POSTGRES_IMAGE:-}" ] || [ -z "${CLICKHOUSE_IMAGE:-}" ] || [ -z "${REDIS_IMAGE:-}" ] ||
     [ -z "${LOCALSTACK_IMAGE:-}" ]; then
     # Else the first script makes it.
-    make_venv_for_compose
+    make_venv_for_persistent_services
     choose_images
 fi
 
