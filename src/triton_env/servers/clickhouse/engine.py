@@ -161,7 +161,7 @@ class Connection:
 
     def __init__(self, native: Any, tag: str) -> None:
         self._native = native
-        self.tag = tag
+        self._label = self.tag = tag
 
     def query(self, text: bytes, output_format: str, parameters: Mapping[str, str]) -> Any:
         """Run statements and return the engine's result object, whole."""
@@ -213,7 +213,10 @@ class Connection:
 
     def label(self, query_id: str, user: str, comment: str) -> None:
         """Say whose query comes next, for the engine's log; see `querylog`."""
-        self.run(f"SET log_comment = {sql.quote(querylog.label(self.tag, query_id, user, comment))}")
+        label = querylog.label(self.tag, query_id, user, comment)
+        if label != self._label:
+            self.run(f"SET log_comment = {sql.quote(label)}")
+            self._label = label
 
     def run(self, text: str) -> None:
         """Run a statement of the server's own."""

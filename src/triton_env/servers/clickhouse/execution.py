@@ -134,7 +134,7 @@ class Execution:
             text, name = sql.without_format(text, statement), _BUFFERS
         elif name.lower() not in _PIECEWISE or self.request.watches_progress:
             # Of a streamed result the engine reports no progress.
-            text = sql.with_output(text, statement, output.path, name)
+            text = sql.with_output(text, statement, output.open_file(), name)
             answer.counters.add(connection.query(text, name, parameters))
             return None
         stream = connection.stream(text, name, parameters)

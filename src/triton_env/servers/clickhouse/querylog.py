@@ -21,8 +21,8 @@ VIEW: Final = f"""
 CREATE VIEW IF NOT EXISTS system.query_log AS
 WITH splitByChar('{_SEPARATOR}', log_comment) AS label, length(label) = 4 AS is_labelled
 SELECT * REPLACE (
-    if(is_labelled, label[2], query_id) AS query_id,
-    if(is_labelled, label[2], initial_query_id) AS initial_query_id,
+    if(is_labelled AND label[2] != '', label[2], query_id) AS query_id,
+    if(is_labelled AND label[2] != '', label[2], initial_query_id) AS initial_query_id,
     if(is_labelled, label[4], log_comment) AS log_comment,
     toLowCardinality(if(is_labelled, label[3], user)) AS user,
     toLowCardinality(if(is_labelled, label[3], initial_user)) AS initial_user,

@@ -107,6 +107,11 @@ class QueryRequest:
         return self.flag("wait_end_of_query") or self.flag("http_wait_end_of_query")
 
     @property
+    def given_id(self) -> str:
+        """The id that the client gave the query; empty where it has one of this server."""
+        return self.parameters.get("query_id") or self.headers.get("x-clickhouse-query-id") or ""
+
+    @property
     def log_comment(self) -> str:
         """What the client wants to find in the log of queries."""
         return self.parameters.get("log_comment", "")
