@@ -335,6 +335,16 @@ def test_the_cluster_of_the_image(server: Server, database: str) -> None:
     assert server.ask("SELECT getMacro('cluster'), getMacro('shard'), getMacro('replica')") == "default\t01\t01"
 
 
+def test_backups_go_to_a_folder_of_the_server(server: Server, database: str) -> None:
+    server.ask(f"CREATE TABLE {database}.t (a UInt8) ENGINE = MergeTree ORDER BY a")
+    server.ask(f"INSERT INTO {database}.t VALUES (7)")
+    assert "BACKUP_CREATED" in server.ask(f"BACKUP TABLE {database}.t TO File('{database}')")
+    server.ask(f"DROP TABLE {database}.t SYNC")
+    assert "RESTORED" in server.ask(f"RESTORE TABLE {database}.t FROM File('{database}')")
+    assert server.ask(f"SELECT a FROM {database}.t") == "7"
+    assert server.post(f"BACKUP TABLE {database}.t TO File('/tmp/{database}')").status_code == 400
+
+
 def test_memory_has_a_limit(server: Server) -> None:
     refused = server.post("SELECT groupArray(number) FROM numbers(100000000)", max_memory_usage=10_000_000)
     assert refused.headers["x-clickhouse-exception-code"] == "241"

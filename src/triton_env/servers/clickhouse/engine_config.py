@@ -35,6 +35,10 @@ _TEXT: Final = f"""<!-- Written at each start. -->
             <shard><replica><host>localhost</host><port>9000</port></replica></shard>
         </default>
     </remote_servers>
+    <!-- BACKUP ... TO File('name'), below the data folder. -->
+    <backups>
+        <allowed_path>backups</allowed_path>
+    </backups>
     <macros>
         <cluster>default</cluster>
         <shard>01</shard>
