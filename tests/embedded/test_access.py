@@ -217,11 +217,13 @@ EXISTS DATABASE OTHER
 USE OTHER
 EXPLAIN SELECT * FROM OTHER.secret
 CREATE DATABASE mine_3
+CREATE DATABASE OWN ENGINE = Filesystem('/')
 CREATE FUNCTION escape AS x -> 1
 SYSTEM SHUTDOWN
 SYSTEM FLUSH LOGS
 KILL QUERY WHERE 1
 BACKUP TABLE OTHER.secret TO Disk('a', 'b')
+CREATE TABLE OWN.z UUID '00000000-0000-0000-0000-000000000001' (z Int) ENGINE = MergeTree ORDER BY z
 ATTACH TABLE OWN.z FROM '/x' (z Int) ENGINE = MergeTree ORDER BY z
 CREATE USER mallory
 ALTER USER BOB SETTINGS max_threads = 1
@@ -258,9 +260,11 @@ def test_what_is_not_granted_cannot_be_reached(bob: Person) -> None:
         reached = [each for each in ESCAPES if bob.code(each.replace("LEAK", leak)) != 497]
         assert reached == []
         assert bob.code("SELECT * FROM {where:Identifier}.secret", param_where=bob.other) == 497
+        assert bob.code("SELECT * FROM {where:Identifier}.secret") == 456
         # What the engine would refuse, or would do in another way than was looked at.
         assert bob.code("SELECT 1; SELECT z FROM OTHER.secret") == 62
-        for change in ("additional_table_filters = {}", "dialect = 'kusto'"):
+        for change in ("additional_table_filters = {}", "dialect = 'kusto'", "param_where = 'x'", "database = 'x'",
+                       "implicit_table_at_top_level = 'x'", "use_query_cache = 1", "select = 'x'"):  # fmt: skip
             assert bob.code(f"SELECT * FROM t SETTINGS {change}") == 452
             assert bob.code(f"SET {change}") == 452
         assert bob.code("SELECT 1", dialect="kusto") == 452

@@ -46,8 +46,14 @@ _EXPRESSIONS: Final = (
 )
 _MOST_VALUES: Final = 1 << 18
 """Bytes of VALUES that are parsed."""
-_RESERVED: Final = frozenset({_FILTERS, "dialect", *_EXPRESSIONS})
-"""Settings with which a user would see other rows, or statements would be read in another way."""
+_RESERVED: Final = frozenset(
+    {
+        *_EXPRESSIONS, _FILTERS, "additional_result_filter", "ast_fuzzer_runs", "database", "dialect", "filter",
+        "implicit_table_at_top_level", "order", "parallel_replicas_custom_key", "query_parameters", "select", "sort",
+        "use_query_cache",
+    }
+)  # fmt: skip
+"""Settings by which a statement would read something else than what it says, or what was read for another user."""
 
 
 class Control:

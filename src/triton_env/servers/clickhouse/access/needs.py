@@ -49,6 +49,9 @@ _ALTER: Final = {
 """The privileges for commands of ALTER that have another name."""
 _ENGINES: Final = ("MergeTree", "Log")
 _OTHER_ENGINES: Final = frozenset({"Memory", "Null", "Set", "Join"})
+_DATABASE_ENGINES: Final = frozenset({"Atomic", "Memory"})
+_POWERFUL: Final = ("sql_security", "has_attach_from_path", "has_uuid_clause", "is_time_series_table")
+"""What may give to a table or view what belongs to another one, or the rights of another user."""
 _FREE: Final = frozenset(
     {"SelectWithUnionQuery", "SelectQuery", "SelectIntersectExceptQuery", "ExplainQuery", "SetQuery", "ShowTablesQuery",
      "ShowColumnsQuery", "ShowIndexesQuery"}
@@ -196,11 +199,12 @@ class Analysis:
                 self._need(f"DROP {kind}", self._target(tree))
         if tree.get("select") and not tree.get("is_ordinary_view") and not self._is_temporary(tree):
             self._need("INSERT", self._target(tree))
-        if tree.get("sql_security") or tree.get("has_attach_from_path") or tree.get("is_time_series_table"):
+        if any(tree.get(each) for each in _POWERFUL):
             self._everything()
-        engine = tree.get("storage", {}).get("engine", {}).get("name", "")
-        if engine and tree.get("table_ast") and not engine.endswith(_ENGINES) and engine not in _OTHER_ENGINES:
-            # Engines that lead to other tables or servers.
+        engine = (tree.get("storage") or {}).get("engine", {}).get("name", "")
+        of_tables = tree.get("table_ast") and (engine.endswith(_ENGINES) or engine in _OTHER_ENGINES)
+        if engine and not of_tables and engine not in _DATABASE_ENGINES:
+            # Engines that lead to other tables, servers or files.
             self._everything()
         if tree.get("is_dictionary"):
             self._need("SELECT")  # its source may be any table

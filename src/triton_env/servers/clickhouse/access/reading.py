@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from triton_env.servers.clickhouse.errors import UNKNOWN_QUERY_PARAMETER, ServerError
+
 Parts = tuple[str, ...]
 """A name with its database, or without."""
 
@@ -87,9 +89,14 @@ class Reading:
 
     def parts(self, node: Mapping[str, Any]) -> Parts:
         """The parts of an identifier, with parameters replaced by their values."""
-        values = [self.parameters.get(child.get("name", ""), "") for child in node.get("children", ())]
+        values = [self._parameter(child.get("name", "")) for child in node.get("children", ())]
         parts = node.get("name_parts") or [node.get("name", "")]
         return tuple(part or (values.pop(0) if values else "") for part in parts)
+
+    def _parameter(self, name: str) -> str:
+        if name not in self.parameters:
+            raise ServerError(UNKNOWN_QUERY_PARAMETER, f"Substitution `{name}` is not set")
+        return self.parameters[name]
 
     def _settings(self, node: Mapping[str, Any]) -> None:
         self.settings += [(name, None) for name in node.get("default_settings", ())]
