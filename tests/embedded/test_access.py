@@ -405,6 +405,13 @@ def test_row_policies(bob: Person) -> None:
     )
     bob.order("DROP ROW POLICY mine, less ON OWN.t", "DROP ROW POLICY also ON OWN.*")
     assert bob.ask("SELECT count() FROM t") == "2"
+    # A policy for a role holds for those who may choose it.
+    role = f"role {bob.own}"
+    bob.order(f"CREATE ROLE `{role}`", f"GRANT `{role}` TO BOB", "ALTER USER BOB DEFAULT ROLE NONE")
+    bob.order(f"CREATE ROW POLICY theirs ON OWN.t USING x = 1 TO `{role}`")
+    bob.ask(f"SET ROLE `{role}`", session_id="r")
+    assert bob.ask("SELECT x FROM t", session_id="r") == "1"
+    bob.order("DROP ROW POLICY theirs ON OWN.t")
 
 
 def test_ways_to_log_in(bob: Person) -> None:

@@ -43,6 +43,11 @@ class Access:
         """Whether SQL made anything."""
         return self._control is not None or self._file.exists()
 
+    @property
+    def has_policies(self) -> bool:
+        """Whether there may be row policies."""
+        return self._file.exists() if self._control is None else self._control.has_policies
+
     def control(self) -> Control:
         """Everything about it. Blocks."""
         with self._lock:
@@ -74,7 +79,7 @@ class Account:
 
     def is_subject(self, request: QueryRequest) -> bool:
         """Whether what SQL made of users changes what a request means."""
-        return self.access is not None and bool(self.is_limited or request.roles or self.access.is_used)
+        return self.access is not None and bool(self.is_limited or request.roles or self.access.has_policies)
 
     def prepared(self, request: QueryRequest) -> QueryRequest:
         """A request with the settings and limits of the user; see `Control.prepared`. May block."""

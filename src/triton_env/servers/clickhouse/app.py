@@ -99,7 +99,7 @@ class Application:
         credentials = credentials_of(request.headers, request.parameters)
         client = scope.get("client")
         address = client[0] if client else None
-        if self._access.is_used:
+        if self._authenticator.blocks(credentials):
             return await self._workers.control(functools.partial(self._authenticator.check, credentials, address))
         return self._authenticator.check(credentials, address)
 

@@ -74,6 +74,10 @@ class Authenticator:
         self._users = {user.name: user for user in users}
         self._access = access
 
+    def blocks(self, credentials: Credentials) -> bool:
+        """Whether `check` asks what SQL made."""
+        return credentials.user not in self._users and self._access is not None and self._access.is_used
+
     def check(self, credentials: Credentials, address: str | None) -> Account:
         """Accept `credentials` sent from the IP `address`, or raise; may block.
 

@@ -88,6 +88,11 @@ class Control:
         with self._lock:
             self._catalog.close()
 
+    @property
+    def has_policies(self) -> bool:
+        """Whether there are row policies, which may hold for users of the configuration too."""
+        return bool(list(self._state.policies))
+
     def login(self, name: str, password: str, address: str | None) -> bool:
         """Whether a user of SQL may log in from the IP `address`."""
         user = self._state.users.find(name)
@@ -135,7 +140,9 @@ class Control:
             limits.check(setting, value)
         if "readonly" in request.parameters:
             limits.check("readonly", request.parameters["readonly"])
-        filters = member.filters() | self._policies(name, [role.name for role in member.roles])
+        # Of all roles: a session may choose others than these, and is not known here.
+        anything = self.member(name, tuple(member.user.roles))
+        filters = anything.filters() | self._policies(name, [role.name for role in anything.roles])
         level = limits.readonly
         return replace(
             request,
@@ -205,8 +212,8 @@ class Control:
                 return self._of_access(member or Anyone(name), lease, request, text)
             if not self._is_published and names_tables(text, request.database):
                 self._publish()
-            if member is not None:
-                self._check(member, lease, request, text)
+        if member is not None:
+            self._check(member, lease, request, text)
         return text
 
     def guarded(self, request: QueryRequest, text: bytes, insert: InsertData, *, is_whole: bool) -> QueryRequest:
@@ -225,8 +232,7 @@ class Control:
         chosen = request.roles or (lease.session.roles if lease.session is not None else None)
         # Where they cannot be parsed, `guarded` has seen to it that they are no expressions.
         values = self._values(text, insert) if insert.format.lower() == "values" else None
-        with self._lock:
-            self._check(self.member(name, chosen), lease, request, text[: insert.head_end] + b" FORMAT Null", values)
+        self._check(self.member(name, chosen), lease, request, text[: insert.head_end] + b" FORMAT Null", values)
 
     def _values(self, text: bytes, insert: InsertData) -> Any:
         """The syntax tree of VALUES, None where they are large or have another form than most."""
@@ -244,7 +250,8 @@ class Control:
         temporary = [row[0] for row in lease.connection.rows("SELECT name FROM system.tables WHERE is_temporary")]
         analysis = Analysis(self._catalog, self._privileges, database, temporary, request.query_parameters)
         try:
-            needs = analysis.of(text, values)
+            with self._lock:
+                needs = analysis.of(text, values)
         except RecursionError:
             raise ServerError(TOO_DEEP_RECURSION, "The query is nested too deeply") from None
         limits = self._limits(member)
@@ -254,6 +261,7 @@ class Control:
             raise refused("merge(), or a function with a computed name of a table, for a user with row policies")
         for need in needs:
             if not member.allows(need):
+                # Not under the lock: to name the columns, the engine executes scalar subqueries.
                 found = ", ".join(map(plain, analysis.columns(need, text, lease.connection)))
                 columns = f"({found})" if found else ""
                 raise member.denied(f"{need.flag}{columns} ON {scope_text(need.scope)}")

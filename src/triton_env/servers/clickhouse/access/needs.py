@@ -367,19 +367,12 @@ class Analysis:
         if len(need.scope) != 2 or need.flag not in ("SELECT", "INSERT"):
             return []
         if need.flag == "INSERT":
-            return self._inserted or self._insertable(need.scope)
+            return self._inserted or _insertable(connection, need.scope)
         try:
             lines = connection.query(b"EXPLAIN QUERY TREE run_passes = 1 " + text, "TSVRaw", self.reading.parameters)
         except ServerError:
             return []
         return _columns(lines.bytes().decode("utf-8", "replace").splitlines(), ".".join(need.scope))
-
-    def _insertable(self, scope: Scope) -> list[str]:
-        rows = self._catalog.rows(
-            f"SELECT name FROM system.columns WHERE database = {sql.quote(scope[0])} AND table = {sql.quote(scope[1])} "  # noqa: S608
-            "AND default_kind NOT IN ('MATERIALIZED', 'ALIAS') ORDER BY position"
-        )
-        return [str(row[0]) for row in rows]
 
 
 def parsed(catalog: Connection, text: str) -> Any:
@@ -415,6 +408,14 @@ def _parse(catalog: Connection, function: str, text: str) -> str:
         # What follows repeats the statement, and with it the password of a user.
         message = error.message.partition(": In scope SELECT")[0]
         raise ServerError((error.code, error.name), message) from None
+
+
+def _insertable(connection: Connection, scope: Scope) -> list[str]:
+    rows = connection.rows(
+        f"SELECT name FROM system.columns WHERE database = {sql.quote(scope[0])} AND table = {sql.quote(scope[1])} "  # noqa: S608
+        "AND default_kind NOT IN ('MATERIALIZED', 'ALIAS') ORDER BY position"
+    )
+    return [str(row[0]) for row in rows]
 
 
 def _columns(lines: list[str], table: str) -> list[str]:
