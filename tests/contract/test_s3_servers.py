@@ -2,8 +2,10 @@
 
 import json
 import os
+import re
 import socket
 import ssl
+import sys
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -111,6 +113,10 @@ def test_nothing_but_s3_is_open(embedded_packages: None) -> None:
         assert until(lambda: len(listening(server)) == 10)
         main, ports = env.s3.port, listening(server)
         assert {host for host, _ in ports} == {"127.0.0.1"}
+        if sys.platform.startswith("linux"):
+            status = Path(f"/proc/{server.pid}/status").read_text()
+            assert {int(found, 16) for found in re.findall(r"^Cap(?:Inh|Prm|Eff|Amb):\s*(\w+)$", status, re.M)} == {0}
+            assert server.uids().effective != 0
         answers = {port: answers_on(port) for _, port in ports}
         sockets = [each.laddr for each in server.net_connections("unix") if str(each.laddr).startswith("/tmp/")]
         assert sockets
