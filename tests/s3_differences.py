@@ -142,13 +142,10 @@ def denied(client: Any, bucket: str) -> str:
     resource = f"arn:aws:s3:::{bucket}/*"
     set_policy(client, bucket, {"Effect": "Deny", "Principal": "*", "Action": "s3:GetObject", "Resource": resource})
     answers = {"GET": client.get_object, "HEAD": client.head_object}
-    found = [name for name, call in answers.items() if refusal(call, Bucket=bucket, Key="key")]
+    codes = {name: refusal(call, Bucket=bucket, Key="key") for name, call in answers.items()}
+    found = [name for name, code in codes.items() if code in ("AccessDenied", "403")]
     client.delete_bucket_policy(Bucket=bucket)
     return f"{' and '.join(found)} refused" if found else "not applied"
-
-
-def bad_policy(client: Any, bucket: str) -> str:
-    return refused(client.put_bucket_policy, Bucket=bucket, Policy="not JSON")
 
 
 def policy_of_another(client: Any, bucket: str) -> str:
@@ -266,10 +263,6 @@ def long_name(client: Any, bucket: str) -> str:
     return kept(client, bucket, "k" * 256)
 
 
-def too_long(client: Any, bucket: str) -> str:
-    return refused(client.put_object, Bucket=bucket, Key="k" * 1025, Body=b"")
-
-
 def special_name(client: Any, bucket: str) -> str:
     return kept(client, bucket, "a.versions/b")
 
@@ -278,10 +271,6 @@ def emptied_folder(client: Any, bucket: str) -> str:
     put(client, bucket, "a/b")
     client.delete_object(Bucket=bucket, Key="a/b")
     return "listed" if client.list_objects_v2(Bucket=bucket, Delimiter="/").get("CommonPrefixes") else "gone"
-
-
-def bucket_name(client: Any, bucket: str) -> str:
-    return refused(client.create_bucket, Bucket=f"{bucket}_UPPER")
 
 
 def content_type(client: Any, bucket: str) -> str:
@@ -361,7 +350,6 @@ DIFFERENCES = (
         "one is not listed",
     ),
     Difference("A key of 256 letters", long_name, "all are kept", "all are kept", "all are kept", "refused"),
-    Difference("A key of 1,025 letters", too_long, "refused", "refused", "accepted", "refused"),
     Difference("The common prefix of a key that was deleted", emptied_folder, "gone", "gone", "gone", "listed"),
     Difference(
         "What is listed after `b` where there is `b/c`",
@@ -446,18 +434,16 @@ DIFFERENCES = (
         "PreconditionFailed",
         "PreconditionFailed",
     ),
-    Difference("A name of a bucket with capitals", bucket_name, "refused", "refused", "accepted", "refused"),
     Difference("A configuration as a website", website, "accepted", "accepted", "accepted", "refused"),
     Difference("A block of public access", public_access_block, "accepted", "accepted", "accepted", "refused"),
     Difference("Request payment", request_payment, "kept", "kept", "ignored", "refused"),
-    Difference("A bucket policy that is not JSON", bad_policy, "refused", "refused", "accepted", "refused"),
     Difference("A bucket policy about another bucket", policy_of_another, "refused", "accepted", "accepted", "refused"),
     Difference(
         "A bucket policy that denies `s3:GetObject`",
         denied,
         "GET and HEAD refused",
         "not applied",
-        "GET refused",
+        "GET and HEAD refused",
         "GET and HEAD refused",
     ),
     Difference("An object made public by its ACL", public_by_acl, "to be read", "to be read", "to be read", "refused"),

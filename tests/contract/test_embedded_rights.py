@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -383,6 +384,41 @@ class TestS3Door:
         # Another object, whose name only looks like that one's.
         s3.put_object(Bucket=bucket, Key="/public", Body=b"private")
         assert urllib3.request("GET", f"{env.s3.endpoint_url}/{bucket}//public").status == 403
+
+    def test_what_s3_refuses_is_refused(self, env: TritonEnvironment) -> None:
+        s3, where = client(env), {"Bucket": env.s3.bucket}
+
+        def code(call: str, **arguments: Any) -> str:
+            with pytest.raises(ClientError) as raised:
+                getattr(s3, call)(**arguments)
+            return str(raised.value.response["Error"]["Code"])
+
+        for name in ("UPPER", "a..b", "under_score", "192.168.1.1", "xn--a", "a" * 64, "-a-", "a-s3alias"):
+            assert code("create_bucket", Bucket=name) == "InvalidBucketName", name
+        for policy in ("not JSON", "[]", "{"):
+            assert code("put_bucket_policy", **where, Policy=policy) == "MalformedPolicy"
+        assert code("put_object", **where, Key="ü" * 513, Body=b"") == "KeyTooLongError"
+        s3.put_object(**where, Key="ü" * 512, Body=b"")
+        s3.delete_object(**where, Key="ü" * 512)
+
+    def test_until_when_an_object_is_kept(self, env: TritonEnvironment) -> None:
+        s3 = client(env)
+        until_then = datetime(2090, 1, 2, 3, 4, 5, tzinfo=UTC)
+        s3.create_bucket(Bucket="retention", ObjectLockEnabledForBucket=True)
+        kept = {"ObjectLockMode": "GOVERNANCE", "ObjectLockRetainUntilDate": until_then}
+        first = s3.put_object(Bucket="retention", Key="key", Body=b"1", **kept)["VersionId"]
+        s3.put_object(Bucket="retention", Key="key", Body=b"2")
+        found = s3.get_object_retention(Bucket="retention", Key="key", VersionId=first)["Retention"]
+        assert found == {"Mode": "GOVERNANCE", "RetainUntilDate": until_then}
+        for arguments, code in (
+            ({"Bucket": "retention", "Key": "key"}, "NoSuchObjectLockConfiguration"),
+            ({"Bucket": "retention", "Key": "no"}, "NoSuchKey"),
+            ({"Bucket": env.s3.bucket, "Key": "a b+ü"}, "InvalidRequest"),
+            ({"Bucket": "nowhere", "Key": "key"}, "NoSuchBucket"),
+        ):
+            with pytest.raises(ClientError) as raised:
+                s3.get_object_retention(**arguments)
+            assert raised.value.response["Error"]["Code"] == code
 
     def test_pages_that_the_bucket_names_get_in(self, env: TritonEnvironment) -> None:
         s3 = client(env)

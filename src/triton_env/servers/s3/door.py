@@ -29,11 +29,12 @@ from werkzeug.wsgi import get_input_stream
 
 from .bodies import check_body
 from .forms import check_policy
+from .refusals import check_request, retention
 from .signature import RefusedError, Signatures, Signed
 
 _IN_MEMORY: Final = 1 << 20
 """Bytes of a form that are kept in memory."""
-_STATUS: Final = {200: "200 OK", 400: "400 Bad Request", 403: "403 Forbidden"}
+_STATUS: Final = {200: "200 OK", 400: "400 Bad Request", 403: "403 Forbidden", 404: "404 Not Found"}
 _OF_NONE: Final = re.compile(r"(s3(\.[\w-]+)?\.)?localhost")
 _OF_A_BUCKET: Final = re.compile(r"(?P<bucket>.+?)(\.s3(\.[\w-]+)?)?\.localhost")
 _READING: Final = frozenset(
@@ -71,6 +72,11 @@ class Door:
                 start_response(_STATUS[200], [*allowed, ("Content-Length", "0")])
                 return []
             self._check_signature(request, environ)
+            bucket, name, key = _place(request)
+            if request.method == "GET" and key and "retention" in request.parameters:
+                answer = retention(bucket, key, request.parameters.get("versionId", ""))
+                return _respond(200, answer, _with_headers(start_response, allowed))
+            check_request(request, bucket, name, key, lambda: _read(environ))
         except RefusedError as refusal:
             return _refuse(refusal, start_response)
         return self._inside(_with_bucket_in_path(environ, request, host), _with_headers(start_response, allowed))
@@ -154,6 +160,13 @@ def _kept_body(environ: WSGIEnvironment) -> Any:
     return body
 
 
+def _read(environ: WSGIEnvironment) -> bytes:
+    body = _kept_body(environ)
+    content = bytes(body.read())
+    body.seek(0)
+    return content
+
+
 def _digest(environ: WSGIEnvironment) -> str:
     body = _kept_body(environ)
     digest = hashlib.sha256()
@@ -163,18 +176,18 @@ def _digest(environ: WSGIEnvironment) -> str:
     return digest.hexdigest()
 
 
-def _place(request: Signed) -> tuple[Any, str]:
-    """Moto's bucket, None where there is none, and the name of the object, empty where the bucket itself is meant."""
+def _place(request: Signed) -> tuple[Any, str, str]:
+    """Moto's bucket, None where there is none, its name, and that of the object, empty where the bucket is meant."""
     name, key = request.bucket, unquote(request.path.removeprefix("/"))
     if not name:
         name, _, key = key.partition("/")
     buckets = s3_backends[DEFAULT_ACCOUNT_ID]["aws"].buckets
-    return buckets.get(name), key
+    return buckets.get(name), name, key
 
 
 def _is_public(request: Signed) -> bool:
     """Whether a request without a signature only reads what its bucket, or the object, gives to everybody."""
-    bucket, key = _place(request)
+    bucket, _, key = _place(request)
     if bucket is None or request.method not in ("GET", "HEAD") or not request.parameters.keys() <= _READING:
         return False
     arn = f"arn:aws:s3:::{bucket.name}"
@@ -218,7 +231,7 @@ def _allowed_by_bucket(request: Signed) -> Headers:
     asked = request.headers.get("access-control-request-headers", "") if request.method == "OPTIONS" else ""
     method = request.headers.get("access-control-request-method", "") if request.method == "OPTIONS" else request.method
     names = [name.strip() for name in asked.split(",") if name.strip()]
-    bucket, _ = _place(request)
+    bucket, *_ = _place(request)
     for rule in bucket.cors if bucket is not None else ():
         by_header = rule.allowed_headers or ()
         if (
@@ -268,6 +281,10 @@ def _with_headers(start_response: StartResponse, added: Headers) -> StartRespons
 
 def _refuse(refusal: RefusedError, start_response: StartResponse) -> Iterable[bytes]:
     text = f"<Code>{refusal.code}</Code><Message>{escape(refusal.message)}</Message>"
-    body = f'<?xml version="1.0" encoding="UTF-8"?>\n<Error>{text}</Error>'.encode()
-    start_response(_STATUS[refusal.status], [("Content-Type", "application/xml"), ("Content-Length", str(len(body)))])
+    return _respond(refusal.status, f"<Error>{text}</Error>".encode(), start_response)
+
+
+def _respond(status: int, content: bytes, start_response: StartResponse) -> Iterable[bytes]:
+    body = b'<?xml version="1.0" encoding="UTF-8"?>\n' + content
+    start_response(_STATUS[status], [("Content-Type", "application/xml"), ("Content-Length", str(len(body)))])
     return [body]
