@@ -32,7 +32,8 @@ WAYS = [
     pytest.param(("docker", "localstack"), marks=ON_DOCKER, id="localstack"),
     pytest.param(("embedded", "moto"), id="moto"),
     pytest.param(("embedded", "seaweedfs"), id="seaweedfs"),
-    pytest.param(("docker", "seaweedfs"), marks=ON_DOCKER, id="seaweedfs-on-docker"),
+    # The image runs in the test of persistent services too.
+    pytest.param(("docker", "seaweedfs"), marks=(ON_DOCKER, pytest.mark.long), id="seaweedfs-on-docker"),
 ]
 TITLES = {"localstack": "LocalStack", "moto": "moto", "seaweedfs": "SeaweedFS"}
 
