@@ -6,7 +6,6 @@ import os
 import re
 import shutil
 import stat
-import subprocess
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -141,7 +140,9 @@ def _version_of(server: Path, size: int, changed: int) -> tuple[int, int] | None
     ):
         if found := _VERSION.search(content):
             return int(found[1]), int(found[2] or 0)
-    # Such as a script that leads to the server.
+    import subprocess  # not on top: every command reads this module, and few machines have such a script
+
+    # One that leads to the server.
     with suppress(OSError, subprocess.SubprocessError):
         asked = subprocess.run(  # noqa: S603 - a server that is to be started
             [server, "--version"], capture_output=True, timeout=_ASK_TIMEOUT, check=True
