@@ -59,7 +59,7 @@ def test_data_outlives_the_process(directory: Path, start: Start) -> None:
     server.ask("CREATE TABLE default.u (a Int32) ENGINE = Log")
     server.ask("INSERT INTO default.u VALUES (7)")
     server.ask("CREATE DATABASE other")
-    server.ask("CREATE VIEW other.v AS SELECT sum(a) AS s FROM triton.t")
+    server.ask("CREATE VIEW other.v AS SELECT sum(a) AS s FROM default.t")
     assert server.stop() == 0
     again = start(directory)
     assert again.ask("SELECT s, (SELECT a FROM default.u) FROM other.v") == "3\t7"
