@@ -13,6 +13,7 @@ import pytest
 import sqlalchemy as sa
 from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import DatabaseError
+from clickhouse_connect.driver.external import ExternalData
 
 from triton_env.servers.clickhouse.access.login import Authentication, is_from
 from triton_env.servers.clickhouse.access.reader import Reader, plain
@@ -471,7 +472,7 @@ def test_conditions_of_statements(bob: Person) -> None:
         "/* a comment */ CREATE -- another\n USER OR REPLACE BOB IDENTIFIED WITH no_password HOST NONE",
     )
     assert bob.code("SELECT 1") == 516
-    bob.order("ALTER USER BOB HOST ANY")
+    assert bob.server.ask(bob.sql("ALTER USER BOB ON CLUSTER default HOST ANY")) == "localhost\t9000\t0\t\t0\t0"
     assert bob.ask("SELECT 1") == "1"
     renamed = Person(bob.server, f"{bob.name} the second", bob.own, bob.other)
     bob.order(f"ALTER USER BOB RENAME TO `{renamed.name}`")
@@ -499,6 +500,11 @@ def test_clients_of_several_users(bob: Person) -> None:
     assert client.query("SELECT count() FROM t").first_row == (2,)
     assert client.query("SHOW GRANTS").result_rows != []
     client.insert("t", [[5, "e"]], column_names=["x", "owner"])
+    data = ExternalData(file_name="e", data=b"5,five\n", fmt="CSV", structure=["id UInt32", "name String"])
+    joined = client.query("SELECT name, currentUser() FROM e JOIN t ON e.id = t.x", external_data=data)
+    assert joined.result_rows == [("five", bob.name)]
+    with client.query_rows_stream("SELECT x FROM t ORDER BY x") as rows:
+        assert list(rows) == [(1,), (2,), (5,)]
     # What dbt does: a table beside the old one, then an exchange.
     client.command("CREATE TABLE model__dbt_backup ENGINE = MergeTree ORDER BY x AS SELECT * FROM t")
     client.command("CREATE OR REPLACE TABLE model ENGINE = MergeTree ORDER BY x AS SELECT * FROM t")

@@ -88,9 +88,11 @@ class Execution:
         if is_for_cluster:
             statement = sql.examine(text)
         admitted = self.request.account.admit(self.lease, self.request, text, statement)
-        if admitted is None:
+        if admitted is None and not is_for_cluster:
             return
-        if admitted != text:
+        if admitted is None:
+            text, statement, is_for_cluster = CLUSTER_ANSWER.encode(), Statement("SELECT", statement.format), False
+        elif admitted != text:
             text, statement = admitted, sql.examine(admitted)
         if self.request.readonly == 1 and self.lease.session is None:
             self.lease.connection.run("SET readonly = 1")
