@@ -11,6 +11,15 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 _MAX_HEAD: Final = 2 << 20
 # Room for a few pieces of a result (about 0.5 MB each), so that the engine and the network work side by side.
 _WRITE_BUFFER: Final = 4 << 20
+# So much of a body may wait for the application before nothing more is read.
+_BODY_WAITING: Final = 1 << 16
+
+
+class _Pieces(list[bytes]):
+    """What has come of a body and was not taken yet. uvicorn's own would copy each byte of it twice."""
+
+    def __bytes__(self) -> bytes:
+        return self[0] if len(self) == 1 else b"".join(self)
 
 
 class BoundedProtocol(HttpToolsProtocol):
@@ -41,6 +50,18 @@ class BoundedProtocol(HttpToolsProtocol):
         self.url, _, query = self.url.partition(b"?")
         super().on_headers_complete()
         self.scope["query_string"] = query
+
+    def on_body(self, body: bytes) -> None:
+        """A part of the body is there."""
+        if self.cycle.response_complete:
+            return
+        waiting: object = self.cycle.body
+        pieces = waiting if isinstance(waiting, _Pieces) else _Pieces()
+        pieces.append(body)
+        self.cycle.body = pieces  # type: ignore[assignment]
+        if sum(map(len, pieces)) > _BODY_WAITING:
+            self.flow.pause_reading()
+        self.cycle.message_event.set()
 
     def data_received(self, data: bytes) -> None:
         """Bytes came in."""
