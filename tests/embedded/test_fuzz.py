@@ -147,7 +147,7 @@ def test_broken_requests(server: Server, alive: Callable[[], None], request_byte
         ("session_check", "1x", 467),
         ("close_session", "y", 467),
         ("stacktrace", "1", 0),
-        ("client_protocol_version", "x", 0),
+        ("client_protocol_version", "x", 36),
         ("quota_key", "x", 0),
         ("param_", "1", 0),
         ("param_a'b", "1", 0),
