@@ -209,6 +209,7 @@ RENAME TABLE OTHER.secret TO OWN.s
 EXCHANGE TABLES OWN.t AND OTHER.secret
 RENAME DATABASE OTHER TO mine_2
 OPTIMIZE TABLE OTHER.secret
+CREATE INDEX i ON OTHER.secret (z) TYPE minmax
 CHECK TABLE OTHER.secret
 DESCRIBE OTHER.secret
 DESCRIBE (SELECT * FROM OTHER.secret)
@@ -312,7 +313,9 @@ def test_what_is_granted_works(bob: Person) -> None:
         "WITH a AS (SELECT 1 AS q) SELECT q FROM a WHERE q IN (SELECT * FROM a)",
         "SELECT [1, 2] AS k, 1 IN k",
         "DESCRIBE t", "SHOW CREATE TABLE t", "SHOW COLUMNS FROM t", "EXISTS t", "EXISTS nothing", "SHOW TABLES",
-        "USE OWN", "SET max_threads = 2", "OPTIMIZE TABLE n FINAL", "TRUNCATE TABLE n", "EXPLAIN SELECT * FROM t",
+        "USE OWN", "SET max_threads = 2", 
+        "CREATE INDEX i ON n (x) TYPE minmax", "DROP INDEX i ON n", 
+        "OPTIMIZE TABLE n FINAL", "TRUNCATE TABLE n", "EXPLAIN SELECT * FROM t",
         "DROP VIEW vv", "DROP TABLE mm, n", "SHOW CREATE USER", "SHOW SETTINGS LIKE 'max_threads'", "SET ROLE NONE",
         "SELECT name FROM system.databases", "SELECT name FROM system.settings LIMIT 1 FORMAT Native",
         "DROP DATABASE OWN",

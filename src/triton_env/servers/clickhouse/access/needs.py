@@ -144,7 +144,7 @@ class Analysis:
         }  # fmt: skip
         simple = {
             "OptimizeQuery": "OPTIMIZE", "DeleteQuery": "ALTER DELETE", "UpdateQuery": "ALTER UPDATE",
-            "CheckTableQuery": "CHECK",
+            "CheckTableQuery": "CHECK", "CreateIndexQuery": "ALTER ADD INDEX", "DropIndexQuery": "ALTER DROP INDEX",
         }  # fmt: skip
         if kind in statement:
             statement[kind](tree)
