@@ -35,13 +35,13 @@ class Server:
         users.write_text(json.dumps(USERS))
         command = [sys.executable, "-m", "triton_env.servers.clickhouse"]
         # The system gives it a port: one that was found free here might be in use when the server gets there.
-        command += ["--host", "127.0.0.1", "--port", "0", "--path", str(directory / "data")]
+        command += ["--host", "127.0.0.1", "--port", "0", "--native-port", "0", "--path", str(directory / "data")]
         command += ["--users-file", str(users), "--database", "triton", *options]
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(command, stdout=log, stderr=log)
         self.http = httpx.Client(auth=(USER, PASSWORD), timeout=PATIENCE)
         try:
-            self.port = self._wait_for_port()
+            self.port, self.native_port = self._wait_for_ports()
             self.url = f"http://127.0.0.1:{self.port}"
             self.http.base_url = httpx.URL(self.url)
             assert self.http.get("/ping", auth=None).text == "Ok.\n"
@@ -49,17 +49,25 @@ class Server:
             self.stop(signal.SIGKILL)
             raise
 
-    def _wait_for_port(self) -> int:
-        """Where the server listens, as soon as it does."""
+    def _wait_for_ports(self) -> tuple[int, int]:
+        """Where the server listens, as soon as it does: for HTTP and for the native protocol."""
         deadline = time.monotonic() + PATIENCE
         while time.monotonic() < deadline:
             assert self.process.poll() is None, self.log.read_text()
             with suppress(psutil.NoSuchProcess):  # it has just ended, which the next look tells
-                for connection in psutil.Process(self.process.pid).net_connections("tcp"):
-                    if connection.status == psutil.CONN_LISTEN:
-                        return int(connection.laddr.port)
+                listening = {
+                    connection.laddr.port
+                    for connection in psutil.Process(self.process.pid).net_connections("tcp")
+                    if connection.status == psutil.CONN_LISTEN
+                }
+                if len(listening) == 2:
+                    return self._told_apart(listening)
             time.sleep(0.02)
         raise AssertionError(f"not ready: {self.log.read_text()}")
+
+    def _told_apart(self, ports: set[int]) -> tuple[int, int]:
+        answers = {self.http.get(f"http://127.0.0.1:{port}/ping", auth=None).status_code: port for port in ports}
+        return answers[200], answers[400]
 
     def post(self, query: str | bytes, **parameters: object) -> httpx.Response:
         """Send a query in the body."""

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 import logging
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Final
 
-from .accounts import Access, Account
-from .auth import Authenticator, credentials_of
+from .accounts import Account
+from .auth import credentials_of
 from .body import Receive, Send
 from .config import ServerConfig
 from .engine import Engine
@@ -20,12 +19,12 @@ from .request import QueryRequest, headers_of, parse
 from .respond import Responder
 from .response import PLAIN_TEXT
 from .sessions import SessionManager
-from .workers import Workers
+from .shared import Shared
+from .tcp.listener import Listener
 
 log = logging.getLogger("clickhouse")
 
 _EXPIRY_INTERVAL: Final = 1.0
-_STOP_TIMEOUT: Final = 2.0
 _OK: Final = b"Ok.\n"
 _NOT_FOUND: Final = (
     "There is no handle {path}\n\n"
@@ -39,13 +38,11 @@ class Application:
     """Serves one engine."""
 
     def __init__(self, config: ServerConfig, engine: Engine) -> None:
-        self._engine = engine
-        self._access = Access(engine, config.path, [user.name for user in config.users])
-        self._authenticator = Authenticator(config.users, self._access)
-        self._workers = Workers(config.workers)
+        self._shared = Shared(config, engine)
         self._sessions = SessionManager(engine)
-        self._queries = QueryHandler(config, engine, self._sessions, self._workers)
-        self._responder = Responder(config, engine, self._workers)
+        self._queries = QueryHandler(self._shared, self._sessions)
+        self._responder = Responder(config, engine, self._shared.workers)
+        self._native = Listener(self._shared)
         self.idle = True
 
     async def __call__(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
@@ -58,27 +55,27 @@ class Application:
     async def _lifespan(self, receive: Receive, send: Send) -> None:
         while (await receive())["type"] != "lifespan.startup":
             pass
+        try:
+            await self._native.start()
+        except OSError as error:
+            await send({"type": "lifespan.startup.failed", "message": f"the native protocol: {error}"})
+            return
         expiry = asyncio.create_task(self._expire_sessions())
         await send({"type": "lifespan.startup.complete"})
         while (await receive())["type"] != "lifespan.shutdown":
             pass
         expiry.cancel()
-        await asyncio.get_running_loop().run_in_executor(None, self._close)
+        await self._native.stop()
+        self.idle = await asyncio.get_running_loop().run_in_executor(None, self._shared.close)
+        if self.idle:
+            await self._native.close()
+            self._sessions.close()
         await send({"type": "lifespan.shutdown.complete"})
 
     async def _expire_sessions(self) -> None:
         while True:
             await asyncio.sleep(_EXPIRY_INTERVAL)
             self._sessions.expire()
-
-    def _close(self) -> None:
-        """Stop what the grace of the shutdown has not seen end. Blocks."""
-        self._engine.cancel_all()
-        self.idle = self._workers.close(_STOP_TIMEOUT)
-        if self.idle:
-            self._sessions.close()
-            self._queries.close()
-            self._access.close()
 
     async def _http(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
         method, path = scope["method"], scope["path"]
@@ -99,9 +96,7 @@ class Application:
         credentials = credentials_of(request.headers, request.parameters)
         client = scope.get("client")
         address = client[0] if client else None
-        if self._authenticator.blocks(credentials):
-            return await self._workers.control(functools.partial(self._authenticator.check, credentials, address))
-        return self._authenticator.check(credentials, address)
+        return await self._shared.authenticated(credentials, address)
 
     async def _query(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
         query_id, request = "", None

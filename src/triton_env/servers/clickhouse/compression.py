@@ -35,6 +35,7 @@ Buffer = bytes | memoryview
 # header and payload, the size before compression (ClickHouse, src/Compression/CompressionInfo.h).
 _FRAME: Final = struct.Struct("<BII")
 _HASH: Final = struct.Struct("<QQ")
+FRAME_HEAD: Final = _HASH.size + _FRAME.size
 _RAW, _LZ4, _ZSTD = 0x02, 0x82, 0x90
 _MAX_FRAME: Final = 0x40000000
 _FRAME_PAYLOAD: Final = 1 << 20
@@ -126,22 +127,13 @@ class FrameDecoder:
         return plain[0] if len(plain) == 1 else b"".join(plain)
 
     def _frames(self) -> Iterator[bytes]:
-        head = _HASH.size + _FRAME.size
-        while len(self._buffer) >= head:
-            method, size, plain_size = _FRAME.unpack_from(self._buffer, _HASH.size)
-            if size < _FRAME.size or size > _MAX_FRAME or plain_size > _MAX_FRAME:
-                raise ServerError(
-                    TOO_LARGE_SIZE_COMPRESSED,
-                    "Wrong size of a compressed block. Most likely corrupted data.",
-                )
-            end = _HASH.size + size
+        while len(self._buffer) >= FRAME_HEAD:
+            end = frame_size(self._buffer)
             if len(self._buffer) < end:
                 return
             frame = bytes(self._buffer[:end])
             del self._buffer[:end]
-            if frame[: _HASH.size] != _checksum(frame[_HASH.size :]):
-                raise ServerError(CHECKSUM_DOESNT_MATCH, "Checksum doesn't match: corrupted data.")
-            yield _unframe(method, frame[head:], plain_size)
+            yield open_frame(frame)
 
     def finish(self) -> None:
         if self._buffer:
@@ -149,6 +141,30 @@ class FrameDecoder:
                 UNEXPECTED_END_OF_FILE,
                 "The request body ends in the middle of a compressed block",
             )
+
+
+def frame_size(head: bytes | bytearray) -> int:
+    """How many bytes the frame has that begins with `head`.
+
+    Raises:
+        ServerError: it cannot be the beginning of a frame.
+    """
+    _, size, plain_size = _FRAME.unpack_from(head, _HASH.size)
+    if size < _FRAME.size or size > _MAX_FRAME or plain_size > _MAX_FRAME:
+        raise ServerError(TOO_LARGE_SIZE_COMPRESSED, "Wrong size of a compressed block. Most likely corrupted data.")
+    return _HASH.size + int(size)
+
+
+def open_frame(frame: bytes) -> bytes:
+    """What is in a whole frame.
+
+    Raises:
+        ServerError: it is damaged, or compressed in a way that is not known.
+    """
+    if frame[: _HASH.size] != _checksum(frame[_HASH.size :]):
+        raise ServerError(CHECKSUM_DOESNT_MATCH, "Checksum doesn't match: corrupted data.")
+    method, _, plain_size = _FRAME.unpack_from(frame, _HASH.size)
+    return _unframe(method, frame[FRAME_HEAD:], plain_size)
 
 
 def _unframe(method: int, payload: bytes, plain_size: int) -> bytes:
@@ -177,20 +193,29 @@ def _checksum(data: bytes) -> bytes:
 
 
 class FrameEncoder:
-    """ClickHouse's own framing (`compress=1`), with LZ4."""
+    """ClickHouse's own framing (`compress=1`), with LZ4 unless another method is named as the engine names it."""
+
+    def __init__(self, method: str = "LZ4") -> None:
+        self._method = method.upper()
 
     def feed(self, data: Buffer) -> bytes:
         view = memoryview(data)
-        return b"".join(_frame(view[start : start + _FRAME_PAYLOAD]) for start in range(0, len(view), _FRAME_PAYLOAD))
+        pieces = (view[start : start + _FRAME_PAYLOAD] for start in range(0, len(view), _FRAME_PAYLOAD))
+        return b"".join(map(self._frame, pieces))
 
     def finish(self) -> bytes:
         return b""
 
-
-def _frame(data: memoryview) -> bytes:
-    payload: bytes = lz4.block.compress(data, store_size=False)
-    block = _FRAME.pack(_LZ4, len(payload) + _FRAME.size, len(data)) + payload
-    return _checksum(block) + block
+    def _frame(self, data: memoryview) -> bytes:
+        number, payload = _LZ4, b""
+        if self._method == "ZSTD":
+            number, payload = _ZSTD, zstd.compress(data)
+        elif self._method == "NONE":
+            number, payload = _RAW, bytes(data)
+        else:
+            payload = lz4.block.compress(data, store_size=False)
+        block = _FRAME.pack(number, len(payload) + _FRAME.size, len(data)) + payload
+        return _checksum(block) + block
 
 
 class _ObjectEncoder:

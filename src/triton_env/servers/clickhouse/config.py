@@ -51,6 +51,7 @@ class ServerConfig:
     port: int
     path: Path
     users: tuple[User, ...]
+    native_port: int | None = None
     database: str = "default"
     workers: int = 1000
     idle_connections: int = 32
@@ -110,7 +111,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> ServerConfig:
     """
     parser = argparse.ArgumentParser(
         prog="python -m triton_env.servers.clickhouse",
-        description="A ClickHouse-compatible HTTP server on the chdb engine.",
+        description="A ClickHouse-compatible server on the chdb engine.",
     )
     parser.add_argument(
         "--host",
@@ -122,6 +123,11 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> ServerConfig:
         type=int,
         default=8123,
         help="port to listen on (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--native-port",
+        type=int,
+        help="port of the native protocol, which is not spoken without one",
     )
     parser.add_argument("--path", type=Path, required=True, help="directory that holds the data")
     parser.add_argument(
@@ -159,6 +165,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> ServerConfig:
     return ServerConfig(
         host=options.host,
         port=options.port,
+        native_port=options.native_port,
         path=options.path.absolute(),
         users=users,
         database=options.database,

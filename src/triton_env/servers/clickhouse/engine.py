@@ -7,6 +7,7 @@ Every call here blocks, and releases the interpreter lock while the engine works
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import sys
 import threading
@@ -23,6 +24,7 @@ from .errors import BAD_ARGUMENTS, ServerError, from_engine
 READ_ONLY, MUTATING, MUTATING_GLOBAL, CONTROL, UNKNOWN = range(5)
 
 
+_PLAIN_DESCRIPTION = b"describe_compact_output = 1, print_pretty_type_names = 0"
 # The second where the text of the first holds bytes of the query that are not UTF-8.
 ENGINE_ERRORS = (RuntimeError, UnicodeDecodeError)
 
@@ -121,6 +123,12 @@ class Engine:
     def format_info(self, name: str) -> FormatInfo | None:
         """What the engine says about an output format, None if it has none of that name."""
         return self._formats.get(name.lower())
+
+    @functools.cache  # noqa: B019 - there is one engine in a process
+    def setting_names(self) -> frozenset[str]:
+        """The names of all settings."""
+        with contextlib.closing(self.connect()) as connection:
+            return frozenset(row[0] for row in connection.rows("SELECT name FROM system.settings"))
 
     def cancel(self, connection: Connection) -> None:
         """Ask the engine to stop what `connection` is running, if it is running anything."""
@@ -238,7 +246,7 @@ class Connection:
     def columns(self, query: bytes, parameters: Mapping[str, str]) -> list[tuple[str, str]] | None:
         """Names and types of what a query gives, without running it; None where the engine cannot know them."""
         # As a plain subquery, its scalar subqueries would be executed for this.
-        described = _own("") + b"DESCRIBE TABLE view(%b\n) SETTINGS describe_compact_output = 1" % query
+        described = _own("") + b"DESCRIBE TABLE view(%b\n) SETTINGS %b" % (query, _PLAIN_DESCRIPTION)
         try:
             answer = self.query(described, "JSONCompactEachRow", parameters)
         except ServerError:
@@ -252,8 +260,8 @@ class Connection:
         found = self.rows(f"SELECT name, value, changed FROM system.settings WHERE name IN ({listed})")  # noqa: S608
         return [(name, value, bool(changed)) for name, value, changed in found]
 
-    def on_progress(self, callback: Callable[[Mapping[str, int]], None]) -> None:
-        """Have the engine report, about every 100 ms, how far a query is."""
+    def on_progress(self, callback: Callable[[Mapping[str, int]], None] | None) -> None:
+        """Have the engine report, about every 100 ms, how far a query is; with None, not any more."""
         self._native.set_progress_callback(callback)
 
     def close(self) -> None:

@@ -130,7 +130,7 @@ class Execution:
         connection, parameters = self.lease.connection, self.request.query_parameters
         if self.request.protocol_version and name == _NATIVE:
             columns = connection.columns(sql.without_format(text, statement), parameters)
-            if columns is None:
+            if not columns:
                 return self._whole(text, statement, name, answer)
             answer.native = NativeBlocks(columns, self.request.protocol_version)
             text, name = sql.without_format(text, statement), _BUFFERS
@@ -259,6 +259,17 @@ class Execution:
         counters.result_rows, counters.result_bytes = counters.written_rows, counters.written_bytes
         return counters
 
+    def insert_whole(self, text: bytes, insert: InsertData) -> Counters:
+        """Run an INSERT whose data is in its text."""
+        stream = self.begin_insert(text, insert, is_whole=True)
+        try:
+            if data := text[insert.data_start :]:
+                stream.append(data)
+            return self.finish_insert(stream, text, insert)
+        except BaseException:
+            stream.cancel()
+            raise
+
     def create_table(self, name: str, structure: str) -> None:
         """Make a temporary table; `structure` as a string literal."""
         self._create_table(name, f"SELECT * FROM null({structure})".encode("utf-8", "surrogateescape"))  # noqa: S608
@@ -304,4 +315,4 @@ class Execution:
         A server refuses the latter in dictionaries that are created by a query, the engine in a process does not.
         """
         for name in sql.called_functions(text, _OF_THE_PROCESS):
-            raise ServerError(ACCESS_DENIED, f"{self._user}: The function {name.decode()} is not available over HTTP")
+            raise ServerError(ACCESS_DENIED, f"{self._user}: The function {name.decode()} is not available here")

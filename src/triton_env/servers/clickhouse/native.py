@@ -29,6 +29,7 @@ class NativeBlocks:
 
     def __init__(self, columns: Sequence[tuple[str, str]], version: int) -> None:
         """`columns` are pairs of name and type, `version` is that of the client's protocol."""
+        self.columns = columns
         self._information = _INFO + (_NO_BUCKETS if version >= _OUT_OF_ORDER_BUCKETS else b"") + b"\x00"
         usual = b"\x00" if version >= _CUSTOM_SERIALIZATION else b""
         self._heads = [_string(name) + _string(kind) + usual for name, kind in columns]
@@ -37,18 +38,24 @@ class NativeBlocks:
 
     def feed(self, data: bytes) -> bytes:
         """What `data` adds: the blocks that are complete by now."""
+        return b"".join(block for _, block in self.blocks(data))
+
+    def head(self) -> bytes:
+        """A block without rows."""
+        return b"".join([self._information, _number(len(self._heads)), _number(0), *self._heads])
+
+    def blocks(self, data: bytes) -> list[tuple[int, bytes]]:
+        """What `data` adds: rows and bytes of each block that is complete by now."""
         self._rest += data
-        made: list[bytes | memoryview] = []
+        made: list[tuple[int, bytes]] = []
         position = 0
         with memoryview(self._rest) as view:
             while self._wanted <= len(view) - position and (end := self._block(view, position, made)):
                 position = end
-            result = b"".join(made)
-            made.clear()
         del self._rest[:position]
-        return result
+        return made
 
-    def _block(self, view: memoryview, start: int, made: list[bytes | memoryview]) -> int:
+    def _block(self, view: memoryview, start: int, made: list[tuple[int, bytes]]) -> int:
         """Take one block, and return where it ends; 0 where it is not complete.
 
         It is a number of columns, a number of rows, and for each column a number of bytes, and these.
@@ -72,7 +79,8 @@ class NativeBlocks:
                 return 0
             parts += [name_and_type, view[position : position + size]]
             position += size
-        made += [self._information, _number(columns), _number(rows), *parts]
+        made.append((rows, b"".join([self._information, _number(columns), _number(rows), *parts])))
+        parts.clear()
         self._wanted = 0
         return position
 

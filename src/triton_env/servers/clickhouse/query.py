@@ -11,20 +11,18 @@ from dataclasses import dataclass
 
 from . import sql
 from .body import Body, Receive, Send
-from .config import ServerConfig
-from .engine import Counters, Engine, InsertStream
-from .errors import QUERY_WITH_SAME_ID_IS_ALREADY_RUNNING, SYNTAX_ERROR, ServerError
+from .engine import Counters, InsertStream
+from .errors import SYNTAX_ERROR, ServerError
 from .execution import DEFAULT_FORMAT, SELECTS, Answer, Execution
 from .external import MultipartReader, is_form
 from .output import Output
-from .pool import ConnectionPool
 from .request import QueryRequest, form_pairs
 from .respond import Responder
 from .response import formatted_exception
 from .sessions import Lease, SessionManager
+from .shared import Shared
 from .sql import InsertData, Statement
 from .turn import Turn
-from .workers import Workers
 
 # What goes to the engine at once: large enough to be worth a thread's turn, small enough to hold twice.
 _INSERT_BATCH = 1 << 20
@@ -49,15 +47,11 @@ class _Query:
 class QueryHandler:
     """Runs the queries of one server."""
 
-    def __init__(self, config: ServerConfig, engine: Engine, sessions: SessionManager, workers: Workers) -> None:
-        self._config, self._engine, self._sessions, self._workers = config, engine, sessions, workers
-        self._pool = ConnectionPool(engine, config.idle_connections)
-        self._responder = Responder(config, engine, workers)
-        self._running: dict[str, Lease] = {}
-
-    def close(self) -> None:
-        """Close what idles; nothing may be running by then."""
-        self._pool.close()
+    def __init__(self, shared: Shared, sessions: SessionManager) -> None:
+        self._config, self._engine, self._workers = shared.config, shared.engine, shared.workers
+        self._pool, self._sessions = shared.pool, sessions
+        self._responder = Responder(shared.config, shared.engine, shared.workers)
+        self._running = shared.running
 
     async def answer(self, request: QueryRequest, receive: Receive, send: Send) -> None:
         """Run what `request` asks for and send the result.
@@ -94,18 +88,17 @@ class QueryHandler:
         timeout = request.session_timeout(self._config.session_timeout, self._config.max_session_timeout)
         session_id, ends = request.parameters.get("session_id", ""), request.flag("close_session")
         query_id = request.query_id
-        if query_id in self._running:
-            raise ServerError(QUERY_WITH_SAME_ID_IS_ALREADY_RUNNING, f"Query with id = {query_id} is already running.")
+        self._running.check(query_id)
         if session_id:
             session = self._sessions.acquire(user, session_id, timeout, request.flag("session_check"))
             lease = Lease(self._engine, self._pool, session=session)
         else:
             lease = Lease(self._engine, self._pool, readonly=2 if request.readonly == 2 else 0)
         lease.user = user
-        self._running[query_id] = lease
+        self._running.add(query_id, lease)
 
         def release() -> None:
-            del self._running[query_id]
+            self._running.remove(query_id)
             if session_id:
                 self._sessions.release(user, session_id, ends)
 
@@ -150,7 +143,7 @@ class QueryHandler:
             counters = await self._insert(execution, query, query.statement.insert, turn, body)
             await self._responder.send(query.request, Answer(counters=counters), turn, started, send)
             return
-        turn.watch(body)
+        turn.watch(body.disconnected())
         answer = Answer(Output() if query.statement.verb in SELECTS else None)
         running = asyncio.ensure_future(turn.run(functools.partial(self._execute, execution, query, answer)))
         try:
@@ -217,13 +210,7 @@ class QueryHandler:
                 await pending
 
     def _execution(self, request: QueryRequest, lease: Lease) -> Execution:
-        return Execution(self._engine, lease, request, self._resolve_query_id)
-
-    def _resolve_query_id(self, query_id: bytes) -> bytes:
-        """The engine's own id for the id of a running request; anything else as it is. Blocks."""
-        lease = self._running.get(query_id.decode("utf-8", "replace"))
-        found = self._engine.running_id(lease.connection.tag) if lease is not None else None
-        return query_id if found is None else found.encode()
+        return Execution(self._engine, lease, request, self._running.resolve)
 
 
 def _append_all(stream: InsertStream, batch: list[bytes]) -> None:
@@ -233,14 +220,7 @@ def _append_all(stream: InsertStream, batch: list[bytes]) -> None:
 
 
 def _insert_whole(execution: Execution, query: _Query, insert: InsertData) -> Counters:
-    stream = execution.begin_insert(query.text, insert, is_whole=True)
-    try:
-        if data := query.text[insert.data_start :]:
-            stream.append(data)
-        counters = execution.finish_insert(stream, query.text, insert)
-    except BaseException:
-        stream.cancel()
-        raise
+    counters = execution.insert_whole(query.text, insert)
     query.clean_up()
     execution.lease.close()
     return counters

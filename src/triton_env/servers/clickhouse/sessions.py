@@ -74,7 +74,16 @@ class Session:
 class Lease:
     """One request's use of a connection. Its methods block, and may be called from any worker thread."""
 
-    def __init__(self, engine: Engine, pool: ConnectionPool, readonly: int = 0, session: Session | None = None) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        pool: ConnectionPool,
+        readonly: int = 0,
+        session: Session | None = None,
+        is_interactive: bool = False,
+    ) -> None:
+        """With `is_interactive` its client knows that stopping a query may leave something half done."""
+        self._is_interactive = is_interactive
         self._engine, self._pool, self._readonly, self.session = engine, pool, readonly, session
         self._connection = None if session is None else session.connection
         self._state: State | None = None
@@ -128,7 +137,7 @@ class Lease:
         """Ask the engine to stop the query, if stopping it leaves nothing half done."""
         with self._cancel_lock:
             connection = self._connection
-            if self.cancellable and connection is not None:
+            if (self.cancellable or self._is_interactive) and connection is not None:
                 self._cancelled = True
                 self._engine.cancel(connection)
 

@@ -31,8 +31,8 @@ _ESCAPED_BYTE: Final = re.compile(rb"\\x([0-9a-fA-F]{2})")
 _DATA_START: Final = re.compile(rb"[ \t\f\v]*+;?\r?\n?")
 _COMMENT: Final = re.compile(rb"--|/\*|#[! ]")
 _END: Final = b"; \t\r\n\f\v"
-_BEFORE_NAME: Final = frozenset({b"INSERT", b"INTO", b"TABLE", b"FUNCTION"})
-_OPENING, _CLOSING = frozenset(b"([{"), frozenset(b")]}")
+BEFORE_NAME: Final = frozenset({b"INSERT", b"INTO", b"TABLE", b"FUNCTION"})
+OPENING, CLOSING = frozenset(b"([{"), frozenset(b")]}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +128,7 @@ class _Walk:
             keyword = token.group().upper() if is_word else b""
             if token.lastgroup == "sign":
                 sign = token.group()[0]
-                self.depth += (sign in _OPENING) - (sign in _CLOSING)
+                self.depth += (sign in OPENING) - (sign in CLOSING)
             yield token, keyword
             self.previous, self.previous_keyword = token.group(), keyword
 
@@ -139,7 +139,7 @@ def _examine_insert(sql: bytes) -> Statement:
     for token, keyword in walk:
         if not named:
             # After INSERT [INTO] [TABLE] [FUNCTION] comes a name, whatever it looks like.
-            named = keyword not in _BEFORE_NAME
+            named = keyword not in BEFORE_NAME
             continue
         opened = walk.depth == 1 and walk.previous == b"("
         if keyword in (b"SELECT", b"WITH", b"FROM") and (walk.depth == 0 or (opened and keyword != b"FROM")):
@@ -255,7 +255,7 @@ def value_of(sql: bytes, setting: bytes) -> bytes | None:
             depth = 0
             for last in tokens[index + 2 :]:
                 sign = last.group()[0]
-                depth += (sign in _OPENING) - (sign in _CLOSING)
+                depth += (sign in OPENING) - (sign in CLOSING)
                 if depth == 0:
                     return sql[tokens[index + 2].start() : last.end()]
     return None

@@ -5,10 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-from collections.abc import Callable
-from typing import TypeVar
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
 
-from .body import Body
 from .errors import ServerError
 from .sessions import Lease
 from .workers import Workers
@@ -41,12 +40,12 @@ class Turn:
         with self.lease.lock:
             return call()
 
-    def watch(self, body: Body) -> None:
-        """From now on, cancel the query when the client goes away. The body must be read."""
-        self._watcher = asyncio.create_task(self._watch(body))
+    def watch(self, leaving: Coroutine[Any, Any, None]) -> None:
+        """From now on, cancel the query when `leaving` ends, since its client does not want the answer any more."""
+        self._watcher = asyncio.create_task(self._watch(leaving))
 
-    async def _watch(self, body: Body) -> None:
-        await body.disconnected()
+    async def _watch(self, leaving: Coroutine[Any, Any, None]) -> None:
+        await leaving
         self.gone = True
         # The engine may not know the query yet when it is asked first.
         while True:
@@ -66,6 +65,8 @@ class Turn:
         self._finished = True
         if self._watcher is not None:
             self._watcher.cancel()
+            # Until it has ended, it waits for the same connection as the next request.
+            await asyncio.wait([self._watcher])
         if self._cancelling is not None:
             # Never leave one behind: the next query of the session would be its victim.
             with contextlib.suppress(ServerError):

@@ -1,0 +1,371 @@
+"""The native protocol, with the clients of other people and with an engine that asks another one."""
+
+import asyncio
+import datetime
+import decimal
+import ipaddress
+import threading
+import uuid
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import asynch
+import pytest
+import sqlalchemy as sa
+from clickhouse_driver import Client, dbapi
+from clickhouse_driver.errors import ErrorCodes, ServerException
+
+from .conftest import PASSWORD, PATIENCE, USER, Server
+
+Make = Callable[..., Client]
+
+_RUNNING = "SELECT count() FROM system.processes WHERE query LIKE '%{}%' AND query NOT LIKE '%system.processes%'"
+
+
+@pytest.fixture
+def make(server: Server, database: str) -> Iterator[Make]:
+    """Makes clients in the test's database."""
+    made = []
+
+    def client(**options: Any) -> Client:
+        options = {"user": USER, "password": PASSWORD, "database": database} | options
+        made.append(Client("127.0.0.1", server.native_port, send_receive_timeout=PATIENCE, **options))
+        return made[-1]
+
+    yield client
+    for each in made:
+        each.disconnect()
+
+
+@pytest.fixture
+def client(make: Make) -> Client:
+    """A client in the test's database."""
+    return make()
+
+
+TYPES = {
+    "i8": "Int8", "i64": "Int64", "u128": "UInt128", "i256": "Int256", "f32": "Float32", "f64": "Float64",
+    "truth": "Bool", "text": "String", "fixed": "FixedString(5)", "day": "Date", "far": "Date32",
+    "time": "DateTime('UTC')", "fine": "DateTime64(6, 'Europe/Berlin')", "uid": "UUID", "ip4": "IPv4", "ip6": "IPv6",
+    "small": "Enum8('a' = 1, 'b(,)' = 2)", "large": "Enum16('x' = 300, 'y' = -4)", "money": "Decimal(18, 4)",
+    "huge": "Decimal(76, 10)", "maybe": "Nullable(String)", "maybe_number": "Nullable(Int32)",
+    "list": "Array(String)", "nested": "Array(Array(Nullable(UInt16)))", "low": "LowCardinality(String)",
+    "low_maybe": "LowCardinality(Nullable(String))", "lows": "Array(LowCardinality(String))",
+    "pair": "Tuple(a Int8, b String)", "map": "Map(String, Array(UInt8))",
+    "sum": "SimpleAggregateFunction(sum, UInt64)", "place": "Point", "ring": "Ring",
+    "group": "Nested(n Int8, s String)",
+}  # fmt: skip
+"""Those that clickhouse-driver both reads and writes."""
+
+
+@pytest.mark.parametrize("compression", [False, "lz4"])
+def test_every_type_both_ways(server: Server, database: str, make: Make, compression: str | bool) -> None:
+    client = make(compression=compression)
+    # Text that is not UTF-8 is bytes for this client, with NULLs and all.
+    client.connection.context.client_settings |= {"strings_as_bytes": True}
+    columns = ", ".join(f"{name} {kind}" for name, kind in TYPES.items())
+    server.ask(f"CREATE TABLE source ({columns}) ENGINE = MergeTree ORDER BY i8", database=database)
+    server.ask("CREATE TABLE target AS source", database=database)
+    # A client has one NaN, and a key of a dictionary once.
+    whole = "NOT isNaN(f32) AND NOT isNaN(f64) AND length(arrayDistinct(mapKeys(map))) = length(map)"
+    random = f"generateRandom('{columns.replace(chr(39), chr(92) + chr(39))}', 1, 10, 3)"
+    server.ask(f"INSERT INTO source SELECT * FROM {random} WHERE {whole} LIMIT 500", database=database)
+    everything = "SELECT * FROM source ORDER BY ALL"
+    rows = client.execute(everything)
+    assert len(rows) == 500
+    assert client.execute("INSERT INTO target VALUES", rows) == 500
+    there = server.post(f"{everything} FORMAT RowBinary", database=database).content
+    assert len(there) > 500 * len(TYPES)
+    assert server.post(everything.replace("source", "target") + " FORMAT RowBinary", database=database).content == there
+
+
+def test_values_are_those_that_were_sent(client: Client) -> None:
+    client.execute(
+        "CREATE TABLE t (id UInt64, name LowCardinality(String), at DateTime64(3, 'UTC'), price Decimal(18, 4),"
+        " tags Array(String), props Map(String, Int32), maybe Nullable(Float64), uid UUID, ip IPv4)"
+        " ENGINE = MergeTree ORDER BY id"
+    )
+    row = (
+        *(7, "ä€", datetime.datetime(2026, 1, 1, 12, 30, tzinfo=datetime.UTC), decimal.Decimal("1.2500")),
+        *(["x", ""], {"a": -1}, None, uuid.UUID(int=5), ipaddress.IPv4Address("10.0.0.1")),
+    )
+    assert client.execute("INSERT INTO t VALUES", [row]) == 1
+    assert client.execute("SELECT * FROM t") == [row]
+    columns = client.execute("SELECT id, at, name FROM t WHERE 0", with_column_types=True)
+    assert columns == ([], [("id", "UInt64"), ("at", "DateTime64(3, 'UTC')"), ("name", "LowCardinality(String)")])
+
+
+def test_json_both_ways(client: Client) -> None:
+    client.execute("CREATE TABLE t (j JSON) ENGINE = Memory")
+    documents = [({"a": 1, "b": {"c": "x"}},), ({"a": 2, "d": [1, 2]},), ({"e": 1.5},)]
+    client.execute("INSERT INTO t VALUES", documents)
+    assert client.execute("SELECT j FROM t") == documents
+
+
+@pytest.mark.parametrize("revision", [54429, 54440, 54447, 54453, 54454, 54458, 54460, 54468])
+def test_each_revision_speaks_what_it_knows(make: Make, revision: int) -> None:
+    client = make(client_revision=revision, compression="lz4", settings={"max_threads": 2})
+    client.execute("CREATE TABLE t (a Int32, b Array(LowCardinality(String))) ENGINE = Memory")
+    client.execute("INSERT INTO t VALUES", [(1, ["x"]), (2, [])])
+    assert client.execute("SELECT *, getSetting('max_threads') FROM t ORDER BY a") == [(1, ["x"], 2), (2, [], 2)]
+    assert client.connection.server_info.used_revision == min(revision, 54460)
+
+
+def test_a_client_of_before_these_revisions_is_refused(make: Make) -> None:
+    with pytest.raises(ServerException, match="54406"):
+        make(client_revision=54406).execute("SELECT 1")
+
+
+def test_statements_give_what_they_give_over_http(client: Client) -> None:
+    assert client.execute("SHOW TABLES", with_column_types=True) == ([], [("name", "String")])
+    client.execute("CREATE TABLE t (a Int8) ENGINE = Memory")
+    assert client.execute("SHOW TABLES") == [("t",)]
+    assert client.execute("EXISTS TABLE t") == [(1,)]
+    assert client.execute("DESCRIBE TABLE t")[0][:2] == ("a", "Int8")
+    assert client.execute("WITH 1 AS x SELECT x FORMAT JSON -- the client formats\n;") == [(1,)]
+    assert client.execute("SELECT number FROM numbers(3) FORMAT Null") == []
+    assert client.execute("INSERT INTO t SELECT number FROM numbers(4)") == []
+    assert client.last_query.progress.written_rows == 4
+    assert client.execute("SELECT count() FROM t") == [(4,)]
+
+
+def test_a_connection_is_a_session(client: Client, database: str) -> None:
+    client.execute("SET max_block_size = 777")
+    client.execute("CREATE TEMPORARY TABLE mine (a Int8)")
+    client.execute("INSERT INTO mine VALUES", [(1,)])
+    assert client.execute("SELECT a, getSetting('max_block_size'), currentDatabase() FROM mine") == [(1, 777, database)]
+    # Settings of a query are for that query.
+    assert client.execute("SELECT getSetting('max_block_size')", settings={"max_block_size": 5}) == [(5,)]
+    assert client.execute("SELECT getSetting('max_block_size')") == [(777,)]
+    client.execute("USE system")
+    assert client.execute("SELECT currentDatabase(), count() FROM one") == [("system", 1)]
+
+
+def test_settings_that_are_not_known(make: Make) -> None:
+    assert make().execute("SELECT 1", settings={"of_the_future": 1}) == [(1,)]
+    with pytest.raises(ServerException, match="of_the_future"):
+        make(settings_is_important=True).execute("SELECT 1", settings={"of_the_future": 1})
+
+
+def test_parameters(make: Make) -> None:
+    client = make(settings={"server_side_params": True})
+    values = {"n": 4, "s": "it's a \\ and\na \t", "l": [1, 2], "d": datetime.date(2026, 1, 2)}
+    found = client.execute("SELECT {n:UInt8} + 1, {s:String}, {l:Array(Int8)}, {d:Date}", values)
+    assert found == [(5, values["s"], [1, 2], values["d"])]
+
+
+def test_inserts_of_some_columns_fill_the_others(client: Client) -> None:
+    client.execute(
+        "CREATE TABLE t (a Int32, `b c` String DEFAULT concat('d', toString(a)), m Int32 MATERIALIZED a + 1,"
+        " e Int32 EPHEMERAL, f Int32 DEFAULT e * 2, x ALIAS a) ENGINE = MergeTree ORDER BY a"
+    )
+    client.execute("INSERT INTO t VALUES", [(1, "all", 9)])
+    client.execute("INSERT INTO t (`b c`, t.a) VALUES", [("named", 2)])
+    client.execute("INSERT INTO t (a, e) VALUES", [(3, 21)])
+    client.execute("INSERT INTO t (* EXCEPT `b c`) VALUES", [(4, 1)])
+    client.execute("INSERT INTO t (a) VALUES (5), (6)")
+    client.execute("INSERT INTO t (a) SELECT a + 1 FROM input('a Int32') FORMAT Values", [(6,)])
+    assert client.execute("INSERT INTO t (a) VALUES", []) == 0
+    rows = client.execute("SELECT a, `b c`, m, f, x FROM t ORDER BY a")
+    assert rows == [
+        *((1, "all", 2, 9, 1), (2, "named", 3, 0, 2), (3, "d3", 4, 42, 3), (4, "d4", 5, 1, 4)),
+        *((5, "d5", 6, 0, 5), (6, "d6", 7, 0, 6), (7, "d7", 8, 0, 7)),
+    ]
+
+
+def test_a_failed_query_leaves_its_connection_usable(client: Client) -> None:
+    for statement, data, code in (
+        ("SELECT nope", None, ErrorCodes.UNKNOWN_IDENTIFIER),
+        ("SELEC", None, ErrorCodes.SYNTAX_ERROR),
+        ("SELECT 1; SELECT 2", None, ErrorCodes.SYNTAX_ERROR),
+        ("SELECT throwIf(number = 150000) FROM numbers(200000)", None, 395),
+        ("INSERT INTO nope VALUES", [(1,)], ErrorCodes.UNKNOWN_TABLE),
+    ):
+        with pytest.raises(ServerException) as failure:
+            client.execute(statement, data)
+        assert failure.value.code == code
+        assert client.execute("SELECT 1") == [(1,)]
+
+
+def test_external_tables(client: Client) -> None:
+    tables: list[dict[str, Any]] = [
+        {"name": "ext", "structure": [("a", "Int32"), ("b", "Array(String)")], "data": [{"a": 1, "b": ["x"]}]},
+        {"name": "none", "structure": [("a", "Int32")], "data": []},
+    ]
+    query = "SELECT a, b, (SELECT count() FROM none) FROM ext"
+    assert client.execute(query, external_tables=tables) == [(1, ["x"], 0)]
+    with pytest.raises(ServerException) as failure:
+        client.execute(query)
+    assert failure.value.code == ErrorCodes.UNKNOWN_TABLE
+
+
+def test_totals_and_extremes(client: Client) -> None:
+    query = "SELECT number % 2 AS k, toString(count()) AS k2 FROM numbers(5) GROUP BY k WITH TOTALS ORDER BY k"
+    # The client adds them to the rows.
+    assert client.execute(query) == [(0, "3"), (1, "2"), (0, "5")]
+    rows = client.execute("SELECT number, '' FROM numbers(3)", settings={"extremes": 1})
+    assert rows == [(0, ""), (1, ""), (2, ""), (0, ""), (2, "")]
+
+
+def test_large_blocks(make: Make) -> None:
+    client = make(compression="lz4")
+    client.execute("CREATE TABLE t (a UInt32, b String) ENGINE = MergeTree ORDER BY a")
+    rows = [(number, "x" * (number % 40)) for number in range(300_000)]
+    assert client.execute("INSERT INTO t VALUES", rows) == len(rows)
+    client.execute("INSERT INTO t VALUES", [(300_000, "y" * (5 << 20))])
+    assert client.execute("SELECT * FROM t ORDER BY a SETTINGS max_block_size = 200000") == [
+        *rows,
+        (300_000, "y" * (5 << 20)),
+    ]
+
+
+def test_progress_comes_while_the_query_runs(client: Client) -> None:
+    progress = client.execute_with_progress(
+        "SELECT count(), sum(sleepEachRow(0.1)) FROM numbers(12)", settings={"max_block_size": 1}
+    )
+    steps = list(progress)
+    assert len(steps) > 2
+    assert steps == sorted(steps)
+    assert steps[-1] == (12, 12)
+    assert progress.get_result() == [(12, 0)]
+
+
+def test_a_cancelled_query_ends_without_an_error(client: Client, server: Server) -> None:
+    rows = client.execute_iter("SELECT number FROM system.numbers", settings={"max_block_size": 1000})
+    assert next(rows) == (0,)
+    client.cancel()
+    assert client.execute("SELECT 1") == [(1,)]
+    name = str(uuid.uuid4())
+    client.connection.send_query(f"SELECT sum(number), '{name}' FROM system.numbers")
+    client.connection.send_external_tables(None)
+    running = _RUNNING.format(name)
+    await_true(lambda: server.ask(running) == "1")
+    client.cancel()
+    assert client.execute("SELECT 2") == [(2,)]
+    assert server.ask(running) == "0"
+
+
+def test_what_a_client_leaves_behind_is_stopped(make: Make, server: Server) -> None:
+    client, name = make(), str(uuid.uuid4())
+    client.connection.send_query(f"SELECT sum(number), '{name}' FROM system.numbers")
+    client.connection.send_external_tables(None)
+    running = _RUNNING.format(name)
+    await_true(lambda: server.ask(running) == "1")
+    client.disconnect()
+    await_true(lambda: server.ask(running) == "0")
+
+
+def test_kill_query_by_the_id_of_its_client(make: Make, server: Server) -> None:
+    client, query_id, failures = make(), str(uuid.uuid4()), []
+
+    def run() -> None:
+        with pytest.raises(ServerException) as failure:
+            client.execute("SELECT sum(number) FROM system.numbers", query_id=query_id)
+        failures.append(failure.value.code)
+
+    running = threading.Thread(target=run)
+    running.start()
+    await_true(lambda: server.ask(f"KILL QUERY WHERE query_id = '{query_id}' SYNC FORMAT TSV") != "")
+    running.join(PATIENCE)
+    assert failures == [394]
+    again = make()
+    assert again.execute("SELECT 1", query_id=query_id) == [(1,)]
+
+
+def await_true(condition: Callable[[], bool]) -> None:
+    deadline = datetime.datetime.now() + datetime.timedelta(seconds=PATIENCE)
+    while not condition():
+        assert datetime.datetime.now() < deadline
+
+
+def test_fifty_connections_at_once(make: Make) -> None:
+    make().execute("CREATE TABLE t (a UInt32, b String) ENGINE = MergeTree ORDER BY a")
+    clients = [make(compression="lz4" if number % 2 else False) for number in range(50)]
+
+    def work(number: int) -> tuple[int, int]:
+        client = clients[number]
+        client.execute("INSERT INTO t VALUES", [(number, f"{number}/{row}") for row in range(200)])
+        client.execute(f"CREATE TEMPORARY TABLE mine AS SELECT * FROM t WHERE a = {number}")
+        ((rows, names),) = client.execute("SELECT count(), uniqExact(b) FROM mine")
+        assert len(client.execute("SELECT number, toString(number) FROM numbers(20000)")) == 20000
+        return rows, names
+
+    with ThreadPoolExecutor(50) as pool:
+        assert list(pool.map(work, range(50))) == [(200, 200)] * 50
+    assert make().execute("SELECT count(), uniqExact(b) FROM t") == [(10000, 10000)]
+
+
+@pytest.mark.parametrize(
+    ("options", "code"),
+    [
+        ({"password": "wrong"}, 516),
+        ({"user": "nobody"}, 516),
+        ({"user": "elsewhere"}, 516),
+        ({"database": "missing"}, ErrorCodes.UNKNOWN_DATABASE),
+    ],
+    ids=lambda value: str(value),
+)
+def test_who_may_not_log_in(make: Make, options: dict[str, str], code: int) -> None:
+    with pytest.raises(ServerException) as failure:
+        make(**options).execute("SELECT 1")
+    assert failure.value.code == code
+
+
+def test_readonly(make: Make) -> None:
+    client = make()
+    client.execute("CREATE TABLE t (a Int8) ENGINE = Memory")
+    for statement, data in (("INSERT INTO t VALUES", [(1,)]), ("DROP TABLE t", None)):
+        with pytest.raises(ServerException) as failure:
+            client.execute(statement, data, settings={"readonly": 1})
+        assert failure.value.code == ErrorCodes.READONLY
+    assert client.execute("SELECT count() FROM t", settings={"readonly": 1}) == [(0,)]
+
+
+def test_an_engine_asks_this_one(server: Server, database: str) -> None:
+    """ClickHouse's own client: the table function `remote` of the engine, here of the same server over HTTP."""
+    there = f"remote('127.0.0.1:{server.native_port}', {database}, t, '{USER}', '{PASSWORD}')"
+    server.ask(
+        "CREATE TABLE t (a Int32, b LowCardinality(String) DEFAULT 'd') ENGINE = MergeTree ORDER BY a",
+        database=database,
+    )
+    server.ask(f"INSERT INTO FUNCTION {there} (a) SELECT number FROM numbers(100000)")
+    server.ask(f"INSERT INTO FUNCTION {there} VALUES (-1, 'x')")
+    assert server.ask(f"SELECT count(), sum(a), countIf(b = 'd') FROM {there}") == "100001\t4999949999\t100000"
+    assert server.ask(f"SELECT a, b FROM {there} ORDER BY a LIMIT 2") == "-1\tx\n0\td"
+    view = f"remote('127.0.0.1:{server.native_port}', view(SELECT sumState(3::UInt8) AS s), '{USER}', '{PASSWORD}')"
+    assert server.ask(f"SELECT finalizeAggregation(s) FROM {view}") == "3"
+    assert server.post(f"SELECT * FROM {there.replace(PASSWORD, 'wrong')}").status_code != 200
+
+
+def test_dbapi(server: Server, database: str) -> None:
+    url = f"clickhouse://{USER}:{PASSWORD}@127.0.0.1:{server.native_port}/{database}"
+    with dbapi.connect(url) as connection, connection.cursor() as cursor:
+        cursor.execute("CREATE TABLE t (a Int32, b String) ENGINE = Memory")
+        cursor.executemany("INSERT INTO t (a, b) VALUES", [(1, "x"), (2, "y")])
+        cursor.execute("SELECT b, a FROM t WHERE a > %(least)s", {"least": 1})
+        assert cursor.fetchall() == [("y", 2)]
+        assert [column[0] for column in cursor.description] == ["b", "a"]
+
+
+def test_asynch(server: Server, database: str) -> None:
+    async def work() -> list[tuple[Any, ...]]:
+        url = f"clickhouse://{USER}:{PASSWORD}@127.0.0.1:{server.native_port}/{database}"
+        async with asynch.Connection(dsn=url) as connection, connection.cursor() as cursor:
+            await cursor.execute("CREATE TABLE t (a Int32, b Nullable(String), c Array(UInt8)) ENGINE = Memory")
+            await cursor.execute("INSERT INTO t VALUES", [(1, None, [1, 2]), (2, "x", [])])
+            await cursor.execute("SELECT * FROM t ORDER BY a")
+            return list(await cursor.fetchall())
+
+    assert asyncio.run(work()) == [(1, None, [1, 2]), (2, "x", [])]
+
+
+def test_sqlalchemy(server: Server, database: str) -> None:
+    url = f"clickhouse+native://{USER}:{PASSWORD}@127.0.0.1:{server.native_port}/{database}"
+    table = sa.Table("t", sa.MetaData(), sa.Column("a", sa.Integer), sa.Column("b", sa.String))
+    engine = sa.create_engine(url)
+    with engine.connect() as connection:
+        connection.execute(sa.text("CREATE TABLE t (a Int32, b String) ENGINE = Memory"))
+        connection.execute(table.insert(), [{"a": 1, "b": "x"}, {"a": 2, "b": "y"}])
+        assert connection.execute(sa.select(table.c.b).where(table.c.a == 2)).scalar() == "y"
+    engine.dispose()
