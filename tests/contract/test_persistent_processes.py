@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import re
 import signal
 import socket
 import stat
@@ -227,7 +228,32 @@ class TestNothingIsLost:
         assert all(statuses[name].healthy for name in before)
         assert all(statuses[name].instance.restarts >= 1 for name in before)  # type: ignore[union-attr]
 
+    def test_one_that_ends_again_and_again_is_started_later_each_time(
+        self, env: TritonEnvironment, settings: Settings
+    ) -> None:
+        log = EmbeddedStack(settings).folder.logs / "supervisor.log"
+        seen = log.stat().st_size
+        for _ in range(2):
+            before = server(settings, "redis")
+            os.kill(before.pid, signal.SIGKILL)
+            assert until(lambda before=before: server(settings, "redis").restarts > before.restarts)
+        words = log.read_text()[seen:]
+        delays = [float(found) for found in re.findall(r"Redis has ended: .*; starting it again in ([\d.]+) s", words)]
+        assert delays[1] == delays[0] * 2
+        assert until(lambda: is_answering(env))
+
+    def test_a_log_that_becomes_long_goes_on_in_another_file(self, env: TritonEnvironment, settings: Settings) -> None:
+        log = EmbeddedStack(settings).folder.logs / "redis.log"
+        position = env.log_position("redis")
+        os.truncate(log, 11 << 20)
+        assert until(lambda: log.with_name("redis.log.1").exists() and log.stat().st_size < position)
+        env.redis.client().config_set("loglevel", "verbose")
+        env.redis.client().bgrewriteaof()
+        assert until(lambda: "rewrit" in env.logs("redis").lower())
+        assert log.with_name("redis.log.1").stat().st_size == 11 << 20
+
     @pytest.mark.long
+    @pytest.mark.timeout(2000)
     def test_what_writers_were_told_survives_whatever_is_killed_at_random_moments(self) -> None:
         chance = random.Random()
         with project_without_docker() as settings:

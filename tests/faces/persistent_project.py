@@ -52,6 +52,8 @@ class PersistentProject:
             | {
                 "TRITON_PROJECT": self.name,
                 "TRITON_STATE_DIR": str(folder / "state"),
+                # On Docker alone: nothing may come into the folder of this machine.
+                "TRITON_DATA_DIR": str(folder / "data"),
                 "TRITON_RUNTIME": "docker",
             }
         )

@@ -427,10 +427,10 @@ class TestTrouble:
             other.engine.images.remove(old)
         assert "PostgreSQL 14 reached its end of life" in done.stderr
 
-    def test_the_embedded_runtime_has_no_persistent_services(self, project: PersistentProject) -> None:
-        done = project.run("up", environment={"TRITON_RUNTIME": "embedded"})
+    def test_servers_of_others_are_no_persistent_services(self, project: PersistentProject) -> None:
+        done = project.run("up", environment={"TRITON_RUNTIME": "external"})
         assert done.returncode == 1
-        assert "Persistent services only run on Docker" in done.stderr
+        assert "Persistent services run on this machine" in done.stderr
 
 
 def test_the_scripts_start_show_and_stop(project: PersistentProject, tmp_path: Path) -> None:

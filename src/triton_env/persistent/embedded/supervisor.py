@@ -150,9 +150,13 @@ class _Supervisor:
 
     def _begin_again(self, host: Host) -> None:
         """Start the servers that an earlier guard had."""
-        for name, before in tuple(self._servers.items()):
-            del self._servers[name]
-            self._start(host, before.order, restarts=before.restarts + 1)
+        before, self._servers = self._servers, {}
+        for each in before.values():
+            try:
+                self._start(host, each.order, restarts=each.restarts + 1)
+            except (TritonError, OSError) as error:
+                # The others go on.
+                _log.error("%s cannot be started again: %s", each.order.title, error)
         self._note()
 
     def _serve(self, door: socket.socket, host: Host) -> None:
@@ -183,19 +187,9 @@ class _Supervisor:
         except GuardGone:
             raise
         except Exception as error:  # whatever it is, the one who asked is told, and the servers go on
-            answer = {"error": self._failure(error)}
+            answer = {"error": _failure(error, self._folder)}
         with suppress(OSError):  # who asked has gone
             connection.sendall(json.dumps(answer).encode() + b"\n")
-
-    def _failure(self, error: Exception) -> dict[str, Any]:
-        if isinstance(error, TritonError):
-            return failure.as_data(error)
-        _log.exception("an order could not be carried out")
-        what = "The supervisor of the project could not do what it was asked for."
-        log = str(self._folder.logs / "supervisor.log")
-        return failure.as_data(
-            exhausted(error, what) or StartFailed(what, where=log, cause=f"{type(error).__name__}: {error}")
-        )
 
     def _done(self, request: dict[str, Any], host: Host) -> dict[str, Any]:
         self._has_had_orders = True
@@ -238,7 +232,7 @@ class _Supervisor:
                 f"{order.title} could not be started.", where=order.made_of, cause=str(error), hint="pip check"
             ) from error
         self._servers[order.service] = supervised
-        _log.info("%s was started: process %d", order.title, server.child.pid if server.child else 0)
+        _log.info("%s was started: process %d", order.title, supervised.noted().pid)
 
     def _spawn(self, host: Host, supervised: _Supervised) -> None:
         server, process = supervised.server, supervised.order.process
@@ -282,7 +276,7 @@ class _Supervisor:
                 each.restarts += 1
                 try:
                     self._spawn(host, each)
-                    _log.info("%s was started again: process %d", each.order.title, each.server.child.pid)  # type: ignore[union-attr]
+                    _log.info("%s was started again: process %d", each.order.title, each.noted().pid)
                 except (CannotRun, TritonError, OSError) as error:
                     # The program may be gone, with the environment that it was installed in.
                     _log.error("%s cannot be started again: %s", each.order.title, error)
@@ -311,6 +305,29 @@ class _Supervisor:
                     os.truncate(log, 0)
 
 
+def _failure(error: BaseException, folder: ProjectFolder) -> dict[str, Any]:
+    """What the one who asked is told of an error."""
+    if isinstance(error, TritonError):
+        return failure.as_data(error)
+    _log.error("an order could not be carried out", exc_info=error)
+    what = "The supervisor of the project could not do what it was asked for."
+    log = str(folder.logs / "supervisor.log")
+    failed = StartFailed(what, where=log, cause=f"{type(error).__name__}: {error}")
+    return failure.as_data(exhausted(error, what) or failed)
+
+
+def _locked(folder: ProjectFolder) -> locks.Held:
+    """Be the one supervisor of the project."""
+    try:
+        return locks.hold(folder.lock, timeout=_ASK_TIMEOUT)
+    except BlockingIOError as error:
+        raise StartFailed(
+            "Another supervisor of the project runs.",
+            where=str(folder.lock),
+            hint="python -m triton_env status, with the TRITON_STATE_DIR with which it was started",
+        ) from error
+
+
 def main() -> None:
     """Leave the starter, and supervise until the end."""
     folder, ready = ProjectFolder(Path(sys.argv[1])), int(sys.argv[2])
@@ -322,7 +339,7 @@ def main() -> None:
     for number in (signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     try:
-        lock = locks.hold(folder.lock, timeout=_ASK_TIMEOUT)
+        lock = _locked(folder)
         supervisor = _Supervisor(folder)
         signal.signal(signal.SIGTERM, supervisor.ask_to_end)
         _log.info("the supervisor of the project %s begins: process %d", folder.path.name, os.getpid())
@@ -331,7 +348,7 @@ def main() -> None:
         lock.release()
     except BaseException as error:
         with suppress(OSError):
-            os.write(ready, json.dumps({"error": failure.as_data(error)}).encode() + b"\n")
+            os.write(ready, json.dumps({"error": _failure(error, folder)}).encode() + b"\n")
         raise
     _log.info("the supervisor ends")
 
