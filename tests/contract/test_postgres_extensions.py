@@ -16,11 +16,13 @@ import pytest
 from psycopg import errors
 
 import machine_postgres
+import triton_env
 from conftest import in_ci
 from patience import TO_BOOT, patient_probes
 from triton_env import Settings, TritonEnvironment
 from triton_env.errors import RuntimeUnavailable
 from triton_env.pytest_plugin import evidence
+from triton_env.runtimes.embedded import packages
 
 pytestmark = [pytest.mark.usefixtures("embedded_packages"), pytest.mark.timeout(500)]
 
@@ -249,3 +251,26 @@ class TestOfTheMachine:
         ):
             pass
         assert "TRITON_POSTGRES_BIN" in caught.value.hint
+
+
+def test_they_are_found_where_packages_are_below_a_folder_with_a_colon(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A colon separates the folders in which the server looks for extensions."""
+    tmp_path.chmod(0o755)
+    (tmp_path / "a:b").mkdir()
+    package = tmp_path / "a:b" / "triton_env"
+    package.symlink_to(Path(triton_env.__file__).parent)
+    found = packages.program
+
+    def program(path: str) -> Path:
+        name, _, inside = path.partition("/")
+        return package / inside if name == "triton_env" else found(path)
+
+    monkeypatch.setattr(packages, "program", program)
+    with (
+        patient_probes(),
+        TritonEnvironment(services=("postgres",), runtime="embedded") as environment,
+        environment.postgres.connect() as connection,
+    ):
+        connection.execute("create extension pgcrypto")

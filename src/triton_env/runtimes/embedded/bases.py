@@ -20,7 +20,7 @@ _OTHERS = ("/tmp", "/var/tmp")  # noqa: S108 - only a directory of our own in th
 _LONGEST_SOCKET = 103
 """Bytes in the path of a Unix socket: 107 on Linux, 103 on macOS."""
 _LONGEST_BELOW = len("/triton-env-01234567/run/.s.PGSQL.65535.lock")
-_UNFIT = frozenset(",\"'\\?*{}")
+_UNFIT = frozenset(",:\"'\\?*{}")
 """What cannot be in a path: to some servers it separates folders of a list, or options from the path, or it stands for
 several files."""
 _MOUNTS = Path("/proc/self/mounts")

@@ -136,7 +136,9 @@ class Host:
     def _reachable_program(self, name: str) -> Path:
         """The file of a program, or of a copy of it where the servers' user cannot reach what is installed."""
         path = packages.program(name)
-        if self._account is None or self._account.can_read(path):
+        is_readable = self._account is None or self._account.can_read(path)
+        # Folders go into lists of folders, in which a colon separates them.
+        if is_readable and not (path.is_dir() and os.pathsep in str(path)):
             return path
         folders = packages.own_folders(path, name)
         with self._copying:
