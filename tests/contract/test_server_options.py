@@ -13,7 +13,8 @@ from triton_env import Settings, TritonEnvironment
 from triton_env.core.server_options import parsed
 from triton_env.errors import InvalidSetting, ServiceExited
 
-pytestmark = pytest.mark.timeout(600)
+# Sessions on Docker pass them as persistent services do, or as embedded ones.
+pytestmark = [pytest.mark.timeout(600), pytest.mark.long_on("docker")]
 
 CLICKHOUSE = (
     "mark_cache_size=1000000,merge_tree.max_suspicious_broken_parts=7,profiles.default.max_threads=3,"
