@@ -181,6 +181,16 @@ def test_an_engine_that_never_answers_is_given_up(listener: int, monkeypatch: py
     assert "no answer" in finding.words
 
 
+@pytest.mark.parametrize(("runtime", "verdict"), [("embedded", Verdict.BAD), ("docker", Verdict.NOTE)])
+def test_a_program_of_the_machine_that_cannot_be_used(
+    runtime: str, verdict: Verdict, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TRITON_RUNTIME", runtime)
+    monkeypatch.setenv("TRITON_POSTGRES_BIN", "/nowhere")
+    found = [each.verdict for each in findings("settings") if "TRITON_POSTGRES_BIN" in each.words]
+    assert found == [verdict]
+
+
 @pytest.mark.usefixtures("no_engine")
 def test_without_an_engine_embedded_is_good_enough() -> None:
     assert doctor().exit_code == 0

@@ -42,6 +42,7 @@ class TestTheNewestIsTaken:
         found = programs.chosen("")
         assert found is not None
         assert (found.version, found.folder) == ((15, 18), machine / "pg" / "15.18" / "bin")
+        assert str(found) == f"PostgreSQL 15.18 in {found.folder} (the newest here)"
 
     def test_a_beta(self, machine: Path) -> None:
         folder = installed(machine / "pg" / "19" / "bin", "19beta1")
@@ -84,6 +85,7 @@ class TestOneThatIsNamed:
             found = programs.chosen(str(value))
             assert found is not None
             assert (found.folder, found.major) == (folder, 14)
+            assert str(found).endswith("(named by TRITON_POSTGRES_BIN)")
 
     def test_a_script_is_asked(self, machine: Path) -> None:
         folder = installed(machine / "mine", "14.0")

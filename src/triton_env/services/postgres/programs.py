@@ -40,11 +40,13 @@ class Installation:
         folder: of its programs.
         version: its major and minor version.
         stamp: changes when it is replaced by another build.
+        reason: why it is the one, for people.
     """
 
     folder: Path
     version: tuple[int, int]
     stamp: str
+    reason: str
 
     @property
     def major(self) -> int:
@@ -52,7 +54,7 @@ class Installation:
         return self.version[0]
 
     def __str__(self) -> str:
-        return f"PostgreSQL {self.version[0]}.{self.version[1]} in {self.folder}"
+        return f"PostgreSQL {self.version[0]}.{self.version[1]} in {self.folder} ({self.reason})"
 
 
 def chosen(value: str) -> Installation | None:
@@ -87,7 +89,7 @@ def _found(folder: Path) -> Installation | None:
     if _lacking(folder) or (os.geteuid() == 0 and not _is_open(server.resolve())):
         return None
     version = _version(server)
-    return _installation(folder, version) if version and version[0] >= OLDEST else None
+    return _installation(folder, version, "the newest here") if version and version[0] >= OLDEST else None
 
 
 def _named(value: str) -> Installation:
@@ -102,7 +104,7 @@ def _named(value: str) -> Installation:
         raise _unusable(value, "its postgres has no version")
     if version[0] < OLDEST:
         raise _unusable(value, f"it is PostgreSQL {version[0]}, which is older than {OLDEST}")
-    return _installation(folder, version)
+    return _installation(folder, version, f"named by {VARIABLE}")
 
 
 def _unusable(value: str, cause: str) -> InvalidSetting:
@@ -114,9 +116,9 @@ def _unusable(value: str, cause: str) -> InvalidSetting:
     )
 
 
-def _installation(folder: Path, version: tuple[int, int]) -> Installation:
+def _installation(folder: Path, version: tuple[int, int], reason: str) -> Installation:
     status = (folder / "postgres").stat()
-    return Installation(folder, version, f"{version} {status.st_size} {status.st_mtime_ns}")
+    return Installation(folder, version, f"{version} {status.st_size} {status.st_mtime_ns}", reason)
 
 
 def _lacking(folder: Path) -> list[str]:
