@@ -194,7 +194,7 @@ CLICKHOUSE = Standin(
             files=(
                 ("/entrypoint.sh", HERE / "clickhouse" / "entrypoint.sh"),
                 *_programs("clickhouse", "run-sql", "clickhouse-server"),
-                *((f"{SERVER_INSIDE}/{path.name}", path) for path in sorted(SERVER.glob("*.py"))),
+                *((f"{SERVER_INSIDE}/{path.relative_to(SERVER)}", path) for path in sorted(SERVER.rglob("*.py"))),
                 (f"{SERVER_INSIDE.rpartition('/')[0]}/rights.py", SERVER.with_name("rights.py")),
             ),
             config=CLICKHOUSE_CONFIG,

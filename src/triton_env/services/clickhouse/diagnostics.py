@@ -26,6 +26,8 @@ class ClickHouseDiagnostics(Diagnostics[ClickHouse]):
         client = self._service.client(connect_timeout=self._timeout, send_receive_timeout=self._timeout)
         try:
             client.command("system flush logs")
+            if str(client.command("exists table system.query_log")) != "1":
+                return ""  # its configuration has none
             rows = client.query(_QUERIES_SINCE, {"began": int(since), "limit": LINES - 1}).result_rows
             return table(_HEAD, rows[::-1])
         finally:
