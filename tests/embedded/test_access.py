@@ -136,6 +136,18 @@ def test_grants_decide(bob: Person) -> None:
     assert bob.ask("CHECK GRANT SELECT ON OWN.t") == "0"
     lines = bob.ask("SHOW GRANTS FORMAT TSVRaw").splitlines()
     assert [line.partition(" ON ")[0] for line in lines] == ["GRANT SELECT", "GRANT INSERT", "REVOKE SELECT"]
+    # What is taken back of everything is not seen either.
+    bob.order("GRANT SELECT, INSERT ON *.* TO BOB", "REVOKE SELECT, INSERT ON OTHER.* FROM BOB")
+    assert bob.ask("SELECT count() FROM t") == "4"
+    assert bob.own in bob.ask("SHOW DATABASES")
+    assert bob.other not in bob.ask("SHOW DATABASES")
+    assert bob.ask("SHOW TABLES FROM OTHER") == ""
+    assert [bob.code(each) for each in ("USE OTHER", "DESCRIBE OTHER.secret", "SELECT * FROM OTHER.secret")] == [
+        497
+    ] * 3
+    bob.order("GRANT SELECT ON OTHER.secret TO BOB")
+    assert bob.other in bob.ask("SHOW DATABASES")
+    assert bob.ask("SELECT * FROM OTHER.secret") == "7"
     bob.order("REVOKE ALL ON *.* FROM BOB")
     assert bob.ask("SHOW GRANTS") == ""
 

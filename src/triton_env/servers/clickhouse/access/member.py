@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from triton_env.servers.clickhouse import sql
 from triton_env.servers.clickhouse.errors import ACCESS_DENIED, ServerError
 
 from .entities import Role, State, User
 from .needs import EVERYTHING, FILTERED, Need
 from .rights import Privileges, Scope, scope_text
+
+_ALWAYS_SEEN: Final = ("", "system", "information_schema", "INFORMATION_SCHEMA")
+"""Databases that everyone sees; that of temporary tables has no name."""
 
 
 class Anyone:
@@ -70,18 +75,25 @@ class Member:
 
     def filters(self) -> dict[str, str]:
         """For tables of `system`, the condition for what this user sees."""
-        places = {place for holder in self.holders for place in holder.rights.places()}
-        if () in places:
-            return {}
-        databases = {"", "system", "information_schema", "INFORMATION_SCHEMA"}
-        whole = databases | {place[0] for place in places if len(place) == 1}
-        seen = whole | {place[0] for place in places}
-        pairs = ", ".join(f"({sql.quote(place[0])}, {sql.quote(place[1])})" for place in sorted(places) if place[1:])
+        places = {place for holder in self.holders for place in holder.rights.places() if place}
+        if any(holder.rights.hold(()) for holder in self.holders):
+            hidden = {place for place in places if not any(holder.rights.see(place) for holder in self.holders)}
+            return self._conditions("NOT ({})", hidden) if hidden else {}
+        held = {place for place in places if any(holder.rights.hold(place) for holder in self.holders)}
+        return self._conditions("{}", held | {(name,) for name in _ALWAYS_SEEN})
+
+    @staticmethod
+    def _conditions(form: str, places: set[Scope]) -> dict[str, str]:
+        """For each table of `system` the condition that a row is of one of these places."""
         found = {}
         for table, (database, name) in FILTERED.items():
-            listed = ", ".join(map(sql.quote, sorted(whole if name else seen)))
-            condition = f"{database} IN ({listed})"
-            found[f"system.{table}"] = (
-                f"{condition} OR ({database}, {name}) IN ({pairs})" if name and pairs else condition
-            )
+            # A database is seen where one of its tables is, and hidden where all of it is.
+            names = {place[0] for place in places if len(place) == 1 or (not name and form == "{}")}
+            pairs = sorted(place for place in places if len(place) == 2 and name)
+            parts = [f"{database} IN ({', '.join(map(sql.quote, sorted(names)))})"] if names else []
+            if pairs:
+                listed = ", ".join(f"({sql.quote(place[0])}, {sql.quote(place[1])})" for place in pairs)
+                parts.append(f"({database}, {name}) IN ({listed})")
+            if parts:
+                found[f"system.{table}"] = form.format(" OR ".join(parts))
         return found

@@ -127,20 +127,17 @@ class Rights:
             return any(self._granted.get("CREATE TABLE", {}).values())
         return flag in _IMPLIED and self.allow(_IMPLIED[flag], scope)
 
+    def hold(self, scope: Scope) -> bool:
+        """Whether any privilege holds on `scope`, but for parts of it."""
+        return any(_mark(marks, scope) for flag, marks in self._granted.items() if flag in _SHOWN)
+
     def see(self, scope: Scope) -> bool:
-        """Whether any privilege holds on, around or within `scope`."""
-        return any(
-            value and (each[: len(scope)] == scope or scope[: len(each)] == each)
-            for flag, marks in self._granted.items()
-            if flag in _SHOWN
-            for each, value in marks.items()
-        )
+        """Whether any privilege holds on `scope` or on something within it."""
+        return self.hold(scope) or any(place[: len(scope)] == scope and self.hold(place) for place in self.places())
 
     def places(self) -> set[Scope]:
-        """Where privileges for databases and tables begin to hold."""
-        return {
-            scope for flag, marks in self._granted.items() if flag in _SHOWN for scope, value in marks.items() if value
-        }
+        """Where privileges for databases and tables begin or end to hold."""
+        return {scope for flag, marks in self._granted.items() if flag in _SHOWN for scope in marks}
 
     def rows(self) -> list[tuple[Scope, int, str, bool]]:
         """Each mark: where, 0 for a grant or 1 for what takes it back, which privilege, whether it may be granted."""
