@@ -3,7 +3,7 @@
 import json
 import re
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -14,6 +14,8 @@ import sqlalchemy as sa
 from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import DatabaseError
 from clickhouse_connect.driver.external import ExternalData
+from clickhouse_driver import Client as NativeClient
+from clickhouse_driver.errors import ServerException
 
 from triton_env.servers.clickhouse.access.login import Authentication, is_from
 from triton_env.servers.clickhouse.access.reader import Reader, plain
@@ -541,6 +543,38 @@ def test_clients_of_several_users(bob: Person) -> None:
         assert db.execute(sa.text("SELECT count() FROM t")).scalar() == 3
     assert sorted(sa.inspect(engine).get_table_names()) == ["model", "t"]
     engine.dispose()
+
+
+def test_the_native_protocol_knows_the_same_users(bob: Person) -> None:
+    def client(password: str = SECRET) -> NativeClient:
+        return NativeClient("127.0.0.1", bob.server.native_port, bob.own, bob.name, password)
+
+    def code(call: Callable[[], object]) -> int:
+        with pytest.raises(ServerException) as refused:
+            call()
+        return int(refused.value.code)
+
+    bob.order("GRANT SELECT, INSERT, CREATE TEMPORARY TABLE ON *.* TO BOB", "REVOKE SELECT, INSERT ON OTHER.* FROM BOB")
+    bob.order("ALTER USER BOB SETTINGS max_threads = 3 MAX 4")
+    with client() as native:
+        asked = "SELECT currentUser(), currentDatabase(), getSetting('max_threads')"
+        assert native.execute(asked) == [(bob.name, bob.own, 3)]
+        native.execute("CREATE TEMPORARY TABLE mine (a Int32)")
+        native.execute("INSERT INTO mine VALUES", [(1,)])
+        native.execute("INSERT INTO t VALUES", [(3, "y")])
+        assert native.execute("SELECT (SELECT count() FROM mine), count() FROM t") == [(1, 3)]
+        native.execute("SET max_threads = 2")
+        assert native.execute(asked) == [(bob.name, bob.own, 2)]
+    with client() as native:
+        assert code(lambda: native.execute(bob.sql("SELECT * FROM OTHER.secret"))) == 497
+        assert code(lambda: native.execute(bob.sql("INSERT INTO OTHER.secret VALUES"), [(1,)])) == 497
+        assert code(lambda: native.execute("SELECT 1", settings={"max_threads": 9})) == 452
+        bob.order("CREATE ROW POLICY mine ON OWN.t USING x = 1 TO BOB")
+        assert native.execute("SELECT x FROM t") == [(1,)]
+        bob.order("DROP ROW POLICY mine ON OWN.t", "ALTER USER BOB SETTINGS readonly = 1")
+        assert code(lambda: native.execute("INSERT INTO t VALUES", [(3, "y")])) == 164
+    with client("wrong") as native:
+        assert code(lambda: native.execute("SELECT 1")) == 516
 
 
 def test_many_at_once(bob: Person) -> None:
