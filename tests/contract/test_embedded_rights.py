@@ -420,6 +420,48 @@ class TestS3Door:
                 s3.get_object_retention(**arguments)
             assert raised.value.response["Error"]["Code"] == code
 
+    def test_suspended_versioning_replaces_the_version_without_an_id_alone(self, env: TritonEnvironment) -> None:
+        s3, where = client(env), {"Bucket": "suspended", "Key": "key"}
+
+        def set_versioning(status: str) -> None:
+            s3.put_bucket_versioning(Bucket="suspended", VersioningConfiguration={"Status": status})
+
+        def seen() -> tuple[list[tuple[bool, bytes]], list[bool]]:
+            """Of the versions whether they have no id, and their content; and of delete markers whether they do."""
+            page = s3.list_object_versions(Bucket="suspended", Prefix="key")
+            ids = [each["VersionId"] for each in page.get("Versions", ())]
+            bodies = [s3.get_object(**where, VersionId=each)["Body"].read() for each in ids]
+            markers = [each["VersionId"] == "null" for each in page.get("DeleteMarkers", ())]
+            return [(each == "null", body) for each, body in zip(ids, bodies, strict=True)], markers
+
+        s3.create_bucket(Bucket="suspended")
+        s3.put_object(**where, Body=b"0")
+        set_versioning("Enabled")
+        first = s3.put_object(**where, Body=b"1")["VersionId"]
+        set_versioning("Suspended")
+        for body in (b"2", b"3"):
+            s3.put_object(**where, Body=body)
+        assert seen() == ([(True, b"3"), (False, b"1")], [])
+        assert s3.get_object(**where)["Body"].read() == b"3"
+        assert s3.head_object(**where, VersionId=first)["ContentLength"] == 1
+        assert s3.delete_object(**where)["DeleteMarker"]
+        assert seen() == ([(False, b"1")], [True])
+        s3.delete_object(**where, VersionId="null")
+        assert s3.get_object(**where)["Body"].read() == b"1"
+        assert s3.delete_object(Bucket="suspended", Key="never")["DeleteMarker"]
+
+    def test_a_bucket_with_objects_takes_a_default_retention(self, env: TritonEnvironment) -> None:
+        s3 = client(env)
+        s3.create_bucket(Bucket="default", ObjectLockEnabledForBucket=True)
+        s3.put_object(Bucket="default", Key="before", Body=b"")
+        rule = {"DefaultRetention": {"Mode": "GOVERNANCE", "Days": 1}}
+        s3.put_object_lock_configuration(
+            Bucket="default", ObjectLockConfiguration={"ObjectLockEnabled": "Enabled", "Rule": rule}
+        )
+        s3.put_object(Bucket="default", Key="after", Body=b"")
+        assert "ObjectLockMode" not in s3.head_object(Bucket="default", Key="before")
+        assert s3.get_object_retention(Bucket="default", Key="after")["Retention"]["Mode"] == "GOVERNANCE"
+
     def test_pages_that_the_bucket_names_get_in(self, env: TritonEnvironment) -> None:
         s3 = client(env)
         s3.create_bucket(Bucket="shared")

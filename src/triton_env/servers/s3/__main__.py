@@ -36,6 +36,7 @@ def main() -> None:
     from werkzeug.test import create_environ, run_wsgi_app
 
     from .door import Door
+    from .versions import correct_versions
 
     # It colours its log, whether or not a terminal shows it.
     werkzeug.serving._log_add_style = False
@@ -47,6 +48,7 @@ def main() -> None:
         def __init__(self, url_map: Any, pattern: str) -> None:
             super().__init__(url_map, f"(?s:{pattern})")
 
+    correct_versions()
     vars(werkzeug_app)["RegexConverter"] = WithLineFeeds
     # S3's application alone: moto's dispatcher also serves every other service of AWS, and a page that resets it.
     application = create_backend_app("s3")
