@@ -151,7 +151,8 @@ class TestProcesses:
             assert sum(words in command for command in commands) == 1
 
     def test_they_listen_on_loopback_alone(self, env: TritonEnvironment) -> None:
-        assert listeners(env.id) == {("127.0.0.1", env.service(name).port) for name in env.services}
+        endpoints = [each for name in env.services for each in env.service(name).placement.endpoints.values()]
+        assert listeners(env.id) == {("127.0.0.1", endpoint.port) for endpoint in endpoints}
 
     def test_passwords_are_in_no_process_list_and_no_environment(self, env: TritonEnvironment) -> None:
         listed = subprocess.run(["ps", "axeww", "-o", "args"], capture_output=True, text=True, check=True).stdout
@@ -219,8 +220,6 @@ class TestProcesses:
         assert env.s3.server_version().startswith("moto 5.")
 
     def test_what_it_cannot_do_is_none_or_says_so(self, env: TritonEnvironment) -> None:
-        assert env.clickhouse.native_port is None
-        assert "CLICKHOUSE_PORT" not in env.environ()
         for name in env.services:
             assert env.service(name).internal_url is None
             with pytest.raises(NoSharedNetwork, match="no address on a shared network"):

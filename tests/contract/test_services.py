@@ -15,6 +15,7 @@ import redis
 from botocore.config import Config
 from botocore.exceptions import ClientError
 from clickhouse_connect.driver.exceptions import DatabaseError
+from clickhouse_driver import Client as NativeClient
 
 from conftest import RUNTIMES
 from contents import CONTENTS
@@ -131,8 +132,15 @@ class TestClickHouse:
         with urllib.request.urlopen(f"http://{env.clickhouse.host}:{env.clickhouse.http_port}/ping") as answer:
             assert answer.read() == b"Ok.\n"
 
-    def test_native_port_is_another_or_none(self, env: TritonEnvironment) -> None:
-        assert env.clickhouse.native_port != env.clickhouse.http_port
+    def test_native_port_speaks_the_native_protocol(self, env: TritonEnvironment) -> None:
+        service = env.clickhouse
+        assert env.environ()["CLICKHOUSE_PORT"] == str(service.native_port)
+        login = {"user": service.user, "password": service.password, "database": service.database}
+        with NativeClient(service.host, service.native_port, **login, compression="lz4") as client:
+            client.execute("CREATE TEMPORARY TABLE numbers (n UInt64, words Array(String))")
+            client.execute("INSERT INTO numbers VALUES", [(1, ["one"]), (2, [])])
+            rows = client.execute("SELECT n, words, currentDatabase() FROM numbers ORDER BY n")
+        assert rows == [(1, ["one"], service.database), (2, [], service.database)]
 
 
 class TestRedis:

@@ -39,7 +39,7 @@ set_up_users() {
 server_command() {
     server=("${drop[@]}" env PYTHONPATH=/opt/clickhouse/lib /opt/clickhouse/.venv/bin/python
         -m triton_env.servers.clickhouse
-        --host "$1" --port 8123 --path "$DATA" --users-file "$USERS" --database default)
+        --host "$1" --port 8123 --native-port 9000 --path "$DATA" --users-file "$USERS" --database default)
 }
 
 run_init_files() {

@@ -97,7 +97,8 @@ class ClickHouse(WithLogin):
         process = ProcessRecipe(
             argv=(
                 *("{python}", "-m", "triton_env.servers.clickhouse", "--host", "{host}"),
-                *("--port", "{port:http}", "--path", "{data}", "--users-file", "-"),
+                *("--port", "{port:http}", "--native-port", "{port:native}", "--path", "{data}"),
+                *("--users-file", "-"),
                 *("--database", settings.clickhouse_db),
                 *(f"--option={name}={value}" for name, value in parsed(settings.triton_clickhouse_options).items()),
             ),

@@ -27,7 +27,7 @@ class ClickHouseClient(ServerShell):
     python -m triton_env clickhouse-client < queries.sql
 
     ARGS are passed on; options of this command come before them, and -- before a --help for clickhouse-client. It runs
-    in the service's container, and paths are those there. The embedded ClickHouse does not speak its protocol.
+    in the service's container, and paths are those there; without Docker it is one of this machine.
 
     Exit status: that of clickhouse-client; 1 if ClickHouse does not run.
     """
