@@ -194,9 +194,7 @@ class Control:
                 found[f"{database}.{table}"] = condition.decode("utf-8", "surrogateescape")
         return found
 
-    def admit(
-        self, name: str, lease: Lease, request: QueryRequest, text: bytes, *, is_limited: bool
-    ) -> bytes | None:  # fmt: skip
+    def admit(self, name: str, lease: Lease, request: QueryRequest, text: bytes, *, is_limited: bool) -> bytes | None:
         """Execute a statement about access, or check another one.
 
         Returns:
@@ -243,9 +241,7 @@ class Control:
             return parse_values(self._catalog, data)
         return None
 
-    def _check(
-        self, member: Member, lease: Lease, request: QueryRequest, text: bytes, values: Any = None
-    ) -> None:  # fmt: skip
+    def _check(self, member: Member, lease: Lease, request: QueryRequest, text: bytes, values: Any = None) -> None:
         database = lease.connection.rows("SELECT currentDatabase()")[0][0]
         temporary = [row[0] for row in lease.connection.rows("SELECT name FROM system.tables WHERE is_temporary")]
         analysis = Analysis(self._catalog, self._privileges, database, temporary, request.query_parameters)

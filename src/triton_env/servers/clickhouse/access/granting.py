@@ -155,9 +155,7 @@ class Granting:
             else:
                 grantee.rights.grant(flags, scope, with_option)
 
-    def _change_role(
-        self, grantee: Role, role: str, is_revoke: bool, option_only: bool, with_option: bool
-    ) -> None:  # fmt: skip
+    def _change_role(self, grantee: Role, role: str, is_revoke: bool, option_only: bool, with_option: bool) -> None:
         self._actor.need_admin(role)
         if not is_revoke:
             grantee.roles[role] = with_option or grantee.roles.get(role, False)

@@ -78,22 +78,23 @@ class Member:
         places = {place for holder in self.holders for place in holder.rights.places() if place}
         if any(holder.rights.hold(()) for holder in self.holders):
             hidden = {place for place in places if not any(holder.rights.see(place) for holder in self.holders)}
-            return self._conditions("NOT ({})", hidden) if hidden else {}
+            return _conditions(hidden, are_hidden=True)
         held = {place for place in places if any(holder.rights.hold(place) for holder in self.holders)}
-        return self._conditions("{}", held | {(name,) for name in _ALWAYS_SEEN})
+        return _conditions(held | {(name,) for name in _ALWAYS_SEEN}, are_hidden=False)
 
-    @staticmethod
-    def _conditions(form: str, places: set[Scope]) -> dict[str, str]:
-        """For each table of `system` the condition that a row is of one of these places."""
-        found = {}
-        for table, (database, name) in FILTERED.items():
-            # A database is seen where one of its tables is, and hidden where all of it is.
-            names = {place[0] for place in places if len(place) == 1 or (not name and form == "{}")}
-            pairs = sorted(place for place in places if len(place) == 2 and name)
-            parts = [f"{database} IN ({', '.join(map(sql.quote, sorted(names)))})"] if names else []
-            if pairs:
-                listed = ", ".join(f"({sql.quote(place[0])}, {sql.quote(place[1])})" for place in pairs)
-                parts.append(f"({database}, {name}) IN ({listed})")
-            if parts:
-                found[f"system.{table}"] = form.format(" OR ".join(parts))
-        return found
+
+def _conditions(places: set[Scope], *, are_hidden: bool) -> dict[str, str]:
+    """For each table of `system` the condition that a row is of one of these places, or of none."""
+    found = {}
+    for table, (database, name) in FILTERED.items():
+        # A database is seen where one of its tables is, and hidden where all of it is.
+        names = {place[0] for place in places if len(place) == 1 or not (name or are_hidden)}
+        pairs = sorted(place for place in places if len(place) == 2 and name)
+        parts = [f"{database} IN ({', '.join(map(sql.quote, sorted(names)))})"] if names else []
+        if pairs:
+            listed = ", ".join(f"({sql.quote(place[0])}, {sql.quote(place[1])})" for place in pairs)
+            parts.append(f"({database}, {name}) IN ({listed})")
+        if parts:
+            condition = " OR ".join(parts)
+            found[f"system.{table}"] = f"NOT ({condition})" if are_hidden else condition
+    return found
