@@ -4,6 +4,8 @@ import asyncio
 import datetime
 import decimal
 import ipaddress
+import subprocess
+import sys
 import threading
 import uuid
 from collections.abc import Callable, Iterator
@@ -358,6 +360,58 @@ def test_asynch(server: Server, database: str) -> None:
             return list(await cursor.fetchall())
 
     assert asyncio.run(work()) == [(1, None, [1, 2]), (2, "x", [])]
+
+
+DJANGO = """
+import sys
+import django
+from django.conf import settings
+
+host, port, user, password, name = sys.argv[1:]
+database = {"ENGINE": "clickhouse_backend.backend", "HOST": host, "PORT": int(port), "USER": user, "NAME": name}
+settings.configure(
+    INSTALLED_APPS=["clickhouse_backend"], USE_TZ=True, DATABASES={"default": {**database, "PASSWORD": password}}
+)
+django.setup()
+
+from clickhouse_backend import models
+from django.db import connection
+from django.db.models import Count, Sum
+from django.utils import timezone
+
+
+class Event(models.ClickhouseModel):
+    name = models.StringField()
+    at = models.DateTime64Field()
+    amount = models.Int32Field(null=True)
+    tags = models.ArrayField(models.StringField(low_cardinality=True))
+
+    class Meta:
+        app_label = "events"
+        engine = models.MergeTree(order_by=("name",))
+
+
+with connection.schema_editor() as editor:
+    editor.create_model(Event)
+numbers = range(100)
+Event.objects.bulk_create(
+    Event(name=str(n), at=timezone.now(), amount=n if n % 2 else None, tags=["x"]) for n in numbers
+)
+Event.objects.create(name="single", at=timezone.now(), tags=[])
+Event.objects.filter(name="single").update(amount=1000)
+assert Event.objects.filter(amount__gt=50).count() == 26
+assert Event.objects.order_by("-name").first().amount == 1000
+Event.objects.filter(name="single").delete()
+assert Event.objects.aggregate(Sum("amount"), Count("id")) == {"amount__sum": 2500, "id__count": 100}
+assert connection.introspection.table_names() == ["events_event"]
+"""
+
+
+@pytest.mark.long
+def test_django(server: Server, database: str) -> None:
+    words = ("127.0.0.1", str(server.native_port), USER, PASSWORD, database)
+    ended = subprocess.run([sys.executable, "-c", DJANGO, *words], capture_output=True, text=True, timeout=PATIENCE)
+    assert ended.returncode == 0, ended.stderr
 
 
 def test_sqlalchemy(server: Server, database: str) -> None:
