@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import signal
 import socket
 import ssl
 import sys
@@ -126,6 +127,23 @@ def test_nothing_but_s3_is_open(embedded_packages: None) -> None:
     assert all(found <= {200, 401, 404} or found == {"no certificate"} for found in answers.values()), answers
     assert sum(found == {"no certificate"} for found in answers.values()) == 5
     assert not [path for path in sockets if os.path.exists(path)]
+
+
+@pytest.mark.parametrize("victim", ["what starts it", "itself", "all of it"])
+def test_killed_seaweedfs_leaves_nothing_in_the_folder_of_all(embedded_packages: None, victim: str) -> None:
+    with TritonEnvironment(Settings(triton_s3_server="seaweedfs"), services=("s3",), runtime="embedded") as env:
+        server = process_that_listens(env.s3.port)
+        starter = server.parent()
+        assert starter is not None
+        assert until(lambda: len(listening(server)) == 10)
+        sockets = [each.laddr for each in server.net_connections("unix") if str(each.laddr).startswith("/tmp/")]
+        assert sockets
+        if victim == "all of it":
+            os.killpg(starter.pid, signal.SIGKILL)
+        else:
+            (starter if victim == "what starts it" else server).kill()
+        assert until(lambda: not [path for path in sockets if os.path.exists(path)])
+        assert until(lambda: not server.is_running())
 
 
 def process_that_listens(port: int) -> psutil.Process:

@@ -18,7 +18,8 @@ import signal
 import socket
 import subprocess
 import sys
-from contextlib import ExitStack, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from importlib.metadata import files
 from pathlib import Path
 from typing import Final
@@ -68,7 +69,7 @@ def main() -> None:
     environment = {**os.environ, **_secrets(options.data), "AWS_ACCESS_KEY_ID": key, "AWS_SECRET_ACCESS_KEY": secret}
     give_up_capabilities()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    try:
+    with _removing([f"/tmp/seaweedfs-{name}-grpc-{ports[f'{name}.port.grpc']}.sock" for name in _SERVERS]) as held:  # noqa: S108 - its own
         server = subprocess.Popen(  # noqa: S603 - its own program
             [
                 *("weed", "-logtostderr=true", "mini", *OPTIONS, f"-ip={options.host}", f"-ip.bind={options.host}"),
@@ -77,7 +78,7 @@ def main() -> None:
                 *(f"-{name}.localSocket={options.data / name}.sock" for name in ("filer", "s3")),
             ],
             executable=f"/proc/self/fd/{program}",
-            pass_fds=(program,),
+            pass_fds=(program, held),
             env=environment,
             stdin=subprocess.DEVNULL,
             preexec_fn=lambda: end_with_parent(signal.SIGKILL),
@@ -87,11 +88,24 @@ def main() -> None:
         finally:
             server.kill()
             server.wait()
+
+
+@contextmanager
+def _removing(paths: Sequence[str]) -> Iterator[int]:
+    """Have files removed when the block ends, and when all processes end that hold the descriptor which it gives.
+
+    A signal that cannot be caught may end this process and the server, so another one does it.
+    """
+    reading, writing = os.pipe()
+    remover = subprocess.Popen(  # noqa: S603 - the shell of the system
+        ["/bin/sh", "-c", 'read -r nothing; rm -f -- "$@"', "sh", *paths], stdin=reading, start_new_session=True
+    )
+    os.close(reading)
+    try:
+        yield writing
     finally:
-        # It would remove these itself, at a slow end.
-        for name in _SERVERS:
-            with suppress(FileNotFoundError):
-                os.unlink(f"/tmp/seaweedfs-{name}-grpc-{ports[f'{name}.port.grpc']}.sock")  # noqa: S108 - its own
+        os.close(writing)
+        remover.wait()
 
 
 def _program() -> Path:

@@ -42,7 +42,7 @@ def process(settings: Settings) -> ProcessRecipe:
         extra="seaweedfs",
         input=keys(settings),
         storage=settings.triton_storage,
-        # It ends at once, and leaves nothing in /tmp.
+        # It waits until its sockets in /tmp are gone.
         stop_signal="SIGTERM",
     )
     # What it has acknowledged is with the kernel, however it ends.
