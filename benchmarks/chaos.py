@@ -201,12 +201,15 @@ def _words(process: psutil.Process) -> str:
         return ""
 
 
-def belongings(place: Place, since: float) -> set[str]:
+def belongings(place: Place, since: float, *, on_engine: bool) -> set[str]:
     """All that is there of the runs: on the engine, in the process table from `since` on, and in folders.
 
     The workers of pytest are among it: as long as one lives, it uses the shared environment.
+
+    Args:
+        on_engine: whether runs may have something there. What others have left there looks like theirs.
     """
-    found = _on_the_engine(place) if shutil.which("docker") else set[str]()
+    found = _on_the_engine(place) if on_engine and shutil.which("docker") else set[str]()
     for process in psutil.process_iter():
         with suppress(psutil.Error):
             words = _words(process)
@@ -299,7 +302,7 @@ def main(runs: int, runtimes: str, seed: int, restores: int) -> None:
         folder.chmod(0o711)
         place.temporary.chmod(0o1777)
         since = time.time()
-        before = belongings(place, since)
+        before = belongings(place, since, on_engine=True)
         undisturbed: dict[tuple[str, int], float] = {}
         for number, plan in enumerate(plans(runs, tuple(runtimes.split(",")), seed), 1):
             kind = plan.runtime, plan.workers
@@ -314,7 +317,8 @@ def main(runs: int, runtimes: str, seed: int, restores: int) -> None:
                 # The first had caches to fill, or the machine is less busy now.
                 undisturbed[kind] = time.monotonic() - began
             cleaner_is_dead = plan.victim in ("reaper", "everybody")
-            new = partial(lambda before: belongings(place, since) - before, before)
+            look = partial(belongings, place, since, on_engine=plan.runtime == "docker")
+            new = partial(lambda look, before: look() - before, look, before)
             rest, seconds = left(new, 1.0 if cleaner_is_dead else PATIENCE)
             swept = ""
             if rest and cleaner_is_dead:
