@@ -302,7 +302,7 @@ def test_fifty_connections_at_once(make: Make) -> None:
     ("options", "code"),
     [
         ({"password": "wrong"}, 516),
-        ({"user": "nobody"}, 516),
+        ({"user": "stranger"}, 516),
         ({"user": "elsewhere"}, 516),
         ({"database": "missing"}, ErrorCodes.UNKNOWN_DATABASE),
     ],
