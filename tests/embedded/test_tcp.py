@@ -324,6 +324,32 @@ def test_readonly(make: Make) -> None:
     assert client.execute("SELECT count() FROM t", settings={"readonly": 1}) == [(0,)]
 
 
+def test_a_user_that_sql_made(make: Make, database: str) -> None:
+    every, name = make(), f"reader_{database}"
+    every.execute("CREATE TABLE t (a Int8) ENGINE = Memory")
+    every.execute("INSERT INTO t VALUES", [(1,)])
+    every.execute(f"CREATE USER {name} IDENTIFIED BY 'r3ader'")
+    try:
+        every.execute(f"GRANT SELECT ON {database}.t TO {name}")
+        reader = make(user=name, password="r3ader")
+        assert reader.execute("SELECT a, currentUser() FROM t") == [(1, name)]
+        for statement, data in (
+            ("INSERT INTO t VALUES", [(2,)]),
+            ("INSERT INTO t VALUES (2)", None),
+            ("DROP TABLE t", None),
+            ("SELECT * FROM system.query_log", None),
+        ):
+            with pytest.raises(ServerException) as failure:
+                reader.execute(statement, data)
+            assert failure.value.code == 497
+        assert every.execute("SELECT count() FROM t") == [(1,)]
+        with pytest.raises(ServerException) as failure:
+            make(user=name, password="wrong").execute("SELECT 1")
+        assert failure.value.code == 516
+    finally:
+        every.execute(f"DROP USER {name}")
+
+
 def test_an_engine_asks_this_one(server: Server, database: str) -> None:
     """ClickHouse's own client: the table function `remote` of the engine, here of the same server over HTTP."""
     there = f"remote('127.0.0.1:{server.native_port}', {database}, t, '{USER}', '{PASSWORD}')"
