@@ -28,7 +28,7 @@ _TEXT: Final = f"""<!-- Written at each start. -->
         <!-- Rows for which there is room from the start; more is made when there are more. -->
         <reserved_size_rows>64</reserved_size_rows>
     </query_log>
-    <!-- Nobody has to listen there: this is how the engine sees that the only server of the cluster is itself. -->
+    <!-- No server has to listen there: by this port the engine sees that the cluster consists of itself. -->
     <tcp_port>9000</tcp_port>
     <remote_servers>
         <default>

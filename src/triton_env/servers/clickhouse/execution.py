@@ -165,7 +165,7 @@ class Execution:
     def _change(self, text: bytes, statement: Statement, answer: Answer) -> None:
         """Run a statement that has no result.
 
-        A table whose engine does not start, such as Kafka, is there all the same, and fails whoever touches it.
+        A table whose engine does not start, such as Kafka, is there all the same, and what reads it fails.
         """
         connection, parameters = self.lease.connection, self.request.query_parameters
         name = sql.created(text) if statement.verb == "CREATE" else None

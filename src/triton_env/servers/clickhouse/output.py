@@ -39,7 +39,7 @@ class Output:
         """Hand over a piece; waits while the client has enough to read. Blocks.
 
         Raises:
-            ClientGoneError: nobody reads any more.
+            ClientGoneError: the client has gone.
         """
         with self._changed:
             self._changed.wait_for(lambda: self._closed or self._pending < _PENDING)

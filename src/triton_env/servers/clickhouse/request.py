@@ -46,8 +46,8 @@ _NUMBERS: Final = (
     "client_protocol_version",
 )  # fmt: skip
 _RARELY: Final = 10_000
-"""Milliseconds. Who asks for progress so rarely wants it against timeouts of the network only (clickhouse-connect does,
-every two minutes)."""
+"""Milliseconds. A client that asks for progress so rarely wants it against timeouts of the network: clickhouse-connect
+does, every two minutes."""
 _TRUE, _FALSE = (
     frozenset({"1", "true", "on", "yes"}),
     frozenset({"0", "false", "off", "no", ""}),
