@@ -3,6 +3,7 @@
 import json
 import socket
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -140,3 +141,53 @@ def test_an_insert_whose_client_went_away_is_given_up(server: Server, table: str
 def test_asynchronous_inserts(server: Server, table: str) -> None:
     server.ask(f"INSERT INTO {table} FORMAT CSV\n1,x\n", async_insert=1, wait_for_async_insert=1)
     assert rows(server, table) == [[1, "x"]]
+
+
+@pytest.fixture
+def failing(server: Server, database: str) -> dict[str, tuple[str, int]]:
+    """Tables that refuse `7 rows of 7` and the like only once they have it, by what it is: the name, and the error."""
+    server.ask(f"CREATE TABLE {database}.checked (a Int32, CONSTRAINT small CHECK a < 5) ENGINE = MergeTree ORDER BY a")
+    server.ask(f"CREATE TABLE {database}.parts (a Int32) ENGINE = MergeTree PARTITION BY a ORDER BY a")
+    for name in ("source", "target"):
+        server.ask(f"CREATE TABLE {database}.{name} (a Int32) ENGINE = MergeTree ORDER BY a")
+    server.ask(
+        f"CREATE MATERIALIZED VIEW {database}.view TO {database}.target AS SELECT throwIf(a > 5) AS a"
+        f" FROM {database}.source"
+    )
+    return {
+        "a constraint": (f"{database}.checked", 469),
+        "too many parts": (f"{database}.parts", 252),
+        "a view that throws": (f"{database}.source", 395),
+    }
+
+
+@pytest.mark.parametrize("kind", ["a constraint", "too many parts", "a view that throws"])
+@pytest.mark.parametrize("streamed", [False, True])
+def test_what_fails_after_its_data_was_read_is_an_error(
+    server: Server, failing: dict[str, tuple[str, int]], kind: str, streamed: bool
+) -> None:
+    table, code = failing[kind]
+    lines = [b"%d\n" % number for number in range(10, 310)]
+    body = iter([b"".join(lines[:100]), b"".join(lines[100:])]) if streamed else b"".join(lines)
+    answer = server.http.post("/", params={"query": f"INSERT INTO {table} FORMAT TSV"}, content=body)
+    assert (answer.status_code, answer.headers["x-clickhouse-exception-code"]) == (500, str(code)), answer.text
+    # Also at once, and with others between: none of them is taken for another.
+    for _ in range(3):
+        again = server.http.post("/", content=f"INSERT INTO {table} VALUES (7)" + ", (8)" * (kind != "too many parts"))
+        is_good = kind == "too many parts"
+        assert again.status_code == (200 if is_good else 500), again.text
+
+
+def test_inserts_beside_one_that_fails_are_good(
+    server: Server, failing: dict[str, tuple[str, int]], table: str
+) -> None:
+    bad, _ = failing["a constraint"]
+
+    def insert(number: int) -> int:
+        target, values = (bad, "(7)") if number % 4 == 0 else (table, f"({number}, 'x')")
+        return server.http.post("/", content=f"INSERT INTO {target} VALUES {values}").status_code
+
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(insert, range(40)))
+    assert answers == [500 if number % 4 == 0 else 200 for number in range(40)]
+    assert server.ask(f"SELECT count() FROM {table}") == "30"

@@ -449,3 +449,12 @@ def test_sqlalchemy(server: Server, database: str) -> None:
         connection.execute(table.insert(), [{"a": 1, "b": "x"}, {"a": 2, "b": "y"}])
         assert connection.execute(sa.select(table.c.b).where(table.c.a == 2)).scalar() == "y"
     engine.dispose()
+
+
+def test_an_insert_that_fails_after_its_data_was_read_is_an_error(client: Client) -> None:
+    client.execute("CREATE TABLE checked (a Int32, CONSTRAINT small CHECK a < 5) ENGINE = MergeTree ORDER BY a")
+    with pytest.raises(ServerException) as caught:
+        client.execute("INSERT INTO checked VALUES", [(7,)])
+    assert caught.value.code == ErrorCodes.VIOLATED_CONSTRAINT
+    client.execute("INSERT INTO checked VALUES", [(1,)])
+    assert client.execute("SELECT * FROM checked") == [(1,)]

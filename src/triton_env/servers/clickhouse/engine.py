@@ -11,6 +11,7 @@ import functools
 import json
 import sys
 import threading
+import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from typing import Any
 
 from . import engine_config, querylog, sql
 from .errors import BAD_ARGUMENTS, ServerError, from_engine
+from .failed_inserts import FailedInserts
 
 # From ClickHouse's parser, in ascending order of what a statement may change.
 READ_ONLY, MUTATING, MUTATING_GLOBAL, CONTROL, UNKNOWN = range(5)
@@ -92,6 +94,7 @@ class Engine:
         self._path = path
         self._log_lock = threading.Lock()
         self._has_query_log = False
+        self._failed_inserts = FailedInserts(lambda: self._connect(""))
         self._profile = engine_config.profile(options)
         # Held open until the end: the engine shuts down with its last connection, and has the options of its first.
         self._keeper = self._connect(f"&config-file={engine_config.write(path, options)}")
@@ -113,7 +116,7 @@ class Engine:
         # An embedded engine takes a bare expression for a SELECT; a server calls it a syntax error.
         options = f"?implicit_select=0&log_comment={tag}{more}"
         try:
-            connection = Connection(self._native.connect(f"{self._path}{options}"), tag)
+            connection = Connection(self._native.connect(f"{self._path}{options}"), tag, self._failed_inserts)
         except ENGINE_ERRORS as error:
             raise _translated(error) from error
         if self._profile:
@@ -167,9 +170,10 @@ def _runs_on(tag: str) -> str:
 class Connection:
     """One engine connection. Use it from one thread at a time."""
 
-    def __init__(self, native: Any, tag: str) -> None:
+    def __init__(self, native: Any, tag: str, failed_inserts: FailedInserts) -> None:
         self._native = native
         self._label = self.tag = tag
+        self._failed_inserts = failed_inserts
 
     def query(self, text: bytes, output_format: str, parameters: Mapping[str, str]) -> Any:
         """Run statements and return the engine's result object, whole."""
@@ -200,10 +204,17 @@ class Connection:
 
     def insert(self, head: bytes, data_format: str) -> InsertStream:
         """Start an INSERT; `head` is its text up to, and without, the FORMAT clause."""
+        seen, since = self._failed_inserts.seen, time.time()
+
+        def check() -> None:
+            self._failed_inserts.check(seen, self.tag, since)
+
         try:
-            return InsertStream(self._native, self._native.send_insert(head, data_format))
+            handle = self._native.send_insert(head, data_format)
         except ENGINE_ERRORS as error:
+            self._failed_inserts.note()
             raise _translated(error) from None
+        return InsertStream(self._native, handle, check, self._failed_inserts.note)
 
     def classify(self, text: bytes) -> tuple[int, int]:
         """The class of the most far-reaching statement in `text`, and how many statements it holds."""
@@ -307,10 +318,16 @@ class ResultStream:
 
 
 class InsertStream:
-    """A running INSERT."""
+    """A running INSERT.
 
-    def __init__(self, native: Any, handle: Any) -> None:
+    Args:
+        check: raises what it failed with, where the engine reports none.
+        note: is called where it reports one.
+    """
+
+    def __init__(self, native: Any, handle: Any, check: Callable[[], None], note: Callable[[], None]) -> None:
         self._native, self._handle = native, handle
+        self._check, self._note = check, note
         self._open = True
 
     def append(self, data: bytes) -> None:
@@ -327,9 +344,12 @@ class InsertStream:
         try:
             result = self._native.insert_done(self._handle)
         except ENGINE_ERRORS as error:
+            self._note()
             raise _translated(error) from None
         if result.has_error():
+            self._note()
             raise from_engine(result.error_message())
+        self._check()
         return result
 
     def cancel(self) -> None:
