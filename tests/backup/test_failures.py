@@ -18,7 +18,7 @@ from backup.conftest import Started
 from backup.forging import Change, in_index, rewritten
 from triton_env import TritonEnvironment, backup
 from triton_env.backup import Step
-from triton_env.core.ending import BEGIN_ANEW
+from triton_env.core.ending import how_to_restart
 from triton_env.errors import BackupFailed, RestoreFailed, RestoreUnfinished, TritonError
 
 # Starts of all services, and work on them, take their time on a busy machine.
@@ -98,7 +98,7 @@ def assert_death(error: TritonError, environment: TritonEnvironment, name: str) 
     assert error.cause.startswith(f"{service.title} died at ")
     assert error.cause.endswith(": ended by signal 9 (SIGKILL)")
     assert error.log_tail
-    assert error.hint == BEGIN_ANEW
+    assert error.hint == how_to_restart(name)
 
 
 @pytest.fixture

@@ -100,3 +100,11 @@ def test_pieces_may_end_anywhere() -> None:
     assert read_native(whole, GO) == [("a", "UInt8", [9, 9, 9]), ("s", "String", ["x", "x", "x"])]
     blocks = NativeBlocks([("a", "UInt8"), ("s", "String")], GO)
     assert b"".join(blocks.feed(bytes([byte])) for byte in block * 3) == whole
+
+
+@pytest.mark.parametrize("protocol_version", ["0", "54460"])
+def test_two_formats_are_a_syntax_error(server: Server, protocol_version: str) -> None:
+    answer = server.http.post(
+        "/", params={"client_protocol_version": protocol_version}, content="SELECT 1 FORMAT JSON\n FORMAT Native"
+    )
+    assert (answer.status_code, answer.headers["x-clickhouse-exception-code"]) == (400, "62")

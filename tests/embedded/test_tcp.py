@@ -455,6 +455,6 @@ def test_an_insert_that_fails_after_its_data_was_read_is_an_error(client: Client
     client.execute("CREATE TABLE checked (a Int32, CONSTRAINT small CHECK a < 5) ENGINE = MergeTree ORDER BY a")
     with pytest.raises(ServerException) as caught:
         client.execute("INSERT INTO checked VALUES", [(7,)])
-    assert caught.value.code == ErrorCodes.VIOLATED_CONSTRAINT
+    assert caught.value.code == 469  # VIOLATED_CONSTRAINT, which the driver has no name for
     client.execute("INSERT INTO checked VALUES", [(1,)])
     assert client.execute("SELECT * FROM checked") == [(1,)]

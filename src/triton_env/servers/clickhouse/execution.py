@@ -152,7 +152,8 @@ class Execution:
         is_native = answer.format_info is not None and answer.format_info.name == _NATIVE
         as_blocks = self.request.protocol_version > 0 and is_native
         if as_blocks:
-            text, name = sql.without_format(text, statement), f"{_ROWS}WithNamesAndTypes"
+            name = f"{_ROWS}WithNamesAndTypes"
+            text = sql.with_format(text, statement, name)
         result = self.lease.connection.query(text, name, self.request.query_parameters)
         if self.lease.session is not None:
             self.lease.session.settle(statement.verb)
