@@ -284,7 +284,7 @@ def test_what_is_not_granted_cannot_be_reached(bob: Person) -> None:
             assert bob.code(f"SELECT * FROM t SETTINGS {change}") == 452
             assert bob.code(f"SET {change}") == 452
         assert bob.code("SELECT 1", dialect="kusto") == 452
-        # Values that come while the first of them are inserted are no expressions.
+        # Values that come while the first of them are inserted are not expressions.
         streamed = (each.encode() for each in (bob.sql("INSERT INTO OWN.t VALUES (1, 'x'),"), "(3, 'y'),",
                                                bob.sql("((SELECT max(z) FROM OTHER.secret), 'x')")))  # fmt: skip
         refused = bob.server.http.post("/", content=streamed, auth=(bob.name.encode(), SECRET.encode()))

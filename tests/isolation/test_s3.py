@@ -226,7 +226,7 @@ def test_no_space_sees_another_whose_name_ends_with_its_own(isolation: S3Isolati
         isolation.create(Space("triton_ns_data"))
 
 
-# SeaweedFS has neither all of these properties nor keys that are no paths.
+# SeaweedFS has neither all of these properties nor keys that are not paths.
 @pytest.mark.parametrize("env", RUNTIMES, indirect=True)
 @pytest.mark.long_on("embedded")
 def test_a_copy_is_equal_and_each_is_on_its_own(isolation: S3Isolation, env: TritonEnvironment) -> None:
@@ -404,7 +404,7 @@ def test_what_vanishes_while_a_snapshot_is_taken(
     assert isolation.found() == {TEMPLATE.id, TWO.id}
 
 
-# SeaweedFS has neither all of these properties nor keys that are no paths.
+# SeaweedFS has neither all of these properties nor keys that are not paths.
 @pytest.mark.parametrize("env", RUNTIMES, indirect=True)
 @pytest.mark.long_on
 def test_odd_keys(isolation: S3Isolation, env: TritonEnvironment, tmp_path: Path) -> None:

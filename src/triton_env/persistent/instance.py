@@ -18,7 +18,7 @@ class Instance:
         out_of_memory: whether the kernel ended it.
         restarts: how often it was started again without being asked.
         started: when it was started last; None where it never was.
-        reason: why it runs no longer, where that is no end of its own; empty where it is.
+        reason: why it runs no longer, where it did not end by itself; empty where it did.
         pid: of a server that is a process of this machine; None of a container.
         ours: whether triton-env made it.
     """

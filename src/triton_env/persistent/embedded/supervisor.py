@@ -237,7 +237,7 @@ class _Supervisor:
     def _spawn(self, host: Host, supervised: _Supervised) -> None:
         server, process = supervised.server, supervised.order.process
         for name in process.stale:
-            # The lock that all servers of this folder hold was free, and this one has ended: it is no living one's.
+            # The lock that all servers of this folder hold was free, and this one has ended: it is not a living one's.
             (server.data / name).unlink(missing_ok=True)
         server.log_start = server.log.stat().st_size if server.log.exists() else 0
         supervised.started, supervised.again = time.time(), None

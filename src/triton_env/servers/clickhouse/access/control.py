@@ -215,7 +215,7 @@ class Control:
         return text
 
     def guarded(self, request: QueryRequest, text: bytes, insert: InsertData, *, is_whole: bool) -> QueryRequest:
-        """An INSERT request for which VALUES are no expressions, unless all of them can be checked before.
+        """An INSERT request for which VALUES are not expressions, unless all of them can be checked before.
 
         Such an expression may read other tables, and the engine evaluates it while it reads the data.
         """
@@ -228,7 +228,7 @@ class Control:
     def check_insert(self, name: str, lease: Lease, request: QueryRequest, text: bytes, insert: InsertData) -> None:
         """Check an INSERT that brings data; see `admit`."""
         chosen = request.roles or (lease.session.roles if lease.session is not None else None)
-        # Where they cannot be parsed, `guarded` has seen to it that they are no expressions.
+        # Where they cannot be parsed, `guarded` has seen to it that they are not expressions.
         values = self._values(text, insert) if insert.format.lower() == "values" else None
         self._check(self.member(name, chosen), lease, request, text[: insert.head_end] + b" FORMAT Null", values)
 
