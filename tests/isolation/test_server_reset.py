@@ -13,7 +13,6 @@ from psycopg.conninfo import make_conninfo
 from patience import until
 from triton_env import Namespace, Settings, TritonEnvironment
 from triton_env.errors import SnapshotFailed, TemplateFailed
-from triton_env.services.postgres import service as postgres
 from triton_env.services.postgres.isolation import EMPTY
 from triton_env.services.s3 import configuration
 
@@ -243,13 +242,10 @@ def test_text_is_text_in_databases_without_an_encoding(env: TritonEnvironment) -
         run(env, "drop database plain")
 
 
-def test_nothing_left_in_a_database_keeps_it_from_being_dropped(
-    embedded_packages: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_nothing_left_in_a_database_keeps_it_from_being_dropped(embedded_packages: None, tmp_path: Path) -> None:
     # What servers need to be started with, so that tests can prepare transactions and replicate.
-    options = (*postgres._THROWAWAY, "max_prepared_transactions=10", "wal_level=logical")
-    monkeypatch.setattr(postgres, "_THROWAWAY", options)
-    settings = Settings(triton_state_dir=str(tmp_path), triton_pool_size=0)
+    options = "max_prepared_transactions=10,wal_level=logical"
+    settings = Settings(triton_state_dir=str(tmp_path), triton_pool_size=0, triton_postgres_options=options)
 
     def prepare(place: Namespace | TritonEnvironment, name: str) -> None:
         run(place, "begin", "create table prepared (id int)", f"prepare transaction '{name}'")

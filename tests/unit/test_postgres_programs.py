@@ -1,7 +1,9 @@
 """Which PostgreSQL of a machine is taken."""
 
 import os
+import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -25,14 +27,15 @@ def installed(folder: Path, version: str, lacking: str = "") -> Path:
 
 
 @pytest.fixture
-def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def machine(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A machine without PostgreSQL: the folder in which it is looked for."""
-    for folder in (tmp_path, *tmp_path.parents):
-        if folder.stat().st_uid == os.geteuid() and folder.name.startswith(("pytest-", "test_")):
-            folder.chmod(0o755)
-    monkeypatch.setattr(programs, "_PLACES", (f"{tmp_path}/pg/*/bin",))
-    monkeypatch.setenv("PATH", str(tmp_path / "path"))
-    return tmp_path
+    # Where tests have their folders, root's servers cannot pass.
+    with tempfile.TemporaryDirectory(prefix="triton-tests-") as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        monkeypatch.setattr(programs, "_PLACES", (f"{folder}/pg/*/bin",))
+        monkeypatch.setenv("PATH", str(folder / "path"))
+        yield folder
 
 
 class TestTheNewestIsTaken:
