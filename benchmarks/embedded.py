@@ -131,7 +131,7 @@ def _memory(environment: str) -> dict[str, float]:
         name = next((name for name in ("guard.py", "clickhouse", "valkey", "servers.s3") if name in words), "postgres")
         details = process.memory_full_info()
         amount = getattr(details, "pss", 0) or details.rss
-        found[name.removeprefix("embedded.").removesuffix(".py")] += amount / 1e6
+        found[name.removeprefix("servers.").removesuffix(".py")] += amount / 1e6
     return found
 
 

@@ -30,6 +30,16 @@ with TritonEnvironment(services=("redis",), runtime="embedded") as env:
     print(env.id, flush=True)
     sys.stdin.read()
 """
+_TWO = """
+import sys
+from triton_env import TritonEnvironment
+with (
+    TritonEnvironment(services=("redis",), runtime="embedded") as one,
+    TritonEnvironment(services=("redis",), runtime="embedded") as other,
+):
+    print(one.id, other.id, flush=True)
+    sys.stdin.read()
+"""
 
 
 @pytest.fixture
@@ -38,10 +48,10 @@ def machine(callers_choice: Mapping[str, str], tmp_path: Path) -> Machine:
 
 
 @contextmanager
-def own_session(machine: Machine) -> Iterator[tuple[str, "subprocess.Popen[str]"]]:
-    """A program in the machine's project that has started a session for itself: the id, and the program."""
+def own_session(machine: Machine, program: str = _PROGRAM) -> Iterator[tuple[str, "subprocess.Popen[str]"]]:
+    """A program in the machine's project that has started a session for itself: what it prints, and the program."""
     with forkserver.Popen(
-        [sys.executable, "-c", _PROGRAM],
+        [sys.executable, "-c", program],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -95,6 +105,13 @@ def test_ending_a_session_ends_its_program_which_is_asked_about(machine: Machine
     assert listed(machine) == {}
 
 
+def test_two_sessions_of_one_program_end_with_it(machine: Machine) -> None:
+    with own_session(machine, _TWO) as (sessions, program):
+        machine.good("stop", "--yes", *sessions.split())
+        program.wait(WAIT)
+    assert listed(machine) == {}
+
+
 def test_a_shared_environment_shows_who_uses_it_and_can_be_ended(machine: Machine) -> None:
     with machine.serving("--reuse", "redis") as session:
         entry = listed(machine)[session]
@@ -103,7 +120,7 @@ def test_a_shared_environment_shows_who_uses_it_and_can_be_ended(machine: Machin
         words = machine.refused("stop", session, status=2)
         assert f"{session}: process {user} uses it" in words
         machine.good("stop", "--yes", session)
-        until(lambda: session not in listed(machine))
+        assert until(lambda: session not in listed(machine))
 
 
 def test_nothing_is_ended_where_one_of_the_names_is_wrong(machine: Machine) -> None:
@@ -129,7 +146,7 @@ def test_a_lazy_environment_is_listed_once_all_is_ready_and_not_after_its_end(tm
     environment = TritonEnvironment(settings, services=("redis",), lazy=True).start()
     try:
         environment.redis.client().close()
-        until(lambda: [each.id for each in inspect(settings).environments if each.mode == "session"])
+        assert until(lambda: [each.id for each in inspect(settings).environments if each.mode == "session"])
         assert environment.id in [each.id for each in inspect(settings).environments]
     finally:
         environment.stop()
@@ -150,7 +167,9 @@ def test_what_a_session_has_besides_its_own_is_listed(tmp_path: Path) -> None:
         ]
         assert [each.services for each in spaces] == [("redis",)] * 3
         # What was closed is removed in the background.
-        until(lambda: {each.kind for each in inspect(settings).environments[0].spaces} == {"template", "snapshot"})
+        assert until(
+            lambda: {each.kind for each in inspect(settings).environments[0].spaces} == {"template", "snapshot"}
+        )
 
 
 def test_an_engine_that_does_not_answer_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -160,7 +179,7 @@ def test_an_engine_that_does_not_answer_is_not_waited_for(tmp_path: Path, monkey
         silent.listen()
         monkeypatch.setenv("DOCKER_HOST", f"unix://{folder}/engine.sock")
         monkeypatch.setattr(inspection, "ENGINE_TIMEOUT", 0.2)
-        found = inspect(Settings(triton_state_dir=str(tmp_path)))
+        found = inspect(Settings(triton_state_dir=str(tmp_path), triton_data_dir=str(tmp_path)))
     assert found.environments == ()
     assert found.engine_problem == "no engine answers within 0.2 s"
 

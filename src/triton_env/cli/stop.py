@@ -34,6 +34,7 @@ def command(ids: tuple[str, ...], yes: bool) -> int:
     Exit status: 0; 1 if the answer was no, or if one does not end; 2 for wrong use; 130 after Ctrl-C.
     """
     from triton_env.settings import Settings
+    from triton_env.state.registry import Registry
 
     settings = Settings()
     # All of them first: a mistake in the second name should not be found when the first has ended.
@@ -50,7 +51,9 @@ def command(ids: tuple[str, ...], yes: bool) -> int:
             say("Nothing was changed.")
             return 1
     for record in records:
-        end(record)
+        # The process of one before it may have had this one too.
+        if any(record.id == each.id for each in Registry.of(settings).running()):
+            end(record)
     return 0
 
 

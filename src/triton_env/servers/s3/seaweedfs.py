@@ -42,8 +42,8 @@ OPTIONS: Final = (
 )
 """The options of `weed mini`, wherever it runs."""
 _SERVERS: Final = ("master", "volume", "filer", "s3", "admin")
-_PORTS: Final = range(10240, 30000)
-"""Below the range from which systems take ports for outgoing connections."""
+_PORTS: Final = range(20000, 30000)
+"""Above the ports of persistent projects, and below those that systems take for outgoing connections."""
 _CERTIFICATES: Final = ("master", "volume", "filer", "s3", "admin", "worker", "client")
 _TOKENS: Final = ("SIGNING_KEY", "SIGNING_READ_KEY", "FILER_SIGNING_KEY", "FILER_SIGNING_READ_KEY")
 
