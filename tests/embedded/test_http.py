@@ -195,6 +195,23 @@ def test_get_is_readonly(server: Server, database: str) -> None:
     assert server.ask(f"EXISTS DATABASE {database}") == "1"
 
 
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_no_statement_writes_a_file(server: Server, database: str, method: str) -> None:
+    server.ask(f"CREATE TABLE {database}.outfile (a Int32) ENGINE = Memory")
+    name = f"{database}.csv"
+    for statement in (
+        "SELECT 1", "SHOW DATABASES", "EXPLAIN SELECT 1", "EXPLAIN AST SELECT 1", "DESC system.one", "SHOW GRANTS",
+        "EXISTS TABLE system.one", "SHOW CREATE TABLE system.one", f"CHECK TABLE {database}.outfile",
+        "KILL QUERY WHERE 0", "SELECT 1 AS \u201c'\u201d", "KILL QUERY WHERE 0 = length(\u2018'\u2019)",
+    ):  # fmt: skip
+        for clause in (f"INTO OUTFILE '{name}'", f"into/**/outfile '{name}' TRUNCATE FORMAT CSV -- '"):
+            refused = server.http.request(method, "/", params={"query": f"{statement} {clause}"})
+            assert refused.headers["x-clickhouse-exception-code"] == "358", refused.text
+    assert server.ask("SELECT count() FROM file('*.csv', LineAsString) WHERE _file = {n:String}", param_n=name) == "0"
+    server.ask("INSERT INTO outfile SELECT 7 WHERE 'INTO OUTFILE' != ''", database=database)
+    assert server.ask(f"SELECT a FROM {database}.outfile") == "7"
+
+
 def test_a_form_is_a_query(server: Server) -> None:
     form = server.http.post(
         "/", data={"query": "SELECT {x:Int32} AS y", "param_x": "5", "default_format": "JSONEachRow"}
@@ -291,6 +308,7 @@ def test_the_memory_of_the_server_is_out_of_reach(server: Server, database: str)
         "SELECT * FROM\nPYTHON/**/('x')",
         r"SELECT * FROM `pyth\x6fn`(headers)",
         r'SELECT * FROM "\x50ython" (headers)',
+        "SELECT * FROM \u201cPython\u201d('x')",
     ):
         assert server.post(query).headers["x-clickhouse-exception-code"] == "497"
     assert server.ask("SELECT 'Python (3)' AS python") == "Python (3)"

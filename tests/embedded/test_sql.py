@@ -25,6 +25,7 @@ from triton_env.servers.clickhouse import sql
         ("SELECT 1 AS format FORMAT CSV ; -- end", "SELECT", "CSV"),
         ("SELECT $$FORMAT CSV$$, $a$ FORMAT $$ TSV $a$ FORMAT JSON", "SELECT", "JSON"),
         ("SHOW TABLES FORMAT Pretty", "SHOW", "Pretty"),
+        ("SELECT \u2018' FORMAT CSV\u2019, 1 AS a$b$ FORMAT JSON -- $b$", "SELECT", "JSON"),
         ("'unterminated", "", None),
     ],
 )

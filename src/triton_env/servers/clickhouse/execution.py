@@ -24,6 +24,7 @@ from .sql import InsertData, Statement
 
 DEFAULT_FORMAT: Final = "TabSeparated"
 SELECTS: Final = frozenset({"SELECT", "WITH", "FROM"})
+_READING: Final = SELECTS | {"CHECK", "DESC", "DESCRIBE", "EXISTS", "EXPLAIN", "SHOW"}
 _OF_THE_PROCESS: Final = (b"python", b"executable", b"executable_pool", b"executablepool")
 # The engine formats every piece of a streamed result as a result of its own. Where pieces put together are the same as
 # the whole it is asked for them, since its logs then have the query as it was sent; else it writes to a file.
@@ -297,7 +298,7 @@ class Execution:
         query_class, count = self.lease.connection.classify(text)
         if count > 1:
             raise ServerError(SYNTAX_ERROR, "Syntax error (Multi-statements are not allowed)")
-        if statement.verb in SELECTS and query_class == chdb.CONTROL:
+        if sql.writes_file(text) or (statement.verb in _READING and query_class == chdb.CONTROL):
             raise ServerError(INTO_OUTFILE_NOT_ALLOWED, "INTO OUTFILE is not allowed")
         self._refuse_process(text)
         self.lease.cancellable = query_class == chdb.READ_ONLY

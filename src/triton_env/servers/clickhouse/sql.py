@@ -18,10 +18,10 @@ _TOKEN: Final = re.compile(
                # Blanks of Unicode, as text has them that was copied from a page or a document.
                | \xc2[\x85\xa0] | \xe1\xa0\x8e | \xe2\x80[\x80-\x8d\xa8\xa9\xaf] | \xe2\x81[\x9f\xa0]
                | \xe3\x80\x80 | \xef\xbb\xbf )
-    | (?P<string> '(?: [^'\\]++ | \\. | '' )*+' )
-    | (?P<quoted> `(?: [^`\\]++ | \\. | `` )*+` | "(?: [^"\\]++ | \\. | "" )*+" )
+    | (?P<string> '(?: [^'\\]++ | \\. | '' )*+' | \xe2\x80\x98.*?\xe2\x80\x99 )
+    | (?P<quoted> `(?: [^`\\]++ | \\. | `` )*+` | "(?: [^"\\]++ | \\. | "" )*+" | \xe2\x80\x9c.*?\xe2\x80\x9d )
     | (?P<heredoc> \$(?P<tag>\w*)\$.*?\$(?P=tag)\$ )
-    | (?P<word> [A-Za-z_][A-Za-z_0-9]*+ )
+    | (?P<word> [A-Za-z_][A-Za-z_0-9$]*+ )
     | (?P<number> [0-9][A-Za-z_0-9.]*+ )
     | (?P<sign> . )
     """,
@@ -29,6 +29,7 @@ _TOKEN: Final = re.compile(
 )
 _ESCAPED_BYTE: Final = re.compile(rb"\\x([0-9a-fA-F]{2})")
 _DATA_START: Final = re.compile(rb"[ \t\f\v]*+;?\r?\n?")
+_CURLY: Final = "\u201c".encode()
 _COMMENT: Final = re.compile(rb"--|/\*|#[! ]")
 _END: Final = b"; \t\r\n\f\v"
 BEFORE_NAME: Final = frozenset({b"INSERT", b"INTO", b"TABLE", b"FUNCTION"})
@@ -261,6 +262,13 @@ def value_of(sql: bytes, setting: bytes) -> bytes | None:
     return None
 
 
+def writes_file(sql: bytes) -> bool:
+    """Whether it has ``INTO OUTFILE``, which any statement with a result may have; a table may be called so."""
+    words = [token.group().upper() for token in tokens_of(sql)] if b"outfile" in sql.lower() else []
+    places = [index for index, word in enumerate(words) if word == b"OUTFILE" and words[index - 1] == b"INTO"]
+    return any(words[: index - 1] != [b"INSERT"] for index in places)
+
+
 def has_settings(sql: bytes) -> bool:
     """Whether a statement sets settings for itself."""
     words = [token.group().upper() for token in tokens_of(sql)] if b"settings" in sql.lower() else []
@@ -312,6 +320,8 @@ def called_functions(sql: bytes, names: Collection[bytes]) -> set[bytes]:
 
 
 def _unquoted(name: bytes) -> bytes:
+    if name.startswith(_CURLY):
+        return name[len(_CURLY) : -len(_CURLY)]
     if not name.startswith((b"`", b'"')):
         return name
     return _ESCAPED_BYTE.sub(lambda found: bytes.fromhex(found[1].decode()), name[1:-1])
