@@ -7,6 +7,7 @@ import re
 import signal
 import socket
 import stat
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -279,8 +280,21 @@ class TestNothingIsLost:
         write(env, "guard")
         before = noted(settings)
         (guard,) = psutil.Process(before.pid).children()
-        guard.kill()
-        assert until(lambda: server(settings, "redis").pid != before.services["redis"].pid)
+        # One that takes its time to write what it holds.
+        slow = psutil.Process(before.services["redis"].pid)
+        slow.suspend()
+        try:
+            guard.kill()
+            assert until(lambda: not psutil.pid_exists(before.services["postgres"].pid))
+            log = EmbeddedStack(settings).folder.logs / "supervisor.log"
+            assert until(lambda: "the guard has ended" in log.read_text())
+            # A supervisor that does not wait for it has started others by then.
+            time.sleep(1)
+        finally:
+            resumed = time.time()
+            slow.resume()
+        assert until(lambda: server(settings, "redis").pid != slow.pid)
+        assert all(each.started >= resumed for each in noted(settings).services.values())
         assert until(lambda: is_answering(env))
         assert noted(settings).pid == before.pid
         check_written(env, "guard")

@@ -13,7 +13,7 @@ from triton_env import Settings
 from triton_env.core.private import make_folders, replace, write_new
 from triton_env.errors import InvalidSetting
 from triton_env.runtimes.embedded.data_directory_cache import DataDirectoryCache
-from triton_env.runtimes.embedded.directory import PrivateDirectory
+from triton_env.runtimes.embedded.directory import LOCK_NAME, PrivateDirectory
 from triton_env.runtimes.embedded.seal import seal
 from triton_env.state import locks
 from triton_env.state.folders import make_private
@@ -62,6 +62,24 @@ def test_all_that_is_kept_is_private_whatever_the_umask(tmp_path: Path, umask: i
     for path, mode in made.items():
         assert mode in (0o700, 0o600), f"{path}: {mode:o}"
         assert mode & 0o600 == 0o600, path
+
+
+def test_a_directory_that_cannot_be_removed_is_unlocked_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory = PrivateDirectory("76543211", None, tmp_path)
+    directory.own_folder("input")
+
+    def fail(path: str) -> None:
+        raise OSError("busy")
+
+    with monkeypatch.context() as changed:
+        changed.setattr("shutil.rmtree", fail)
+        with pytest.raises(OSError, match="busy"):
+            directory.remove()
+    assert not locks.is_held(directory.path / LOCK_NAME)
+    directory.remove()
+    assert not directory.path.exists()
 
 
 def test_folders_that_are_there_keep_their_modes(tmp_path: Path) -> None:

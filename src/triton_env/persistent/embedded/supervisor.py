@@ -145,6 +145,9 @@ class _Supervisor:
             finally:
                 if host:
                     host.end()
+                directory.let_go()
+                # Without their guard, servers end by themselves, and write what they hold before that.
+                self._folder.wait_for_servers()
                 for problem in remove_all((directory,)):
                     _log.error("%s", problem)
 

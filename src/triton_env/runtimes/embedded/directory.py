@@ -100,7 +100,7 @@ class PrivateDirectory(OwnedFolder):
             try:
                 self._lock_and_publish(fresh)
             except BaseException:
-                self._let_go()
+                self.let_go()
                 (fresh / LOCK_NAME).unlink(missing_ok=True)
                 fresh.rmdir()
                 raise
@@ -131,12 +131,14 @@ class PrivateDirectory(OwnedFolder):
         Raises:
             OSError: something of it cannot be removed.
         """
-        remove(str(self.path), LOCK_NAME)
-        self._let_go()
+        try:
+            remove(str(self.path), LOCK_NAME)
+        finally:
+            self.let_go()
 
-    def _let_go(self) -> None:
+    def let_go(self) -> None:
+        """Leave its lock to the guard and the servers, which have it too as long as they live."""
         if self._lock is not None:
-            # The guard has it too, as long as it lives.
             self._lock.close_without_unlocking()
 
 
