@@ -275,6 +275,26 @@ def test_kill_query_by_the_id_of_its_client(make: Make, server: Server) -> None:
     assert again.execute("SELECT 1", query_id=query_id) == [(1,)]
 
 
+def test_of_queries_with_one_id_only_one_runs(make: Make) -> None:
+    clients, query_id = [make() for _ in range(10)], str(uuid.uuid4())
+    together = threading.Barrier(len(clients))
+
+    def run(client: Client) -> int:
+        together.wait(PATIENCE)
+        try:
+            # The server has to look up whether it knows the setting, while the other queries come.
+            client.execute("SELECT sleep(1)", query_id=query_id, settings={"of_the_future": 1})
+        except ServerException as failure:
+            return int(failure.code)
+        return 0
+
+    with ThreadPoolExecutor(len(clients)) as pool:
+        codes = list(pool.map(run, clients))
+    assert set(codes) <= {0, 216}  # QUERY_WITH_SAME_ID_IS_ALREADY_RUNNING
+    assert 0 in codes
+    assert [client.execute("SELECT 1", query_id=query_id) for client in clients] == [[(1,)]] * len(clients)
+
+
 def await_true(condition: Callable[[], bool]) -> None:
     deadline = datetime.datetime.now() + datetime.timedelta(seconds=PATIENCE)
     while not condition():

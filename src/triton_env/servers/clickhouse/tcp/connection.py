@@ -168,8 +168,9 @@ class Connection:
                 async with asyncio.timeout(_PATIENCE):
                     query = await packets.read_query(self._source, self._revision, limit)
                 try:
-                    self._shared.running.check(query.query_id)
                     request = await self._request(query)
+                    # Nothing waits between this and `add`, or two queries could get one id.
+                    self._shared.running.check(request.query_id)
                 except ServerError as error:
                     await self._send(packets.exception(error))
                 else:
