@@ -1,5 +1,6 @@
 """The native protocol byte by byte: blocks that come in pieces, and packets that no client should send."""
 
+import asyncio
 import contextlib
 import random
 import socket
@@ -11,6 +12,7 @@ from clickhouse_driver import Client
 from triton_env.servers.clickhouse.errors import ServerError
 from triton_env.servers.clickhouse.tcp.blocks import Incoming
 from triton_env.servers.clickhouse.tcp.kinds import kind_of
+from triton_env.servers.clickhouse.tcp.listener import end
 
 from .conftest import PASSWORD, PATIENCE, USER, Server
 
@@ -195,3 +197,32 @@ def test_http_on_the_wrong_port(server: Server) -> None:
 
 def test_what_is_said_before_hello(server: Server) -> None:
     assert b"not Hello" in answer_to(server, b"\x04")
+
+
+def test_a_client_that_reads_nothing_is_not_waited_for_without_end() -> None:
+    """The end of a connection, with more to send than the system takes for a client that does not read."""
+
+    async def work() -> None:
+        ended = asyncio.Event()
+
+        async def serve(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            writer.write(bytes(64 << 20))
+            await end(writer, 0.1)
+            ended.set()
+
+        server = await asyncio.start_server(serve, "127.0.0.1", 0)
+        async with server:
+            # Nothing reads from a bare socket.
+            with socket.create_connection(server.sockets[0].getsockname()) as client:
+                async with asyncio.timeout(PATIENCE):
+                    await ended.wait()
+                assert received(client) < 64 << 20
+
+    def received(client: socket.socket) -> int:
+        count = 0
+        with contextlib.suppress(ConnectionResetError):
+            while piece := client.recv(1 << 20):
+                count += len(piece)
+        return count
+
+    asyncio.run(work())

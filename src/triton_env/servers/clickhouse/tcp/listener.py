@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from typing import TYPE_CHECKING, Final
 
@@ -17,6 +16,8 @@ log = logging.getLogger("clickhouse")
 _MOST_CONNECTIONS: Final = 1024  # as in ClickHouse 23, `max_connections`
 _BACKLOG: Final = 1024
 _READ_AHEAD: Final = 1 << 20
+_LAST_WORDS: Final = 10.0
+"""Seconds for a client to take what was sent to it before its connection ended."""
 # Room for a few blocks of a result, so that the engine and the network work side by side.
 _WRITE_BUFFER: Final = 4 << 20
 
@@ -57,10 +58,10 @@ class Listener:
         except asyncio.CancelledError:
             log.info("native protocol: a query was not begun, since the server ends")
         finally:
-            self._open.pop(task, None)
-            writer.close()
-            with contextlib.suppress(OSError):
-                await writer.wait_closed()
+            try:
+                await end(writer, _LAST_WORDS)
+            finally:
+                self._open.pop(task, None)
 
     async def stop(self) -> None:
         """Accept no more, and give what runs the grace of the configuration to end."""
@@ -77,3 +78,15 @@ class Listener:
             connection.leave()
         if self._open:
             await asyncio.wait(self._open)
+
+
+async def end(writer: asyncio.StreamWriter, patience: float) -> None:
+    """Close a connection; what its client has not taken after `patience` seconds is thrown away."""
+    writer.close()
+    try:
+        async with asyncio.timeout(patience):
+            await writer.wait_closed()
+    except TimeoutError:
+        writer.transport.abort()
+    except OSError:
+        pass
