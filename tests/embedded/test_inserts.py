@@ -2,8 +2,11 @@
 
 import json
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
@@ -176,6 +179,51 @@ def test_what_fails_after_its_data_was_read_is_an_error(
         again = server.http.post("/", content=f"INSERT INTO {table} VALUES (7)" + ", (8)" * (kind != "too many parts"))
         is_good = kind == "too many parts"
         assert again.status_code == (200 if is_good else 500), again.text
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        ("log_queries", "0"),
+        ("log_queries_min_query_duration_ms", "500000"),
+        ("log_queries_probability", "0"),
+    ],
+)
+def test_what_fails_out_of_the_log_is_not_good(
+    server: Server, failing: dict[str, tuple[str, int]], setting: str, value: str
+) -> None:
+    table, _ = failing["a constraint"]
+    session = f"out-of-the-log-{setting}"
+    server.ask(f"SET {setting} = {value}", session_id=session)
+    for parameters, clause in (
+        ({}, f"SETTINGS {setting} = {value}"),
+        ({"session_id": session}, ""),
+        ({setting: value}, ""),
+    ):
+        good = server.post(f"INSERT INTO {table} {clause} VALUES (1)", **parameters)
+        assert good.status_code == 200, good.text
+        refused = server.post(f"INSERT INTO {table} {clause} VALUES (7)", **parameters)
+        assert refused.headers["x-clickhouse-exception-code"] == "319", refused.text
+    assert server.ask(f"SELECT count(), sum(a) FROM {table}") == "3\t3"
+
+
+def test_an_engine_ends_when_it_is_closed(tmp_path: Path) -> None:
+    # An engine that is open has one folder for its process.
+    program = """
+import pathlib, sys
+from triton_env.servers.clickhouse.engine import Engine
+for name in ("first", "second"):
+    engine = Engine(pathlib.Path(sys.argv[1]) / name, "d")
+    connection = engine.connect()
+    connection.run("CREATE TABLE d.t (a Int32) ENGINE = Memory")
+    stream = connection.insert(b"INSERT INTO d.t", "CSV")
+    stream.append(b"1")
+    stream.finish()
+    connection.close()
+    engine.close()
+"""
+    done = subprocess.run([sys.executable, "-c", program, str(tmp_path)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def test_inserts_beside_one_that_fails_are_good(

@@ -160,6 +160,7 @@ class Engine:
 
     def close(self) -> None:
         """Close the data directory."""
+        self._failed_inserts.close()
         self._keeper.close()
 
 

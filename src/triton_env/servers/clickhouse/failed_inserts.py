@@ -12,12 +12,17 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from . import querylog, sql
-from .errors import from_engine
+from .errors import UNKNOWN_STATUS_OF_INSERT, ServerError, from_engine
 
 if TYPE_CHECKING:
     from .engine import Connection
 
 _COUNT = "SELECT value FROM system.events WHERE event = 'FailedInsertQuery'"
+_UNKNOWN = (
+    "It is not known whether the data was stored: an INSERT failed, and the log of queries, in which the engine leaves"
+    " the reason, has nothing about this one. hint: SET log_queries = 1, log_queries_probability = 1,"
+    " log_queries_min_query_duration_ms = 0, log_queries_min_type = 'QUERY_START'"
+)
 
 
 class FailedInserts:
@@ -43,16 +48,18 @@ class FailedInserts:
             since: when it began, in seconds since the epoch.
 
         Raises:
-            ServerError: the reason.
+            ServerError: the reason; or that it may have failed, where its client keeps it out of the log.
         """
         with self._lock:
             connection = self._opened()
             rows = connection.rows(_COUNT)
             self.seen = int(rows[0][0]) if rows else 0
             # Another one may have failed at the same time.
-            failure = _failure(connection, tag, since) if self.seen != seen else ""
-        if failure:
-            raise from_engine(failure)
+            outcome = _outcome(connection, tag, since) if self.seen != seen else ""
+        if outcome is None:
+            raise ServerError(UNKNOWN_STATUS_OF_INSERT, _UNKNOWN)
+        if outcome:
+            raise from_engine(outcome)
 
     def note(self) -> None:
         """An insert has failed with an error: the next one should not look for its reason."""
@@ -60,20 +67,28 @@ class FailedInserts:
             rows = self._opened().rows(_COUNT)
             self.seen = int(rows[0][0]) if rows else 0
 
+    def close(self) -> None:
+        """Close its connection."""
+        with self._lock:
+            if self._connection is not None:
+                self._connection.close()
+                self._connection = None
+
     def _opened(self) -> Connection:
         if self._connection is None:
             self._connection = self._connect()
         return self._connection
 
 
-def _failure(connection: Connection, tag: str, since: float) -> str:
+def _outcome(connection: Connection, tag: str, since: float) -> str | None:
+    """What an insert failed with; empty for a good one, None where the log has nothing about it."""
     connection.run("SYSTEM FLUSH LOGS")
     # By the tag, which no other connection has; a connection does one thing at a time.
     found = connection.rows(
         f"SELECT exception FROM system.{querylog.ENGINE_TABLE}"  # noqa: S608 - all of it is ours
         f" WHERE startsWith(log_comment, {sql.quote(tag)}) AND query_kind = 'Insert'"
-        " AND type = 'ExceptionWhileProcessing'"
+        " AND type IN ('QueryFinish', 'ExceptionWhileProcessing')"
         f" AND event_time_microseconds >= fromUnixTimestamp64Micro({int(since * 1e6)})"
         " ORDER BY event_time_microseconds DESC LIMIT 1"
     )
-    return str(found[0][0]) if found else ""
+    return str(found[0][0]) if found else None
