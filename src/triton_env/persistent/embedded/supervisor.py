@@ -10,6 +10,7 @@ Where it is killed, its guard ends the servers in good order; where the guard is
 starts them again under another one.
 """
 
+import importlib
 import json
 import logging
 import os
@@ -32,7 +33,7 @@ from triton_env.core.threads import in_thread
 from triton_env.errors import StartFailed, TritonError
 from triton_env.persistent.embedded import data
 from triton_env.persistent.embedded.folder import RUN, ProjectFolder
-from triton_env.persistent.embedded.orders import PROTOCOL, Noted, Noteds, Order
+from triton_env.persistent.embedded.orders import PROTOCOL, Noted, Noteds, Order, version_of
 from triton_env.runtimes.embedded.directory import LOCK_NAME, PrivateDirectory
 from triton_env.runtimes.embedded.guard import remove
 from triton_env.runtimes.embedded.host import Host, remove_all
@@ -198,8 +199,11 @@ class _Supervisor:
         self._has_had_orders = True
         match request["do"]:
             case "start":
+                orders: list[Order] = [from_data(Order, each) for each in request["orders"]]
+                for order in orders:
+                    _check_program(order)
                 try:
-                    for order in (from_data(Order, each) for each in request["orders"]):
+                    for order in orders:
                         self._start(host, order)
                 finally:
                     self._note()
@@ -207,6 +211,8 @@ class _Supervisor:
                 self._stop(host, request["names"])
             case "restart":
                 orders = [self._servers[name].order for name in request["names"] if name in self._servers]
+                for order in orders:
+                    _check_program(order)
                 self._stop(host, [order.service for order in orders])
                 for order in orders:
                     self._start(host, order)
@@ -238,6 +244,7 @@ class _Supervisor:
         _log.info("%s was started: process %d", order.title, supervised.noted().pid)
 
     def _spawn(self, host: Host, supervised: _Supervised) -> None:
+        _check_program(supervised.order)
         server, process = supervised.server, supervised.order.process
         for name in process.stale:
             # The lock that all servers of this folder hold was free, and this one has ended: it is not a living one's.
@@ -280,8 +287,10 @@ class _Supervisor:
                 try:
                     self._spawn(host, each)
                     _log.info("%s was started again: process %d", each.order.title, each.noted().pid)
-                except (CannotRun, TritonError, OSError) as error:
-                    # The program may be gone, with the environment that it was installed in.
+                except GuardGone:
+                    raise
+                except Exception as error:
+                    # The program may be gone, with the environment that it was installed in, or be replaced just now.
                     _log.error("%s cannot be started again: %s", each.order.title, error)
                     each.again = time.time() + each.delay
                     each.delay = min(_LONGEST, each.delay * 2)
@@ -306,6 +315,23 @@ class _Supervisor:
                     shutil.copyfile(log, log.with_name(f"{log.name}.1"))
                     # Servers add to its end, wherever that is.
                     os.truncate(log, 0)
+
+
+def _check_program(order: Order) -> None:
+    """See that the program is of the version that was found to read the data.
+
+    Raises:
+        TritonError: another one has been installed since, or none is.
+    """
+    importlib.invalidate_caches()
+    installed = version_of(order.process)
+    if installed != order.version:
+        raise TritonError(
+            f"{order.title} is to run {order.made_of}; installed is {installed or 'none'}.",
+            where=sys.prefix,
+            cause="another version may not be able to read the data",
+            hint="python -m triton_env down, then up, which checks that before it starts the version that is installed",
+        )
 
 
 def _failure(error: BaseException, folder: ProjectFolder) -> dict[str, Any]:
