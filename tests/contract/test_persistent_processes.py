@@ -203,6 +203,20 @@ class TestAttach:
                 assert set(noted(settings).services) == {"postgres", "redis"}
             assert not EmbeddedStack(settings).supervisor.is_alive
 
+    def test_a_start_that_was_cut_off_before_it_set_the_password_is_finished_by_the_next(self) -> None:
+        with project_without_docker() as settings:
+            stack = EmbeddedStack(settings)
+            recipe = stack.lasting(SERVICES["postgres"].recipe(stack.settings))
+            stack.folder.make()
+            stack.supervisor.start([stack.order(recipe)])
+            with TritonEnvironment(settings, services=("postgres",), persistent=True) as env:
+                assert is_answering(env)
+                env.detach()
+            other = EmbeddedStack(settings.updated(postgres_password=SecretStr("another")))
+            other.supervisor.start([other.order(recipe)])
+            other.restart(("postgres",), lambda name, seconds: None)
+            assert other.running()["postgres"].server_version()
+
     def test_what_another_is_attached_to_goes_on_and_what_was_detached_too(self) -> None:
         with project_without_docker() as settings:
             first = TritonEnvironment(settings, services=("redis",), persistent=True).start()

@@ -228,8 +228,14 @@ class Stack(ABC):
         cancelled = threading.Event()
 
         def wait_for(name: str) -> None:
+            service = self._service(name, instances[name])
+
+            def probe() -> None:
+                service.prepare()
+                service.ensure_ready()
+
             try:
-                self._wait_for(name, instances[name], self._service(name, instances[name]).ensure_ready, cancelled)
+                self._wait_for(name, instances[name], probe, cancelled)
             except BaseException:
                 cancelled.set()
                 raise

@@ -86,7 +86,7 @@ class PersistentProcesses:
             report(Phase.BOOT, "")
             process = self._processes[recipe.name]
             is_fresh = recipe.name in self._fresh
-            placement = self._stack.sockets(process, recipe) if is_fresh else process.placement()
+            placement = self._stack.placement(recipe.name, process)
             self._stack.wait_for(
                 recipe,
                 process,

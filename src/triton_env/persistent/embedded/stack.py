@@ -236,14 +236,17 @@ class EmbeddedStack(Stack):
                 place=str(self.folder.path),
             ) from error.last_error
 
-    def sockets(self, process: ProjectProcess, recipe: ServiceRecipe) -> Placement:
-        """Where a server answers that was just started, with its Unix sockets where it has any."""
-        uses = any("{sockets}" in word for word in recipe.process.argv)
+    def placement(self, name: str, process: ProjectProcess) -> Placement:
+        """Where a service answers, with the Unix sockets of its server where it has any.
+
+        Whichever process comes first through these sets the password: the one that started the server may be gone.
+        """
+        uses = any("{sockets}" in word for word in self._recipes[name].process.argv)
         return replace(process.placement(), sockets=self.folder.run / "run" if uses else None)
 
     def _service(self, name: str, instance: Instance) -> Service:
         process = _process(instance)
-        return SERVICES[name](self._settings_of(process), process.placement())
+        return SERVICES[name](self._settings_of(process), self.placement(name, process))
 
     def _settings_of(self, instance: Instance) -> Settings:
         given: dict[str, object] = {}
