@@ -4,6 +4,7 @@ import json
 import os
 import random
 import re
+import shutil
 import signal
 import socket
 import stat
@@ -401,6 +402,15 @@ class TestData:
             assert "down, then up" in caught.value.hint
             assert server(settings, "redis") == before
             assert is_answering(env)
+            # What has ended is tried until it is there again.
+            (guard,) = psutil.Process(noted(settings).pid).children()
+            guard.kill()
+            log = EmbeddedStack(settings).folder.logs / "supervisor.log"
+            assert until(lambda: "Redis cannot be started again: " in log.read_text())
+            assert EmbeddedStack(settings).instances()["redis"].status == "restarting"
+            shutil.rmtree(other)
+            assert until(lambda: is_answering(env))
+            assert server(settings, "redis").restarts > 1
 
 
 class TestWhere:

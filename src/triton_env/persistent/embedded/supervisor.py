@@ -20,7 +20,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import FrameType
@@ -37,8 +37,7 @@ from triton_env.persistent.embedded.orders import PROTOCOL, Noted, Noteds, Order
 from triton_env.runtimes.embedded.directory import LOCK_NAME, PrivateDirectory
 from triton_env.runtimes.embedded.guard import remove
 from triton_env.runtimes.embedded.host import Host, remove_all
-from triton_env.runtimes.embedded.server import Server
-from triton_env.runtimes.embedded.spawner import CannotRun, GuardGone
+from triton_env.runtimes.embedded.spawner import CannotRun, Child, GuardGone
 from triton_env.sharing import failure
 from triton_env.state import locks, store
 
@@ -61,10 +60,9 @@ _LOG_FILES = 3
 class _Supervised:
     """One server: what was ordered, and how it is."""
 
-    def __init__(self, order: Order, server: Server, given: Path | None) -> None:
+    def __init__(self, order: Order) -> None:
         self.order = order
-        self.server = server
-        self.given = given
+        self.child: Child | None = None
         self.started = time.time()
         self.restarts = 0
         self.delay = _SHORTEST
@@ -73,10 +71,22 @@ class _Supervised:
 
     @property
     def ended(self) -> bool:
-        return self.server.child is None or self.server.child.status is not None
+        return self.child is None or self.child.status is not None
+
+    def lose(self) -> None:
+        """Note that it has ended with its guard, which the kernel does by the signal that stops it."""
+        if self.child and self.child.status is None:
+            self.child.status = -getattr(signal, self.order.process.stop_signal)
+            self.child.ended = time.time()
+            self.again = self.child.ended
+
+    def try_later(self) -> None:
+        """Have it started again, later each time."""
+        self.again = time.time() + self.delay
+        self.delay = min(_LONGEST, self.delay * 2)
 
     def noted(self) -> Noted:
-        child, order = self.server.child, self.order
+        child, order = self.child, self.order
         assert child is not None
         return Noted(
             title=order.title,
@@ -131,17 +141,20 @@ class _Supervisor:
                 with socket.socket(socket.AF_UNIX) as door:
                     door.bind(str(self._folder.control))
                     door.listen()
-                    self._begin_again(host)
+                    self._note()
                     if ready >= 0:
                         os.write(ready, b'{"ready": true}\n')
                         os.close(ready)
                         ready = -1
                     try:
                         self._serve(door, host)
+                        self._stop(host, tuple(self._servers))
                     except GuardGone:
                         _log.error("the guard has ended, and the servers with it: starting them again")
+                        for each in self._servers.values():
+                            each.lose()
+                        self._note()
                         continue
-                    self._stop(host, tuple(self._servers))
                     return
             finally:
                 if host:
@@ -151,17 +164,6 @@ class _Supervisor:
                 self._folder.wait_for_servers()
                 for problem in remove_all((directory,)):
                     _log.error("%s", problem)
-
-    def _begin_again(self, host: Host) -> None:
-        """Start the servers that an earlier guard had."""
-        before, self._servers = self._servers, {}
-        for each in before.values():
-            try:
-                self._start(host, each.order, restarts=each.restarts + 1)
-            except (TritonError, OSError) as error:
-                # The others go on.
-                _log.error("%s cannot be started again: %s", each.order.title, error)
-        self._note()
 
     def _serve(self, door: socket.socket, host: Host) -> None:
         rotated = time.monotonic()
@@ -210,62 +212,85 @@ class _Supervisor:
             case "stop":
                 self._stop(host, request["names"])
             case "restart":
-                orders = [self._servers[name].order for name in request["names"] if name in self._servers]
-                for order in orders:
-                    _check_program(order)
-                self._stop(host, [order.service for order in orders])
-                for order in orders:
-                    self._start(host, order)
-                self._note()
+                self._restart(host, [self._servers[name] for name in request["names"] if name in self._servers])
             case "end":
                 self._stop(host, tuple(self._servers))
                 self._is_asked_to_end = True
         return {"services": to_data({name: each.noted() for name, each in self._servers.items()})}
 
-    def _start(self, host: Host, order: Order, restarts: int = 0) -> None:
+    def _start(self, host: Host, order: Order) -> None:
         """Start a server, in the place of one that runs."""
         self._stop(host, [order.service])
         self._checkout = order.checkout
+        supervised = _Supervised(order)
+        self._spawn(host, supervised)
+        self._servers[order.service] = supervised
+        _log.info("%s was started: process %d", order.title, supervised.noted().pid)
+
+    def _restart(self, host: Host, asked: Sequence[_Supervised]) -> None:
+        """Stop and start servers. One that cannot be started is tried again, like one that ends by itself."""
+        for each in asked:
+            _check_program(each.order)
+        self._end(host, asked)
+        problems: list[Exception] = []
+        for each in asked:
+            each.restarts, each.delay = 0, _SHORTEST
+            try:
+                self._spawn(host, each)
+                _log.info("%s was restarted: process %d", each.order.title, each.noted().pid)
+            except GuardGone:
+                raise
+            except Exception as error:  # whatever it is, the others are started
+                each.try_later()
+                problems.append(error)
+        self._note()
+        if problems:
+            raise problems[0]
+
+    def _spawn(self, host: Host, supervised: _Supervised) -> None:
+        """Start the process of a server that has none, with files of its own.
+
+        Raises:
+            TritonError: it cannot be started.
+            OSError: the same.
+        """
+        order = supervised.order
+        _check_program(order)
         recipe = order.recipe()
         host.forget(recipe)
-        log = self._folder.logs / f"{order.service}.log"
-        server = host.server(recipe, self._folder.data(order.service), log, order.host)
+        server = host.server(
+            recipe, self._folder.data(order.service), self._folder.logs / f"{order.service}.log", order.host
+        )
         server.ports = dict(order.ports)
         data.fill(server, order, self._folder, host)
-        supervised = _Supervised(order, server, host.given(recipe))
-        supervised.restarts = restarts
+        for name in order.process.stale:
+            # The lock that all servers of this folder hold was free, and this one has ended: it is not a living one's.
+            (server.data / name).unlink(missing_ok=True)
+        started = time.time()
         try:
-            self._spawn(host, supervised)
+            child = host.guard.start(host.command(server, host.given(recipe)))
         except CannotRun as error:
             raise TritonError(
                 f"{order.title} could not be started.", where=order.made_of, cause=str(error), hint="pip check"
             ) from error
-        self._servers[order.service] = supervised
-        _log.info("%s was started: process %d", order.title, supervised.noted().pid)
-
-    def _spawn(self, host: Host, supervised: _Supervised) -> None:
-        _check_program(supervised.order)
-        server, process = supervised.server, supervised.order.process
-        for name in process.stale:
-            # The lock that all servers of this folder hold was free, and this one has ended: it is not a living one's.
-            (server.data / name).unlink(missing_ok=True)
-        server.log_start = server.log.stat().st_size if server.log.exists() else 0
-        supervised.started, supervised.again = time.time(), None
         self._runs += 1
-        supervised.run = self._runs
-        server.child = host.guard.start(host.command(server, supervised.given))
+        supervised.child, supervised.run = child, self._runs
+        supervised.started, supervised.again = started, None
 
     def _stop(self, host: Host, names: Iterable[str]) -> None:
         """End servers, all at once, and forget them."""
         found = {name: self._servers.pop(name) for name in names if name in self._servers}
-        living = [each.server.child for each in found.values() if not each.ended]
-        for ending in [in_thread(host.guard.kill, child) for child in living if child]:
-            if error := ending.exception():
-                raise error
+        self._end(host, found.values())
         for each in found.values():
             _log.info("%s was stopped", each.order.title)
         if found:
             self._note()
+
+    def _end(self, host: Host, servers: Iterable[_Supervised]) -> None:
+        living = [each.child for each in servers if not each.ended]
+        for ending in [in_thread(host.guard.kill, child) for child in living if child]:
+            if error := ending.exception():
+                raise error
 
     def _look(self, host: Host) -> None:
         """See which servers have ended by themselves, and start again those whose time has come."""
@@ -275,12 +300,11 @@ class _Supervisor:
                 if each.restarts and time.time() - each.started > _LONGEST:
                     each.delay = _SHORTEST
                 continue
-            child = each.server.child
+            child = each.child
             if each.again is None:
-                each.again = time.time() + each.delay
                 how = exit_words(child.status) if child and child.status is not None else "it cannot be run"
                 _log.warning("%s has ended: %s; starting it again in %g s", each.order.title, how, each.delay)
-                each.delay = min(_LONGEST, each.delay * 2)
+                each.try_later()
                 is_changed = True
             elif time.time() >= each.again:
                 each.restarts += 1
@@ -292,8 +316,7 @@ class _Supervisor:
                 except Exception as error:
                     # The program may be gone, with the environment that it was installed in, or be replaced just now.
                     _log.error("%s cannot be started again: %s", each.order.title, error)
-                    each.again = time.time() + each.delay
-                    each.delay = min(_LONGEST, each.delay * 2)
+                    each.try_later()
                 is_changed = True
         if is_changed:
             self._note()
