@@ -203,6 +203,7 @@ CREATE TABLE OWN.c (z Int DEFAULT (SELECT max(z) FROM OTHER.secret)) ENGINE = Me
 CREATE TABLE OWN.c (z Int) ENGINE = Merge('OTHER', 'secret')
 CREATE TABLE OWN.c (z Int) ENGINE = Buffer('OTHER', 'secret', 1, 1, 1, 1, 1, 1, 1)
 CREATE TABLE OWN.c (z Int) ENGINE = File(CSV)
+CREATE TABLE OWN.c (z String) ENGINE = FileLog('.', 'LineAsString')
 CREATE MATERIALIZED VIEW OWN.m ENGINE = Memory AS SELECT * FROM OTHER.secret
 CREATE MATERIALIZED VIEW OWN.m TO OTHER.secret AS SELECT x AS z FROM OWN.t
 CREATE VIEW OWN.w SQL SECURITY NONE AS SELECT * FROM OTHER.secret
@@ -298,6 +299,27 @@ def test_what_is_not_granted_cannot_be_reached(bob: Person) -> None:
         assert bob.server.ask(bob.sql("SELECT z FROM OTHER.secret")) == "7"
     finally:
         bob.order(f"DROP FUNCTION {leak}", "DROP DICTIONARY OTHER.words")
+
+
+def test_no_insert_reads_a_file_of_the_server(bob: Person) -> None:
+    """A real server refuses it, too: the file is one of the client's."""
+    bob.order("CREATE TABLE OWN.lines (line String) ENGINE = Log", "GRANT ALL ON OWN.* TO BOB")
+    for head in (
+        "INSERT INTO OWN.lines FROM INFILE 'PATH'",
+        "insert into OWN.lines from /* it */ infile $a$FILE$a$ compression 'none'",
+        "INSERT INTO OWN.lines FROM INFILE \u2018PATH\u2019 SETTINGS max_threads = 1",
+        "INSERT INTO OWN.lines FROM INFILE 'PATH' SELECT line FROM input('line String')",
+    ):
+        statement = f"{head.replace('PATH', str(bob.server.log))} FORMAT LineAsString\nx"
+        assert bob.code(statement) == 78, statement
+        assert bob.refused(statement).startswith("Code: 78. ")
+    assert bob.server.ask(bob.sql("SELECT count() FROM OWN.lines")) == "0"
+    # The word alone is a name like others.
+    bob.order(
+        "CREATE TABLE OWN.infile (infile String) ENGINE = TinyLog", "INSERT INTO OWN.infile VALUES ('from infile')"
+    )
+    bob.ask("INSERT INTO lines SELECT infile FROM infile")
+    assert bob.server.ask(bob.sql("SELECT * FROM OWN.lines")) == "from infile"
 
 
 def test_what_is_granted_works(bob: Person) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from . import sql
+from .errors import UNKNOWN_TYPE_OF_QUERY, ServerError
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -89,6 +90,7 @@ class Account:
 
     def admit(self, lease: Lease, request: QueryRequest, text: bytes, statement: sql.Statement) -> bytes | None:
         """What the engine is to execute for a statement, None where it is done; see `Control.admit`. Blocks."""
+        _refuse_infile(text)
         admitted: bytes | None = text
         if self.access is not None and (self.is_limited or is_of_access(text) or names_tables(text, request.database)):
             admitted = self.access.control().admit(self.name, lease, request, text, is_limited=self.is_limited)
@@ -106,12 +108,24 @@ class Account:
 
     def check_insert(self, lease: Lease, request: QueryRequest, text: bytes, insert: sql.InsertData) -> None:
         """Check an INSERT that brings data. Blocks."""
+        _refuse_infile(text[: insert.head_end])
         if self.access is not None and self.is_limited:
             self.access.control().check_insert(self.name, lease, request, text, insert)
 
 
 ANYONE: Final = Account()
 """Of a request that was read, and whose credentials are looked at next."""
+
+
+def _refuse_infile(text: bytes) -> None:
+    """Refuse `FROM INFILE`, as a server does: a client reads such a file, the engine would read those of the server."""
+    if b"infile" not in text.lower():
+        return
+    tokens = list(sql.tokens_of(text))
+    for before, word, path in zip(tokens, tokens[1:], tokens[2:], strict=False):
+        words = before.group().upper(), word.group().upper()
+        if words == (b"FROM", b"INFILE") and path.lastgroup in ("string", "heredoc"):
+            raise ServerError(UNKNOWN_TYPE_OF_QUERY, "Query has infile and was send directly to server")
 
 
 def names_tables(text: bytes, database: str) -> bool:

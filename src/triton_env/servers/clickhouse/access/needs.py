@@ -47,8 +47,8 @@ _ALTER: Final = {
     "MODIFY_ORDER_BY": "ALTER ORDER BY",
 }  # fmt: skip
 """The privileges for commands of ALTER that have another name."""
-_ENGINES: Final = ("MergeTree", "Log")
-_OTHER_ENGINES: Final = frozenset({"Memory", "Null", "Set", "Join"})
+_MERGE_TREE: Final = "MergeTree"
+_OTHER_ENGINES: Final = frozenset({"Memory", "Null", "Set", "Join", "Log", "TinyLog", "StripeLog"})
 _DATABASE_ENGINES: Final = frozenset({"Atomic", "Memory"})
 _POWERFUL: Final = ("sql_security", "has_attach_from_path", "has_uuid_clause", "is_time_series_table")
 """What may give to a table or view what belongs to another one, or the rights of another user."""
@@ -202,7 +202,7 @@ class Analysis:
         if any(tree.get(each) for each in _POWERFUL):
             self._everything()
         engine = (tree.get("storage") or {}).get("engine", {}).get("name", "")
-        of_tables = tree.get("table_ast") and (engine.endswith(_ENGINES) or engine in _OTHER_ENGINES)
+        of_tables = tree.get("table_ast") and (engine.endswith(_MERGE_TREE) or engine in _OTHER_ENGINES)
         if engine and not of_tables and engine not in _DATABASE_ENGINES:
             # Engines that lead to other tables, servers or files.
             self._everything()
