@@ -322,6 +322,42 @@ def test_no_insert_reads_a_file_of_the_server(bob: Person) -> None:
     assert bob.server.ask(bob.sql("SELECT * FROM OWN.lines")) == "from infile"
 
 
+def test_a_temporary_table_hides_no_other_one(bob: Person) -> None:
+    """What is created or renamed is a table for good, though a temporary one has the same name."""
+    bob.order("GRANT ALL ON OWN.* TO BOB", "GRANT SELECT ON OTHER.t TO BOB")
+    bob.ask("CREATE TEMPORARY TABLE secret (temporary Int32)", session_id="s")
+    bob.ask("USE OTHER", session_id="s")
+    for statement in (
+        "CREATE TABLE secret (z Int32) ENGINE = Memory",
+        "CREATE OR REPLACE TABLE secret ENGINE = Memory AS SELECT 8 AS z",
+        "CREATE TABLE secret ENGINE = Memory AS SELECT 8 AS z",
+        "CREATE VIEW secret AS SELECT 8 AS z",
+        "CREATE MATERIALIZED VIEW secret TO OWN.t AS SELECT 8 AS x",
+        "CREATE DICTIONARY secret (z Int64) PRIMARY KEY z SOURCE(NULL()) LAYOUT(FLAT()) LIFETIME(0)",
+        "RENAME TABLE secret TO OWN.taken",
+        "SHOW CREATE TABLE OTHER.secret",
+        "EXISTS OTHER.secret",
+    ):
+        assert bob.code(statement, session_id="s") == 497, statement
+    table = {"default_format": "TSV", "secret_structure": "temporary Int32", "database": bob.other}
+    made = bob.server.http.post(
+        "/",
+        params={"query": "CREATE OR REPLACE TABLE secret ENGINE = Memory AS SELECT 8 AS z", **table},
+        files={"secret": b"1"},
+        auth=(bob.name.encode(), SECRET.encode()),
+    )
+    assert made.headers["x-clickhouse-exception-code"] == "497"
+    assert bob.server.ask(bob.sql("SELECT z FROM OTHER.secret")) == "7"
+    # It is its own all the same.
+    bob.ask("INSERT INTO secret VALUES (3)", session_id="s")
+    assert bob.ask("SELECT temporary FROM secret", session_id="s") == "3"
+    assert "temporary" in bob.ask("SHOW CREATE TABLE secret", session_id="s")
+    bob.ask("CREATE OR REPLACE TEMPORARY TABLE secret ENGINE = Memory AS SELECT 4 AS temporary", session_id="s")
+    bob.ask("CREATE TABLE OWN.kept ENGINE = Memory AS SELECT * FROM secret", session_id="s")
+    bob.ask("DROP TABLE secret", session_id="s")
+    assert bob.ask("SELECT * FROM kept") == "4"
+
+
 def test_what_is_granted_works(bob: Person) -> None:
     bob.order(
         "CREATE VIEW OWN.definer DEFINER = default SQL SECURITY DEFINER AS SELECT * FROM OTHER.secret",

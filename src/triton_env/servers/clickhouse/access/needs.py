@@ -164,19 +164,20 @@ class Analysis:
             self.reading.add(tree)
         self._read()
 
-    def _target(self, tree: Mapping[str, Any], prefix: str = "") -> Scope:
-        """The table that a statement is about."""
+    def _target(self, tree: Mapping[str, Any]) -> Scope:
+        """The table that a statement is about, empty for a temporary one."""
+        place = self._place(tree)
+        is_qualified = tree.get("database_ast") or tree.get("database")
+        return () if not is_qualified and place[-1:] and place[-1] in self._temporary else place
+
+    def _place(self, tree: Mapping[str, Any], prefix: str = "") -> Scope:
+        """The table that a statement names; CREATE and RENAME never mean a temporary one by a name alone."""
         found = []
         for part in ("database", "table"):
             node = tree.get(f"{prefix}{part}_ast", tree.get(f"{prefix}{part}"))
             found.append(self.reading.parts(node)[0] if isinstance(node, dict) else node or "")
         database, table = found
-        if table and not database and table in self._temporary:
-            return ()
         return tuple(part for part in (database or self._database, table) if part)
-
-    def _is_temporary(self, tree: Mapping[str, Any]) -> bool:
-        return bool(tree.get("is_temporary")) or self._target(tree) == ()
 
     def _insert(self, tree: Mapping[str, Any]) -> None:
         if function := tree.get("table_function"):
@@ -187,18 +188,19 @@ class Analysis:
             self._inserted = [self.reading.parts(each)[-1] for each in (tree.get("columns") or {}).get("children", ())]
 
     def _create(self, tree: Mapping[str, Any]) -> None:
-        if self._is_temporary(tree):
+        place = self._place(tree)
+        if tree.get("is_temporary"):
             self._need("CREATE TEMPORARY TABLE")
         elif not tree.get("table_ast"):
-            self._need("CREATE DATABASE", self._target(tree))
+            self._need("CREATE DATABASE", place)
         else:
             is_view = tree.get("is_ordinary_view") or tree.get("is_materialized_view")
             kind = "DICTIONARY" if tree.get("is_dictionary") else "VIEW" if is_view else "TABLE"
-            self._need(f"CREATE {kind}", self._target(tree))
+            self._need(f"CREATE {kind}", place)
             if tree.get("create_or_replace") or tree.get("replace_table") or tree.get("replace_view"):
-                self._need(f"DROP {kind}", self._target(tree))
-        if tree.get("select") and not tree.get("is_ordinary_view") and not self._is_temporary(tree):
-            self._need("INSERT", self._target(tree))
+                self._need(f"DROP {kind}", place)
+        if tree.get("select") and not tree.get("is_ordinary_view") and not tree.get("is_temporary"):
+            self._need("INSERT", place)
         if any(tree.get(each) for each in _POWERFUL):
             self._everything()
         engine = (tree.get("storage") or {}).get("engine", {}).get("name", "")
@@ -248,7 +250,7 @@ class Analysis:
 
     def _rename(self, tree: Mapping[str, Any]) -> None:
         for element in tree["elements"]:
-            source, target = self._target(element, "from_"), self._target(element, "to_")
+            source, target = self._place(element, "from_"), self._place(element, "to_")
             if tree.get("database"):
                 self._needs += [Need("DROP DATABASE", source), Need("CREATE DATABASE", target), Need("SELECT", source)]
                 continue
@@ -279,9 +281,10 @@ class Analysis:
             if kind == "DATABASE":
                 self._need("SHOW DATABASES", (reader.name(),))
             elif not found.endswith("TEMPORARY"):
-                scope = reader.table(self._database)
-                if scope[1] not in self._temporary:
-                    self._need("SHOW COLUMNS" if found.startswith("SHOW") else "SHOW TABLES", scope)
+                database, table = reader.table("")
+                if database or table not in self._temporary:
+                    flag = "SHOW COLUMNS" if found.startswith("SHOW") else "SHOW TABLES"
+                    self._need(flag, (database or self._database, table))
         elif reader.accept("DROP FUNCTION"):
             self._need("DROP FUNCTION")
         elif reader.accept("UNDROP TABLE"):
