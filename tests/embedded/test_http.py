@@ -344,6 +344,31 @@ def test_the_log_of_queries_is_as_its_clients_know_them(server: Server, database
     assert logged(server, began, "Settings['max_block_size'], mapContains(Settings, 'log_comment')")[2] == "7\t0"
 
 
+def test_a_comment_may_come_with_the_query(server: Server, database: str) -> None:
+    began = server.ask("SELECT now64(6)")
+    options = {"session_id": "comments", "database": database}
+    server.ask("CREATE TABLE t (a Int32, log_comment String) ENGINE = Memory", **options)
+    text = r"SELECT 'log_comment', log_comment = 'x' FROM t SETTINGS max_threads = 1, log_comment = 'it\'s one'"
+    assert server.ask(text, query_id="clause", **options) == ""
+    server.ask("INSERT INTO t SETTINGS log_comment = 'two' VALUES (1, 'x')", **options)
+    server.ask("SET log_comment = 'three', max_threads = 2", **options)
+    server.ask("SELECT 3", query_id="three", **options)
+    server.ask("SELECT 4", log_comment="four", **options)
+    server.ask("SELECT 5", **options)
+    server.ask("SET log_comment = DEFAULT", **options)
+    server.ask("SELECT 6", **options)
+    assert server.post("SELECT 7 SETTINGS log_comment = 7", **options).status_code != 200
+    server.ask("SYSTEM FLUSH LOGS")
+    query = (
+        f"SELECT log_comment, query FROM system.query_log WHERE event_time_microseconds > '{began}'"
+        f" AND type = 'QueryFinish' AND current_database = '{database}' AND query_kind IN ('Select', 'Insert')"
+        " ORDER BY event_time_microseconds"
+    )
+    rows = [row.split("\t") for row in server.ask(query, default_format="TSVRaw").splitlines()]
+    assert [row[0] for row in rows] == ["it's one", "two", "three", "four", "three", ""]
+    assert rows[0][1] == text
+
+
 def test_the_cluster_of_the_image(server: Server, database: str) -> None:
     server.ask(f"CREATE TABLE {database}.t (a UInt8) ENGINE = MergeTree ORDER BY a")
     server.ask(f"CREATE TABLE {database}.d AS {database}.t ENGINE = Distributed('{{cluster}}', {database}, t, rand())")

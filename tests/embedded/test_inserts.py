@@ -170,6 +170,7 @@ def test_what_fails_after_its_data_was_read_is_an_error(
     server: Server, failing: dict[str, tuple[str, int]], kind: str, streamed: bool
 ) -> None:
     table, code = failing[kind]
+    table += " SETTINGS log_comment = 'of the client'"
     lines = [b"%d\n" % number for number in range(10, 310)]
     body = iter([b"".join(lines[:100]), b"".join(lines[100:])]) if streamed else b"".join(lines)
     answer = server.http.post("/", params={"query": f"INSERT INTO {table} FORMAT TSV"}, content=body)

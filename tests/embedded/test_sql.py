@@ -90,6 +90,29 @@ def test_the_answer_does_not_depend_on_where_the_text_is_cut() -> None:
         assert not statement.settled or statement.insert == final
 
 
+@pytest.mark.parametrize(
+    ("text", "changed"),
+    [
+        ("SELECT c = 1, [c = 1] FROM t", "SELECT c = 1, [c = 1] FROM t"),
+        ("SELECT Settings, c = 'x' FROM t", "SELECT Settings, c = 'x' FROM t"),
+        (
+            "SELECT 1 SETTINGS c = 'x', b = [1, 2], `c` = 2 FORMAT X",
+            "SELECT 1 SETTINGS c = <'x'>, b = [1, 2], `c` = <2> FORMAT X",
+        ),
+        ("SELECT (SELECT 1 SETTINGS b = 1), c = 1", "SELECT (SELECT 1 SETTINGS b = 1), c = 1"),
+        ("SELECT 1 SETTINGS b = 1 UNION ALL SELECT 1, c = 1", "SELECT 1 SETTINGS b = 1 UNION ALL SELECT 1, c = 1"),
+        ("set b = map(1, c = 1), c=default", "set b = map(1, c = 1), c=<default>"),
+        (
+            "INSERT INTO t SETTINGS c = 1 VALUES (1, c = 2), c = 1",
+            "INSERT INTO t SETTINGS c = <1> VALUES (1, c = 2), c = 1",
+        ),
+        ("SELECT 1 SETTINGS c", "SELECT 1 SETTINGS c"),
+    ],
+)
+def test_values_of_settings(text: str, changed: str) -> None:
+    assert sql.replace_setting(text.encode(), b"c", lambda value: b"<%b>" % value).decode() == changed
+
+
 def test_input_calls() -> None:
     text = b"INSERT INTO t SELECT a FROM input( 'a Int32' ) WHERE a FORMAT CSV\n1"
     insert = sql.examine(text).insert

@@ -157,6 +157,23 @@ def test_a_query_can_be_killed_by_the_id_that_its_client_gave_it(server: Server)
     assert answers[0].headers["x-clickhouse-exception-code"] == "394"
 
 
+@pytest.mark.parametrize("is_set", [False, True])
+def test_a_query_with_a_comment_of_its_own_can_be_killed(server: Server, is_set: bool) -> None:
+    answers: list[httpx.Response] = []
+    query = "SELECT sum(sleepEachRow(0.1)) FROM numbers(10000) SETTINGS max_block_size = 1"
+    options = {"session_id": "commented", "query_id": f"commented-{is_set}"}
+    if is_set:
+        server.ask("SET log_comment = 'mine'", session_id="commented")
+    else:
+        query += ", log_comment = 'mine'"
+    victim = threading.Thread(target=lambda: answers.append(server.post(query, **options)))
+    victim.start()
+    assert until(lambda: running(server, "sleepEachRow(0.1)") > 0)
+    server.ask(f"KILL QUERY WHERE query_id = 'commented-{is_set}' SYNC")
+    victim.join(PATIENCE)
+    assert answers[0].headers["x-clickhouse-exception-code"] == "394"
+
+
 def test_small_queries_run_beside_long_ones(server: Server) -> None:
     with httpx.Client(base_url=server.url, auth=(USER, PASSWORD), timeout=PATIENCE) as client:
         streams = [client.stream("POST", "/", content="SELECT * FROM system.numbers") for _ in range(8)]

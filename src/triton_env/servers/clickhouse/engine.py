@@ -26,6 +26,9 @@ from .failed_inserts import FailedInserts
 READ_ONLY, MUTATING, MUTATING_GLOBAL, CONTROL, UNKNOWN = range(5)
 
 
+_COMMENT = b"log_comment"
+# Not of a view: what it has in its text stays.
+_COMMENTED = frozenset({"SELECT", "WITH", "FROM", "INSERT", "SET"})
 _PLAIN_DESCRIPTION = b"describe_compact_output = 1, print_pretty_type_names = 0"
 # The second where the text of the first holds bytes of the query that are not UTF-8.
 ENGINE_ERRORS = (RuntimeError, UnicodeDecodeError)
@@ -174,10 +177,25 @@ class Connection:
     def __init__(self, native: Any, tag: str, failed_inserts: FailedInserts) -> None:
         self._native = native
         self._label = self.tag = tag
+        self._comment = ""  # what SET made of it
         self._failed_inserts = failed_inserts
 
     def query(self, text: bytes, output_format: str, parameters: Mapping[str, str]) -> Any:
-        """Run statements and return the engine's result object, whole."""
+        """Run a statement of the client's and return the engine's result object, whole."""
+        labelled = self._labelled(text)
+        result = self._query(labelled, output_format, parameters)
+        if labelled != text and sql.verb_of(text) == "SET":
+            self._label = self.rows("SELECT getSetting('log_comment')")[0][0]
+            self._comment = querylog.comment_of(self._label)
+        return result
+
+    def _labelled(self, text: bytes) -> bytes:
+        """A statement that keeps the label: the comment that it sets becomes part of it."""
+        if _COMMENT not in text or self._label == self.tag or sql.verb_of(text) not in _COMMENTED:
+            return text
+        return sql.replace_setting(text, _COMMENT, lambda value: querylog.with_comment(self._label, value))
+
+    def _query(self, text: bytes, output_format: str, parameters: Mapping[str, str]) -> Any:
         try:
             result = self._native.query(text, output_format, params=dict(parameters))
         except ENGINE_ERRORS as error:
@@ -198,7 +216,7 @@ class Connection:
         try:
             return ResultStream(
                 self._native,
-                self._native.send_query(text, output_format, params=dict(parameters)),
+                self._native.send_query(self._labelled(text), output_format, params=dict(parameters)),
             )
         except ENGINE_ERRORS as error:
             raise _translated(error) from None
@@ -211,7 +229,7 @@ class Connection:
             self._failed_inserts.check(seen, self.tag, since)
 
         try:
-            handle = self._native.send_insert(head, data_format)
+            handle = self._native.send_insert(self._labelled(head), data_format)
         except ENGINE_ERRORS as error:
             self._failed_inserts.note()
             raise _translated(error) from None
@@ -233,26 +251,26 @@ class Connection:
 
     def label(self, query_id: str, user: str, comment: str) -> None:
         """Say whose query comes next, for the engine's log; see `querylog`."""
-        label = querylog.label(self.tag, query_id, user, comment)
+        label = querylog.label(self.tag, query_id, user, comment or self._comment)
         if label != self._label:
             self.run(f"SET log_comment = {sql.quote(label)}")
             self._label = label
 
     def run(self, text: str) -> None:
         """Run a statement of the server's own."""
-        self.query(_own(text), "Null", {})
+        self._query(_own(text), "Null", {})
 
     def run_bytes(self, text: bytes) -> None:
         """Run a statement of the server's own that has a name in it as a client wrote it."""
-        self.query(_own("") + text, "Null", {})
+        self._query(_own("") + text, "Null", {})
 
     def exists(self, name: bytes) -> bool:
         """Whether a table is there, by its name as a client wrote it."""
-        return bool(self.query(_own("") + b"EXISTS TABLE " + name, "TSV", {}).bytes() == b"1\n")
+        return bool(self._query(_own("") + b"EXISTS TABLE " + name, "TSV", {}).bytes() == b"1\n")
 
     def rows(self, text: str) -> list[list[Any]]:
         """Run a query of the server's own, and return its rows."""
-        lines = self.query(_own(text), "JSONCompactEachRow", {}).bytes().splitlines()
+        lines = self._query(_own(text), "JSONCompactEachRow", {}).bytes().splitlines()
         return [json.loads(line) for line in lines]
 
     def columns(self, query: bytes, parameters: Mapping[str, str]) -> list[tuple[str, str]] | None:
@@ -260,7 +278,7 @@ class Connection:
         # As a plain subquery, its scalar subqueries would be executed for this.
         described = _own("") + b"DESCRIBE TABLE view(%b\n) SETTINGS %b" % (query, _PLAIN_DESCRIPTION)
         try:
-            answer = self.query(described, "JSONCompactEachRow", parameters)
+            answer = self._query(described, "JSONCompactEachRow", parameters)
         except ServerError:
             return None
         return [(name, kind) for name, kind, *_ in map(json.loads, answer.bytes().splitlines())]

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from . import sql
+
 OWN: Final = "/* server */ "
 """How a statement of this server itself begins."""
 ENGINE_TABLE: Final = "engine_query_log"
@@ -16,6 +18,8 @@ ENGINE_TABLE: Final = "engine_query_log"
 _SEPARATOR: Final = "\x1f"
 # `with_output` in `sql` writes what this takes away.
 _OUTPUT: Final = r"\\nINTO OUTFILE \'/dev/fd/[0-9]+\' TRUNCATE( |\\nFORMAT [A-Za-z0-9]+)"
+# What `with_comment` adds to the text of a query.
+_LABEL: Final = f"[0-9a-f]{{32}}({_SEPARATOR}[^{_SEPARATOR}]*){{2}}{_SEPARATOR}"
 
 VIEW: Final = f"""
 CREATE VIEW IF NOT EXISTS system.query_log AS
@@ -27,7 +31,7 @@ SELECT * REPLACE (
     toLowCardinality(if(is_labelled, label[3], user)) AS user,
     toLowCardinality(if(is_labelled, label[3], initial_user)) AS initial_user,
     if(is_labelled, mapFilter((name, value) -> name != 'log_comment', Settings), Settings) AS Settings,
-    replaceRegexpOne(query, '{_OUTPUT}', '') AS query
+    replaceRegexpAll(replaceRegexpOne(query, '{_OUTPUT}', ''), '{_LABEL}', '') AS query
 ) FROM system.{ENGINE_TABLE} WHERE NOT startsWith(query, '{OWN.strip()}')
 """  # noqa: S608
 
@@ -35,3 +39,19 @@ SELECT * REPLACE (
 def label(tag: str, query_id: str, user: str, comment: str) -> str:
     """What a connection with `tag` is labelled with while it runs a query; `comment` as its client's `log_comment`."""
     return _SEPARATOR.join([tag, *(part.replace(_SEPARATOR, "?") for part in (query_id, user, comment))])
+
+
+def with_comment(label: str, comment: bytes) -> bytes:
+    """A label as a literal, with a comment as a statement of the client has it; a number stays one, which fails."""
+    if comment[:1].isdigit():
+        return comment
+    tag, query_id, user, _ = label.split(_SEPARATOR, 3)
+    if not comment.startswith(b"'"):
+        comment = sql.quote("" if comment.upper() == b"DEFAULT" else comment.decode("utf-8", "replace")).encode()
+    head = sql.quote(_SEPARATOR.join([tag, query_id, user, ""])).encode("utf-8", "surrogateescape")
+    return head[:-1] + comment[1:].replace(_SEPARATOR.encode(), b"?")
+
+
+def comment_of(label: str) -> str:
+    """The comment of a client in a label."""
+    return label.split(_SEPARATOR, 3)[-1]

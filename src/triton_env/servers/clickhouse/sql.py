@@ -33,6 +33,7 @@ _CURLY: Final = "\u201c".encode()
 _COMMENT: Final = re.compile(rb"--|/\*|#[! ]")
 _END: Final = b"; \t\r\n\f\v"
 BEFORE_NAME: Final = frozenset({b"INSERT", b"INTO", b"TABLE", b"FUNCTION"})
+_AFTER_SETTINGS: Final = frozenset({b"SELECT", b"WITH", b"FROM", b"VALUES"})
 OPENING, CLOSING = frozenset(b"([{"), frozenset(b")]}")
 
 
@@ -260,6 +261,26 @@ def value_of(sql: bytes, setting: bytes) -> bytes | None:
                 if depth == 0:
                     return sql[tokens[index + 2].start() : last.end()]
     return None
+
+
+def replace_setting(sql: bytes, setting: bytes, replacement: Callable[[bytes], bytes]) -> bytes:
+    """The text with what `replacement` makes of each string, number or DEFAULT to which SET or SETTINGS sets it."""
+    if setting not in sql:
+        return sql
+    tokens, parts, end, depth = list(tokens_of(sql)), [], 0, -1
+    for index, (token, sign, value) in enumerate(zip(tokens, tokens[1:], tokens[2:], strict=False)):
+        word = token.group().upper()
+        if (word == b"SETTINGS" and value.group() == b"=") or (word == b"SET" and index == 0):
+            depth = 0  # in the list; below it ends
+        elif word in _AFTER_SETTINGS:
+            depth = -1
+        elif depth >= 0 and token.lastgroup == "sign":
+            depth += (word[0] in OPENING) - (word[0] in CLOSING)
+        is_name = tokens[index - 1].group().upper() in (b"SETTINGS", b"SET", b",") and sign.group() == b"="
+        if depth == 0 and is_name and _unquoted(token.group()) == setting and value.lastgroup != "sign":
+            parts += [sql[end : value.start()], replacement(value.group())]
+            end = value.end()
+    return b"".join([*parts, sql[end:]])
 
 
 def writes_file(sql: bytes) -> bool:
