@@ -8,9 +8,11 @@ import shutil
 import signal
 import socket
 import stat
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import psutil
@@ -30,11 +32,14 @@ from triton_env.errors import (
     PortTaken,
     ProjectTaken,
     RuntimeUnavailable,
+    StartFailed,
     TritonError,
     VolumeMismatch,
 )
 from triton_env.inspection import inspect
 from triton_env.persistent import choice
+from triton_env.persistent.embedded import control
+from triton_env.persistent.embedded.control import Supervisor
 from triton_env.persistent.embedded.orders import Noted, Noteds
 from triton_env.persistent.embedded.stack import EmbeddedStack
 from triton_env.prune import Leftover, look
@@ -89,6 +94,18 @@ def invoked(settings: Settings, monkeypatch: pytest.MonkeyPatch, *arguments: str
 def found(settings: Settings) -> list[Leftover]:
     with look(settings) as findings:
         return [each for each in findings.leftovers if each.what == "servers"]
+
+
+@contextmanager
+def running(command: list[str]) -> Iterator["subprocess.Popen[str]"]:
+    """A process that says a word when it is at work."""
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline()
+            yield process
+        finally:
+            process.kill()
 
 
 class TestStart:
@@ -505,6 +522,54 @@ class TestCommands:
             restore(env, file, replace=True)
             assert env.redis.client().get("moved") == b"yes"
             assert env.clickhouse.client().command("select i from moved") == 7
+
+
+class TestSupervisorsThatHang:
+    def test_the_process_that_has_the_lock_is_ended_and_no_other(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        holds = "import sys; from pathlib import Path; from triton_env.state.locks import hold; "
+        holds += "held = hold(Path(sys.argv[1])); print('held', flush=True); sys.stdin.read()"
+        with project_without_docker() as settings:
+            folder = EmbeddedStack(settings).folder
+            folder.make()
+            command = [sys.executable, "-c", holds]
+            with running([*command, str(folder.lock)]) as hanging, running([*command, f"{folder.lock}2"]) as stranger:
+                supervisor = Supervisor(folder)
+                with monkeypatch.context() as changed:
+                    changed.setattr(Supervisor, "_wait_for_end", lambda self: None)
+                    store.write(folder.state, Noteds(stranger.pid, 0.0, 1, "", {}))
+                    supervisor.end()
+                store.write(folder.state, Noteds(hanging.pid, 0.0, 1, "", {}))
+                supervisor.end()
+                assert hanging.wait() == -signal.SIGTERM
+                # A signal to it would have come before the end of its input.
+                assert stranger.communicate("")[0] == ""
+                assert stranger.returncode == 0
+
+    def test_one_that_does_not_come_up_is_told(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        program = tmp_path / "python"
+        program.write_text("#!/bin/sh\nexec sleep 3600\n")
+        program.chmod(0o700)
+        with project_without_docker() as settings, monkeypatch.context() as changed:
+            folder = EmbeddedStack(settings).folder
+            folder.make()
+            changed.setattr(control, "_START_TIMEOUT", 0.1)
+            changed.setattr(sys, "executable", str(program))
+            with pytest.raises(StartFailed, match="has not started within"):
+                Supervisor(folder).start(())
+
+    def test_what_lives_since_is_not_forgotten(self) -> None:
+        with project_without_docker() as settings:
+            folder = EmbeddedStack(settings).folder
+            folder.make()
+            folder.run.mkdir()
+            for lock in (folder.lock, folder.run / directory.LOCK_NAME):
+                held = locks.hold(lock)
+                with pytest.raises(BlockingIOError):
+                    Supervisor(folder).forget()
+                held.release()
+            assert folder.run.exists()
+            Supervisor(folder).forget()
+            assert not folder.run.exists()
 
 
 def test_only_the_owner_can_give_orders(env: TritonEnvironment, settings: Settings) -> None:

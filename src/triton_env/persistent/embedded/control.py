@@ -2,13 +2,14 @@
 
 import json
 import os
-import signal
+import selectors
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from triton_env.core.codec import to_data
@@ -78,11 +79,16 @@ class Supervisor:
         """Remove what one left that was killed. The data stays.
 
         Raises:
-            OSError: it cannot be removed.
+            OSError: it cannot be removed, or has been taken over since.
         """
-        with locks.locked(self._folder.lock):
+        held = locks.hold(self._folder.lock, timeout=0)
+        try:
+            if locks.is_held(self._folder.run / LOCK_NAME):
+                raise BlockingIOError(f"{self._folder.run}: servers are still ending")
             remove(str(self._folder.run), LOCK_NAME)
             self._folder.state.unlink(missing_ok=True)
+        finally:
+            held.release()
 
     def start(self, orders: Sequence[Order]) -> None:
         """Start these servers, each in the place of one that runs, under a supervisor that is there or is started.
@@ -131,8 +137,7 @@ class Supervisor:
         except TritonError:
             # One that hangs, or is of another version, ends by the signal all the same.
             if noted := store.found(self._folder.state, Noteds):
-                with suppress(ProcessLookupError, PermissionError):
-                    os.kill(noted.pid, signal.SIGTERM)
+                _terminate(noted.pid, self._folder.lock)
         self._wait_for_end()
 
     def _wait_for_end(self, timeout: float = _END_TIMEOUT) -> None:
@@ -170,9 +175,20 @@ class Supervisor:
             ) from error
         finally:
             os.close(writing)
-        with os.fdopen(reading, "rb") as answers:
-            started.wait(_START_TIMEOUT)
+        with os.fdopen(reading, "rb") as answers, selectors.DefaultSelector() as selector:
+            selector.register(answers, selectors.EVENT_READ)
+            if not selector.select(_START_TIMEOUT):
+                # Where it hangs before it leaves us; else this process has ended.
+                started.kill()
+                started.wait()
+                raise StartFailed(
+                    f"The supervisor of the project has not started within {_START_TIMEOUT} s.",
+                    where=str(log),
+                    log_tail=log_tail(log, _LOG_LINES),
+                    hint="python -m triton_env down, then up",
+                )
             said = answers.readline()
+            started.wait()
         answer = json.loads(said) if said else {}
         if "error" in answer:
             raise failure.from_data(answer["error"])
@@ -204,3 +220,13 @@ class Supervisor:
             ) from error
         if "error" in answer:
             raise failure.from_data(answer["error"])
+
+
+def _terminate(pid: int, lock: Path) -> None:
+    """Send a process SIGTERM if it has this lock's file open: another process may have the number by now."""
+    import psutil
+
+    with suppress(psutil.Error):
+        process = psutil.Process(pid)
+        if os.path.realpath(lock) in [file.path for file in process.open_files()]:
+            process.terminate()

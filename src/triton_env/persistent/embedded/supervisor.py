@@ -128,6 +128,9 @@ class _Supervisor:
 
     def run(self, ready: int) -> None:
         """Serve until the end, under as many guards as that takes."""
+        # At once: what an earlier one noted, perhaps before a restart of the machine, is about other processes.
+        self._folder.state.unlink(missing_ok=True)
+        self._note()
         while True:
             self._folder.wait_for_servers()
             # What an earlier one left that was killed.
