@@ -31,6 +31,22 @@ def test_a_streamed_result_is_the_same_as_a_whole_one(server: Server, name: str)
     assert server.post(query, max_threads=1).content == server.post(query, max_threads=1, wait_end_of_query=1).content
 
 
+@pytest.mark.parametrize("name", ["JSONEachRow", "JSONLines", "NDJSON", "JSONStringsEachRow"])
+@pytest.mark.parametrize("way", ["request", "clause", "session"])
+def test_rows_in_an_array_are_one_document(server: Server, name: str, way: str) -> None:
+    options = {"max_block_size": 2, "default_format": name, "session_id": f"array-{name}-{way}"}
+    query, setting = "SELECT number FROM numbers(5)", "output_format_json_array_of_rows"
+    if way == "request":
+        options[setting] = 1
+    elif way == "clause":
+        query += f" SETTINGS {setting} = 1"
+    else:
+        server.ask(f"SET {setting} = 1", session_id=options["session_id"])
+    answer = server.ask(query, **options)
+    assert [int(row["number"]) for row in json.loads(answer)] == [0, 1, 2, 3, 4]
+    assert server.ask(query, wait_end_of_query=1, **options) == answer
+
+
 @pytest.mark.parametrize(
     "name", ["JSON", "CSVWithNames", "Parquet", "Arrow", "Pretty", "Values", "XML", "TabSeparatedWithNames"]
 )

@@ -26,6 +26,8 @@ from .failed_inserts import FailedInserts
 READ_ONLY, MUTATING, MUTATING_GLOBAL, CONTROL, UNKNOWN = range(5)
 
 
+ROWS_AS_ARRAY = b"output_format_json_array_of_rows"
+"""The setting that makes one document of what is otherwise a line for each row."""
 _COMMENT = b"log_comment"
 # Not of a view: what it has in its text stays.
 _COMMENTED = frozenset({"SELECT", "WITH", "FROM", "INSERT", "SET"})
@@ -178,6 +180,8 @@ class Connection:
         self._native = native
         self._label = self.tag = tag
         self._comment = ""  # what SET made of it
+        self.names_rows_as_array = False
+        """Whether a statement has named the setting, so that it may be on."""
         self._failed_inserts = failed_inserts
 
     def query(self, text: bytes, output_format: str, parameters: Mapping[str, str]) -> Any:
@@ -196,6 +200,7 @@ class Connection:
         return sql.replace_setting(text, _COMMENT, lambda value: querylog.with_comment(self._label, value))
 
     def _query(self, text: bytes, output_format: str, parameters: Mapping[str, str]) -> Any:
+        self.names_rows_as_array |= ROWS_AS_ARRAY in text
         try:
             result = self._native.query(text, output_format, params=dict(parameters))
         except ENGINE_ERRORS as error:

@@ -135,7 +135,7 @@ class Execution:
                 return self._whole(text, statement, name, answer)
             answer.native = NativeBlocks(columns, self.request.protocol_version)
             text, name = sql.without_format(text, statement), _BUFFERS
-        elif name.lower() not in _PIECEWISE or self.request.watches_progress:
+        elif self.request.watches_progress or not self._is_piecewise(text, name.lower()):
             # Of a streamed result the engine reports no progress.
             text = sql.with_output(text, statement, output.open_file(), name)
             answer.counters.add(connection.query(text, name, parameters))
@@ -148,6 +148,10 @@ class Execution:
         finally:
             stream.cancel()
         return None
+
+    def _is_piecewise(self, text: bytes, name: str) -> bool:
+        is_array = "json" in name and (chdb.ROWS_AS_ARRAY in text or self.lease.connection.names_rows_as_array)
+        return name in _PIECEWISE and not is_array
 
     def _whole(self, text: bytes, statement: Statement, name: str, answer: Answer) -> None:
         is_native = answer.format_info is not None and answer.format_info.name == _NATIVE
