@@ -430,6 +430,37 @@ def test_roles(bob: Person) -> None:
     assert bob.ask("SHOW GRANTS FORMAT TSVRaw").endswith(" WITH GRANT OPTION")
 
 
+def test_what_may_not_be_granted_is_neither_given_nor_taken(bob: Person) -> None:
+    low, high, eve = (f"{name} {bob.own}" for name in ("low", "high", "eve"))
+    bob.order(
+        f"CREATE ROLE `{low}`", f"CREATE ROLE `{high}`", f"CREATE USER `{eve}`", f"GRANT ALL ON *.* TO `{high}`",
+        f"GRANT `{high}`, `{low}` TO `{eve}` WITH ADMIN OPTION", f"ALTER USER `{eve}` DEFAULT ROLE `{high}`, `{low}`",
+        f"GRANT SELECT, INSERT ON OWN.t TO `{eve}`", "GRANT CREATE USER ON *.* TO BOB",
+        f"GRANT `{low}` TO BOB WITH ADMIN OPTION", "GRANT SELECT ON OWN.* TO BOB WITH GRANT OPTION",
+    )  # fmt: skip
+
+    def shown() -> str:
+        return bob.server.ask(f"SHOW GRANTS FOR `{eve}` FORMAT TSVRaw")
+
+    before = shown()
+    for statement in (
+        f"CREATE USER `new {bob.own}` DEFAULT ROLE `{high}`",
+        f"CREATE USER OR REPLACE BOB DEFAULT ROLE `{low}`, `{high}`",
+        f"GRANT USAGE ON *.* TO `{eve}` WITH REPLACE OPTION",
+        f"GRANT SELECT ON OWN.t TO `{eve}` WITH REPLACE OPTION",
+        f"GRANT `{low}` TO `{eve}` WITH REPLACE OPTION",
+    ):
+        assert bob.code(statement) == 497, statement
+    assert shown() == before
+    bob.ask(f"CREATE USER `new {bob.own}` DEFAULT ROLE `{low}`")
+    assert bob.server.ask(f"SHOW GRANTS FOR `new {bob.own}` FORMAT TSVRaw").startswith(f"GRANT `{low}` TO ")
+    bob.order("GRANT INSERT ON OWN.* TO BOB WITH GRANT OPTION", f"GRANT `{high}` TO BOB WITH ADMIN OPTION")
+    bob.ask(f"GRANT SELECT ON OWN.t TO `{eve}` WITH REPLACE OPTION")
+    bob.ask(f"GRANT `{low}` TO `{eve}` WITH REPLACE OPTION")
+    assert shown().splitlines() == [f"GRANT SELECT ON {bob.own}.t TO `{eve}`", f"GRANT `{low}` TO `{eve}`"]
+    assert bob.server.ask(f"SHOW CREATE USER `{eve}` FORMAT TSVRaw").endswith(f"DEFAULT ROLE `{low}`")
+
+
 def test_settings_and_their_limits(bob: Person) -> None:
     profile = f"profile {bob.own}"
     bob.order(

@@ -85,11 +85,14 @@ class Granting:
         options = [] if is_revoke else _options(reader)
         with_option = "WITH GRANT OPTION" in options or "WITH ADMIN OPTION" in options
         for grantee in grantees:
-            if "WITH REPLACE OPTION" in options:
-                if elements:
-                    grantee.rights = Rights()
-                else:
-                    grantee.roles.clear()
+            if "WITH REPLACE OPTION" in options and elements:
+                for scope, is_revoked, flag, _ in grantee.rights.rows():
+                    if not is_revoked:
+                        self._actor.need(flag, scope, with_option=True)
+                grantee.rights = Rights()
+            elif "WITH REPLACE OPTION" in options:
+                for role in sorted(grantee.roles):
+                    self._change_role(grantee, role, is_revoke=True, option_only=role in roles, with_option=False)
             for names_of, scope in elements:
                 self._change_rights(grantee, names_of, scope, is_revoke, bool(option), with_option)
             for role in roles:

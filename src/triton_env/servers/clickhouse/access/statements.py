@@ -92,8 +92,9 @@ class Changes:
             self._user_clause(reader, users, verb)
         if verb == "CREATE":
             for user in users:
-                if not user.default_roles.is_all:
-                    user.roles |= {role: False for role in user.default_roles.names if role not in user.roles}
+                for role in () if user.default_roles.is_all else sorted(user.default_roles.names):
+                    self._actor.need_admin(role)
+                    user.roles.setdefault(role, False)
                 self.state.users.add(user, replace=condition == "OR REPLACE")
 
     def _made_or_found(self, entities: Any, kind: Any, verb: str, condition: str, names: list[str]) -> Any:
