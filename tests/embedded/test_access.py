@@ -500,7 +500,11 @@ def test_row_policies(bob: Person) -> None:
         assert bob.ask(f"SELECT x FROM {table} WHERE x IN (SELECT x FROM t)") == "2"
     assert bob.ask("SELECT (1, 'x') IN t") == "0"
     assert bob.ask("SELECT count() FROM t", session_id="s") == "1"
-    assert bob.code("SELECT * FROM merge('OWN', 't')") == 48
+    for function in ("merge('OWN', 't')", "mergeTreeIndex('OWN', 't')", "mergeTreeIndex(OWN, t)",
+                     "mergeTreeProjection('OWN', 't', 'p')",
+                     "view(SELECT * FROM mergetreeindex('OWN', 't'))"):  # fmt: skip
+        assert bob.code(f"SELECT * FROM {function}") == 48, function
+    assert bob.ask("SELECT x FROM loop('OWN', 't') LIMIT 1") == "2"
     assert bob.server.ask(bob.sql("SELECT count() FROM OWN.t")) == "2"
     bob.order("CREATE ROW POLICY also ON OWN.* USING x = 1 TO BOB")
     assert bob.ask("SELECT count() FROM t") == "2"

@@ -253,8 +253,11 @@ class Control:
         limits = self._limits(member)
         for setting, value in analysis.reading.settings:
             limits.check(setting, value)
-        if analysis.reading.merged and self._policies(member.name, [role.name for role in member.roles]):
-            raise refused("merge(), or a function with a computed name of a table, for a user with row policies")
+        reading = analysis.reading
+        is_past_policies = reading.merged or reading.is_unfiltered
+        if is_past_policies and self._policies(member.name, [role.name for role in member.roles]):
+            what = "merge(), mergeTreeIndex() and the like, or a function with a computed name of a table,"
+            raise refused(f"{what} for a user with row policies")
         for need in needs:
             if not member.allows(need):
                 # Not under the lock: to name the columns, the engine executes scalar subqueries.

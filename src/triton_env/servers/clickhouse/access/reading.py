@@ -18,7 +18,8 @@ HARMLESS: Final = frozenset(
     }
 )  # fmt: skip
 """Table functions that give nothing of tables or of other servers, apart from queries in their arguments."""
-_OF_TABLE: Final = frozenset({"loop", "mergetreeindex", "mergetreeprojection", "mergetreetextindex"})
+_OF_PARTS: Final = frozenset({"mergetreeindex", "mergetreeprojection", "mergetreetextindex"})
+_OF_TABLE: Final = _OF_PARTS | {"loop"}
 _IN: Final = "in"
 _DICTIONARY: Final = ("dictget", "dicthas", "dictisin")
 _TABLE_OF_FUNCTION: Final = frozenset({"joinget", "joingetornull", "hascolumnintable"})
@@ -36,6 +37,7 @@ class Reading:
         functions: the names of all functions.
         privileges: what else is needed, everywhere.
         merged: databases whose tables `merge` reads; None for one that only the execution knows.
+        is_unfiltered: whether a table function reads the parts of a table, which row policies do not filter.
         settings: names and values of settings that are changed; None for a default or what is not a plain value.
     """
 
@@ -46,6 +48,7 @@ class Reading:
     functions: set[str] = field(default_factory=set)
     privileges: set[str] = field(default_factory=set)
     merged: set[str | None] = field(default_factory=set)
+    is_unfiltered: bool = False
     settings: list[tuple[str, str | None]] = field(default_factory=list)
 
     def add(self, node: Any, hidden: frozenset[str] = frozenset()) -> None:
@@ -152,6 +155,7 @@ class Reading:
             self.privileges.add("CREATE TEMPORARY TABLE")
         elif lower in _OF_TABLE:
             self._of_table(arguments)
+            self.is_unfiltered |= lower in _OF_PARTS
         elif source:
             self.privileges |= {source, "CREATE TEMPORARY TABLE"} | ({"REMOTE"} if source == "CLUSTER" else set())
             self._of_table(arguments[1:])
