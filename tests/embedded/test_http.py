@@ -353,6 +353,8 @@ def test_a_comment_may_come_with_the_query(server: Server, database: str) -> Non
     server.ask("INSERT INTO t SETTINGS log_comment = 'two' VALUES (1, 'x')", **options)
     server.ask("SET log_comment = 'three', max_threads = 2", **options)
     server.ask("SELECT 3", query_id="three", **options)
+    server.ask("SELECT 3 SETTINGS log_comment = {name:String}", param_name="it's a parameter", **options)
+    server.ask("SELECT 3 SETTINGS log_comment = $$here$$", **options)
     server.ask("SELECT 4", log_comment="four", **options)
     server.ask("SELECT 5", **options)
     server.ask("SET log_comment = DEFAULT", **options)
@@ -365,7 +367,7 @@ def test_a_comment_may_come_with_the_query(server: Server, database: str) -> Non
         " ORDER BY event_time_microseconds"
     )
     rows = [row.split("\t") for row in server.ask(query, default_format="TSVRaw").splitlines()]
-    assert [row[0] for row in rows] == ["it's one", "two", "three", "four", "three", ""]
+    assert [row[0] for row in rows] == ["it's one", "two", "three", "it's a parameter", "$$here$$", "four", "three", ""]
     assert rows[0][1] == text
 
 

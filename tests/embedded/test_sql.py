@@ -106,6 +106,7 @@ def test_the_answer_does_not_depend_on_where_the_text_is_cut() -> None:
             "INSERT INTO t SETTINGS c = 1 VALUES (1, c = 2), c = 1",
             "INSERT INTO t SETTINGS c = <1> VALUES (1, c = 2), c = 1",
         ),
+        ("SELECT 1 SETTINGS c = {p:String}, b = 1", "SELECT 1 SETTINGS c = <{p:String}>, b = 1"),
         ("SELECT 1 SETTINGS c", "SELECT 1 SETTINGS c"),
     ],
 )

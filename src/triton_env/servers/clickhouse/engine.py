@@ -180,24 +180,25 @@ class Connection:
         self._native = native
         self._label = self.tag = tag
         self._comment = ""  # what SET made of it
+        self._parameters: dict[str, str] = {}
         self.names_rows_as_array = False
         """Whether a statement has named the setting, so that it may be on."""
         self._failed_inserts = failed_inserts
 
     def query(self, text: bytes, output_format: str, parameters: Mapping[str, str]) -> Any:
         """Run a statement of the client's and return the engine's result object, whole."""
-        labelled = self._labelled(text)
+        labelled = self._labelled(text, parameters)
         result = self._query(labelled, output_format, parameters)
         if labelled != text and sql.verb_of(text) == "SET":
             self._label = self.rows("SELECT getSetting('log_comment')")[0][0]
             self._comment = querylog.comment_of(self._label)
         return result
 
-    def _labelled(self, text: bytes) -> bytes:
+    def _labelled(self, text: bytes, parameters: Mapping[str, str]) -> bytes:
         """A statement that keeps the label: the comment that it sets becomes part of it."""
         if _COMMENT not in text or self._label == self.tag or sql.verb_of(text) not in _COMMENTED:
             return text
-        return sql.replace_setting(text, _COMMENT, lambda value: querylog.with_comment(self._label, value))
+        return sql.replace_setting(text, _COMMENT, lambda value: querylog.with_comment(self._label, value, parameters))
 
     def _query(self, text: bytes, output_format: str, parameters: Mapping[str, str]) -> Any:
         self.names_rows_as_array |= ROWS_AS_ARRAY in text
@@ -221,7 +222,7 @@ class Connection:
         try:
             return ResultStream(
                 self._native,
-                self._native.send_query(self._labelled(text), output_format, params=dict(parameters)),
+                self._native.send_query(self._labelled(text, parameters), output_format, params=dict(parameters)),
             )
         except ENGINE_ERRORS as error:
             raise _translated(error) from None
@@ -234,7 +235,7 @@ class Connection:
             self._failed_inserts.check(seen, self.tag, since)
 
         try:
-            handle = self._native.send_insert(self._labelled(head), data_format)
+            handle = self._native.send_insert(self._labelled(head, self._parameters), data_format)
         except ENGINE_ERRORS as error:
             self._failed_inserts.note()
             raise _translated(error) from None
@@ -253,6 +254,7 @@ class Connection:
         if not name.isidentifier():
             raise ServerError(BAD_ARGUMENTS, f"Bad name of a query parameter: '{name}'")
         self.run(f"SET param_{name} = {sql.quote(value)}")
+        self._parameters[name] = value
 
     def label(self, query_id: str, user: str, comment: str) -> None:
         """Say whose query comes next, for the engine's log; see `querylog`."""

@@ -7,6 +7,7 @@ only setting that is logged and has no effect, and a view shows what was labelle
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 
 from . import sql
@@ -41,15 +42,19 @@ def label(tag: str, query_id: str, user: str, comment: str) -> str:
     return _SEPARATOR.join([tag, *(part.replace(_SEPARATOR, "?") for part in (query_id, user, comment))])
 
 
-def with_comment(label: str, comment: bytes) -> bytes:
-    """A label as a literal, with a comment as a statement of the client has it; a number stays one, which fails."""
-    if comment[:1].isdigit():
+def with_comment(label: str, comment: bytes, parameters: Mapping[str, str]) -> bytes:
+    """A label as a literal, with a comment as a statement of the client has it; what is none stays, and fails."""
+    if comment.startswith(b"{"):
+        name = comment[1:].partition(b":")[0].strip().decode("utf-8", "replace")
+        comment = sql.quote(parameters.get(name, "")).encode("utf-8", "surrogateescape")
+    elif comment.upper() == b"DEFAULT":
+        comment = b"''"
+    elif comment.startswith((b"$", b"\xe2")):
+        comment = sql.quote(comment.decode("utf-8", "replace")).encode()  # in quotes of another kind, which it keeps
+    elif not comment.startswith(b"'"):
         return comment
-    tag, query_id, user, _ = label.split(_SEPARATOR, 3)
-    if not comment.startswith(b"'"):
-        comment = sql.quote("" if comment.upper() == b"DEFAULT" else comment.decode("utf-8", "replace")).encode()
-    head = sql.quote(_SEPARATOR.join([tag, query_id, user, ""])).encode("utf-8", "surrogateescape")
-    return head[:-1] + comment[1:].replace(_SEPARATOR.encode(), b"?")
+    head = _SEPARATOR.join([*label.split(_SEPARATOR)[:3], ""])
+    return sql.quote(head).encode("utf-8", "surrogateescape")[:-1] + comment[1:].replace(_SEPARATOR.encode(), b"?")
 
 
 def comment_of(label: str) -> str:

@@ -264,7 +264,7 @@ def value_of(sql: bytes, setting: bytes) -> bytes | None:
 
 
 def replace_setting(sql: bytes, setting: bytes, replacement: Callable[[bytes], bytes]) -> bytes:
-    """The text with what `replacement` makes of each string, number or DEFAULT to which SET or SETTINGS sets it."""
+    """The text with what `replacement` makes of each value to which SET or SETTINGS sets it."""
     if setting not in sql:
         return sql
     tokens, parts, end, depth = list(tokens_of(sql)), [], 0, -1
@@ -277,9 +277,10 @@ def replace_setting(sql: bytes, setting: bytes, replacement: Callable[[bytes], b
         elif depth >= 0 and token.lastgroup == "sign":
             depth += (word[0] in OPENING) - (word[0] in CLOSING)
         is_name = tokens[index - 1].group().upper() in (b"SETTINGS", b"SET", b",") and sign.group() == b"="
-        if depth == 0 and is_name and _unquoted(token.group()) == setting and value.lastgroup != "sign":
-            parts += [sql[end : value.start()], replacement(value.group())]
-            end = value.end()
+        if depth == 0 and is_name and _unquoted(token.group()) == setting:
+            last = next((each for each in tokens[index + 2 :] if value.group() != b"{" or each.group() == b"}"), value)
+            parts += [sql[end : value.start()], replacement(sql[value.start() : last.end()])]
+            end = last.end()
     return b"".join([*parts, sql[end:]])
 
 
