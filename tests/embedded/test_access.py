@@ -358,6 +358,27 @@ def test_a_temporary_table_hides_no_other_one(bob: Person) -> None:
     assert bob.ask("SELECT * FROM kept") == "4"
 
 
+def test_changes_of_rows_read_where_their_table_is(bob: Person) -> None:
+    bob.order(
+        "CREATE TABLE OWN.secret (z Int32) ENGINE = Memory",
+        "CREATE TABLE OTHER.rows (x Int32, y Int32) ENGINE = MergeTree ORDER BY x "
+        "SETTINGS enable_block_number_column = 1, enable_block_offset_column = 1",
+        "INSERT INTO OTHER.rows SELECT number, number FROM numbers(9)",
+        "GRANT SELECT ON OWN.secret TO BOB",
+        "GRANT SELECT, ALTER DELETE, ALTER UPDATE ON OTHER.rows TO BOB",
+    )
+    statements = (
+        "UPDATE OTHER.rows SET y = -1 WHERE x IN (SELECT z - 1 FROM secret)",
+        "ALTER TABLE OTHER.rows DELETE WHERE x IN secret SETTINGS mutations_sync = 2",
+        "DELETE FROM OTHER.rows WHERE x IN (SELECT z + 1 FROM secret)",
+    )
+    assert [bob.code(each) for each in statements] == [497] * 3
+    bob.order("GRANT SELECT ON OTHER.secret TO BOB", "REVOKE SELECT ON OWN.secret FROM BOB")
+    for statement in statements:
+        bob.ask(statement)
+    assert bob.ask("SELECT groupArray(y) FROM OTHER.rows") == "[0,1,2,3,4,5,-1]"
+
+
 def test_what_is_granted_works(bob: Person) -> None:
     bob.order(
         "CREATE VIEW OWN.definer DEFINER = default SQL SECURITY DEFINER AS SELECT * FROM OTHER.secret",

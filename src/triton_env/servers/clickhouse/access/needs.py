@@ -57,6 +57,8 @@ _FREE: Final = frozenset(
      "ShowColumnsQuery", "ShowIndexesQuery"}
 )  # fmt: skip
 """Statements that need nothing but what they read."""
+_CHANGES: Final = frozenset({"AlterQuery", "DeleteQuery", "UpdateQuery"})
+"""Statements that read in the database of their table what they name without one, whatever the current database is."""
 _SHOW: Final = frozenset(
     {"TABLES", "DATABASES", "DICTIONARIES", "COLUMNS", "FIELDS", "INDEX", "INDEXES", "INDICES", "KEYS", "FUNCTIONS",
      "SETTINGS", "SETTING", "ENGINES", "PRIVILEGES"}
@@ -162,6 +164,8 @@ class Analysis:
             self._everything()
         if kind != "DropQuery":  # the tables in it are not read
             self.reading.add(tree)
+        if kind in _CHANGES and (scope := self._target(tree)):
+            self._database = scope[0]
         self._read()
 
     def _target(self, tree: Mapping[str, Any]) -> Scope:
