@@ -211,6 +211,40 @@ def test_totals_and_extremes(client: Client) -> None:
     assert rows == [(0, ""), (1, ""), (2, ""), (0, ""), (2, "")]
 
 
+@pytest.mark.parametrize("columns", ["v", "k, v"])
+@pytest.mark.parametrize("rows", [0, 7, 300_000])
+@pytest.mark.parametrize("clauses", ["GROUP BY ALL WITH TOTALS", "", "GROUP BY ALL WITH TOTALS, extremes"])
+def test_what_comes_with_totals_and_extremes_is_what_comes_without(
+    make: Make, columns: str, rows: int, clauses: str
+) -> None:
+    client = make()
+    client.connection.context.client_settings |= {"strings_as_bytes": True}
+    client.execute(
+        "CREATE TABLE t (v Nullable(String), k String) ENGINE = MergeTree ORDER BY tuple() AS"
+        " SELECT [unhex('ff0a5c4e'), '', 'NULL', NULL, '\\\\N', concat('\\t', toString(number))][number % 6 + 1], "
+        f"if(number = 0, 'c0', repeat('\\n', number % 3)) FROM numbers({rows})"
+    )
+    group, _, extremes = clauses.partition(", ")
+    settings = {"extremes": 1} if extremes or not group else {}
+    query = f"SELECT {columns} FROM t {group.removesuffix('WITH TOTALS')} ORDER BY ALL"
+    expected = client.execute(query)
+    found = client.execute(query.replace("ORDER", f"{'WITH TOTALS' if group else ''} ORDER"), settings=settings)
+    assert found[: len(expected)] == expected
+    # The client adds totals and extremes to the rows.
+    assert len(found) - len(expected) == bool(group) + 2 * bool(settings and rows)
+
+
+def test_a_name_with_extremes_in_it_changes_nothing(client: Client) -> None:
+    client.execute("CREATE TABLE weather_extremes (extremes Int8) ENGINE = Memory AS SELECT 1")
+    assert client.execute("SELECT * FROM weather_extremes WHERE extremes = 1") == [(1,)]
+    assert client.execute("SELECT 2") == [(2,)]
+    client.execute("SET extremes = 1")
+    assert client.execute("SELECT 2") == [(2,), (2,), (2,)]
+    assert client.execute("SELECT 2 SETTINGS extremes = 0") == [(2,)]
+    client.execute("SET extremes = 0")
+    assert client.execute("SELECT 2") == [(2,)]
+
+
 def test_large_blocks(make: Make) -> None:
     client = make(compression="lz4")
     client.execute("CREATE TABLE t (a UInt32, b String) ENGINE = MergeTree ORDER BY a")

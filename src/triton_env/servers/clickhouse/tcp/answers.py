@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import json
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final
+from typing import Final
 
 from .. import sql
 from ..compression import FrameEncoder
@@ -15,12 +15,12 @@ from ..output import Output
 from ..sql import Statement
 from . import packets
 from .packets import Progress, Server
-from .statements import has_totals
+from .statements import has_totals, unescaped
 from .wire import string
 
 _TOTALS_TABLE: Final = "_native_totals"
-_TEXT: Final = "JSONCompactStrings"
-_ROWS_OF_TEXT: Final = "JSONCompactStringsEachRow"
+_TEXT: Final = "TabSeparatedWithNamesAndTypes"
+_ROWS_OF_TEXT: Final = "TabSeparatedWithNames"
 
 Report = Callable[[Mapping[str, int]], None]
 Send = Callable[[bytes], None]
@@ -60,15 +60,23 @@ class Result(Output):
         self._native: NativeBlocks | None = None
         self._rows = self._blocks = self._size = 0
 
-    def run(self, text: bytes, statement: Statement, extremes: bool) -> bytes:
-        """Run the statement; returns the packets that come after the rows."""
+    def run(self, text: bytes, statement: Statement, names_extremes: bool) -> bytes:
+        """Run the statement; returns the packets that come after the rows.
+
+        Args:
+            names_extremes: whether anything that the client sent up to now may have set `extremes`.
+        """
         connection = self._execution.lease.connection
         # Before the reports: what brings the connection into its state is not the client's.
         self._execution.lease.prepare(self._execution.request, statement.verb)
         connection.on_progress(functools.partial(self._reported, statement.verb in SELECTS))
         last = b""
         try:
-            if statement.verb in SELECTS and statement.format != "Null" and (extremes or has_totals(text)):
+            if (
+                statement.verb in SELECTS
+                and statement.format != "Null"
+                and (has_totals(text) or (names_extremes and self._has_extremes(text)))
+            ):
                 last = self._with_totals(text, statement)
             else:
                 if statement.format not in (None, "Null"):
@@ -114,39 +122,55 @@ class Result(Output):
                 self._rows, self._blocks, self._size = self._rows + rows, self._blocks + 1, self._size + len(block)
                 self._send(self._sender.packet(Server.DATA, block))
 
+    def _has_extremes(self, text: bytes) -> bool:
+        """Whether the smallest and the largest value of each column are wanted; rather too often than never."""
+        if sql.value_of(text, b"extremes") is not None:
+            return True
+        return bool(self._execution.lease.connection.rows("SELECT getSetting('extremes')")[0][0])
+
     def _with_totals(self, text: bytes, statement: Statement) -> bytes:
         """The engine leaves totals and extremes out of Native: what it writes as text goes through a table."""
         text = b"%b\nFORMAT %b" % (sql.without_format(text, statement), _TEXT.encode())
         answer = self._answer = Answer()
         self._execution.run(text, sql.examine(text), answer)
-        document = json.loads(answer.whole.decode("utf-8", "surrogateescape"))
-        columns = [(column["name"], column["type"]) for column in document["meta"]]
+        lines, rows = answer.whole.split(b"\n")[:-1], answer.counters.result_rows
+        # Without rows the engine (26.9) writes the names and types last. After the rows come the totals, then two lines
+        # with extremes, an empty one before each of these parts: so the number of lines says which of them there are.
+        head, lines = (lines[:2], lines[2:]) if rows else (lines[-2:], lines[:-2])
+        names, kinds = ([unescaped(word) for word in _decoded(line).split("\t")] for line in head)
+        columns = list(zip(names, kinds, strict=True))
         answer.native = NativeBlocks(columns, self._sender.revision)
-        self._send_blocks(self._buffers(columns, document["data"]))
-        totals, extremes = document.get("totals"), document.get("extremes")
-        last = self._packets(Server.TOTALS, columns, [totals] if totals else [])
-        return last + self._packets(Server.EXTREMES, columns, [extremes["min"], extremes["max"]] if extremes else [])
+        self._send_blocks(self._buffers(columns, lines[:rows]))
+        rest = lines[rows:]
+        totals = rest[1:2] if len(rest) in (2, 5) else []
+        extremes = rest[-2:] if len(rest) in (3, 5) else []
+        return self._packets(Server.TOTALS, columns, totals) + self._packets(Server.EXTREMES, columns, extremes)
 
-    def _packets(self, kind: Server, columns: Sequence[tuple[str, str]], rows: Sequence[Any]) -> bytes:
-        blocks = NativeBlocks(columns, self._sender.revision).blocks(self._buffers(columns, rows))
+    def _packets(self, kind: Server, columns: Sequence[tuple[str, str]], lines: Sequence[bytes]) -> bytes:
+        blocks = NativeBlocks(columns, self._sender.revision).blocks(self._buffers(columns, lines))
         return b"".join(self._sender.packet(kind, block) for _, block in blocks)
 
-    def _buffers(self, columns: Sequence[tuple[str, str]], rows: Sequence[Any]) -> bytes:
-        if not rows:
+    def _buffers(self, columns: Sequence[tuple[str, str]], lines: Sequence[bytes]) -> bytes:
+        if not lines:
             return b""
         execution = self._execution
         # Names of a result may be the same twice, those of a table may not.
-        structure = ", ".join(f"c{number} {kind}" for number, (_, kind) in enumerate(columns))
-        lines = "\n".join(json.dumps(row, ensure_ascii=False) for row in rows)
+        names = [f"c{number}" for number in range(len(columns))]
+        structure = ", ".join(f"{name} {kind}" for name, (_, kind) in zip(names, columns, strict=True))
         execution.create_table(_TOTALS_TABLE, sql.quote(structure))
         try:
             stream = execution.fill_table(_TOTALS_TABLE, _ROWS_OF_TEXT)
-            stream.append(lines.encode("utf-8", "surrogateescape"))
+            stream.append(b"\n".join(["\t".join(names).encode(), *lines, b""]))
             stream.finish()
-            select = f"SELECT * FROM {_TOTALS_TABLE}".encode()  # noqa: S608
+            # With more threads, the order of the rows would be lost.
+            select = f"SELECT * FROM {_TOTALS_TABLE} SETTINGS max_threads = 1".encode()  # noqa: S608
             return bytes(execution.lease.connection.query(select, "Buffers", {}).bytes())
         finally:
             execution.drop_table(_TOTALS_TABLE)
+
+
+def _decoded(text: bytes) -> str:
+    return text.decode("utf-8", "surrogateescape")
 
 
 def described(execution: Execution, text: bytes) -> list[tuple[str, str]]:

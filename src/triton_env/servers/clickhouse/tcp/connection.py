@@ -87,7 +87,7 @@ class Connection:
         self._account = ANYONE
         self._loop = asyncio.get_running_loop()
         self._lock: threading.RLock | None = None  # of the last query
-        self._compressed = self._cancelled = self._has_extremes = False
+        self._compressed = self._cancelled = self._names_extremes = False
         self._sent: Progress | None = None  # while reports of progress may be sent
         self._is_busy = self._is_leaving = False
 
@@ -284,9 +284,8 @@ class Connection:
         """Run the statement; returns its last packets, before which the next query of the client cannot come."""
         examine = functools.partial(sql.examine, query.text)
         statement = examine() if len(query.text) < _SMALL else await self._shared.workers.run(examine)
-        self._has_extremes = (
-            self._has_extremes or _EXTREMES in query.text.lower() or _EXTREMES.decode() in query.settings
-        )
+        settings = {**execution.request.defaults, **execution.request.settings}
+        self._names_extremes = self._names_extremes or _EXTREMES in query.text or _EXTREMES.decode() in settings
         if statement.insert is None:
             return await self._result(execution, query, statement, turn)
         if query.text[statement.insert.data_start :].strip(_BLANKS):
@@ -300,7 +299,7 @@ class Connection:
         turn.watch(self._until_cancelled())
         began, self._sent = time.monotonic_ns(), Progress()
         try:
-            run = functools.partial(result.run, query.text, statement, self._has_extremes)
+            run = functools.partial(result.run, query.text, statement, self._names_extremes)
             last = await turn.run(run)
             progress = result.progress()
             if progress != Progress():  # as it is after CREATE and the like
