@@ -32,6 +32,7 @@ from triton_env.errors import (
     PortTaken,
     ProjectTaken,
     RuntimeUnavailable,
+    ServiceExited,
     StartFailed,
     TritonError,
     VolumeMismatch,
@@ -315,6 +316,40 @@ class TestNothingIsLost:
                 # As a person does who finds that nothing runs.
                 EmbeddedStack(settings).down()
             assert len(told) == 12
+
+    def test_one_that_waits_for_its_restart_is_started_at_once_unless_another_program_has_its_port(self) -> None:
+        with project_without_docker() as settings:
+            with TritonEnvironment(settings, services=("redis",), persistent=True) as env:
+                env.redis.client().set("kept", "yes")
+                port = env.redis.port
+                env.detach()
+            (manifest,) = EmbeddedStack(settings).folder.data("redis").rglob("*.manifest")
+            content = manifest.read_bytes()
+            manifest.write_bytes(b"nonsense\n")
+            os.kill(server(settings, "redis").pid, signal.SIGKILL)
+            # Until the next try is some seconds away.
+            assert until(lambda: (server(settings, "redis").again or 0.0) - time.time() > 3)
+            other = settings.updated(redis_password=SecretStr("another"))
+            with pytest.raises(InvalidSetting, match="another REDIS_PASSWORD"):
+                TritonEnvironment(other, services=("redis",), persistent=True).start()
+            with socket.create_server(("127.0.0.1", port)) as stranger:
+                stranger.setblocking(False)
+
+                def is_refused() -> bool:
+                    try:
+                        TritonEnvironment(settings, services=("redis",), persistent=True).start()
+                    except ServiceExited:
+                        return False  # just while it was tried again
+                    except PortTaken:
+                        return True
+                    return False
+
+                assert until(is_refused)
+                with pytest.raises(BlockingIOError):
+                    stranger.accept()
+            manifest.write_bytes(content)
+            with TritonEnvironment(settings, services=("redis",), persistent=True) as env:
+                assert env.redis.client().get("kept") == b"yes"
 
     def test_a_killed_guard_takes_nothing_along(self, env: TritonEnvironment, settings: Settings) -> None:
         write(env, "guard")

@@ -82,7 +82,7 @@ class PersistentProcesses:
                 report(Phase.CREATE, recipe.process.of_machine)
                 self._start_all()
             else:
-                self._check_settings(recipe)
+                self._check_settings(recipe.name, self._processes[recipe.name])
             report(Phase.BOOT, "")
             process = self._processes[recipe.name]
             is_fresh = recipe.name in self._fresh
@@ -168,7 +168,8 @@ class PersistentProcesses:
         return tuple(
             name
             for name, order in self._orders.items()
-            if name not in running or (self._apply and running[name].order != order.digest)
+            # One that is about to be started again is not waited for: that may take a minute.
+            if name not in running or not running[name].running or (self._apply and running[name].order != order.digest)
         )
 
     def _start_all(self) -> None:
@@ -194,7 +195,9 @@ class PersistentProcesses:
         running = self._running()
         lacking = [name for name in self._lacking(running) if name in self._wanted]
         for name in lacking:
-            self._check_ports(name, running.get(name))
+            if name in running and not self._apply:
+                self._check_settings(name, running[name])
+            self._check_ports(name)
             if stamp := data.check(self._stack.folder, self._recipes[name]):
                 self._stamps[name] = stamp
         checkout = self._stack.checkout
@@ -207,15 +210,18 @@ class PersistentProcesses:
             self._stack.supervisor.start([self._orders[name] for name in lacking])
         self._processes |= self._running()
 
-    def _check_ports(self, name: str, running: ProjectProcess | None) -> None:
+    def _check_ports(self, name: str) -> None:
         """Say who has a port before a server fails for it.
 
         Raises:
             PortTaken: naming the process.
         """
-        own = set(running.ports.values()) if running else set()
-        for port in self._orders[name].ports.values():
-            if port not in own and is_listened_on(self._stack.host, port):
+        taken = [port for port in self._orders[name].ports.values() if is_listened_on(self._stack.host, port)]
+        # After that look: it may have been started again just before.
+        now = self._running().get(name)
+        own = set(now.ports.values()) if now and now.running else set()
+        for port in taken:
+            if port not in own:
                 holders = {port: listener_on(port, self._stack.host)}
                 raise failures.port_taken(self._recipes[name], self._stack.host, holders, instead=_OTHER_PROJECT)
 
@@ -223,14 +229,13 @@ class PersistentProcesses:
         stamp, folder = self._stamps.get(recipe.name), self._stack.folder
         return explain_login_failure(recipe, error, stamp, where=str(folder.data(recipe.name)))
 
-    def _check_settings(self, recipe: ServiceRecipe) -> None:
+    def _check_settings(self, name: str, process: ProjectProcess) -> None:
         """Raise `InvalidSetting` if a service runs with other names or passwords than the settings have."""
-        process = self._processes[recipe.name]
-        for name, value in self._orders[recipe.name].given.items():
-            if process.given.get(name, value) != value:
-                variable = name.upper()
+        for setting, value in self._orders[name].given.items():
+            if process.given.get(setting, value) != value:
+                variable = setting.upper()
                 raise InvalidSetting(
-                    f"{recipe.title} runs with another {variable} than the settings have.",
+                    f"{self._recipes[name].title} runs with another {variable} than the settings have.",
                     where=process.where,
                     hint=f"python -m triton_env up applies the settings; or set {variable} as it was",
                 )

@@ -28,7 +28,7 @@ from triton_env.persistent.stack import Belongings, LastingRuntime, Stack, Words
 from triton_env.runtimes import failures
 from triton_env.runtimes.embedded.access import FolderAccess
 from triton_env.runtimes.embedded.runtime import loopback
-from triton_env.runtimes.embedded.server import log_tail
+from triton_env.runtimes.embedded.server import listens, log_tail
 from triton_env.runtimes.embedded.usage import usage_of
 from triton_env.services import SERVICES, Service
 from triton_env.settings import Settings
@@ -197,6 +197,10 @@ class EmbeddedStack(Stack):
 
         def try_once() -> None:
             try:
+                # Another program may have taken the port while it was down, and would be taken for it.
+                now = self.instances().get(recipe.name) or process
+                if not listens(now.pid or 0, now.ports.values()):
+                    raise ConnectionError(f"{now.where}, does not listen on its ports yet")
                 probe()
             except Exception as error:
                 if words := explain(error):

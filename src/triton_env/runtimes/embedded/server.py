@@ -5,7 +5,7 @@ import re
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -140,23 +140,28 @@ class Server:
         return Ending(where=self.where, hint=hint, status=child.status, at=child.ended, reason=reason)
 
     def listens(self) -> bool:
-        """Whether the process, or one that it started, has all its ports; yes where that is not known."""
+        """Whether the process has all its ports; see the function."""
         assert self.child is not None
-        found: set[int] = set()
-        try:
-            process = psutil.Process(self.child.pid)
-            for each in (process, *process.children()):
-                with suppress(psutil.NoSuchProcess):  # a worker that came and went
-                    found |= {
-                        connection.laddr[1]
-                        for connection in each.net_connections("tcp")
-                        if connection.status == psutil.CONN_LISTEN
-                    }
-        except psutil.NoSuchProcess:
-            return False
-        except (psutil.AccessDenied, OSError):
-            return True
-        return found >= set(self.ports.values())
+        return listens(self.child.pid, self.ports.values())
+
+
+def listens(pid: int, ports: Iterable[int]) -> bool:
+    """Whether a process, or one that it started, has all these ports; yes where that is not known."""
+    found: set[int] = set()
+    try:
+        process = psutil.Process(pid)
+        for each in (process, *process.children()):
+            with suppress(psutil.NoSuchProcess):  # a worker that came and went
+                found |= {
+                    connection.laddr[1]
+                    for connection in each.net_connections("tcp")
+                    if connection.status == psutil.CONN_LISTEN
+                }
+    except psutil.NoSuchProcess:
+        return False
+    except (psutil.AccessDenied, OSError):
+        return True
+    return found >= set(ports)
 
 
 def out_of_memory_kills() -> int:
