@@ -419,6 +419,28 @@ class TestData:
                 TritonEnvironment(other, services=("postgres",), persistent=True).start()
             assert "triton_user" in caught.value.hint
 
+    def test_neither_a_failed_initialisation_nor_a_damaged_template_keeps_later_starts_from_it(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+        with project_without_docker() as settings, EmbeddedStack(settings) as stack:
+            # It keeps the supervisor, whose input initdb reads.
+            with TritonEnvironment(settings, services=("redis",), persistent=True):
+                refused = settings.updated(postgres_user="pg_refused_by_initdb")
+                with pytest.raises(ServiceExited, match="initdb"):
+                    TritonEnvironment(refused, services=("postgres",), persistent=True).start()
+                with TritonEnvironment(settings, services=("postgres",), persistent=True) as env:
+                    assert is_answering(env)
+                stack.remove(("postgres",))
+                (template,) = tmp_path.glob("triton-env/templates/*.tar")
+                content = bytearray(template.read_bytes())
+                content[len(content) // 2] ^= 1
+                template.write_bytes(content)
+                with TritonEnvironment(settings, services=("postgres",), persistent=True) as env:
+                    assert is_answering(env)
+                assert template.read_bytes() != content
+            assert {each.name for each in (stack.folder.path / "data").iterdir()} == {"postgres", "redis"}
+
     def test_data_of_another_version_is_refused_before_a_server_touches_it(self) -> None:
         with project_without_docker() as settings:
             with TritonEnvironment(settings, services=("redis",), persistent=True) as env:

@@ -35,7 +35,9 @@ def fill(server: Server, order: Order, folder: ProjectFolder, host: Host) -> Non
         shutil.rmtree(left)
     server.data = owned.servers_folder(f"{data.name}{_NEW}")
     host.data_directory(server, owned, threading.Event()).fill(lambda phase, words: None)
-    write_stamp(folder, Stamp(order.service, order.version, order.made_of, "", order.checkout, order.facts))
+    stamp = Stamp(order.service, order.version, order.made_of, "", order.checkout, order.facts)
+    # By now it may be another one than above.
+    write_stamp(folder, stamp, server.data)
     # The whole of it before its name: what is there after a power failure is complete.
     os.sync()
     server.data.rename(data)
@@ -48,14 +50,17 @@ def stamp_of(folder: ProjectFolder, service: str) -> Stamp | None:
     return Stamp.from_json(DataFiles(folder.data(service)).files(STAMP_FILE).get(STAMP_FILE, b""))
 
 
-def write_stamp(folder: ProjectFolder, stamp: Stamp) -> None:
+def write_stamp(folder: ProjectFolder, stamp: Stamp, data: Path) -> None:
     """Note in a data directory what it is made with, unless it says so already.
+
+    Args:
+        folder: of the project.
+        stamp: what it is made with.
+        data: the directory.
 
     Raises:
         OSError: it cannot be written.
     """
-    data = folder.data(stamp.service)
-    data = data if data.exists() else data.with_name(f"{data.name}{_NEW}")
     old = Stamp.from_json(DataFiles(data).files(STAMP_FILE).get(STAMP_FILE, b""))
     if old and old.is_like(stamp) and old.facts == stamp.facts:
         return

@@ -129,11 +129,9 @@ class PersistentProcesses:
             service: the service's name.
             version: what the server said of its version.
         """
-        order, process = self._orders[service], self._processes[service]
-        data.write_stamp(
-            self._stack.folder,
-            Stamp(service, version, process.image, "", order.checkout, facts=order.facts),
-        )
+        order, process, folder = self._orders[service], self._processes[service], self._stack.folder
+        stamp = Stamp(service, version, process.image, "", order.checkout, facts=order.facts)
+        data.write_stamp(folder, stamp, folder.data(service))
 
     def keep(self) -> None:
         """Have `stop` leave running what was started."""

@@ -102,9 +102,9 @@ class DataDirectory:
 
     def empty(self) -> None:
         """Give the server another directory."""
-        # What a process of the first one still writes goes with the environment.
+        # What a process of the first one still writes goes with the environment; of persistent data, at the next try.
         shutil.rmtree(self._server.data, ignore_errors=True)
-        self._server.data = self._storage.servers_folder(f"{self._server.recipe.name}-data-{token_hex(2)}")
+        self._server.data = self._storage.servers_folder(f"{self._server.data.name}-{token_hex(2)}")
 
     def _initialise(self, template: DataDirectoryTemplate, report: Report) -> None:
         self._is_begun = True
@@ -112,7 +112,10 @@ class DataDirectory:
         self._storage.give(self._server.data, named=True)
         for number, command in enumerate(template.commands):
             text = write_new(self._inputs / f"{self._server.data.name}-{number}", command.input)
-            self._run_to_end(command.argv, input=text, by_named=True)
+            try:
+                self._run_to_end(command.argv, input=text, by_named=True)
+            finally:
+                text.unlink(missing_ok=True)
         self._storage.give(self._server.data)
         self._is_initialised = True
 
