@@ -514,6 +514,17 @@ class TestWhere:
             assert "TRITON_RUNTIME=embedded" in caught.value.hint
             assert not EmbeddedStack(settings).folder.path.exists()
 
+    def test_a_folder_is_made_whatever_the_umask_is(self) -> None:
+        with project_without_docker() as settings:
+            folder = EmbeddedStack(settings).folder
+            before = os.umask(0o077)
+            try:
+                folder.make()
+            finally:
+                os.umask(before)
+            with TritonEnvironment(settings, services=("redis",), persistent=True) as env:
+                assert is_answering(env)
+
     def test_a_folder_that_others_could_replace_is_refused(self) -> None:
         with project_without_docker() as settings:
             base = Path(settings.triton_data_dir) / "projects"

@@ -10,19 +10,27 @@ from secrets import token_hex
 from triton_env.errors import InvalidSetting
 
 
-def make_folder(path: Path) -> None:
+def make_folder(path: Path, mode: int = 0o700) -> None:
     """Make a folder.
+
+    Args:
+        path: of the folder.
+        mode: its permissions.
 
     Raises:
         OSError: there is one, or it cannot be made.
     """
-    path.mkdir(mode=0o700)
+    path.mkdir(mode=mode)
     # The umask may have taken away even what its owner needs.
-    path.chmod(0o700)
+    path.chmod(mode)
 
 
-def make_folders(path: Path) -> None:
+def make_folders(path: Path, mode: int = 0o700) -> None:
     """Make a folder where it is missing, and those above it. What is there stays as it is.
+
+    Args:
+        path: of the folder.
+        mode: the permissions of those that are made; with others, they are not the user's alone.
 
     Raises:
         OSError: one cannot be made.
@@ -30,7 +38,7 @@ def make_folders(path: Path) -> None:
     for folder in (*reversed(path.parents), path):
         if not folder.is_dir():
             try:
-                make_folder(folder)
+                make_folder(folder, mode)
             except FileExistsError:
                 # Another process was quicker, or it is not a folder.
                 folder.mkdir(exist_ok=True)

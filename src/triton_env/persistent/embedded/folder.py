@@ -143,13 +143,10 @@ class ProjectFolder:
             ) from error
 
     def _make(self, account: Account | None) -> None:
-        if account is None:
-            make_folders(self.path.parent)
-        else:
-            # The servers' user passes through.
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            if not account.can_pass(self.path.parent):
-                raise _unusable(self.path.parent, "it is closed to ordinary users, and the servers run as one of them")
+        # The servers' user passes through.
+        make_folders(self.path.parent, 0o700 if account is None else 0o755)
+        if account is not None and not account.can_pass(self.path.parent):
+            raise _unusable(self.path.parent, "it is closed to ordinary users, and the servers run as one of them")
         if may_be_replaced(self.path.parent):
             raise _unusable(self.path, "others could replace it")
         for folder in (self.path, self.path / "data"):
