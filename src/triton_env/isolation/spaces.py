@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext, supp
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from triton_env.core.interrupts import wait_unless_hurried
 from triton_env.core.programming_errors import PROGRAMMING_ERRORS
 from triton_env.core.threads import in_thread
 from triton_env.errors import IsolationFailed, ServiceDied, TritonError, UsageError
@@ -23,6 +24,8 @@ _Answer = TypeVar("_Answer")
 _PATIENCE = 2
 """Seconds to wait for a process that removes what a dead one left of a space."""
 _PATIENCE_INTERVAL = 0.05
+_END_TIMEOUT = 10
+"""Seconds to wait for what is under way in threads where the wait for it was interrupted."""
 _LOOK_INTERVAL = 5
 """Seconds that a server takes before it is looked at whether it is held up."""
 
@@ -241,6 +244,8 @@ class SpaceManager:
             except BaseException as error:
                 errors.append(error)
         if errors:
+            # What a Ctrl-C has ended the wait for goes on in its thread, and would make more once all was removed.
+            wait_unless_hurried(lambda: all(future.done() for future in futures.values()), _END_TIMEOUT)
             # A Ctrl-C comes before what it caused, and what died or was wiped before what failed for it.
             causes = (ServiceDied, ContentLost, *PROGRAMMING_ERRORS)
             errors.sort(key=lambda error: (isinstance(error, Exception), not isinstance(error, causes)))

@@ -155,10 +155,13 @@ class Execution:
 
     def _whole(self, text: bytes, statement: Statement, name: str, answer: Answer) -> None:
         is_native = answer.format_info is not None and answer.format_info.name == _NATIVE
-        as_blocks = self.request.protocol_version > 0 and is_native
-        if as_blocks:
-            name = f"{_ROWS}WithNamesAndTypes"
-            text = sql.with_format(text, statement, name)
+        as_blocks = False
+        if is_native and self.request.protocol_version:
+            bare = sql.without_format(text, statement)
+            # Where another FORMAT stands before it, the engine refuses the text as it is.
+            as_blocks = sql.examine(bare).format is None
+            if as_blocks:
+                text, name = bare, f"{_ROWS}WithNamesAndTypes"
         result = self.lease.connection.query(text, name, self.request.query_parameters)
         if self.lease.session is not None:
             self.lease.session.settle(statement.verb)

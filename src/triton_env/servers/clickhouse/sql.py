@@ -305,14 +305,6 @@ def with_output(sql: bytes, statement: Statement, path: str, output_format: str)
     return b"%b%b %b" % (sql[: clause.start], output, sql[clause.start :])
 
 
-def with_format(sql: bytes, statement: Statement, output_format: str) -> bytes:
-    """The text with another format in its FORMAT clause, where it has one."""
-    clause = statement.format_clause
-    return (
-        sql if clause is None else b"%bFORMAT %b%b" % (sql[: clause.start], output_format.encode(), sql[clause.end :])
-    )
-
-
 def without_format(sql: bytes, statement: Statement) -> bytes:
     """A query as it stands inside of another one: without its FORMAT clause, semicolon and last comments."""
     clause = statement.format_clause
