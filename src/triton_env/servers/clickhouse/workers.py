@@ -38,7 +38,13 @@ class Workers:
     def close(self, timeout: float) -> bool:
         """Take no more work, and wait up to `timeout` seconds; whether everything ended. Blocks."""
         self._queries.shutdown(wait=False, cancel_futures=True)
-        waiting = threading.Thread(target=self._queries.shutdown, daemon=True)
+
+        def wait() -> None:
+            self._queries.shutdown()
+            # The engine must not be closed under these either, such as one that ends a query whose client has left.
+            self._control.shutdown(cancel_futures=True)
+
+        waiting = threading.Thread(target=wait, daemon=True)
         waiting.start()
         waiting.join(timeout)
         self._control.shutdown(wait=False, cancel_futures=True)
