@@ -45,7 +45,7 @@ class Isolated(ABC):
             keep_on_error: keep it, and print how to get in, where its block ends by an exception.
 
         Raises:
-            UsageError: the name is taken, or there is no such template.
+            UsageError: the name is taken, or the template does not exist.
             NotOffered: a service that is named, or each of the environment's, does not offer isolation.
             InvalidSetting: the servers hold your data, and TRITON_NAMESPACES does not allow it.
             TemplateFailed: the template could not be built.
@@ -84,7 +84,7 @@ class Isolated(ABC):
         """Have all services hold what they held at a snapshot. Clients may have to connect again.
 
         Raises:
-            UsageError: there is no such snapshot, the servers hold your data, or other processes use the environment.
+            UsageError: the snapshot does not exist, the servers hold your data, or other processes use the environment.
             IsolationFailed: a server refused.
         """
         self._isolation().restore(name)
@@ -103,7 +103,7 @@ class Isolated(ABC):
         """Remove a snapshot from the servers. Namespaces that were made from it stay.
 
         Raises:
-            UsageError: there is no such snapshot.
+            UsageError: the snapshot does not exist.
             IsolationFailed: a server refused.
         """
         self._isolation().delete_snapshot(name)

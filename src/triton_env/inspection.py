@@ -10,8 +10,7 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, ConfigDict
 
 from triton_env.core.forms import form_of
-from triton_env.core.model import Placement
-from triton_env.core.readiness import check_listening
+from triton_env.core.readiness import listens
 from triton_env.core.settings_group import Role, SettingsGroup
 from triton_env.core.threads import in_thread
 from triton_env.errors import InvalidSetting, RuntimeUnavailable, TritonError
@@ -193,7 +192,7 @@ def _of_record(record: Record, settings: Settings) -> EnvironmentEntry:
 
 def _services_of(record: Record) -> Iterator[ServiceEntry]:
     settings = settings_from_data(record.settings, record.services)
-    looks = {name: in_thread(_listens, record.placements[name]) for name in record.services}
+    looks = {name: in_thread(listens, record.placements[name]) for name in record.services}
     for name, look in looks.items():
         placement, access = record.placements[name], record.access.get(name) or {}
         # Where another distribution brings it, that may be installed for its owner alone.
@@ -207,15 +206,6 @@ def _services_of(record: Record) -> Iterator[ServiceEntry]:
             url=without_password(kind(settings, placement).url) if kind else None,
             container=access.get("container"),
         )
-
-
-def _listens(placement: Placement) -> bool:
-    main = next(iter(placement.endpoints.values()))
-    try:
-        check_listening(main.host, main.port)
-    except OSError:
-        return False
-    return True
 
 
 def _persistent(settings: Settings) -> tuple[Sequence[EnvironmentEntry], str]:

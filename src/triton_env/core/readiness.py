@@ -111,6 +111,16 @@ def check_listening(host: str, port: int) -> None:
             return
 
 
+def listens(placement: Placement) -> bool:
+    """Whether a server listens on its main port."""
+    endpoint = next(iter(placement.endpoints.values()))
+    try:
+        check_listening(endpoint.host, endpoint.port)
+    except OSError:
+        return False
+    return True
+
+
 def refuses(placement: Placement) -> bool:
     """Whether its main port is closed. A server that is slow does not count."""
     endpoint = next(iter(placement.endpoints.values()))

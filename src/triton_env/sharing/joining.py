@@ -9,8 +9,7 @@ from pathlib import Path
 from secrets import token_hex
 
 from triton_env.core.forms import Form, form_of
-from triton_env.core.model import Placement
-from triton_env.core.readiness import check_listening
+from triton_env.core.readiness import listens
 from triton_env.core.shortages import in_log
 from triton_env.core.threads import in_thread
 from triton_env.errors import KeeperEnded, ResourceExhausted, RuntimeUnavailable
@@ -284,14 +283,5 @@ def _start_keeper(instance: SharedInstance) -> None:
 def _silent(joined: Joined) -> list[str]:
     """The services that no longer listen."""
     placements = joined.events.state.placements
-    answers = {name: in_thread(_listens, placement) for name, placement in placements.items()}
+    answers = {name: in_thread(listens, placement) for name, placement in placements.items()}
     return [name for name, answer in answers.items() if not answer.result()]
-
-
-def _listens(placement: Placement) -> bool:
-    endpoint = next(iter(placement.endpoints.values()))
-    try:
-        check_listening(endpoint.host, endpoint.port)
-    except OSError:
-        return False
-    return True

@@ -74,7 +74,7 @@ class PersistentRuntime:
         self._addresses, self._compose, self._leases = stack.addresses, stack.compose, stack.leases
         try:
             with self._leases.turn():
-                # Before the look: what is found running is no longer stopped by its last user.
+                # Before the look: the last user of what is found running does not stop it any more.
                 self._leases.take()
                 found = stack.found()
             running = _running(found)

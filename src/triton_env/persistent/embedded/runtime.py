@@ -55,7 +55,7 @@ class PersistentProcesses:
         self._orders = {recipe.name: stack.order(recipe) for recipe in recipes}
         try:
             with self._leases.turn():
-                # Before the look: what is found running is no longer stopped by its last user.
+                # Before the look: the last user of what is found running does not stop it any more.
                 self._leases.take()
                 self._processes = self._running()
             if wanted := self._lacking(self._processes):

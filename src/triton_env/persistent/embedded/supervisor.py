@@ -195,7 +195,7 @@ class _Supervisor:
             answer = self._done(request, host)
         except GuardGone:
             raise
-        except Exception as error:  # whatever it is, the one who asked is told, and the servers go on
+        except Exception as error:  # it goes to the process that asked, and the servers go on
             answer = {"error": _failure(error, self._folder)}
         with suppress(OSError):  # who asked has gone
             connection.sendall(json.dumps(answer).encode() + b"\n")
@@ -361,7 +361,7 @@ def _check_program(order: Order) -> None:
 
 
 def _failure(error: BaseException, folder: ProjectFolder) -> dict[str, Any]:
-    """What the one who asked is told of an error."""
+    """An error as it goes to the process that asked."""
     if isinstance(error, TritonError):
         return failure.as_data(error)
     _log.error("an order could not be carried out", exc_info=error)

@@ -53,7 +53,7 @@ def retention(bucket: Any, key: str, version: str) -> bytes:
         version: of the object; empty for the newest.
 
     Raises:
-        RefusedError: there is no such object, or it has no retention.
+        RefusedError: the object does not exist, or has no retention.
     """
     if bucket is None:
         raise RefusedError("NoSuchBucket", "The specified bucket does not exist", 404)

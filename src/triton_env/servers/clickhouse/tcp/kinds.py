@@ -133,7 +133,7 @@ class Kind:
         return self
 
     def data(self, cursor: Cursor, rows: int) -> Walk[None]:
-        """Pass the data of so many rows."""
+        """Pass the data of so many rows. One that always has another in its place after `prefix` has none."""
         raise NotImplementedError
 
 
