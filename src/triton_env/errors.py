@@ -35,7 +35,7 @@ TritonError
 ├── BackupFailed                a backup was not made; nothing of it is left
 ├── RestoreFailed               a backup cannot be used, or was not restored; the message says what was changed
 │   └── RestoreUnfinished       an earlier restore was interrupted, and could not be finished or taken back yet
-├── QueryFailed                 a server did not do what a cell of a notebook asked of it
+├── QueryFailed                 a server did not do what a cell of a notebook or a panel asked of it
 └── CleanupFailed               something of ours may be left behind
 
 A message says what went wrong, where, the last cause and the last log lines, then a hint with a command
@@ -352,7 +352,7 @@ class RestoreUnfinished(RestoreFailed):
 
 
 class QueryFailed(TritonError):
-    """A server did not do what a cell of a notebook asked of it."""
+    """A server did not do what a cell of a notebook or a panel asked of it."""
 
 
 class CleanupFailed(TritonError):

@@ -13,6 +13,7 @@ from triton_env.services.base_isolation import NAMESPACE, PREFIX, SNAPSHOT, TEMP
 EMPTY: Final = f"{PREFIX}empty"
 """The database from which empty spaces are copied, where a service needs one. No client can be in it."""
 _DATABASE: Final = re.compile(f"(?:{NAMESPACE}|{TEMPLATE}|{SNAPSHOT})[a-z0-9_]+|{PREFIX}own_+new|{EMPTY}")
+_KINDS: Final = {NAMESPACE: "namespace", TEMPLATE: "template", SNAPSHOT: "snapshot"}
 RESTORE: Final = "triton_restore_"
 """Begins the names of what a restore makes beside the data that is there. Followed by eight hexadecimal digits."""
 _STAGED: Final = re.compile(f"{RESTORE}[0-9a-f]{{8}}_(?:(?:new|old)_.*|loader)", re.DOTALL)
@@ -21,6 +22,13 @@ _STAGED: Final = re.compile(f"{RESTORE}[0-9a-f]{{8}}_(?:(?:new|old)_.*|loader)",
 def is_space(database: str) -> bool:
     """Whether isolation made a database, also one that is half-way to its name."""
     return bool(_DATABASE.fullmatch(database))
+
+
+def kind_of_space(database: str) -> str:
+    """What isolation made a database for: "namespace", "template", "snapshot" or "space"; empty for the user's own."""
+    if not is_space(database):
+        return ""
+    return next((kind for prefix, kind in _KINDS.items() if database.startswith(prefix)), "space")
 
 
 def is_of_restore(name: str) -> bool:

@@ -20,6 +20,7 @@ class Parts:
         way_in: its `triton_env.services.base_shell.Shell`.
         checks: its `triton_env.services.base_checks.Checks`.
         sql: its `triton_env.services.base_sql.Sql`.
+        insight: its subclass of `triton_env.services.base_insight.Insight`.
     """
 
     isolation: str = ""
@@ -32,6 +33,7 @@ class Parts:
     way_in: str = ""
     checks: str = ""
     sql: str = ""
+    insight: str = ""
 
     def load(self, part: str) -> Any:
         """The object that a part names; None where the service does not offer that part."""

@@ -81,6 +81,7 @@ class ClickHouse(WithLogin):
         remains="triton_env.services.clickhouse.remains:remains",
         way_in="triton_env.services.clickhouse.shell:SHELL",
         sql="triton_env.services.clickhouse.sql:SQL",
+        insight="triton_env.services.clickhouse.insight:ClickHouseInsight",
     )
     attributes = (*Service.attributes, "user", "password", "database", "http_port", "native_port")
 

@@ -89,6 +89,7 @@ class Postgres(WithLogin):
         way_in="triton_env.services.postgres.shell:SHELL",
         checks="triton_env.services.postgres.checks:CHECKS",
         sql="triton_env.services.postgres.sql:SQL",
+        insight="triton_env.services.postgres.insight:PostgresInsight",
     )
     takes_over = TakesOver.FOR_GOOD
     attributes = (*Service.attributes, "user", "password", "database")

@@ -75,6 +75,7 @@ class Redis(Service):
         takeover="triton_env.services.redis.takeover:takeover",
         remains="triton_env.services.redis.remains:remains",
         way_in="triton_env.services.redis.shell:SHELL",
+        insight="triton_env.services.redis.insight:RedisInsight",
     )
     attributes = (*Service.attributes, "user", "password", "database")
 

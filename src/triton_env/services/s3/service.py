@@ -77,6 +77,7 @@ class S3(Service):
         remains="triton_env.services.s3.remains:remains",
         way_in="triton_env.services.s3.shell:SHELL",
         checks="triton_env.services.s3.checks:CHECKS",
+        insight="triton_env.services.s3.insight:S3Insight",
     )
     takes_over = TakesOver.IN_THE_END
     attributes = (*Service.attributes, "endpoint_url", "bucket", "region", "access_key", "secret_key")
