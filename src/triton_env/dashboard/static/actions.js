@@ -1,0 +1,82 @@
+// What can be done with an environment, after a question where data is lost.
+
+import * as api from "./api.js";
+import { ask, tell } from "./dialog.js";
+import { askForActions } from "./live.js";
+import { icon, titleOf } from "./parts.js";
+import { changed, environmentOf, state } from "./store.js";
+import { h } from "./vdom.js";
+
+const ICONS = { restart: "refresh", stop: "stop", reset: "erase", snapshot: "camera", restore: "back", backup: "archive" };
+const busy = new Set();
+
+const actionsOf = (environment) => state.actions.get(environment.id) ?? [];
+
+/** Buttons for what is done with the whole environment. */
+export function environmentActions(environment) {
+  return h("div", { class: "actions" }, actionsOf(environment).filter((action) => !action.needs_service).map((action) => button(environment, action, {})));
+}
+
+/** Buttons for what is done with one of its services. */
+export function serviceActions(environment, service) {
+  return actionsOf(environment)
+    .filter((action) => action.needs_service)
+    .map((action) => button(environment, action, { service: service.name }));
+}
+
+/** Buttons for what is done with one of its snapshots. */
+export function snapshotActions(environment, name) {
+  return actionsOf(environment)
+    .filter((action) => action.needs_name && action.loses)
+    .map((action) => button(environment, action, { name }));
+}
+
+function button(environment, action, values) {
+  const key = [environment.id, action.name, values.service, values.name].join("/");
+  const isBusy = busy.has(key);
+  return h(
+    "button",
+    {
+      key,
+      type: "button",
+      class: `button small ${action.loses ? "losing" : ""}`,
+      disabled: isBusy,
+      "aria-busy": isBusy ? "true" : null,
+      "data-action": action.name,
+      onclick: () => perform(environment, action, values, key),
+    },
+    isBusy ? h("span", { class: "spinner", "aria-hidden": "true" }) : icon(ICONS[action.name]),
+    action.title,
+  );
+}
+
+async function perform(environment, action, values, key) {
+  const target = values.name ?? values.service ?? "";
+  const words = [action.title, target, "\u00b7", titleOf(environment)].filter(Boolean).join(" ");
+  const asksForName = action.needs_name && !values.name;
+  if (action.loses || asksForName) {
+    const name = await ask({
+      title: words,
+      text: action.loses,
+      confirm: action.title,
+      isDangerous: Boolean(action.loses),
+      field: asksForName ? { label: "Name", value: "", suggestions: snapshotsOf(environment.id) } : null,
+    });
+    if (name === null) return;
+    if (asksForName) values = { ...values, name };
+  }
+  const ended = tell(`${words} \u2026`);
+  busy.add(key);
+  changed();
+  try {
+    const done = await api.act(environment.id, action.name, values);
+    ended(done.words);
+  } catch (error) {
+    ended(error);
+  }
+  busy.delete(key);
+  if (environmentOf(environment.id)) askForActions(environment.id);
+  changed();
+}
+
+const snapshotsOf = (id) => (environmentOf(id)?.spaces ?? []).filter((space) => space.kind === "snapshot").map((space) => space.name);

@@ -1,0 +1,67 @@
+// Keeps the store up to date from the stream of the server.
+
+import * as api from "./api.js";
+import { listen } from "./source.js";
+import { addSamples, changed, environments, keepListed, state } from "./store.js";
+import { epoch } from "./units.js";
+
+const HOUR = 3600;
+const asked = new Set();
+
+export function connect() {
+  listen(api.eventsUrl(), {
+    on: { inspection: inspected, samples: sampled },
+    opened,
+    lost,
+  });
+}
+
+async function opened() {
+  state.connection = "live";
+  asked.clear();
+  changed();
+  try {
+    [state.declared, state.inspection] = await Promise.all([api.services(), api.inspection()]);
+  } catch {
+    return; // the stream is what says whether there is a connection
+  }
+  inspected(state.inspection);
+}
+
+async function lost() {
+  // The page's cookie belongs to one run of the server.
+  const refused = await api.inspection().then(() => false, (error) => error.status === 401 || error.status === 403);
+  state.connection = refused ? "refused" : "lost";
+  changed();
+}
+
+function inspected(inspection) {
+  state.inspection = inspection;
+  keepListed();
+  for (const environment of environments()) {
+    for (const service of environment.services) remember(environment.id, service.name);
+    if (!state.actions.has(environment.id)) askForActions(environment.id);
+  }
+  changed();
+}
+
+function sampled({ environment, service, at, values }) {
+  addSamples(environment, service, [{ at: epoch(at), values }]);
+  changed();
+}
+
+/** Fetch the last hour of a service, once a connection. */
+async function remember(environment, service) {
+  const key = `${environment}/${service}`;
+  if (asked.has(key)) return;
+  asked.add(key);
+  const found = await api.samples(environment, service, HOUR).catch(() => []);
+  addSamples(environment, service, found.map(({ at, values }) => ({ at: epoch(at), values })));
+  changed();
+}
+
+export async function askForActions(environment) {
+  state.actions.set(environment, []);
+  state.actions.set(environment, await api.actions(environment).catch(() => []));
+  changed();
+}

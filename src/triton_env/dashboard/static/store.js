@@ -1,0 +1,51 @@
+// What the page knows. Whoever changes it calls `changed`, and the page is drawn once before the next frame.
+
+const HOUR = 3600;
+
+export const state = {
+  inspection: null,
+  declared: {},
+  connection: "connecting", // "live", "lost", "refused"
+  samples: new Map(), // by environment and service: [{at, values}], the oldest first
+  actions: new Map(), // by environment
+  hover: null, // seconds since the epoch, under the pointer, for all charts at once
+  range: Number(localStorage.getItem("range")) || 900,
+};
+
+let draw = () => {};
+let isAsked = false;
+
+export function drawnBy(render) {
+  draw = render;
+}
+
+export function changed() {
+  if (isAsked) return;
+  isAsked = true;
+  requestAnimationFrame(() => {
+    isAsked = false;
+    draw();
+  });
+}
+
+export const environments = () => state.inspection?.environments ?? [];
+export const environmentOf = (id) => environments().find((each) => each.id === id);
+export const declaredOf = (service) => state.declared[service] ?? { title: service, metrics: [], panels: [] };
+export const samplesOf = (environment, service) => state.samples.get(`${environment}/${service}`) ?? [];
+export const lastOf = (environment, service) => samplesOf(environment, service).at(-1)?.values ?? {};
+
+/** Add samples of a service, in any order, and forget what is older than an hour. */
+export function addSamples(environment, service, added) {
+  const known = samplesOf(environment, service);
+  const last = known.at(-1)?.at ?? -Infinity;
+  const isNewer = added.length === 1 && added[0].at > last;
+  const all = isNewer ? [...known, ...added] : [...new Map([...known, ...added].map((each) => [each.at, each])).values()].sort((a, b) => a.at - b.at);
+  const oldest = (all.at(-1)?.at ?? 0) - HOUR;
+  state.samples.set(`${environment}/${service}`, all[0]?.at < oldest ? all.filter((each) => each.at >= oldest) : all);
+}
+
+/** Forget what is not listed any more. */
+export function keepListed() {
+  const listed = new Set(environments().flatMap((each) => each.services.map((service) => `${each.id}/${service.name}`)));
+  for (const key of state.samples.keys()) if (!listed.has(key)) state.samples.delete(key);
+}
