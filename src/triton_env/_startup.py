@@ -220,7 +220,7 @@ class Startup:
 
     def _unfinished_restore(self) -> "Recovery | None":
         """What is to be done about a restore into these services that was interrupted."""
-        if not self.mode.outlives_us:
+        if not self.mode.outlives_us or self.mode.only_looks:
             return None
         from triton_env.backup.journal import Place
 

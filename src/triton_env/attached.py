@@ -1,4 +1,4 @@
-"""Environments for commands: one that another process holds, and the services of a project."""
+"""Environments for faces: one that another process holds, and the services of a project."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, cast
 
 from triton_env.core.forms import Form, form_of
 from triton_env.environment import TritonEnvironment
+from triton_env.errors import TritonError
 from triton_env.modes.base import Mode
-from triton_env.modes.persistent import Persistent, PersistentServices
+from triton_env.modes.persistent import Persistent, PersistentServices, RunningProject
 from triton_env.modes.shared import Shared
 from triton_env.services import SERVICES, Service
 from triton_env.settings import Settings
-from triton_env.sharing.attaching import Attached, part_in
+from triton_env.sharing.attaching import Attached, Purpose, part_in
 from triton_env.sharing.joining import Joined
 from triton_env.sharing.key import settings_from_data
 from triton_env.sharing.runtime import AttachedRuntime
@@ -21,6 +22,7 @@ from triton_env.state.registry import Record
 
 if TYPE_CHECKING:
     from triton_env.core.usage import Usage
+    from triton_env.persistent.looking import RunningServices
     from triton_env.persistent.stack import Stack
     from triton_env.runtimes.docker.access import ContainerAccess
     from triton_env.status import ServiceStatus, UnfinishedRestore
@@ -40,15 +42,51 @@ class ProjectEnvironment(TritonEnvironment):
         self._in_modes(lambda: PersistentServices(self._arguments, stack))
 
 
+class AttachedProject(TritonEnvironment):
+    """The persistent services of a project that run, as they are: to be looked at and saved. None is started.
+
+    Args:
+        stack: the services. The end of the environment closes it.
+
+    Raises:
+        TritonError: none of them runs.
+    """
+
+    def __init__(self, stack: "Stack") -> None:
+        self._stack = stack
+        instances = stack.instances()
+        running = stack.running()
+        if not running:
+            raise TritonError(
+                f"No persistent service of the project {stack.project} runs.",
+                hint=f"python -m triton_env up --project {stack.project}",
+            )
+        settings = stack.settings_of(*(instances[name] for name in running if name in instances))
+        settings = settings.updated(triton_progress="off")
+        super().__init__(settings, services=tuple(running), isolated=True)
+        self._in_modes(lambda: RunningProject(stack, running, settings))
+
+    def log_lines(self, service: str, tail: int | None, *, follow: bool) -> Iterator[str]:
+        """The lines that a service wrote, without secrets; see `Access.lines`."""
+        return cast("RunningServices", self._running().runtime.result()).lines(service, tail, follow=follow)
+
+    def status(self) -> "tuple[ServiceStatus, ...]":
+        """Look at every service, and ask it; see `look_at`. Nothing is changed."""
+        return tuple(status for status in self._stack.status() if status.name in self.services)
+
+
 class AttachedEnvironment(TritonEnvironment):
     """An environment that another process holds, as it is: to be looked at, saved and used by commands.
 
     Args:
         services: which of its services; by default all that are installed here.
         settings: how this process shows progress and where it keeps state.
+        purpose: what for.
     """
 
-    def __init__(self, record: Record, settings: Settings, services: Sequence[str] = ()) -> None:
+    def __init__(
+        self, record: Record, settings: Settings, services: Sequence[str] = (), purpose: Purpose = Purpose.USE
+    ) -> None:
         # External servers are known by the addresses of all, also of those that are not used.
         known = record.services if form_of(record.runtime).is_started_by_us else SERVICES.usable()
         theirs = settings_from_data(record.settings, known).updated(
@@ -58,6 +96,7 @@ class AttachedEnvironment(TritonEnvironment):
         installed = tuple(name for name in record.services if name in SERVICES)
         super().__init__(theirs, services=tuple(services) or installed, runtime=record.runtime, isolated=True)
         self.record = record
+        self._purpose = purpose
         self._part: Attached | Joined | None = None
         if form_of(record.runtime).is_started_by_us:
             self._in_modes(self._attach)
@@ -134,5 +173,5 @@ class AttachedEnvironment(TritonEnvironment):
             self._part.hand_over()
 
     def _attach(self) -> Mode:
-        self._part = part_in(self.record, self._settings)
-        return Shared(self._part, self._settings)
+        self._part = part_in(self.record, self._settings, self._purpose)
+        return Shared(self._part, self._settings, only_looks=self._purpose is Purpose.LOOK)

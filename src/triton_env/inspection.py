@@ -9,7 +9,6 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict
 
-from triton_env.core.forms import form_of
 from triton_env.core.readiness import listens
 from triton_env.core.settings_group import Role, SettingsGroup
 from triton_env.core.threads import in_thread
@@ -175,10 +174,9 @@ def of_startup(startup: "Startup") -> EnvironmentEntry:
 
 
 def _of_record(record: Record, settings: Settings) -> EnvironmentEntry:
-    is_shared, is_ours = record.held_by == "reuse", form_of(record.runtime).is_started_by_us
     return EnvironmentEntry(
         id=record.id,
-        mode="external" if not is_ours else "shared" if is_shared else "session",
+        mode=record.mode,
         runtime=record.runtime,
         reason=record.reason,
         started=datetime.fromtimestamp(record.started, UTC),

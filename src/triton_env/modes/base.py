@@ -34,6 +34,8 @@ class Mode(ABC):
     """Whether a database or bucket that is missing is made."""
     is_of_project: ClassVar[bool] = False
     """Whether the servers are a project's: `up` and `down` know them, and what a start began can be left running."""
+    only_looks: bool = False
+    """Whether nothing may change by it: a restore that was interrupted stays as it is."""
     lists_itself: ClassVar[bool] = False
     """Whether it is on the list of running environments for other processes from its start to its end."""
     settings_are_our_own: ClassVar[bool] = True

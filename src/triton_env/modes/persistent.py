@@ -1,6 +1,6 @@
 """The persistent services of a project: found running or started, and their data stays."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import Enum
 from typing import TYPE_CHECKING
 
@@ -74,6 +74,36 @@ class PersistentServices(Lasting):
     def let_stay(self) -> None:
         if self._runtime is not None:
             self._runtime.keep()
+
+
+class RunningProject(Lasting):
+    """The services of a project that run, as they are.
+
+    Args:
+        stack: the services; the end of the environment closes it.
+        running: those that run, by name.
+        settings: with the names and passwords that they were given.
+    """
+
+    is_of_project = True
+    only_looks = True
+    settings_are_our_own = False
+
+    def __init__(self, stack: "Stack", running: Mapping[str, Service], settings: Settings) -> None:
+        super().__init__(settings, settings, stack.project)
+        self._stack = stack
+        self._running = running
+
+    def open(self, recipes: Sequence[ServiceRecipe], say: Callable[[str], None]) -> Runtime:
+        from triton_env.persistent.looking import RunningServices
+
+        return RunningServices(self._stack, self._running)
+
+    def check(self, recipes: Iterable[ServiceRecipe]) -> None:
+        """Variables of this process do not matter."""
+
+    def note_ready(self, service: Service) -> None:
+        """Nothing is asked of it."""
 
 
 def can_have_persistent_services(settings: Settings) -> bool:

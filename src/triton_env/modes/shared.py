@@ -22,15 +22,24 @@ class Shared(Mode):
     Args:
         part: this process's part in them. The id and the credentials are theirs.
         settings: this process's own.
+        only_looks: see `Mode`.
     """
 
     outlives_us = True
 
-    def __init__(self, part: "Joined | Attached", settings: Settings, notices: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        part: "Joined | Attached",
+        settings: Settings,
+        notices: Sequence[str] = (),
+        *,
+        only_looks: bool = False,
+    ) -> None:
         # The variables of the application are this process's own.
         in_force = part.settings.updated(triton_variables=settings.triton_variables)
         super().__init__(in_force, part.id, notices=notices)
         self._part = part
+        self.only_looks = only_looks
 
     def open(self, recipes: Sequence[ServiceRecipe], say: Callable[[str], None]) -> Runtime:
         from triton_env.sharing.runtime import AttachedRuntime

@@ -2,6 +2,7 @@
 
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from triton_env.core.forms import Form, form_of
@@ -26,7 +27,7 @@ class _Place:
     runtime: str
 
 
-def open_stack(settings: Settings, *, starts: bool = False) -> Stack:
+def open_stack(settings: Settings, *, starts: bool = False, any_checkout: bool = False) -> Stack:
     """The persistent services of the project that the settings name. To be closed, best by `with`.
 
     With the runtime `auto` they are where they were started last, and for the first time on Docker where an engine
@@ -35,17 +36,19 @@ def open_stack(settings: Settings, *, starts: bool = False) -> Stack:
     Args:
         settings: which project.
         starts: whether services may be started there.
+        any_checkout: see `Stack`.
 
     Raises:
         InvalidSetting: settings that disagree.
         RuntimeUnavailable: they cannot run there.
     """
+    stack = partial(_stack, settings, any_checkout=any_checkout)
     asked = settings.triton_runtime
     if asked != "auto":
-        return _stack(settings, asked, _ASKED_FOR)
+        return stack(asked, _ASKED_FOR)
     if known := last_place(settings):
         try:
-            return _stack(settings, known, _AS_BEFORE)
+            return stack(known, _AS_BEFORE)
         except RuntimeUnavailable as error:
             if form_of(known) is Form.CONTAINER:
                 error.hint += "; TRITON_RUNTIME=embedded starts services without Docker, which have other data"
@@ -53,15 +56,15 @@ def open_stack(settings: Settings, *, starts: bool = False) -> Stack:
     problem = quick_problem()
     if not problem:
         try:
-            return _stack(settings, "docker", "a Docker engine answers")
+            return stack("docker", "a Docker engine answers")
         except RuntimeUnavailable as error:
             if not starts or not _can_be_processes(settings):
                 raise
             problem = " ".join(f"{error.what} {error.cause}".split())
     if starts and _can_be_processes(settings):
-        return _stack(settings, "embedded", f"Docker cannot be used: {problem}")
+        return stack("embedded", f"Docker cannot be used: {problem}")
     # With its words on what is missing.
-    return _stack(settings, "docker", _ASKED_FOR)
+    return stack("docker", _ASKED_FOR)
 
 
 def last_place(settings: Settings) -> str:
@@ -87,17 +90,17 @@ def forget(settings: Settings) -> None:
         _file(settings).unlink(missing_ok=True)
 
 
-def _stack(settings: Settings, runtime: str, reason: str) -> Stack:
+def _stack(settings: Settings, runtime: str, reason: str, *, any_checkout: bool) -> Stack:
     stack: Stack
     if form_of(runtime) is Form.PROCESS:
         from triton_env.persistent.embedded.stack import EmbeddedStack
 
-        stack = EmbeddedStack(settings)
+        stack = EmbeddedStack(settings, any_checkout=any_checkout)
     else:
         # Loads the Docker SDK.
         from triton_env.persistent.docker.stack import DockerStack
 
-        stack = DockerStack(settings)
+        stack = DockerStack(settings, any_checkout=any_checkout)
     stack.reason = reason
     return stack
 

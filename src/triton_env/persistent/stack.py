@@ -12,6 +12,7 @@ from typing import ClassVar, NamedTuple, Protocol, Self
 
 from triton_env.backup.journal import Place
 from triton_env.core.model import ServiceRecipe
+from triton_env.core.setting_types import SecretStr
 from triton_env.core.threads import in_thread
 from triton_env.core.usage import Usage
 from triton_env.errors import NotOffered, StartCancelled
@@ -101,6 +102,7 @@ class Stack(ABC):
 
     Args:
         settings: which project, and how its services are run.
+        any_checkout: whether the project may be that of another checkout: it was named by a person who looks at it.
 
     Raises:
         InvalidSetting: settings that disagree.
@@ -112,7 +114,8 @@ class Stack(ABC):
     reason: str = "persistent services run there"
     """Why they run there; completes the sentence "since ..."."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, any_checkout: bool = False) -> None:
+        self._any_checkout = any_checkout
         self.settings = persistent_settings(settings)
         self.project = self.settings.triton_project
         self._recipes = {name: kind.recipe(self.settings) for name, kind in SERVICES.items()}
@@ -298,7 +301,7 @@ class Stack(ABC):
 
     def secrets(self) -> frozenset[str]:
         """What may not appear in messages: the passwords of the settings and those that servers were given."""
-        known = [self.settings, *(self._settings_of(instance) for instance in self.instances().values())]
+        known = [self.settings, *(self.settings_of(instance) for instance in self.instances().values())]
         return frozenset().union(*(settings.secrets() for settings in known))
 
     @cached_property
@@ -327,9 +330,21 @@ class Stack(ABC):
     def _service(self, name: str, instance: Instance) -> Service:
         """A service as a server has it."""
 
+    def settings_of(self, *instances: Instance) -> Settings:
+        """The settings with the names and passwords that servers were given."""
+        given: dict[str, object] = {}
+        for instance in instances:
+            for name, value in self._given(instance).items():
+                match getattr(self.settings, name, None):
+                    case SecretStr():
+                        given[name] = SecretStr(value)
+                    case str():
+                        given[name] = value
+        return self.settings.updated(**given)
+
     @abstractmethod
-    def _settings_of(self, instance: Instance) -> Settings:
-        """The settings with the names and passwords that a server was given."""
+    def _given(self, instance: Instance) -> Mapping[str, str]:
+        """What a server was given, by the names of settings. There may be more in it."""
 
     @abstractmethod
     def _usage(self, instance: Instance) -> Usage | None:

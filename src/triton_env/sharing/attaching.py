@@ -1,6 +1,7 @@
 """Using an environment that another process holds and has listed in the registry."""
 
 from collections.abc import Callable
+from enum import Enum
 
 from triton_env.core.settings_group import LOGIN
 from triton_env.errors import TritonError
@@ -15,24 +16,37 @@ from triton_env.state.leases import new_lease
 from triton_env.state.registry import Record
 
 
+class Purpose(Enum):
+    """What a process wants with an environment that another one holds."""
+
+    USE = "use"
+    """Work with it, as programs do: it goes on as long as that takes."""
+    STEER = "steer"
+    """Do what a person has asked for, who knows that others may use what `serve` holds."""
+    LOOK = "look"
+    """See what there is. That is not a use: it prolongs nothing, and no one else has to wait for its end."""
+
+
 class Attached:
     """What one process has of an environment that another one holds: a lease, and what its record says.
 
     Args:
         settings: the process's own, with the environment's credentials.
+        purpose: for what. To look at it, there is no lease.
 
     Raises:
         TritonError: it has ended.
     """
 
-    def __init__(self, record: Record, settings: Settings) -> None:
+    def __init__(self, record: Record, settings: Settings, purpose: Purpose = Purpose.USE) -> None:
         self.id = record.id
         self.settings = settings
         self.events = _Known(record)
         self.words: tuple[str, ...] = ()
         self._record = record
         self._folder = private_folder(settings, "environments")
-        self._lease = new_lease(self._folder, f"{record.id}.")
+        self._is_steered = purpose is Purpose.STEER
+        self._lease = None if purpose is Purpose.LOOK else new_lease(self._folder, f"{record.id}.")
         if not (self._folder / f"{record.id}.json").exists():
             self.leave()
             raise TritonError(
@@ -43,9 +57,9 @@ class Attached:
 
     def has_others(self) -> bool:
         """Whether others use it too. What `serve` holds is there for all."""
-        return self._record.held_by == "serve" or locks.any_held(
-            self._folder, f"{self.id}.*.lease", besides=self._lease
-        )
+        if self._record.held_by == "serve":
+            return not self._is_steered
+        return locks.any_held(self._folder, f"{self.id}.*.lease", besides=self._lease)
 
     def wait_until_listed(self) -> None:
         """It is listed."""
@@ -60,7 +74,8 @@ class Attached:
 
     def leave(self) -> None:
         """Give the lease back. Does nothing where that was done."""
-        self._lease.release(remove=True)
+        if self._lease:
+            self._lease.release(remove=True)
 
 
 class _Known:
@@ -89,18 +104,19 @@ class _Known:
         return condition(self.state)
 
 
-def part_in(record: Record, settings: Settings) -> Attached | Joined:
+def part_in(record: Record, settings: Settings, purpose: Purpose = Purpose.USE) -> Attached | Joined:
     """A part in an environment that is listed, for as long as this process wants it.
 
     Args:
         settings: the process's own.
+        purpose: for what.
 
     Raises:
         TritonError: it has ended.
     """
-    if record.held_by == "reuse":
+    if record.held_by == "reuse" and purpose is not Purpose.LOOK:
         # Its keeper would end it as soon as all others have left.
         return join_instance(settings, record.id)
     theirs = settings_from_data(record.settings, record.services)
     credentials = {field: getattr(theirs, field) for field in theirs.names_in(*LOGIN, services=record.services)}
-    return Attached(record, with_groups(settings, record.services).updated(**credentials))
+    return Attached(record, with_groups(settings, record.services).updated(**credentials), purpose)

@@ -9,8 +9,9 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
+from triton_env.core.forms import form_of
 from triton_env.core.model import Placement
 from triton_env.errors import UsageError
 from triton_env.settings import Settings
@@ -57,6 +58,13 @@ class Record:
 
     FORMAT: ClassVar[int] = 5
     """Readers pass over records of another one."""
+
+    @property
+    def mode(self) -> Literal["session", "shared", "external"]:
+        """Whether it is one process's own, shared, or leads to servers that others run."""
+        if not form_of(self.runtime).is_started_by_us:
+            return "external"
+        return "shared" if self.held_by == "reuse" else "session"
 
     @property
     def title(self) -> str:

@@ -183,8 +183,8 @@ class Project:
                 return ""
         return text.decode(errors="replace")
 
-    def check_ours(self, containers: Iterable[ProjectContainer], file: Path) -> None:
-        """See that the project is that of this compose file.
+    def check_ours(self, containers: Iterable[ProjectContainer], file: Path, *, any_checkout: bool = False) -> None:
+        """See that the project is that of this compose file, or with `any_checkout` that of any of triton-env's.
 
         Raises:
             ProjectTaken: another program or another checkout uses the name.
@@ -202,7 +202,7 @@ class Project:
                     hint=beside,
                 )
             # A checkout that was moved or removed gives up its project.
-            for other in filter(Path.exists, files[:1]):
+            for other in () if any_checkout else filter(Path.exists, files[:1]):
                 raise ProjectTaken(
                     f"The persistent services {self.name!r} belong to another checkout.",
                     where=f"container {container.name}, of {container.file}",

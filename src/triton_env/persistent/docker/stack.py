@@ -8,7 +8,6 @@ from typing import Any
 
 from triton_env.core.model import ServiceRecipe
 from triton_env.core.redaction import redacted
-from triton_env.core.setting_types import SecretStr
 from triton_env.core.threads import in_thread
 from triton_env.core.usage import Usage
 from triton_env.errors import CleanupFailed, TritonError
@@ -37,7 +36,7 @@ class DockerStack(Stack):
         engine: the engine that has them.
 
     Args:
-        settings: which project, and how its services are run.
+        settings, any_checkout: see `Stack`.
 
     Raises:
         InvalidSetting: settings that disagree.
@@ -46,8 +45,8 @@ class DockerStack(Stack):
 
     runtime = "docker"
 
-    def __init__(self, settings: Settings) -> None:
-        super().__init__(settings)
+    def __init__(self, settings: Settings, *, any_checkout: bool = False) -> None:
+        super().__init__(settings, any_checkout=any_checkout)
         self.file = used_file(self.settings)
         self.engine = Engine()
         self.on_engine = Project(self.engine, self.project)
@@ -71,7 +70,7 @@ class DockerStack(Stack):
             ProjectTaken: the project is that of another checkout or program.
         """
         found = self.on_engine.containers()
-        self.on_engine.check_ours(found.values(), self.file)
+        self.on_engine.check_ours(found.values(), self.file, any_checkout=self._any_checkout)
         return found
 
     def instances(self) -> Mapping[str, ProjectContainer]:
@@ -207,7 +206,7 @@ class DockerStack(Stack):
     def _service(self, name: str, instance: Instance) -> Service:
         container = _container(instance)
         placement = container.placement(self._recipes[name], self.addresses.host)
-        return SERVICES[name](self._settings_of(container), placement)
+        return SERVICES[name](self.settings_of(container), placement)
 
     def _usage(self, instance: Instance) -> Usage | None:
         return usage_of(self.engine, instance.id)
@@ -224,15 +223,8 @@ class DockerStack(Stack):
             cancelled=cancelled,
         )
 
-    def _settings_of(self, instance: Instance) -> Settings:
-        given: dict[str, object] = {}
-        for name, value in _container(instance).environment.items():
-            match getattr(self.settings, name.lower(), None):
-                case SecretStr():
-                    given[name.lower()] = SecretStr(value)
-                case str():
-                    given[name.lower()] = value
-        return self.settings.updated(**given)
+    def _given(self, instance: Instance) -> Mapping[str, str]:
+        return {name.lower(): value for name, value in _container(instance).environment.items()}
 
     def _is_ours(self, described: Mapping[str, Any]) -> bool:
         return bool((described.get("Labels") or {}).get(OUR_LABEL) == self.project)

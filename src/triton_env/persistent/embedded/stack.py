@@ -13,7 +13,7 @@ from triton_env.core.merging import merged
 from triton_env.core.model import Placement, ServiceRecipe
 from triton_env.core.readiness import DeadlineExceeded, wait_until_ready
 from triton_env.core.redaction import redacted
-from triton_env.core.setting_types import SecretStr, plain_text
+from triton_env.core.setting_types import plain_text
 from triton_env.core.settings_group import LOGIN, Role
 from triton_env.core.usage import Usage
 from triton_env.errors import CleanupFailed, NotOffered, ProjectTaken, StartCancelled, TritonError
@@ -47,8 +47,8 @@ class EmbeddedStack(Stack):
     runtime = "embedded"
     _absent = "it was not started"
 
-    def __init__(self, settings: Settings) -> None:
-        super().__init__(settings)
+    def __init__(self, settings: Settings, *, any_checkout: bool = False) -> None:
+        super().__init__(settings, any_checkout=any_checkout)
         self.folder = ProjectFolder.of(self.settings)
         self.supervisor = Supervisor(self.folder)
         self.host = loopback(self.settings.triton_bind_address)
@@ -60,7 +60,7 @@ class EmbeddedStack(Stack):
     @cached_property
     def checkout(self) -> str:
         """The folder of the project that is at work; empty where it is any."""
-        return checkout()
+        return "" if self._any_checkout else checkout()
 
     def offered(self) -> tuple[str, ...]:
         return tuple(name for name in SERVICES if self._recipes[name].process.lasting)
@@ -250,14 +250,10 @@ class EmbeddedStack(Stack):
 
     def _service(self, name: str, instance: Instance) -> Service:
         process = _process(instance)
-        return SERVICES[name](self._settings_of(process), self.placement(name, process))
+        return SERVICES[name](self.settings_of(process), self.placement(name, process))
 
-    def _settings_of(self, instance: Instance) -> Settings:
-        given: dict[str, object] = {}
-        for name, value in _process(instance).given.items():
-            present = getattr(self.settings, name, None)
-            given[name] = SecretStr(value) if isinstance(present, SecretStr) else value
-        return self.settings.updated(**given)
+    def _given(self, instance: Instance) -> Mapping[str, str]:
+        return _process(instance).given
 
     def _usage(self, instance: Instance) -> Usage | None:
         pid = _process(instance).pid

@@ -1,0 +1,285 @@
+"""What can be done to an environment of this user by its id, whatever holds it: restart, stop, reset, save, look."""
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+from pydantic import BaseModel, ConfigDict
+
+from triton_env.core.forms import form_of
+from triton_env.errors import ServiceNotSelected, UsageError
+from triton_env.persistent.embedded.projects import projects as embedded_projects
+from triton_env.services.selection import known_name, title_of
+from triton_env.settings import Settings
+from triton_env.sharing.attaching import Purpose
+from triton_env.sharing.ending import end
+from triton_env.state.registry import Record, Registry
+
+if TYPE_CHECKING:
+    from triton_env.attached import AttachedEnvironment, AttachedProject
+    from triton_env.inspection import EnvironmentEntry
+    from triton_env.persistent.stack import Stack
+
+ActionName = Literal["restart", "stop", "reset", "snapshot", "restore", "backup"]
+
+_CLIENTS = "the connections of its clients"
+_IN_MEMORY = f"{_CLIENTS}, and what the server has in memory alone: with TRITON_STORAGE=memory that may be all"
+_LAST_ONES = "what the services hold at present; clients that are at work may fail"
+
+
+class Action(BaseModel):
+    """Something that can be done to an environment.
+
+    Attributes:
+        name: which.
+        title: for people.
+        needs_service: whether it is done to one service, which has to be named.
+        needs_name: whether it has a name, that of the snapshot.
+        loses: what is lost by it, for the question that comes before; empty where nothing is.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    name: ActionName
+    title: str
+    needs_service: bool = False
+    needs_name: bool = False
+    loses: str = ""
+
+
+def actions(entry: "EnvironmentEntry") -> tuple[Action, ...]:
+    """What can be done to an environment.
+
+    What a test run, a notebook or a program has started for itself is not reset under it, nor is it divided: its
+    program can do that. Persistent services are saved by a backup, and external ones are not steered from here.
+    """
+    held_by = entry.owner.held_by if entry.owner else ""
+    return tuple(_offered(entry.mode, held_by))
+
+
+def act(
+    settings: Settings,
+    environment_id: str,
+    action: str,
+    *,
+    service: str = "",
+    name: str = "",
+    path: Path | None = None,
+) -> str:
+    """Do something to an environment, and wait until it is done.
+
+    Args:
+        settings: where this user's state is kept.
+        environment_id: as it is listed; of persistent services their project.
+        action: one of those that `actions` has for it.
+        service: the one that is restarted. `backup`, and `reset` of persistent services, are about all without it.
+        name: of the snapshot.
+        path: the file of a backup, which may not exist; by default one in the current folder.
+
+    Returns:
+        What was done, in words.
+
+    Raises:
+        UsageError: there is no such environment or service, or the environment does not offer the action.
+        TritonError: it could not be done.
+    """
+    found = _found(settings, environment_id)
+    offered: dict[str, Action] = {each.name: each for each in found.actions}
+    if action not in offered:
+        raise UsageError(
+            f"{action!r} is not offered for {found.title}.",
+            where=f"environment {environment_id}",
+            hint=f"choose from {', '.join(offered)}" if offered else "",
+        )
+    service = known_name(service) if service else ""
+    wanted = offered[action]
+    if wanted.needs_service and not service:
+        raise UsageError(f"`{action}` is done to one service, which has to be named.", where=found.title)
+    if wanted.needs_name and not name:
+        raise UsageError(f"`{action}` needs the name of the snapshot.", where=found.title)
+    return found.act(action, service, name, path)
+
+
+@contextmanager
+def connect(settings: Settings, environment_id: str) -> "Iterator[AttachedEnvironment | AttachedProject]":
+    """The environment of that id, with its services and their logs, until the block ends.
+
+    It is looked at: that does not prolong it, counts as no use, starts nothing and settles no restore.
+
+    Raises:
+        UsageError: there is no such environment.
+        TritonError: it has just ended, or none of its services runs.
+    """
+    with _found(settings, environment_id).opened(Purpose.LOOK) as environment:
+        yield environment
+
+
+def _offered(mode: str, held_by: str) -> Iterator[Action]:
+    is_ours, lasts = mode != "external", mode == "persistent"
+    if is_ours:
+        yield Action(name="restart", title="Restart", needs_service=True, loses=_CLIENTS if lasts else _IN_MEMORY)
+    if lasts:
+        yield Action(name="stop", title="Stop")
+        yield Action(name="reset", title="Destroy the data", loses="the services with all their data, for good")
+    else:
+        lost = "all data of the environment" if is_ours else ""
+        if held_by not in ("serve", "reuse"):
+            lost = " and ".join(filter(None, [lost, "the program that started it, which ends too"]))
+        elif held_by == "reuse":
+            lost += ", also for the processes that use it"
+        yield Action(name="stop", title="Stop", loses=lost)
+    if is_ours and held_by in ("serve", "reuse"):
+        yield Action(name="reset", title="Reset", loses=_LAST_ONES)
+        yield Action(name="snapshot", title="Take a snapshot", needs_name=True)
+        yield Action(name="restore", title="Restore a snapshot", needs_name=True, loses=_LAST_ONES)
+    yield Action(name="backup", title="Back up to a file")
+
+
+class _Session(NamedTuple):
+    """An environment that a process holds."""
+
+    record: Record
+    settings: Settings
+
+    @property
+    def title(self) -> str:
+        return f"the {self.record.mode} environment of {self.record.held_by}"
+
+    @property
+    def actions(self) -> tuple[Action, ...]:
+        return tuple(_offered(self.record.mode, self.record.held_by))
+
+    @contextmanager
+    def opened(self, purpose: Purpose, services: Sequence[str] = ()) -> "Iterator[AttachedEnvironment]":
+        from triton_env.attached import AttachedEnvironment
+
+        with AttachedEnvironment(self.record, self.settings, services, purpose) as environment:
+            yield environment
+
+    def act(self, action: str, service: str, name: str, path: Path | None) -> str:
+        record = self.record
+        if service and service not in record.services:
+            raise ServiceNotSelected(service, record.services)
+        if action == "stop":
+            end(record)
+            gone = "Its data is gone" if form_of(record.runtime).is_started_by_us else "The servers keep running"
+            return f"The environment {record.id} has ended. {gone}."
+        with self.opened(Purpose.STEER, (service,) if service else ()) as environment:
+            match action:
+                case "restart":
+                    environment.restart(service)
+                    return f"{title_of(service)} answers again."
+                case "reset":
+                    environment.reset()
+                    return "The services hold what they held after the start."
+                case "snapshot":
+                    environment.snapshot(name)
+                    return f"The snapshot {name} was taken."
+                case "restore":
+                    environment.restore(name)
+                    return f"The services hold what the snapshot {name} holds."
+            return _backed_up(environment, service, path)
+
+
+class _Project(NamedTuple):
+    """The persistent services of a project."""
+
+    project: str
+    runtime: str
+    settings: Settings
+
+    @property
+    def title(self) -> str:
+        return f"the persistent services of the project {self.project}"
+
+    @property
+    def actions(self) -> tuple[Action, ...]:
+        return tuple(_offered("persistent", ""))
+
+    @contextmanager
+    def opened(self, purpose: Purpose, services: Sequence[str] = ()) -> "Iterator[AttachedProject]":
+        from triton_env.attached import AttachedProject
+
+        with self._stack() as stack, AttachedProject(stack) as environment:
+            yield environment
+
+    def act(self, action: str, service: str, name: str, path: Path | None) -> str:
+        if action == "backup":
+            with self.opened(Purpose.STEER) as environment:
+                return _backed_up(environment, service, path)
+        with self._stack() as stack:
+            there = stack.instances()
+            if service and service not in there:
+                raise ServiceNotSelected(service, tuple(there))
+            match action:
+                case "restart":
+                    stack.restart([service], lambda name, seconds: None)
+                    return f"{title_of(service)} answers again."
+                case "stop":
+                    stack.down()
+                    return f"The services of the project {self.project} were stopped. Their data stays."
+            from triton_env.persistent.choice import forget
+
+            stack.remove([service] if service else [])
+            if not service:
+                forget(stack.settings)
+            what = title_of(service) if service else "All services"
+            return f"{what} of the project {self.project} and their data are gone."
+
+    def _stack(self) -> "Stack":
+        from triton_env.persistent.choice import open_stack
+
+        settings = self.settings.updated(triton_project=self.project, triton_runtime=self.runtime)
+        return open_stack(settings, any_checkout=True)
+
+
+def _backed_up(environment: "AttachedEnvironment | AttachedProject", service: str, path: Path | None) -> str:
+    from triton_env.backup import create
+    from triton_env.core.sizes import size_words
+
+    path = path or Path(f"{environment.id}-{time.strftime('%Y%m%d-%H%M%S')}.backup")
+    manifest = create(environment, path, services=(service,) if service else None)
+    notes = [note for saved in manifest.services.values() for note in saved.notes]
+    saved = ", ".join(map(title_of, manifest.services))
+    return " ".join([f"Saved {saved} to {path.absolute()} ({size_words(path.stat().st_size)}).", *notes])
+
+
+def _found(settings: Settings, environment_id: str) -> _Session | _Project:
+    for record in Registry.of(settings).running():
+        if record.id == environment_id:
+            return _Session(record, settings)
+    places = [runtime for runtime, projects in _PROJECTS.items() if environment_id in projects(settings)]
+    if settings.triton_runtime in places:
+        places = [settings.triton_runtime]
+    if len(places) > 1:
+        raise UsageError(
+            f"{environment_id!r} names persistent services on {' and on '.join(places)}.",
+            hint=f"choose with TRITON_RUNTIME={places[0]} or TRITON_RUNTIME={places[1]}",
+        )
+    if not places:
+        raise UsageError(f"No environment has the id {environment_id!r}.", hint="python -m triton_env ps")
+    return _Project(environment_id, places[0], settings)
+
+
+def _on_docker(settings: Settings) -> Sequence[str]:
+    """The projects that have containers; none where no engine answers."""
+    from triton_env.runtimes.choice import quick_problem
+
+    if quick_problem():
+        return ()
+    from triton_env.persistent.docker.projects import projects
+    from triton_env.runtimes.docker.engine import Engine
+
+    engine = Engine()
+    try:
+        return tuple(projects(engine))
+    finally:
+        engine.close()
+
+
+_PROJECTS: Mapping[str, "Callable[[Settings], Sequence[str] | Mapping[str, object]]"] = {
+    "embedded": embedded_projects,
+    "docker": _on_docker,
+}
