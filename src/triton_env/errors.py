@@ -15,6 +15,7 @@ TritonError
 │   ├── EnginePermissionDenied  the engine's socket may not be used by this user
 │   ├── EngineTooOld            the engine lacks what is needed
 │   └── ComposeUnavailable      persistent services need Docker Compose, which is not here or too old
+├── ExtraMissing                packages of an extra are not installed, such as those of the dashboard
 ├── ImageUnavailable            an image is neither on the engine nor to be pulled
 ├── VolumeMismatch              data of an earlier start was made with other settings or another version
 ├── PortTaken                   a port that was asked for is in use
@@ -43,6 +44,7 @@ to run. Exceptions of libraries are kept as `__cause__` and never have to be cau
 """
 
 import re
+import sys
 import sysconfig
 import textwrap
 import traceback
@@ -244,6 +246,24 @@ class EngineTooOld(RuntimeUnavailable):
 
 class ComposeUnavailable(RuntimeUnavailable):
     """Persistent services need Docker Compose, which is not here or too old."""
+
+
+class ExtraMissing(TritonError):
+    """What was asked for needs packages that are not installed.
+
+    Args:
+        what: what cannot be done without them, in one sentence.
+        extra: the extra of triton-env that brings them.
+        missing: their names.
+    """
+
+    def __init__(self, what: str, extra: str, missing: Sequence[str]) -> None:
+        super().__init__(
+            what,
+            where=sys.executable,
+            cause=f"not installed: {', '.join(missing)}",
+            hint=f'pip install "triton-env[{extra}]"',
+        )
 
 
 class ProjectTaken(TritonError):

@@ -6,6 +6,7 @@ import pytest
 
 from triton_env import errors
 from triton_env.errors import (
+    ExtraMissing,
     NoSharedNetwork,
     NotStarted,
     ServiceExited,
@@ -27,6 +28,7 @@ WITH_OWN_ARGUMENTS = {
     UnknownRuntime: ("podman", ("auto", "docker")),
     ServiceNotSelected: ("s3", ("postgres", "redis")),
     NoSharedNetwork: ("PostgreSQL",),
+    ExtraMissing: ("It cannot be shown.", "dashboard", ("starlette", "uvicorn")),
     NotStarted: ("stopped",),
 }
 PLAIN = [kind for kind in OF_THE_MODULE if kind not in WITH_OWN_ARGUMENTS]

@@ -32,6 +32,7 @@ _COMMANDS: Mapping[str, str] = {
     "down": "Stop the persistent services; their data stays.",
     "ps": "List the environments that run.",
     "stop": "End sessions and shared environments.",
+    "dashboard": "Show what runs on a page of this machine.",
     "status": "Show the state of the services.",
     "logs": "Show what the services write.",
     "restart": "Restart persistent services and wait until they answer.",

@@ -1,0 +1,52 @@
+"""`dashboard`: a page that shows what runs."""
+
+import time
+
+import click
+
+from triton_env.cli.output import say
+from triton_env.cli.signals import Interrupted, interruptible
+from triton_env.errors import TritonError
+
+
+@click.command()
+@click.option("--port", type=click.IntRange(1, 65535), metavar="N", help="Listen on this port.  [default: a free one]")
+@click.option("--open", "opens", is_flag=True, help="Open the page in the browser.")
+def command(port: int | None, opens: bool) -> None:
+    """Show what runs on a page of this machine, until Ctrl-C.
+
+    \b
+    python -m triton_env dashboard --open
+
+    The page shows every environment of this user with its services, logs and data, and restarts, stops and resets
+    them. It is served on 127.0.0.1 alone, to those who have the token in the URL that is printed on standard output.
+    /metrics has the same numbers for Prometheus.
+
+    It needs the extra `dashboard`: pip install "triton-env[dashboard]".
+
+    Exit status: 0 after Ctrl-C, SIGTERM or SIGHUP; 1 if the port is taken or the extra is not installed.
+    """
+    with interruptible():
+        try:
+            _serve(port or 0, opens)
+        except Interrupted:
+            say("Ended. What it showed keeps running.")
+
+
+def _serve(port: int, opens: bool) -> None:
+    from triton_env.dashboard.extra import check_installed
+    from triton_env.settings import Settings
+
+    check_installed()
+    from triton_env.dashboard.serving import Serving
+
+    with Serving(Settings(), port) as serving:
+        click.echo(serving.url)
+        say("Ctrl-C ends the dashboard, and nothing else.", bold=True)
+        if opens:
+            import webbrowser
+
+            webbrowser.open(serving.url)
+        while serving.is_running:
+            time.sleep(1)
+        raise TritonError("The dashboard ended by itself.", where=serving.url)

@@ -1,0 +1,125 @@
+"""Who may ask: requests of this machine's browser to this very server, with the token that only its user has seen."""
+
+import hmac
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from http.cookies import CookieError, SimpleCookie
+from secrets import token_urlsafe
+from urllib.parse import parse_qs
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import PlainTextResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+HEADERS: Mapping[str, str] = {
+    "Content-Security-Policy": POLICY,
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+}
+"""Of every answer."""
+OURS = "X-Triton-Env"
+"""A header that changes have to carry: a form of another site cannot set it."""
+_READS = ("GET", "HEAD")
+_LARGEST = 64 * 1024
+"""Bytes of the largest body: an action with two names in it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """What opens one dashboard.
+
+    Attributes:
+        port: that it listens on.
+        token: what its user has to know.
+    """
+
+    port: int
+    token: str = field(default_factory=lambda: token_urlsafe(24), repr=False)
+
+    @property
+    def hosts(self) -> frozenset[str]:
+        """What browsers call it. Any other name was made by someone else to lead to this address."""
+        names = ("127.0.0.1", "localhost")
+        return frozenset(f"{name}:{self.port}" for name in names) | (set(names) if self.port == 80 else set())
+
+    @property
+    def cookie(self) -> str:
+        """The name of its cookie: cookies are shared by all ports of a host."""
+        return f"triton-env-{self.port}"
+
+    @property
+    def url(self) -> str:
+        """Where the page is, with the token."""
+        return f"http://127.0.0.1:{self.port}/?token={self.token}"
+
+
+class Guard:
+    """Lets requests through to an application, or refuses them; and adds the headers of every answer.
+
+    Args:
+        app: what is guarded.
+        key: what opens it.
+    """
+
+    def __init__(self, app: ASGIApp, key: Key) -> None:
+        self._app = app
+        self._key = key
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":  # the server's own; nothing here speaks WebSocket, and the server is not to either
+            await self._app(scope, receive, send)
+            return
+        answer: ASGIApp = self._app
+        if problem := self._problem(scope["method"], Headers(scope=scope), scope["query_string"]):
+            answer = PlainTextResponse(*problem)
+        await answer(scope, receive, self._with_headers(send))
+
+    def _problem(self, method: str, headers: Headers, query: bytes) -> tuple[str, int] | None:
+        """Why a request is refused, with the status; None where it is not."""
+        hosts = self._key.hosts
+        if headers.getlist("host") not in [[host] for host in hosts]:
+            return "This name does not lead to this dashboard: use 127.0.0.1 or localhost.\n", 403
+        origins = {f"http://{host}" for host in hosts}
+        if not origins.issuperset(headers.getlist("origin")):
+            return "Other sites may not use this dashboard.\n", 403
+        is_change = method not in _READS
+        if is_change and headers.get("sec-fetch-site", "same-origin") != "same-origin":
+            return "Other sites may not use this dashboard.\n", 403
+        if not any(hmac.compare_digest(each, self._key.token.encode()) for each in self._tokens(headers, query)):
+            return "The token is missing or wrong: open the URL that `python -m triton_env dashboard` prints.\n", 403
+        if is_change and headers.get(OURS) != "1":
+            return f"A change needs the header {OURS}: 1.\n", 403
+        length = headers.get("content-length", "0")
+        if not (length.isascii() and length.isdigit()) or "transfer-encoding" in headers:
+            return "The length of the body has to be given.\n", 411
+        return ("The body is too large.\n", 413) if int(length) > _LARGEST else None
+
+    def _tokens(self, headers: Headers, query: bytes) -> list[bytes]:
+        found = parse_qs(query.decode("latin-1")).get("token", [])
+        scheme, _, bearer = headers.get("authorization", "").partition(" ")
+        if scheme.lower() == "bearer":
+            found.append(bearer.strip())
+        try:
+            morsel = SimpleCookie(headers.get("cookie", "")).get(self._key.cookie)
+        except CookieError:
+            morsel = None
+        return [each.encode("utf-8", "replace") for each in (*found, *((morsel.value,) if morsel else ()))]
+
+    @staticmethod
+    def _with_headers(send: Send) -> Send:
+        async def sent(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                for name, value in HEADERS.items():
+                    headers.setdefault(name, value)
+                headers.setdefault("Cache-Control", "no-store")
+            await send(message)
+
+        return sent

@@ -1,0 +1,95 @@
+"""The dashboard's server: uvicorn on a socket of 127.0.0.1, in a thread of its own."""
+
+import asyncio
+import socket
+import threading
+from types import TracebackType
+from typing import Self
+
+import uvicorn
+
+from triton_env.dashboard.application import Dashboard
+from triton_env.dashboard.guard import Guard, Key
+from triton_env.errors import PortTaken
+from triton_env.settings import Settings
+
+_HOST = "127.0.0.1"
+_END_TIMEOUT = 3
+"""Seconds for requests that are being answered. What hangs is left to daemon threads."""
+
+
+class Serving:
+    """A dashboard that runs, from `with` to the end of its block.
+
+    Args:
+        settings: where state is kept, and with which environments are looked at.
+        port: to listen on; 0 for a free one.
+
+    Raises:
+        PortTaken: that port is in use.
+    """
+
+    def __init__(self, settings: Settings, port: int = 0) -> None:
+        self._socket = _listening(port)
+        self.key = Key(self._socket.getsockname()[1])
+        self.dashboard = Dashboard(settings, self.key)
+        config = uvicorn.Config(
+            Guard(self.dashboard.app, self.key),
+            access_log=False,
+            date_header=False,
+            lifespan="on",
+            log_config=None,
+            log_level="error",
+            proxy_headers=False,
+            server_header=False,
+            timeout_graceful_shutdown=1,
+            ws="none",
+        )
+        self._server = uvicorn.Server(config)
+        self._thread = threading.Thread(target=self._run, name="triton-dashboard", daemon=True)
+
+    @property
+    def url(self) -> str:
+        """Where the page is, with the token."""
+        return self.key.url
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it serves."""
+        return self._thread.is_alive()
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._server.should_exit = True
+        self.dashboard.end()
+        self._thread.join(_END_TIMEOUT)
+        self._socket.close()
+
+    def _run(self) -> None:
+        asyncio.run(self._server.serve(sockets=[self._socket]))
+
+
+def _listening(port: int) -> socket.socket:
+    made = socket.socket()
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        made.bind((_HOST, port))
+    except OSError as error:
+        made.close()
+        raise PortTaken(
+            f"The dashboard cannot listen on port {port}.",
+            where=f"{_HOST}:{port}",
+            cause=str(error),
+            hint="python -m triton_env dashboard, which takes a free port",
+        ) from error
+    # Connections that come before the server takes them wait.
+    made.listen()
+    return made
