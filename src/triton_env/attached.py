@@ -1,8 +1,6 @@
 """Environments for faces: one that another process holds, and the services of a project."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime
-from functools import partial
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -12,7 +10,7 @@ from triton_env.errors import TritonError
 from triton_env.modes.base import Mode
 from triton_env.modes.persistent import Persistent, PersistentServices, RunningProject
 from triton_env.modes.shared import Shared
-from triton_env.services import SERVICES, Service
+from triton_env.services import SERVICES
 from triton_env.settings import Settings
 from triton_env.sharing.attaching import Attached, Purpose, part_in
 from triton_env.sharing.joining import Joined
@@ -21,7 +19,6 @@ from triton_env.sharing.runtime import AttachedRuntime
 from triton_env.state.registry import Record
 
 if TYPE_CHECKING:
-    from triton_env.core.usage import Usage
     from triton_env.persistent.looking import RunningServices
     from triton_env.persistent.stack import Stack
     from triton_env.runtimes.docker.access import ContainerAccess
@@ -107,36 +104,13 @@ class AttachedEnvironment(TritonEnvironment):
         return runtime.lines(service, tail, follow=follow) if isinstance(runtime, AttachedRuntime) else iter(())
 
     def status(self) -> "tuple[ServiceStatus, ...]":
-        """Look at every service, and ask it; see `look_at`. Nothing is changed."""
-        from triton_env.status import look_at
+        """Look at every service, and ask it; see `look_at_session`."""
+        from triton_env.inspection.sessions import look_at_session
 
         services = {name: self.service(name) for name in self.services}
-        accesses = {name: access for name in self.services if (access := self.container(name))}
-        if not accesses:
-            ready = datetime.fromtimestamp(self.record.started, UTC) if self._mode.servers_are_ours else None
-            return look_at({}, services, self._measures(services), self.services, ready)
-        from triton_env.persistent.docker.containers import Project
-        from triton_env.runtimes.docker.engine import Engine
-        from triton_env.runtimes.docker.usage import usage_of
-
-        engine = Engine()
-        try:
-            project = Project(engine, "")
-            found = {name: project.inspect(access.container) for name, access in accesses.items()}
-            containers = {name: container for name, container in found.items() if container}
-            running = {name: services[name] for name, container in containers.items() if container.running}
-            measures = {name: partial(usage_of, engine, container.id) for name, container in containers.items()}
-            return look_at(containers, running, measures, self.services)
-        finally:
-            engine.close()
-
-    def _measures(self, services: Mapping[str, Service]) -> "Mapping[str, Callable[[], Usage | None]]":
-        """What reports what servers without containers use. External ones may be on other machines."""
-        if form_of(self.runtime) is not Form.PROCESS:
-            return {}
-        from triton_env.runtimes.embedded.usage import usage_at
-
-        return {name: partial(usage_at, service.placement) for name, service in services.items()}
+        runtime = self._running().runtime.result()
+        ways = {name: runtime.access(name) for name in services} if self._mode.servers_are_ours else {}
+        return look_at_session(self.record, services, ways)
 
     def unfinished_restore(self, statuses: "Sequence[ServiceStatus]") -> "UnfinishedRestore | None":
         """The restore into these services that was interrupted, or is going on. Nothing is changed.

@@ -238,15 +238,21 @@ class TritonEnvironment(Isolated):
         self.service(service)
         self._running().restart(service)
 
-    def inspect(self) -> "EnvironmentEntry":
+    @explained("The environment could not be inspected.")
+    def inspect(self, *, ask: bool = False, show_secrets: bool = False) -> "EnvironmentEntry":
         """What is known of this environment, as data: its services, its owner and users, what isolation has made.
+
+        Args:
+            ask: also what its servers and engine have to be asked for, such as health, version, memory and connections.
+            show_secrets: whether URLs have their passwords.
 
         Raises:
             NotStarted: it does not run.
+            TritonError: with `ask`, the engine does not answer.
         """
         from triton_env.inspection import of_startup
 
-        return of_startup(self._running())
+        return of_startup(self._running(), ask=ask, show_secrets=show_secrets)
 
     def log_position(self, service: str) -> float:
         """Where a service's log ends now, for `logs`. It costs next to nothing."""

@@ -38,6 +38,8 @@ class ServiceStatus:
         remains: what restores made there or set aside, in words.
         missing: what clients look for and was removed, in words: the server is as good without it.
         ready: when a session without containers was ready.
+        asked: when it was asked; None where it does not run.
+        seconds: how long its answer took, or was waited for.
     """
 
     name: str
@@ -50,6 +52,8 @@ class ServiceStatus:
     remains: tuple[str, ...] = ()
     missing: str = ""
     ready: datetime | None = None
+    asked: datetime | None = None
+    seconds: float = 0.0
 
     @property
     def healthy(self) -> bool:
@@ -156,8 +160,9 @@ def look_at(
         absent: why a service without one cannot be used.
     """
     usages = {name: in_thread(measures[name]) for name in services if name in measures}
-    began = time.monotonic()
-    answers = {name: in_thread(_asked, service) for name, service in services.items()}
+    began, asked = time.monotonic(), datetime.now(UTC)
+    looks = {name: _Look(service) for name, service in services.items()}
+    answers = {name: in_thread(look.ask) for name, look in looks.items()}
     statuses: list[ServiceStatus] = []
     for name in names:
         title, instance, service = SERVICES[name].title, instances.get(name), services.get(name)
@@ -167,8 +172,10 @@ def look_at(
         else:
             (version, remains, missing), problem = _answer(answers[name], began + _ANSWER_TIMEOUT, service)
             usage = _usage(usages[name], began + _USAGE_TIMEOUT) if name in usages else None
-            asked = (version, problem, usage, remains, missing)
-            statuses.append(ServiceStatus(name, title, instance, service, *asked, ready))
+            found = (version, problem, usage, remains, missing)
+            statuses.append(
+                ServiceStatus(name, title, instance, service, *found, ready, asked, looks[name].seconds(began))
+            )
     return tuple(statuses)
 
 
@@ -176,11 +183,25 @@ _Answers = tuple[str, tuple[str, ...], str]
 """What a server was asked: its version, what restores left, and what clients miss."""
 
 
-def _asked(service: Service) -> _Answers:
-    """Ask a server as a client; raises whatever its driver raises."""
-    version = service.server_version()
-    service.check_data()
-    return version, tuple(remains_in(service)), service.missing()
+class _Look:
+    """One look at a server, which is asked as a client asks it."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self._ended: float | None = None
+
+    def ask(self) -> _Answers:
+        """What it answers; raises whatever its driver raises."""
+        try:
+            version = self._service.server_version()
+            self._service.check_data()
+            return version, tuple(remains_in(self._service)), self._service.missing()
+        finally:
+            self._ended = time.monotonic()
+
+    def seconds(self, began: float) -> float:
+        """How long that took, or takes already."""
+        return (self._ended or time.monotonic()) - began
 
 
 def _answer(answer: "Future[_Answers]", deadline: float, service: Service) -> tuple[_Answers, str]:

@@ -2,6 +2,7 @@
 
 import os
 
+from triton_env.core.timeline import Timeline
 from triton_env.state.registry import Record
 
 SECRET = "s3cret-password"
@@ -29,4 +30,5 @@ def record(
         asked_runtime="auto",
         placements={},
         access={},
+        timeline=Timeline(()),
     )

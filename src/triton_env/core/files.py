@@ -1,8 +1,9 @@
-"""The files that a template is made of: which ones, in which order, and what is in them."""
+"""Files in folders: those that a template is made of, in which order and with what in them; and what they take."""
 
 import os
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from triton_env.errors import TemplateFailed, UsageError
@@ -134,3 +135,13 @@ def shown(path: Path) -> str:
 def _natural(name: str) -> tuple[list[str | int], str]:
     # Every second part is a number. The name itself decides between `1.sql` and `01.sql`.
     return [int(part) if n % 2 else part for n, part in enumerate(_NUMBER.split(name))], name
+
+
+def size_of(folder: Path) -> int:
+    """The bytes of the files in a folder, as far as they can be looked at."""
+    total = 0
+    for parent, _, files in os.walk(folder):
+        for name in files:
+            with suppress(OSError):
+                total += os.lstat(os.path.join(parent, name)).st_size
+    return total

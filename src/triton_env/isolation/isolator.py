@@ -31,6 +31,7 @@ from triton_env.services import SERVICES
 from triton_env.services.base_isolation import NAMESPACE, OWN, SNAPSHOT, ContentLost
 from triton_env.services.selection import selected
 from triton_env.settings import Settings
+from triton_env.settings.process import current_test
 
 if TYPE_CHECKING:
     TemplateLike = Template | Callable[[Namespace], object] | Path | str
@@ -81,6 +82,7 @@ class Isolator:
         self._environment.liveness.check(names)
         session = self._open()
         namespace = self._again(session, template, partial(self._taken, session, name, names))
+        session.ledger.hand_out(namespace.held, names, current_test())
         namespace.keep_on_error = keep_on_error
         session.living[namespace.id] = namespace
         return namespace

@@ -41,11 +41,15 @@ class Lease:
         services: that have something of it.
         pid: the process that made it; known by this number to people, never to decide whether it lives.
         format: of the folder. Each so far has leases of this kind.
+        made_by: the test that it was handed out to, for people; empty where that is not known.
+        is_ready: whether it was made in advance, and is not handed out yet.
     """
 
     services: tuple[str, ...] = ()
     pid: int = 0
     format: int = _FORMAT
+    made_by: str = ""
+    is_ready: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +121,7 @@ class SpaceLedger:
         """
         if self.is_kept(identifier):
             return None
-        text = store.text_of(Lease(tuple(services), os.getpid()))
+        text = store.text_of(Lease(tuple(services), os.getpid(), is_ready=True))
         path = self._lease_path(identifier)
         while (held := self._new_lease(path, text)) is None:
             if (dead := locks.abandoned(path)) is None:
@@ -140,6 +144,14 @@ class SpaceLedger:
                 hint="start the environment again; TRITON_STATE_DIR names a folder that is left alone",
             ) from error
 
+    def hand_out(self, held: Held, services: Collection[str], test: str) -> None:
+        """Note that a space which this process uses is no longer there in advance.
+
+        Args:
+            test: that gets it; empty where that is not known.
+        """
+        held.write(store.text_of(Lease(tuple(services), os.getpid(), made_by=test)))
+
     def give_back(self, identifier: str, held: Held) -> None:
         """The space is gone from the servers, and no longer used."""
         free_slots(self.path, identifier)
@@ -147,7 +159,8 @@ class SpaceLedger:
 
     def keep(self, identifier: str, services: Collection[str]) -> None:
         """Have a space outlive its process."""
-        store.write(self._kept_path(identifier), Lease(tuple(services), os.getpid()))
+        test = read_lease(self._lease_path(identifier)).made_by
+        store.write(self._kept_path(identifier), Lease(tuple(services), os.getpid(), made_by=test))
 
     def is_kept(self, identifier: str) -> bool:
         """Whether it outlives its process."""

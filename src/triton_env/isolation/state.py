@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 from triton_env.isolation.ledger import LOCK_NAME, FrozenSpace, Kind, read_lease, remove_unused, spaces_folder
+from triton_env.services.base_isolation import NAMESPACE
 from triton_env.settings import Settings
 from triton_env.state import locks, store
 
@@ -44,7 +45,10 @@ class ListedSpace:
         services: that have something of it.
         pid: of the process that made it; 0 where that is not known.
         is_kept: whether it outlives its process.
-        changed: when it was made, a template when it was last used; in seconds since the epoch.
+        changed: when it was made or handed out, a template when it was last used; in seconds since the epoch.
+        space: that it is in, by its id.
+        made_by: the test that it was handed out to; empty where that is not known.
+        is_ready: whether it is a namespace that nothing uses yet.
     """
 
     kind: Literal["namespace", "template", "snapshot"]
@@ -53,6 +57,9 @@ class ListedSpace:
     pid: int
     is_kept: bool
     changed: float
+    space: str
+    made_by: str = ""
+    is_ready: bool = False
 
 
 def listed(settings: Settings, environment: str) -> tuple[ListedSpace, ...]:
@@ -65,16 +72,21 @@ def _namespaces(folder: Path) -> Iterator[ListedSpace]:
     kept = {path.stem: path for path in folder.glob("*.kept")}
     used = {path.stem: path for path in folder.glob("*.lease") if path.stem not in kept and locks.is_held(path)}
     for name, path in sorted((kept | used).items()):
+        if not name.startswith(NAMESPACE):  # a template or snapshot that is being made
+            continue
         with suppress(FileNotFoundError):  # it went just now
-            lease = read_lease(path)
-            yield ListedSpace("namespace", name, lease.services, lease.pid, name in kept, path.stat().st_mtime)
+            lease, changed = read_lease(path), path.stat().st_mtime
+            yield ListedSpace(
+                "namespace", name, lease.services, lease.pid, name in kept, changed, name, lease.made_by, lease.is_ready
+            )
 
 
 def _frozen(folder: Path, kind: Literal["template", "snapshot"]) -> Iterator[ListedSpace]:
     for path in sorted((folder / f"{kind}s").glob("*.json")):
         with suppress(FileNotFoundError):
             if frozen := store.found(path, FrozenSpace):
-                yield ListedSpace(kind, path.stem, frozen.services, 0, True, path.stat().st_mtime)
+                changed = path.stat().st_mtime
+                yield ListedSpace(kind, path.stem, frozen.services, 0, True, changed, frozen.space.id)
 
 
 def left_over(settings: Settings) -> list[LeftOver]:

@@ -20,6 +20,13 @@ class Access(Protocol):
     def log_position(self) -> float:
         """Where its log ends now; see `Runtime.log_position`."""
 
+    def disk(self) -> int | None:
+        """What its files take, in bytes; None where that is not known.
+
+        Raises:
+            TritonError: the engine failed.
+        """
+
     def lines(self, tail: int | None, *, follow: bool) -> Iterator[str]:
         """The lines that it wrote, as it wrote them.
 

@@ -24,6 +24,12 @@ def process_environment() -> dict[str, str]:
     return dict(os.environ)
 
 
+def current_test() -> str:
+    """The test that runs in this process, as pytest notes it there; empty outside of tests."""
+    test, _, _ = os.environ.get("PYTEST_CURRENT_TEST", "").rpartition(" ")
+    return test
+
+
 def docker_host() -> str:
     """The value of DOCKER_HOST, or an empty string."""
     return os.environ.get("DOCKER_HOST", "")

@@ -77,4 +77,5 @@ def record_of(
         asked_runtime=asked_runtime,
         placements={name: service.placement for name, service in services.items()},
         access={name: to_data(runtime.access(name)) for name in services} if startup.mode.servers_are_ours else {},
+        timeline=startup.recorder.timeline(),
     )

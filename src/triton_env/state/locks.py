@@ -43,8 +43,10 @@ class Held:
 
     def write(self, text: str) -> None:
         """Replace what is in the file, in place: another file would not be locked."""
-        os.ftruncate(self.descriptor, 0)
-        os.pwrite(self.descriptor, text.encode(), 0)
+        content = text.encode()
+        # In this order: readers find no empty file.
+        os.pwrite(self.descriptor, content, 0)
+        os.ftruncate(self.descriptor, len(content))
 
     def release(self, *, remove: bool = False) -> None:
         """Give the lock back, and with `remove` delete the file before that. Does nothing a second time."""

@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Literal
 
 from triton_env.core.forms import form_of
 from triton_env.core.model import Placement
+from triton_env.core.timeline import Timeline
 from triton_env.errors import UsageError
 from triton_env.settings import Settings
 from triton_env.settings.project_folders import places_here
@@ -39,6 +40,7 @@ class Record:
         asked_runtime: TRITON_RUNTIME where it was started.
         placements: where the services answer, by name.
         access: what lets other processes at the services' logs and programs, by name; none for external ones.
+        timeline: how its start went.
     """
 
     id: str
@@ -55,8 +57,9 @@ class Record:
     asked_runtime: str
     placements: Mapping[str, Placement]
     access: Mapping[str, Any]
+    timeline: Timeline
 
-    FORMAT: ClassVar[int] = 5
+    FORMAT: ClassVar[int] = 6
     """Readers pass over records of another one."""
 
     @property

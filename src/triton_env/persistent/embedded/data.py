@@ -117,13 +117,3 @@ def check(folder: ProjectFolder, recipe: ServiceRecipe) -> Stamp | None:
         hint=f"{back}. To move on with the data: with that version python -m triton_env backup FILE, then python -m "
         f"triton_env reset, then python -m triton_env restore FILE with this one; {START_ANEW}",
     )
-
-
-def size_of(folder: Path) -> int:
-    """The bytes of the files in a folder, as far as they can be looked at."""
-    total = 0
-    for parent, _, files in os.walk(folder):
-        for name in files:
-            with suppress(OSError):
-                total += os.lstat(os.path.join(parent, name)).st_size
-    return total

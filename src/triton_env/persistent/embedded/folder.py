@@ -11,7 +11,7 @@ from typing import ClassVar
 from triton_env.core.ownership import may_be_replaced
 from triton_env.core.private import make_folder, make_folders
 from triton_env.errors import RuntimeUnavailable, TritonError
-from triton_env.runtimes.embedded.access import LOGS, TEMPORARY
+from triton_env.runtimes.embedded.access import DATA, LOGS, TEMPORARY
 from triton_env.runtimes.embedded.account import Account, servers_account
 from triton_env.runtimes.embedded.bases import problem_of, projects_folder
 from triton_env.runtimes.embedded.directory import LOCK_NAME, OwnedFolder, groups
@@ -71,12 +71,12 @@ class ProjectFolder:
 
     def data(self, service: str) -> Path:
         """The data directory of a service."""
-        return self.path / "data" / service
+        return self.path / DATA / service
 
     def with_data(self) -> tuple[str, ...]:
         """The services that have data here."""
         try:
-            return tuple(sorted(each.name for each in (self.path / "data").iterdir() if not each.suffix))
+            return tuple(sorted(each.name for each in (self.path / DATA).iterdir() if not each.suffix))
         except OSError:
             return ()
 
@@ -127,7 +127,7 @@ class ProjectFolder:
 
     def owned(self) -> OwnedFolder:
         """The folder with the data directories."""
-        return OwnedFolder(self.path / "data", self.account())
+        return OwnedFolder(self.path / DATA, self.account())
 
     def _known(self) -> _Identity | None:
         try:
@@ -149,7 +149,7 @@ class ProjectFolder:
             raise _unusable(self.path.parent, "it is closed to ordinary users, and the servers run as one of them")
         if may_be_replaced(self.path.parent):
             raise _unusable(self.path, "others could replace it")
-        for folder in (self.path, self.path / "data"):
+        for folder in (self.path, self.path / DATA):
             if not folder.is_dir():
                 make_folder(folder)
             mode = 0o700

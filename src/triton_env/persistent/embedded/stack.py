@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 
 from triton_env.core.ending import exit_words, times
+from triton_env.core.files import size_of
 from triton_env.core.merging import merged
 from triton_env.core.model import Placement, ServiceRecipe
 from triton_env.core.readiness import DeadlineExceeded, wait_until_ready
@@ -19,7 +20,7 @@ from triton_env.core.usage import Usage
 from triton_env.errors import CleanupFailed, NotOffered, ProjectTaken, StartCancelled, TritonError
 from triton_env.persistent.compose_file import checkout
 from triton_env.persistent.embedded.control import Supervisor
-from triton_env.persistent.embedded.data import check, size_of
+from triton_env.persistent.embedded.data import check
 from triton_env.persistent.embedded.folder import ProjectFolder
 from triton_env.persistent.embedded.instances import ProjectProcess, described
 from triton_env.persistent.embedded.orders import Order, made_of, version_of

@@ -47,6 +47,12 @@ class ContainerAccess:
     def log_position(self) -> float:
         return time.time()
 
+    def disk(self) -> int | None:
+        from triton_env.runtimes.docker.usage import disk_of
+
+        with _engine() as engine:
+            return disk_of(engine, self.container)
+
     def lines(self, tail: int | None, *, follow: bool) -> Iterator[str]:
         with _engine() as engine, engine.translated("read a log", self.container):
             parts = engine.client.containers.get(self.container).logs(

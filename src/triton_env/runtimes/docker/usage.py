@@ -1,4 +1,4 @@
-"""How much processor and memory a container uses."""
+"""How much processor, memory and disk a container uses."""
 
 import time
 from collections.abc import Mapping
@@ -7,6 +7,7 @@ from typing import Any
 from triton_env.core.usage import Usage
 from triton_env.runtimes.docker.engine import Engine
 from triton_env.runtimes.docker.engine_socket import Absent
+from triton_env.runtimes.docker.execution import size_in
 
 _SPAN = 0.5
 """Seconds between two looks at the processor's counters. The engine itself would take between one and two."""
@@ -45,3 +46,26 @@ def _cache(memory: Mapping[str, Any]) -> int:
     details = memory.get("stats") or {}
     cache = int(details.get("inactive_file", details.get("total_inactive_file", 0)))
     return cache if cache < memory["usage"] else 0
+
+
+def disk_of(engine: Engine, container: str) -> int | None:
+    """What the files of a container take in bytes, those in its volumes included; None where that is not known.
+
+    Args:
+        container: its name or id.
+
+    Raises:
+        TritonError: the engine failed.
+    """
+    with engine.translated("report what the files of a container take", container):
+        try:
+            found = engine.ask(f"/containers/{container}/json", size=True)
+        except Absent:
+            return None
+        if "SizeRw" not in found:
+            return None
+        volumes = [mount["Destination"] for mount in found.get("Mounts") or () if mount.get("Type") == "volume"]
+        folders = [*volumes, *(found.get("HostConfig", {}).get("Tmpfs") or ())]
+        # The engine would add up all volumes that it has.
+        inside = size_in(engine, container, folders) if folders and found["State"]["Running"] else 0
+    return None if inside is None else int(found["SizeRw"]) + inside

@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import ClassVar
 
 from triton_env.core.ending import Ending
+from triton_env.core.files import size_of
 from triton_env.core.model import Placement, Program, ServiceRecipe
+from triton_env.runtimes.embedded.bases import all_bases
 from triton_env.runtimes.embedded.server import Server, log_lines, log_size, log_tail
 from triton_env.settings import process_environment
 
-LOGS, TEMPORARY = "logs", "tmp"
+LOGS, TEMPORARY, DATA = "logs", "tmp", "data"
 """Folders of the private directory."""
 _PASSED_ON = (
     *("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "PYTHONPATH", "PYTHONHOME"),
@@ -46,6 +48,13 @@ class FolderAccess:
 
     def log_position(self) -> float:
         return log_size(self.log)
+
+    def disk(self) -> int | None:
+        # Of a session it may be in memory, in a directory of the same name.
+        places = {self.folder, *(base / self.folder.name for base in all_bases())}
+        folders = [self.folder / DATA / self.service]
+        folders += [folder for place in places for folder in place.glob(f"{self.service}-{DATA}*")]
+        return sum(map(size_of, folders))
 
     def lines(self, tail: int | None, *, follow: bool) -> Iterator[str]:
         return log_lines(self.log, tail, follow=follow)

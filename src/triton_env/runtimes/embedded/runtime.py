@@ -26,7 +26,7 @@ from triton_env.errors import (
 from triton_env.runtimes import failures
 from triton_env.runtimes.base import Report
 from triton_env.runtimes.embedded import packages
-from triton_env.runtimes.embedded.access import LOGS, FolderAccess
+from triton_env.runtimes.embedded.access import DATA, LOGS, FolderAccess
 from triton_env.runtimes.embedded.account import servers_account
 from triton_env.runtimes.embedded.bases import disk_base, memory_base
 from triton_env.runtimes.embedded.directory import PrivateDirectory, groups, sweep
@@ -212,7 +212,7 @@ class EmbeddedRuntime:
             )
 
     def _server(self, recipe: ServiceRecipe) -> Server:
-        data = self._storage(recipe).servers_folder(f"{recipe.name}-data")
+        data = self._storage(recipe).servers_folder(f"{recipe.name}-{DATA}")
         return self._host.server(recipe, data, self.access(recipe.name).log, self._address)
 
     def _storage(self, recipe: ServiceRecipe) -> PrivateDirectory:
