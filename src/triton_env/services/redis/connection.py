@@ -24,9 +24,10 @@ class Connection:
 
     Args:
         name: by which others find the connection; empty for none.
+        timeout: seconds to connect, and for one answer.
     """
 
-    def __init__(self, service: Redis, number: int, name: str = "") -> None:
+    def __init__(self, service: Redis, number: int, name: str = "", timeout: float = 600) -> None:
         from redis.backoff import NoBackoff
         from redis.retry import Retry
 
@@ -38,7 +39,7 @@ class Connection:
             protocol=2,
             decode_responses=False,
             retry=retry,
-            socket_timeout=600,
+            socket_timeout=timeout,
             client_name=name or None,
         )
         self._client.response_callbacks.clear()
@@ -80,6 +81,10 @@ class Connection:
         for command in commands:
             pipeline.execute_command(*command)  # type: ignore[no-untyped-call]
         pipeline.execute()
+
+    def raw(self) -> Any:
+        """A further connection, which is not connected yet, and is the caller's to close."""
+        return self._client.connection_pool.make_connection()
 
     def knows(self, command: str) -> bool:
         """Whether the server has this command."""

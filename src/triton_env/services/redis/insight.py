@@ -1,9 +1,52 @@
 """What Redis reports about itself: keys with their types, times to live and sizes, slow commands, clients, messages."""
 
-from collections.abc import Mapping
+import re
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, TypeVar
 
-from triton_env.services.base_insight import Insight, Metric, Panel, Table
+from triton_env.errors import UsageError
+from triton_env.services.base_insight import (
+    ROWS,
+    TEXT,
+    Column,
+    Insight,
+    Metric,
+    Panel,
+    Row,
+    Table,
+    cut,
+    raw,
+    readable,
+    table_of,
+)
+from triton_env.services.redis.connection import Connection
+from triton_env.services.redis.names import NAMESPACE_USER, OWN_NUMBERS
 from triton_env.services.redis.service import Redis
+from triton_env.services.redis.values import value_table
+
+_Answer = TypeVar("_Answer")
+
+_NAME = "triton-env-insight"
+"""What its connections call themselves, so that none of them is shown."""
+_CALLS = 100
+"""How often SCAN is asked for keys at most."""
+_INTERVAL = 0.5
+"""Seconds after which a stream looks whether it is to end."""
+_COUNTERS = {
+    "commands_total": "total_commands_processed",
+    "keyspace_hits_total": "keyspace_hits",
+    "keyspace_misses_total": "keyspace_misses",
+    "evicted_keys_total": "evicted_keys",
+    "expired_keys_total": "expired_keys",
+    "memory_bytes": "used_memory",
+}
+"""Metrics, by what INFO calls them: https://redis.io/docs/latest/commands/info/"""
+_DATABASE = re.compile(rb"^db(\d+):keys=(\d+),expires=(\d+)(?:,avg_ttl=(\d+))?", re.MULTILINE)
+_COMMAND = re.compile(rb"^(?P<at>[\d.]+) \[(?P<database>\d+) (?P<client>[^\]]*)\] (?P<words>.*)$", re.DOTALL)
+"""A line of MONITOR: https://redis.io/docs/latest/commands/monitor/"""
+_NAMING = re.compile(rb'"CLIENT" "SETNAME" "%s"' % _NAME.encode(), re.IGNORECASE)
 
 
 class RedisInsight(Insight[Redis]):
@@ -23,20 +66,260 @@ class RedisInsight(Insight[Redis]):
         Panel("databases", "Logical databases", "No logical database holds a key."),
         Panel("keys", "Keys", "No key begins like this.", "database/prefix"),
         Panel("value", "Value", "There is no such key, or its value is empty.", "database/key", needs_argument=True),
-        Panel("slow", "Slow commands", "No command was slower than slowlog-log-slower-than allows."),
+        Panel("slow", "Slow commands", "No command took longer than slowlog-log-slower-than allows."),
         Panel("clients", "Clients", "No client is connected."),
         Panel("channels", "Channels", "No client has subscribed to a channel."),
-        Panel("messages", "Messages", "No message was published.", "channel or pattern", is_stream=True),
-        Panel("monitor", "Commands as they come", "No command came.", is_stream=True),
+        Panel("messages", "Messages", "No message has been published.", "channel or pattern", is_stream=True),
+        Panel("monitor", "Commands as they come", "No command has come.", is_stream=True),
     )
 
+    _kept: Connection | None = None
+
+    def close(self) -> None:
+        kept, self._kept = self._kept, None
+        if kept is not None:
+            kept.__exit__()
+
     def _sample(self) -> Mapping[str, float]:
-        return {}
+        info = self._asked(lambda connection: connection.ask("INFO"))
+        lines = (line.split(b":", 1) for line in info.splitlines() if b":" in line)
+        fields = {name.decode(): value for name, value in lines}
+        found = {metric: float(fields[name]) for metric, name in _COUNTERS.items() if name in fields}
+        found["keys"] = sum(int(keys) for _, keys, *_ in _DATABASE.findall(info))
+        if "connected_clients" in fields:
+            found["connections"] = max(0, int(fields["connected_clients"]) - 1)
+        return found
 
     def _table(self, panel: str, argument: str) -> Table:
-        return Table((), ())
+        match panel:
+            case "databases":
+                return self._databases()
+            case "keys":
+                number, prefix = self._place(argument)
+                return self._asked(lambda connection: self._keys(connection, number, raw(prefix)), number)
+            case "value":
+                number, key = self._place(argument)
+                return self._asked(lambda connection: value_table(connection, raw(key)), number)
+            case "slow":
+                return self._slow()
+            case "clients":
+                return self._clients()
+            case _:
+                return self._channels()
+
+    def _stream(self, panel: str, argument: str, seconds: float, cancelled: threading.Event) -> Iterator[str]:
+        end = time.monotonic() + seconds
+        with self._connect(self._service.database) as connection:
+            line = connection.raw()
+            try:
+                line.connect()
+                read = _messages(line, argument) if panel == "messages" else _commands(line, _own(connection))
+                while not cancelled.is_set() and (left := end - time.monotonic()) > 0:
+                    if line.can_read(timeout=min(_INTERVAL, left)) and (text := read()):
+                        yield text
+            finally:
+                line.disconnect()
 
     def _errors(self) -> tuple[type[Exception], ...]:
         from redis.exceptions import RedisError
 
         return (RedisError, OSError)
+
+    def _databases(self) -> Table:
+        columns = (
+            Column("database", "number"),
+            Column("keys", "number"),
+            Column("that expire", "number"),
+            Column("expire on average in", "seconds"),
+        )
+        found = _DATABASE.findall(self._asked(lambda connection: connection.ask("INFO", "keyspace")))
+        filled = {int(number): (int(keys), int(expires), int(ttl or 0) / 1000) for number, keys, expires, ttl in found}
+        rows = [
+            Row(
+                (number, *(filled.get(number, (0, 0, 0))[:2]), filled.get(number, (0, 0, 0))[2] or None),
+                "keys",
+                f"{number}/",
+                mark=_mark(number),
+            )
+            for number in sorted({*filled, self._service.database})
+        ]
+        return table_of(columns, rows)
+
+    def _keys(self, connection: Connection, number: int, prefix: bytes) -> Table:
+        columns = (
+            Column("key"),
+            Column("type"),
+            Column("expires in", "seconds"),
+            Column("memory", "bytes"),
+        )
+        keys: set[bytes] = set()
+        total = connection.ask("DBSIZE")
+        cursor = b"0"
+        looks, end = 0, time.monotonic() + self._timeout / 2
+        while True:
+            cursor, found = connection.ask("SCAN", cursor, "MATCH", _exactly(prefix) + b"*", "COUNT", 1000)
+            keys.update(found)
+            looks += 1
+            if cursor == b"0" or len(keys) > ROWS or looks == _CALLS or time.monotonic() > end:
+                break
+        shown = sorted(keys)[:ROWS]
+        asked = [(*words, key) for key in shown for words in (("TYPE",), ("PTTL",), ("MEMORY", "USAGE"))]
+        answers = iter(connection.try_all(asked))
+        rows = [
+            Row(
+                (cut(readable(key)), kind.decode(), ttl / 1000 if ttl >= 0 else None, size),
+                opens="value" if _is_short(key) else "",
+                key=f"{number}/{readable(key)}" if _is_short(key) else "",
+                mark=_mark(number),
+            )
+            for key, kind, ttl, size in zip(shown, answers, answers, answers, strict=False)
+            if kind not in (b"none", None)
+        ]
+        is_cut = cursor != b"0"
+        note = f"Of {total} keys, {min(total, looks * 1000)} were looked at." if is_cut else ""
+        return table_of(columns, rows, note, is_cut=is_cut or len(keys) > ROWS)
+
+    def _slow(self) -> Table:
+        columns = (
+            Column("at", "time"),
+            Column("took", "seconds"),
+            Column("client"),
+            Column("command", "code"),
+        )
+        found = self._asked(lambda connection: connection.ask("SLOWLOG", "GET", ROWS + 1))
+        rows = [
+            Row((at, took / 1e6, _text(b" ".join(filter(None, reversed(client)))), _text(b" ".join(words))))
+            for _, at, took, words, *client in found
+            if _NAME.encode() not in client
+        ]
+        return table_of(columns, rows)
+
+    def _clients(self) -> Table:
+        columns = (
+            Column("id", "number"),
+            Column("address"),
+            Column("name"),
+            Column("database", "number"),
+            Column("connected for", "seconds"),
+            Column("idle for", "seconds"),
+            Column("last command"),
+            Column("memory", "bytes"),
+        )
+        rows = [
+            Row(
+                (
+                    int(each["id"]),
+                    each["addr"],
+                    each.get("name", ""),
+                    int(each["db"]),
+                    int(each["age"]),
+                    int(each["idle"]),
+                    each["cmd"],
+                    int(each["tot-mem"]) if "tot-mem" in each else None,
+                ),
+                mark="space" if each.get("user") == NAMESPACE_USER else _mark(int(each["db"])),
+            )
+            for each in self._asked(_clients)
+            if each.get("name") != _NAME
+        ]
+        return table_of(columns, rows)
+
+    def _channels(self) -> Table:
+        def ask(connection: Connection) -> list[Any]:
+            channels = sorted(connection.ask("PUBSUB", "CHANNELS"))[: ROWS + 1]
+            return list(connection.ask("PUBSUB", "NUMSUB", *channels))
+
+        numbers = iter(self._asked(ask))
+        rows = [
+            Row(
+                (cut(readable(channel)), subscribers),
+                opens="messages" if _is_short(channel) else "",
+                key=readable(_exactly(channel)) if _is_short(channel) else "",
+            )
+            for channel, subscribers in zip(numbers, numbers, strict=True)
+        ]
+        return table_of((Column("channel"), Column("subscribers", "number")), rows)
+
+    def _place(self, argument: str) -> tuple[int, str]:
+        """The logical database and the beginning of a key that are asked for."""
+        if not argument:
+            return self._service.database, ""
+        number, slash, rest = argument.partition("/")
+        if not (slash and number.isascii() and number.isdigit() and len(number) < 10):
+            raise UsageError(
+                f"{cut(argument, 80)!r} names no logical database.",
+                hint=f"put its number before it: {self._service.database}/{cut(argument, 40)}",
+            )
+        return int(number), rest
+
+    def _asked(self, ask: Callable[[Connection], _Answer], number: int | None = None) -> _Answer:
+        """What comes of questions: over the connection that is kept, or one to another logical database."""
+        from redis.exceptions import ConnectionError as Broken
+
+        if number is not None and number != self._service.database:
+            with self._connect(number) as connection:
+                return ask(connection)
+        if self._kept is not None:
+            try:
+                return ask(self._kept)
+            except Broken:  # as after a restart
+                self.close()
+        self._kept = self._connect(self._service.database)
+        return ask(self._kept)
+
+    def _connect(self, number: int) -> Connection:
+        return Connection(self._service, number, _NAME, self._timeout)
+
+
+def _clients(connection: Connection) -> list[dict[str, str]]:
+    """https://redis.io/docs/latest/commands/client-list/"""
+    lines = connection.ask("CLIENT", "LIST").decode(errors="replace").splitlines()
+    return [dict(word.partition("=")[::2] for word in line.split(" ")) for line in lines]
+
+
+def _own(connection: Connection) -> set[bytes]:
+    """The addresses of those that look, as MONITOR has them."""
+    return {each["addr"].encode() for each in _clients(connection) if each.get("name") == _NAME}
+
+
+def _messages(line: Any, pattern: str) -> Callable[[], str]:
+    # As a pattern also where it is one channel: so it is not among the channels that clients have subscribed to.
+    line.send_command("PSUBSCRIBE", raw(pattern) or b"*")
+
+    def read() -> str:
+        kind, _, channel, *message = line.read_response()
+        return f"{readable(channel)}: {_text(message[0])}" if kind == b"pmessage" else ""
+
+    return read
+
+
+def _commands(line: Any, own: set[bytes]) -> Callable[[], str]:
+    line.send_command("MONITOR")
+
+    def read() -> str:
+        command = _COMMAND.match(line.read_response())
+        if command is None:  # "OK"
+            return ""
+        if _NAMING.match(command["words"]):
+            own.add(command["client"])
+        return "" if command["client"] in own else _text(command[0].partition(b" ")[2])
+
+    return read
+
+
+def _exactly(text: bytes) -> bytes:
+    """A pattern that this text alone matches."""
+    return re.sub(rb"([\\*?\[\]^-])", rb"\\\1", text)
+
+
+def _is_short(name: bytes) -> bool:
+    """Whether a name may be an argument, which goes into an address."""
+    return len(name) <= TEXT
+
+
+def _text(value: bytes) -> str:
+    return cut(value[: 4 * TEXT].decode(errors="backslashreplace"))
+
+
+def _mark(number: int) -> str:
+    return "" if number in OWN_NUMBERS else "space"
