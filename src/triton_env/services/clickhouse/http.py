@@ -44,15 +44,16 @@ class Http:
 
     Args:
         connections: how many threads may use it without making new connections again and again.
+        timeout: seconds to connect, and between two pieces of an answer.
     """
 
-    def __init__(self, service: ClickHouse, connections: int = 1) -> None:
+    def __init__(self, service: ClickHouse, connections: int = 1, timeout: urllib3.Timeout = _TIMEOUT) -> None:
         # Given to the pool, so that no proxy of the environment comes in between.
         self._pool = urllib3.HTTPConnectionPool(
             service.host,
             service.http_port,
             maxsize=connections,
-            timeout=_TIMEOUT,
+            timeout=timeout,
             retries=False,
             headers=authorization(service),
         )
