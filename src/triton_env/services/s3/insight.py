@@ -118,8 +118,8 @@ class S3Insight(Insight[S3]):
         rows = []
         for name, made in counts.made.items():
             count = counts.found.get(name)
-            cells = (name, made.timestamp(), count and count.objects, count and count.size)
-            rows.append(Row(cells, "objects", f"{name}/", mark=marks.get(name, "")))
+            counted = (count.objects, count.size) if count else (None, None)
+            rows.append(Row((name, made.timestamp(), *counted), "objects", f"{name}/", mark=marks.get(name, "")))
         note = "There are more objects than these: the count ended early." if counts.is_cut else ""
         return table_of(_BUCKET_COLUMNS, rows, note)
 
