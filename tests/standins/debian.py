@@ -9,10 +9,10 @@ import shlex
 import shutil
 import subprocess
 import tempfile
-import threading
 import tomllib
 from pathlib import Path
 
+import apt
 import engine
 from engine import BuildError
 from recipes import REPOSITORY, Standin
@@ -39,10 +39,6 @@ LEFT_OUT = (
 )
 LOCALES = "/usr/share/locale/*"
 INSIDE = "/standin-build"
-# Seconds to wait for another apt-get, such as unattended upgrades.
-APT_WAITS = "DPkg::Lock::Timeout=120"
-
-_installing = threading.Lock()
 
 
 def require_mmdebstrap() -> None:
@@ -51,34 +47,8 @@ def require_mmdebstrap() -> None:
     Raises:
         BuildError: it is missing and cannot be installed from here.
     """
-    # Images are built in several threads, and apt-get is for one at a time.
-    with _installing:
-        _install_mmdebstrap()
-
-
-def _install_mmdebstrap() -> None:
-    if shutil.which("mmdebstrap"):
-        return
-    hint = "hint: on Debian or Ubuntu, as root: apt-get install mmdebstrap debian-archive-keyring"
-    if shutil.which("apt-get") is None or os.geteuid() != 0:
-        raise BuildError(f"mmdebstrap is missing, which the stand-in images are built with.\n{hint}")
-    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    for command in (
-        ["apt-get", "-o", APT_WAITS, "update"],
-        [
-            "apt-get",
-            "-o",
-            APT_WAITS,
-            "install",
-            "--yes",
-            "--no-install-recommends",
-            "mmdebstrap",
-            "debian-archive-keyring",
-        ],
-    ):
-        done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
-    if shutil.which("mmdebstrap") is None:
-        raise BuildError(f"mmdebstrap could not be installed: {done.stderr.strip()[-500:]}\n{hint}")
+    if problem := apt.require("mmdebstrap", "mmdebstrap", "debian-archive-keyring"):
+        raise BuildError(f"The stand-in images are built with mmdebstrap. {problem}")
 
 
 def make_system(standin: Standin, inputs: str) -> None:

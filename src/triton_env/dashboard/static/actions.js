@@ -57,7 +57,7 @@ async function perform(environment, action, values, key) {
   if (action.loses || asksForName) {
     const name = await ask({
       title: words,
-      text: action.loses,
+      text: action.loses && `This loses ${action.loses}.`,
       confirm: action.title,
       isDangerous: Boolean(action.loses),
       field: asksForName ? { label: "Name", value: "", suggestions: snapshotsOf(environment.id) } : null,

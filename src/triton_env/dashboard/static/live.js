@@ -10,7 +10,7 @@ const asked = new Set();
 
 export function connect() {
   listen(api.eventsUrl(), {
-    on: { inspection: inspected, samples: sampled },
+    on: { inspection: inspected, samples: sampled, problem: failed },
     opened,
     lost,
   });
@@ -35,8 +35,14 @@ async function lost() {
   changed();
 }
 
+function failed(problem) {
+  state.problem = problem;
+  changed();
+}
+
 function inspected(inspection) {
   state.inspection = inspection;
+  state.problem = null;
   keepListed();
   for (const environment of environments()) {
     for (const service of environment.services) remember(environment.id, service.name);

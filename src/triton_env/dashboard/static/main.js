@@ -5,7 +5,7 @@ import { environmentView, notThere } from "./environment.js";
 import { listenToKeys } from "./keyboard.js";
 import { navView } from "./nav.js";
 import { overview } from "./overview.js";
-import { command, emptyState, titleOf } from "./parts.js";
+import { command, emptyState, problem, titleOf } from "./parts.js";
 import { currentRoute } from "./route.js";
 import { serviceView } from "./service.js";
 import { changed, drawnBy, environmentOf, state } from "./store.js";
@@ -44,7 +44,7 @@ function view(route, environment, service) {
 function banner() {
   if (state.connection === "refused") return h("div", { key: "banner" }, emptyState("The dashboard was started again", h("p", null, "Its address has a new token. Open the address that it printed, or start it again:"), command("python -m triton_env dashboard --open")));
   if (state.connection === "lost") return h("p", { key: "banner", class: "note bad", role: "status" }, "The dashboard does not answer. What is shown may be old; the page goes on by itself once it answers.");
-  return null;
+  return state.problem && h("div", { key: "banner" }, problem(state.problem));
 }
 
 function moved() {

@@ -2,12 +2,13 @@
 
 import * as api from "./api.js";
 import { openDialog } from "./dialog.js";
-import { copyButton, emptyState, icon, problem } from "./parts.js";
+import { chip, copyButton, emptyState, icon, problem } from "./parts.js";
 import { toPanel } from "./route.js";
 import { inOneLine, visible } from "./text.js";
 import { MISSING, epoch, inUnit } from "./units.js";
 import { h, patch } from "./vdom.js";
 
+const MARKED = "Not the environment's own: a part that triton-env has made";
 const EVERY = 3000;
 const LONG = 90;
 const MUCH = 262144;
@@ -107,23 +108,24 @@ class PanelTable {
     return this.table.rows.toSorted((one, other) => sign * compared(valueOf(one), valueOf(other), sign));
   }
 
-  row({ cells, opens, key, download }) {
+  row({ cells, opens, key, download, mark }) {
     const { columns } = this.table;
     const first = Math.max(0, columns.findIndex(({ kind }) => !NUMERIC.has(kind)));
+    const isFirst = (index) => index === first;
     return h(
       "tr",
-      null,
-      cells.map((value, index) => this.cell(value, columns[index]?.kind ?? "text", opens && index === first ? toPanel(this.environment, this.service, opens, key) : "")),
+      { class: mark ? "marked" : null },
+      cells.map((value, index) => this.cell(value, columns[index]?.kind ?? "text", opens && isFirst(index) ? toPanel(this.environment, this.service, opens, key) : "", isFirst(index) ? mark : "")),
       this.hasDocuments() && h("td", { class: "end" }, download && this.documentButtons(download)),
     );
   }
 
-  cell(value, kind, href) {
+  cell(value, kind, href, mark) {
     if (value === null) return h("td", { class: `faded ${NUMERIC.has(kind) ? "numeric" : ""}` }, MISSING);
     if (NUMERIC.has(kind)) return h("td", { class: "numeric" }, inUnit(value, kind));
     const [text, line] = [String(value), inOneLine(value)];
     const shown = line.length > LONG ? `${[...line.slice(0, LONG * 2)].join("")}\u2026` : line;
-    const inside = h("bdi", null, text === "" ? h("span", { class: "faded" }, "empty") : shown);
+    const inside = [h("bdi", null, text === "" ? h("span", { class: "faded" }, "empty") : shown), mark && [" ", chip(mark, MARKED)]];
     if (href) return h("td", { class: kind }, h("a", { href }, inside));
     if (line.length <= LONG) return h("td", { class: kind }, inside);
     return h("td", { class: kind }, h("button", { type: "button", class: "long", title: "Show all of it", onclick: () => showAll(text) }, inside));

@@ -4,6 +4,7 @@ const HOUR = 3600;
 
 export const state = {
   inspection: null,
+  problem: null, // why nothing new is known of what runs
   declared: {},
   connection: "connecting", // "live", "lost", "refused"
   samples: new Map(), // by environment and service: [{at, values}], the oldest first
