@@ -10,10 +10,12 @@ from triton_env.backup.journal import Place, command_to_settle, places
 from triton_env.core.readiness import check_listening
 from triton_env.errors import RestoreUnfinished, RuntimeUnavailable, TritonError
 from triton_env.isolation import state
+from triton_env.persistent.embedded.projects import projects as embedded_projects
 from triton_env.runtimes.choice import quick_problem
 from triton_env.runtimes.embedded import directory
 from triton_env.runtimes.embedded.bases import projects_folder
 from triton_env.settings import Settings
+from triton_env.state import samples
 from triton_env.state.folders import private_folder
 from triton_env.state.registry import Registry
 
@@ -31,7 +33,7 @@ class Leftover:
 
     Attributes:
         what: restore, container, network, volume, environment (on an engine that was not looked at), directory,
-            servers, record, shared environment, namespace or namespaces.
+            servers, record, shared environment, namespace, namespaces or samples.
         name: its name or path.
         environment: the environment's id.
         pid: of its owner; None where that is not known.
@@ -86,6 +88,7 @@ def look(settings: Settings, *, kept: bool = False) -> Iterator[Findings]:
         *_records(settings),
         *_shared(settings),
         *_namespaces(settings, kept),
+        *_samples(settings),
     )
     if problem := quick_problem():
         yield Findings((*_given_up(settings), *here), problem)
@@ -253,6 +256,13 @@ def _records(settings: Settings) -> Iterator[Leftover]:
             project=record.project if record else "",
             _remove=partial(_problem_of, registry.running),
         )
+
+
+def _samples(settings: Settings) -> Iterator[Leftover]:
+    living = {record.id for record in Registry.of(settings).running()} | embedded_projects(settings).keys()
+    for environment, path in samples.left(settings, living):
+        why = "its environment has ended, or is shown by no dashboard"
+        yield Leftover("samples", str(path), environment, why, stays=False, _remove=partial(samples.remove, path))
 
 
 def _shared(settings: Settings) -> Iterator[Leftover]:

@@ -44,7 +44,7 @@ def test_the_page_sets_the_cookie_with_which_all_else_is_asked_for(client: TestC
     cookie = answer.headers["set-cookie"]
     assert "HttpOnly" in cookie
     assert "SameSite=strict" in cookie
-    assert client.get("/api/inspection").json()["version"] == 1
+    assert client.get("/api/inspection").json()["version"] == 2
     client.cookies.clear()
     client.cookies.set(KEY.cookie, "wrong")
     assert client.get("/api/inspection").status_code == 403

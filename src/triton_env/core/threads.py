@@ -15,6 +15,8 @@ def in_thread(action: Callable[..., _Answer], *arguments: Any) -> "Future[_Answe
     Where no thread can be started, it is done at once, in this one.
     """
     future: Future[_Answer] = Future()
+    # It runs from now on: no one who waits can cancel it.
+    future.set_running_or_notify_cancel()
 
     def work() -> None:
         try:

@@ -3,10 +3,13 @@
 import asyncio
 import json
 import math
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from contextlib import ExitStack
 from typing import Any
 
+from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from triton_env.errors import NotOffered, RuntimeUnavailable, ServiceDied, TritonError, UnknownService, UsageError
 
@@ -56,9 +59,9 @@ def data(value: Any, status: int = 200) -> Response:
     return JSONResponse(as_json(value), status)
 
 
-def failure(error: TritonError) -> Response:
-    """An answer with an error, in its parts."""
-    status = next(status for kind, status in _STATUS if isinstance(error, kind))
+def failure(error: TritonError, status: int = 0) -> Response:
+    """An answer with an error, in its parts; its status follows from its kind unless it is given."""
+    status = status or next(status for kind, status in _STATUS if isinstance(error, kind))
     return data({"error": in_parts(error)}, status)
 
 
@@ -72,9 +75,45 @@ def event(name: str, content: Any) -> bytes:
     return f"event: {name}\ndata: {json.dumps(as_json(content), separators=(',', ':'))}\n\n".encode()
 
 
-def events(source: AsyncIterator[bytes], closing: asyncio.Event) -> Response:
-    """A stream of events, until its source or the dashboard ends."""
-    return StreamingResponse(_until(source, closing), media_type="text/event-stream")
+class Streamed(StreamingResponse):
+    """An answer that comes piece by piece.
+
+    Args:
+        stack: is closed at its end, however that comes, also before it has begun.
+    """
+
+    def __init__(self, content: AsyncIterator[bytes], stack: ExitStack, **options: Any) -> None:
+        super().__init__(content, **options)
+        self._stack = stack
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        with self._stack:
+            await super().__call__(scope, receive, send)
+
+
+Events = Callable[[AsyncIterator[bytes], ExitStack], Response]
+"""What makes an answer of events, from their source and what is closed at its end."""
+
+
+def events(closing: asyncio.Event) -> Events:
+    """What makes streams of events that end with their source, or when `closing` is set."""
+    return lambda source, stack: Streamed(_until(source, closing), stack, media_type="text/event-stream")
+
+
+def number(request: Request, name: str, default: float, most: float) -> float:
+    """A number of a query, from 0 to `most`.
+
+    Raises:
+        UsageError: it is not a number.
+    """
+    text = request.query_params.get(name, "")
+    try:
+        found = float(text) if text else default
+    except ValueError:
+        found = math.nan
+    if math.isnan(found):
+        raise UsageError(f"{name!r} is not a number: {text!r}.")
+    return min(max(found, 0.0), most)
 
 
 async def _until(source: AsyncIterator[bytes], closing: asyncio.Event) -> AsyncIterator[bytes]:

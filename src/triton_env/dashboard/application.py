@@ -1,19 +1,24 @@
 """The application: its routes, and what runs beside them."""
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import FileResponse, Response
-from starlette.routing import Mount, Route
+from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from triton_env.dashboard import answers
+from triton_env.dashboard import answers, metrics
+from triton_env.dashboard.environment_routes import EnvironmentRoutes
 from triton_env.dashboard.guard import Key
+from triton_env.dashboard.looking import Looking
+from triton_env.dashboard.sampler import Sampler
+from triton_env.dashboard.service_routes import ServiceRoutes
 from triton_env.dashboard.watch import Watch
 from triton_env.errors import TritonError
 from triton_env.settings import Settings
@@ -32,16 +37,26 @@ class Dashboard:
     """
 
     def __init__(self, settings: Settings, key: Key) -> None:
-        self._settings = settings
         self._key = key
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._closing = asyncio.Event()
+        self._events = answers.events(self._closing)
+        self._watch = Watch(settings)
+        self._looking = Looking(settings)
+        self._sampler = Sampler(settings, self._watch, self._looking)
+        of_services = ServiceRoutes(self._watch, self._looking, self._sampler, self._events)
+        of_environments = EnvironmentRoutes(settings, self._watch, self._looking, self._events)
+        routes: list[BaseRoute] = [
+            Route("/", self._page),
+            Mount("/static", _Static(directory=_STATIC)),
+            Route("/metrics", self._metrics),
+            Route("/api/inspection", self._inspection),
+            Route("/api/events", self._watched),
+            *of_services.routes(),
+            *of_environments.routes(),
+        ]
         self.app = Starlette(
-            routes=[
-                Route("/", self._page),
-                Mount("/static", StaticFiles(directory=_STATIC)),
-                Route("/api/inspection", self._inspection),
-                Route("/api/events", self._events),
-            ],
+            routes=routes,
             exception_handlers={TritonError: _failed, HTTPException: _refused, Exception: _unexpected},
             lifespan=self._running,
         )
@@ -53,16 +68,19 @@ class Dashboard:
 
     @asynccontextmanager
     async def _running(self, app: Starlette) -> AsyncIterator[None]:
-        self._closing = asyncio.Event()
-        self._watch = Watch(self._settings)
         self._loop = asyncio.get_running_loop()
-        tasks = [asyncio.create_task(self._watch.run())]
+        tasks = [asyncio.create_task(each.run()) for each in (self._watch, self._sampler)]
+        for task in tasks:
+            task.add_done_callback(_ended)
         try:
             yield
         finally:
+            self._closing.set()
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+            self._sampler.close()
+            self._looking.close()
 
     async def _page(self, request: Request) -> Response:
         answer = FileResponse(_STATIC / "index.html", headers={"Cache-Control": "no-store"})
@@ -71,10 +89,29 @@ class Dashboard:
         return answer
 
     async def _inspection(self, request: Request) -> Response:
-        return answers.data((await self._watch.fresh()).model_dump(mode="json"))
+        await self._watch.fresh()
+        return answers.data(self._watch.shown())
 
-    async def _events(self, request: Request) -> Response:
-        return answers.events(self._watch.events(), self._closing)
+    async def _watched(self, request: Request) -> Response:
+        return self._events(self._watch.events(), ExitStack())
+
+    async def _metrics(self, request: Request) -> Response:
+        await self._sampler.now()
+        return metrics.answer(request.headers.get("accept", ""), self._watch.inspection, self._sampler.latest())
+
+
+class _Static(StaticFiles):
+    """Files that browsers ask for again each time, in case they are those of another version by now."""
+
+    def file_response(self, *arguments: object, **options: object) -> Response:
+        answer = super().file_response(*arguments, **options)  # type: ignore[arg-type]
+        answer.headers["Cache-Control"] = "no-cache"
+        return answer
+
+
+def _ended(task: "asyncio.Task[None]") -> None:
+    if not task.cancelled() and (error := task.exception()):
+        logging.getLogger(__name__).error("A part of the dashboard has ended.", exc_info=error)
 
 
 async def _failed(request: Request, error: Exception) -> Response:

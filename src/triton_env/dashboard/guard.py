@@ -11,6 +11,9 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from triton_env.dashboard import answers
+from triton_env.errors import UsageError
+
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -78,28 +81,33 @@ class Guard:
             return
         answer: ASGIApp = self._app
         if problem := self._problem(scope["method"], Headers(scope=scope), scope["query_string"]):
-            answer = PlainTextResponse(*problem)
+            words, status = problem
+            answer = (
+                answers.failure(UsageError(words), status)
+                if scope["path"].startswith("/api/")
+                else PlainTextResponse(f"{words}\n", status)
+            )
         await answer(scope, receive, self._with_headers(send))
 
     def _problem(self, method: str, headers: Headers, query: bytes) -> tuple[str, int] | None:
         """Why a request is refused, with the status; None where it is not."""
         hosts = self._key.hosts
         if headers.getlist("host") not in [[host] for host in hosts]:
-            return "This name does not lead to this dashboard: use 127.0.0.1 or localhost.\n", 403
+            return "This name does not lead to this dashboard: use 127.0.0.1 or localhost.", 403
         origins = {f"http://{host}" for host in hosts}
         if not origins.issuperset(headers.getlist("origin")):
-            return "Other sites may not use this dashboard.\n", 403
+            return "Other sites may not use this dashboard.", 403
         is_change = method not in _READS
         if is_change and headers.get("sec-fetch-site", "same-origin") != "same-origin":
-            return "Other sites may not use this dashboard.\n", 403
+            return "Other sites may not use this dashboard.", 403
         if not any(hmac.compare_digest(each, self._key.token.encode()) for each in self._tokens(headers, query)):
-            return "The token is missing or wrong: open the URL that `python -m triton_env dashboard` prints.\n", 403
+            return "The token is missing or wrong: open the URL that `python -m triton_env dashboard` prints.", 403
         if is_change and headers.get(OURS) != "1":
-            return f"A change needs the header {OURS}: 1.\n", 403
+            return f"A change needs the header {OURS}: 1.", 403
         length = headers.get("content-length", "0")
         if not (length.isascii() and length.isdigit()) or "transfer-encoding" in headers:
-            return "The length of the body has to be given.\n", 411
-        return ("The body is too large.\n", 413) if int(length) > _LARGEST else None
+            return "The length of the body has to be given.", 411
+        return ("The body is too large.", 413) if int(length) > _LARGEST else None
 
     def _tokens(self, headers: Headers, query: bytes) -> list[bytes]:
         found = parse_qs(query.decode("latin-1")).get("token", [])

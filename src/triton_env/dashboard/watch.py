@@ -1,18 +1,22 @@
 """What runs, looked at again and again, and the browsers that are shown it."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 from triton_env.core.threads import in_thread
 from triton_env.dashboard.answers import NotThere, event, in_parts
 from triton_env.errors import TritonError
-from triton_env.inspection import EnvironmentEntry, Inspection, inspect
+from triton_env.inspection import EnvironmentEntry, Inspection, ServiceEntry, inspect
 from triton_env.settings import Settings
 
 LOOKED_AT, ALONE = 2.0, 10.0
 """Seconds between two looks, while a browser shows them and while none does."""
+_ASKED = 30.0
+"""Seconds between two times at which all servers are asked for all they know, while a browser shows it."""
 _BACKLOG = 500
 """Events that wait for a browser. One that lags further is cut off, connects again and gets the whole."""
 
@@ -29,7 +33,10 @@ class Watch:
         self._watchers: set[asyncio.Queue[bytes | None]] = set()
         self._someone_came = asyncio.Event()
         self._look: asyncio.Future[Inspection] | None = None
-        self._shown: Mapping[str, Any] | None = None
+        self._asking: asyncio.Future[Inspection] | None = None
+        self._asked: Inspection | None = None
+        self._asked_at = float("-inf")
+        self._sent: Mapping[str, Any] | None = None
         self.inspection: Inspection | None = None
 
     @property
@@ -49,6 +56,17 @@ class Watch:
         self.inspection = await asyncio.shield(self._look)
         return self.inspection
 
+    def shown(self) -> Mapping[str, Any]:
+        """What ran at the last look, with what servers answered when they were asked last."""
+        if self.inspection is None:
+            return {}
+        return with_answers(self.inspection, self._asked).model_dump(mode="json")
+
+    def look_soon(self) -> None:
+        """Look, and ask servers, as soon as that can be: something was changed."""
+        self._asked_at = float("-inf")
+        self._someone_came.set()
+
     async def environment(self, identity: str) -> EnvironmentEntry:
         """An environment that runs.
 
@@ -56,10 +74,8 @@ class Watch:
             NotThere: none of that id does.
             TritonError: the state folder cannot be used.
         """
-        for inspection in (self.inspection, await self.fresh()):
-            for entry in inspection.environments if inspection else ():
-                if entry.id == identity:
-                    return entry
+        if found := _named(identity, self.inspection) or _named(identity, await self.fresh()):
+            return found
         raise NotThere(
             f"The environment {identity} does not run, or not any more.", hint="see what runs: python -m triton_env ps"
         )
@@ -68,25 +84,41 @@ class Watch:
         """Look until this is cancelled."""
         while True:
             try:
-                self._show((await self.fresh()).model_dump(mode="json"))
+                await self.fresh()
+                if self.is_looked_at:
+                    self._ask()
+                self._show()
             except TritonError as error:
                 self.send("problem", in_parts(error))
             await self.pause()
 
     async def pause(self) -> None:
-        """Wait for the next look: less long as soon as a browser comes."""
-        if self.is_looked_at:
-            await asyncio.sleep(LOOKED_AT)
-            return
+        """Wait for the next look: less long while a browser shows it, and until one comes."""
         self._someone_came.clear()
         try:
-            await asyncio.wait_for(self._someone_came.wait(), ALONE)
+            await asyncio.wait_for(self._someone_came.wait(), LOOKED_AT if self.is_looked_at else ALONE)
         except TimeoutError:
             return
 
-    def _show(self, found: Mapping[str, Any]) -> None:
-        if found != self._shown:
-            self._shown = found
+    def _ask(self) -> None:
+        """Begin to ask all servers, unless that was done a moment ago, or goes on."""
+        is_going_on = self._asking is not None and not self._asking.done()
+        if is_going_on or time.monotonic() - self._asked_at < _ASKED:
+            return
+        self._asked_at = time.monotonic()
+        self._asking = asyncio.wrap_future(in_thread(partial(inspect, self._settings, ask=True)))
+        self._asking.add_done_callback(self._answered)
+
+    def _answered(self, asking: "asyncio.Future[Inspection]") -> None:
+        # An error is met by the next look as well, which reports it.
+        if not asking.cancelled() and asking.exception() is None:
+            self._asked = asking.result()
+            self._show()
+
+    def _show(self) -> None:
+        found = self.shown()
+        if found != self._sent:
+            self._sent = found
             self.send("inspection", found)
 
     def send(self, name: str, content: Any) -> None:
@@ -103,8 +135,8 @@ class Watch:
     async def events(self) -> AsyncIterator[bytes]:
         """What one watcher is sent: the whole at first, then what changes."""
         with self._watching() as queue:
-            if self._shown is not None:
-                yield event("inspection", self._shown)
+            if self._sent is not None:
+                yield event("inspection", self._sent)
             while (found := await queue.get()) is not None:
                 yield found
 
@@ -117,3 +149,37 @@ class Watch:
             yield queue
         finally:
             self._watchers.discard(queue)
+
+
+def _named(identity: str, inspection: Inspection | None) -> EnvironmentEntry | None:
+    return next((each for each in inspection.environments if each.id == identity), None) if inspection else None
+
+
+_ANSWERS = tuple(name for name in ServiceEntry.model_fields if ServiceEntry.model_fields[name].default is None)
+"""What only a server that is asked tells about itself."""
+
+
+def with_answers(inspection: Inspection, asked: Inspection | None) -> Inspection:
+    """An inspection with what servers answered at an earlier one, as far as they are the same and run."""
+    if asked is None:
+        return inspection
+    before = {entry.id: entry for entry in asked.environments}
+    environments = tuple(
+        _with_answers(entry, before[entry.id]) if entry.id in before else entry for entry in inspection.environments
+    )
+    return inspection.model_copy(update={"environments": environments, "asked": True, "leftovers": asked.leftovers})
+
+
+def _with_answers(entry: EnvironmentEntry, asked: EnvironmentEntry) -> EnvironmentEntry:
+    of_services = {service.name: service for service in asked.services}
+    sizes = {(space.kind, space.name): space.sizes for space in asked.spaces}
+    services = tuple(
+        service.model_copy(
+            update={name: getattr(answer, name) for name in _ANSWERS} | {"url": service.url or answer.url}
+        )
+        if (answer := of_services.get(service.name)) and answer.ports == service.ports and service.state == "running"
+        else service
+        for service in entry.services
+    )
+    spaces = tuple(space.model_copy(update={"sizes": sizes.get((space.kind, space.name))}) for space in entry.spaces)
+    return entry.model_copy(update={"services": services, "spaces": spaces, "problem": asked.problem})

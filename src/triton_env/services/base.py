@@ -275,6 +275,10 @@ class Service(ABC):
         """What a client needs besides the URL and the ports, in lines for people. They hold secrets."""
         return ()
 
+    def snippets(self) -> Mapping[str, str]:
+        """Ready lines that connect to it, by what they are, the URL first. They hold secrets."""
+        return {"URL": self.url}
+
     @property
     def secrets(self) -> frozenset[str]:
         """Its passwords and keys, as they are and as they stand in URLs: what must not be shown."""

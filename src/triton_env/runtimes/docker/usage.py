@@ -4,41 +4,52 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from triton_env.core.usage import Usage
+from triton_env.core.usage import Reading, Usage
 from triton_env.runtimes.docker.engine import Engine
 from triton_env.runtimes.docker.engine_socket import Absent
 from triton_env.runtimes.docker.execution import size_in
 
 _SPAN = 0.5
 """Seconds between two looks at the processor's counters. The engine itself would take between one and two."""
+_NANO = 1e9
 
 
-def usage_of(engine: Engine, container_id: str) -> Usage | None:
+def usage_of(engine: Engine, container: str) -> Usage | None:
     """What a container uses; None where it does not run, or where the engine does not report it. Takes about `_SPAN`.
 
     Raises:
         TritonError: the engine failed.
     """
-    # A sample without the one before it, for which the engine would have to wait.
-    sample = {"stream": False, "one-shot": True}
+    before = reading_of(engine, container)
+    if before is None:
+        return None
+    time.sleep(_SPAN)
+    after = reading_of(engine, container)
+    return after.since(before) if after else None
+
+
+def reading_of(engine: Engine, container: str) -> Reading | None:
+    """What is seen of a container; None where it does not run, or where the engine does not report it.
+
+    Args:
+        container: its id or name.
+
+    Raises:
+        TritonError: the engine failed.
+    """
     with engine.translated("report what a container uses"):
         try:
-            first = engine.ask(f"/containers/{container_id}/stats", **sample)
-            time.sleep(_SPAN)
-            second = engine.ask(f"/containers/{container_id}/stats", **sample)
+            # A sample without the one before it, for which the engine would have to wait.
+            found = engine.ask(f"/containers/{container}/stats", **{"stream": False, "one-shot": True})
         except Absent:
             return None
-    memory = second.get("memory_stats") or {}
+    memory, cpu = found.get("memory_stats") or {}, found["cpu_stats"]
     if "usage" not in memory:
         return None
-    return Usage(_cpu_percent(first, second), memory["usage"] - _cache(memory), memory.get("limit", 0))
-
-
-def _cpu_percent(first: Mapping[str, Any], second: Mapping[str, Any]) -> float:
-    before, now = first["cpu_stats"], second["cpu_stats"]
-    used = now["cpu_usage"]["total_usage"] - before["cpu_usage"]["total_usage"]
-    passed = now.get("system_cpu_usage", 0) - before.get("system_cpu_usage", 0)
-    return float(used / passed * now.get("online_cpus", 1) * 100) if passed > 0 and used > 0 else 0.0
+    # What the machine's processors have been, at work or not: a clock that was read with the counter.
+    clock = cpu.get("system_cpu_usage", 0) / cpu.get("online_cpus", 1) / _NANO
+    used = {0: cpu["cpu_usage"]["total_usage"] / _NANO}
+    return Reading(clock, used, memory["usage"] - _cache(memory), memory.get("limit", 0))
 
 
 def _cache(memory: Mapping[str, Any]) -> int:

@@ -6,7 +6,7 @@ from contextlib import suppress
 import psutil
 
 from triton_env.core.model import Placement
-from triton_env.core.usage import Usage
+from triton_env.core.usage import Reading, Usage
 
 _SPAN = 0.5
 """Seconds between two looks at the processor's counters."""
@@ -14,7 +14,12 @@ _SPAN = 0.5
 
 def usage_at(placement: Placement) -> Usage | None:
     """What the server uses that listens there; None where this user may not see its process. Takes `_SPAN`."""
-    port = next(iter(placement.endpoints.values())).port
+    pid = listener_at(next(iter(placement.endpoints.values())).port)
+    return usage_of(pid) if pid else None
+
+
+def listener_at(port: int) -> int | None:
+    """The process that listens on a port; None where this user may not see one."""
     with suppress(psutil.Error, OSError):
         for connection in psutil.net_connections("tcp"):
             if (
@@ -23,34 +28,33 @@ def usage_at(placement: Placement) -> Usage | None:
                 and connection.laddr.port == port
                 and connection.pid
             ):
-                return usage_of(connection.pid)
+                return connection.pid
     return None
 
 
 def usage_of(pid: int) -> Usage | None:
     """What a server and its children use; None where it does not run. Takes `_SPAN`."""
+    before = reading_of(pid)
+    if before is None:
+        return None
+    time.sleep(_SPAN)
+    after = reading_of(pid)
+    return after.since(before) if after else None
+
+
+def reading_of(pid: int) -> Reading | None:
+    """What is seen of a server and its children; None where it does not run."""
     try:
         server = psutil.Process(pid)
         family = [server, *server.children(recursive=True)]
     except psutil.Error:
         return None
-    before = _seconds(family)
-    time.sleep(_SPAN)
-    used = sum(max(0.0, seconds - before[pid]) for pid, seconds in _seconds(family).items() if pid in before)
-    memory, shared = 0, 0
+    at, seconds, memory, shared = time.monotonic(), dict[int, float](), 0, 0
     for each in family:
-        with suppress(psutil.Error):
-            found = each.memory_info()
+        with suppress(psutil.Error), each.oneshot():
+            times, found = each.cpu_times(), each.memory_info()
+            seconds[each.pid] = times.user + times.system
             # What they share is counted once.
             part = getattr(found, "shared", 0)
             memory, shared = memory + found.rss - part, max(shared, part)
-    return Usage(used / _SPAN * 100, memory + shared, None)
-
-
-def _seconds(family: list[psutil.Process]) -> dict[int, float]:
-    found: dict[int, float] = {}
-    for each in family:
-        with suppress(psutil.Error):
-            times_ = each.cpu_times()
-            found[each.pid] = times_.user + times_.system
-    return found
+    return Reading(at, seconds, memory + shared, None) if seconds else None

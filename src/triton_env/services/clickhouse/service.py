@@ -2,6 +2,8 @@
 
 import json
 import re
+import shlex
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -187,6 +189,15 @@ class ClickHouse(WithLogin):
         proxies = () if "http_proxy" in options else ("http_proxy", "HTTP_PROXY")
         with self._death_told(), without_variables(proxies):
             return await clickhouse_connect.get_async_client(**(self._connection() | options))
+
+    def snippets(self) -> Mapping[str, str]:
+        address = f"http://{self.host}:{self.http_port}/?database={url_quoted(self.database)}"
+        login = f"{self.user}:{self.password}"
+        return {
+            **super().snippets(),
+            "Python": f"import clickhouse_connect\nclient = clickhouse_connect.get_client(dsn={self.url!r})",
+            "curl": shlex.join(("curl", "-u", login, address, "-d", "SELECT version()")),
+        }
 
     def server_version(self) -> str:
         return ask(self, {_ALWAYS_THERE: "SELECT version()"})

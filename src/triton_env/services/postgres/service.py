@@ -190,6 +190,9 @@ class Postgres(WithLogin):
         statement = sql.SQL("alter role {} password {}")
         connection.execute(statement.format(sql.Identifier(self.user), sql.Literal(verifier)))
 
+    def snippets(self) -> Mapping[str, str]:
+        return {**super().snippets(), "Python": f"import psycopg\nconnection = psycopg.connect({self.url!r})"}
+
     def server_version(self) -> str:
         if (quick := self._answer("select 1")) and (version := quick.parameters.get("server_version")):
             return _without_package(version)

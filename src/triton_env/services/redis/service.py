@@ -173,6 +173,9 @@ class Redis(Service):
         kind = AsyncConfinedRedis if self._channel_prefix else redis.asyncio.Redis
         return async_watched(kind(**(self._connection() | options)), self._died)
 
+    def snippets(self) -> Mapping[str, str]:
+        return {**super().snippets(), "Python": f"import redis\nclient = redis.Redis.from_url({self.url!r})"}
+
     def server_version(self) -> str:
         if quick := self._answers(["INFO", "server"]):
             lines = str(quick[0]).splitlines()

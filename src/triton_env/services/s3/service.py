@@ -265,6 +265,12 @@ class S3(Service):
     def details(self) -> tuple[str, ...]:
         return f"{self.beside_url}, region {self.region}", f"key {self.access_key}, secret {self.secret_key}"
 
+    def snippets(self) -> Mapping[str, str]:
+        names = ("endpoint_url", "aws_access_key_id", "aws_secret_access_key", "region_name")
+        connection = self._connection({})
+        arguments = ", ".join(f"{name}={connection[name]!r}" for name in names)
+        return {**super().snippets(), "Python": f'import boto3\nclient = boto3.client("s3", {arguments})'}
+
     def _url(self, endpoint: Endpoint) -> str:
         return f"http://{endpoint}"
 

@@ -1,0 +1,278 @@
+"""The environments that are looked at: one set of connections for each, and no server that holds up another."""
+
+import asyncio
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from triton_env.core.threads import in_thread
+from triton_env.dashboard.answers import NoAnswer, NotThere
+from triton_env.errors import NotOffered, TritonError, UsageError
+from triton_env.inspection import EnvironmentEntry
+from triton_env.services import SERVICES
+from triton_env.services.base_insight import Insight
+from triton_env.services.selection import title_of
+from triton_env.settings import Settings
+from triton_env.steering import connect
+
+if TYPE_CHECKING:
+    from triton_env.attached import AttachedEnvironment, AttachedProject
+
+    Environment = AttachedEnvironment | AttachedProject
+
+_Answer = TypeVar("_Answer")
+
+TIMEOUT = 8.0
+"""Seconds that one question may take. A client gives up before, unless its server or engine hangs."""
+_CONNECT_TIMEOUT = 15.0
+_HANGING = 3
+"""Threads that wait for one server which hangs. More are not started until one of them has come back."""
+_AT_ONCE = 4
+"""Streams and downloads of one service at the same time."""
+UNUSED = 30.0
+"""Seconds after which the connections of an environment are closed that nothing has used."""
+
+
+@dataclass(slots=True)
+class _Line:
+    """The connection to one service.
+
+    Attributes:
+        insight: None until it is asked for. It stays as long as its environment: it adds up what its server forgets.
+        is_connected: whether it was asked since its connection was closed.
+        turn: of those who ask it.
+        hanging: threads that have not come back in time.
+        extra: streams and downloads that go on.
+    """
+
+    insight: Insight[Any] | None = None
+    is_connected: bool = False
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+    hanging: int = 0
+    extra: int = 0
+
+
+@dataclass(slots=True)
+class Looked:
+    """An environment that is looked at.
+
+    Attributes:
+        environment: as it is attached.
+        manager: what ends that.
+        lines: to its services, by name.
+        used: when it was last used, on the monotonic clock.
+        seen: what `ps` shows of it that decides how it is reached; None until that was compared.
+    """
+
+    environment: "Environment"
+    manager: "AbstractContextManager[Environment]"
+    lines: dict[str, _Line] = field(default_factory=dict)
+    used: float = field(default_factory=time.monotonic)
+    seen: Any = None
+
+
+class Looking:
+    """Opens environments as they are asked for. All of it runs in one event loop; what may take long, in threads.
+
+    Args:
+        settings: where state is kept.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._open: dict[str, asyncio.Future[Looked]] = {}
+        self._hanging_up: set[asyncio.Task[None]] = set()
+
+    async def environment(self, identity: str) -> Looked:
+        """An environment that runs, with its services. It is opened once.
+
+        Raises:
+            TritonError: it has ended, or does not answer.
+        """
+        if identity not in self._open:
+            self._open[identity] = asyncio.wrap_future(in_thread(self._opened, identity))
+        opening = self._open[identity]
+        try:
+            looked = await asyncio.wait_for(asyncio.shield(opening), _CONNECT_TIMEOUT)
+        except TimeoutError as error:
+            raise NoAnswer(f"The environment {identity} cannot be looked at: it does not answer.") from error
+        except BaseException:
+            # Another attempt may succeed.
+            if opening.done() and self._open.get(identity) is opening:
+                del self._open[identity]
+            raise
+        looked.used = time.monotonic()
+        return looked
+
+    async def ask(
+        self, identity: str, service: str, question: Callable[[Insight[Any]], _Answer], timeout: float = TIMEOUT
+    ) -> _Answer:
+        """What a service answers, one question at a time.
+
+        Args:
+            question: is asked in a thread.
+            timeout: seconds, also for the turn.
+
+        Raises:
+            NotOffered: the service reports nothing about itself.
+            NoAnswer: it does not answer in time.
+            TritonError: whatever the question raises.
+        """
+        looked = await self.environment(identity)
+        line = self._line(looked, service)
+        deadline = time.monotonic() + timeout
+        try:
+            await asyncio.wait_for(line.turn.acquire(), timeout)
+        except TimeoutError as error:
+            raise _silent(service) from error
+        try:
+            if line.insight is None:
+                line.insight = insight_of(looked.environment, service)
+            line.is_connected = True
+            return await self._in_time(line, service, question, line.insight, deadline - time.monotonic())
+        finally:
+            line.turn.release()
+
+    @contextmanager
+    def going_on(self, looked: Looked, service: str) -> Iterator[None]:
+        """A stream or a download, in the block.
+
+        Raises:
+            NoAnswer: as many as there may be go on already.
+        """
+        line = self._line(looked, service)
+        if line.extra >= _AT_ONCE:
+            raise NoAnswer(
+                f"{_AT_ONCE} streams and downloads of {title_of(service)} go on already.", hint="end one of them"
+            )
+        line.extra += 1
+        try:
+            yield
+        finally:
+            line.extra -= 1
+            looked.used = time.monotonic()
+
+    def keep(self, entries: Iterable[EnvironmentEntry], *, idle: float = UNUSED) -> None:
+        """Forget environments that have ended or moved, and close the connections that were not used for a time.
+
+        Args:
+            entries: the environments that run.
+            idle: seconds of that time.
+        """
+        now, living = time.monotonic(), {entry.id: _ways_to(entry) for entry in entries}
+        for identity, opening in list(self._open.items()):
+            if not opening.done():
+                continue
+            if opening.cancelled() or opening.exception():
+                del self._open[identity]
+                continue
+            looked = opening.result()
+            looked.seen = looked.seen or living.get(identity)
+            if looked.seen is None or looked.seen != living.get(identity):
+                self.forget(identity)
+            elif now - looked.used > idle:
+                for line in looked.lines.values():
+                    if line.is_connected and not line.extra:
+                        task = asyncio.create_task(self._hang_up(line))
+                        self._hanging_up.add(task)
+                        task.add_done_callback(self._hanging_up.discard)
+
+    def forget(self, identity: str) -> None:
+        """Close the connections of an environment. The next question opens it anew."""
+        opening = self._open.pop(identity, None)
+        if opening is not None:
+            opening.add_done_callback(_closed)
+
+    def close(self) -> None:
+        """Close all connections."""
+        for identity in list(self._open):
+            self.forget(identity)
+
+    async def _hang_up(self, line: _Line) -> None:
+        async with line.turn:
+            line.is_connected = False
+            if line.insight is not None:
+                with suppress(NoAnswer):
+                    await self._in_time(line, "", Insight.close, line.insight, TIMEOUT)
+
+    def _opened(self, identity: str) -> Looked:
+        manager = connect(self._settings, identity)
+        return Looked(manager.__enter__(), manager)
+
+    def _line(self, looked: Looked, service: str) -> _Line:
+        if service not in looked.environment.services:
+            raise NotThere(f"This environment has no {title_of(service)}, or it does not run.")
+        return looked.lines.setdefault(service, _Line())
+
+    async def _in_time(
+        self,
+        line: _Line,
+        service: str,
+        question: Callable[[Insight[Any]], _Answer],
+        insight: Insight[Any],
+        timeout: float,
+    ) -> _Answer:
+        if line.hanging >= _HANGING:
+            raise _silent(service)
+        work = asyncio.wrap_future(in_thread(question, insight))
+        done, _ = await asyncio.wait({work}, timeout=max(0.0, timeout))
+        if done:
+            return work.result()
+        # It is that thread's as long as it hangs. The next question gets another one.
+        if line.insight is insight:
+            line.insight = None
+        line.hanging += 1
+
+        def came_back(work: asyncio.Future[Any]) -> None:
+            line.hanging -= 1
+            if not work.cancelled():
+                work.exception()  # nothing waits for it any more
+            in_thread(insight.close)
+
+        work.add_done_callback(came_back)
+        raise _silent(service)
+
+
+def declared(service: str) -> type[Insight[Any]] | None:
+    """What a service reports about itself, as it is declared; None where it reports nothing or is not installed."""
+    with suppress(KeyError, UsageError):  # the latter of a distribution that is broken
+        kind: type[Insight[Any]] | None = SERVICES[service].parts.load("insight")
+        return kind
+    return None
+
+
+def insight_of(environment: "Environment", service: str) -> Insight[Any]:
+    """What a service reports about itself, not connected yet.
+
+    Raises:
+        NotOffered: it reports nothing.
+    """
+    kind = declared(service)
+    if kind is None:
+        raise NotOffered(f"{title_of(service)} reports nothing about itself.")
+    return kind(environment.service(service))
+
+
+def _silent(service: str) -> NoAnswer:
+    return NoAnswer(f"{title_of(service)} does not answer.", hint="its log may say why")
+
+
+def _ways_to(entry: EnvironmentEntry) -> Any:
+    return [(service.name, service.state, dict(service.ports)) for service in entry.services]
+
+
+def _closed(opening: "asyncio.Future[Looked]") -> None:
+    if not opening.cancelled() and not opening.exception():
+        # In a thread that is not waited for: the end of a connection may hang as well.
+        in_thread(_close, opening.result())
+
+
+def _close(looked: Looked) -> None:
+    for line in looked.lines.values():
+        if line.insight is not None:
+            with suppress(Exception):  # the server may be gone, and there is nothing left to do
+                line.insight.close()
+    with suppress(TritonError):
+        looked.manager.__exit__(None, None, None)
