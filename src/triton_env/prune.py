@@ -259,7 +259,9 @@ def _records(settings: Settings) -> Iterator[Leftover]:
 
 
 def _samples(settings: Settings) -> Iterator[Leftover]:
-    living = {record.id for record in Registry.of(settings).running()} | embedded_projects(settings).keys()
+    if not private_folder(settings, samples.FOLDER).is_dir():
+        return
+    living = Registry.of(settings).living() | embedded_projects(settings).keys()
     for environment, path in samples.left(settings, living):
         why = "its environment has ended, or is shown by no dashboard"
         yield Leftover("samples", str(path), environment, why, stays=False, _remove=partial(samples.remove, path))

@@ -195,7 +195,7 @@ class Looking:
             line.is_connected = False
             if line.insight is not None:
                 with suppress(NoAnswer):
-                    await self._in_time(line, "", Insight.close, line.insight, TIMEOUT)
+                    await self._in_time(line, "", lambda insight: insight.close(), line.insight, TIMEOUT)
 
     def _opened(self, identity: str) -> Looked:
         manager = connect(self._settings, identity)

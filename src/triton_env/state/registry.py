@@ -139,6 +139,10 @@ class Registry:
         """The ids and, where they can be read, the records of dead owners, which `running` removes."""
         return tuple((path.stem, store.found(path, Record)) for path in self._abandoned())
 
+    def living(self) -> frozenset[str]:
+        """The ids of the environments whose owners live. Nothing is removed."""
+        return frozenset(path.stem for path in self._folder.glob("*.json")) - {path.stem for path in self._abandoned()}
+
     def sweep(self) -> None:
         """Remove the records of dead owners."""
         for path in self._abandoned():

@@ -25,7 +25,7 @@ _SPAN = 4
 _SLOTS = HOUR // _SPAN
 _HEADER = 2048
 _SUFFIX = ".samples"
-_FOLDER = "dashboard"
+FOLDER: Final = "dashboard"
 
 
 class Samples:
@@ -42,7 +42,7 @@ class Samples:
     """
 
     def __init__(self, settings: Settings, environment: str, service: str, names: Sequence[str]) -> None:
-        folder = private_folder(settings, _FOLDER)
+        folder = private_folder(settings, FOLDER)
         make_private(folder)
         self._path = folder / f"{_quoted(environment)}.{_quoted(service)}{_SUFFIX}"
         self._names = tuple(names)
@@ -113,7 +113,7 @@ def left(settings: Settings, living: Collection[str]) -> Iterator[tuple[str, Pat
         settings: where state is kept.
         living: the ids of those that run.
     """
-    for path in sorted(private_folder(settings, _FOLDER).glob(f"*{_SUFFIX}")):
+    for path in sorted(private_folder(settings, FOLDER).glob(f"*{_SUFFIX}")):
         environment = unquote(path.name.partition(".")[0])
         if environment not in living and not locks.is_held(path):
             yield environment, path
