@@ -34,7 +34,7 @@ def test_a_template_with_roles_is_built_again_and_earlier_copies_keep_their_righ
     (tmp_path / "2.sql").write_text("create table first ();")
     with small.namespace(template=tmp_path) as old:
         assert as_role(old, "app_ro", "select * from t") == []
-        assert roles(small) == {"app_ro": MARK, "app_rw": MARK}, "it is the first test of this module"
+        assert roles(small).items() >= {"app_ro": MARK, "app_rw": MARK}.items()
         (tmp_path / "2.sql").write_text("create role app_more noinherit; create table second ();")
         with small.namespace(template=tmp_path) as new:
             for namespace in (new, old):
