@@ -1,10 +1,13 @@
 """Servers that are Python programs start from compiled modules, however the packages were installed."""
 
 import os
+import shutil
 import stat
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
@@ -23,19 +26,48 @@ TAG = sys.implementation.cache_tag
 RECIPE = S3.recipe(Settings())
 
 
+@contextmanager
+def nothing_compiled() -> Iterator[Path]:
+    """As after `uv sync`, which compiles nothing: a cache folder that is not there yet, where every user can look."""
+    with tempfile.TemporaryDirectory(prefix="triton-test-") as base, pytest.MonkeyPatch.context() as patch:
+        Path(base).chmod(0o755)
+        folder = Path(base) / "cache" / "bytecode"
+        patch.setattr(bytecode, "is_compiled", lambda distributions: False)
+        patch.setattr(bytecode, "_cache_folder", lambda account: folder)
+        yield folder
+
+
 @pytest.fixture
 def folder() -> Iterator[Path]:
-    """A cache folder that is not there yet, where every user can look."""
-    with tempfile.TemporaryDirectory(prefix="triton-test-") as base:
-        Path(base).chmod(0o755)
-        yield Path(base) / "cache" / "bytecode"
+    """The cache folder of servers whose packages are not compiled."""
+    with nothing_compiled() as folder:
+        yield folder
+
+
+@dataclass(frozen=True)
+class First:
+    """What the first start of S3 has done.
+
+    Attributes:
+        cache: the folder in which it has made the cache.
+        prefix: where its process looked for compiled modules.
+    """
+
+    cache: Path
+    prefix: str
+
+
+@pytest.fixture(scope="module")
+def first(embedded_packages: None) -> Iterator[First]:
+    with nothing_compiled() as folder:
+        yield First(folder.parent, started(Bytecode.wait))
 
 
 @pytest.fixture
-def uncompiled(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
-    """As after `uv sync`, which compiles nothing."""
-    monkeypatch.setattr(bytecode, "is_compiled", lambda distributions: False)
-    monkeypatch.setattr(bytecode, "_cache_folder", lambda account: folder)
+def compiled(first: First, folder: Path) -> Path:
+    """A cache folder of the test's own, as the first start has left it."""
+    shutil.copytree(first.cache, folder.parent)
+    return folder
 
 
 def started(then: Callable[[Bytecode], None] = lambda compiled: None) -> str:
@@ -50,37 +82,32 @@ def started(then: Callable[[Bytecode], None] = lambda compiled: None) -> str:
         return psutil.Process(child.pid).environ().get("PYTHONPYCACHEPREFIX", "")
 
 
-@pytest.mark.usefixtures("uncompiled")
-def test_what_the_first_start_has_imported_the_next_finds_compiled(folder: Path) -> None:
-    first = started(Bytecode.wait)
-    assert not Path(first).is_relative_to(folder)
-    (kept,) = (path for path in folder.iterdir() if path.is_dir())
+def test_what_the_first_start_has_imported_the_next_finds_compiled(first: First, compiled: Path) -> None:
+    assert not Path(first.prefix).is_relative_to(first.cache)
+    (kept,) = (path for path in compiled.iterdir() if path.is_dir())
     found = {path.name for path in kept.rglob("*.pyc")}
     assert {f"{module}.{TAG}.pyc" for module in ("door", "werkzeug_app", "serving", "argparse")} <= found
     before = {path: path.stat().st_mtime_ns for path in kept.rglob("*.pyc")}
     assert started() == str(kept)
     assert {path: path.stat().st_mtime_ns for path in kept.rglob("*.pyc")} == before
     # It is this user's, and the servers' user can only read it.
-    for path in (folder, kept, *kept.rglob("*")):
+    for path in (compiled, kept, *kept.rglob("*")):
         assert path.stat().st_uid == os.geteuid()
         assert not stat.S_IMODE(path.stat().st_mode) & 0o022
         assert os.geteuid() != 0 or path.stat().st_mode & stat.S_IROTH
 
 
-@pytest.mark.usefixtures("uncompiled")
 @pytest.mark.parametrize(
     "kept", [pytest.param(16, id="no content", marks=pytest.mark.long), pytest.param(200, id="half of it")]
 )
-def test_a_module_that_was_cut_short_is_made_again(folder: Path, kept: int, caplog: pytest.LogCaptureFixture) -> None:
-    started(Bytecode.wait)
-    (module,) = folder.rglob(f"werkzeug_app.{TAG}.pyc")
+def test_a_module_that_was_cut_short_is_made_again(compiled: Path, kept: int, caplog: pytest.LogCaptureFixture) -> None:
+    (module,) = compiled.rglob(f"werkzeug_app.{TAG}.pyc")
     os.truncate(module, kept)
-    assert not Path(started(Bytecode.wait)).is_relative_to(folder)
+    assert not Path(started(Bytecode.wait)).is_relative_to(compiled)
     assert "S3 did not start with it, so it is made again" in caplog.text
-    assert Path(started()).is_relative_to(folder)
+    assert Path(started()).is_relative_to(compiled)
 
 
-@pytest.mark.usefixtures("uncompiled")
 @pytest.mark.long
 def test_what_is_not_a_folder_is_made_again(folder: Path) -> None:
     cache = Bytecode(None, folder.parent, folder)
@@ -91,7 +118,6 @@ def test_what_is_not_a_folder_is_made_again(folder: Path) -> None:
     assert Path(started()).is_relative_to(folder)
 
 
-@pytest.mark.usefixtures("uncompiled")
 def test_a_stop_ends_the_compiler(folder: Path) -> None:
     compilers: list[Bytecode] = []
     started(compilers.append)
@@ -102,7 +128,7 @@ def test_a_stop_ends_the_compiler(folder: Path) -> None:
     assert all((path / sys.prefix[1:]).is_dir() for path in complete)
 
 
-def test_where_the_installer_has_compiled_nothing_is_kept(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+def test_where_the_installer_has_compiled_nothing_is_kept(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bytecode, "is_compiled", lambda distributions: True)
     assert Bytecode(None, folder, folder).prefix(RECIPE) is None
 
@@ -120,7 +146,6 @@ def test_a_package_is_compiled_where_all_its_modules_are(tmp_path: Path, monkeyp
     assert is_compiled(["some-package", "not-installed"])
 
 
-@pytest.mark.usefixtures("uncompiled")
 @pytest.mark.parametrize("open_one", ["bytecode", "cache"])
 def test_a_folder_in_which_others_can_write_is_not_used(folder: Path, open_one: str) -> None:
     cache = Bytecode(None, folder.parent, folder)
