@@ -1,9 +1,13 @@
 """What users rely on of each service, whatever runs it."""
 
+import json
 import re
 import socket
 import time
 from collections.abc import Mapping
+from contextlib import closing
+from dataclasses import asdict
+from threading import Event
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -12,10 +16,11 @@ import pytest
 from triton_env.core.findings import Finding
 from triton_env.core.settings_group import Role
 from triton_env.environment import TritonEnvironment
-from triton_env.errors import NoSharedNetwork
+from triton_env.errors import NoSharedNetwork, UsageError
 from triton_env.services import SERVICES, Service
 from triton_env.services.base_checks import Checks
 from triton_env.services.base_diagnostics import Diagnostics
+from triton_env.services.base_insight import ROWS, Insight
 from triton_env.services.base_shell import Shell
 from triton_env.testing.contents import Contents
 
@@ -122,6 +127,31 @@ class ServiceContract:
             assert not any(secret in diagnostics.answer(time.time()) for secret in service.secrets)
             assert isinstance(diagnostics.is_noise("a line"), bool)
             assert diagnostics.advice("a line") == ""
+
+    def test_it_reports_about_itself_what_it_declares(self, service: Service) -> None:
+        """Where it offers that. Names of metrics are those that Prometheus expects."""
+        kind: type[Insight[Any]] | None = service.parts.load("insight")
+        if kind is not None:
+            metrics = {metric.name: metric for metric in kind.metrics}
+            assert all(re.fullmatch("[a-z]+(_[a-z]+)*", name) for name in metrics)
+            assert all((metric.kind == "counter") == name.endswith("_total") for name, metric in metrics.items())
+            assert all(metric.unit in name for name, metric in metrics.items())
+            assert len(metrics) == len(kind.metrics)
+            assert len({panel.name for panel in kind.panels}) == len(kind.panels)
+            with closing(kind(service, _TIMEOUT)) as insight:
+                sample = insight.sample()
+                assert sample
+                assert sample.keys() <= metrics.keys()
+                assert all(value >= 0 for value in sample.values())
+                for panel in kind.panels:
+                    if not (panel.is_stream or panel.needs_argument):
+                        table = insight.table(panel.name)
+                        assert len(table.rows) <= ROWS
+                        assert all(len(row.cells) == len(table.columns) for row in table.rows)
+                        assert json.dumps(asdict(table), allow_nan=False)
+                    with pytest.raises(UsageError):
+                        # The other way round there is none of that name.
+                        insight.table(panel.name) if panel.is_stream else insight.stream(panel.name, "", 1, Event())
 
     def test_doctor_looks_at_it(self, env: TritonEnvironment, service: Service) -> None:
         """Where it offers that."""

@@ -43,9 +43,10 @@ UNION ALL SELECT 'part', name, toFloat64(value) FROM (
 """  # noqa: S608
 _RUNNING = f"""
 SELECT elapsed, user, current_database, read_rows, read_bytes, memory_usage, query_id, substringUTF8(query, 1, {TEXT})
-FROM system.processes WHERE NOT endsWith(Settings['log_comment'], '{_NAME}')
+FROM system.processes WHERE NOT (endsWith(Settings['log_comment'], '{_NAME}') OR startsWith(query, '/* server */'))
 ORDER BY elapsed DESC LIMIT {ROWS + 1}
 """  # noqa: S608
+"""Without what the embedded server asks its engine."""
 _RUNNING_COLUMNS = (
     Column("for", "seconds"),
     Column("user"),

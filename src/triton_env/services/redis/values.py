@@ -6,8 +6,10 @@ from typing import Any
 from triton_env.services.base_insight import PREVIEW, ROWS, Column, Row, Table, cut, room, table_of
 from triton_env.services.redis.connection import Connection
 
-_ROOM = 4 * 1024 * 1024
+_ROOM = 16 * 1024 * 1024
 """Bytes of elements that are asked for at most, by what an element has on average."""
+_FEWEST = 10
+"""Elements that are asked for in any case."""
 _LENGTHS: Mapping[str, str] = {
     "string": "STRLEN",
     "list": "LLEN",
@@ -46,7 +48,7 @@ def value_table(connection: Connection, key: bytes) -> Table:
         return table_of((Column("value", "code"),), (Row((text,)),), note, is_cut=length > PREVIEW)
     (memory,) = connection.try_all([("MEMORY", "USAGE", key)])
     average = max(1, (memory or 0) // max(1, length))
-    count = max(1, min(ROWS, _ROOM // average))
+    count = max(_FEWEST, min(ROWS, _ROOM // average))
     headings, found = _elements(connection, kind, key, count)
     columns = tuple(Column(heading, "code" if heading == "value" else "text") for heading in headings)
     rows = [Row(tuple(cut(readable_value(cell), room(len(columns))) for cell in cells)) for cells in found[:count]]
