@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import closing
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -148,6 +149,19 @@ def failing(method: Any) -> Any:
             raise ConnectionError(method.__name__)
 
     return fails
+
+
+def test_it_shows_keys_and_their_values(env: TritonEnvironment) -> None:
+    kind = import_module("triton_etcd.insight").EtcdInsight
+    with env.namespace() as namespace, namespace["etcd"].client() as client, closing(kind(env["etcd"])) as insight:
+        before = insight.sample()["keys"]
+        client.put(b"shown/\xff", b"<b>\xff")
+        assert insight.sample()["keys"] == before + 1
+        (row,) = insight.table("keys", f"{namespace.id}/shown/").rows
+        assert row.cells == (f"{namespace.id}/shown/\\xff",)
+        assert row.mark == "namespace"
+        (value,) = insight.table(row.opens, row.key).rows
+        assert value.cells == ("<b>\\xff",)
 
 
 def test_what_it_says_about_a_failed_test_is_its_keys(env: TritonEnvironment) -> None:

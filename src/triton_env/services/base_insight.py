@@ -230,7 +230,7 @@ class Insight(ABC, Generic[ServiceT]):
         """What the client raises where the server does not answer, or refuses."""
 
     def _lines(self, panel: str, argument: str, seconds: float, cancelled: threading.Event) -> Iterator[str]:
-        with self._asking():
+        with self._asking(apart=True):
             for number, line in enumerate(self._stream(panel, argument, seconds, cancelled), 1):
                 yield cut(line)
                 if number == LINES:
@@ -246,14 +246,19 @@ class Insight(ABC, Generic[ServiceT]):
             )
 
     @contextmanager
-    def _asking(self) -> Iterator[None]:
-        """Explain a server that does not answer or refuses, and connect again next time."""
+    def _asking(self, *, apart: bool = False) -> Iterator[None]:
+        """Explain a server that does not answer or refuses, and connect again next time.
+
+        Args:
+            apart: whether the connection that is kept has nothing to do with it; another thread may use that one.
+        """
         try:
             yield
         except TritonError:
             raise
         except self._errors() as error:
-            self.close()
+            if not apart:
+                self.close()
             if died := self._service._died():
                 raise died from error
             raise QueryFailed(

@@ -30,6 +30,7 @@ class Etcd(Service):
         remains="triton_etcd.backup:remains",
         way_in="triton_etcd.shell:SHELL",
         checks="triton_etcd.checks:CHECKS",
+        insight="triton_etcd.insight:EtcdInsight",
     )
 
     def __init__(self, settings: Settings, placement: Placement, *, prefix: str = "") -> None:

@@ -64,7 +64,7 @@ class S3Insight(Insight[S3]):
     _counter: Counter | None = None
 
     def document(self, key: str) -> Document:
-        with self._asking():
+        with self._asking(apart=True):
             bucket, _, name = key.partition("/")
             where = _where(key)
             client = self._connect()
@@ -184,7 +184,7 @@ class S3Insight(Insight[S3]):
 
     def _content(self, client: "S3Client", where: Mapping[str, Any], size: int) -> Iterator[bytes]:
         """The content, over a connection that is closed with this."""
-        with self._asking(), closing(client):
+        with self._asking(apart=True), closing(client):
             for start in range(0, size, _RANGE):
                 part = f"bytes={start}-{min(start + _RANGE, size) - 1}"
                 with closing(client.get_object(**where, Range=part)["Body"]) as body:
