@@ -24,7 +24,7 @@ from triton_env import Settings, TritonEnvironment
 from triton_env.core.model import Endpoint, Placement
 from triton_env.errors import NotOffered, QueryFailed, ServiceDied, UsageError
 from triton_env.services import SERVICES, Service
-from triton_env.services.base_insight import PREVIEW, ROWS, TEXT, Insight, Row, Table, names_in, raw, readable
+from triton_env.services.base_insight import PREVIEW, ROWS, Insight, Row, Table, names_in, raw, readable
 from triton_env.services.clickhouse import insight as clickhouse_insight
 from triton_env.services.postgres import insight as postgres_insight
 from triton_env.services.redis import insight as redis_insight
@@ -152,26 +152,6 @@ class TestPostgres:
                 hasty.table("rows", row.key)
             assert "lock timeout" in caught.value.cause
 
-    def test_statements_of_pg_stat_statements(self, env: TritonEnvironment, word: str) -> None:
-        """A view stands for it, since a server loads the library at its start alone."""
-        with ExitStack() as stack:
-            connection = stack.enter_context(env.postgres.connect(autocommit=True))
-            insight = stack.enter_context(looking(env.postgres))
-            stack.enter_context(pytest.MonkeyPatch.context()).setattr(
-                postgres_insight, "_EXTENSION", f"select '{word}'"
-            )
-            connection.execute(
-                f"create schema {word} create view pg_stat_statements as select 1500.0::float8 as total_exec_time,"
-                " 3::bigint as calls, 500.0::float8 as mean_exec_time, 900.0::float8 as max_exec_time,"
-                " 7::bigint as rows, (select oid from pg_database where datname = current_database()) as dbid,"
-                f" (select oid from pg_roles where rolname = current_user) as userid, repeat('{word} ', 10000) as query"
-            )
-            stack.callback(connection.execute, f"drop schema {word} cascade")
-            statement = found(insight, "statements", word)
-            assert (statement["total"], statement["calls"], statement["longest"]) == (1.5, 3, 0.9)
-            assert statement["database"] == env.postgres.database
-            assert len(statement["statement"]) <= TEXT
-
     def test_databases_of_namespaces_are_marked(self, env: TritonEnvironment) -> None:
         with env.namespace(services=("postgres",)) as namespace, looking(env.postgres) as insight:
             with namespace.postgres.connect() as connection:
@@ -232,10 +212,25 @@ class TestPostgres:
             assert until(lambda: insight._connection.pgconn.socket and postgres_insight.is_over(insight._connection))  # type: ignore[attr-defined]
             assert insight.sample()
 
-    @pytest.mark.parametrize("argument", ["", "a.b.c.d", '"open', "nothing.of_this_name"])
+    @pytest.mark.parametrize(
+        "argument", ["", "a.b.c.d", '"open', "nothing.of_this_name", "a\0b", "nothing.a.b", "a\0host=b.a.b"]
+    )
     def test_a_table_that_is_not_there_is_wrong_use(self, env: TritonEnvironment, argument: str) -> None:
-        with looking(env.postgres) as insight, pytest.raises(UsageError):
-            insight.table("rows", argument)
+        with looking(env.postgres) as insight:
+            with pytest.raises(UsageError):
+                insight.table("rows", argument)
+            if argument:
+                with pytest.raises(UsageError):
+                    insight.table("tables", argument)
+
+    def test_a_database_that_holds_any_bytes(self, env: TritonEnvironment, word: str) -> None:
+        with env.postgres.connect(autocommit=True) as connection:
+            connection.execute(f"create database {word} template template0 encoding 'SQL_ASCII' locale 'C'")
+            with env.postgres.connect(dbname=word, client_encoding="sql_ascii") as inside:
+                inside.execute("create table t (value text); insert into t values (E'\\xff\\xfe<b>')")
+            with looking(env.postgres) as insight:
+                assert insight.table("rows", f"{word}.public.t").rows == (Row(("\\xff\\xfe<b>",)),)
+            connection.execute(f"drop database {word} with (force)")
 
 
 class TestClickHouse:

@@ -2,16 +2,18 @@
 
 import subprocess
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from conftest import RUNTIMES
-from patience import TO_BOOT, patient_probes
+from patience import SECONDS, TO_BOOT, patient_probes
 from projects import project, settings_of
 from triton_env import Settings, TritonEnvironment
 from triton_env.core.server_options import parsed
 from triton_env.errors import InvalidSetting, ServiceExited
+from triton_env.services.postgres.insight import PostgresInsight
 
 # Sessions on Docker pass them as persistent services do, or as embedded ones.
 pytestmark = [pytest.mark.timeout(600), pytest.mark.long_on("docker")]
@@ -102,6 +104,15 @@ def test_postgres_has_them(env: TritonEnvironment) -> None:
             "work_mem": "5120",
         }
         connection.execute("create extension pg_stat_statements")
+        connection.execute("select pg_sleep(0.1) as seen")
+        with closing(PostgresInsight(env.postgres, SECONDS)) as insight:
+            for _ in range(2):
+                statements = insight.table("statements")
+            (slow,) = (row.cells for row in statements.rows if str(row.cells[-1]).endswith("as seen"))
+            assert slow[1:3] == (1, slow[0])
+            assert slow[0] >= 0.1  # type: ignore[operator]
+            # None of those that ask for them.
+            assert not any("triton-env insight" in str(row.cells[-1]) for row in statements.rows)
         connection.execute("select pg_create_logical_replication_slot('changes', 'test_decoding')")
         connection.execute("create table changed (value int)")
         connection.execute("insert into changed values (1)")

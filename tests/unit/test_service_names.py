@@ -21,7 +21,10 @@ ELSEWHERE = {
 """Files that name each of the services."""
 ONE_MORE = {
     "s3": {"errors.py": "LocalStackTokenRequired is public"},
-    "postgres": {"_isolated.py": "examples of `env.namespace()`"},
+    "postgres": {
+        "_isolated.py": "examples of `env.namespace()`",
+        "services/clickhouse/insight.py": "ClickHouse counts the clients that speak this protocol",
+    },
 }
 WORDS = {"s3": "s3|localstack"}
 """How a service is named; by its name where it is not among them."""

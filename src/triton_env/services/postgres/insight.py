@@ -27,11 +27,14 @@ from triton_env.services.postgres.service import Postgres
 
 if TYPE_CHECKING:
     import psycopg
+    from psycopg import sql
 
     Connection = psycopg.Connection[Any]
 
 _NAME = "triton-env insight"
 """What its connections call themselves, so that none of them is shown."""
+_MARK = f"/* {_NAME} */"
+"""How its statements begin, so that none of them is shown."""
 _COUNTERS = ("transactions_total", "blocks_hit_total", "blocks_read_total", "deadlocks_total")
 _NUMBERS = """
 select datid::bigint, xact_commit + xact_rollback, blks_hit, blks_read, deadlocks from pg_stat_database
@@ -81,7 +84,7 @@ _STATEMENTS = """
 select (s.total_exec_time / 1000)::float8, s.calls, (s.mean_exec_time / 1000)::float8, (s.max_exec_time / 1000)::float8,
     s.rows, d.datname, pg_get_userbyid(s.userid), left(s.query, %(length)s)
 from {} s left join pg_database d on d.oid = s.dbid
-where s.query not like '%%pg_stat_statements%%' order by s.total_exec_time desc limit %(limit)s
+where not starts_with(s.query, %(mark)s) order by s.total_exec_time desc limit %(limit)s
 """
 _STATEMENT_COLUMNS = (
     Column("total", "seconds"),
@@ -95,8 +98,10 @@ _STATEMENT_COLUMNS = (
 )
 _EXTENSION = """
 select n.nspname from pg_extension e join pg_namespace n on n.oid = e.extnamespace
-where e.extname = 'pg_stat_statements' and current_setting('shared_preload_libraries') like '%pg_stat_statements%'
+where e.extname = 'pg_stat_statements' and has_schema_privilege(n.oid, 'usage')
+    and exists (select from pg_settings where name = 'pg_stat_statements.max')
 """
+_DATABASE = "select from pg_database where datname = %s and datallowconn"
 _DATABASES = """
 select d.datname, pg_get_userbyid(d.datdba),
     case when has_database_privilege(d.oid, 'connect') then pg_database_size(d.oid) end, s.numbackends,
@@ -176,8 +181,8 @@ class PostgresInsight(Insight[Postgres]):
 
     def _sample(self) -> Mapping[str, float]:
         with self._reading() as connection:
-            counters = connection.execute(_NUMBERS).fetchall()
-            ((connections, size),) = connection.execute(_GAUGES, {"name": _NAME}).fetchall()
+            counters = _ask(connection, _NUMBERS).fetchall()
+            ((connections, size),) = _ask(connection, _GAUGES, {"name": _NAME}).fetchall()
         if self._totals is None:
             self._totals = Totals(_COUNTERS)
         totals = self._totals.after({str(datid): values for datid, *values in counters})
@@ -203,19 +208,19 @@ class PostgresInsight(Insight[Postgres]):
 
     def _sessions(self) -> Table:
         with self._reading() as connection:
-            found = connection.execute(_SESSIONS, {"name": _NAME, "limit": ROWS + 1}).fetchall()
+            found = _ask(connection, _SESSIONS, {"name": _NAME, "limit": ROWS + 1}).fetchall()
         return table_of(_SESSION_COLUMNS, [Row(tuple(row), mark=mark_of(row[1] or "")) for row in found])
 
     def _statements(self) -> Table:
         with self._reading() as connection:
-            schema = connection.execute(_EXTENSION).fetchone()
+            schema = _ask(connection, _EXTENSION).fetchone()
             if schema:
                 from psycopg import sql
 
                 query = sql.SQL(_STATEMENTS).format(sql.Identifier(schema[0], "pg_stat_statements"))
-                found = connection.execute(query, {"length": room(1), "limit": ROWS + 1}).fetchall()
+                found = _ask(connection, query, {"length": room(1), "mark": _MARK, "limit": ROWS + 1}).fetchall()
                 return table_of(_STATEMENT_COLUMNS, [Row(tuple(row), mark=mark_of(row[5] or "")) for row in found])
-            found = connection.execute(_LAST_STATEMENTS, {"name": _NAME, "limit": ROWS + 1}).fetchall()
+            found = _ask(connection, _LAST_STATEMENTS, {"name": _NAME, "limit": ROWS + 1}).fetchall()
         note = (
             "The last statement of each session. For all of them: "
             "TRITON_POSTGRES_OPTIONS=shared_preload_libraries=pg_stat_statements, and CREATE EXTENSION "
@@ -225,7 +230,7 @@ class PostgresInsight(Insight[Postgres]):
 
     def _databases(self) -> Table:
         with self._reading() as connection:
-            found = connection.execute(_DATABASES, {"limit": ROWS + 1}).fetchall()
+            found = _ask(connection, _DATABASES, {"limit": ROWS + 1}).fetchall()
         rows = [
             Row(tuple(cells), "tables" if is_open else "", cells[0] if is_open else "", mark=mark_of(cells[0]))
             for *cells, is_open in found
@@ -234,7 +239,7 @@ class PostgresInsight(Insight[Postgres]):
 
     def _tables(self, database: str) -> Table:
         with self._reading(database) as connection:
-            found = connection.execute(_TABLES, {"limit": ROWS + 1}).fetchall()
+            found = _ask(connection, _TABLES, {"limit": ROWS + 1}).fetchall()
         rows = [Row(tuple(row), "rows", dotted(database, row[0], row[1])) for row in found]
         is_locked = any(row[3] is None for row in found)
         note = "A table without a size is locked by a client that changes it." if is_locked else ""
@@ -249,11 +254,13 @@ class PostgresInsight(Insight[Postgres]):
         database = names[0] if len(names) == 3 else self._service.database
         with self._reading(database) as connection:
             identifier = sql.Identifier(*names[-2:]).as_string(connection)
-            ((oid,),) = connection.execute("select to_regclass(%s)::oid", [identifier]).fetchall()
+            if "\0" in argument:
+                raise UsageError("No name holds a character 0.", hint="see the panel 'tables'")
+            ((oid,),) = _ask(connection, "select to_regclass(%s)::oid", [identifier]).fetchall()
             if oid is None:
                 raise UsageError(f"The database {database} has no table {identifier}.", hint="see the panel 'tables'")
-            ((schema, name),) = connection.execute(_TABLE, [oid]).fetchall()
-            columns = [column for (column,) in connection.execute(_COLUMNS, [oid]).fetchall()]
+            ((schema, name),) = _ask(connection, _TABLE, [oid]).fetchall()
+            columns = [column for (column,) in _ask(connection, _COLUMNS, [oid]).fetchall()]
             is_wide = len(columns) > 100
             columns = columns[:100]
             length = room(len(columns))
@@ -264,7 +271,7 @@ class PostgresInsight(Insight[Postgres]):
             query = sql.SQL("select {} from {} limit {}").format(
                 cells, sql.Identifier(schema, name), sql.Literal(ROWS + 1)
             )
-            found = connection.execute(query).fetchall() if columns else []
+            found = _ask(connection, query).fetchall() if columns else []
         rows = [Row(tuple(cut(cell, length) if cell is not None else None for cell in row)) for row in found]
         note = "Of its columns, the first 100 are shown." if is_wide else ""
         return table_of(tuple(Column(column) for column in columns), rows, note)
@@ -273,6 +280,8 @@ class PostgresInsight(Insight[Postgres]):
     def _reading(self, database: str = "") -> Iterator["Connection"]:
         """A transaction that only reads: in the own database, which stays open, or in another one for this block."""
         own = not database or database == self._service.database
+        if not own:
+            self._check_database(database)
         connection = self._kept() if own else self._connect(database)
         # A server that is held up answers nothing, and the client would wait without end.
         watchdog = threading.Timer(self._timeout + 1, break_off, [connection])
@@ -291,6 +300,14 @@ class PostgresInsight(Insight[Postgres]):
                 with suppress(OSError):
                     connection.close()
 
+    def _check_database(self, name: str) -> None:
+        with self._reading() as connection:
+            # No database has such a name, and a client would take the rest of it for something else.
+            if "\0" in name or not _ask(connection, _DATABASE, [name]).fetchall():
+                raise UsageError(
+                    f"There is no database {cut(name, 80)!r} for clients.", hint="see the panel 'databases'"
+                )
+
     def _kept(self) -> "Connection":
         if self._connection is not None and is_over(self._connection):
             self.close()
@@ -304,11 +321,20 @@ class PostgresInsight(Insight[Postgres]):
             connect_timeout=max(2, int(self._timeout)),
             application_name=_NAME,
             prepare_threshold=None,
+            autocommit=True,
         )
         connection.read_only = True
+        if connection.info.parameter_status("server_encoding") == "SQL_ASCII":
+            # Such a database holds any bytes, and would refuse to send those that are not UTF-8.
+            connection.execute("set client_encoding = 'SQL_ASCII'")
         for kind in ("text", "name", "varchar", "bpchar"):
             connection.adapters.register_loader(kind, _loader())
         return connection
+
+
+def _ask(connection: "Connection", query: "str | sql.Composed", values: Any = None) -> "psycopg.Cursor[Any]":
+    text = query if isinstance(query, str) else query.as_string(connection)
+    return connection.execute(f"{_MARK} {text}", values)
 
 
 def _loader() -> Any:
