@@ -36,6 +36,10 @@ settings:
 s3-table:
     .venv/bin/python scripts/s3_table.py
 
+# Rewrite the tables of docs/reference/inspection.md from the data that an inspection is.
+inspection-tables:
+    .venv/bin/python scripts/inspection_tables.py
+
 # Rewrite tests/public_surface.txt, for review with the change.
 surface:
     .venv/bin/python tests/public_surface.py --write

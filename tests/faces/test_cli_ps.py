@@ -12,13 +12,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 import forkserver
 from faces.served import Machine
 from patience import WAIT, until
 from triton_env import Settings, TritonEnvironment, inspection
-from triton_env.inspection import inspect, without_password
+from triton_env.inspection import EnvironmentEntry, Inspection, Inspector, inspect, without_password
 
 pytestmark = [pytest.mark.timeout(300), pytest.mark.usefixtures("embedded_packages")]
 
@@ -69,6 +70,12 @@ def listed(machine: Machine) -> dict[str, Any]:
     """Sessions and shared environments by id. Persistent services may be those of others on this engine."""
     found = json.loads(machine.good("ps", "--json"))["environments"]
     return {each["id"]: each for each in found if each["mode"] != "persistent"}
+
+
+def found(inspection: Inspection, environment: TritonEnvironment) -> EnvironmentEntry:
+    """One of the environments. Others may be persistent services of others on this machine."""
+    (entry,) = (each for each in inspection.environments if each.id == environment.id)
+    return entry
 
 
 def test_a_session_of_a_program_is_seen_and_used_by_its_id_alone(machine: Machine) -> None:
@@ -123,6 +130,20 @@ def test_a_shared_environment_shows_who_uses_it_and_can_be_ended(machine: Machin
         assert until(lambda: session not in listed(machine))
 
 
+def test_logs_and_status_take_an_id_before_the_services(machine: Machine) -> None:
+    with machine.serving("redis") as session, machine.serving("redis", folder=machine.other):
+        lines = machine.good("logs", session[:6], "redis", "--tail", "5").splitlines()
+        assert lines
+        assert all(line.startswith("redis  | ") for line in lines)
+        status = json.loads(machine.good("status", session, "--json"))
+        assert (status["session"], list(status["services"])) == (session, ["redis"])
+        words = machine.refused("logs", "nothing", "redis", status=2)
+        assert "no environment has the id 'nothing', and there is no service 'nothing'" in words
+        assert "there is no service 'nothing'" in machine.refused("logs", "redis", "nothing", status=2)
+        words = machine.refused("logs", "--session", session, session, status=2)
+        assert "--session, --persistent and --project name an environment already" in words
+
+
 def test_nothing_is_ended_where_one_of_the_names_is_wrong(machine: Machine) -> None:
     with machine.serving("redis") as session:
         words = machine.refused("stop", session, "nothing", status=2)
@@ -172,6 +193,28 @@ def test_what_a_session_has_besides_its_own_is_listed(tmp_path: Path) -> None:
         )
 
 
+def test_a_namespace_shows_the_test_that_it_was_made_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    settings = Settings(
+        triton_state_dir=str(tmp_path), triton_runtime="embedded", triton_progress="off", triton_pool_size="1"
+    )
+
+    def namespaces() -> "list[tuple[str | None, bool]]":
+        entry = found(inspect(settings), environment)
+        return [(each.made_by, each.is_ready) for each in entry.spaces if each.kind == "namespace"]
+
+    with TritonEnvironment(settings, services=("redis",)) as environment:
+        ours = request.node.nodeid
+        with environment.namespace():
+            # Of the next one, which the pool makes meanwhile, nothing is known yet.
+            assert until(lambda: set(namespaces()) == {(None, True), (ours, False)})
+            monkeypatch.delenv("PYTEST_CURRENT_TEST")
+            with environment.namespace() as of_pool:
+                of_pool.keep()
+                assert (None, False) in namespaces()
+
+
 def test_an_engine_that_does_not_answer_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with tempfile.TemporaryDirectory() as folder, socket.socket(socket.AF_UNIX) as silent:
         # Of a short path. It takes connections, and nothing answers them.
@@ -182,6 +225,76 @@ def test_an_engine_that_does_not_answer_is_not_waited_for(tmp_path: Path, monkey
         found = inspect(Settings(triton_state_dir=str(tmp_path), triton_data_dir=str(tmp_path)))
     assert found.environments == ()
     assert found.engine_problem == "no engine answers within 0.2 s"
+
+
+def test_one_that_hangs_does_not_hold_the_others(tmp_path: Path) -> None:
+    settings = Settings(triton_state_dir=str(tmp_path), triton_runtime="embedded", triton_progress="off")
+    with (
+        TritonEnvironment(settings, services=("redis",)) as hanging,
+        TritonEnvironment(settings, services=("redis", "s3")) as well,
+    ):
+        (server,) = {
+            each.pid
+            for each in psutil.net_connections("tcp")
+            if each.status == psutil.CONN_LISTEN and each.laddr.port == hanging.redis.port
+        }
+        assert server
+        process = psutil.Process(server)
+        process.suspend()
+        try:
+            seen = inspect(settings, ask=True)
+        finally:
+            process.resume()
+        (stopped,) = found(seen, hanging).services
+        assert stopped.health is not None
+        assert not stopped.health.is_good
+        assert stopped.health.problem
+        assert stopped.metrics is None
+        assert [each.health and each.health.is_good for each in found(seen, well).services] == [True, True]
+
+
+def test_what_is_asked_is_true(tmp_path: Path) -> None:
+    settings = Settings(
+        triton_state_dir=str(tmp_path), triton_runtime="embedded", triton_progress="off", triton_storage="disk"
+    )
+    with (
+        TritonEnvironment(settings, services=("redis", "postgres")) as environment,
+        environment.redis.client() as client,
+        environment.postgres.connect(autocommit=True) as connection,
+        Inspector(settings) as inspector,
+    ):
+        client.ping()
+        connection.execute("create table big as select repeat('x', 100) as text from generate_series(1, 10000)")
+        environment.snapshot("big")
+        entry = found(inspector.inspect(ask=True), environment)
+        services = {each.name: each for each in entry.services}
+        redis, postgres = services["redis"], services["postgres"]
+        # Snapshots and questions have some too.
+        assert redis.connections is not None
+        assert redis.connections >= 1
+        assert postgres.connections is not None
+        assert postgres.connections >= 1
+        assert redis.metrics is not None
+        for _ in range(100):
+            client.ping()
+        (again,) = (each for each in found(inspector.inspect(ask=True), environment).services if each.name == "redis")
+        assert again.metrics is not None
+        assert again.metrics["commands_total"] >= redis.metrics["commands_total"] + 100
+        assert redis.memory is not None
+        assert redis.memory > 1_000_000
+        assert postgres.disk is not None
+        assert postgres.disk > 1_000_000
+        assert postgres.log_position == environment.log_position("postgres")
+        assert (postgres.version, redis.url) == (
+            environment.postgres.server_version(),
+            without_password(environment.redis.url),
+        )
+        (shown,) = environment.inspect(ask=True, show_secrets=True).services[:1]
+        assert shown.url == environment.postgres.url
+        (snapshot,) = (each for each in entry.spaces if each.kind == "snapshot")
+        assert snapshot.sizes is not None
+        assert snapshot.sizes["postgres"] > 1_000_000
+        assert {(each.service, each.phase) for each in entry.timeline} >= {("redis", "ready"), ("postgres", "boot")}
 
 
 def test_a_session_starts_where_no_list_can_be_kept(tmp_path: Path) -> None:
@@ -227,6 +340,8 @@ def test_shells_complete_commands_services_and_what_runs(machine: Machine) -> No
     with machine.serving("redis") as session:
         assert completed(machine, "stop", session[:3]) == [session]
         assert completed(machine, "status", "--session", session[:1]) == [session]
+        assert completed(machine, "logs", session[:3]) == [session]
+        assert completed(machine, "logs", session, "-f", "re") == ["redis"]
     assert completed(machine, "st") == ["stop", "status"]
     assert completed(machine, "status", "postgres", "re") == ["redis"]
     assert completed(machine, "up", "--services", "postgres,cl") == ["postgres,clickhouse"]

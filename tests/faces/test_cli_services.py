@@ -9,7 +9,20 @@ from click.testing import CliRunner
 from triton_env.cli import command_line, commands
 from triton_env.cli.options import file_and_services, named_services
 
-WITHOUT = ("run", "down", "ps", "dashboard", "stop", "psql", "clickhouse-client", "redis-cli", "s3", "prune", "doctor")
+WITHOUT = (
+    "run",
+    "down",
+    "ps",
+    "top",
+    "dashboard",
+    "stop",
+    "psql",
+    "clickhouse-client",
+    "redis-cli",
+    "s3",
+    "prune",
+    "doctor",
+)
 """Commands that are about no choice of services, or take the command line of a program."""
 ABOUT_SERVICES = [name for name in commands() if name not in WITHOUT]
 MORE = {"backup": ("file.backup",), "restore": ("file.backup",)}

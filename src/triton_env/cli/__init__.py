@@ -31,6 +31,7 @@ _COMMANDS: Mapping[str, str] = {
     "up": "Start the persistent services and leave them running.",
     "down": "Stop the persistent services; their data stays.",
     "ps": "List the environments that run.",
+    "top": "Show all services live, with keys to steer them.",
     "stop": "End sessions and shared environments.",
     "dashboard": "Show what runs on a page of this machine.",
     "status": "Show the state of the services.",

@@ -23,11 +23,13 @@ class Choice:
         session: an id, the beginning of one, or the name of a project's folder; empty where no session is named.
         persistent: whether the persistent services are meant, also while a session runs here.
         project: of the persistent services; None for the one of the settings.
+        any_checkout: whether the project may be that of another checkout, as its id was named to look at it.
     """
 
     session: str = ""
     persistent: bool = False
     project: str | None = None
+    any_checkout: bool = False
 
     @property
     def names_persistent(self) -> bool:

@@ -1,5 +1,6 @@
 """What a shell offers where TAB is pressed; see https://click.palletsprojects.com/en/stable/shell-completion/."""
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import click
@@ -10,11 +11,15 @@ from triton_env.services.built_in import BUILT_IN
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
+_ENGINE_TIMEOUT = 1.0
+"""Seconds that an engine gets to list what it has."""
+
 
 def services(context: click.Context, parameter: click.Parameter, incomplete: str) -> "list[str]":
     """Services that are not named yet; of several with commas between, the last one."""
     before, comma, last = incomplete.rpartition(",")
-    named = {*before.split(","), *(context.params.get("services_argument") or ())}
+    words = (name for words in ("services_argument", "words") for name in context.params.get(words) or ())
+    named = {*before.split(","), *words}
     return [f"{before}{comma}{name}" for name in BUILT_IN if name.startswith(last) and name not in named]
 
 
@@ -37,3 +42,35 @@ def sessions(context: click.Context, parameter: click.Parameter, incomplete: str
     except TritonError:
         return []
     return [CompletionItem(record.id, help=record.title) for record in records if record.id.startswith(incomplete)]
+
+
+def environments_and_services(
+    context: click.Context, parameter: click.Parameter, incomplete: str
+) -> "list[CompletionItem]":
+    """Of the first word also the ids of what runs; else services that are not named yet."""
+    from click.shell_completion import CompletionItem
+
+    is_first = not context.params.get("words")
+    environments = [*sessions(context, parameter, incomplete), *_projects(incomplete)] if is_first else []
+    return [*environments, *map(CompletionItem, services(context, parameter, incomplete))]
+
+
+def projects(context: click.Context, parameter: click.Parameter, incomplete: str) -> "list[CompletionItem]":
+    """The projects whose persistent services run."""
+    return _projects(incomplete)
+
+
+def _projects(incomplete: str) -> "list[CompletionItem]":
+    from click.shell_completion import CompletionItem
+
+    from triton_env.core.threads import in_thread
+    from triton_env.inspection.persistent import on_engine
+    from triton_env.persistent.embedded.projects import projects as embedded_projects
+    from triton_env.settings import Settings
+
+    settings = Settings()
+    listed = in_thread(on_engine, settings)
+    names = set(embedded_projects(settings))
+    with suppress(TimeoutError, TritonError):  # an engine that hangs is not what a person waits for
+        names |= set(listed.result(_ENGINE_TIMEOUT)[0])
+    return [CompletionItem(name, help="persistent services") for name in sorted(names) if name.startswith(incomplete)]

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from triton_env.cli.choice import Choice, session_of
-from triton_env.cli.options import environment_options, named_services
+from triton_env.cli.options import environment_and_services
 from triton_env.cli.output import colors_on, print_data, say_notice, stop_printing
 from triton_env.cli.persistent import not_running, stack_of
 from triton_env.cli.session import attached
@@ -22,14 +22,16 @@ if TYPE_CHECKING:
 @click.command()
 @click.option("-f", "--follow", is_flag=True, help="Also show what they write from now on, until Ctrl-C.")
 @click.option("--tail", type=click.IntRange(min=0), metavar="N", help="The last N lines of each.  [default: all]")
-@environment_options
-@named_services
+@environment_and_services
 def command(follow: bool, tail: int | None, choice: Choice, services: tuple[str, ...]) -> int:
     """Show what the services that run here write, on standard output. Passwords are replaced by stars.
 
     \b
     python -m triton_env logs --tail 20
     python -m triton_env logs -f $service $other
+    python -m triton_env logs ID -f $service
+
+    ID is an id that `ps` shows; of persistent services it is their project.
 
     Exit status: 0; 1 where there is nothing to show, since they were never started; 130 after Ctrl-C.
     """

@@ -87,7 +87,10 @@ runtime_option = click.option(
 )
 
 _project_option = click.option(
-    "--project", metavar="NAME", help="The persistent services of this project.  [default: TRITON_PROJECT]"
+    "--project",
+    metavar="NAME",
+    shell_complete=completion.projects,
+    help="The persistent services of this project.  [default: TRITON_PROJECT]",
 )
 _ENVIRONMENT_OPTIONS = (
     click.option(
@@ -137,6 +140,62 @@ def persistent_options(command: str) -> Callable[[Callable[..., Any]], Callable[
 def named_services(function: Callable[..., Any]) -> Callable[..., Any]:
     """The services that a command is about, as the argument `services`; empty for all."""
     return _services_argument("[SERVICE]...")(_services_option(_merged(function)))
+
+
+def environment_and_services(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The options that choose an environment and [ID] [SERVICE]..., as the arguments `choice` and `services`.
+
+    The first word that is not a service names an environment.
+    """
+
+    @wraps(function)
+    def chosen(*, words: tuple[str, ...], services: tuple[str, ...], choice: Choice, **others: Any) -> Any:
+        context = click.get_current_context()
+        (parameter,) = (each for each in context.command.params if each.name == "words")
+        name, *rest = words or ("",)
+        if not name or any(is_service(part) for part in name.split(",")):
+            rest = list(words)
+        else:
+            choice = _choice_of(name, choice, context, parameter)
+        named = _names(context, parameter, tuple(rest)) if rest else ()
+        return function(choice=choice, services=tuple(dict.fromkeys((*named, *services))), **others)
+
+    argument = click.argument(
+        "words", nargs=-1, metavar="[ID] [SERVICE]...", shell_complete=completion.environments_and_services
+    )
+    return environment_options(argument(_services_option(_merged(chosen))))
+
+
+def is_service(word: str) -> bool:
+    """Whether a word is the name of a service, or another name of one."""
+    from triton_env.services import SERVICES
+    from triton_env.services.selection import known_name
+
+    return known_name(word) in SERVICES
+
+
+def _choice_of(name: str, choice: Choice, context: click.Context, parameter: click.Parameter) -> Choice:
+    """The environment of that id, or of the beginning of one.
+
+    Raises:
+        BadParameter: there is none.
+    """
+    from triton_env.inspection import inspect
+    from triton_env.services import SERVICES
+    from triton_env.settings import Settings
+    from triton_env.state.registry import Registry, matching
+
+    if choice != Choice():
+        words = "--session, --persistent and --project name an environment already"
+        raise click.BadParameter(f"{words}; {no_such('service', name, tuple(SERVICES))}", context, parameter)
+    settings = Settings()
+    if matching(Registry.of(settings).running(), name):
+        return Choice(session=name)
+    if any(each.id == name and each.mode == "persistent" for each in inspect(settings).environments):
+        return Choice(project=name, any_checkout=True)
+    raise click.BadParameter(
+        f"no environment has the id {name!r}, and {no_such('service', name, tuple(SERVICES))}", context, parameter
+    )
 
 
 def required_services(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -35,7 +35,7 @@ def stack_of(choice: Choice, command: str = "", names: Iterable[str] = (), *, st
     settings = settings_for(choice)
     check_offered(names, settings.triton_project)
     try:
-        return open_stack(settings, starts=starts)
+        return open_stack(settings, starts=starts, any_checkout=choice.any_checkout)
     except RuntimeUnavailable as error:
         if choice.names_persistent or forms_for(settings.triton_runtime) == (Form.CONTAINER,):
             raise

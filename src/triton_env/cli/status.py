@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from triton_env.cli.choice import Choice, environments_here, session_of, sessions_elsewhere
-from triton_env.cli.options import environment_options, named_services
+from triton_env.cli.options import environment_and_services
 from triton_env.cli.output import say, say_notice, stop_printing
 from triton_env.cli.persistent import stack_of
 from triton_env.cli.session import attached
@@ -40,17 +40,18 @@ _COLUMNS = (
 
 
 @click.command()
-@environment_options
 @click.option("--json", "as_json", is_flag=True, help="Print one line of JSON instead of the table.")
 @click.option("-w", "--watch", is_flag=True, help="Look again every 2 s until Ctrl-C.")
-@named_services
+@environment_and_services
 def command(choice: Choice, as_json: bool, watch: bool, services: tuple[str, ...]) -> int:
     """Show the state of the services that run here. Each is asked as a client would ask it.
 
     \b
     python -m triton_env status
     python -m triton_env status --watch $service $other
+    python -m triton_env status ID
 
+    ID is an id that `ps` shows; of persistent services it is their project.
     If a session and the persistent services run here, there is a table of each; --json and --watch need one of them.
 
     The line of --json is {"project", "session", "runtime", "healthy", "services", "restore"}, with the facts about each

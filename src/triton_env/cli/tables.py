@@ -53,9 +53,18 @@ def console() -> "Console":
 
 
 def fitting(
-    target: "Console", columns: Sequence[Column], rows: Sequence[Sequence["Text"]], title: str = ""
+    target: "Console",
+    columns: Sequence[Column],
+    rows: Sequence[Sequence["Text"]],
+    title: str = "",
+    *,
+    selected: int | None = None,
 ) -> "RenderableType":
-    """The rows as a table, without the columns that there is no room for; where even that is too wide, as a list."""
+    """The rows as a table, without the columns that there is no room for; where even that is too wide, as a list.
+
+    Args:
+        selected: the number of the row that is highlighted.
+    """
     from rich.table import Table
 
     ranks = sorted({column.rank for column in columns} - {0}, reverse=True)
@@ -73,8 +82,8 @@ def fitting(
                 no_wrap=not column.has_words,
                 min_width=width,
             )
-        for row in rows:
-            table.add_row(*(row[number] for number in shown))
+        for place, row in enumerate(rows):
+            table.add_row(*(row[number] for number in shown), style="reverse" if place == selected else None)
         return table
     return _listed(target, columns, rows, title)
 

@@ -105,7 +105,7 @@ class Inspector:
         options: Any = {"asker": self._asker, "show_secrets": show_secrets}
         for record, session in zip(records, sessions, strict=True):
             entry = session.result()
-            look(entry, partial(asked_session, entry, record, **options))
+            look(entry, partial(asked_session, entry, record, settings, **options))
         for name, noted in embedded_projects(settings).items():
             entry = of_supervisor(name, noted, settings)
             look(entry, partial(asked_project, entry, settings, **options))
@@ -183,7 +183,7 @@ def of_startup(startup: "Startup", *, ask: bool = False, show_secrets: bool = Fa
     if ask:
         asker = Asker()
         try:
-            entry = asked_session(entry, record, asker, show_secrets=show_secrets)
+            entry = asked_session(entry, record, mode.settings, asker, show_secrets=show_secrets)
         finally:
             asker.close()
     return entry.model_copy(update={"mode": "persistent", "owner": None}) if mode.is_of_project else entry

@@ -11,18 +11,20 @@ from typing import Any, TypeVar
 
 from triton_env.core.threads import in_thread
 from triton_env.inspection.data import EnvironmentEntry, Health, ServiceEntry
+from triton_env.inspection.spaces import Sizes, spaces_of
 from triton_env.inspection.urls import url_of
 from triton_env.runtimes.access import Access
 from triton_env.services import SERVICES, Service
 from triton_env.services.base_insight import Insight
+from triton_env.settings import Settings
 from triton_env.status import ServiceStatus
 
 _Answer = TypeVar("_Answer")
 
 _TIMEOUT = 5.0
 """Seconds that the servers of an environment get, all at once, to report what they measure."""
-_DISK_INTERVAL = 30.0
-"""Seconds for which a size of files is taken as it was: to add it up, all of them are looked at."""
+_SIZE_INTERVAL = 30.0
+"""Seconds for which a size is taken as it was: to add it up, all files of a server are looked at."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,12 +34,14 @@ class Asked:
     Attributes:
         statuses: by service.
         samples: what each measures of itself, by service.
+        sizes: what spaces take in each, in bytes by service and space.
         disks: what the files of each take, in bytes, by service.
         positions: where their logs end, by service.
     """
 
     statuses: Mapping[str, ServiceStatus]
     samples: Mapping[str, Mapping[str, float]]
+    sizes: Sizes
     disks: Mapping[str, int]
     positions: Mapping[str, float]
 
@@ -51,14 +55,24 @@ class _Known:
         insight: that is connected to it; None where it offers none.
         turn: held while the insight is asked.
         disk: what its files took.
-        measured: when that was found out.
+        sizes: what spaces took in it.
+        measured: when these were found out, by what they are.
     """
 
     service: Service
     insight: Insight[Any] | None
     turn: threading.Lock = field(default_factory=threading.Lock)
     disk: int | None = None
-    measured: float = float("-inf")
+    sizes: Mapping[str, int] = field(default_factory=dict)
+    measured: dict[str, float] = field(default_factory=dict)
+
+    def is_due(self, what: str) -> bool:
+        """Whether it is time to find out a size again; that is noted."""
+        now = time.monotonic()
+        if now - self.measured.get(what, float("-inf")) < _SIZE_INTERVAL:
+            return False
+        self.measured[what] = now
+        return True
 
 
 class Asker:
@@ -92,6 +106,7 @@ class Asker:
         return Asked(
             statuses=found,
             samples={name: sample for name, sample in sampled.items() if sample is not None},
+            sizes={name: known[name].sizes for name in sampled},
             disks={name: disk for name, (disk, _) in placed.items() if disk is not None},
             positions={name: position for name, (_, position) in placed.items() if position is not None},
         )
@@ -155,10 +170,16 @@ def asked_service(entry: ServiceEntry, asked: Asked, *, show_secrets: bool) -> S
     return entry.model_copy(update=found)
 
 
-def asked_environment(entry: EnvironmentEntry, asked: Asked, *, show_secrets: bool) -> EnvironmentEntry:
-    """An environment with what was asked of its servers."""
+def asked_environment(
+    entry: EnvironmentEntry, asked: Asked, settings: Settings, *, show_secrets: bool
+) -> EnvironmentEntry:
+    """An environment with what was asked of its servers.
+
+    Args:
+        settings: where this user's state is kept.
+    """
     services = tuple(asked_service(each, asked, show_secrets=show_secrets) for each in entry.services)
-    return entry.model_copy(update={"services": services})
+    return entry.model_copy(update={"services": services, "spaces": spaces_of(entry.id, settings, asked.sizes)})
 
 
 def _sampled(known: _Known) -> Mapping[str, float] | None:
@@ -166,6 +187,8 @@ def _sampled(known: _Known) -> Mapping[str, float] | None:
     if known.insight is None or not known.turn.acquire(blocking=False):
         return None
     try:
+        if known.is_due("spaces"):
+            known.sizes = known.insight.sizes()
         return known.insight.sample()
     finally:
         known.turn.release()
@@ -176,8 +199,8 @@ def _placed(name: str, known: _Known, access: Callable[[str], Access | None]) ->
     way = access(name)
     if way is None:
         return None, None
-    if time.monotonic() - known.measured > _DISK_INTERVAL:
-        known.disk, known.measured = way.disk(), time.monotonic()
+    if known.is_due("files"):
+        known.disk = way.disk()
     return known.disk, way.log_position()
 
 

@@ -53,27 +53,27 @@ class Health(_Data):
 
 
 class ServiceEntry(_Data):
-    """A service of an environment. What comes after `container` is asked of servers, and None where they were not.
+    """A service of an environment. What comes after `container` is asked for, and None where servers were not asked.
 
     Attributes:
         name: its name.
         title: its name for people.
-        state: `running` where it listens, `silent` where it does not; of a container that does not run, what the engine
-            calls its state.
+        state: how it is: `running` where it listens, `silent` where it does not; of a container that does not run, what
+            the engine calls its state.
         host: where it is reached from here; None where it is not.
-        ports: by protocol.
-        url: for clients, with `***` for the password unless secrets are asked for; None where it is not known.
+        ports: their numbers by protocol.
+        url: the URL for clients, with `***` for the password unless secrets are asked for; None where it is not known.
         container: the name of its container; None where it has none.
-        pid: of its process; None of a container, and where it is not known.
+        pid: the id of its process; None of a container, and where it is not known.
         health: the last probe.
-        version: of the server, as it reports it.
+        version: the one of the server, as it reports it.
         started: when its server was started; of a session without containers, when that was ready.
         restarts: how often its server was started again without being asked.
-        cpu_percent: of a processor; more than 100 where it keeps several busy.
-        memory: in bytes.
-        memory_limit: in bytes; None also where it has none of its own.
+        cpu_percent: how much of a processor it uses; more than 100 where it keeps several busy.
+        memory: what it uses, in bytes.
+        memory_limit: what it may use, in bytes; None also where it has none of its own.
         disk: what its files take, in bytes.
-        connections: of clients, that of the inspection included where the server counts it.
+        connections: how many clients are connected, without those that look.
         metrics: what the service measures of itself, by the names of its metrics; counters as they are.
         log_position: where its log ends, for `TritonEnvironment.logs(since=)`.
     """
@@ -105,13 +105,13 @@ class SpaceEntry(_Data):
     Attributes:
         kind: what it is.
         name: its id, the name of the snapshot, or the digest of the template.
-        services: that have something of it.
-        pid: of the process that made it; None where that is not known.
+        services: those that have something of it.
+        pid: the id of the process that made it; None where that is not known.
         is_kept: whether it outlives its process.
         is_ready: whether it is a namespace of the pool: made in advance, and used by nothing yet.
         made_by: the test that it was made for; None where that is not known, or it was made for none.
         changed: when it was made or, of the pool, handed out; a template when it was last used.
-        sizes: in bytes, by those services that can tell; None where they were not asked.
+        sizes: what it takes in bytes, by those services that can tell; None where they were not asked.
     """
 
     kind: Literal["namespace", "template", "snapshot"]
@@ -132,7 +132,7 @@ class SpanEntry(_Data):
         service: its name.
         phase: `pull`, `create`, `boot`, `ready` or `failed`.
         start: seconds since the start of the environment.
-        end: the same.
+        end: when it ended, in the same seconds.
     """
 
     service: str
@@ -177,11 +177,11 @@ class LeftoverEntry(_Data):
     """Something that a dead owner left, or perhaps did; or that a living one has given up. `prune` removes it.
 
     Attributes:
-        what: restore, container, network, volume, environment (on an engine that was not looked at), directory,
-            servers, record, shared environment, namespace, namespaces or files.
+        what: what it is: restore, container, network, volume, environment (on an engine that was not looked at),
+            directory, servers, record, shared environment, namespace, namespaces or files.
         name: its name or path.
         environment: the environment's id; None where that is not known.
-        pid: of its owner; None where that is not known.
+        pid: the id of its owner; None where that is not known.
         host: the name of the owner's machine; None where that is not known.
         project: the folder in which the owner worked; None where that is not known.
         why: why its owner counts as dead, or why it stays.
@@ -202,7 +202,7 @@ class Inspection(_Data):
     """What runs.
 
     Attributes:
-        version: of this form. A later one may have more fields; another version has others.
+        version: the number of this form. A later one may have more fields; another version has others.
         asked: whether servers were asked.
         environments: the oldest first, persistent services last.
         leftovers: what dead owners left; None where that was not looked for.

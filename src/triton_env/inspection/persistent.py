@@ -86,7 +86,7 @@ def asked_project(
     its = settings.updated(triton_project=entry.id, triton_runtime=entry.runtime)
     with open_stack(its, any_checkout=True) as stack:
         asked = asker.ask(entry, stack.running(), stack.access, stack.status)
-        return asked_environment(entry, asked, show_secrets=show_secrets)
+        return asked_environment(entry, asked, settings, show_secrets=show_secrets)
 
 
 def _of_process(name: str, noted: "Noted") -> ServiceEntry:

@@ -47,7 +47,7 @@ def of_record(record: Record, settings: Settings, *, show_secrets: bool = False)
 
 
 def asked_session(
-    entry: EnvironmentEntry, record: Record, asker: Asker, *, show_secrets: bool = False
+    entry: EnvironmentEntry, record: Record, settings: Settings, asker: Asker, *, show_secrets: bool = False
 ) -> EnvironmentEntry:
     """An environment that is listed, with what its servers answer.
 
@@ -57,7 +57,7 @@ def asked_session(
     services = services_of(record)
     ways = {name: access_from_data(data) for name, data in record.access.items() if name in services}
     asked = asker.ask(entry, services, ways.get, partial(look_at_session, record, services, ways))
-    return asked_environment(entry, asked, show_secrets=show_secrets)
+    return asked_environment(entry, asked, settings, show_secrets=show_secrets)
 
 
 def services_of(record: Record) -> dict[str, Service]:

@@ -150,7 +150,7 @@ class Insight(ABC, Generic[ServiceT]):
     """
 
     metrics: ClassVar[tuple[Metric, ...]] = ()
-    """The numbers of `sample`."""
+    """The numbers of `sample`. The first counter among them counts operations: what `top` shows per second."""
     panels: ClassVar[tuple[Panel, ...]] = ()
     """What `table` and `stream` show."""
 
@@ -168,6 +168,16 @@ class Insight(ABC, Generic[ServiceT]):
         """
         with self._asking():
             return self._sample()
+
+    @final
+    def sizes(self) -> Mapping[str, int]:
+        """What namespaces, templates and snapshots take, in bytes by their ids; empty where the server cannot tell.
+
+        Raises:
+            QueryFailed, ServiceDied: see `sample`.
+        """
+        with self._asking():
+            return self._sizes()
 
     @final
     def table(self, panel: str, argument: str = "") -> Table:
@@ -218,6 +228,9 @@ class Insight(ABC, Generic[ServiceT]):
 
     @abstractmethod
     def _sample(self) -> Mapping[str, float]: ...
+
+    def _sizes(self) -> Mapping[str, int]:
+        return {}
 
     @abstractmethod
     def _table(self, panel: str, argument: str) -> Table: ...

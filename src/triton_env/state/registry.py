@@ -201,6 +201,14 @@ def here(records: tuple[Record, ...], folder: Path) -> tuple[Record, ...]:
     return ()
 
 
+def matching(records: tuple[Record, ...], name: str) -> list[Record]:
+    """Those that a person may mean: by an id, by the beginning of one, or by the name of the folder of a project."""
+    # A folder such as `db` is the beginning of an id now and then: of a session that is not meant.
+    return [record for record in records if record.id == name] or [
+        record for record in records if record.id.startswith(name) or Path(record.project).name == name
+    ]
+
+
 def named(records: tuple[Record, ...], name: str, *, option: str = "--session ") -> Record:
     """The environment that a person means.
 
@@ -212,10 +220,7 @@ def named(records: tuple[Record, ...], name: str, *, option: str = "--session ")
     Raises:
         UsageError: none or several are meant; the message lists what runs.
     """
-    # A folder such as `db` is the beginning of an id now and then: of a session that is not meant.
-    found = [record for record in records if record.id == name] or [
-        record for record in records if record.id.startswith(name) or Path(record.project).name == name
-    ]
+    found = matching(records, name)
     if len(found) == 1:
         return found[0]
     listed = "\n".join(f"  {record.title}" for record in found or records)

@@ -22,6 +22,7 @@ from triton_env.services.base_insight import (
     room,
     table_of,
 )
+from triton_env.services.base_isolation import PREFIX
 from triton_env.services.postgres.server import break_off, is_over
 from triton_env.services.postgres.service import Postgres
 
@@ -146,6 +147,7 @@ _TABLE_COLUMNS = (
     Column("scans", "number"),
     Column("analyzed", "time"),
 )
+_SIZES = "select datname, pg_database_size(oid) from pg_database where starts_with(datname, %(prefix)s)"
 _TABLE = "select n.nspname, c.relname from pg_class c join pg_namespace n on n.oid = c.relnamespace where c.oid = %s"
 _COLUMNS = """
 select attname from pg_attribute where attrelid = %s and attnum > 0 and not attisdropped order by attnum limit 101
@@ -187,6 +189,10 @@ class PostgresInsight(Insight[Postgres]):
             self._totals = Totals(_COUNTERS)
         totals = self._totals.after({str(datid): values for datid, *values in counters})
         return {**totals, "connections": connections, "database_size_bytes": size}
+
+    def _sizes(self) -> Mapping[str, int]:
+        with self._reading() as connection:
+            return {name: size for name, size in connection.execute(_SIZES, {"prefix": PREFIX}).fetchall() if size}
 
     def _table(self, panel: str, argument: str) -> Table:
         match panel:
