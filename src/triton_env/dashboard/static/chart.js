@@ -89,7 +89,7 @@ function niceTop(highest, unit) {
   const base = unit === "bytes" ? 1024 ** Math.floor(Math.log(highest) / Math.log(1024)) : 1;
   const size = highest / base;
   const step = 10 ** Math.floor(Math.log10(size));
-  return base * step * [1, 1.5, 2, 3, 4, 5, 6, 8, 10].find((each) => each * step >= size * 1.001);
+  return base * step * [1, 1.5, 2, 3, 4, 5, 6, 8, 10, 15].find((each) => each * step >= size * 1.001);
 }
 
 function hover(event, from, to) {

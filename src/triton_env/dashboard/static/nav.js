@@ -1,6 +1,6 @@
 // The environments and their services, at the side.
 
-import { dot, mood, moodOfAll, titleOf } from "./parts.js";
+import { dot, mood, moodOfAll, stateWord, titleOf } from "./parts.js";
 import { toEnvironment, toOverview, toService } from "./route.js";
 import { environments } from "./store.js";
 import { h } from "./vdom.js";
@@ -31,7 +31,7 @@ export function navView(route) {
                 "a",
                 { href: toService(environment.id, service.name), "aria-current": current(route.environment === environment.id && route.service === service.name) },
                 service.title,
-                mood(service) !== "good" && [dot(mood(service)), h("span", { class: "nav-note" }, service.state)],
+                mood(service) !== "good" && [dot(mood(service)), h("span", { class: "nav-note" }, stateWord(service))],
               ),
             ),
           ),

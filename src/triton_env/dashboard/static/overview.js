@@ -70,7 +70,7 @@ function serviceRow(environment, service) {
   return h(
     "tr",
     { key: service.name, "data-service": service.name },
-    h("th", { scope: "row" }, h("a", { href: toService(environment.id, service.name) }, service.title), h("div", { class: "under" }, stateWords(service), service.version && h("span", { class: "version" }, service.version))),
+    h("th", { scope: "row" }, h("a", { href: toService(environment.id, service.name) }, service.title), h("div", { class: "under" }, stateWords(service), service.version && h("span", { class: "version", title: service.version }, service.version))),
     h("td", { class: "at" }, service.url ? h("div", { class: "with-copy" }, address(service.url), copyAddress(environment, service), pageLink(service)) : h("span", { class: "faded" }, ports(service))),
     h("td", { class: "sparks" }, h("div", null, series.map((each) => h("div", { class: "spark-cell" }, h("span", { class: "spark-title" }, each.title), spark(each, samples))))),
     h("td", { class: "end" }, connectButton(environment, service)),

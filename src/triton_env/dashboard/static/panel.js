@@ -10,6 +10,7 @@ import { h, patch } from "./vdom.js";
 
 const MARKED = "Not the environment's own: a part that triton-env has made";
 const EVERY = 3000;
+const SHORT = 28;
 const LONG = 90;
 const MUCH = 262144;
 const NUMERIC = new Set(["number", "bytes", "seconds", "time"]);
@@ -122,12 +123,13 @@ class PanelTable {
 
   cell(value, kind, href, mark) {
     if (value === null) return h("td", { class: `faded ${NUMERIC.has(kind) ? "numeric" : ""}` }, MISSING);
-    if (NUMERIC.has(kind)) return h("td", { class: "numeric" }, inUnit(value, kind));
+    if (NUMERIC.has(kind)) return h("td", { class: "numeric" }, href ? h("a", { href }, inUnit(value, kind)) : inUnit(value, kind), mark && [" ", chip(mark, MARKED)]);
     const [text, line] = [String(value), inOneLine(value)];
+    const className = line.length <= SHORT ? `${kind} short` : kind;
     const shown = line.length > LONG ? `${[...line.slice(0, LONG * 2)].join("")}\u2026` : line;
-    const inside = [h("bdi", null, text === "" ? h("span", { class: "faded" }, "empty") : shown), mark && [" ", chip(mark, MARKED)]];
-    if (href) return h("td", { class: kind }, h("a", { href }, inside));
-    if (line.length <= LONG) return h("td", { class: kind }, inside);
+    const inside = [h("bdi", null, shown), mark && [" ", chip(mark, MARKED)]];
+    if (href) return h("td", { class: className }, h("a", { href }, text === "" ? "\u2039empty\u203a" : inside));
+    if (line.length <= LONG) return h("td", { class: className }, inside);
     return h("td", { class: kind }, h("button", { type: "button", class: "long", title: "Show all of it", onclick: () => showAll(text) }, inside));
   }
 

@@ -38,7 +38,12 @@ export const moodOfAll = (environment) =>
   ["bad", "warn", "good"].find((each) => environment.services.some((service) => mood(service) === each)) ?? "warn";
 
 export const dot = (of) => h("span", { class: `dot ${of}`, "aria-hidden": "true" });
-export const stateWords = (service) => h("span", { class: `state ${mood(service)}` }, dot(mood(service)), service.state);
+/** Its state in a word. What runs may still not answer as it should. */
+export function stateWord(service) {
+  return mood(service) === "bad" && GOOD.has(service.state) ? "unhealthy" : service.state;
+}
+
+export const stateWords = (service) => h("span", { class: `state ${mood(service)}`, title: service.health?.problem || null }, dot(mood(service)), stateWord(service));
 export const chip = (text, title) => h("span", { class: "chip", title }, text);
 
 /** A password never shows; what stands for it is dimmed. */

@@ -1,8 +1,10 @@
 // What is drawn of a service: its processor, its memory, and each metric that it declares. Counters become rates, and a
 // counter with the title "... hits" and one with "... misses" become their ratio.
 
-// Sampled every two seconds while a page is open, else every ten. What is further apart is not connected.
-const LONGEST_GAP = 45;
+// Servers are asked every two seconds while a page is open, else every minute. What is further apart is not connected.
+const LONGEST_GAP = 130;
+// How long a value counts as that of now.
+const MOMENT = 20;
 const EVERYWHERE = [
   { name: "cpu_percent", kind: "gauge", unit: "percent", title: "CPU", help: "Of one core; several cores can give more than 100 %." },
   { name: "memory", kind: "gauge", unit: "bytes", title: "Memory", help: "Memory that is in use." },
@@ -28,22 +30,24 @@ function plain({ name, kind, unit, title, help }) {
   return { name, title, help, unit, perSecond, points: perSecond ? rateOf(name) : valuesOf(name) };
 }
 
-const valuesOf = (name) => (samples) => samples.map(({ at, values }) => ({ at, value: values[name] ?? null }));
-const rateOf = (name) => (samples) => betweenSamples(samples, (before, after, passed) => grown(before[name], after[name]) / passed);
+const valuesOf = (name) => (samples) => samples.filter(({ values }) => name in values).map(({ at, values }) => ({ at, value: values[name] }));
+const rateOf = (name) => (samples) => betweenSamples(samples, [name], (before, after, passed) => grown(before[name], after[name]) / passed);
 const ratioOf = (hits, misses) => (samples) =>
-  betweenSamples(samples, (before, after) => {
+  betweenSamples(samples, [hits, misses], (before, after) => {
     const [good, bad] = [grown(before[hits], after[hits]), grown(before[misses], after[misses])];
     return (100 * good) / (good + bad);
   });
 
-/** NaN where it is not known: one is missing, or the server was restarted in between and counts from zero. */
+/** NaN where it is not known: the server was restarted in between, and counts from zero. */
 function grown(before, after) {
   return after >= before ? after - before : NaN;
 }
 
-function betweenSamples(samples, of) {
-  return samples.slice(1).map(({ at, values }, index) => {
-    const before = samples[index];
+function betweenSamples(samples, names, of) {
+  // Some samples have the processor and the memory alone.
+  const whole = samples.filter(({ values }) => names.every((name) => name in values));
+  return whole.slice(1).map(({ at, values }, index) => {
+    const before = whole[index];
     const value = of(before.values, values, at - before.at);
     return { at, value: Number.isFinite(value) ? value : null };
   });
@@ -52,7 +56,7 @@ function betweenSamples(samples, of) {
 /** The last value that is known and not old; null where there is none. */
 export function lastValue(points) {
   const last = points.findLast((each) => each.value !== null);
-  return last && points.at(-1).at - last.at < LONGEST_GAP ? last.value : null;
+  return last && Date.now() / 1000 - last.at < MOMENT ? last.value : null;
 }
 
 /**
