@@ -48,16 +48,22 @@ def engine_socket() -> str:
 
 class EngineProxy:
     """
+    Args:
+        path: of its socket.
+        tcp: whether it has a port of its own instead.
+        before: the port of another server that it is to stand before, such as one of ssh; 0 for the engine.
+
     Attributes:
+        port: its port; 0 where it has a socket.
         url: for DOCKER_HOST.
         trouble: what is the matter at present; empty: nothing.
         requests: the first lines of all that were sent, where each came in one piece.
     """
 
-    def __init__(self, path: str, *, tcp: bool = False) -> None:
-        self._real = engine_socket()
+    def __init__(self, path: str, *, tcp: bool = False, before: int = 0) -> None:
+        self._real: str | tuple[str, int] = ("127.0.0.1", before) if before else engine_socket()
         self._path = "" if tcp else path
-        self._port = 0
+        self.port = 0
         self._lock = threading.Lock()
         self._connections: set[socket.socket] = set()
         self._listener: socket.socket | None = None
@@ -67,7 +73,7 @@ class EngineProxy:
         self._next: Trouble = "hang"
         self._passed_on = False
         self._listen()
-        self.url = f"tcp://127.0.0.1:{self._port}" if tcp else f"unix://{path}"
+        self.url = f"tcp://127.0.0.1:{self.port}" if tcp else f"unix://{path}"
 
     def cut(self) -> None:
         """The engine is stopped: connections end, the socket is gone, new connections are refused."""
@@ -139,8 +145,8 @@ class EngineProxy:
         else:
             listener = socket.socket()
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            listener.bind(("127.0.0.1", self._port))
-            self._port = listener.getsockname()[1]
+            listener.bind(("127.0.0.1", self.port))
+            self.port = listener.getsockname()[1]
         listener.listen(128)
         self._listener = listener
         threading.Thread(target=self._accept, args=(listener,), daemon=True).start()
@@ -154,7 +160,7 @@ class EngineProxy:
             threading.Thread(target=self._serve, args=(client,), daemon=True).start()
 
     def _serve(self, client: socket.socket) -> None:
-        engine = socket.socket(socket.AF_UNIX)
+        engine = socket.socket(socket.AF_UNIX if isinstance(self._real, str) else socket.AF_INET)
         with self._lock:
             self._connections |= {client, engine}
         try:
@@ -221,11 +227,11 @@ class EngineProxy:
 
 
 @contextmanager
-def proxied_engine(*, tcp: bool = False) -> Iterator[EngineProxy]:
-    """A proxy in front of the engine, at an address of its own."""
+def proxied_engine(*, tcp: bool = False, before: int = 0) -> Iterator[EngineProxy]:
+    """A proxy in front of the engine, or of another server; see `EngineProxy`. At an address of its own."""
     # A path of a socket may have 107 bytes, which the folders of pytest take up.
     with tempfile.TemporaryDirectory(prefix="proxy-", dir="/tmp") as folder:
-        proxy = EngineProxy(os.path.join(folder, "docker.sock"), tcp=tcp)
+        proxy = EngineProxy(os.path.join(folder, "docker.sock"), tcp=tcp, before=before)
         with contextlib.closing(proxy):
             yield proxy
         # Those that removed what a test had left look whether more turns up, and would for minutes.

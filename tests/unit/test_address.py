@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from triton_env.runtimes.docker.address import plan_addresses, possible_own_container_ids
+from triton_env.runtimes.docker.address import address_of, plan_addresses, possible_own_container_ids
 
 LOCAL = "unix:///var/run/docker.sock"
 ID = "0123456789abcdef" * 4
@@ -22,13 +22,14 @@ OTHER_ID = "fedcba9876543210" * 4
         ("tcp://127.8.9.10:2375", "127.0.0.1", "127.0.0.1"),
         ("tcp://localhost:2375", "127.0.0.1", "127.0.0.1"),
         ("tcp://[::1]:2375", "127.0.0.1", "127.0.0.1"),
-        # Nothing narrower could be reached there.
+        # Nothing narrower is known without its address.
         ("tcp://10.1.2.3:2376", "0.0.0.0", "10.1.2.3"),
         ("tcp://docker.example:2376", "0.0.0.0", "docker.example"),
         ("https://docker.example:2376", "0.0.0.0", "docker.example"),
         ("tcp://[fd00::5]:2376", "0.0.0.0", "fd00::5"),
-        ("ssh://me@build.example", "0.0.0.0", "build.example"),
-        ("ssh://me@build.example:2222", "0.0.0.0", "build.example"),
+        ("ssh://me@build.example", "127.0.0.1", "127.0.0.1"),
+        ("ssh://me@build.example:2222", "127.0.0.1", "127.0.0.1"),
+        ("ssh://me@127.0.0.1:2222", "127.0.0.1", "127.0.0.1"),
     ],
 )
 def test_by_the_engines_url(engine_url: str, bind: str, host: str) -> None:
@@ -37,6 +38,27 @@ def test_by_the_engines_url(engine_url: str, bind: str, host: str) -> None:
     assert plan.reason
     # What servers that check names have to learn.
     assert plan.name == (host if host.endswith(".example") else "")
+
+
+def test_ports_of_an_engine_over_tcp_are_published_where_it_is_reached_itself() -> None:
+    plan = plan_addresses(engine_url="tcp://docker.example:2376", engine_address="10.1.2.3")
+    assert (plan.bind, plan.host, plan.beyond) == ("10.1.2.3", "docker.example", "")
+
+
+@pytest.mark.parametrize(
+    ("override", "bind", "beyond"),
+    [("", "127.0.0.1", "127.0.0.1"), ("0.0.0.0", "0.0.0.0", "127.0.0.1"), ("10.0.0.5", "10.0.0.5", "10.0.0.5")],
+)
+def test_ssh_forwards_from_where_ports_are_published(override: str, bind: str, beyond: str) -> None:
+    plan = plan_addresses(engine_url="ssh://me@build.example", bind_override=override, own_gateway="172.17.0.1")
+    assert (plan.bind, plan.host, plan.beyond) == (bind, "127.0.0.1", beyond)
+
+
+def test_the_address_of_an_engine_over_tcp() -> None:
+    assert address_of("tcp://10.1.2.3:2376") == "10.1.2.3"
+    assert address_of("tcp://[fd00::5]:2376") == "fd00::5"
+    for other in (LOCAL, "tcp://localhost:2375", "ssh://me@10.1.2.3", "tcp://name.invalid:2375"):
+        assert address_of(other) == ""
 
 
 def test_beside_the_containers_in_one_of_the_same_engine() -> None:

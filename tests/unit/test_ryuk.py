@@ -53,7 +53,7 @@ def engine(*, has_image: bool = True) -> Any:
         if not has_image:
             raise ImageNotFound(image)
 
-    return SimpleNamespace(client=SimpleNamespace(images=SimpleNamespace(get=get)))
+    return SimpleNamespace(url="unix:///x", way="unix:///x", client=SimpleNamespace(images=SimpleNamespace(get=get)))
 
 
 def refusal(status: int) -> APIError:

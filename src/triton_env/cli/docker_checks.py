@@ -48,7 +48,7 @@ def reached(settings: Settings) -> "tuple[Engine | None, Finding]":
     except TimeoutError:
         words = f"no answer within {_ENGINE_TIMEOUT} s"
         return None, Finding("engine", Verdict.BAD, words, "docker info, or set DOCKER_HOST to where an engine is")
-    words = f"Docker {engine.info.version} (API {engine.info.api}) at {engine.url}"
+    words = f"{engine.info.name} {engine.info.version} (API {engine.info.api}) at {engine.url}"
     return engine, Finding("engine", Verdict.GOOD, words)
 
 
@@ -132,7 +132,7 @@ def _resources(engine: "Engine", plan: AddressPlan | None) -> Iterator[Finding]:
         yield Finding("memory", Verdict.GOOD, words)
     root = Path(info.get("DockerRootDir") or "/var/lib/docker")
     # The engine's folder is to be seen only where it is on this machine, and not in a virtual machine on it.
-    if plan is None or plan.host != LOOPBACK or not root.is_dir():
+    if plan is None or plan.beyond or plan.host != LOOPBACK or not root.is_dir():
         yield Finding("disk", Verdict.GOOD, "the engine's disk cannot be seen from here; see: docker system df")
         return
     free = shutil.disk_usage(root).free

@@ -113,11 +113,10 @@ def ending_of_stopped_container(
 
     Args:
         attributes: the container.
-        processes: the answer to `ps` with the columns PID, as the engine's machine numbers them, and STAT.
+        processes: the answer to `ps` with two columns: the process id, as the engine's machine has it, and the state.
         where: the container, for people.
     """
-    rows = [dict(zip(processes["Titles"], row, strict=True)) for row in processes["Processes"]]
-    stopped = {row["PID"] for row in rows if row["STAT"].startswith("T")}
+    stopped = {pid for pid, state in processes["Processes"] or () if state.startswith("T")}
     name, first = attributes["Name"].removeprefix("/"), str(attributes["State"]["Pid"])
     ways = [f"docker kill -s CONT {name}"] if first in stopped else []
     if stopped - {first}:

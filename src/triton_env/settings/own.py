@@ -42,8 +42,8 @@ class OwnSettings(SettingsGroup):
     )
     triton_bind_address: IpAddress = setting(
         Role.OTHER,
-        "IP address on which containers publish their ports. Empty: 127.0.0.1 for an engine on this machine, all"
-        " addresses (0.0.0.0) for a remote one, since nothing else could be reached there.",
+        "IP address on which containers publish their ports. Empty: 127.0.0.1 for an engine on this machine or behind"
+        " ssh, the engine's own address for one that is reached over TCP.",
         default="",
     )
     triton_ports: Literal["random", "fixed"] = setting(

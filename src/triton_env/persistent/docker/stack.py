@@ -10,7 +10,7 @@ from triton_env.core.model import ServiceRecipe
 from triton_env.core.redaction import redacted
 from triton_env.core.threads import in_thread
 from triton_env.core.usage import Usage
-from triton_env.errors import CleanupFailed, TritonError
+from triton_env.errors import CleanupFailed, RuntimeUnavailable, TritonError
 from triton_env.persistent.compose_file import OUR_LABEL, used_file
 from triton_env.persistent.docker.compose import EVERY_PROFILE, SERVICE_LABEL, VOLUME_LABEL, Compose
 from triton_env.persistent.docker.containers import Project, ProjectContainer
@@ -49,6 +49,9 @@ class DockerStack(Stack):
         super().__init__(settings, any_checkout=any_checkout)
         self.file = used_file(self.settings)
         self.engine = Engine()
+        if self.engine.way != self.engine.url:
+            self.close()
+            raise _not_behind_ssh(self.engine.url)
         self.on_engine = Project(self.engine, self.project)
 
     def close(self) -> None:
@@ -228,6 +231,15 @@ class DockerStack(Stack):
 
     def _is_ours(self, described: Mapping[str, Any]) -> bool:
         return bool((described.get("Labels") or {}).get(OUR_LABEL) == self.project)
+
+
+def _not_behind_ssh(url: str) -> RuntimeUnavailable:
+    return RuntimeUnavailable(
+        "Persistent services cannot be run on an engine behind ssh.",
+        where=url,
+        cause="they mount configuration files of this machine, which the other one does not have",
+        hint="run them there: python -m triton_env up; and reach them with ssh -N -L 5432:127.0.0.1:5432 HOST",
+    )
 
 
 def _container(instance: Instance) -> ProjectContainer:

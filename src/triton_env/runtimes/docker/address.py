@@ -25,11 +25,14 @@ class AddressPlan:
         bind: the engine's address on which containers publish their ports.
         host: the address at which this process reaches them.
         reason: why, for `doctor` and error messages.
+        beyond: where ports are forwarded to this process: the address at which the other end of the connection
+            reaches them. Empty where they are reached directly.
     """
 
     bind: str
     host: str
     reason: str
+    beyond: str = ""
 
     @property
     def name(self) -> str:
@@ -43,6 +46,7 @@ def plan_addresses(
     bind_override: str = "",
     host_override: str = "",
     own_gateway: str = "",
+    engine_address: str = "",
 ) -> AddressPlan:
     """Work out where ports are published and reached.
 
@@ -52,12 +56,20 @@ def plan_addresses(
         host_override: the user's word for the host (Testcontainers' TC_HOST), or empty.
         own_gateway: the gateway of the network that this process's own container is on, where the engine knows
             that container; empty everywhere else.
+        engine_address: the address at which an engine on another machine is reached over TCP; empty for its host name.
     """
     engine_host = _engine_host(engine_url)
     if host_override:
         plan = AddressPlan(EVERYWHERE, host_override, "the host was given by TC_HOST")
+    elif engine_url.startswith("ssh://"):
+        bind = bind_override or LOOPBACK
+        where = urlsplit(engine_url).hostname
+        beyond = LOOPBACK if ip_address(bind).is_unspecified else bind
+        return AddressPlan(bind, LOOPBACK, f"the engine is remote, and ssh to {where} forwards the ports", beyond)
     elif engine_host:
-        plan = AddressPlan(EVERYWHERE, engine_host, f"the engine is remote ({engine_host})")
+        # Not everywhere: what reaches that address reaches the engine too.
+        bind = engine_address or EVERYWHERE
+        plan = AddressPlan(bind, engine_host, f"the engine is remote ({engine_host})")
     elif own_gateway:
         # The gateway is an address of the engine's machine that its containers reach and the outside does not.
         plan = AddressPlan(
@@ -84,6 +96,18 @@ def _engine_host(engine_url: str) -> str:
     if host == "localhost" or (_is_address(host) and ip_address(host).is_loopback):
         return ""
     return host
+
+
+def address_of(engine_url: str) -> str:
+    """The address of an engine on another machine over TCP; empty for others, and where it cannot be found."""
+    host = _engine_host(engine_url)
+    if not host or engine_url.startswith("ssh://"):
+        return ""
+    try:
+        # As connections are made: the first that there is.
+        return str(socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)[0][4][0]).partition("%")[0]
+    except OSError:
+        return ""
 
 
 def _is_address(text: str) -> bool:

@@ -117,11 +117,12 @@ class DockerRuntime:
             for tries_left in reversed(range(_PORT_TRIES)):
                 report(Phase.CREATE, "")
                 ports = self._host_ports(recipe)
-                placement = self._placement(recipe, ports)
                 name = self.access(recipe.name).container
-                with self._engine.translated(f"create a container for {recipe.title}", name):
-                    container = self._container(recipe, name, volumes, ports, functools.partial(probe, placement))
+                container: ServiceContainer | None = None
                 try:
+                    placement = self._placement(recipe, ports)
+                    with self._engine.translated(f"create a container for {recipe.title}", name):
+                        container = self._container(recipe, name, volumes, ports, functools.partial(probe, placement))
                     with self._engine.translated(f"start the container for {recipe.title}", name):
                         container.start(lambda: report(Phase.BOOT, ""))
                 except TritonError as error:
@@ -136,8 +137,9 @@ class DockerRuntime:
                         recipe.name,
                         error.cause,
                     )
-                    with self._engine.translated(f"remove the container for {recipe.title}", name):
-                        container.remove()
+                    if container:
+                        with self._engine.translated(f"remove the container for {recipe.title}", name):
+                            container.remove()
                 else:
                     # The user of the environment may start containers by Testcontainers, which asks for Ryuk without a
                     # lock: a second one of its name would be refused. Most often it is there long before the service.
@@ -157,7 +159,7 @@ class DockerRuntime:
             container.restart()
 
     def access(self, service: str) -> ContainerAccess:
-        return ContainerAccess.of_session(self._engine.url, self._environment, service)
+        return ContainerAccess.of_session(self._engine.way, self._environment, service)
 
     def logs(self, service: str, lines: int, since: float | None = None) -> str:
         container = self._containers.get(service)
@@ -255,8 +257,10 @@ class DockerRuntime:
         return {port: free_port(self.addresses.bind) for port in recipe.ports}
 
     def _placement(self, recipe: ServiceRecipe, ports: Mapping[Port, int]) -> Placement:
+        same = self._settings.triton_ports == "fixed"
+        reached = self._engine.reach(self.addresses, ports.values(), same=same)
         return Placement(
-            endpoints={port.name: Endpoint(self.addresses.host, number) for port, number in ports.items()},
+            endpoints={port.name: Endpoint(self.addresses.host, reached[number]) for port, number in ports.items()},
             internal={port.name: Endpoint(recipe.container.alias, port.number) for port in recipe.ports},
         )
 
@@ -270,6 +274,7 @@ class DockerRuntime:
     ) -> ServiceContainer:
         container = ServiceContainer(
             self._engine.testcontainers,
+            self._engine.sdk_options,
             recipe,
             volumes,
             {str(port.number): (self.addresses.bind, number) for port, number in ports.items()},
@@ -290,7 +295,7 @@ class DockerRuntime:
             if self._network is None:
                 self._network_name = name = f"triton-network-{self._environment}"
                 with self._engine.translated("create a network", name):
-                    network = Network(docker_network_kw={"labels": self._owner.labels()})
+                    network = Network(self._engine.sdk_options, {"labels": self._owner.labels()})
                     network._docker.client.close()
                     network._docker = self._engine.testcontainers
                     network.name = name

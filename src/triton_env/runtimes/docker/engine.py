@@ -1,9 +1,10 @@
 """The Docker engine: reaching it, its images, and its errors in our words."""
 
 import queue
+import re
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -14,6 +15,7 @@ from triton_env.core.model import Placement
 from triton_env.core.readiness import refuses
 from triton_env.core.threads import in_thread
 from triton_env.errors import (
+    EngineFailed,
     EnginePermissionDenied,
     EngineTooOld,
     EngineUnreachable,
@@ -21,9 +23,10 @@ from triton_env.errors import (
     StartCancelled,
     TritonError,
 )
-from triton_env.runtimes.docker import engine_errors
+from triton_env.runtimes.docker import engine_errors, tunnel
 from triton_env.runtimes.docker.address import (
     AddressPlan,
+    address_of,
     plan_addresses,
     possible_own_container_ids,
 )
@@ -37,8 +40,19 @@ from triton_env.runtimes.docker.engine_errors import (
     foreign,
     innermost,
 )
-from triton_env.runtimes.docker.engine_socket import Absent, as_text, decoded, engine_url, fetch, refusal, socket_path
+from triton_env.runtimes.docker.engine_socket import (
+    SSH,
+    Absent,
+    Unanswered,
+    as_text,
+    decoded,
+    engine_url,
+    fetch,
+    refusal,
+    socket_path,
+)
 from triton_env.runtimes.docker.owner import LABEL
+from triton_env.runtimes.ports import free_port, is_listened_on
 from triton_env.settings import HUB_PREFIX, Settings, process_environment
 
 if TYPE_CHECKING:
@@ -61,15 +75,25 @@ _LOOK = 0.1
 _LOOK_TIMEOUT = 3
 """Seconds that the engine gets to report why a server does not answer: its client waits for that."""
 _LOOK_INTERVAL = 0.05
+_WANTS_A_LOGIN = re.compile("no basic auth credentials|unauthorized: (authentication|incorrect)")
+"""How engines report that a registry wants a name and a password, or others. Docker Hub denies what it does not have
+with other words."""
+_PROCESSES = {"Docker": "-eo pid,stat", "Podman": "hpid,state"}
+"""What asks for the processes of a container, as the engine's machine numbers them, and their states."""
 
 
 @dataclass(frozen=True, slots=True)
 class EngineInfo:
-    """What an engine says of itself."""
+    """What an engine says of itself.
+
+    Attributes:
+        name: "Docker" or "Podman".
+    """
 
     version: str
     api: str
     url: str
+    name: str = "Docker"
 
 
 class Engine:
@@ -84,14 +108,20 @@ class Engine:
 
     def __init__(self) -> None:
         self.url = engine_url()
-        self._socket = socket_path(self.url)
+        self._tunnel: tunnel.Tunnel | None = None
+        self._forwards: set[str] = set()
         self._testcontainers: DockerClient | None = None
-        self._lock = threading.Lock()
+        self._lock, self._way_lock = threading.Lock(), threading.Lock()
         self._is_silent = False
+        # What ssh fails with says more than that no engine answers.
+        _ = self.way
         try:
             answer: Mapping[str, Any] = decoded(self._fetched("/version", {}, ANSWER_TIMEOUT))
-            self.info = EngineInfo(version=answer["Version"], api=answer["ApiVersion"], url=self.url)
+            names = " ".join(str(each.get("Name")) for each in answer.get("Components") or ())
+            name = "Podman" if "Podman" in names else "Docker"
+            self.info = EngineInfo(answer["Version"], answer["ApiVersion"], self.url, name)
         except failures(ValueError) as error:  # ValueError: a DOCKER_HOST that is not a URL
+            self.close()
             raise _unreachable(self.url, error) from error
         if tuple(int(part) for part in self.info.api.split(".")[:2]) < OLDEST_API:
             self.close()
@@ -119,9 +149,9 @@ class Engine:
                 doing, where = asked()
                 with self.translated(doing or "say what it is", where):
                     # It makes the SDK's client, from all that it knows of hosts, contexts and logins.
-                    made = DockerClient(timeout=ANSWER_TIMEOUT)
+                    made = DockerClient(timeout=ANSWER_TIMEOUT, **self.sdk_options)
                 made.client.api.timeout = _TIMEOUT
-                Api.take_over(made.client, self.url)
+                Api.take_over(made.client, self.url, self._trouble)
                 self._testcontainers = made
             return self._testcontainers
 
@@ -164,9 +194,16 @@ class Engine:
         return answer
 
     def _fetched(self, question: str, query: dict[str, Any], timeout: float) -> bytes:
-        if self._socket:
-            return fetch(self._socket, question, query, timeout)
-        # Engines behind TLS or SSH are reached by the SDK alone.
+        if path := socket_path(self.way):
+            try:
+                return fetch(path, question, query, timeout)
+            except Unanswered as error:
+                unanswered = error
+            words = self._trouble()
+            if self._tunnel and not words and not isinstance(unanswered.__cause__, TimeoutError):
+                words = self._tunnel.refusal()
+            raise Unanswered(words) if words else unanswered
+        # Engines behind TLS are reached by the SDK alone.
         api = self.client.api
         response = api.get(api.base_url + question, params=as_text(query), timeout=timeout)
         if not response.ok:
@@ -174,18 +211,82 @@ class Engine:
         return bytes(response.content)
 
     @property
+    def way(self) -> str:
+        """The URL by which programs of this machine reach it, as DOCKER_HOST: one behind ssh has a socket here.
+
+        Raises:
+            EngineUnreachable: ssh cannot connect.
+        """
+        if not self.url.startswith(SSH):
+            return self.url
+        with self._way_lock:
+            if self._tunnel is None:
+                self._tunnel = tunnel.take(self.url)
+            return f"unix://{self._tunnel.socket}"
+
+    def _trouble(self) -> str:
+        """Why nothing of this engine is reached, where that is known."""
+        return self._tunnel.trouble() if self._tunnel else ""
+
+    @property
+    def sdk_options(self) -> dict[str, Any]:
+        """What the Docker SDK needs besides what it knows of its own accord, to reach this engine."""
+        return {"environment": {"DOCKER_HOST": self.way}} if self.way != self.url else {}
+
+    def reach(self, plan: AddressPlan, ports: Iterable[int], *, same: bool) -> dict[int, int]:
+        """Have this process reach ports that containers publish; the number of each where it is reached.
+
+        Args:
+            ports: their numbers at `plan.bind`.
+            same: whether they have to have the same numbers here.
+
+        Raises:
+            EngineFailed: a port is in use here, or the connection to the engine is interrupted.
+        """
+        if not plan.beyond:
+            return {port: port for port in ports}
+        reached: dict[int, int] = {}
+        for port in ports:
+            reached[port] = here = port if same else free_port(plan.host)
+            self._forward(f"{plan.host}:{here}:{plan.beyond}:{port}", is_listened_on(plan.host, here))
+        return reached
+
+    def _forward(self, forward: str, is_taken: bool) -> None:
+        with self._lock:
+            assert self._tunnel is not None
+            problem = "address already in use" if is_taken else self._tunnel.add(forward)
+            if problem:
+                raise EngineFailed(
+                    "A port of the engine's machine cannot be forwarded.",
+                    where=f"{self.url}, ssh -L {forward}",
+                    cause=problem,
+                    hint="docker info",
+                )
+            self._forwards.add(forward)
+
+    @property
     def is_local(self) -> bool:
         """Whether it runs on this machine, as far as its address shows."""
         return self.url.startswith(("unix://", "npipe://"))
 
     def close(self) -> None:
-        """Close the connections to the engine."""
-        if self._testcontainers is not None:
-            self._testcontainers.client.close()
+        """Close the connections to the engine. What is asked afterwards makes new ones."""
+        with self._lock:
+            if self._testcontainers is not None:
+                self._testcontainers.client.close()
+            if self._tunnel is not None:
+                for forward in self._forwards:
+                    self._tunnel.drop(forward)
+                self._forwards.clear()
+                tunnel.give_back(self._tunnel)
+                # The SDK's client knows the socket of that one.
+                self._tunnel = self._testcontainers = None
 
     @contextmanager
     def translated(self, doing: str, where: str = "") -> Iterator[None]:
         """Turn the SDK's exceptions into ours. `doing` completes "The engine failed to"."""
+        # Whose name alone is known says nothing of where that is.
+        where = where if self.is_local or not where else f"{where} at {self.url}"
         where = where or self.url
         with asked_to(doing, where):
             try:
@@ -201,6 +302,7 @@ class Engine:
             bind_override=settings.triton_bind_address,
             host_override=variables.get("TC_HOST", variables.get("TESTCONTAINERS_HOST_OVERRIDE", "")),
             own_gateway=self._own_gateway(),
+            engine_address=address_of(self.url),
         )
 
     def ensure_image(
@@ -337,7 +439,7 @@ class Engine:
                 if ending or time.monotonic() > deadline:
                     return ending
                 if not refuses(placement):
-                    processes = self._asked_soon(f"/containers/{container}/top", ps_args="-eo pid,stat")
+                    processes = self._asked_soon(f"/containers/{container}/top", ps_args=_PROCESSES[self.info.name])
                     return ending_of_stopped_container(attributes, processes, where=where)
                 time.sleep(_LOOK_INTERVAL)
         except Absent:
@@ -380,9 +482,10 @@ def _unreachable(url: str, error: BaseException) -> TritonError:
 
 def _no_image(image: str, variable: str, cause: str) -> ImageUnavailable:
     prefix = process_environment().get(HUB_PREFIX, "")
+    first = f"docker login {image.partition('/')[0]}" if _WANTS_A_LOGIN.search(cause) else f"docker pull {image}"
     return ImageUnavailable(
         f"The image {image} is not on the engine and could not be pulled.",
         where=variable + (f", with {HUB_PREFIX}={prefix}" if prefix and image.startswith(prefix) else ""),
         cause=cause,
-        hint=f"docker pull {image}, or set {variable} to an image that is there (docker image ls)",
+        hint=f"{first}, or set {variable} to an image that is there (docker image ls)",
     )

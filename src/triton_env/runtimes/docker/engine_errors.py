@@ -129,4 +129,6 @@ def _hint_for(cause: str) -> str:
         return "the engine has no room for another network; list those in use with: docker network ls"
     if "no space left" in cause:
         return "docker system df"
+    if "cannot assign requested address" in cause:
+        return "set TRITON_BIND_ADDRESS to an address that the engine's machine has; 0.0.0.0 means all of them"
     return "docker info"

@@ -10,11 +10,12 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, urlencode
+from urllib.parse import quote, urlencode, urlsplit
 
 from triton_env.settings import docker_host, process_environment
 
 DEFAULT = "unix:///var/run/docker.sock"
+SSH = "ssh://"
 _SCHEME = "unix://"
 _ABSENT = 404
 _REFUSED = 400
@@ -38,13 +39,24 @@ class Absent(Refusal):
 def engine_url() -> str:
     """Where the engine is, as Testcontainers finds it: its properties file, DOCKER_HOST, the Docker context."""
     home = Path.home()
-    configured = docker_host().startswith(_SCHEME) or (not docker_host() and not _names_context(home))
+    host = _with_path(docker_host())
+    configured = host.startswith((_SCHEME, SSH)) or (not host and not _names_context(home))
     # Of a home that cannot be looked into, "not there" is the answer.
     if configured and not os.path.exists(home / ".testcontainers.properties"):
-        return docker_host() or DEFAULT
+        return host or DEFAULT
     from testcontainers.core.docker_client import get_docker_host
 
     return get_docker_host() or DEFAULT
+
+
+_with_paths: dict[str, str] = {}
+"""URLs of engines behind ssh that name a socket, by what Testcontainers leaves of them in DOCKER_HOST."""
+
+
+def _with_path(url: str) -> str:
+    if url.startswith(SSH) and (path := urlsplit(url).path).strip("/"):
+        _with_paths[url.removesuffix(path)] = url
+    return _with_paths.get(url, url)
 
 
 def socket_path(url: str) -> str:

@@ -39,6 +39,8 @@ class ReaperHandle:
         else:
             # The Docker SDK reaches it, from wherever this process has imported it.
             command = [sys.executable, "-m", "triton_env.runtimes.docker.leftovers", label, str(reaper_cleanup.QUIET)]
+            # Not what Testcontainers has made of it.
+            variables["DOCKER_HOST"] = engine_url
             variables["PYTHONPATH"] = os.pathsep.join(str(Path(each).absolute()) for each in sys.path)
         try:
             with theirs:

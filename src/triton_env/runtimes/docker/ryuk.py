@@ -30,7 +30,8 @@ def ensure_ryuk(engine: Engine) -> None:
 
     Testcontainers itself asks for it in every start, without a lock, and fails where the image cannot be pulled.
     """
-    if testcontainers_config.ryuk_disabled:
+    if testcontainers_config.ryuk_disabled or engine.way != engine.url:
+        # Testcontainers does not go through our connection to another machine, and could not reach Ryuk there.
         return
     with _lock:
         if Reaper._instance is not None:

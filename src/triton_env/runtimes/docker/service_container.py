@@ -40,6 +40,7 @@ class ServiceContainer(DockerContainer):
     def __init__(
         self,
         client: DockerClient,
+        sdk_options: Mapping[str, Any],
         recipe: ServiceRecipe,
         volumes: tuple[str, ...],
         published: Mapping[str, tuple[str, int]],
@@ -52,6 +53,7 @@ class ServiceContainer(DockerContainer):
         container = recipe.container
         super().__init__(
             container.image,
+            dict(sdk_options),
             env={**container.environment, **_host_variable(container, host_name)},
             network=network,
             network_aliases=[container.alias],

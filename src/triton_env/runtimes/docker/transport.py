@@ -14,6 +14,7 @@ from docker.errors import APIError
 from triton_env.errors import TritonError
 from triton_env.runtimes.docker import engine_errors
 from triton_env.runtimes.docker.engine_errors import asked, failure, failures, foreign
+from triton_env.runtimes.docker.engine_socket import Unanswered
 
 FOREIGN = foreign()
 """What the SDK and the libraries below it raise. It is loaded by now."""
@@ -27,16 +28,20 @@ class Api(docker.APIClient):
 
     Attributes:
         address: of the engine, for errors.
+        trouble: says why it is not reached, where that is known; else nothing.
     """
+
+    trouble: Callable[[], str]
 
     address = ""
     _is_silent = False
     """Whether the last answer did not come in time."""
 
     @classmethod
-    def take_over(cls, client: docker.DockerClient, address: str) -> None:
+    def take_over(cls, client: docker.DockerClient, address: str, trouble: Callable[[], str]) -> None:
         """Have a client that others made raise our errors."""
         client.api.__class__ = cls
+        client.api.trouble = trouble  # type: ignore[attr-defined]
         client.api.address = address  # type: ignore[attr-defined] # of the class that it has now
 
     def send(self, request: requests.PreparedRequest, **options: Any) -> requests.Response:
@@ -94,5 +99,7 @@ class Api(docker.APIClient):
 
     def _failure(self, error: BaseException, request: requests.PreparedRequest) -> TritonError:
         doing, where = asked()
+        if not isinstance(error, APIError) and (words := self.trouble()):
+            error = Unanswered(words)
         path = request.path_url.partition("?")[0]
         return failure(error, doing or f"answer {request.method} {path}", where or self.address)
