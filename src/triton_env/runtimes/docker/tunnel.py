@@ -72,10 +72,10 @@ class Tunnel:
             raise self._unreachable("the command ssh is not on PATH", "apt-get install openssh-client")
         options = [word for name, value in _OPTIONS.items() for word in ("-o", f"{name}={value}")]
         port = ["-p", str(parts.port)] if parts.port else []
-        temporary = tempfile.gettempdir()
-        self.folder = Path(
-            tempfile.mkdtemp(prefix="triton-ssh-", dir="/tmp" if len(temporary) > _LONGEST_FOLDER else temporary)
-        )
+        folder = tempfile.gettempdir()
+        if len(folder) > _LONGEST_FOLDER:
+            folder = "/tmp"  # noqa: S108 - a folder of ours is made in it
+        self.folder = Path(tempfile.mkdtemp(prefix="triton-ssh-", dir=folder))
         self._control, theirs = socket.socketpair()
         with theirs:
             command = [sys.executable, "-I", "-S", tunnel_guard.__file__, str(theirs.fileno()), str(os.getpid())]
