@@ -15,6 +15,8 @@ from dashboard.served import Client, path_of, served
 from patience import until
 from triton_env import Settings, TritonEnvironment
 
+pytestmark = pytest.mark.long_on("persistent")
+
 _SHORTEST_SECRET = 8
 """LocalStack's keys are words that stand everywhere."""
 

@@ -1,6 +1,7 @@
 """`dashboard`: a page that shows what runs."""
 
 import time
+from pathlib import Path
 
 import click
 
@@ -11,8 +12,13 @@ from triton_env.errors import TritonError
 
 @click.command()
 @click.option("--port", type=click.IntRange(1, 65535), metavar="N", help="Listen on this port.  [default: a free one]")
+@click.option(
+    "--token-file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Take the token from this file, which is made (mode 0600) where it is missing.  [default: a new token]",
+)
 @click.option("--open", "opens", is_flag=True, help="Open the page in the browser.")
-def command(port: int | None, opens: bool) -> None:
+def command(port: int | None, token_file: Path | None, opens: bool) -> None:
     """Show what runs on a page of this machine, until Ctrl-C.
 
     \b
@@ -20,27 +26,31 @@ def command(port: int | None, opens: bool) -> None:
 
     The page shows every environment of this user with its services, logs and data, and restarts, stops and resets
     them. It is served on 127.0.0.1 alone, to those who have the token in the URL that is printed on standard output.
-    /metrics has the same numbers for Prometheus.
+    /metrics has the same numbers for Prometheus, which sends the token as a bearer: --port and --token-file keep its
+    configuration valid.
 
     It needs the extra `dashboard`: pip install "triton-env[dashboard]".
 
-    Exit status: 0 after Ctrl-C, SIGTERM or SIGHUP; 1 if the port is taken or the extra is not installed.
+    Exit status: 0 after Ctrl-C, SIGTERM or SIGHUP; 1 if the port is taken or the extra is not installed; 2 for wrong
+    use.
     """
     with interruptible():
         try:
-            _serve(port or 0, opens)
+            _serve(port or 0, token_file, opens)
         except Interrupted:
             say("Ended. What it showed keeps running.")
 
 
-def _serve(port: int, opens: bool) -> None:
+def _serve(port: int, token_file: Path | None, opens: bool) -> None:
     from triton_env.dashboard.extra import check_installed
     from triton_env.settings import Settings
 
     check_installed()
+    from triton_env.dashboard.guard import token_of
     from triton_env.dashboard.serving import Serving
 
-    with Serving(Settings(), port) as serving:
+    token = token_of(token_file) if token_file else ""
+    with Serving(Settings(), port, token) as serving:
         click.echo(serving.url)
         say("Ctrl-C ends the dashboard, and nothing else.", bold=True)
         if opens:

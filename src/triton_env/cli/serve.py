@@ -16,6 +16,7 @@ from triton_env.core.forms import Form, form_of
 from triton_env.errors import TritonError
 
 if TYPE_CHECKING:
+    from triton_env.dashboard.serving import Serving
     from triton_env.environment import TritonEnvironment
     from triton_env.services import Service
     from triton_env.settings import Settings
@@ -41,8 +42,11 @@ _END = {
     help="Keep the variables in this dotenv file (mode 0600) while they are valid.",
 )
 @click.option("--reuse", is_flag=True, help="Share them with other processes that ask for the same.")
+@click.option("--dashboard", is_flag=True, help="Also serve the page that shows what runs; see `dashboard`.")
 @named_services
-def command(services: tuple[str, ...], runtime: str | None, as_json: bool, env_file: Path | None, reuse: bool) -> None:
+def command(
+    services: tuple[str, ...], runtime: str | None, as_json: bool, env_file: Path | None, reuse: bool, dashboard: bool
+) -> None:
     """Start the services, print how to connect, and keep them running until Ctrl-C or SIGTERM.
 
     Everything is created for this command, and removed at the end. With --reuse the services are shared with other
@@ -50,7 +54,7 @@ def command(services: tuple[str, ...], runtime: str | None, as_json: bool, env_f
 
     Progress and messages go to standard error; the table, or with --json one
     line {"id", "runtime", "services", "environ"}, goes to standard output when all services are ready. Both hold
-    passwords.
+    passwords. The URL of --dashboard is a message, and "dashboard" in that line.
 
     A server that dies is reported, with its exit status and its last log lines. The others keep running; when none
     is left, the command ends.
@@ -59,10 +63,12 @@ def command(services: tuple[str, ...], runtime: str | None, as_json: bool, env_f
     service does not come up, or all have died; 2 for wrong use.
     """
     with interruptible():
-        _serve(selected(services), runtime, as_json, env_file, reuse)
+        _serve(selected(services), runtime, as_json, env_file, reuse, dashboard)
 
 
-def _serve(services: tuple[str, ...], runtime: str | None, as_json: bool, env_file: Path | None, reuse: bool) -> None:
+def _serve(
+    services: tuple[str, ...], runtime: str | None, as_json: bool, env_file: Path | None, reuse: bool, dashboard: bool
+) -> None:
     from triton_env.cli.connections import as_data, print_table
     from triton_env.cli.envfile import EnvFile
     from triton_env.cli.images import say_notices
@@ -74,6 +80,7 @@ def _serve(services: tuple[str, ...], runtime: str | None, as_json: bool, env_fi
     from triton_env.state.registry import Registry
 
     settings = Settings()
+    page = _page(settings) if dashboard else None
     registry, project = Registry.of(settings), str(project_root(Path.cwd()))
     # Before the start: what cannot work should not take seconds to say so.
     alive = frozenset(record.id for record in registry.running())
@@ -105,12 +112,16 @@ def _serve(services: tuple[str, ...], runtime: str | None, as_json: bool, env_fi
                 # Embedded servers are not those of the images.
                 if form_of(environment.runtime) is Form.CONTAINER:
                     say_notices(services, settings)
+                shown = {"dashboard": announced.enter_context(page).url} if page else {}
                 if as_json:
-                    click.echo(json.dumps(as_data(environment, versions) | {"id": identity, "environ": variables}))
+                    data = as_data(environment, versions) | {"id": identity, "environ": variables} | shown
+                    click.echo(json.dumps(data))
                 else:
                     say("")
                     print_table([environment.service(name) for name in environment.services], versions)
                     say("")
+                if page:
+                    say(f"Dashboard: {page.url}")
                 say(f"{_ways(settings, identity, env_file)}\n{styled(_END[shared], bold=True)}")
                 _hold(environment)
         except Interrupted as interrupted:
@@ -123,6 +134,16 @@ def _serve(services: tuple[str, ...], runtime: str | None, as_json: bool, env_fi
         say(f"Left. The services end {settings.triton_linger:g} s after the last one that uses them.")
     else:
         say(f"Stopped in {time.monotonic() - began:.1f} s. Nothing is left.")
+
+
+def _page(settings: "Settings") -> "Serving":
+    """The dashboard, not served yet: what it lacks is reported before the start."""
+    from triton_env.dashboard.extra import check_installed
+
+    check_installed()
+    from triton_env.dashboard.serving import Serving
+
+    return Serving(settings)
 
 
 def _ways(settings: "Settings", environment: str, env_file: Path | None) -> str:

@@ -1,9 +1,13 @@
 """Who may ask: requests of this machine's browser to this very server, with the token that only its user has seen."""
 
 import hmac
+import re
+import shlex
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from http.cookies import CookieError, SimpleCookie
+from pathlib import Path
 from secrets import token_urlsafe
 from urllib.parse import parse_qs
 
@@ -11,6 +15,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from triton_env.core.private import write_new
 from triton_env.dashboard import answers
 from triton_env.errors import UsageError
 
@@ -34,6 +39,34 @@ _LARGEST = 64 * 1024
 """Bytes of the largest body: an action with two names in it."""
 
 
+def new_token() -> str:
+    """A token that cannot be guessed."""
+    return token_urlsafe(24)
+
+
+def token_of(file: Path) -> str:
+    """The token in a file of this user's, which is made where it is missing.
+
+    Raises:
+        UsageError: it cannot be used, others can read it, or its token can be guessed.
+    """
+    try:
+        with suppress(FileExistsError):
+            write_new(file, f"{new_token()}\n")
+        token, mode = file.read_text().strip(), file.stat().st_mode
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError("The file of the token cannot be used.", where=str(file), cause=str(error)) from error
+    if mode & 0o077:
+        raise UsageError("Others can read the token.", where=str(file), hint=f"chmod 600 {shlex.quote(str(file))}")
+    if not re.fullmatch(r"[\w.~-]{22,}", token, re.ASCII):
+        raise UsageError(
+            "The file holds no token: 22 letters, digits, - and _ at least.",
+            where=str(file),
+            hint=f"rm {shlex.quote(str(file))}, and have one made",
+        )
+    return token
+
+
 @dataclass(frozen=True, slots=True)
 class Key:
     """What opens one dashboard.
@@ -44,7 +77,7 @@ class Key:
     """
 
     port: int
-    token: str = field(default_factory=lambda: token_urlsafe(24), repr=False)
+    token: str = field(default_factory=new_token, repr=False)
 
     @property
     def hosts(self) -> frozenset[str]:

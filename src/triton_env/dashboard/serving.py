@@ -9,7 +9,7 @@ from typing import Self
 import uvicorn
 
 from triton_env.dashboard.application import Dashboard
-from triton_env.dashboard.guard import Guard, Key
+from triton_env.dashboard.guard import Guard, Key, new_token
 from triton_env.errors import PortTaken
 from triton_env.settings import Settings
 
@@ -24,14 +24,15 @@ class Serving:
     Args:
         settings: where state is kept, and with which environments are looked at.
         port: to listen on; 0 for a free one.
+        token: that opens it; empty for a new one.
 
     Raises:
         PortTaken: that port is in use.
     """
 
-    def __init__(self, settings: Settings, port: int = 0) -> None:
+    def __init__(self, settings: Settings, port: int = 0, token: str = "") -> None:
         self._socket = _listening(port)
-        self.key = Key(self._socket.getsockname()[1])
+        self.key = Key(self._socket.getsockname()[1], token or new_token())
         self.dashboard = Dashboard(settings, self.key)
         config = uvicorn.Config(
             Guard(self.dashboard.app, self.key),

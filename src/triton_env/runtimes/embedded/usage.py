@@ -1,7 +1,10 @@
 """How much processor and memory a server uses that is a process of this machine."""
 
+import os
 import time
+from collections.abc import Iterator
 from contextlib import suppress
+from pathlib import Path
 
 import psutil
 
@@ -46,7 +49,7 @@ def reading_of(pid: int) -> Reading | None:
     """What is seen of a server and its children; None where it does not run."""
     try:
         server = psutil.Process(pid)
-        family = [server, *server.children(recursive=True)]
+        family = [server, *_descendants(server)]
     except psutil.Error:
         return None
     at, seconds, memory, shared = time.monotonic(), dict[int, float](), 0, 0
@@ -58,3 +61,27 @@ def reading_of(pid: int) -> Reading | None:
             part = getattr(found, "shared", 0)
             memory, shared = memory + found.rss - part, max(shared, part)
     return Reading(at, seconds, memory + shared, None) if seconds else None
+
+
+def _descendants(server: psutil.Process) -> list[psutil.Process]:
+    """The children of a process, theirs, and so on.
+
+    Raises:
+        psutil.Error: it is gone.
+    """
+    if not Path("/proc/thread-self/children").exists():
+        return server.children(recursive=True)
+    # Where the kernel has a list of them, the processes of the whole machine need not be looked at.
+    found: list[psutil.Process] = []
+    for pid in _children(server.pid):
+        with suppress(psutil.Error):
+            child = psutil.Process(pid)
+            found += (child, *_descendants(child))
+    return found
+
+
+def _children(pid: int) -> Iterator[int]:
+    with suppress(OSError):
+        for task in os.listdir(f"/proc/{pid}/task"):
+            with suppress(OSError):  # a thread that has ended
+                yield from map(int, Path(f"/proc/{pid}/task/{task}/children").read_text().split())
