@@ -177,7 +177,7 @@ def test_no_permission(tmp_path_factory: pytest.TempPathFactory) -> str:
         (folder / "e").chmod(0)
         environment = dict(os.environ) | {"DOCKER_HOST": f"unix://{folder}/e"}
         command = [sys.executable, "-c", AS_SOMEBODY]
-        done = forkserver.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+        done = forkserver.run(command, env=environment, capture_output=True, text=True, timeout=200, check=False)
     return done.stderr
 
 
@@ -262,17 +262,21 @@ def test_a_url_to_another_machine() -> str:
 
 
 @pytest.fixture(scope="module")
-def postgres_data(callers_choice: Any) -> Iterator[Settings]:
+def postgres_project(callers_choice: Any) -> Iterator[Settings]:
     with project() as settings:
         up(settings, "postgres")
-        compose(settings, "down")
         yield settings
+
+
+@pytest.fixture
+def postgres_data(postgres_project: Settings) -> Settings:
+    """One volume, which a server made and left."""
+    compose(postgres_project, "down")
+    return postgres_project
 
 
 @pytest.mark.long
 class TestPostgresData:
-    """On one volume, which a server made and left."""
-
     @shows("PostgreSQL refuses POSTGRES_PASSWORD: its data was initialised with ….")
     def test_password(self, postgres_data: Settings) -> str:
         return refused(postgres_data.updated(postgres_password=SecretStr("another")), "postgres")
@@ -386,11 +390,10 @@ sys.stdin.read()
 """
 
 
-@pytest.fixture(scope="module")
-def s3_data(callers_choice: Any) -> Iterator[Settings]:
-    with project() as settings:
-        up(settings, "s3")
-        yield settings
+@pytest.fixture
+def s3_data(fresh: Settings) -> Settings:
+    up(fresh, "s3")
+    return fresh
 
 
 @pytest.mark.long
@@ -470,10 +473,17 @@ def test_a_full_disk(fresh: Settings) -> str:
 
 
 @pytest.fixture(scope="module")
-def redis_runs(callers_choice: Any) -> Iterator[Settings]:
+def redis_project(callers_choice: Any) -> Iterator[Settings]:
     with project(redis_password="secret") as settings:
-        up(settings, "redis")
         yield settings
+
+
+@pytest.fixture
+def redis_runs(redis_project: Settings) -> Settings:
+    """One project, in which Redis runs whatever an earlier test has done to it."""
+    if run("inspect", "--format={{.State.Running}}", container(redis_project, "redis")).strip() != "true":
+        up(redis_project, "redis")
+    return redis_project
 
 
 class TestRedis:
@@ -541,6 +551,7 @@ class TestRedis:
         in_volume(redis_runs, "redis_data", redis_runs.redis_image, "sh", "-c", break_it)
         seen = refused(redis_runs, "redis")
         assert "Bad file format" in seen
+        compose(redis_runs, "down", "--volumes")
         return seen
 
     @shows("Removed …")
