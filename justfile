@@ -40,6 +40,10 @@ s3-table:
 inspection-tables:
     .venv/bin/python scripts/inspection_tables.py
 
+# Take the pictures of docs/how-to/dashboard.md again, of an environment that has worked for some minutes.
+dashboard-images:
+    .venv/bin/python scripts/dashboard_screenshots.py
+
 # Rewrite tests/public_surface.txt, for review with the change.
 surface:
     .venv/bin/python tests/public_surface.py --write

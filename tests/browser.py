@@ -15,8 +15,8 @@ from playwright.sync_api import Browser, sync_playwright
 
 from standins import apt
 
-NAMES = ("chromium", "chromium-browser", "google-chrome")
-"""What it is called on PATH."""
+NAMES = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")
+"""What it is called on PATH. The first has no windows, and starts in a fraction of the time."""
 ARGUMENTS = (
     # /dev/shm of a container holds 64 MB.
     "--disable-dev-shm-usage",

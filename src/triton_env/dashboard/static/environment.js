@@ -3,7 +3,7 @@
 import { environmentActions } from "./actions.js";
 import { rangePicker } from "./chart.js";
 import { logsView } from "./logs.js";
-import { emptyState, tabs, titleOf } from "./parts.js";
+import { emptyView, tabs, titleOf } from "./parts.js";
 import { facts, servicesTable } from "./overview.js";
 import { toEnvironment, toOverview } from "./route.js";
 import { spacesView } from "./spaces.js";
@@ -36,4 +36,4 @@ function services(environment) {
 }
 
 /** For an address of an environment or a service that is not there. */
-export const notThere = (what) => emptyState(`This ${what} does not run`, h("p", null, "It was stopped, or its process has ended."), h("p", null, h("a", { class: "button", href: toOverview() }, "Show all environments")));
+export const notThere = (what) => emptyView(`This ${what} does not run`, h("p", null, "It was stopped, or its process has ended."), h("p", null, h("a", { class: "button", href: toOverview() }, "Show all environments")));

@@ -2,7 +2,7 @@
 
 import { spark, rangePicker } from "./chart.js";
 import { connectButton, copyAddress } from "./connect.js";
-import { address, chip, command, emptyState, icon, stateWords, titleOf } from "./parts.js";
+import { address, chip, command, emptyView, icon, stateWords, titleOf } from "./parts.js";
 import { toEnvironment, toService } from "./route.js";
 import { seriesOf } from "./series.js";
 import { declaredOf, environments, samplesOf, state } from "./store.js";
@@ -12,7 +12,7 @@ import { h } from "./vdom.js";
 const SHOWN_METRICS = 4;
 
 export function overview() {
-  if (!environments().length) return [h("h1", { class: "visually-hidden" }, "All environments"), nothingRuns()];
+  if (!environments().length) return nothingRuns();
   const count = environments().length;
   return [
     h("div", { class: "page-head" }, h("div", null, h("h1", null, "All environments"), h("p", { class: "faded" }, count === 1 ? "1 environment runs" : `${count} environments run`)), rangePicker()),
@@ -22,7 +22,7 @@ export function overview() {
 }
 
 function nothingRuns() {
-  return emptyState(
+  return emptyView(
     "Nothing runs",
     h("p", null, "An environment shows up here as soon as a command, a test run or a notebook starts one."),
     h("div", { class: "ways" }, way("For a while", "python -m triton_env serve"), way("With data that stays", "python -m triton_env up"), way("Around a command", "python -m triton_env run -- pytest")),

@@ -52,7 +52,11 @@ export function address(url) {
   return h("code", { class: "address", title: url }, after === undefined ? url : [before, h("span", { class: "faded" }, "***"), after]);
 }
 
+/** What helps where a part of a view has nothing to show. */
 export const emptyState = (title, ...words) => h("div", { class: "empty" }, h("h2", null, title), words);
+
+/** The same for a whole view. */
+export const emptyView = (title, ...words) => h("div", { class: "empty" }, h("h1", null, title), words);
 
 /** A command to copy. */
 export const command = (text) => h("div", { class: "command" }, h("code", null, text), copyButton(() => text, `Copy ${text}`));
