@@ -636,3 +636,10 @@ def test_a_server_that_does_not_answer_is_an_error(name: str, is_silent: bool) -
 @pytest.mark.parametrize("value", [b"", b"plain", NOT_TEXT, b"\\xff", b"\\\\x", bytes(range(256))])
 def test_names_that_are_not_text_keep_their_bytes(value: bytes) -> None:
     assert raw(readable(value).encode().decode()) == value
+
+
+@pytest.mark.parametrize("client", ["127.0.0.1:6379", "[::1]:6379", "unix:/run/redis.sock", "lua"])
+def test_a_line_of_monitor_names_its_client(client: str) -> None:
+    command = redis_insight._COMMAND.match(f'1339518083.1 [3 {client}] "GET" "] \\"x"'.encode())
+    assert command is not None
+    assert command["client"] == client.encode()

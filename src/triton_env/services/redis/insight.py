@@ -44,7 +44,7 @@ _COUNTERS = {
 }
 """Metrics, by what INFO calls them: https://redis.io/docs/latest/commands/info/"""
 _DATABASE = re.compile(rb"^db(\d+):keys=(\d+),expires=(\d+)(?:,avg_ttl=(\d+))?", re.MULTILINE)
-_COMMAND = re.compile(rb"^(?P<at>[\d.]+) \[(?P<database>\d+) (?P<client>[^\]]*)\] (?P<words>.*)$", re.DOTALL)
+_COMMAND = re.compile(rb"^(?P<at>[\d.]+) \[(?P<database>\d+) (?P<client>.*?)\] (?P<words>\".*)$", re.DOTALL)
 """A line of MONITOR: https://redis.io/docs/latest/commands/monitor/"""
 _NAMING = re.compile(rb'"CLIENT" "SETNAME" "%s"' % _NAME.encode(), re.IGNORECASE)
 
