@@ -53,7 +53,7 @@ def test_a_number_that_holds_keys_of_others_is_not_taken(small: TritonEnvironmen
         redis.set("precious", 1)
         try:
             with get(again) as namespace:
-                assert namespace.redis.database == usual + 1
+                assert namespace.redis.database != usual
             again.close()
             assert redis.get("precious") == b"1"
         finally:
@@ -93,7 +93,9 @@ def test_a_template_that_the_servers_have_lost_is_built_again(small: TritonEnvir
             assert len(built) == 2
         # Of the one that was lost nothing is left, in Redis either.
         folder = again._open().ledger
-        assert {finished.space.id for finished in folder.templates().values()} == {built[1]}
+        known = {finished.space.id for finished in folder.templates().values()}
+        assert built[1] in known
+        assert name not in known
         assert not folder.slots("redis").of(Space(name))
     finally:
         again.close()
@@ -169,8 +171,8 @@ def test_on_servers_of_somebody_else(small: TritonEnvironment, tmp_path: Path) -
                 external.reset()
         assert contents.look(small) == contents.everywhere(small, "theirs")
         # The template stays for the next process, and nothing else.
-        (name,) = databases(small) - before
-        assert name.startswith("triton_tpl_")
+        left = databases(small) - before
+        assert [name.startswith("triton_tpl_") for name in left] == [True], left
     small.reset()
     unasked = settings.updated(triton_namespaces="session")
     forbidden = TritonEnvironment(unasked, services=("redis",), runtime="external")
