@@ -7,6 +7,7 @@ And `env`, for "the same on every runtime": one running environment per runtime,
 
 import functools
 import gc
+import itertools
 import os
 import signal
 import tempfile
@@ -22,6 +23,7 @@ from xdist.remote import Producer
 
 import janitor
 import lanes
+from patience import TO_BOOT_IN_COMMANDS
 from triton_env import TritonEnvironment
 from triton_env.runtimes.embedded import packages
 from triton_env.services import SERVICES
@@ -38,6 +40,12 @@ CALLERS = (*sorted(name for name in VARIABLES if name.endswith("_IMAGE")), "LOCA
 
 OF_THE_PACKAGE = {"TRITON_POSTGRES_BIN": "wheel"}
 """What tests expect of an embedded PostgreSQL holds for that of the Python package, whatever this machine has."""
+
+CWD = itertools.count()
+"""Numbers of working folders."""
+
+UNIT = Path(__file__).parent / "unit"
+"""Tests without servers, which look at what settings are by default."""
 
 
 def in_ci() -> bool:
@@ -143,7 +151,7 @@ def callers_choice(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping
     choice = {name: os.environ[name] for name in CALLERS if os.environ.get(name)}
     with patch.dict(os.environ), pytest.MonkeyPatch.context() as monkeypatch:
         forget_variables()
-        os.environ.update(choice | OF_THE_PACKAGE)
+        os.environ.update(choice | OF_THE_PACKAGE | TO_BOOT_IN_COMMANDS)
         monkeypatch.chdir(tmp_path_factory.mktemp("cwd"))
         yield choice
 
@@ -160,11 +168,14 @@ def clean_environment(
     with patch.dict(os.environ), pytest.MonkeyPatch.context() as monkeypatch:
         forget_variables()
         os.environ.update(OF_THE_PACKAGE)
+        if UNIT not in request.path.parents:
+            os.environ.update(TO_BOOT_IN_COMMANDS)
         if request.node.get_closest_marker("docker"):
             os.environ.update(callers_choice)
             # Never on the fallback: a docker test that passes on another runtime shows nothing.
             os.environ["TRITON_RUNTIME"] = "docker"
-        monkeypatch.chdir(tmp_path_factory.mktemp("cwd"))
+        # Not numbered by pytest, which would look at all folders of the tests before.
+        monkeypatch.chdir(tmp_path_factory.mktemp(f"cwd-{next(CWD)}", numbered=False))
         yield
 
 
