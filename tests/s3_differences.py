@@ -86,7 +86,7 @@ def asked(url: str, method: str = "GET", **headers: str) -> tuple[int, Mapping[s
     """The status and the headers of an answer to a plain request."""
     try:
         request = urllib.request.Request(url, method=method, headers=headers)
-        with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=60) as answer:
+        with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=200) as answer:
             return answer.status, answer.headers
     except urllib.error.HTTPError as error:
         with error:

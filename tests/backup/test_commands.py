@@ -169,7 +169,7 @@ class TestScript:
             env=os.environ | {"FAILS": fails},
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=200,
         )
 
     @pytest.fixture

@@ -33,7 +33,7 @@ def health(port: int) -> Any:
     deadline = time.monotonic() + 120
     while True:
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=60) as answer:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=200) as answer:
                 return json.load(answer)
         except OSError:
             if time.monotonic() > deadline:
@@ -43,7 +43,7 @@ def health(port: int) -> Any:
 
 def log_of_the_start(settings: Settings, files: tuple[str, ...]) -> str:
     """What it wrote, once that has three lines: the engine may be behind with what a container writes."""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 200
     while True:
         log = compose(settings, "logs", "--no-log-prefix", "api", files=files)
         if len(log.splitlines()) >= 3 or time.monotonic() > deadline:

@@ -221,7 +221,7 @@ def raw(
     host: str, port: int, method: str, path: str, headers: Mapping[str, str], body: bytes | None = None
 ) -> http.client.HTTPResponse | None:
     """The answer to a request as a browser may send it; None where the server just hangs up."""
-    connection = http.client.HTTPConnection(host, port, timeout=60)
+    connection = http.client.HTTPConnection(host, port, timeout=200)
     try:
         connection.request(method, path, body, dict(headers))
         response = connection.getresponse()

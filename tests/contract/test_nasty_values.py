@@ -87,7 +87,7 @@ def test_persistent_services_take_any_password(tmp_path: Path) -> None:
             recipe = SERVICES["postgres"].recipe(services.settings)
             program = services.access("postgres").program_as_it_is(recipe, argv, {}, terminal=False)
             environment = os.environ | dict(program.environment)
-            done = subprocess.run(program.argv, env=environment, capture_output=True, text=True, timeout=60)
+            done = subprocess.run(program.argv, env=environment, capture_output=True, text=True, timeout=200)
             assert done.returncode in (0, 2), done.stderr
             assert [status.name for status in services.status() if not status.healthy] == ["s3"]
 
@@ -125,4 +125,4 @@ def test_a_region_is_a_label(value: str) -> None:
 @pytest.mark.parametrize("value", NASTY.values(), ids=NASTY)
 def test_shells_get_variables_as_they_are(value: str) -> None:
     script = as_text({"PASSWORD": value}, "shell") + 'printf %s "$PASSWORD"'
-    assert subprocess.run(["sh", "-c", script], capture_output=True, timeout=60, check=True).stdout.decode() == value
+    assert subprocess.run(["sh", "-c", script], capture_output=True, timeout=200, check=True).stdout.decode() == value

@@ -43,8 +43,8 @@ def container(engine: docker.DockerClient, settings: Settings, service: str) -> 
     return engine.containers.get(f"{settings.triton_project}-{ALIASES[service]}-1")
 
 
-def eventually(probe: Callable[[], Any], seconds: float = 60) -> Any:
-    """What `probe` returns once it raises no more."""
+def eventually(probe: Callable[[], Any], seconds: float = 240) -> Any:
+    """What `probe` returns once it raises no more: all services may have to boot on a machine that has no time."""
     deadline = time.monotonic() + seconds
     while True:
         try:

@@ -195,7 +195,7 @@ class Terminal:
 
     def read_until(self, words: str) -> str:
         """What it wrote since the last call, up to these words."""
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 200
         while words not in self._seen:
             assert time.monotonic() < deadline, self._seen
             if select.select([self._master], [], [], 1)[0]:
@@ -211,7 +211,7 @@ class Terminal:
 
     def status(self) -> int:
         """Its exit status; what it writes until then is read."""
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 200
         while self._process.poll() is None and time.monotonic() < deadline:
             if select.select([self._master], [], [], 0.05)[0]:
                 try:

@@ -50,7 +50,7 @@ def triton(settings: Settings, *arguments: str, **variables: str) -> str:
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=200,
         check=False,
     )
     return done.stdout + done.stderr
@@ -58,7 +58,7 @@ def triton(settings: Settings, *arguments: str, **variables: str) -> str:
 
 def until(wanted: str, look: Callable[[], str]) -> str:
     """Look until it shows that."""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 200
     while wanted not in (seen := look()):
         assert time.monotonic() < deadline, seen
         time.sleep(0.2)
@@ -76,7 +76,7 @@ def container(settings: Settings, alias: str) -> str:
 
 
 def run(*command: str) -> str:
-    done = subprocess.run(["docker", *command], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(["docker", *command], capture_output=True, text=True, timeout=200, check=False)
     return done.stdout + done.stderr
 
 
@@ -88,7 +88,7 @@ def in_volume(settings: Settings, volume: str, image: str, *command: str) -> Non
         ["docker", "run", "--rm", "--entrypoint", name, "-v", mount, "-w", "/v", image, *arguments],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=200,
         check=False,
     )
     assert done.returncode == 0, done.stderr
@@ -107,7 +107,7 @@ def connected(settings: Settings, **options: Any) -> str:
     port = persistent_settings(settings).postgres_port
     known: dict[str, Any] = {"user": settings.postgres_user, "dbname": settings.postgres_db}
     known |= {"password": settings.postgres_password.get_secret_value()}
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 200
     while True:
         try:
             psycopg.connect(host="127.0.0.1", port=port, **(known | options)).close()

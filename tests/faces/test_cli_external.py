@@ -33,7 +33,7 @@ def test_run_hands_on_their_variables(theirs: TritonEnvironment, variables: dict
         env=variables,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=200,
         check=False,
     )
     assert (done.returncode, done.stdout) == (0, f"{theirs.redis.url}\n"), done.stderr
@@ -59,7 +59,7 @@ def test_several_may_serve_them_and_they_run_on(theirs: TritonEnvironment, varia
                 env=variables,
                 capture_output=True,
                 text=True,
-                timeout=60,
+                timeout=200,
                 check=False,
             )
             assert theirs.redis.url in found.stdout, found.stderr
@@ -67,7 +67,7 @@ def test_several_may_serve_them_and_they_run_on(theirs: TritonEnvironment, varia
         words = []
         for process in serving:
             process.send_signal(signal.SIGINT)
-            words.append(process.communicate(timeout=60)[1])
+            words.append(process.communicate(timeout=200)[1])
     assert [process.returncode for process in serving] == [0, 0]
     assert all("The servers keep running." in each and "Nothing is left" not in each for each in words)
     with theirs.redis.client() as client:
@@ -77,7 +77,7 @@ def test_several_may_serve_them_and_they_run_on(theirs: TritonEnvironment, varia
 def test_their_data_does_not_go_with_the_session(theirs: TritonEnvironment, variables: dict[str, str]) -> None:
     def said(*arguments: str) -> str:
         done = forkserver.run(
-            [*COMMAND, *arguments], env=variables, capture_output=True, text=True, timeout=60, check=False
+            [*COMMAND, *arguments], env=variables, capture_output=True, text=True, timeout=200, check=False
         )
         return done.stderr
 
@@ -98,7 +98,7 @@ def test_what_is_wrong_is_said(variables: dict[str, str]) -> None:
         env=variables | {"REDIS_URL": "", "REDIS_PASSWORD": "something else"},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=200,
         check=False,
     )
     assert done.returncode == 1

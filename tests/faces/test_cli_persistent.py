@@ -330,12 +330,12 @@ class TestLogs:
             assert marked
             children = psutil.Process(process.pid).children(recursive=True)
             process.send_signal(signal.SIGINT)
-            _, words = process.communicate(timeout=60)
+            _, words = process.communicate(timeout=200)
         finally:
             process.kill()
         assert process.returncode == 130
         assert "Traceback" not in words
-        assert psutil.wait_procs(children, timeout=60)[1] == []
+        assert psutil.wait_procs(children, timeout=200)[1] == []
 
 
 def fail(up: Any, statement: str) -> None:

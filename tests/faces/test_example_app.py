@@ -50,7 +50,7 @@ def test_without_its_variables_it_would_not_import() -> None:
         cwd=APPLICATION,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=200,
         check=False,
     )
     assert done.returncode != 0

@@ -282,7 +282,7 @@ def test_where_none_runs_it_says_how_to_start_one() -> None:
         "try: run('postgres select 1', None, {})\n"
         "except Exception as error: print(error)"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=200, check=True)
     assert done.stdout == (
         "No environment with PostgreSQL runs in this notebook.\n\nhint: env = TritonEnvironment().start()\n"
     )

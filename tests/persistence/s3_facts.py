@@ -165,7 +165,7 @@ def _fill_plain(client: Any, bucket: str) -> None:
     client.put_object(Bucket=bucket, Key="sum/CRC64NVME", Body=b"123456789", ChecksumCRC64NVME="rosUhgp5mIg=")
     client.put_object(Bucket=bucket, Key="empty", Body=b"")
     form = client.generate_presigned_post(bucket, "form/${filename}")
-    answer = requests.post(form["url"], data=form["fields"], files={"file": ("name.txt", b"by form")}, timeout=60)
+    answer = requests.post(form["url"], data=form["fields"], files={"file": ("name.txt", b"by form")}, timeout=200)
     assert answer.status_code == 204, answer.text
     client.put_object(Bucket=bucket, Key="large", Body=b"0123456789" * 100_000)
     client.put_object(Bucket=bucket, Key="overwritten", Body=b"first", Tagging="old=1", Metadata={"old": "1"})

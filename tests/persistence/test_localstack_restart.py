@@ -12,7 +12,7 @@ from persistence.localstack_server import ACCOUNTS, Server, server, volume
 from persistence.s3_facts import EVERYWHERE, PART_SIZE, WITH_EVERYTHING, Place, bucket_of, collect, fill
 
 # The first test has to fill the server and to restart it twice, which takes its time on a busy machine.
-pytestmark = [pytest.mark.docker, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.docker, pytest.mark.timeout(600)]
 
 
 HOOKED = {"S3_BUCKET": "from-the-hook", "AWS_DEFAULT_REGION": "eu-west-1", "AWS_ACCESS_KEY_ID": ACCOUNTS[1]}
@@ -72,7 +72,7 @@ def test_all_facts_are_the_same(restarted: Restarted) -> None:
 
 
 def test_a_presigned_url_still_answers(restarted: Restarted) -> None:
-    with urllib.request.urlopen(restarted.link, timeout=60) as answer:
+    with urllib.request.urlopen(restarted.link, timeout=200) as answer:
         assert answer.read() == b"second"
 
 

@@ -9,7 +9,7 @@ from botocore.exceptions import ClientError
 from persistence.localstack_server import DATA, Server, docker, image, query, server, shell, until, volume
 
 # Several starts of LocalStack take their time on a busy machine.
-pytestmark = [pytest.mark.docker, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.docker, pytest.mark.timeout(600)]
 
 BUCKET = "bucket"
 S3 = f"{DATA}/s3"
