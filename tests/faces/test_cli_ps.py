@@ -19,7 +19,7 @@ import forkserver
 from faces.served import Machine
 from patience import WAIT, until
 from triton_env import Settings, TritonEnvironment, inspection
-from triton_env.inspection import EnvironmentEntry, Inspection, Inspector, inspect, without_password
+from triton_env.inspection import EnvironmentEntry, Inspection, inspect, without_password
 
 pytestmark = [pytest.mark.timeout(300), pytest.mark.usefixtures("embedded_packages")]
 
@@ -251,50 +251,6 @@ def test_one_that_hangs_does_not_hold_the_others(tmp_path: Path) -> None:
         assert stopped.health.problem
         assert stopped.metrics is None
         assert [each.health and each.health.is_good for each in found(seen, well).services] == [True, True]
-
-
-def test_what_is_asked_is_true(tmp_path: Path) -> None:
-    settings = Settings(
-        triton_state_dir=str(tmp_path), triton_runtime="embedded", triton_progress="off", triton_storage="disk"
-    )
-    with (
-        TritonEnvironment(settings, services=("redis", "postgres")) as environment,
-        environment.redis.client() as client,
-        environment.postgres.connect(autocommit=True) as connection,
-        Inspector(settings) as inspector,
-    ):
-        client.ping()
-        connection.execute("create table big as select repeat('x', 100) as text from generate_series(1, 10000)")
-        environment.snapshot("big")
-        entry = found(inspector.inspect(ask=True), environment)
-        services = {each.name: each for each in entry.services}
-        redis, postgres = services["redis"], services["postgres"]
-        # Snapshots and questions have some too.
-        assert redis.connections is not None
-        assert redis.connections >= 1
-        assert postgres.connections is not None
-        assert postgres.connections >= 1
-        assert redis.metrics is not None
-        for _ in range(100):
-            client.ping()
-        (again,) = (each for each in found(inspector.inspect(ask=True), environment).services if each.name == "redis")
-        assert again.metrics is not None
-        assert again.metrics["commands_total"] >= redis.metrics["commands_total"] + 100
-        assert redis.memory is not None
-        assert redis.memory > 1_000_000
-        assert postgres.disk is not None
-        assert postgres.disk > 1_000_000
-        assert postgres.log_position == environment.log_position("postgres")
-        assert (postgres.version, redis.url) == (
-            environment.postgres.server_version(),
-            without_password(environment.redis.url),
-        )
-        (shown,) = environment.inspect(ask=True, show_secrets=True).services[:1]
-        assert shown.url == environment.postgres.url
-        (snapshot,) = (each for each in entry.spaces if each.kind == "snapshot")
-        assert snapshot.sizes is not None
-        assert snapshot.sizes["postgres"] > 1_000_000
-        assert {(each.service, each.phase) for each in entry.timeline} >= {("redis", "ready"), ("postgres", "boot")}
 
 
 def test_a_session_starts_where_no_list_can_be_kept(tmp_path: Path) -> None:

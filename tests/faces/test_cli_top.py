@@ -29,7 +29,9 @@ class Running(NamedTuple):
 
 
 def machine_in(folder: Path, choice: Mapping[str, str]) -> Machine:
-    return Machine(folder, os.environ | dict(choice) | {"TRITON_RUNTIME": "embedded"})
+    """One on which nothing else runs: persistent services of others are neither on its engine nor in its folder."""
+    alone = {"DOCKER_HOST": f"unix://{folder}/no.sock", "TRITON_DATA_DIR": str(folder / "data")}
+    return Machine(folder, os.environ | dict(choice) | {"TRITON_RUNTIME": "embedded"} | alone)
 
 
 @pytest.fixture(scope="module")

@@ -91,17 +91,9 @@ def _say_what_happened(results: list[str], kept: bool) -> None:
 
 
 def _as_data(leftover: "Leftover", result: str, problem: str) -> dict[str, Any]:
-    return {
-        "what": leftover.what,
-        "name": leftover.name,
-        "environment": leftover.environment or None,
-        "pid": leftover.pid,
-        "host": leftover.host or None,
-        "project": leftover.project or None,
-        "why": leftover.why,
-        "result": result,
-        "problem": problem or None,
-    }
+    from triton_env.inspection.leftovers import entry_of
+
+    return entry_of(leftover).model_dump(exclude={"stays"}) | {"result": result, "problem": problem or None}
 
 
 def _cells(rows: list[tuple["Leftover", str, str]]) -> "list[list[Text]]":

@@ -55,12 +55,15 @@ __all__ = [
 ASK_TIMEOUT = 15.0
 """Seconds that the servers of an environment get for all that they are asked. They need more than a few where one of
 them, or the engine that has them, hangs."""
+LEFTOVERS_INTERVAL = 30.0
+"""Seconds for which what dead owners left is taken to be as it was."""
 
 
 class Inspector:
     """Looks at what runs, again and again. To be closed, best by `with`.
 
-    Between two looks with `ask` it keeps connections to the servers, and what their files take.
+    Between two looks with `ask` it keeps connections to the servers, and for half a minute what takes long to find out:
+    sizes, and what dead owners left.
 
     Args:
         settings: where this user's state is kept.
@@ -69,6 +72,8 @@ class Inspector:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._asker = Asker()
+        self._left: Future[tuple[tuple[LeftoverEntry, ...] | None, str]] | None = None
+        self._looked = 0.0
 
     def __enter__(self) -> Self:
         return self
@@ -93,7 +98,7 @@ class Inspector:
         """
         settings = self._settings
         # All at once: what is on a machine or an engine that does not answer takes as long as it may.
-        left = in_thread(found_leftovers, settings) if ask else None
+        left = self._leftovers() if ask else None
         containers = in_thread(on_engine, settings)
         records = Registry.of(settings).running()
         sessions = [in_thread(partial(of_record, record, settings, show_secrets=show_secrets)) for record in records]
@@ -125,6 +130,13 @@ class Inspector:
             leftovers=leftovers,
             engine_problem=problem or engine_problem or None,
         )
+
+    def _leftovers(self) -> "Future[tuple[tuple[LeftoverEntry, ...] | None, str]]":
+        """What dead owners left, found now or a moment ago: all engines and folders are looked through."""
+        now = time.monotonic()
+        if self._left is None or now - self._looked > LEFTOVERS_INTERVAL:
+            self._left, self._looked = in_thread(found_leftovers, self._settings), now
+        return self._left
 
 
 @dataclass(frozen=True, slots=True)

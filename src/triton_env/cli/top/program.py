@@ -44,6 +44,7 @@ class Program:
             with full_screen(self._console) as screen:
                 shown: object = None
                 while not self._is_left:
+                    self._check()
                     if shown != (state := self._state()):
                         screen.show(self._drawn())
                         shown = state
@@ -56,6 +57,14 @@ class Program:
         finally:
             self._watcher.close()
             self._close_log()
+
+    def _check(self) -> None:
+        """Raise what has ended some of the work beside this, which is a mistake of ours."""
+        self._watcher.check()
+        if self._log:
+            self._log.check()
+        if self._deed:
+            self._deed.check()
 
     def _state(self) -> object:
         """What decides what is to be seen."""

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -59,10 +60,15 @@ class Watcher:
     _counted: Mapping[tuple[str, str, str], tuple[datetime, float]] = field(default_factory=dict)
     _wake: threading.Event = field(default_factory=threading.Event)
     _is_closed: bool = False
+    _work_done: "Future[None] | None" = None
 
     def begin(self) -> None:
         """Begin to look."""
-        in_thread(self._work)
+        self._work_done = in_thread(self._work)
+
+    def check(self) -> None:
+        """Raise what has ended the looking, which is a mistake of ours."""
+        _check(self._work_done)
 
     def hurry(self) -> None:
         """Look now: something has changed."""
@@ -113,10 +119,15 @@ class Log:
     problem: str = ""
     reads: int = 0
     _closed: threading.Event = field(default_factory=threading.Event)
+    _work_done: "Future[None] | None" = None
 
     def begin(self) -> None:
         """Begin to read."""
-        in_thread(self._work)
+        self._work_done = in_thread(self._work)
+
+    def check(self) -> None:
+        """Raise what has ended the reading, which is a mistake of ours."""
+        _check(self._work_done)
 
     def close(self) -> None:
         """Read no more."""
@@ -153,6 +164,11 @@ class Deed:
     words: str
     is_over: bool = False
     has_failed: bool = False
+    _work_done: "Future[None] | None" = None
+
+    def check(self) -> None:
+        """Raise what has ended it, where that is a mistake of ours."""
+        _check(self._work_done)
 
     def begin(self, action: Callable[[], str]) -> None:
         """Begin it; `action` returns what was done, in words."""
@@ -165,12 +181,17 @@ class Deed:
             finally:
                 self.is_over = True
 
-        in_thread(work)
+        self._work_done = in_thread(work)
 
 
 def in_one_line(error: TritonError) -> str:
     """What went wrong and why."""
     return " ".join(f"{error.what} {error.cause}".split())
+
+
+def _check(work: "Future[None] | None") -> None:
+    if work and work.done():
+        work.result()
 
 
 def _count(service: ServiceEntry) -> tuple[datetime, float] | None:

@@ -22,6 +22,7 @@ from triton_env.services.base_insight import (
     room,
     table_of,
 )
+from triton_env.services.base_isolation import PREFIX, SNAPSHOT
 from triton_env.services.clickhouse.service import ClickHouse
 
 if TYPE_CHECKING:
@@ -101,6 +102,14 @@ SELECT d.name, d.engine, p.tables, p.rows, p.bytes FROM system.databases AS d LE
 WHERE lower(d.name) NOT IN ('system', 'information_schema')
 ORDER BY d.name != {{own:String}}, d.name LIMIT {ROWS + 1}
 """  # noqa: S608
+_SIZES = """
+SELECT if(startsWith(d.name, {snapshot:String}), splitByString('__', d.name)[1], d.name) AS space, sum(p.bytes)
+FROM system.databases AS d LEFT JOIN (
+    SELECT database, sum(bytes_on_disk) AS bytes FROM system.parts WHERE active GROUP BY database
+) AS p ON p.database = d.name
+WHERE startsWith(d.name, {prefix:String}) GROUP BY space
+"""
+"""A snapshot has a database for each of the user's, whose names begin with that of the first."""
 _DATABASE_COLUMNS = (
     Column("database"),
     Column("engine"),
@@ -193,6 +202,9 @@ class ClickHouseInsight(Insight[ClickHouse]):
         if connections:  # else this engine does not count them: the one that looks is missing too
             found["connections"] = connections - 1
         return found
+
+    def _sizes(self) -> Mapping[str, int]:
+        return {space: int(size) for space, size in self._rows(_SIZES, prefix=PREFIX, snapshot=SNAPSHOT)}
 
     def _table(self, panel: str, argument: str) -> Table:
         own = self._service.database
