@@ -3,6 +3,7 @@
 import re
 import threading
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from secrets import token_hex
 from typing import Any
@@ -174,6 +175,22 @@ def test_a_stream_shows_what_happens_until_it_is_left(client: Client, env: Trito
         stop.set()
         thread.join()
     assert "<b>hello</b>" in line
+
+
+def test_streams_are_few_at_a_time_and_end_when_they_are_left(client: Client, env: TritonEnvironment) -> None:
+    path = path_of(env.id, "redis", "/streams/monitor")
+
+    def opened(stack: ExitStack) -> int:
+        return stack.enter_context(client.http.stream("GET", path, params={"seconds": 60})).status_code
+
+    with ExitStack() as stack:
+        assert [opened(stack) for _ in range(5)] == [200, 200, 200, 200, 429]
+
+    def is_open() -> bool:
+        with ExitStack() as again:
+            return opened(again) == 200
+
+    assert until(is_open)
 
 
 def test_documents_are_downloaded_or_shown_as_what_cannot_run(client: Client, env: TritonEnvironment) -> None:

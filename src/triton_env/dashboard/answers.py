@@ -27,12 +27,17 @@ class NoAnswer(TritonError):
     """A server did not answer in time, or is still busy with what it was asked before."""
 
 
+class TooMany(TritonError):
+    """As much as there may be of this at once goes on already."""
+
+
 _STATUS: tuple[tuple[type[TritonError], int], ...] = (
     (NotThere, 404),
     (UnknownService, 404),
     (NotOffered, 404),
     (UsageError, 400),
     (NoAnswer, 504),
+    (TooMany, 429),
     (ServiceDied, 503),
     (RuntimeUnavailable, 503),
     (TritonError, 502),

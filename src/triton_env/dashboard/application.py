@@ -19,7 +19,7 @@ from triton_env.dashboard.guard import Key
 from triton_env.dashboard.looking import Looking
 from triton_env.dashboard.sampler import Sampler
 from triton_env.dashboard.service_routes import ServiceRoutes
-from triton_env.dashboard.watch import Watch
+from triton_env.dashboard.watch import LOOKED_AT, Watch
 from triton_env.errors import TritonError
 from triton_env.settings import Settings
 
@@ -69,9 +69,7 @@ class Dashboard:
     @asynccontextmanager
     async def _running(self, app: Starlette) -> AsyncIterator[None]:
         self._loop = asyncio.get_running_loop()
-        tasks = [asyncio.create_task(each.run()) for each in (self._watch, self._sampler)]
-        for task in tasks:
-            task.add_done_callback(_ended)
+        tasks = [asyncio.create_task(_kept_up(each.run)) for each in (self._watch, self._sampler)]
         try:
             yield
         finally:
@@ -109,9 +107,14 @@ class _Static(StaticFiles):
         return answer
 
 
-def _ended(task: "asyncio.Task[None]") -> None:
-    if not task.cancelled() and (error := task.exception()):
-        logging.getLogger(__name__).error("A part of the dashboard has ended.", exc_info=error)
+async def _kept_up(run: Callable[[], Awaitable[None]]) -> None:
+    """Run what goes on beside the answers, and again where a mistake of ours has ended it."""
+    while True:
+        try:
+            await run()
+        except Exception:
+            logging.getLogger(__name__).exception("A part of the dashboard has failed, and is tried again.")
+        await asyncio.sleep(LOOKED_AT)
 
 
 async def _failed(request: Request, error: Exception) -> Response:

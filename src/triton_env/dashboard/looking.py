@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from triton_env.core.threads import in_thread
-from triton_env.dashboard.answers import NoAnswer, NotThere
+from triton_env.dashboard.answers import NoAnswer, NotThere, TooMany
 from triton_env.errors import NotOffered, TritonError, UsageError
 from triton_env.inspection import EnvironmentEntry
 from triton_env.services import SERVICES
@@ -140,11 +140,11 @@ class Looking:
         """A stream or a download, in the block.
 
         Raises:
-            NoAnswer: as many as there may be go on already.
+            TooMany: as many as there may be go on already.
         """
         line = self._line(looked, service)
         if line.extra >= _AT_ONCE:
-            raise NoAnswer(
+            raise TooMany(
                 f"{_AT_ONCE} streams and downloads of {title_of(service)} go on already.", hint="end one of them"
             )
         line.extra += 1

@@ -126,10 +126,11 @@ class Watch:
         if not self._watchers:
             return
         encoded = event(name, content)
-        for queue in self._watchers:
+        for queue in tuple(self._watchers):
             if queue.qsize() < _BACKLOG:
                 queue.put_nowait(encoded)
             else:
+                self._watchers.discard(queue)
                 queue.put_nowait(None)
 
     async def events(self) -> AsyncIterator[bytes]:
