@@ -11,7 +11,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -21,9 +21,8 @@ import pytest
 import redis
 
 import forkserver
-from contents import CONTENTS
 from engine_proxy import EngineProxy, proxied_engine
-from patience import TO_BOOT, WAIT, patient_probes, until
+from patience import WAIT, until
 from ssh_server import SshServer, ssh_server
 from triton_env import Settings, TritonEnvironment
 from triton_env.backup import create
@@ -33,8 +32,6 @@ from triton_env.runtimes.docker import tunnel, tunnel_guard
 from triton_env.runtimes.docker.engine import Engine
 from triton_env.runtimes.docker.leftovers import find_owned
 from triton_env.runtimes.docker.owner import ENVIRONMENT_LABEL
-from triton_env.services import SERVICES
-from triton_env.testing import Contents, ServiceContract
 
 pytestmark = [
     pytest.mark.docker,
@@ -227,25 +224,3 @@ def test_without_ssh_it_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     with pytest.raises(EngineUnreachable) as caught:
         Engine()
     assert "ssh is not on PATH" in caught.value.cause
-
-
-@pytest.mark.long
-@pytest.mark.timeout(400)
-class TestEveryService(ServiceContract):
-    """The contract of all services, on one environment behind ssh."""
-
-    @pytest.fixture(scope="class")
-    def env(self, server: SshServer) -> Iterator[TritonEnvironment]:
-        with pytest.MonkeyPatch.context() as monkeypatch, patient_probes():
-            monkeypatch.setenv("PATH", server.path)
-            monkeypatch.setenv("DOCKER_HOST", server.url())
-            with TritonEnvironment(Settings(**TO_BOOT), runtime="docker") as running:
-                yield running
-
-    @pytest.fixture(params=list(SERVICES))
-    def service_name(self, request: pytest.FixtureRequest) -> str:
-        return str(request.param)
-
-    @pytest.fixture
-    def contents(self) -> Mapping[str, Contents]:
-        return CONTENTS
