@@ -102,11 +102,11 @@ def visit(page: Page, url: str) -> None:
             failed.append(request.resource_type)
 
     def went() -> bool:
-        if failed:
-            # The page is about to load itself again, as it lacks a part.
-            page.goto("about:blank")
-        failed.clear()
         try:
+            if failed:
+                # The page is about to load itself again, as it lacks a part.
+                page.goto("about:blank")
+            failed.clear()
             page.goto(url)
         except Error as error:
             if "ERR_NETWORK_CHANGED" not in str(error) and "interrupted" not in str(error):

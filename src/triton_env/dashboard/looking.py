@@ -64,6 +64,7 @@ class Looked:
         lines: to its services, by name.
         used: when it was last used, on the monotonic clock.
         seen: what `ps` shows of it that decides how it is reached; None until that was compared.
+        is_over: whether its connections were closed: what was asking then has opened another.
     """
 
     environment: "Environment"
@@ -71,6 +72,7 @@ class Looked:
     lines: dict[str, _Line] = field(default_factory=dict)
     used: float = field(default_factory=time.monotonic)
     seen: Any = None
+    is_over: bool = False
 
 
 class Looking:
@@ -133,6 +135,8 @@ class Looking:
             line.is_connected = True
             return await self._in_time(line, service, question, line.insight, deadline - time.monotonic())
         finally:
+            if looked.is_over and line.insight is not None:
+                in_thread(line.insight.close)
             line.turn.release()
 
     @contextmanager
@@ -265,6 +269,7 @@ def _ways_to(entry: EnvironmentEntry) -> Any:
 
 def _closed(opening: "asyncio.Future[Looked]") -> None:
     if not opening.cancelled() and not opening.exception():
+        opening.result().is_over = True
         # In a thread that is not waited for: the end of a connection may hang as well.
         in_thread(_close, opening.result())
 
