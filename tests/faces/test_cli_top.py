@@ -56,12 +56,12 @@ def test_services_are_shown_with_what_they_use_and_do(running: Running, top: ter
     def shows_operations() -> bool:
         for _ in range(500):
             client.ping()
-        (line,) = (line for line in top.screen.splitlines() if "redis" in line)
-        words = line.split()
-        assert words[:3] == [running.id, "redis", "running"]
-        assert words[4:7:2] == ["%", "MiB"]
+        words = next((line for line in top.screen.splitlines() if "redis" in line), "").split()
+        # Of a machine that has no time, some of it is lacking now and then.
+        if len(words) < 9 or words[:3] != [running.id, "redis", "running"] or words[4:7:2] != ["%", "MiB"]:
+            return False
         # The connections, then operations per second: far more than the questions of `top` itself.
-        return len(words) > 8 and words[7].isdigit() and "." in words[8] and float(words[8]) > 50
+        return words[7].isdigit() and "." in words[8] and float(words[8]) > 50
 
     assert until(shows_operations)
     client.close()
