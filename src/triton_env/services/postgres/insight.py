@@ -264,7 +264,8 @@ class PostgresInsight(Insight[Postgres]):
                 raise UsageError("No name holds a character 0.", hint="see the panel 'tables'")
             ((oid,),) = _ask(connection, "select to_regclass(%s)::oid", [identifier]).fetchall()
             if oid is None:
-                raise UsageError(f"The database {database} has no table {identifier}.", hint="see the panel 'tables'")
+                words = f"The database {database} has no table {cut(identifier, 80)}."
+                raise UsageError(words, hint="see the panel 'tables'")
             ((schema, name),) = _ask(connection, _TABLE, [oid]).fetchall()
             columns = [column for (column,) in _ask(connection, _COLUMNS, [oid]).fetchall()]
             is_wide = len(columns) > 100
