@@ -13,7 +13,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from dashboard.served import Client, path_of, served
-from patience import until
+from patience import WAIT, until
 from triton_env import Settings, TritonEnvironment
 
 pytestmark = pytest.mark.long_on("persistent")
@@ -299,9 +299,12 @@ def test_prometheus_gets_in_by_its_token(client: Client) -> None:
     address = f"http://127.0.0.1:{client.serving.key.port}/metrics"
     bearer = {"Authorization": f"Bearer {client.serving.key.token}"}
 
-    assert httpx.get(address, headers=bearer, trust_env=False).status_code == 200
+    assert httpx.get(address, headers=bearer, trust_env=False, timeout=WAIT).status_code == 200
     openmetrics = httpx.get(
-        address, headers=bearer | {"Accept": "application/openmetrics-text; version=1.0.0"}, trust_env=False
+        address,
+        headers=bearer | {"Accept": "application/openmetrics-text; version=1.0.0"},
+        trust_env=False,
+        timeout=WAIT,
     )
     assert openmetrics.text.endswith("# EOF\n")
-    assert httpx.get(address, headers={"Authorization": "Bearer no"}, trust_env=False).status_code == 403
+    assert httpx.get(address, headers={"Authorization": "Bearer no"}, trust_env=False, timeout=WAIT).status_code == 403

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
@@ -54,16 +54,23 @@ class ContainerAccess:
             return disk_of(engine, self.container)
 
     def lines(self, tail: int | None, *, follow: bool) -> Iterator[str]:
+        from docker.errors import DockerException
+
         with _engine() as engine, engine.translated("read a log", self.container):
             parts = engine.client.containers.get(self.container).logs(
                 stream=True, follow=follow, tail="all" if tail is None else tail
             )
             rest = b""
-            for part in parts:
-                *lines, rest = (rest + part).split(b"\n")
-                yield from (line.decode(errors="replace") for line in lines)
-            if rest:
-                yield rest.decode(errors="replace")
+            try:
+                for part in parts:
+                    *lines, rest = (rest + part).split(b"\n")
+                    yield from (line.decode(errors="replace") for line in lines)
+                if rest:
+                    yield rest.decode(errors="replace")
+            finally:
+                # The end of the client leaves a connection open that something is still to come on.
+                with suppress(OSError, DockerException):
+                    parts.close()
 
     def program(
         self,
