@@ -71,6 +71,10 @@ class Startup:
         self._recovery: Recovery | None = None
         self.services: dict[str, Future[Service]] = {name: Future() for name in self._recipes}
         self.liveness = Liveness(self.runtime, self._recipes)
+        self._restarts = {name: threading.Lock() for name in self._recipes}
+        """One at a time for each server: other processes ask for them too."""
+        self.on_restart: Callable[[str], None] = lambda name: None
+        """Called with the name of a service that was restarted."""
 
     def begin(self) -> None:
         """Open the runtime and start all services, without waiting for either."""
@@ -143,9 +147,10 @@ class Startup:
         Raises:
             TritonError: it is not this process's to restart, or does not come up again.
         """
-        probe = _Probe(SERVICES[name], self.settings, self._see_ready)
-        self.runtime.result().restart(self._recipes[name], probe)
-        self.liveness.forget(name)
+        with self._restarts[name], self.liveness.restarting(name):
+            probe = _Probe(SERVICES[name], self.settings, self._see_ready)
+            self.runtime.result().restart(self._recipes[name], probe)
+        self.on_restart(name)
 
     def end(self) -> None:
         """Stop the services, also those that are still starting. Shared ones are given back."""

@@ -1,7 +1,8 @@
 """Whether the servers of an environment live: looked at where something failed, and where a namespace is handed out."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future
+from contextlib import contextmanager
 
 from triton_env.core.ending import Ending
 from triton_env.core.model import ServiceRecipe
@@ -21,13 +22,14 @@ class Liveness:
         self._recipes = recipes
         self._opened: Runtime | None = None
         self._suspects: dict[str, Ending] = {}
+        self._restarting: set[str] = set()
 
     def died(self, service: str) -> ServiceDied | None:
         """Look whether a server has ended, or is held up, since something failed; None while it is well.
 
         This may ask an engine. Of an engine that does not answer within seconds nothing is known.
         """
-        ending = self._runtime.result().ending(service)
+        ending = self.ending(service)
         if ending is None:
             # Started again, or no longer held up.
             self._suspects.pop(service, None)
@@ -45,13 +47,27 @@ class Liveness:
         error.lives = bool(ending.held_up)
         return error
 
-    def forget(self, service: str) -> None:
-        """It was started again."""
+    def ending(self, service: str, *, look: bool = True) -> Ending | None:
+        """How a server has ended; see `Runtime.ending`. One that is being restarted has not."""
+        return None if service in self._restarting else self._runtime.result().ending(service, look=look)
+
+    def is_restarting(self, service: str) -> bool:
+        """Whether it is being restarted, so that it need not answer."""
+        return service in self._restarting
+
+    @contextmanager
+    def restarting(self, service: str) -> Iterator[None]:
+        """In the block it is restarted: it does not answer, and did not die."""
+        self._restarting.add(service)
         self._suspects.pop(service, None)
+        try:
+            yield
+        finally:
+            self._restarting.discard(service)
 
     def last_line(self, service: str) -> str:
         """What a log lacks of a server that has ended: how. Empty while it lives."""
-        ending = self._runtime.result().ending(service)
+        ending = self.ending(service)
         title = self._recipes[service].title
         return f"triton-env: {ending.sentence(title).removesuffix('.')}: {ending.words}\n" if ending else ""
 
@@ -78,6 +94,8 @@ class Liveness:
                 raise error
 
     def _is_known(self, service: str) -> bool:
+        if service in self._restarting:
+            return False
         if self._opened is None:
             runtime = self._runtime
             if not runtime.done() or runtime.cancelled() or runtime.exception():

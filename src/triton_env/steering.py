@@ -15,6 +15,7 @@ from triton_env.services.selection import known_name, title_of
 from triton_env.settings import Settings
 from triton_env.sharing.attaching import Purpose
 from triton_env.sharing.ending import end
+from triton_env.sharing.orders import restart
 from triton_env.state.registry import Record, Registry
 
 if TYPE_CHECKING:
@@ -130,7 +131,7 @@ def _offered(mode: str, held_by: str) -> Iterator[Action]:
         elif held_by == "reuse":
             lost += ", also for the processes that use it"
         yield Action(name="stop", title="Stop", loses=lost)
-    if is_ours and held_by in ("serve", "reuse"):
+    if is_ours and held_by in ("serve", "mcp", "reuse"):
         yield Action(name="reset", title="Reset", loses=_LAST_ONES)
         yield Action(name="snapshot", title="Take a snapshot", needs_name=True)
         yield Action(name="restore", title="Restore a snapshot", needs_name=True, loses=_LAST_ONES)
@@ -166,11 +167,11 @@ class _Session(NamedTuple):
             end(record)
             gone = "Its data is gone" if form_of(record.runtime).is_started_by_us else "The servers keep running"
             return f"The environment {record.id} has ended. {gone}."
+        if action == "restart":
+            restart(record, self.settings, service)
+            return f"{title_of(service)} answers again."
         with self.opened(Purpose.STEER, (service,) if service else ()) as environment:
             match action:
-                case "restart":
-                    environment.restart(service)
-                    return f"{title_of(service)} answers again."
                 case "reset":
                     environment.reset()
                     return "The services hold what they held after the start."

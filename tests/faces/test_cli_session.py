@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
+import redis
 
 import lanes
 from faces.served import Machine
@@ -119,13 +120,26 @@ def test_backup_and_restore(machine: Machine, session: str, tmp_path: Path) -> N
     assert machine.good("psql", "-Atc", "select x from saved") == "42\n"
 
 
-def test_what_keeps_no_data_is_neither_restarted_nor_reset(machine: Machine, session: str) -> None:
-    for arguments in (("restart", "redis"), ("reset", "--yes")):
-        for more in ((), ("--session", session)):
-            words = machine.refused(*arguments, *more, status=2)
-            assert f"`{arguments[0]}` is for persistent services" in words
-            assert f"down --session {session}" in words
+def test_what_keeps_no_data_is_neither_started_nor_reset(machine: Machine, session: str) -> None:
+    for more in ((), ("--session", session)):
+        words = machine.refused("reset", "--yes", *more, status=2)
+        assert "`reset` is for persistent services" in words
+        assert f"down --session {session}" in words
     assert session in machine.refused("up", "--session", session, status=2)
+
+
+def test_a_service_of_it_is_restarted_where_it_is_named(machine: Machine, session: str) -> None:
+    assert f"restart --session {session} SERVICE" in machine.refused("restart", "redis", status=2)
+    before = machine.good("env", "--format", "json")
+    url = json.loads(before)["REDIS_URL"]
+    with redis.Redis.from_url(url) as client:
+        process = client.info("server")["run_id"]
+    done = machine.run("restart", "--session", session, "redis", folder=machine.other)
+    assert (done.returncode, done.stdout) == (0, ""), done.stderr
+    assert "Redis answers again after " in done.stderr
+    with redis.Redis.from_url(url) as client:
+        assert client.info("server")["run_id"] != process
+    assert machine.good("env", "--format", "json") == before
 
 
 @pytest.mark.parametrize(

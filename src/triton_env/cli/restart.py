@@ -1,27 +1,42 @@
-"""`restart`: restart persistent services."""
+"""`restart`: restart services."""
+
+import time
+from typing import TYPE_CHECKING
 
 import click
 
-from triton_env.cli.choice import Choice
-from triton_env.cli.options import persistent_options, required_services
+from triton_env.cli.choice import Choice, session_of
+from triton_env.cli.options import environment_options, required_services
 from triton_env.cli.output import say
 from triton_env.cli.persistent import ended_by_signals, not_running, stack_of, titles
+from triton_env.cli.session import check_has
+
+if TYPE_CHECKING:
+    from triton_env.state.registry import Record
 
 
 @click.command()
-@persistent_options("restart")
+@environment_options
 @required_services
 def command(choice: Choice, services: tuple[str, ...]) -> None:
-    """Restart persistent services, and return as soon as they answer again.
+    """Restart persistent services, or with --session those of a session, and return as soon as they answer again.
 
     \b
     python -m triton_env restart $other
     python -m triton_env restart $service $other
+    python -m triton_env restart --session ID $other
 
-    Data and addresses stay the same, so clients reconnect on the same URL. A service that had stopped is started.
+    Addresses and passwords stay the same, so clients reconnect on the same URL. A service that had stopped is started.
+    The data of persistent services stays. What a service of a session has in memory alone is gone, as in a crash; with
+    TRITON_STORAGE=memory that may be all.
 
     Exit status: 0 when they answer; 1 if one does not, or was never started; 2 for wrong use; 130 after Ctrl-C.
     """
+    if choice.session and (record := session_of(choice)):
+        check_has(record, services)
+        with ended_by_signals("They are restarted all the same."):
+            _in_session(record, services)
+        return
     with (
         stack_of(choice, "restart", services) as all_services,
         ended_by_signals(f"See what runs: python -m triton_env status{choice.option}"),
@@ -30,6 +45,24 @@ def command(choice: Choice, services: tuple[str, ...]) -> None:
         if absent := [name for name in services if name not in there]:
             raise not_running(absent, all_services, choice, "restart")
         say(f"Restarting {titles(services)} ...")
-        all_services.restart(
-            services, lambda name, seconds: say(f"{titles([name])} answers again after {seconds:.1f} s.", fg="green")
-        )
+        all_services.restart(services, _say_ready)
+
+
+def _in_session(record: "Record", services: tuple[str, ...]) -> None:
+    from triton_env.core.threads import for_each
+    from triton_env.settings import Settings
+    from triton_env.steering import act
+
+    settings = Settings()
+
+    def restarted(name: str) -> None:
+        began = time.monotonic()
+        act(settings, record.id, "restart", service=name)
+        _say_ready(name, time.monotonic() - began)
+
+    say(f"Restarting {titles(services)} of the session {record.title} ...")
+    for_each(services, restarted, len(services))
+
+
+def _say_ready(name: str, seconds: float) -> None:
+    say(f"{titles([name])} answers again after {seconds:.1f} s.", fg="green")

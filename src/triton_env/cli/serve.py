@@ -162,10 +162,18 @@ def _hold(environment: "TritonEnvironment") -> NoReturn:
     """
     silent: set[str] = set()
     dead: set[str] = set()
+    restarting: set[str] = set()
+    liveness = environment._running().liveness
     while True:
         time.sleep(_WATCH_INTERVAL)
         for name in environment.services:
             service = environment.service(name)
+            if liveness.is_restarting(name):
+                if name not in restarting:
+                    restarting.add(name)
+                    say(f"{service.title} is being restarted, as another process asked.")
+                continue
+            restarting.discard(name)
             if _answers(service):
                 if name in silent:
                     say(f"{service.title} responds again.", fg="green")

@@ -70,11 +70,10 @@ def refuse(command: str, choice: Choice) -> None:
 def refused(command: str, record: "Record") -> UsageError:
     """The error that a command is for persistent services, and cannot be used on this session."""
     end = f"python -m triton_env down --session {record.id}"
-    start = "python -m triton_env serve"
     other = "; for persistent services: python -m triton_env reset --persistent"
     hints = {
         "up": "it runs already; for persistent services: python -m triton_env up",
-        "restart": f"end it with: {end}; then start another one: {start}",
+        "restart": f"python -m triton_env restart --session {record.id} SERVICE restarts a service of it",
         "reset": (
             f"its data goes when it ends: {end}"
             if form_of(record.runtime).is_started_by_us

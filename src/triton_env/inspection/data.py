@@ -18,8 +18,8 @@ class Owner(_Data):
 
     Attributes:
         pid: its id.
-        held_by: what it is: `serve`, `run`, `reuse` (the keeper of a shared environment), `up` (the supervisor of
-            persistent services without Docker), or `python`.
+        held_by: what it is: `serve`, `run`, `reuse` (the keeper of a shared environment), `mcp` (the server of an
+            agent), `up` (the supervisor of persistent services without Docker), or `python`.
         command: its command line, in one string; empty where that is not known.
         project: the root of the project in which it was started; outside of projects the folder.
         since: when it was started; None where that is not known.

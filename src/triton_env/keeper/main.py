@@ -142,6 +142,7 @@ class _Keeper:
                 offered(self._environment, held_by="reuse", project=spec.project, asked_runtime=spec.runtime)
             )
             images = stack.enter_context(ImageWatch.of(self._environment))
+            self._environment._running().on_restart = self._report_restart
             self._writer.write_up()
             unused_since: float | None = None
             while not self._is_asked_to_stop:
@@ -164,11 +165,17 @@ class _Keeper:
         """Report which servers have just ended. The engine reports those of containers itself."""
         startup = self._environment._running()
         for name in set(self._environment.services) - self._ended:
-            if ending := startup.runtime.result().ending(name, look=False):
+            if ending := startup.liveness.ending(name, look=False):
                 self._ended.add(name)
                 # Where the disk is full all the same, the other servers go on. This is written with what comes next.
                 with suppress(OSError):
                     self._writer.write_ending(name, ending)
+
+    def _report_restart(self, name: str) -> None:
+        """Report that a server runs again. It may have died before."""
+        self._ended.discard(name)
+        with suppress(OSError):
+            self._writer.write_restarted(name)
 
     def _closed_unless_used(self) -> bool:
         with self._registry.turn():

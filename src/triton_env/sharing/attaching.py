@@ -22,7 +22,7 @@ class Purpose(Enum):
     USE = "use"
     """Work with it, as programs do: it goes on as long as that takes."""
     STEER = "steer"
-    """Do what a person has asked for, who knows that others may use what `serve` holds."""
+    """Do what a person has asked for, who knows that others may use what is there for all."""
     LOOK = "look"
     """See what there is. That is not a use: it prolongs nothing, and no one else has to wait for its end."""
 
@@ -57,7 +57,7 @@ class Attached:
 
     def has_others(self) -> bool:
         """Whether others use it too. What `serve` holds is there for all."""
-        if self._record.held_by == "serve":
+        if self._record.is_for_all:
             return not self._is_steered
         return locks.any_held(self._folder, f"{self.id}.*.lease", besides=self._lease)
 
@@ -93,6 +93,9 @@ class _Known:
         self.is_over = True
 
     def follow(self) -> None:
+        """Nothing more comes."""
+
+    def catch_up(self) -> None:
         """Nothing more comes."""
 
     def wait_for_ending(self, service: str, seconds: float) -> bool:

@@ -11,6 +11,7 @@ from triton_env.core.codec import to_data
 from triton_env.settings import variables
 from triton_env.settings.project_folders import project_root
 from triton_env.sharing.key import settings_as_data
+from triton_env.sharing.orders import taking_orders
 from triton_env.state.registry import Record, Registry
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ class Listed:
         # What was killed could not do so itself.
         registry.sweep()
         self._listing = registry.add(self._record)
+        self._close_door = taking_orders(startup)
 
     @contextmanager
     def offered(self, record: Record) -> Iterator[None]:
@@ -53,6 +55,7 @@ class Listed:
 
     def end(self) -> None:
         """Take it off the list. Does nothing in a forked child."""
+        self._close_door()
         self._listing.end()
 
 

@@ -12,6 +12,7 @@ from triton_env.services import SERVICES
 from triton_env.settings.variables import of_services
 from triton_env.sharing.key import settings_from_data
 from triton_env.sharing.listing import record_of
+from triton_env.sharing.orders import taking_orders
 from triton_env.state.registry import Record, Registry
 
 if TYPE_CHECKING:
@@ -48,6 +49,8 @@ def offered(environment: "TritonEnvironment", *, held_by: str, project: str, ask
             stack.callback(_forget_restore, Place(settings, startup.id, lasting=False))
         listed = startup.listed
         stack.enter_context(listed.offered(record) if listed else Registry.of(settings).published(record))
+        if are_ours and not listed:
+            stack.callback(taking_orders(startup))
         yield record
 
 

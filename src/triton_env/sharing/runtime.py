@@ -75,7 +75,7 @@ class AttachedRuntime:
         raise UsageError(
             f"{recipe.title} is another process's server, and is not restarted from here.",
             where=f"environment {self._joined.id}",
-            hint="restart one of an environment of its own: TritonEnvironment(isolated=True), without reuse",
+            hint=f"python -m triton_env restart --session {self._joined.id} {recipe.name} has its owner do it",
         )
 
     def access(self, service: str) -> Access:
@@ -88,6 +88,8 @@ class AttachedRuntime:
         return self.access(service).log_position()
 
     def ending(self, service: str, *, look: bool = True) -> Ending | None:
+        if look:
+            self._events.catch_up()
         state = self._events.state
         if service not in state.placements:
             return None

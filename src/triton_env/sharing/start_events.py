@@ -72,6 +72,10 @@ class EventWriter:
         self._spare.unlink(missing_ok=True)
         self._write(ended=service, ending=to_data(ending))
 
+    def write_restarted(self, service: str) -> None:
+        """Report that a service was restarted: how it ended before does not matter."""
+        self._write(restarted=service)
+
     def write_failure(self, service: str, error: BaseException) -> None:
         """Report that the start failed; `service` is to blame, or none if empty."""
         self._spare.unlink(missing_ok=True)
@@ -132,6 +136,8 @@ class StartState:
             self.up = True
         elif "ended" in event:
             self.endings[event["ended"]] = from_data(Ending, event["ending"])
+        elif "restarted" in event:
+            self.endings.pop(event["restarted"], None)
         elif "failed" in event:
             self.failed, self.error = event["failed"], failure.from_data(event["error"])
 
@@ -210,6 +216,12 @@ class StartEvents:
                     return alive
             pause.wait(_INTERVAL)
         return True
+
+    def catch_up(self) -> None:
+        """Take in what has been written since."""
+        with self._changed:
+            if self._files:
+                self._take_in()
 
     def log_tail(self) -> str:
         """The last words of the keeper's log."""

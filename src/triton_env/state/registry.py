@@ -30,7 +30,8 @@ class Record:
         runtime: where it runs.
         reason: why this runtime was chosen; completes the sentence "since ...".
         pid: the process that owns it.
-        held_by: what that process is: `serve`, `run`, `reuse`, the keeper of a shared environment, or `python`.
+        held_by: what that process is: `serve`, `run`, `reuse`, the keeper of a shared environment, `mcp`, the server of
+            an agent, or `python`.
         is_offered: whether commands of the same project use it unasked. The others have to name it.
         project: the root of the project in which it was started; outside of projects the folder.
         started: when it was ready, in seconds since the epoch.
@@ -68,6 +69,11 @@ class Record:
         if not form_of(self.runtime).is_started_by_us:
             return "external"
         return "shared" if self.held_by == "reuse" else "session"
+
+    @property
+    def is_for_all(self) -> bool:
+        """Whether its owner does nothing but hold it: others use it, known by a lease or not."""
+        return self.held_by in ("serve", "mcp")
 
     @property
     def title(self) -> str:
@@ -143,6 +149,10 @@ class Registry:
         """The ids of the environments whose owners live. Nothing is removed."""
         return frozenset(path.stem for path in self._folder.glob("*.json")) - {path.stem for path in self._abandoned()}
 
+    def door(self, environment: str) -> Path:
+        """The path of the socket at which the owner of an environment takes orders."""
+        return self._folder / f"{environment}.sock"
+
     def sweep(self) -> None:
         """Remove the records of dead owners."""
         for path in self._abandoned():
@@ -154,7 +164,7 @@ class Registry:
 
     def _remove(self, environment: str) -> None:
         leases = self._folder.glob(f"{environment}.*.lease")
-        for path in (self._path(environment), self._lock_path(environment), *leases):
+        for path in (self._path(environment), self._lock_path(environment), self.door(environment), *leases):
             with suppress(OSError):  # such as a folder, which is not a record
                 path.unlink()
 

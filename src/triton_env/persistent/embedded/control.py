@@ -3,7 +3,6 @@
 import json
 import os
 import selectors
-import socket
 import subprocess
 import sys
 import time
@@ -22,7 +21,7 @@ from triton_env.runtimes.embedded.guard import remove
 from triton_env.runtimes.embedded.server import log_tail
 from triton_env.settings import process_environment
 from triton_env.sharing import failure
-from triton_env.state import locks, store
+from triton_env.state import door, locks, store
 
 _START_TIMEOUT = 180
 """Seconds until a supervisor has to be there: it may have to wait for the servers of one that was killed."""
@@ -201,15 +200,8 @@ class Supervisor:
             )
 
     def _ask(self, request: dict[str, Any], patience: float) -> None:
-        said = b""
         try:
-            with socket.socket(socket.AF_UNIX) as connection:
-                connection.settimeout(patience)
-                connection.connect(str(self._folder.control))
-                connection.sendall(json.dumps(request).encode() + b"\n")
-                with connection.makefile("rb") as answers:
-                    said = answers.readline()
-            answer = json.loads(said)
+            answer = door.ask(self._folder.control, request, patience=patience)
         except (OSError, ValueError) as error:
             raise TritonError(
                 _NAME.format(self._folder.path.name) + " does not answer.",

@@ -39,14 +39,14 @@ from triton_env.runtimes.embedded.guard import remove
 from triton_env.runtimes.embedded.host import Host, remove_all
 from triton_env.runtimes.embedded.spawner import CannotRun, Child, GuardGone
 from triton_env.sharing import failure
-from triton_env.state import locks, store
+from triton_env.state import door, locks, store
 
 _log = logging.getLogger("supervisor")
 
 _INTERVAL = 0.2
 """Seconds between two looks at the servers."""
-_ASK_TIMEOUT = 10
-"""Seconds in which an order has to come once its connection is there."""
+_LOCK_TIMEOUT = 10
+"""Seconds in which one before it has to be gone."""
 _IDLE = 60
 """Seconds that it waits for its first order."""
 _SHORTEST, _LONGEST = 0.5, 60.0
@@ -141,16 +141,14 @@ class _Supervisor:
             host: Host | None = None
             try:
                 host = Host((directory,), self._account, self._folder.logs / "guard.log")
-                with socket.socket(socket.AF_UNIX) as door:
-                    door.bind(str(self._folder.control))
-                    door.listen()
+                with door.listening(self._folder.control) as control:
                     self._note()
                     if ready >= 0:
                         os.write(ready, b'{"ready": true}\n')
                         os.close(ready)
                         ready = -1
                     try:
-                        self._serve(door, host)
+                        self._serve(control, host)
                         self._stop(host, tuple(self._servers))
                     except GuardGone:
                         _log.error("the guard has ended, and the servers with it: starting them again")
@@ -168,13 +166,13 @@ class _Supervisor:
                 for problem in remove_all((directory,)):
                     _log.error("%s", problem)
 
-    def _serve(self, door: socket.socket, host: Host) -> None:
+    def _serve(self, control: socket.socket, host: Host) -> None:
         rotated = time.monotonic()
         with selectors.DefaultSelector() as selector:
-            selector.register(door, selectors.EVENT_READ)
+            selector.register(control, selectors.EVENT_READ)
             while not self._is_asked_to_end:
                 if selector.select(_INTERVAL):
-                    connection, _ = door.accept()
+                    connection, _ = control.accept()
                     with connection:
                         self._obey(connection, host)
                 if host.guard.is_gone:
@@ -188,17 +186,14 @@ class _Supervisor:
                     return
 
     def _obey(self, connection: socket.socket, host: Host) -> None:
-        connection.settimeout(_ASK_TIMEOUT)
         try:
-            with connection.makefile("rb") as lines:
-                request = json.loads(lines.readline())
-            answer = self._done(request, host)
+            answer = self._done(door.read_order(connection), host)
         except GuardGone:
             raise
         except Exception as error:  # it goes to the process that asked, and the servers go on
             answer = {"error": _failure(error, self._folder)}
         with suppress(OSError):  # who asked has gone
-            connection.sendall(json.dumps(answer).encode() + b"\n")
+            door.send(connection, answer)
 
     def _done(self, request: dict[str, Any], host: Host) -> dict[str, Any]:
         self._has_had_orders = True
@@ -374,7 +369,7 @@ def _failure(error: BaseException, folder: ProjectFolder) -> dict[str, Any]:
 def _locked(folder: ProjectFolder) -> locks.Held:
     """Be the one supervisor of the project."""
     try:
-        return locks.hold(folder.lock, timeout=_ASK_TIMEOUT)
+        return locks.hold(folder.lock, timeout=_LOCK_TIMEOUT)
     except BlockingIOError as error:
         raise StartFailed(
             "Another supervisor of the project runs.",

@@ -18,6 +18,7 @@ from triton_env.errors import (
     CleanupFailed,
     InvalidSetting,
     PortTaken,
+    StartCancelled,
     TritonError,
 )
 from triton_env.runtimes import failures
@@ -151,12 +152,18 @@ class DockerRuntime:
 
     def restart(self, recipe: ServiceRecipe, probe: Probe) -> None:
         container, placement = self._containers[recipe.name], self._ready[recipe.name]
-        with (
-            self._starts.track(recipe),
-            self._engine.translated(f"restart the container of {recipe.title}", container.name),
-        ):
-            container.waiting_for(self._readiness(recipe, functools.partial(probe, placement)))
-            container.restart()
+        try:
+            with (
+                self._starts.track(recipe),
+                self._engine.translated(f"restart the container of {recipe.title}", container.name),
+            ):
+                container.waiting_for(self._readiness(recipe, functools.partial(probe, placement)))
+                container.restart()
+        except TritonError as error:
+            # It was removed meanwhile.
+            if self._starts.cancelled.is_set():
+                raise StartCancelled("The restart was cancelled.") from error
+            raise
 
     def access(self, service: str) -> ContainerAccess:
         return ContainerAccess.of_session(self._engine.way, self._environment, service)
