@@ -44,6 +44,10 @@ inspection-tables:
 dashboard-images:
     .venv/bin/python scripts/dashboard_screenshots.py
 
+# Rewrite docs/llms.txt, the list of documents for agents.
+llms-txt:
+    .venv/bin/python scripts/llms_txt.py
+
 # Rewrite tests/public_surface.txt, for review with the change.
 surface:
     .venv/bin/python tests/public_surface.py --write

@@ -10,17 +10,7 @@ from triton_env.cli import command_line, commands
 from triton_env.cli.options import file_and_services, named_services
 
 WITHOUT = (
-    "run",
-    "down",
-    "ps",
-    "top",
-    "dashboard",
-    "stop",
-    "psql",
-    "clickhouse-client",
-    "redis-cli",
-    "s3",
-    "prune",
+    *("run", "down", "ps", "top", "dashboard", "stop", "psql", "clickhouse-client", "redis-cli", "s3", "prune", "mcp"),
     "doctor",
 )
 """Commands that are about no choice of services, or take the command line of a program."""

@@ -36,11 +36,12 @@ _COMMANDS: Mapping[str, str] = {
     "dashboard": "Show what runs on a page of this machine.",
     "status": "Show the state of the services.",
     "logs": "Show what the services write.",
-    "restart": "Restart persistent services and wait until they answer.",
+    "restart": "Restart services and wait until they answer.",
     "backup": "Save what the services hold to one file.",
     "restore": "Replace the contents of the services with a backup.",
     "reset": "Destroy the persistent services with their data.",
     "prune": "Remove what killed processes left.",
+    "mcp": "Let agents look into environments, and steer them.",
     "doctor": "Check what a start needs: settings, engine, images, ports, ...",
 }
 """What each does, in the order in which people need them. `NAME` is the function `command` of the module

@@ -1,12 +1,16 @@
-"""Statements in a notebook: the part `sql` of a service."""
+"""Statements of a notebook and of agents: the part `sql` of a service."""
 
-from collections.abc import Callable, Iterator, Mapping
+import json
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from triton_env.errors import QueryFailed, ServiceDied, UsageError
 from triton_env.services.base import Service
+from triton_env.services.base_insight import ROWS, Cell, Column, Row, Table, cut, readable, room, table_of
 from triton_env.services.statements import Statement
 
 
@@ -32,10 +36,13 @@ class Sql:
     Attributes:
         run: runs them, with the service, their text and the user's variables.
         parameter: what stands for the value of the variable `name` in a statement.
+        read: runs one statement that changes nothing, with the service, its text, and the seconds that it may take. The
+            server sees to it. None where that is not offered.
     """
 
     run: Callable[[Any, str, Mapping[str, Any]], Outcome]
     parameter: str
+    read: Callable[[Any, str, float], Table] | None = None
 
 
 def checked(service: Service, statements: list[Statement]) -> list[Statement]:
@@ -50,6 +57,44 @@ def checked(service: Service, statements: list[Statement]) -> list[Statement]:
             hint=f"%sql {service.name} select 1, or %%sql {service.name} and the statements in the lines below it",
         )
     return statements
+
+
+def the_one(service: Service, statements: list[Statement], verbs: Sequence[str]) -> Statement:
+    """The only statement of a text, which begins as one that reads.
+
+    Raises:
+        UsageError: there is none, there are several, or it begins with another word.
+    """
+    first, *others = checked(service, statements)
+    if others:
+        raise UsageError(f"There are {len(others) + 1} statements.", hint="give them one by one")
+    if first.verb not in verbs:
+        raise UsageError(
+            f"A statement that reads does not begin with {first.verb or 'a sign'}.",
+            hint=f"use one of {', '.join(verbs)}",
+        )
+    return first
+
+
+def some_of(names: Sequence[str], rows: Iterable[Sequence[Any]]) -> Table:
+    """The first rows of a result, with values that are numbers or texts of some length."""
+    length = room(len(names))
+    found = [Row(tuple(_cell(value, length) for value in row)) for row in islice(rows, ROWS + 1)]
+    return table_of([Column(cut(name)) for name in names], found)
+
+
+def _cell(value: Any, length: int) -> Cell:
+    match value:
+        case None | bool() | int():
+            return value if value is None or abs(value) < 1 << 53 else str(value)
+        case float():
+            return value if math.isfinite(value) else str(value)
+        case bytes() | memoryview():
+            return cut(readable(bytes(value)), length)
+        case dict() | list():
+            value = json.dumps(value, default=str, ensure_ascii=False)
+    # What is not UTF-8, as `surrogateescape` has it, is shown as `\xff`.
+    return cut(str(value).encode(errors="surrogateescape").decode(errors="backslashreplace"), length)
 
 
 def value_of(variables: Mapping[str, Any], name: str) -> Any:

@@ -1,11 +1,23 @@
 """Runs the SQL of a cell on ClickHouse, statement by statement, and explains what the server refuses."""
 
+import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from triton_env.errors import QueryFailed
-from triton_env.services.base_sql import Outcome, Sql, checked, in_words, marked, reachable, value_of
+from triton_env.services.base_insight import ROWS, Table
+from triton_env.services.base_sql import (
+    Outcome,
+    Sql,
+    checked,
+    in_words,
+    marked,
+    reachable,
+    some_of,
+    the_one,
+    value_of,
+)
 from triton_env.services.clickhouse.service import ClickHouse
 from triton_env.services.clickhouse.splitting import clickhouse_statements, typed_names
 from triton_env.services.results import as_result, has_pandas, with_floats
@@ -21,6 +33,7 @@ _ERROR = re.compile(
 )
 _ADDED = "FORMAT Native"
 """What the client adds to a query."""
+_ADDED_READING = "FORMAT JSONCompactEachRowWithNamesAndTypes"
 _PLACE = re.compile(r": failed at position (\d+) \(.*?\)(?: \(line \d+, col \d+\))?", re.DOTALL)
 
 
@@ -58,7 +71,51 @@ def run(service: ClickHouse, text: str, variables: Mapping[str, Any]) -> Outcome
     return Outcome(result, (), tuple(done))
 
 
-SQL = Sql(run, "{name:Type}")
+def read(service: ClickHouse, text: str, seconds: float) -> Table:
+    """Run one statement that the server lets only read.
+
+    Args:
+        text: the statement. It has no parameters and no FORMAT.
+
+    Raises:
+        QueryFailed, ServiceDied: see `run`.
+        UsageError: it is not one statement that reads.
+    """
+    import urllib3
+
+    from triton_env.services.clickhouse.http import Http, ServerError
+
+    statement = the_one(service, clickhouse_statements(text), _ANSWERING)
+    settings = {
+        "database": service.database,
+        "readonly": "2",
+        "max_execution_time": str(seconds),
+        "max_result_rows": str(ROWS + 1),
+        "result_overflow_mode": "break",
+        "stream_like_engine_allow_direct_select": "0",  # it would take what others wait for
+    }
+    timeout = urllib3.Timeout(connect=seconds, read=seconds + 1)
+    with reachable(service, OSError), Http(service, timeout=timeout) as http:
+        try:
+            lines = _lines(http.stream(f"{statement.text}\n{_ADDED_READING}", settings))
+            names = json.loads(next(lines, "[]"))
+            next(lines, "")  # their types
+            return some_of(names, map(json.loads, lines))
+        except ServerError as error:
+            raise _refusal(service, error, text, statement) from error
+
+
+SQL = Sql(run, "{name:Type}", read)
+
+
+def _lines(pieces: Iterator[bytes]) -> Iterator[str]:
+    """The lines of an answer. What is not UTF-8 is in them as `surrogateescape` has it."""
+    rest = b""
+    for piece in pieces:
+        *lines, rest = (rest + piece).split(b"\n")
+        yield from (line.decode(errors="surrogateescape") for line in lines if line)
+    if rest:
+        yield rest.decode(errors="surrogateescape")
 
 
 def _refusal(service: ClickHouse, error: Exception, text: str, statement: Statement) -> QueryFailed:
@@ -67,7 +124,9 @@ def _refusal(service: ClickHouse, error: Exception, text: str, statement: Statem
         return QueryFailed(
             "ClickHouse closed the connection.", where=f"{service.host}:{service.port}", cause=str(error)
         )
-    words = found["words"].replace(f"\n {_ADDED}", "").replace(_ADDED, "end of the statement")
+    words = found["words"].replace(f"\n {_ADDED}", "")
+    for added in (_ADDED, _ADDED_READING):
+        words = words.replace(added, "end of the statement")
     position = _PLACE.search(words)
     # Counted in bytes, from 1.
     before = statement.text.encode()[: int(position[1]) - 1].decode(errors="ignore") if position else ""

@@ -1,10 +1,25 @@
 """Runs the SQL of a cell on PostgreSQL, statement by statement, and explains what the server refuses."""
 
+import threading
 from collections.abc import Mapping
+from contextlib import closing, suppress
+from itertools import chain
 from typing import TYPE_CHECKING, Any, cast
 
 from triton_env.errors import QueryFailed, UsageError
-from triton_env.services.base_sql import Outcome, Sql, checked, in_words, marked, reachable, value_of
+from triton_env.services.base_insight import Table
+from triton_env.services.base_sql import (
+    Outcome,
+    Sql,
+    checked,
+    in_words,
+    marked,
+    reachable,
+    some_of,
+    the_one,
+    value_of,
+)
+from triton_env.services.postgres.server import break_off
 from triton_env.services.postgres.service import Postgres
 from triton_env.services.postgres.splitting import postgres_statements
 from triton_env.services.results import as_result
@@ -47,7 +62,57 @@ def run(service: Postgres, text: str, variables: Mapping[str, Any]) -> Outcome:
     return Outcome(result, tuple(notices), tuple(done))
 
 
-SQL = Sql(run, ":name")
+def read(service: Postgres, text: str, seconds: float) -> Table:
+    """Run one statement in a transaction that only reads, as a role that reads everything and may do nothing else.
+
+    Args:
+        text: the statement. It has no parameters.
+
+    Raises:
+        QueryFailed, ServiceDied: see `run`.
+        UsageError: it is not one statement that reads.
+    """
+    import psycopg
+
+    statement = the_one(service, postgres_statements(text), _READING)
+    connecting = service.connect(connect_timeout=max(2, int(seconds)), prepare_threshold=None)
+    with reachable(service, psycopg.OperationalError), connecting as connection:
+        # A server that is held up answers nothing, and the client would wait without end.
+        watchdog = threading.Timer(seconds + 1, break_off, [connection])
+        watchdog.daemon = True
+        watchdog.start()
+        try:
+            return _read(service, connection, _Rendered(statement, connection, {}), text, seconds)
+        finally:
+            watchdog.cancel()
+
+
+SQL = Sql(run, ":name", read)
+_READING = ("SELECT", "WITH", "VALUES", "TABLE", "SHOW", "EXPLAIN")
+_READER = "pg_read_all_data"
+"""A role of PostgreSQL 14 and newer. A superuser could write files and run programs in a transaction that reads."""
+
+
+def _read(
+    service: Postgres, connection: "psycopg.Connection[Any]", rendered: "_Rendered", text: str, seconds: float
+) -> Table:
+    import psycopg
+
+    connection.read_only = True
+    # With it, the transaction can be no other any more.
+    connection.execute("select set_config('statement_timeout', %s, true)", [f"{int(seconds * 1000)}ms"])
+    # The user of a server of others may not become it, and can do what that user may.
+    with suppress(psycopg.Error), connection.transaction():
+        connection.execute(f"set local role {_READER}")
+    try:
+        with connection.cursor() as cursor, closing(cast("Any", cursor.stream(cast("Any", rendered.text)))) as rows:
+            first = next(rows, None)
+            names = [column.name for column in cursor.description or ()]
+            return some_of(names, chain([] if first is None else [first], rows))
+    except psycopg.Error as error:
+        raise _refusal(service, error, text, rendered) from error
+    finally:
+        connection.rollback()
 
 
 class _Rendered:

@@ -1,0 +1,191 @@
+"""The tools for agents, as plain functions: each answers with data that JSON can hold, and raises what is ours."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from triton_env.agents.held import HeldEnvironments
+from triton_env.errors import NotOffered, ServiceNotSelected, UsageError
+from triton_env.inspection import inspect, without_password
+from triton_env.services.base_insight import cut
+from triton_env.services.selection import known_name, title_of
+from triton_env.settings import Settings
+from triton_env.steering import act, actions, connect
+
+if TYPE_CHECKING:
+    from triton_env.attached import AttachedEnvironment, AttachedProject
+    from triton_env.services import Service
+
+Answer = dict[str, Any]
+
+_LINES = 1000
+"""Lines of a log that are read at most."""
+_SECONDS = 10.0
+"""Seconds that a server gets for one question."""
+
+
+class Tools:
+    """What an agent may ask for.
+
+    Args:
+        settings: where this user's state is kept.
+        held: the environments that were started here.
+        show_secrets: whether connection data has passwords.
+    """
+
+    def __init__(self, settings: Settings, held: HeldEnvironments, *, show_secrets: bool = False) -> None:
+        self._settings = settings
+        self._held = held
+        self._show_secrets = show_secrets
+
+    @property
+    def reading(self) -> tuple[Callable[..., Answer], ...]:
+        """Those that change nothing."""
+        return (
+            self.list_environments,
+            self.inspect_environment,
+            self.service_logs,
+            self.service_panel,
+            self.run_query,
+            self.connection_info,
+        )
+
+    @property
+    def changing(self) -> tuple[Callable[..., Answer], ...]:
+        """Those that change something."""
+        return (
+            self.start_environment,
+            self.stop_environment,
+            self.restart_service,
+            self.reset_environment,
+            self.take_snapshot,
+            self.restore_snapshot,
+            self.backup_environment,
+        )
+
+    def list_environments(self) -> Answer:
+        """List every running environment of this user with its services: sessions of programs and test runs, shared
+        environments, and the persistent services of each project. Begin here: other tools need an id of this list."""
+        return inspect(self._settings).model_dump(mode="json")
+
+    def inspect_environment(self, environment: str) -> Answer:
+        """Ask the servers of one environment how they are: health, version, CPU, memory, connections, how the start
+        went, namespaces and snapshots. `actions` says what can be done to it, and what each action loses."""
+        for entry in inspect(self._settings, ask=True, show_secrets=self._show_secrets).environments:
+            if entry.id == environment:
+                offered = [action.model_dump() for action in actions(entry)]
+                return entry.model_dump(mode="json") | {"actions": offered}
+        raise UsageError(f"No environment has the id {environment!r}.", hint="list_environments has their ids")
+
+    def service_logs(self, environment: str, service: str, lines: int = 100) -> Answer:
+        """Read the last lines (at most 1000) that a service has written, without passwords."""
+        with self._connected(environment, service) as (seen, found):
+            text = seen.log_lines(found.name, max(1, min(lines, _LINES)), follow=False)
+            return {"service": found.name, "lines": [cut(line.rstrip("\n")) for line in text]}
+
+    def service_panel(self, environment: str, service: str, panel: str = "", argument: str = "") -> Answer:
+        """Read a table about what a service does or holds: sessions and slow statements, tables and their first rows,
+        keys with their values, buckets and objects. Without `panel`: the panels that the service has, with the
+        argument that each takes, such as a prefix or the name of a table."""
+        with self._connected(environment, service) as (_, found):
+            kind = type(found).parts.load("insight")
+            if kind is None:
+                raise NotOffered(f"{found.title} reports nothing about itself.")
+            tables = [each for each in kind.panels if not each.is_stream]
+            if not panel:
+                return {"service": found.name, "panels": [asdict(each) for each in tables]}
+            with closing(kind(found, _SECONDS)) as insight:
+                return _as_data(insight.table(panel, argument))
+
+    def run_query(self, environment: str, service: str, statement: str) -> Answer:
+        """Run one SQL statement that reads (SELECT, SHOW, EXPLAIN, ...) and get its first 200 rows. The server itself
+        refuses to change anything. Not every service has SQL."""
+        with self._connected(environment, service) as (_, found):
+            sql = type(found).parts.load("sql")
+            if sql is None or sql.read is None:
+                raise NotOffered(f"{found.title} takes no SQL.", hint="service_panel shows what it holds")
+            return _as_data(sql.read(found, statement, _SECONDS))
+
+    def connection_info(self, environment: str, service: str = "") -> Answer:
+        """Get the addresses of an environment's services for clients and, where this server was started with
+        --show-secrets, the environment variables with their passwords."""
+        name = known_name(service)
+        with connect(self._settings, environment) as seen:
+            names = [_checked(seen, name)] if name else list(seen.services)
+            services = {each: self._described(seen.service(each)) for each in names}
+            return {"services": services} | ({"environ": seen.environ()} if self._show_secrets and not name else {})
+
+    def start_environment(self, services: list[str] | None = None, runtime: str | None = None) -> Answer:
+        """Start a fresh environment with all services, or with those named. It is held by this server, and ends
+        with it at the latest; stop_environment ends it before. `runtime` is docker or embedded; by default the settings
+        decide."""
+        return {"environment": self._held.start(self._settings, services, runtime)}
+
+    def stop_environment(self, environment: str) -> Answer:
+        """End an environment. The data of a session or shared environment is gone then, and so is the program or test
+        run that started one for itself. Persistent services keep their data."""
+        if self._held.stop(environment):
+            return {"done": f"The environment {environment} has ended. Its data is gone."}
+        return self._act(environment, "stop")
+
+    def restart_service(self, environment: str, service: str) -> Answer:
+        """Restart one service at the same address, with the same passwords. Clients lose their connections. What the
+        server of a session has in memory alone is gone, as in a crash."""
+        return self._act(environment, "restart", service=service)
+
+    def reset_environment(self, environment: str) -> Answer:
+        """Bring the services of an environment back to the state after the start: what they hold is gone. For the
+        persistent services of a project, all their data is destroyed, and they are removed."""
+        return self._act(environment, "reset")
+
+    def take_snapshot(self, environment: str, name: str) -> Answer:
+        """Remember what the services of an environment hold, under a name. One of the same name is replaced."""
+        return self._act(environment, "snapshot", name=name)
+
+    def restore_snapshot(self, environment: str, name: str) -> Answer:
+        """Have the services hold what they held at a snapshot. What they hold at present is gone."""
+        return self._act(environment, "restore", name=name)
+
+    def backup_environment(self, environment: str, file: str, service: str = "") -> Answer:
+        """Save what the services (or one of them) hold to a file on this machine, which must not exist yet."""
+        return self._act(environment, "backup", service=service, path=Path(file))
+
+    def _act(self, environment: str, action: str, **details: Any) -> Answer:
+        return {"done": act(self._settings, environment, action, **details)}
+
+    @contextmanager
+    def _connected(
+        self, environment: str, service: str
+    ) -> "Iterator[tuple[AttachedEnvironment | AttachedProject, Service]]":
+        with connect(self._settings, environment) as seen:
+            yield seen, seen.service(_checked(seen, known_name(service)))
+
+    def _described(self, service: "Service") -> Answer:
+        return {
+            "title": title_of(service.name),
+            "url": service.url if self._show_secrets else without_password(service.url),
+            "host": service.host,
+            "ports": {name: endpoint.port for name, endpoint in service.placement.endpoints.items()},
+        }
+
+
+def _checked(seen: "AttachedEnvironment | AttachedProject", name: str) -> str:
+    if name not in seen.services:
+        raise ServiceNotSelected(name, seen.services)
+    return name
+
+
+def _as_data(table: Any) -> Answer:
+    """A table, with each row as a list of its cells. The key of a row that has one leads to another panel."""
+    rows: Sequence[Any] = table.rows
+    return {
+        "columns": [column.name for column in table.columns],
+        "rows": [list(row.cells) for row in rows],
+        "opens": [{"panel": row.opens, "argument": row.key} if row.opens else None for row in rows]
+        if any(row.opens for row in rows)
+        else [],
+        "is_cut": table.is_cut,
+        "note": table.note,
+    }
