@@ -15,7 +15,7 @@ from triton_env import Settings, TritonEnvironment, backup
 from triton_env.errors import RestoreFailed, ServiceNotSelected, UnknownService
 
 # Starts of all services, and all that is saved and restored, take their time on a busy machine.
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(900)
 
 SERVICES = tuple(FILL)
 

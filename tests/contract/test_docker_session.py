@@ -158,16 +158,19 @@ class TestStorage:
 
 
 class TestDisk:
-    """One environment for all of them, which the last one stops."""
-
     @pytest.fixture(scope="class")
     @classmethod
-    def on_disk(cls, request: pytest.FixtureRequest) -> Iterator[TritonEnvironment]:
+    def one(cls, request: pytest.FixtureRequest) -> Iterator[TritonEnvironment]:
         settings = Settings(triton_storage="disk")
         # LocalStack boots slowest. What it keeps is in `persistence`.
         s3 = ("s3",) if lanes.is_long_among(request.session.items) else ()
         with TritonEnvironment(settings, runtime="docker", services=("postgres", "redis", *s3)) as environment:
             yield environment
+
+    @pytest.fixture
+    def on_disk(self, one: TritonEnvironment) -> TritonEnvironment:
+        """One environment for all of them, which one of them stops."""
+        return one.start()
 
     def test_it_means_durable(self, engine: docker.DockerClient, on_disk: TritonEnvironment) -> None:
         with on_disk.postgres.connect() as connection:
