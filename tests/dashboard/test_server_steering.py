@@ -218,13 +218,13 @@ def test_what_a_killed_dashboard_leaves_is_removed_with_what_it_showed(machine: 
                 assert until(lambda: samples_of(session, machine))
                 process.kill()
         # Its environment runs, so the last hour is of use to the next dashboard.
-        assert "samples" not in machine.good("prune", "--dry-run")
+        assert f"{session}.redis" not in machine.good("prune", "--dry-run", "--json")
         with served(settings) as client:
             assert until(lambda: session in listed(client))
             assert samples_of(session, machine)
     assert samples_of(session, machine)
 
-    assert "samples" in machine.good("prune", "--dry-run", "--json")
+    assert f"{session}.redis" in machine.good("prune", "--dry-run", "--json")
     assert samples_of(session, machine)
     machine.good("prune")
     assert samples_of(session, machine) == []
