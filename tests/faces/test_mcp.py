@@ -195,7 +195,10 @@ async def test_with_writes_it_starts_steers_and_ends_environments(embedded_packa
     assert list((state / "environments").iterdir()) == []
 
 
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL, None])
+RARER = [pytest.param(how, marks=pytest.mark.long) for how in (signal.SIGTERM, signal.SIGKILL)]
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, None, *RARER])
 def test_however_it_ends_nothing_is_left_and_only_the_protocol_is_printed(
     how: signal.Signals | None, embedded_packages: None, tmp_path: Path
 ) -> None:
