@@ -1,15 +1,13 @@
 """The dashboard's page where nothing runs, and where its server ends and comes back."""
 
 from collections.abc import Iterator
-from unittest.mock import patch
 
 import pytest
 from playwright.sync_api import expect
 
 from dashboard.sites import Site, site, visit
 from triton_env import Settings
-from triton_env.dashboard import serving
-from triton_env.dashboard.guard import Key
+from triton_env.dashboard.serving import Serving
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -40,11 +38,11 @@ def test_it_connects_again_and_says_where_a_new_address_is_needed(dashboard: Sit
     dashboard.serving.__exit__(None, None, None)
     expect(connection).to_have_text("Reconnecting")
     expect(page.get_by_text("The dashboard does not answer")).to_be_visible()
-    with patch.object(serving, "Key", lambda port: Key(port, key.token)), serving.Serving(dashboard.settings, key.port):
+    with Serving(dashboard.settings, key.port, key.token):
         expect(connection).to_have_text("Live")
         expect(page.get_by_text("The dashboard does not answer")).to_have_count(0)
     expect(connection).to_have_text("Reconnecting")
-    with serving.Serving(dashboard.settings, key.port) as another:
+    with Serving(dashboard.settings, key.port) as another:
         expect(connection).to_have_text("Signed out")
         expect(page.get_by_text("The dashboard was started again")).to_be_visible()
         visit(page, another.url)
