@@ -4,7 +4,8 @@ The refusal is a trigger that another process puts into the running server's dat
 """
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from persistence.localstack_server import DATA, Server, server, volume
 from persistence.s3_facts import PART_SIZE, collect
 
 # Starts of LocalStack take their time on a busy machine.
-pytestmark = [pytest.mark.docker, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.docker, pytest.mark.timeout(600)]
 
 BUCKET = "bucket"
 VERSIONED = "versioned"
@@ -44,8 +45,8 @@ def fill(running: Server) -> None:
     client.upload_part(**where, PartNumber=2, Body=b"last")
 
 
-@pytest.fixture(scope="module")
-def refusing() -> Iterator[tuple[Server, dict[str, Any], set[str]]]:
+@contextmanager
+def refusing_server() -> Iterator[tuple[Server, dict[str, Any], set[str]]]:
     """A server where no statement can write to the database; its facts and its bodies."""
     with volume() as on, server(on) as made:
         made.start()
@@ -57,6 +58,12 @@ def refusing() -> Iterator[tuple[Server, dict[str, Any], set[str]]]:
             )
         )
         yield made, collect(made), bodies(made)
+
+
+@pytest.fixture(scope="module")
+def refusing() -> Iterator[tuple[Server, dict[str, Any], set[str]]]:
+    with refusing_server() as found:
+        yield found
 
 
 def bodies(of: Server) -> set[str]:
@@ -111,35 +118,34 @@ CHANGES: dict[str, Callable[[Any], object]] = {
 }
 
 
-@pytest.mark.parametrize(
-    "changes",
-    [
-        # To ask for all facts takes a hundred times as long as a change. One that does not go back shows afterwards.
-        pytest.param(tuple(CHANGES), id="all"),
-        *(pytest.param((change,), id=change, marks=pytest.mark.long) for change in CHANGES),
-    ],
-)
-def test_memory_goes_back(refusing: tuple[Server, dict[str, Any], set[str]], changes: Sequence[str]) -> None:
-    running, facts, files = refusing
+def refuse(running: Server, changes: Iterable[str]) -> None:
     for change in changes:
         with pytest.raises(ClientError, match="refused by the test") as error:
             CHANGES[change](running.s3())
         assert error.value.response["ResponseMetadata"]["HTTPStatusCode"] == 500, change
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("change", CHANGES)
+def test_memory_goes_back(refusing: tuple[Server, dict[str, Any], set[str]], change: str) -> None:
+    running, facts, files = refusing
+    refuse(running, [change])
     assert collect(running) == facts
     assert bodies(running) == files
 
 
-def test_the_same_changes_are_kept_where_nothing_refuses_them(
-    refusing: tuple[Server, dict[str, Any], set[str]],
-) -> None:
-    """The last one here: from now on the server does not refuse."""
-    running, facts, _ = refusing
-    running.query(*(f"DROP TRIGGER {name}" for name in TRIGGERS))
-    for name, change in CHANGES.items():
-        if name not in ("upload_part", "abort_multipart_upload"):  # the upload is completed instead
-            change(running.s3())
-    after = collect(running)
-    assert after != facts
-    running.kill()
-    running.start()
-    assert collect(running) == after
+def test_memory_goes_back_and_where_nothing_refuses_them_the_same_changes_are_kept() -> None:
+    with refusing_server() as (running, facts, files):
+        # To ask for all facts takes a hundred times as long as a change. One that does not go back shows afterwards.
+        refuse(running, CHANGES)
+        assert collect(running) == facts
+        assert bodies(running) == files
+        running.query(*(f"DROP TRIGGER {name}" for name in TRIGGERS))
+        for name, change in CHANGES.items():
+            if name not in ("upload_part", "abort_multipart_upload"):  # the upload is completed instead
+                change(running.s3())
+        after = collect(running)
+        assert after != facts
+        running.kill()
+        running.start()
+        assert collect(running) == after
