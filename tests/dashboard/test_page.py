@@ -251,6 +251,20 @@ def test_actions_do_what_they_say_after_a_question(dashboard: Site, session: str
         assert redis.get("kept") == b"before"
 
 
+@pytest.mark.long_on
+def test_redis_is_restarted_under_load(dashboard: Site, session: str, page: Page) -> None:
+    with connect(dashboard.settings, session) as environment:
+        redis = environment.redis.client()
+        started = redis.info("server")["run_id"]
+        with load(redis.ping):
+            dashboard.at(page, session, "service", "redis")
+            page.locator("[data-action=restart]").click()
+            expect(page.get_by_role("dialog")).to_contain_text("This loses the connections of its clients")
+            answered(page, "Restart")
+            expect(page.locator(".message.good", has_text="answers again")).to_be_visible()
+        assert redis.info("server")["run_id"] != started
+
+
 def test_an_environment_is_stopped(dashboard: Site, machine: Machine, page: Page) -> None:
     with machine.serving("redis", folder=machine.other) as session:
         dashboard.at(page, session)
