@@ -47,6 +47,12 @@ def env(request: pytest.FixtureRequest, warm: Callable[[str], TritonEnvironment]
     return warm(request.param)
 
 
+@pytest.fixture(scope="module", params=[pytest.param("docker", marks=pytest.mark.docker), "embedded"])
+def session_env(request: pytest.FixtureRequest, warm: Callable[[str], TritonEnvironment]) -> TritonEnvironment:
+    """One that makes namespaces, which persistent ones make on request alone."""
+    return warm(request.param)
+
+
 @pytest.fixture
 def word() -> str:
     """What no other test has."""
@@ -152,14 +158,14 @@ class TestPostgres:
                 hasty.table("rows", row.key)
             assert "lock timeout" in caught.value.cause
 
-    def test_databases_of_namespaces_are_marked(self, env: TritonEnvironment) -> None:
-        with env.namespace(services=("postgres",)) as namespace, looking(env.postgres) as insight:
+    def test_databases_of_namespaces_are_marked(self, session_env: TritonEnvironment) -> None:
+        with session_env.namespace(services=("postgres",)) as namespace, looking(session_env.postgres) as insight:
             with namespace.postgres.connect() as connection:
                 connection.execute("create table mine ()")
             databases = insight.table("databases")
             (row,) = rows_with(databases, namespace.postgres.database)
             assert row.mark == "namespace"
-            assert databases.rows[0].cells[0] == env.postgres.database
+            assert databases.rows[0].cells[0] == session_env.postgres.database
             assert databases.rows[0].mark == ""
             tables = insight.table(row.opens, row.key)
             (only,) = tables.rows
@@ -304,11 +310,11 @@ class TestClickHouse:
             assert shown["code"] == 47
             assert "UNKNOWN_IDENTIFIER" in shown["error"]
 
-    def test_databases_of_namespaces_are_marked(self, env: TritonEnvironment) -> None:
-        with env.namespace(services=("clickhouse",)) as namespace, looking(env.clickhouse) as insight:
+    def test_databases_of_namespaces_are_marked(self, session_env: TritonEnvironment) -> None:
+        with session_env.namespace(services=("clickhouse",)) as namespace, looking(session_env.clickhouse) as insight:
             (row,) = rows_with(insight.table("databases"), namespace.clickhouse.database)
             assert row.mark == "namespace"
-            assert insight.table("databases").rows[0].cells[0] == env.clickhouse.database
+            assert insight.table("databases").rows[0].cells[0] == session_env.clickhouse.database
 
     def test_reading_changes_nothing_and_is_not_shown(self, env: TritonEnvironment, word: str) -> None:
         with looking(env.clickhouse) as insight:
@@ -443,8 +449,8 @@ class TestRedis:
                 assert insight.sample()
             assert until(lambda: own() == 0)
 
-    def test_logical_databases_of_namespaces_are_marked(self, env: TritonEnvironment, word: str) -> None:
-        with env.namespace(services=("redis",)) as namespace, looking(env.redis) as insight:
+    def test_logical_databases_of_namespaces_are_marked(self, session_env: TritonEnvironment, word: str) -> None:
+        with session_env.namespace(services=("redis",)) as namespace, looking(session_env.redis) as insight:
             with namespace.redis.client() as client:
                 client.set(word, 1)
             number = namespace.redis.database
@@ -566,13 +572,13 @@ class TestS3:
         keys = [{"Key": f"{word}/{end}"} for end in (*range(rows + 1), "more")]
         client.delete_objects(Bucket=s3_env.s3.bucket, Delete={"Objects": keys})  # type: ignore[typeddict-item]
 
-    def test_buckets_of_namespaces_are_marked(self, s3_env: TritonEnvironment, word: str) -> None:
-        with s3_env.namespace(services=("s3",)) as namespace, looking(s3_env.s3) as insight:
+    def test_buckets_of_namespaces_are_marked(self, session_env: TritonEnvironment, word: str) -> None:
+        with session_env.namespace(services=("s3",)) as namespace, looking(session_env.s3) as insight:
             namespace.s3.client().create_bucket(Bucket=word)
             marked = {row.cells[0]: row.mark for row in insight.table("buckets").rows}
             assert marked[namespace.s3.bucket] == "namespace"
             assert [mark for name, mark in marked.items() if str(name).startswith(word)] == ["namespace"]
-            assert marked[s3_env.s3.bucket] == ""
+            assert marked[session_env.s3.bucket] == ""
 
     def test_an_object_that_changes_while_it_is_read(self, s3_env: TritonEnvironment, word: str) -> None:
         client = s3_env.s3.client()
