@@ -9,6 +9,7 @@ from typing import ClassVar, Generic, Protocol, Self, TypeVar
 
 from triton_env.errors import TemplateFailed
 from triton_env.services.base import Service
+from triton_env.services.base_claims import Board
 
 ServiceT = TypeVar("ServiceT", bound=Service)
 
@@ -24,14 +25,14 @@ class Space:
     """A part of each service that shares nothing with others: a database, a logical database, buckets.
 
     Attributes:
-        id: its name, "triton_ns_3f2a91bc": lower-case letters, digits and underscores, at most 40 characters. Empty
+        id: its name, "triton_ns_3f2a91bc": lower-case letters, digits and underscores, at most 48 characters. Empty
             for the environment's own, which has the names of the settings.
     """
 
     id: str
 
     def __post_init__(self) -> None:
-        assert not self.id or re.fullmatch(PREFIX + r"[a-z0-9_]{1,33}", self.id), self.id
+        assert not self.id or re.fullmatch(PREFIX + r"[a-z0-9_]{1,41}", self.id), self.id
 
     @property
     def is_own(self) -> bool:
@@ -41,6 +42,13 @@ class Space:
 
 OWN = Space("")
 """The environment's own space."""
+_OWNED = re.compile(f"(?:{NAMESPACE}|{TEMPLATE}|{SNAPSHOT})[a-z0-9_]+_(m[0-9a-f]{{10}})")
+
+
+def owner_of(identifier: str) -> str:
+    """The machine that made a space on servers that others use too, as its id ends with; empty where it has none."""
+    found = _OWNED.fullmatch(identifier)
+    return found[1] if found else ""
 
 
 class Slots(Protocol):
@@ -216,6 +224,14 @@ class Isolation(ABC, Generic[ServiceT]):
             records: what those of them hold that are frozen.
             idle: those of them that no client uses yet.
         """
+
+    def board(self) -> Board | None:
+        """The notes of all who make spaces on the server; None where it keeps none.
+
+        Asked for where machines may share the server, before anything else is called. What `create` and `replace` make
+        then, and `drop` removes, is by these notes the space's.
+        """
+        return None
 
     def found(self) -> frozenset[str]:
         """The ids of the spaces that the server has something of, as far as it knows; the empty one is never there."""

@@ -8,11 +8,13 @@ import re
 from collections.abc import Iterable
 from typing import Final
 
-from triton_env.services.base_isolation import NAMESPACE, PREFIX, SNAPSHOT, TEMPLATE
+from triton_env.services.base_isolation import NAMESPACE, PREFIX, SNAPSHOT, TEMPLATE, owner_of
 
 EMPTY: Final = f"{PREFIX}empty"
 """The database from which empty spaces are copied, where a service needs one. No client can be in it."""
-_DATABASE: Final = re.compile(f"(?:{NAMESPACE}|{TEMPLATE}|{SNAPSHOT})[a-z0-9_]+|{PREFIX}own_+new|{EMPTY}")
+CLAIMS: Final = f"{PREFIX}claims"
+"""The database in which those who make spaces note that they live; see `triton_env.services.base_claims`."""
+_DATABASE: Final = re.compile(f"(?:{NAMESPACE}|{TEMPLATE}|{SNAPSHOT})[a-z0-9_]+|{PREFIX}own_+new|{EMPTY}|{CLAIMS}")
 _KINDS: Final = {NAMESPACE: "namespace", TEMPLATE: "template", SNAPSHOT: "snapshot"}
 RESTORE: Final = "triton_restore_"
 """Begins the names of what a restore makes beside the data that is there. Followed by eight hexadecimal digits."""
@@ -47,7 +49,12 @@ def named_as_spaces(databases: Iterable[str], known: frozenset[str]) -> list[str
     Args:
         known: the ids of the spaces that are in use, kept or finished.
     """
-    return [name for name in databases if is_space(name) and known.isdisjoint(_possible_ids(name))]
+    return [name for name in databases if is_unknown(name) and known.isdisjoint(_possible_ids(name))]
+
+
+def is_unknown(database: str) -> bool:
+    """Whether a database has a name as isolation gives, and none that says which machine made it."""
+    return is_space(database) and database != CLAIMS and not any(map(owner_of, _possible_ids(database)))
 
 
 def _possible_ids(database: str) -> set[str]:

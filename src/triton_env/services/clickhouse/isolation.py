@@ -9,6 +9,7 @@ from typing import Any, Final
 from triton_env.services import ClickHouse
 from triton_env.services.base_isolation import NAMESPACE, PREFIX, SNAPSHOT, TEMPLATE, ContentLost, Isolation, Space
 from triton_env.services.clickhouse import access
+from triton_env.services.clickhouse.claims import ClickHouseBoard
 from triton_env.services.clickhouse.copying import THREADS, UNSYNCED, DatabaseCopier
 from triton_env.services.clickhouse.http import Http, ServerError, literal, quoted
 from triton_env.services.clickhouse.renaming import Account
@@ -76,6 +77,10 @@ class ClickHouseIsolation(Isolation[ClickHouse]):
         super().__init__(service)
         self._http = Http(service, connections=2 * THREADS)
         self._frozen: dict[str, tuple[str, DatabaseCopier]] = {}
+        self._board = ClickHouseBoard(self._http)
+
+    def board(self) -> ClickHouseBoard:
+        return self._board
 
     def template_facts(self) -> tuple[str, ...]:
         return self._service.user, self._service.database

@@ -13,6 +13,7 @@ from triton_env.services import Postgres
 from triton_env.services.base_isolation import OWN, PREFIX, SNAPSHOT, TEMPLATE, ContentLost, Isolation, Space
 from triton_env.services.names import EMPTY
 from triton_env.services.postgres import parts
+from triton_env.services.postgres.claims import PostgresBoard
 from triton_env.services.postgres.empty import EmptyDatabase
 from triton_env.services.postgres.roles import Roles
 from triton_env.services.postgres.server import (
@@ -86,6 +87,10 @@ class PostgresIsolation(Isolation[Postgres]):
         self._strategy: str | None = None
         self._empty = EmptyDatabase(self._connect, self._drop, self._copy_closed)
         self._plain: set[str] = set()
+        self._board = PostgresBoard(self._connect, self._make_missing)
+
+    def board(self) -> PostgresBoard:
+        return self._board
 
     @property
     def user(self) -> str:
@@ -237,6 +242,7 @@ class PostgresIsolation(Isolation[Postgres]):
             break_off(admin)
 
     def close(self) -> None:
+        self._board.close()
         places: list[Admin | None] = []
         with suppress(queue.Empty):  # one that is in use is closed by the end of its process
             while len(places) < _ADMINS:
@@ -318,6 +324,13 @@ class PostgresIsolation(Isolation[Postgres]):
             is_fast = admin.execute("show fsync").fetchone() == ("off",)
             self._strategy = "strategy file_copy" if is_fast and admin.info.server_version >= 150_000 else ""
         return self._strategy
+
+    def _make_missing(self, name: str) -> None:
+        """Make an empty database that any client may connect to."""
+        from psycopg import errors
+
+        with self._admin() as admin, suppress(errors.DuplicateDatabase, errors.UniqueViolation):
+            execute(admin, "create database {} template template0", name)
 
     def _drop(self, admin: "Admin", name: str) -> None:
         self._plain.discard(name)

@@ -15,6 +15,8 @@ from triton_env.archive.records import Record, write_record
 from triton_env.archive.steps import Meter
 from triton_env.services import Redis
 from triton_env.services.base_backup import KnownSpaces, Programs, left_by_restores
+from triton_env.services.redis.claims import KEY as CLAIMS_KEY
+from triton_env.services.redis.claims import taken_numbers
 from triton_env.services.redis.connection import (
     KEY,
     KEYS,
@@ -58,10 +60,10 @@ def save(service: Redis, programs: Programs, archive: ArchiveWriter, meter: Mete
     Raises:
         redis.RedisError: the server does not answer.
     """
-    before = spaces.taken_slots(service.name)
+    before = taken_numbers(service, spaces)
     used = used_databases(service)
     # Those too that a namespace has come to have by now.
-    taken = before | spaces.taken_slots(service.name)
+    taken = before | taken_numbers(service, spaces)
     own = own_numbers(databases(service), taken)
     staged = [number for number in used if number not in taken and is_staged(service, number)]
     numbers = [number for number in used if number in own and number not in staged]
@@ -103,9 +105,9 @@ def _strays(service: Redis, spaces: KnownSpaces, others: Collection[int]) -> lis
     """
 
     def look() -> set[int]:
-        before = spaces.taken_slots(service.name)
+        before = taken_numbers(service, spaces)
         found = set(used_databases(service)).difference(others)
-        return found - before - spaces.taken_slots(service.name) if found else found
+        return found - before - taken_numbers(service, spaces) if found else found
 
     found = look()
     return sorted(found & look()) if found else []
@@ -135,6 +137,8 @@ class _Keys:
             if (own := KEY.encode()) in keys:
                 self._notes.append(f"A key {KEY} is not saved: restores use this name.")
                 keys.remove(own)
+            if (claims := CLAIMS_KEY.encode()) in keys:
+                keys.remove(claims)
             small: list[tuple[bytes, bytes, dict[str, Any]]] = []
             size = 0
             for key, kind, expiry, usage in self._looked_at(keys):

@@ -17,6 +17,7 @@ from typing import Any
 from triton_env.errors import IsolationFailed
 from triton_env.services import Redis
 from triton_env.services.base_isolation import SNAPSHOT, ContentLost, Isolation, Space
+from triton_env.services.redis.claims import RedisBoard
 from triton_env.services.redis.names import NAMESPACE_USER, OWN_NUMBERS
 
 _FORBIDDEN = ("flushall", "swapdb", "replicaof", "slaveof")
@@ -56,6 +57,12 @@ class RedisIsolation(Isolation[Redis]):
         self._databases = 0
         self._user = ""
         self._configuration: Mapping[str, str] | None = None
+        self._board: RedisBoard | None = None
+
+    def board(self) -> RedisBoard:
+        if self._board is None:
+            self._board = RedisBoard(self._service)
+        return self._board
 
     def filled(self) -> frozenset[int]:
         """The numbers of the logical databases that hold keys."""
@@ -69,11 +76,17 @@ class RedisIsolation(Isolation[Redis]):
         return self._service.in_database(number, channel_prefix=f"{space.id}:", user=self._user)
 
     def create(self, space: Space, source: Space | None = None, *, is_new: bool = False) -> None:
+        if self._board and not is_new:
+            self.drop(space)
         self._claim(space)
         self.replace(space, source)
 
     def drop(self, space: Space) -> None:
-        if self.slots.of(space):
+        if self._board:
+            noted = [number for number, whose in self._board.numbers().items() if whose == space.id]
+            for number in sorted({*noted, *self.slots.of(space)}):
+                self._board.empty(number, space.id, goes=True)
+        elif self.slots.of(space):
             self.replace(space, None)
 
     def replace(self, space: Space, source: Space | None) -> None:
@@ -81,11 +94,24 @@ class RedisIsolation(Isolation[Redis]):
             numbers = self._numbers_of(space)
             self._make_user(exchange)
             filled = exchange.filled() if source else {}
-            exchange.flush(numbers)
+            if self._board and not space.is_own:
+                self._empty(self._board, space, numbers)
+            else:
+                exchange.flush(numbers)
             # Of a snapshot, a namespace gets what was in the first: it has no more.
             for origin, number in zip(self._numbers_of(source) if source else (), numbers, strict=False):
                 if origin in filled:
                     exchange.copy(origin, number)
+
+    def _empty(self, board: RedisBoard, space: Space, numbers: Sequence[int]) -> None:
+        for number in numbers:
+            if not board.empty(number, space.id):
+                raise IsolationFailed(
+                    f"The logical database {number} of Redis does not belong to {space.id} any longer.",
+                    where=f"{self._service.host}:{self._service.port}",
+                    cause="this process was suspended or cut off for longer than its claim lasts",
+                    hint="take another namespace: env.namespace()",
+                )
 
     def record(self, space: Space) -> str:
         """How many keys without a time to live each logical database holds, and a key that only this record knows.
@@ -109,10 +135,12 @@ class RedisIsolation(Isolation[Redis]):
     def verify_copy(self, copy: Space, source: Space | None, record: str, *, is_new: bool = False) -> None:
         with self._exchange() as exchange:
             self._make_user(exchange)
+            numbers = self._numbers_of(copy)
+            if self._board and not all(self._board.has(number, copy.id) for number in numbers):
+                raise ContentLost(f"{copy.id} has lost its logical database {numbers[0]}")
             if source is None:
                 return
             filled = self._verify(exchange, source, record)
-            numbers = self._numbers_of(copy)
             for position, (expected, number) in enumerate(zip(json.loads(record)["keys"], numbers, strict=False)):
                 if filled.get(number, 0) < expected - (position == 0):
                     raise ContentLost(_words(number, filled.get(number, 0), expected - (position == 0)))
@@ -150,7 +178,14 @@ class RedisIsolation(Isolation[Redis]):
                 exchange.attempt(log, "RESET")
             exchange.attempt("ACL", "LOG", "RESET")
 
+    def found(self) -> frozenset[str]:
+        # Logical databases have no names: whose they are is noted where machines share the server.
+        return frozenset(self._board.numbers().values()) if self._board else frozenset()
+
     def close(self) -> None:
+        board, self._board = self._board, None
+        if board is not None:
+            board.close()
         while not self._lock.acquire(timeout=_CLOSE_INTERVAL):
             # A thread that waits for a server that hangs has it.
             self.break_off()
@@ -180,7 +215,8 @@ class RedisIsolation(Isolation[Redis]):
     def _claim(self, space: Space) -> None:
         with self._exchange():
             own = self._own()
-            among = range(own.stop, self._databases)
+            # The last is that of the board.
+            among = range(own.stop, self._databases - bool(self._board))
         count = len(own) if space.id.startswith(SNAPSHOT) else 1
         # Where data of others is, a number that no space has may hold some of it.
         avoided = self.filled if self.is_lasting else tuple

@@ -13,6 +13,7 @@ from triton_env.services import Redis
 from triton_env.services.base_backup import KnownSpaces, Note, Programs
 from triton_env.services.redis import streams
 from triton_env.services.redis.backup import FUNCTIONS
+from triton_env.services.redis.claims import taken_numbers
 from triton_env.services.redis.connection import (
     KEY,
     Command,
@@ -70,7 +71,7 @@ class RedisRestorer:
     def present(self) -> list[str]:
         with Connection(self._service, 0) as connection:
             libraries = functions(connection)
-        own = own_numbers(databases(self._service), self._spaces.taken_slots(self._service.name))
+        own = own_numbers(databases(self._service), taken_numbers(self._service, self._spaces))
         found = [f"the logical database {number}" for number in used_databases(self._service) if number in own]
         return [*found, *(["functions"] if libraries else [])]
 
@@ -102,7 +103,7 @@ class RedisRestorer:
         RedisTakeover(self._service, self._plan).finish()
 
     def _choose_databases(self) -> None:
-        taken = self._spaces.taken_slots(self._service.name)
+        taken = taken_numbers(self._service, self._spaces)
         used = set(used_databases(self._service))
         count = databases(self._service)
         if self._members and max(self._members) >= count:

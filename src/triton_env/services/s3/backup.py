@@ -13,6 +13,7 @@ from triton_env.archive.sealing import CHUNK
 from triton_env.archive.steps import Meter
 from triton_env.services import S3
 from triton_env.services.base_backup import KnownSpaces, Programs, left_by_restores, unrecorded
+from triton_env.services.base_isolation import owner_of
 from triton_env.services.s3 import configuration
 from triton_env.services.s3.answers import is_missing
 from triton_env.services.s3.clients import THREADS, threaded_client
@@ -63,7 +64,7 @@ def save(service: S3, programs: Programs, archive: ArchiveWriter, meter: Meter, 
 
 def _unrecorded(own: str, client: "S3Client", known: frozenset[str]) -> list[str]:
     there = [bucket["Name"] for bucket in client.list_buckets()["Buckets"]]
-    names = [bucket_names(each) for each in space_ids(own, there) if each not in known]
+    names = [bucket_names(each) for each in space_ids(own, there) if each not in known and not owner_of(each)]
     return [f"the bucket {bucket}" for bucket in there if any(each.has(bucket) for each in names)]
 
 

@@ -17,6 +17,7 @@ from triton_env.services import S3
 from triton_env.services.base_isolation import OWN, PREFIX, SNAPSHOT, TEMPLATE, ContentLost, Isolation, Space
 from triton_env.services.s3 import configuration
 from triton_env.services.s3.bucket_names import BucketNames
+from triton_env.services.s3.claims import S3Board
 from triton_env.services.s3.clients import THREADS
 from triton_env.services.s3.copying import (
     Admin,
@@ -60,6 +61,10 @@ class S3Isolation(Isolation[S3]):
         self._defaults: dict[str, Any] | None = None
         self._stays: set[str] = set()
         self._read: dict[tuple[str, datetime], CopiedBucket] = {}
+        self._board = S3Board(service, lambda: self._client)
+
+    def board(self) -> S3Board:
+        return self._board
 
     def template_facts(self) -> tuple[str, ...]:
         return (self._service.bucket,)

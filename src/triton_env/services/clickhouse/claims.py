@@ -1,0 +1,61 @@
+"""What a ClickHouse keeps of those who make spaces on it: rows of one table, in a database of its own."""
+
+import threading
+from collections.abc import Callable, Mapping
+from typing import Final, TypeVar
+
+from triton_env.services.base_claims import Board, Note
+from triton_env.services.clickhouse.http import Http, ServerError, literal
+from triton_env.services.names import CLAIMS
+
+_Answer = TypeVar("_Answer")
+
+_TABLE: Final = f"{CLAIMS}.notes"
+_MAKE: Final = (
+    f"CREATE DATABASE IF NOT EXISTS {CLAIMS}",
+    f"CREATE TABLE IF NOT EXISTS {_TABLE}"
+    " (key String, text String, is_gone UInt8 DEFAULT 0, at DateTime64(3, 'UTC') DEFAULT now64(3, 'UTC'))"
+    " ENGINE = ReplacingMergeTree ORDER BY key TTL toDateTime(at) + INTERVAL 1 DAY DELETE WHERE is_gone = 1",
+)
+_NOTES: Final = f"""
+SELECT key, text, least(dateDiff('millisecond', at, now64(3, 'UTC')) / 1000, toFloat64(uptime())) AS age
+FROM {_TABLE} FINAL WHERE startsWith(key, {{}}) AND NOT is_gone
+"""  # noqa: S608
+_MISSING: Final = (60, 81)
+"""The numbers of the errors that say that a table or a database is missing."""
+
+
+class ClickHouseBoard(Board):
+    """The notes on one ClickHouse; see `Board`. Of the rows of a key, the last is its note."""
+
+    def __init__(self, http: Http) -> None:
+        self._http = http
+        self._lock = threading.Lock()
+
+    def put(self, key: str, text: str) -> None:
+        self._insert("key, text", [f"({literal(key)}, {literal(text)})"])
+
+    def notes(self, prefix: str) -> Mapping[str, Note]:
+        rows = self._again(lambda: self._http.rows(_NOTES.format(literal(prefix))))
+        return {row["key"]: Note(row["text"], float(row["age"])) for row in rows}
+
+    def remove(self, *keys: str) -> None:
+        if keys:
+            self._insert("key, is_gone", [f"({literal(key)}, 1)" for key in keys])
+
+    def _insert(self, columns: str, rows: list[str]) -> None:
+        # A server may be set to answer before a row can be seen.
+        settings = {"async_insert": "0"}
+        statement = f"INSERT INTO {_TABLE} ({columns}) VALUES {', '.join(rows)}"  # noqa: S608
+        self._again(lambda: self._http.run(statement, settings))
+
+    def _again(self, act: Callable[[], _Answer]) -> _Answer:
+        with self._lock:
+            try:
+                return act()
+            except ServerError as error:
+                if error.code not in _MISSING:
+                    raise
+            for statement in _MAKE:
+                self._http.run(statement)
+            return act()

@@ -1,0 +1,76 @@
+"""What an S3 server keeps of those who make spaces on it: objects of one bucket, named after the application's."""
+
+import threading
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from datetime import datetime
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING, TypeVar
+
+from triton_env.services import S3
+from triton_env.services.base_claims import Board, Note
+from triton_env.services.s3.clients import create_bucket
+from triton_env.services.s3.names import claims_bucket
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+_Answer = TypeVar("_Answer")
+
+
+class S3Board(Board):
+    """The notes on one S3 server; see `Board`.
+
+    Args:
+        client: a client for several threads.
+    """
+
+    def __init__(self, service: S3, client: Callable[[], "S3Client"]) -> None:
+        self._service = service
+        self._client = client
+        self._bucket = claims_bucket(service.bucket)
+        self._lock = threading.Lock()
+        self._texts: dict[tuple[str, str, datetime], str] = {}
+
+    def put(self, key: str, text: str) -> None:
+        self._again(lambda: self._client().put_object(Bucket=self._bucket, Key=key, Body=text.encode()))
+
+    def notes(self, prefix: str) -> Mapping[str, Note]:
+        with self._lock:
+            return self._again(lambda: self._notes(prefix))
+
+    def remove(self, *keys: str) -> None:
+        for key in keys:
+            self._again(lambda key=key: self._client().delete_object(Bucket=self._bucket, Key=key))  # type: ignore[misc]
+
+    def _notes(self, prefix: str) -> dict[str, Note]:
+        client = self._client()
+        found: dict[str, Note] = {}
+        for page in client.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=prefix):
+            now = parsedate_to_datetime(page["ResponseMetadata"]["HTTPHeaders"]["date"])
+            for entry in page.get("Contents", ()):
+                key, at = entry["Key"], entry["LastModified"]
+                known = (key, entry["ETag"], at)
+                if known not in self._texts:
+                    try:
+                        answer = client.get_object(Bucket=self._bucket, Key=key)
+                    except client.exceptions.NoSuchKey:  # it went just now
+                        continue
+                    self._texts[known] = answer["Body"].read().decode()
+                found[key] = Note(self._texts[known], (now - at).total_seconds())
+        for known in [known for known in self._texts if known[0].startswith(prefix) and known[0] not in found]:
+            del self._texts[known]
+        return found
+
+    def _again(self, act: Callable[[], _Answer]) -> _Answer:
+        client = self._client()
+        try:
+            return act()
+        except client.exceptions.NoSuchBucket:
+            pass
+        except client.exceptions.ClientError as error:
+            if error.response.get("Error", {}).get("Code") not in ("NoSuchBucket", "404"):
+                raise
+        with suppress(client.exceptions.BucketAlreadyExists, client.exceptions.BucketAlreadyOwnedByYou):
+            create_bucket(self._service, client, self._bucket, self._service.region)
+        return act()
