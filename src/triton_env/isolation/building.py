@@ -17,17 +17,15 @@ from triton_env.errors import ServiceDied, SnapshotFailed, TemplateFailed, Trito
 from triton_env.isolation.ledger import FrozenSpace
 from triton_env.isolation.namespace import Namespace
 from triton_env.isolation.reads import Reads, Variant, Variants, recorded
+from triton_env.isolation.shelf import TurnLost
 from triton_env.isolation.sources import Scope
 from triton_env.isolation.spaces import SpaceManager
 from triton_env.isolation.template import Template
 from triton_env.services.base_isolation import TEMPLATE, Beside, ContentLost
 from triton_env.settings import Settings
-from triton_env.state import store
 
 _FORMAT = 3
 """Goes up when templates are built in another way than before."""
-_UNUSED_FOR = 7 * 24 * 3600
-"""Seconds after which a template goes that no process has begun to use."""
 _SHORT = 12
 """Digits of a digest that go into the names of databases."""
 _LINES, _WIDTH = 3, 100
@@ -63,23 +61,27 @@ class TemplateBuilder:
         if (known := self._known.get(content)) and (reads := known.reads.renewed(template.root)):
             self._known[content] = replace(known, reads=reads)
             return known.finished
-        key = self._digest(template.digest())
-        with self._spaces.ledger.making(key):
-            found = self._found(key, template) or self._build(template, key)
-        self._known[content] = found
-        return found.finished
+        while True:
+            key = self._digest(template.digest())
+            try:
+                with self._spaces.shelf().making(key):
+                    found = self._found(key, template) or self._build(template, key)
+            except TurnLost:
+                continue  # the other one has built it by now, or is at it
+            self._known[content] = found
+            return found.finished
 
     def _found(self, key: str, template: Template) -> "_Known | None":
         """The one whose build read what is there today, and that the servers still have."""
-        ledger = self._spaces.ledger
-        for variant in _variants(ledger.variants_path(key)).known:
+        shelf = self._spaces.shelf()
+        for variant in shelf.variants(key).known:
             if template._token not in ("", variant.token) or (reads := variant.reads.renewed(template.root)) is None:
                 continue
-            with ledger.making(variant.digest):
-                if (finished := ledger.template(variant.digest)) is None:
+            with shelf.making(variant.digest):
+                if (finished := shelf.template(variant.digest)) is None:
                     continue
                 if self._is_intact(finished) and self._are_there(variant.beside):
-                    ledger.use_template(variant.digest)
+                    shelf.use(variant.digest, finished)
                     return _Known(finished, reads)
                 self._remove(variant.digest, finished)  # what is left of what the servers have lost
         return None
@@ -100,16 +102,15 @@ class TemplateBuilder:
 
     def expire(self) -> None:
         """Remove those that were not used for a while, on servers that stay."""
-        ledger = self._spaces.ledger
-        for digest in ledger.unused_templates(_UNUSED_FOR):
-            with ledger.making(digest):
-                if finished := ledger.unused_templates(_UNUSED_FOR).get(digest):
+        shelf = self._spaces.shelf()
+        for digest in shelf.unused():
+            with shelf.making(digest):
+                if finished := shelf.unused().get(digest):
                     self._remove(digest, finished)
 
     def _remove(self, digest: str, finished: FrozenSpace) -> None:
-        ledger = self._spaces.ledger
-        if held := ledger.take(finished.space.id, finished.services):
-            ledger.forget_template(digest)
+        if held := self._spaces.ledger.take(finished.space.id, finished.services):
+            self._spaces.shelf().forget(digest)
             self._spaces.remove(finished.space, finished.services, held)
 
     def _digest(self, content: str) -> str:
@@ -149,10 +150,10 @@ class TemplateBuilder:
 
     def _built(self, template: Template, key: str, beside: Mapping[str, Beside]) -> "_Known":
         spaces, services = self._spaces, self._spaces.services
-        path = spaces.ledger.variants_path(key)
-        variants, before = _variants(path), template.digest()
+        shelf = spaces.shelf()
+        variants, before = shelf.variants(key), template.digest()
         digest = hashlib.sha256(f"{key} {variants.count}".encode()).hexdigest()[:_SHORT]
-        space, held = spaces.make(TEMPLATE + digest, services, None)
+        space, held = spaces.make(TEMPLATE + digest + spaces.suffix, services, None)
         namespace = Namespace(_Builder(spaces), space, spaces.bound(space, services), None, held)
         try:
             reads = self._fill(template, namespace)
@@ -165,7 +166,7 @@ class TemplateBuilder:
                     cause=error.cause,
                     hint="commit it, and close the connection",
                 ) from error
-            spaces.ledger.publish_template(digest, finished)
+            shelf.publish(digest, finished, key)
         except BaseException as error:
             try:
                 spaces.remove(space, services, held)
@@ -179,10 +180,10 @@ class TemplateBuilder:
         held.release(remove=True)
         # Not for others where it changed while it was built: it is built anew when it is asked for again.
         is_certain = reads.is_certain and template.digest() == before
-        there = [each for each in variants.known if spaces.ledger.template(each.digest)]
+        there = [each for each in variants.known if shelf.template(each.digest)]
         made = {name: names for name, each in beside.items() if (names := each.made())}
         new = [Variant(digest, template._token, reads, made)] if is_certain else []
-        store.write(path, Variants(variants.count + 1, (*new, *there)))
+        shelf.note_variants(key, Variants(variants.count + 1, (*new, *there)))
         return _Known(finished, reads)
 
     def _fill(self, template: Template, namespace: Namespace) -> Reads:
@@ -257,7 +258,3 @@ class _Builder:
 
     def close_namespace(self, namespace: Namespace) -> bool:
         return False  # it is still to become a template
-
-
-def _variants(path: Path) -> Variants:
-    return store.found(path, Variants) or Variants()

@@ -107,9 +107,10 @@ class Isolator:
         spaces, ledger = session.spaces, session.ledger
         with self._environment.between_restores(), ledger.making(f"snapshot-{name}"):
             before = ledger.snapshot(name)
-            space, held = spaces.make(SNAPSHOT + token_hex(4), spaces.services, _OWN, is_new=True)
+            space, held = spaces.make(SNAPSHOT + token_hex(4) + spaces.suffix, spaces.services, _OWN, is_new=True)
             try:
                 finished = spaces.finish(space, spaces.services)
+                spaces.keep(space, spaces.services)
                 # Before its name leads to another, so that a sweep finds it if this process is killed.
                 old = ledger.take(before.space.id, before.services) if before else None
                 ledger.publish_snapshot(name, finished)
@@ -218,7 +219,9 @@ class Isolator:
 
     def keep_namespace(self, namespace: Namespace) -> None:
         """Have it outlive this process."""
-        self._of(namespace).ledger.keep(namespace.id, namespace.services)
+        session = self._of(namespace)
+        session.spaces.keep(namespace.space, namespace.services)
+        session.ledger.keep(namespace.id, namespace.services)
 
     def close_namespace(self, namespace: Namespace) -> bool:
         """Remove it soon, unless it is kept."""
@@ -280,7 +283,7 @@ class Isolator:
     def _made(
         self, session: "_IsolationSession", name: str | None, services: tuple[str, ...], source: FrozenSpace | None
     ) -> Namespace:
-        identifier = NAMESPACE + (name if name is not None else token_hex(4))
+        identifier = NAMESPACE + (name if name is not None else token_hex(4)) + session.spaces.suffix
         space, held = session.spaces.make(identifier, services, source, is_new=name is None)
         return Namespace(self, space, session.spaces.bound(space, services), source, held)
 

@@ -10,6 +10,7 @@ All of it is files in a folder that is its user's alone:
 - `slots/SERVICE/ID`: the numbered places that a space has in a service; see `triton_env.isolation.slots`.
 - `templates/DIGEST.json`, `snapshots/NAME.json`: spaces that are finished, and belong to no process.
 - `templates/KEY.variants`: what the builds of some of these have read.
+- `machine`: a random id of the folder, by which servers that other machines use know it.
 """
 
 import os
@@ -19,8 +20,10 @@ from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from secrets import token_hex
 from typing import ClassVar
 
+from triton_env.core.private import replace
 from triton_env.errors import InvalidSetting, IsolationFailed
 from triton_env.isolation.slots import SlotFolder, free_slots, slots_of
 from triton_env.services.base_isolation import Space
@@ -152,6 +155,18 @@ class SpaceLedger:
         """
         held.write(store.text_of(Lease(tuple(services), os.getpid(), made_by=test)))
 
+    def machine(self) -> str:
+        """The id of this folder among all that have ever been made: "m" and ten hexadecimal digits."""
+        path = self.path / "machine"
+        with locks.locked(self.path / "turn"):
+            if not path.exists():
+                replace(path, f"m{token_hex(5)}")
+            return path.read_text("utf-8")
+
+    def free_slots(self, identifier: str) -> None:
+        """Give back the slots of a space, as far as they are known here."""
+        free_slots(self.path, identifier)
+
     def give_back(self, identifier: str, held: Held) -> None:
         """The space is gone from the servers, and no longer used."""
         free_slots(self.path, identifier)
@@ -165,6 +180,18 @@ class SpaceLedger:
     def is_kept(self, identifier: str) -> bool:
         """Whether it outlives its process."""
         return self._kept_path(identifier).exists()
+
+    def staying(self) -> Mapping[str, Collection[str]]:
+        """By service, the ids of the spaces that are kept, and those of snapshots."""
+        leases = {path.stem: read_lease(path).services for path in self.path.glob("*.kept")}
+        found: dict[str, list[str]] = {}
+        for identifier, services in (
+            *leases.items(),
+            *((each.space.id, each.services) for each in self.snapshots().values()),
+        ):
+            for service in services:
+                found.setdefault(service, []).append(identifier)
+        return found
 
     def kept(self) -> frozenset[str]:
         """The ids of the spaces that are kept."""
@@ -245,6 +272,10 @@ class SpaceLedger:
         """One at a time, over all threads and processes, makes what goes by this name; others wait."""
         with locks.locked(self._templates / f"{what}.lock"):
             yield
+
+    def is_made(self, what: str) -> bool:
+        """Whether a process is making what goes by this name."""
+        return locks.is_held(self._templates / f"{what}.lock")
 
     @contextmanager
     def adding(self) -> Iterator[None]:

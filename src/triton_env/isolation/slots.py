@@ -38,15 +38,25 @@ class SlotFolder:
         return frozenset(number for numbers in self._all() for number in numbers)
 
     def claim(
-        self, space: Space, among: range, count: int = 1, *, avoided: Callable[[], Collection[int]] = tuple
+        self,
+        space: Space,
+        among: range,
+        count: int = 1,
+        *,
+        avoided: Callable[[], Collection[int]] = tuple,
+        take: Callable[[range], bool] = lambda block: True,
     ) -> range:
-        """Give a space slots that are free, one after the other; none where too few are."""
+        """Give a space slots that are free, one after the other; none where too few are.
+
+        Args:
+            take: has the last word on whether they are.
+        """
         make_private(self._path)
         with locks.locked(self._turn):
             taken = self.taken() | set(avoided())
             for start in range(0, len(among) - count + 1, count):
                 block = among[start : start + count]
-                if taken.isdisjoint(block):
+                if taken.isdisjoint(block) and take(block):
                     (self._path / space.id).symlink_to(f"{block.start}:{block.stop}")
                     return block
         return range(0)

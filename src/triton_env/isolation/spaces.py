@@ -5,17 +5,20 @@ import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from triton_env.core.interrupts import wait_unless_hurried
 from triton_env.core.programming_errors import PROGRAMMING_ERRORS
 from triton_env.core.threads import in_thread
 from triton_env.errors import IsolationFailed, ServiceDied, TritonError, UsageError
+from triton_env.isolation.claims import KEPT, ClaimedSlots, Claims, Seen
 from triton_env.isolation.ledger import FrozenSpace, SpaceLedger
 from triton_env.isolation.services import isolation_of
+from triton_env.isolation.shelf import LocalShelf, SharedShelf, Shelf
 from triton_env.liveness import Liveness
 from triton_env.services import SERVICES, Service
-from triton_env.services.base_isolation import ContentLost, Isolation, Space
+from triton_env.services.base_claims import LOCKS, Board, NumberedBoard
+from triton_env.services.base_isolation import NAMESPACE, ContentLost, Isolation, Space
 from triton_env.settings import Settings
 from triton_env.state.locks import Held
 
@@ -71,11 +74,38 @@ class SpaceManager:
         self._lock = threading.Lock()
         self._isolations: dict[str, Isolation[Any]] = {}
         self._facts: Mapping[str, tuple[str, ...]] = {}
+        self._boards: dict[str, Board] = {}
+        self._shelf: Shelf | None = None
+        self.claims: Claims | None = None
+        """Of this machine, where others may use the servers too. A session's own pay nothing for it."""
+        if environment.lasting:
+            timeout = environment.settings.triton_claim_timeout
+            self.claims = Claims(ledger.machine(), timeout, ledger.staying)
 
     @property
     def services(self) -> tuple[str, ...]:
         """The names of the environment's services that offer isolation."""
         return self.environment.isolated
+
+    @property
+    def suffix(self) -> str:
+        """What ends the ids of spaces that this machine makes."""
+        return f"_{self.claims.machine}" if self.claims else ""
+
+    def shelf(self) -> Shelf:
+        """Where it is noted which templates are finished. One server has it for all: the same on every machine."""
+        if self._shelf is None:
+            self._shelf = LocalShelf(self.ledger)
+            boards = {name: board for name in self.services if (board := self._board_of(name))}
+            if self.claims and boards:
+                first = min(boards, key=lambda name: (boards[name].rank, name))
+                self._shelf = SharedShelf(
+                    self.ledger,
+                    self.claims,
+                    lambda act, doing: self._noted((first,), act, doing)[first],
+                    self._noted,
+                )
+        return self._shelf
 
     def make(
         self, identifier: str, services: Collection[str], source: FrozenSpace | None, *, is_new: bool = False
@@ -106,7 +136,7 @@ class SpaceManager:
         """
         assert held.is_locked, f"{space.id} may belong to another process by now"
         try:
-            self._drop(space, services)
+            self._drop(space, services, was_kept=not space.id.startswith(NAMESPACE))
         except BaseException:
             held.release()
             raise
@@ -188,13 +218,35 @@ class SpaceManager:
         return [self._isolation(name) for name in self.services]
 
     def facts(self) -> Mapping[str, tuple[str, ...]]:
-        """What distinguishes the servers for templates, by the names of the services. They are asked once."""
+        """What distinguishes the servers for templates, by the names of the services. They are asked once.
+
+        But for what distinguishes servers of the same kind: where that is wiped, it is another one on all machines.
+        """
         if not self._facts:
             self._facts = self.each(self.services, _facts, "report its version")
-        return self._facts
+        if not (claims := self.claims):
+            return self._facts
+        identities = self._noted(self.services, claims.identity, "say which server it is")
+        return {name: (*facts, identities.get(name, "")) for name, facts in self._facts.items()}
+
+    def keep(self, space: Space, services: Collection[str]) -> None:
+        """Have a space outlive this machine's processes, on servers that others use too."""
+        if claims := self.claims:
+            self._noted(services, lambda board: claims.keep(board, space.id), "keep a namespace")
 
     def sweep(self) -> None:
-        """Remove the spaces of dead processes, as far as this environment has their services.
+        """Remove the spaces of dead processes, and what machines left that are gone.
+
+        Raises:
+            IsolationFailed: a server refused. The others were removed all the same.
+        """
+        try:
+            self.sweep_own()
+        finally:
+            self.sweep_machines()
+
+    def sweep_own(self) -> None:
+        """Remove the spaces of dead processes of this machine, as far as this environment has their services.
 
         Raises:
             IsolationFailed: a server refused. The others were removed all the same.
@@ -203,7 +255,7 @@ class SpaceManager:
         for identifier, held, lease in self.ledger.abandoned():
             here = [name for name in lease.services if name in self.services]
             try:
-                self._drop(Space(identifier), here)
+                self._drop(Space(identifier), here, was_kept=True)
             except TritonError as error:
                 failed = error
                 held.release()
@@ -217,6 +269,62 @@ class SpaceManager:
                 held.release()  # to be ended by a process that has the other services
         if failed:
             raise failed
+
+    def sweep_machines(self, *, at_once: bool = False) -> None:
+        """Remove what machines left on the servers whose claims have expired, and what this one does not know any more.
+
+        Args:
+            at_once: what looks expired at the first look too.
+
+        Raises:
+            IsolationFailed: a server refused.
+        """
+        if self.claims is None:
+            return
+        seen = self._seen(self.claims)
+        for identifier, services in self._expired(self.claims, seen, at_once=at_once).items():
+            # None where another process of this machine is at it.
+            if held := self.ledger.take(identifier, services):
+                self.remove(Space(identifier), services, held)
+        self.tidy()
+
+    def expired(self) -> Mapping[str, tuple[str, ...]]:
+        """The spaces that `sweep_machines` removes at once, with their services. Changes nothing.
+
+        Raises:
+            IsolationFailed: a server does not answer.
+        """
+        return self._expired(self.claims, self._seen(self.claims), at_once=True) if self.claims else {}
+
+    def _expired(self, claims: Claims, seen: Mapping[str, Seen], *, at_once: bool) -> Mapping[str, tuple[str, ...]]:
+        return claims.expired(seen, frozenset(space.id for space in self.ledger.known()), at_once=at_once)
+
+    def _seen(self, claims: Claims) -> Mapping[str, Seen]:
+        def see(isolation: Isolation[Any]) -> Seen | None:
+            return Seen.of(isolation, board) if (board := self._board_of(isolation.name)) else None
+
+        found = self.each(self.services, see, "list what is on it")
+        return {name: each for name, each in found.items() if each}
+
+    def tidy(self) -> None:
+        """Remove the notes that are about nothing any longer, and note which machines are unknown.
+
+        Raises:
+            IsolationFailed: a server refused.
+        """
+        if (claims := self.claims) is None:
+            return
+        seen = self._seen(claims)
+
+        def tidy(isolation: Isolation[Any]) -> None:
+            board, each = self._boards[isolation.name], seen[isolation.name]
+            claims.adopt(each, board)
+            # Of this machine, what a process that was killed was building.
+            mine = (key for key in each.notes if key.startswith(LOCKS) and key.endswith(f"/{claims.machine}"))
+            stale = [key for key in mine if not self.ledger.is_made(key.split("/")[1])]
+            board.remove(*each.remains(), *stale)
+
+        self.each(list(seen), tidy, "forget what is over")
 
     def each(
         self, names: Collection[str], action: Callable[[Isolation[Any]], _Answer], doing: str
@@ -254,6 +362,8 @@ class SpaceManager:
 
     def close(self) -> None:
         """Close the connections."""
+        if self.claims:
+            self.claims.close()
         with self._lock:
             isolations = list(self._isolations.values())
         for isolation in isolations:
@@ -263,6 +373,7 @@ class SpaceManager:
         self, identifier: str, services: Collection[str], source: FrozenSpace | None, is_new: bool
     ) -> tuple[Space, Held]:
         def create(isolation: Isolation[Any]) -> None:
+            self._attended(isolation.name)
             self._copy(isolation, space, source, lambda origin: isolation.create(space, origin, is_new=is_new))
 
         space = Space(identifier)
@@ -359,13 +470,41 @@ class SpaceManager:
         if isolation is None:
             service = self.environment.service(name)
             with self._lock:
-                isolation = self._isolations.setdefault(name, isolation_of(service))
-                isolation.is_lasting = self.environment.lasting
-                isolation.slots = self.ledger.slots(name)
+                if (isolation := self._isolations.get(name)) is None:
+                    isolation = isolation_of(service)
+                    isolation.is_lasting = self.environment.lasting
+                    isolation.slots = self.ledger.slots(name)
+                    if self.claims and (board := isolation.board()):
+                        self._boards[name] = board
+                        if isinstance(board, NumberedBoard):
+                            isolation.slots = ClaimedSlots(self.ledger.slots(name), board)
+                    self._isolations[name] = isolation
         return isolation
 
-    def _drop(self, space: Space, services: Collection[str]) -> None:
-        self.each(services, lambda isolation: isolation.drop(space), "remove a namespace")
+    def _board_of(self, name: str) -> Board | None:
+        """The notes on a server; None where it has none, or no other machine uses it."""
+        self._isolation(name)
+        return self._boards.get(name)
+
+    def _noted(self, services: Collection[str], act: Callable[[Board], _Answer], doing: str) -> dict[str, _Answer]:
+        """Do something with the notes on the servers of those services that keep some."""
+        able = [name for name in services if self._board_of(name)]
+        return self.each(able, lambda isolation: act(cast(Board, self._attended(isolation.name))), doing)
+
+    def _attended(self, name: str) -> Board | None:
+        """The notes on a server that knows that this machine lives. Without that, nothing of it may be there."""
+        board = self._board_of(name)
+        if self.claims and board:
+            self.claims.attend(name, board)
+        return board
+
+    def _drop(self, space: Space, services: Collection[str], *, was_kept: bool) -> None:
+        def drop(isolation: Isolation[Any]) -> None:
+            isolation.drop(space)
+            if was_kept and (board := self._board_of(isolation.name)):
+                board.remove(KEPT + space.id)
+
+        self.each(services, drop, "remove a namespace")
 
     def _taken(self, identifier: str, services: Collection[str]) -> Held:
         deadline = time.monotonic() + _PATIENCE

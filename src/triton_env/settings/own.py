@@ -111,6 +111,13 @@ class OwnSettings(SettingsGroup):
         " services too, under names that begin with `triton_`.",
         default="session",
     )
+    triton_claim_timeout: Seconds = setting(
+        Role.HANDLING,
+        "Seconds for which a machine claims [what it has on persistent and external"
+        " servers](../how-to/isolation.md#several-machines). Its processes renew the claim four times in this time."
+        " What it has not renewed, other machines remove.",
+        default=300,
+    )
     triton_pool_size: Annotated[int, Number(ge=0, le=64)] = setting(
         Role.HANDLING, "Namespaces that are kept ready for each template, at most 64; 0: none.", default=4
     )

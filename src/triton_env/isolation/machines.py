@@ -1,0 +1,87 @@
+"""What is left on servers that machines share, as somebody sees it who makes nothing there."""
+
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+
+from triton_env.errors import TritonError
+from triton_env.isolation import state
+from triton_env.isolation.ledger import SpaceLedger
+from triton_env.isolation.spaces import IsolationTarget, SpaceManager
+from triton_env.liveness import Liveness
+from triton_env.runtimes.base import Runtime
+from triton_env.runtimes.external import ExternalRuntime
+from triton_env.services import Service
+from triton_env.services.base_isolation import Space
+from triton_env.settings import Settings
+
+
+class Servers:
+    """Servers that hold data, on which machines make namespaces. To be closed.
+
+    Args:
+        settings: those in force there.
+        environment: the id of the environment that they are.
+        services: that run, by name.
+
+    Raises:
+        InvalidSetting: the state folder cannot be used.
+    """
+
+    def __init__(self, settings: Settings, environment: str, services: Mapping[str, Service]) -> None:
+        runtime: Future[Runtime] = Future()
+        runtime.set_result(ExternalRuntime(settings))  # how a server ended is not asked
+        self.environment = environment
+        self.problem = ""
+        """Why they cannot be looked at; empty where they were, or not yet."""
+        target = IsolationTarget(
+            environment,
+            settings,
+            tuple(services),
+            services.__getitem__,
+            lasting=True,
+            outlives=True,
+            is_shared=lambda: True,
+            liveness=Liveness(runtime, {}),
+        )
+        self._ledger = SpaceLedger(settings, environment, lasting=True)
+        self._spaces = SpaceManager(target, self._ledger)
+
+    def expired(self) -> Mapping[str, tuple[str, ...]]:
+        """What no machine claims any longer: the ids of spaces with their services. Changes nothing."""
+        found: Mapping[str, tuple[str, ...]] = {}
+
+        def look() -> None:
+            nonlocal found
+            found = self._spaces.expired()
+
+        self.problem = _problem_of(look)
+        return found
+
+    def remove(self, identifier: str, services: tuple[str, ...]) -> str:
+        """Remove one of these; why that failed, which is empty where it did not."""
+
+        def remove() -> None:
+            # Again: by now its machine may have renewed its claim.
+            if identifier in self._spaces.expired() and (held := self._ledger.take(identifier, services)):
+                self._spaces.remove(Space(identifier), services, held)
+            self._spaces.tidy()
+
+        return _problem_of(remove)
+
+    def remove_own(self, left: state.LeftOver, *, kept: bool) -> str:
+        """Remove what a dead process of this machine had, or kept; why that failed."""
+        state.remove(left, kept=kept)
+        return _problem_of(self._spaces.sweep_own)
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._spaces.close()
+        self._ledger.close()
+
+
+def _problem_of(action: Callable[[], None]) -> str:
+    try:
+        action()
+    except TritonError as error:
+        return " ".join(f"{error.what} {error.cause}".split())
+    return ""

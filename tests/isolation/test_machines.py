@@ -1,0 +1,451 @@
+"""Several machines on the same servers: who has what is decided there, whatever becomes of a machine."""
+
+import json
+import shutil
+import signal
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import contents
+from isolation.machines import Crowd, known, machine, settings_of
+from patience import until
+from triton_env import Namespace, Template, TritonEnvironment, prune
+from triton_env.core.threads import in_thread
+from triton_env.errors import IsolationFailed
+from triton_env.isolation.claims import Claims, Seen
+from triton_env.isolation.isolator import _IsolationSession
+from triton_env.isolation.machines import Servers
+from triton_env.isolation.spaces import SpaceManager
+from triton_env.services.base_claims import Board, Note
+
+TIMEOUT = 3.0
+"""Seconds for which claims hold in these tests."""
+
+
+def opened(env: TritonEnvironment) -> _IsolationSession:
+    return env._isolation()._open()
+
+
+def spaces_of(env: TritonEnvironment) -> SpaceManager:
+    return opened(env).spaces
+
+
+def claims_of(env: TritonEnvironment) -> Claims:
+    found = spaces_of(env).claims
+    assert found
+    return found
+
+
+def board(env: TritonEnvironment, service: str = "redis") -> Board:
+    found = spaces_of(env)._board_of(service)
+    assert found
+    return found
+
+
+def databases(env: TritonEnvironment) -> set[str]:
+    with env.postgres.connect() as connection:
+        rows = connection.execute("select datname from pg_database where datname like 'triton\\_%'").fetchall()
+    return {name for (name,) in rows}
+
+
+def left(env: TritonEnvironment) -> dict[str, set[str]]:
+    """What is on the servers that looks like namespaces, templates and claims."""
+    found: dict[str, set[str]] = {}
+    if "postgres" in env.services:
+        found["postgres"] = {name for name in databases(env) if name.startswith(("triton_ns", "triton_tpl"))}
+    if "clickhouse" in env.services:
+        words = env.clickhouse.client().query("select name from system.databases").result_rows
+        found["clickhouse"] = {name for (name,) in words if name.startswith(("triton_ns", "triton_tpl"))}
+    if "s3" in env.services:
+        names = [each["Name"] for each in env.s3.client().list_buckets()["Buckets"]]
+        found["s3"] = {name for name in names if "-ns-" in name or "-tpl-" in name}
+    with env.redis.client() as redis:
+        last = int(redis.config_get("databases")["databases"]) - 1
+        found["redis"] = {name for name in redis.info("keyspace") if 16 <= int(name[2:]) < last}
+    return found
+
+
+def pruned(env: TritonEnvironment, folder: Path) -> set[str]:
+    """The ids of the spaces that `prune` on a machine of its own removes from the servers of an environment."""
+    services = {name: env.service(name) for name in env.services}
+    with closing(Servers(settings_of(env, folder), "pruned", services)) as servers:
+        return _removed_from(servers)
+
+
+def _removed_from(servers: Servers) -> set[str]:
+    leftovers = list(prune._of_machines(servers))
+    problems = [each.remove() for each in leftovers]
+    assert not any(problems), problems
+    assert not [each.why for each in leftovers if each.stays]
+    return {each.name for each in leftovers}
+
+
+def pruned_as_set(env: TritonEnvironment, folder: Path) -> set[str]:
+    """The same, on the servers that the settings lead to."""
+    with prune._shared_servers(settings_of(env, folder, triton_runtime="external")) as servers:
+        assert servers
+        return _removed_from(servers)
+
+
+@contextmanager
+def crowd(
+    values: dict[str, Any], arguments: dict[str, Any], sizes: tuple[int, int], log: Path
+) -> Iterator[list[Crowd]]:
+    machines: list[Crowd] = []
+    try:
+        for number in range(sizes[0]):
+            machines.append(Crowd(values, arguments, number, sizes[1], log))
+        yield machines
+    finally:
+        for each in machines:
+            each.kill()
+            shutil.rmtree(each.folder, ignore_errors=True)
+
+
+@pytest.fixture(
+    params=[
+        pytest.param(("small", "external", 3, 5), id="external"),
+        pytest.param(("embedded", "external", 3, 5), id="external-all", marks=pytest.mark.long),
+        pytest.param(("persistent without docker", "persistent", 3, 5), id="persistent", marks=pytest.mark.long),
+        pytest.param(("embedded", "external", 8, 50), id="external-many", marks=pytest.mark.long),
+        pytest.param(("docker", "external", 8, 50), id="docker-many", marks=[pytest.mark.long, pytest.mark.docker]),
+    ]
+)
+def machines(request: pytest.FixtureRequest, log: Path) -> Iterator[tuple[TritonEnvironment, list[Crowd]]]:
+    """An environment, and machines that have namespaces on its servers."""
+    runtime, kind, count, each = request.param
+    env = request.getfixturevalue("small") if runtime == "small" else request.getfixturevalue("warm")(runtime)
+    contents.fill(env, "theirs")
+    values = known(env) | {"triton_claim_timeout": TIMEOUT, "triton_namespaces": "everywhere", "triton_pool_size": 0}
+    arguments: dict[str, Any] = {"services": list(env.services), "runtime": "external"}
+    if kind == "persistent":
+        arguments |= {"runtime": "embedded", "persistent": True}
+        values |= {name: getattr(env.settings, name) for name in ("triton_project", "triton_data_dir")}
+    with crowd(values, arguments, (count, each), log) as started:
+        yield env, started
+    contents.remove(env)
+
+
+@pytest.fixture
+def log() -> Iterator[Path]:
+    """A file that the users of all machines can write to."""
+    with tempfile.NamedTemporaryFile(prefix="triton-tests-") as file:
+        path = Path(file.name)
+        path.chmod(0o666)
+        yield path
+
+
+def test_machines_share_servers_and_nothing_else(
+    machines: tuple[TritonEnvironment, list[Crowd]], log: Path, tmp_path: Path
+) -> None:
+    env, crowd = machines
+    before = left(env)
+    first = [json.loads(each.line()) for each in crowd]
+    assert all(answer["same"] and answer["seeded"] for answer in first)
+    held = [(name, number) for answer in first for name, number in zip(answer["ids"], answer["numbers"], strict=True)]
+    assert len({name for name, _ in held}) == len({number for _, number in held}) == len(held)
+    (template,) = log.read_text().split()  # built once
+
+    dying, living = crowd[: len(crowd) // 2], crowd[len(crowd) // 2 :]
+    for each in dying:
+        each.signal(signal.SIGKILL)
+    dead = {name for answer in first[: len(dying)] for name in answer["ids"]}
+    removed: set[str] = set()
+
+    def is_removed() -> bool:
+        removed.update(pruned(env, tmp_path / "pruner"))
+        return not databases(env) & dead
+
+    assert until(is_removed)
+    assert removed <= dead  # the living may have removed some
+    for each in living:
+        each.go_on()
+    assert all(json.loads(each.line())["same"] for each in living)
+    assert [each.end() for each in living] == [0] * len(living)
+    pruned(env, tmp_path / "pruner")
+    assert contents.look(env) == contents.everywhere(env, "theirs")
+    after = left(env)
+    assert after["postgres"] - before["postgres"] == {template}
+    assert {name: len(after[name] - before[name]) for name in after} == dict.fromkeys(after, 1)
+    assert log.read_text().split() == [template]
+
+
+def test_clickhouse_and_s3_alone_know_as_much(warm: Callable[[str], TritonEnvironment], tmp_path: Path) -> None:
+    env = warm("embedded")
+    built: list[str] = []
+
+    def build(namespace: Namespace) -> None:
+        built.append(namespace.id)
+        contents.fill(namespace, "seed")
+
+    template = Template(build)
+    services = ("clickhouse", "s3")
+    settings = [settings_of(env, tmp_path / name, triton_claim_timeout=900) for name in ("one", "other")]
+    with ExitStack() as stack:
+        started = [TritonEnvironment(each, services=services, runtime="external") for each in settings]
+        one, other = (stack.enter_context(each) for each in started)
+        copies = [in_thread(partial(each.namespace, "mine", template=template)) for each in (one, other)]
+        mine, theirs = (each.result() for each in copies)
+        assert len(built) == 1
+        assert contents.look(mine) == contents.look(theirs) == contents.everywhere(mine, "seed")
+        contents.fill(mine, "mine")
+        assert contents.look(theirs) == contents.everywhere(theirs, "seed")
+        assert not pruned_as_set(env, tmp_path / "third")
+        # As if it had ended long ago, and not closed what it had.
+        claims_of(other).close()
+        for name in services:
+            board(other, name).put(f"owner/{claims_of(other).machine}", "0")
+        assert until(lambda: pruned_as_set(env, tmp_path / "third") == {theirs.id})
+        assert contents.look(mine) == contents.everywhere(mine, "mine")
+        with pytest.raises(Exception, match=theirs.id.replace("_", ".")):
+            theirs.clickhouse.client().command("select 1 from words")
+
+
+@pytest.fixture
+def two(small: TritonEnvironment, tmp_path: Path) -> Iterator[tuple[TritonEnvironment, TritonEnvironment]]:
+    """Two machines on the servers of `small`."""
+    with (
+        machine(small, tmp_path / "one", triton_claim_timeout=TIMEOUT) as one,
+        machine(small, tmp_path / "other", triton_claim_timeout=TIMEOUT) as other,
+    ):
+        yield one, other
+    small.reset()
+
+
+Two = tuple[TritonEnvironment, TritonEnvironment]
+
+
+def cut_off_from_claims(env: TritonEnvironment) -> None:
+    """End the connections that machines have to where PostgreSQL keeps claims."""
+    with env.postgres.connect(autocommit=True) as connection:
+        connection.execute("select pg_terminate_backend(pid) from pg_stat_activity where datname = 'triton_claims'")
+
+
+def put(namespace: Namespace, word: str) -> None:
+    with namespace.redis.client() as redis:
+        redis.set("word", word)
+
+
+def get(namespace: Namespace) -> bytes | None:
+    with namespace.redis.client() as redis:
+        found: bytes | None = redis.get("word")
+        return found
+
+
+def test_a_name_is_free_on_every_machine(two: Two) -> None:
+    one, other = (each.namespace("mine") for each in two)
+    put(one, "one")
+    put(other, "other")
+    assert one.id != other.id
+    assert one.redis.database != other.redis.database
+    assert one.environ()["POSTGRES_DB"] != other.environ()["POSTGRES_DB"]
+    other.close()
+    two[1].stop()
+    assert get(one) == b"one"
+
+
+def test_a_suspended_machine_keeps_what_it_has(small: TritonEnvironment, log: Path, tmp_path: Path) -> None:
+    values = known(small) | {"triton_claim_timeout": TIMEOUT, "triton_namespaces": "everywhere", "triton_pool_size": 0}
+    with (
+        crowd(values, {"services": list(small.services), "runtime": "external"}, (1, 2), log) as (suspended,),
+        machine(small, tmp_path / "other", triton_claim_timeout=TIMEOUT) as other,
+    ):
+        first = json.loads(suspended.line())
+        suspended.signal(signal.SIGSTOP)
+        owner = f"owner/{first['ids'][0].rpartition('_')[2]}"
+        assert until(lambda: board(other).notes(owner)[owner].age > 2 * TIMEOUT)
+        assert not pruned(small, tmp_path / "pruner")
+        with other.namespace() as namespace:
+            assert namespace.redis.database not in first["numbers"]
+            put(namespace, "other")
+            suspended.signal(signal.SIGCONT)
+            suspended.go_on()
+            assert json.loads(suspended.line())["same"]
+            assert suspended.end() == 0
+            assert get(namespace) == b"other"
+    small.reset()
+
+
+def test_flushall_frees_no_number_that_a_machine_uses(small: TritonEnvironment, two: Two, tmp_path: Path) -> None:
+    one, other = two
+    with one.namespace() as mine:
+        number = f"number/{mine.redis.database}"
+        with small.redis.client() as redis:
+            redis.flushall()
+        put(mine, "mine")
+        with other.namespace() as namespace:  # also before anything was written down again
+            assert namespace.redis.database != mine.redis.database
+            put(namespace, "other")
+            assert until(lambda: number in board(one).notes(number))
+            mine.reset()
+            assert get(mine) is None
+            put(mine, "mine")
+            assert get(namespace) == b"other"
+            assert not pruned(small, tmp_path / "pruner")
+        assert get(mine) == b"mine"
+
+
+def test_a_machine_that_has_lost_its_number_leaves_it_alone(two: Two) -> None:
+    one, other = two
+    mine = one.namespace()
+    number = mine.redis.database
+    lost = board(one)
+    # Cut off for so long that the server has closed the connection, and another machine removed what it had.
+    claims = claims_of(one)
+    claims.close()
+    assert claims._thread
+    assert until(lambda: claims._thread and not claims._thread.is_alive())
+    lost._listener.close()  # type: ignore[attr-defined]
+    board(other).remove(f"number/{number}")
+    theirs = []
+    while not theirs or theirs[-1].redis.database != number:
+        assert len(theirs) < 8
+        theirs.append(other.namespace())
+    put(theirs[-1], "theirs")
+    with pytest.raises(IsolationFailed, match="does not belong to"):
+        mine.reset()
+    mine.close()
+    one.stop()
+    assert get(theirs[-1]) == b"theirs"
+
+
+def test_what_was_killed_after_flushall_holds_no_number(small: TritonEnvironment, log: Path, tmp_path: Path) -> None:
+    values = known(small) | {"triton_claim_timeout": 900, "triton_namespaces": "everywhere", "triton_pool_size": 0}
+    with (
+        machine(small, tmp_path / "other") as other,
+        crowd(values, {"services": list(small.services), "runtime": "external"}, (1, 1), log) as (killed,),
+    ):
+        (number,) = json.loads(killed.line())["numbers"]
+        killed.kill()
+        with small.redis.client() as redis:
+            redis.flushall()
+        with ExitStack() as stack:
+            # The server sees that the connection is gone when it looks.
+            assert until(lambda: stack.enter_context(other.namespace(services=("redis",))).redis.database == number, 30)
+    small.reset()
+
+
+def test_a_connection_that_breaks_is_made_again(small: TritonEnvironment, two: Two, tmp_path: Path) -> None:
+    one, other = two
+    with one.namespace() as mine:
+        put(mine, "mine")
+        machine_of_one = claims_of(one).machine
+        with small.redis.client() as redis:
+            redis.client_kill_filter(_type="pubsub")
+        cut_off_from_claims(small)
+        assert until(lambda: machine_of_one in board(other).present())
+        postgres = board(other, "postgres")
+        assert until(lambda: machine_of_one in postgres.present())
+        with other.namespace() as namespace:
+            assert namespace.redis.database != mine.redis.database
+        assert not pruned(small, tmp_path / "pruner")
+        assert get(mine) == b"mine"
+
+
+def test_claims_that_a_test_drops_are_written_again(small: TritonEnvironment, two: Two, tmp_path: Path) -> None:
+    one, other = two
+    with one.namespace() as mine:
+        with small.postgres.connect(autocommit=True) as connection:
+            connection.execute("drop database triton_claims with (force)")
+        assert not pruned(small, tmp_path / "pruner")
+        postgres = board(other, "postgres")
+        owner = f"owner/{mine.id.rpartition('_')[2]}"
+        # What prune has noted of a machine that it does not know gives way to what that one says.
+        assert until(lambda: (note := postgres.notes(owner).get(owner)) and note.text == f"{TIMEOUT:g}")
+        assert mine.id in databases(small)
+
+
+def test_without_renewals_nothing_is_made(two: Two, monkeypatch: pytest.MonkeyPatch) -> None:
+    one, _ = two
+    with one.namespace() as mine:
+        put(mine, "mine")
+        found = board(one)
+
+        def refuse(key: str, text: str) -> None:
+            raise ConnectionError("cut off")
+
+        monkeypatch.setattr(found, "put", refuse)
+        monkeypatch.setattr(claims_of(one), "_renewed", {})
+        with pytest.raises(IsolationFailed, match="cut off"):
+            one.namespace()
+        monkeypatch.undo()
+        assert get(mine) == b"mine"
+        with one.namespace():
+            pass
+
+
+def test_a_builder_that_has_lost_its_turn_publishes_nothing(small: TritonEnvironment, two: Two) -> None:
+    one, other = two
+    built: list[str] = []
+
+    def build(namespace: Namespace) -> None:
+        built.append(namespace.id)
+        put(namespace, "seed")
+        if len(built) == 1:
+            cut_off_from_claims(small)
+            with other.namespace(template=template) as theirs:
+                assert get(theirs) == b"seed"
+
+    template = Template(build)
+    with one.namespace(template=template) as mine:
+        assert get(mine) == b"seed"
+    assert len(built) == 2  # by the one that lost its turn, and by the one that got it
+    assert {name for name in databases(small) if name.startswith("triton_tpl_")} == {built[1]}
+
+
+def test_a_clock_that_jumps_expires_nothing_at_the_first_look() -> None:
+    claims = Claims("m0000000000", 300, dict)
+    space = "triton_ns_1_m1111111111"
+
+    def look(age: float) -> dict[str, tuple[str, ...]]:
+        seen = Seen({"owner/m1111111111": Note("2", age)}, frozenset(), frozenset({space}))
+        return claims.expired({"s3": seen}, (), at_once=False)
+
+    assert look(3600) == {}
+    assert look(1) == {}  # it has written another note since
+    assert look(3600) == {}
+    assert until(lambda: look(3600) == {space: ("s3",)})
+
+
+@pytest.mark.parametrize("offset", [-86400.0, 86400.0])
+def test_the_clock_of_a_machine_does_not_matter(
+    small: TritonEnvironment, two: Two, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, offset: float
+) -> None:
+    one, _ = two
+    now = time.time
+    with one.namespace() as mine:
+        put(mine, "mine")
+        monkeypatch.setattr("time.time", lambda: now() + offset)
+        assert not pruned(small, tmp_path / "pruner")
+        with one.namespace():
+            pass
+        assert get(mine) == b"mine"
+
+
+def test_what_is_kept_outlives_its_machine(small: TritonEnvironment, tmp_path: Path) -> None:
+    with machine(small, tmp_path / "one", triton_claim_timeout=0.2) as one:
+        kept = one.namespace()
+        put(kept, "kept")
+        kept.keep()
+        one.snapshot("seeded")
+        before = databases(small)
+    with machine(small, tmp_path / "other") as other:
+        owner = f"owner/{kept.id.rpartition('_')[2]}"
+        spaces = spaces_of(other)
+        boards = [spaces._board_of(name) for name in spaces.services]
+        assert until(lambda: all(each and each.notes(owner)[owner].age > 1 for each in boards))
+        assert not pruned(small, tmp_path / "other")
+        assert databases(small) == before
+        assert get(kept) == b"kept"
+        for each in boards:
+            assert each
+            each.put(f"kept/{kept.id}", "0")
+        assert pruned(small, tmp_path / "other") == {kept.id}
+    small.reset()
