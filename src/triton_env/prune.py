@@ -1,25 +1,32 @@
 """What dead owners left, on the engine and on this machine: found, and removed on request."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
 
 from triton_env.backup.journal import Place, command_to_settle, places
+from triton_env.core.model import Endpoint, Placement
 from triton_env.core.readiness import check_listening
 from triton_env.errors import RestoreUnfinished, RuntimeUnavailable, TritonError
 from triton_env.isolation import state
+from triton_env.modes.arguments import Arguments
+from triton_env.modes.external import External
+from triton_env.persistent.choice import open_stack
 from triton_env.persistent.embedded.projects import projects as embedded_projects
 from triton_env.runtimes.choice import quick_problem
 from triton_env.runtimes.embedded import directory
 from triton_env.runtimes.embedded.bases import projects_folder
+from triton_env.services import SERVICES, Service
+from triton_env.services.base_isolation import owner_of
 from triton_env.settings import Settings
 from triton_env.state import samples
 from triton_env.state.folders import private_folder
 from triton_env.state.registry import Registry
 
 if TYPE_CHECKING:
+    from triton_env.isolation.machines import Servers
     from triton_env.runtimes.docker.engine import Engine
     from triton_env.runtimes.docker.leftovers import EngineLeftover
     from triton_env.runtimes.docker.owner import Owner
@@ -81,14 +88,20 @@ def look(settings: Settings, *, kept: bool = False) -> Iterator[Findings]:
     Raises:
         InvalidSetting: the state folder cannot be used.
     """
+    with _shared_servers(settings) as servers:
+        yield from _look(settings, kept, servers)
+
+
+def _look(settings: Settings, kept: bool, servers: "Servers | None") -> Iterator[Findings]:
     here = (
         *_restores(settings),
         *_directories(),
         *_supervisors(settings),
         *_records(settings),
         *_shared(settings),
-        *_namespaces(settings, kept),
         *_samples(settings),
+        *_namespaces(settings, kept, servers),
+        *(_of_machines(servers) if servers else ()),
     )
     if problem := quick_problem():
         yield Findings((*_given_up(settings), *here), problem)
@@ -112,6 +125,44 @@ def look(settings: Settings, *, kept: bool = False) -> Iterator[Findings]:
         yield Findings((*on_engine, *here), "")
     finally:
         engine.close()
+
+
+@contextmanager
+def _shared_servers(settings: Settings) -> Iterator["Servers | None"]:
+    """The external servers or the running persistent services that the settings lead to; None where namespaces are not
+    allowed there, or nothing runs."""
+    if settings.triton_namespaces != "everywhere":
+        yield None
+        return
+    from triton_env.isolation.machines import Servers
+
+    services: Mapping[str, Service] = {}
+    with suppress(RuntimeUnavailable):
+        if settings.triton_runtime == "external":
+            mode = External(Arguments(settings, SERVICES.usable(), "external"))
+            settings, environment = mode.settings, mode.id
+            services = dict(_listening(settings))
+        else:
+            environment = settings.triton_project
+            with open_stack(settings) as stack:
+                services = stack.running()
+    services = {name: each for name, each in services.items() if each.parts.isolation}
+    if not services:
+        yield None
+        return
+    servers = Servers(settings, environment, services)
+    try:
+        yield servers
+    finally:
+        servers.close()
+
+
+def _listening(settings: Settings) -> Iterator[tuple[str, Service]]:
+    for name in SERVICES.usable():
+        recipe = SERVICES[name].recipe(settings.with_group(SERVICES[name].settings_group))
+        placement = Placement({port.name: Endpoint(recipe.external.host, port.fixed) for port in recipe.ports})
+        if recipe.external.host and _listens(str(next(iter(placement.endpoints.values())))):
+            yield name, SERVICES[name](settings.with_group(SERVICES[name].settings_group), placement)
 
 
 def _on_engine(engine: "Engine", settings: Settings) -> Iterator[Leftover]:
@@ -279,13 +330,16 @@ def _shared(settings: Settings) -> Iterator[Leftover]:
         yield Leftover("shared environment", str(instance.folder), instance.id, why, stays=False, _remove=remove)
 
 
-def _namespaces(settings: Settings, kept: bool) -> Iterator[Leftover]:
+def _namespaces(settings: Settings, kept: bool, servers: "Servers | None") -> Iterator[Leftover]:
     for left in state.left_over(settings):
+        can_be_reached = servers is not None and servers.environment == left.environment
         has_kept = not left.space and state.has_kept(left.path)
         if (left.is_kept or has_kept) and not kept:
             why, stays = "kept on purpose; --kept removes it", True
         elif left.is_kept:
             why, stays = "kept, and given up now", False
+        elif left.space and can_be_reached:
+            why, stays = _OWNER_GONE, False
         elif left.space:
             why, stays = "the next process that makes namespaces there removes it", True
         else:
@@ -293,7 +347,20 @@ def _namespaces(settings: Settings, kept: bool) -> Iterator[Leftover]:
         name = left.space or str(left.path)
         what = "namespace" if left.space else "namespaces"
         remove = partial(_problem_of, partial(state.remove, left, kept=kept))
+        if servers is not None and can_be_reached and left.space:
+            remove = partial(servers.remove_own, left, kept=kept)
         yield Leftover(what, name, left.environment, why, stays, _remove=remove)
+
+
+def _of_machines(servers: "Servers") -> Iterator[Leftover]:
+    """What other machines left on the servers that the settings lead to."""
+    why = "its machine has not renewed its claim to it"
+    for identifier, services in servers.expired().items():
+        remove = partial(servers.remove, identifier, services)
+        host = owner_of(identifier)
+        yield Leftover("namespace", identifier, servers.environment, why, stays=False, host=host, _remove=remove)
+    if servers.problem:
+        yield Leftover("namespaces", servers.environment, servers.environment, servers.problem, stays=True)
 
 
 def _problem_of(action: Callable[..., object], *arguments: object) -> str:

@@ -42,6 +42,9 @@ def command(dry_run: bool, kept: bool, as_json: bool) -> int:
     since the engine did not answer, is removed. Persistent services are not touched either, except that a restore that
     was interrupted is finished or rolled back. Without a Docker engine, what is on this machine is still removed.
 
+    With TRITON_NAMESPACES=everywhere, the persistent or external servers that the settings lead to are asked too:
+    namespaces and templates there are removed that no machine claims any longer.
+
     The line of --json is {"dry_run", "engine_problem", "leftovers"}.
 
     Exit status: 0, whether or not there was something to remove, also with --dry-run; 1 if something could not be
