@@ -449,3 +449,21 @@ def test_what_is_kept_outlives_its_machine(small: TritonEnvironment, tmp_path: P
             each.put(f"kept/{kept.id}", "0")
         assert pruned(small, tmp_path / "other") == {kept.id}
     small.reset()
+
+
+def test_a_template_of_a_version_without_claims_goes(small: TritonEnvironment, tmp_path: Path) -> None:
+    with machine(small, tmp_path / "one") as one:
+        session = opened(one)
+        old, held = session.spaces.make("triton_tpl_0123456789ab", ("postgres", "redis"), None, is_new=True)
+        number = session.ledger.slots("redis").of(old)[0]
+        with small.redis.client(db=number) as redis:
+            redis.set("word", "old")
+            session.ledger.publish_template("0123456789ab", session.spaces.finish(old, ("postgres", "redis")))
+            held.release(remove=True)
+            board(one).remove(f"number/{number}")  # such a version wrote none
+            board(one)._let_go([number])  # type: ignore[attr-defined]
+            session.templates.expire()
+            assert old.id not in databases(small)
+            assert redis.dbsize() == 0
+        assert not session.ledger.templates()
+    small.reset()

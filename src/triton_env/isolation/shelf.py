@@ -10,6 +10,7 @@ from triton_env.isolation.claims import KEPT, Claims
 from triton_env.isolation.ledger import FrozenSpace, SpaceLedger
 from triton_env.isolation.reads import Variant, Variants
 from triton_env.services.base_claims import Board, Note
+from triton_env.services.base_isolation import owner_of
 from triton_env.state import store
 
 _Answer = TypeVar("_Answer")
@@ -151,12 +152,16 @@ class SharedShelf:
     def unused(self) -> Mapping[str, FrozenSpace]:
         """See `Shelf.unused`. Those of which a server has nothing are not known in the folder any longer either."""
         there = self._templates("")
+        # Versions that knew of one machine alone have noted theirs in the folder only.
+        old: dict[str, FrozenSpace] = {}
         for digest, finished in self._ledger.templates().items():
-            if there.get(digest) != finished:
+            if not owner_of(finished.space.id):
+                old[digest] = finished
+            elif there.get(digest) != finished:
                 self._ledger.forget_template(digest)
                 self._ledger.free_slots(finished.space.id)
         kept: Mapping[str, Note] = self._ask(lambda board: board.notes(KEPT), "list templates")
-        return {digest: each for digest, each in there.items() if _is_over(kept.get(KEPT + each.space.id))}
+        return old | {digest: each for digest, each in there.items() if _is_over(kept.get(KEPT + each.space.id))}
 
     def forget(self, digest: str) -> None:
         """See `Shelf.forget`."""

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from triton_env.services import Redis
 from triton_env.services.base_backup import KnownSpaces
 from triton_env.services.base_claims import Note, NumberedBoard
+from triton_env.services.base_isolation import owner_of
 from triton_env.services.redis.connection import databases
 
 if TYPE_CHECKING:
@@ -55,9 +56,9 @@ return text(ARGV[3]) == ARGV[2] and 1 or 0
 _EMPTY: Final = (
     _WORDS
     + """
-local id, n, is_mine, goes = ARGV[2], ARGV[3], ARGV[4] == '1', ARGV[5] == '1'
+local id, n, is_mine, goes, is_old = ARGV[2], ARGV[3], ARGV[4] == '1', ARGV[5] == '1', ARGV[6] == '1'
 local whose = text(n)
-if not whose and is_mine then whose = id; give(n, id) end
+if not whose and (is_mine or (is_old and not is_attended(n))) then whose = id; give(n, id) end
 if whose ~= id or (not is_mine and is_attended(n)) then return 0 end
 if goes then redis.call('HDEL', KEYS[1], 'number/' .. n) end
 redis.call('SELECT', n)
@@ -139,7 +140,9 @@ class RedisBoard(NumberedBoard):
         """
         with self._lock:
             is_mine = self._mine.get(number) == space
-            done = bool(self._run(_EMPTY, _CHANNEL, space, number, int(is_mine), int(goes)))
+            # One that a version made which noted nothing on servers: the folder of this machine says that it has it.
+            is_old = not owner_of(space)
+            done = bool(self._run(_EMPTY, _CHANNEL, space, number, int(is_mine), int(goes), int(is_old)))
             if goes and is_mine:
                 self._let_go([number])
             return done
