@@ -2,7 +2,6 @@
 
 import threading
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from datetime import datetime
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, TypeVar
@@ -13,6 +12,7 @@ from triton_env.services.s3.clients import create_bucket
 from triton_env.services.s3.names import claims_bucket
 
 if TYPE_CHECKING:
+    from botocore.exceptions import ClientError
     from mypy_boto3_s3 import S3Client
 
 _Answer = TypeVar("_Answer")
@@ -44,6 +44,8 @@ class S3Board(Board):
             self._again(lambda key=key: self._client().delete_object(Bucket=self._bucket, Key=key))  # type: ignore[misc]
 
     def _notes(self, prefix: str) -> dict[str, Note]:
+        from botocore.exceptions import ClientError
+
         client = self._client()
         found: dict[str, Note] = {}
         for page in client.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=prefix):
@@ -54,8 +56,10 @@ class S3Board(Board):
                 if known not in self._texts:
                     try:
                         answer = client.get_object(Bucket=self._bucket, Key=key)
-                    except client.exceptions.NoSuchKey:  # it went just now
-                        continue
+                    except ClientError as error:
+                        if _code(error) not in ("NoSuchKey", "404"):
+                            raise
+                        continue  # it went just now
                     self._texts[known] = answer["Body"].read().decode()
                 found[key] = Note(self._texts[known], (now - at).total_seconds())
         for known in [known for known in self._texts if known[0].startswith(prefix) and known[0] not in found]:
@@ -63,14 +67,21 @@ class S3Board(Board):
         return found
 
     def _again(self, act: Callable[[], _Answer]) -> _Answer:
-        client = self._client()
+        from botocore.exceptions import ClientError
+
+        # By codes: the class that a thread finds in `client.exceptions` is not always the one that is raised.
         try:
             return act()
-        except client.exceptions.NoSuchBucket:
-            pass
-        except client.exceptions.ClientError as error:
-            if error.response.get("Error", {}).get("Code") not in ("NoSuchBucket", "404"):
+        except ClientError as error:
+            if _code(error) not in ("NoSuchBucket", "404"):
                 raise
-        with suppress(client.exceptions.BucketAlreadyExists, client.exceptions.BucketAlreadyOwnedByYou):
-            create_bucket(self._service, client, self._bucket, self._service.region)
+        try:
+            create_bucket(self._service, self._client(), self._bucket, self._service.region)
+        except ClientError as error:
+            if _code(error) not in ("BucketAlreadyExists", "BucketAlreadyOwnedByYou"):  # another was quicker
+                raise
         return act()
+
+
+def _code(error: "ClientError") -> str:
+    return str(error.response.get("Error", {}).get("Code"))
