@@ -49,6 +49,12 @@ def board(env: TritonEnvironment, service: str = "redis") -> Board:
     return found
 
 
+def end_renewals(env: TritonEnvironment) -> None:
+    claims = claims_of(env)
+    claims.close()
+    assert until(lambda: claims._thread is None or not claims._thread.is_alive())
+
+
 def databases(env: TritonEnvironment) -> set[str]:
     with env.postgres.connect() as connection:
         rows = connection.execute("select datname from pg_database where datname like 'triton\\_%'").fetchall()
@@ -298,10 +304,7 @@ def test_a_machine_that_has_lost_its_number_leaves_it_alone(two: Two) -> None:
     number = mine.redis.database
     lost = board(one)
     # Cut off for so long that the server has closed the connection, and another machine removed what it had.
-    claims = claims_of(one)
-    claims.close()
-    assert claims._thread
-    assert until(lambda: claims._thread and not claims._thread.is_alive())
+    end_renewals(one)
     lost._listener.close()  # type: ignore[attr-defined]
     board(other).remove(f"number/{number}")
     theirs = []
@@ -372,6 +375,7 @@ def test_without_renewals_nothing_is_made(two: Two, monkeypatch: pytest.MonkeyPa
             raise ConnectionError("cut off")
 
         monkeypatch.setattr(found, "put", refuse)
+        end_renewals(one)  # one may be under way
         monkeypatch.setattr(claims_of(one), "_renewed", {})
         with pytest.raises(IsolationFailed, match="cut off"):
             one.namespace()
