@@ -23,6 +23,8 @@ class Liveness:
         self._opened: Runtime | None = None
         self._suspects: dict[str, Ending] = {}
         self._restarting: set[str] = set()
+        self._restarts: dict[str, int] = {}
+        """How many have begun, by service."""
 
     def died(self, service: str) -> ServiceDied | None:
         """Look whether a server has ended, or is held up, since something failed; None while it is well.
@@ -49,7 +51,12 @@ class Liveness:
 
     def ending(self, service: str, *, look: bool = True) -> Ending | None:
         """How a server has ended; see `Runtime.ending`. One that is being restarted has not."""
-        return None if service in self._restarting else self._runtime.result().ending(service, look=look)
+        before = self._restarts.get(service)
+        if service in self._restarting:
+            return None
+        ending = self._runtime.result().ending(service, look=look)
+        # An engine takes a moment to answer, in which a restart may have begun.
+        return ending if self._restarts.get(service) == before else None
 
     def is_restarting(self, service: str) -> bool:
         """Whether it is being restarted, so that it need not answer."""
@@ -59,6 +66,7 @@ class Liveness:
     def restarting(self, service: str) -> Iterator[None]:
         """In the block it is restarted: it does not answer, and did not die."""
         self._restarting.add(service)
+        self._restarts[service] = self._restarts.get(service, 0) + 1
         self._suspects.pop(service, None)
         try:
             yield
