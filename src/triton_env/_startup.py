@@ -124,7 +124,7 @@ class Startup:
     def isolator(self) -> "Isolator":
         """What makes namespaces in these services, in this process. Waits until it is known where they run."""
         from triton_env.isolation.isolator import Isolator
-        from triton_env.isolation.spaces import IsolationTarget
+        from triton_env.isolation.target import IsolationTarget
 
         self.runtime.result()
         environment = IsolationTarget(

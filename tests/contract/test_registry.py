@@ -21,6 +21,7 @@ from triton_env import Settings, TritonEnvironment
 from triton_env.cli.docker_checks import examine
 from triton_env.errors import ImageUnavailable
 from triton_env.runtimes.docker.engine import Engine
+from triton_env.runtimes.docker.pulling import ensure_image
 from triton_env.runtimes.ports import free_port, is_listened_on
 
 pytestmark = pytest.mark.docker
@@ -155,7 +156,7 @@ def test_credentials_are_found_where_the_docker_command_keeps_them(
     configured(place)
     engine = Engine()
     try:
-        engine.ensure_image(registry.prefix + registry.name, "REDIS_IMAGE", Settings(), lambda words: None, Event())
+        ensure_image(engine, registry.prefix + registry.name, "REDIS_IMAGE", Settings(), lambda words: None, Event())
         assert engine.image(registry.prefix + registry.name)
     finally:
         engine.close()

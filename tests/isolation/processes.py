@@ -14,7 +14,7 @@ import forkserver
 from triton_env import Namespace, Settings, TritonEnvironment
 from triton_env.core.model import Endpoint, Placement
 from triton_env.isolation.isolator import Isolator
-from triton_env.isolation.spaces import IsolationTarget
+from triton_env.isolation.target import IsolationTarget
 from triton_env.liveness import Liveness
 from triton_env.runtimes.base import Runtime
 from triton_env.runtimes.external import ExternalRuntime

@@ -29,6 +29,7 @@ from triton_env.errors import (
 from triton_env.runtimes.docker import engine as engine_module
 from triton_env.runtimes.docker import engine_errors
 from triton_env.runtimes.docker.engine import Engine
+from triton_env.runtimes.docker.pulling import ensure_image
 from unit.fake_engine import BreakOff, FakeEngine, Message, Refusal, serving
 
 IMAGE = "postgres:14-alpine"
@@ -76,8 +77,8 @@ def ensure(
     on_progress: Callable[[str], None] = lambda words: None,
     cancelled: threading.Event | None = None,
 ) -> tuple[str, ...]:
-    return engine.ensure_image(
-        IMAGE, "POSTGRES_IMAGE", settings or Settings(), on_progress, cancelled or threading.Event()
+    return ensure_image(
+        engine, IMAGE, "POSTGRES_IMAGE", settings or Settings(), on_progress, cancelled or threading.Event()
     )
 
 

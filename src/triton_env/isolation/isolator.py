@@ -25,7 +25,8 @@ from triton_env.isolation.building import TemplateBuilder
 from triton_env.isolation.ledger import FrozenSpace, SpaceLedger
 from triton_env.isolation.namespace import Namespace
 from triton_env.isolation.pool import Pool
-from triton_env.isolation.spaces import IsolationTarget, SpaceManager
+from triton_env.isolation.spaces import SpaceManager
+from triton_env.isolation.target import IsolationTarget
 from triton_env.isolation.template import Template
 from triton_env.services import SERVICES
 from triton_env.services.base_isolation import NAMESPACE, OWN, SNAPSHOT, ContentLost

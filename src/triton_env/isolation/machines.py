@@ -6,7 +6,8 @@ from concurrent.futures import Future
 from triton_env.errors import TritonError
 from triton_env.isolation import state
 from triton_env.isolation.ledger import SpaceLedger
-from triton_env.isolation.spaces import IsolationTarget, SpaceManager
+from triton_env.isolation.spaces import SpaceManager
+from triton_env.isolation.target import IsolationTarget
 from triton_env.liveness import Liveness
 from triton_env.runtimes.base import Runtime
 from triton_env.runtimes.external import ExternalRuntime

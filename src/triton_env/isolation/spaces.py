@@ -1,25 +1,18 @@
 """Spaces over all services of an environment at once: made, copied and removed together, and by one holder each."""
 
-import threading
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
-from dataclasses import dataclass
-from typing import Any, TypeVar, cast
+from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import Any, TypeVar
 
-from triton_env.core.interrupts import wait_unless_hurried
-from triton_env.core.programming_errors import PROGRAMMING_ERRORS
-from triton_env.core.threads import in_thread
 from triton_env.errors import IsolationFailed, ServiceDied, TritonError, UsageError
-from triton_env.isolation.claims import KEPT, ClaimedSlots, Claims, Seen
+from triton_env.isolation.claims import KEPT, Claims, Seen
 from triton_env.isolation.ledger import FrozenSpace, SpaceLedger
-from triton_env.isolation.services import isolation_of
+from triton_env.isolation.parts import ServiceParts
 from triton_env.isolation.shelf import LocalShelf, SharedShelf, Shelf
-from triton_env.liveness import Liveness
-from triton_env.services import SERVICES, Service
-from triton_env.services.base_claims import LOCKS, Board, NumberedBoard
+from triton_env.isolation.target import IsolationTarget
+from triton_env.services import Service
+from triton_env.services.base_claims import LOCKS
 from triton_env.services.base_isolation import NAMESPACE, ContentLost, Isolation, Space
-from triton_env.settings import Settings
 from triton_env.state.locks import Held
 
 _Answer = TypeVar("_Answer")
@@ -27,65 +20,15 @@ _Answer = TypeVar("_Answer")
 _PATIENCE = 2
 """Seconds to wait for a process that removes what a dead one left of a space."""
 _PATIENCE_INTERVAL = 0.05
-_END_TIMEOUT = 10
-"""Seconds to wait for what is under way in threads where the wait for it was interrupted."""
-_LOOK_INTERVAL = 5
-"""Seconds that a server takes before it is looked at whether it is held up."""
 
 
-@dataclass(frozen=True, slots=True)
-class IsolationTarget:
-    """What isolation knows of a running environment.
-
-    Attributes:
-        id: its id.
-        settings: those in force.
-        services: the names of its services.
-        service: the running service of a name, waited for where it is still starting.
-        lasting: whether its servers hold data that is not ours: persistent and external ones.
-        outlives: whether its servers go on when this process stops it.
-        is_shared: whether others use it at this moment.
-        liveness: whether its servers live.
-        between_restores: while a block lasts, no restore is unfinished and none begins.
-    """
-
-    id: str
-    settings: Settings
-    services: tuple[str, ...]
-    service: Callable[[str], Service]
-    lasting: bool
-    outlives: bool
-    is_shared: Callable[[], bool]
-    liveness: Liveness
-    between_restores: Callable[[], AbstractContextManager[None]] = nullcontext
-
-    @property
-    def isolated(self) -> tuple[str, ...]:
-        """The names of the services that offer isolation."""
-        return tuple(name for name in self.services if SERVICES[name].parts.isolation)
-
-
-class SpaceManager:
+class SpaceManager(ServiceParts):
     """The spaces of an environment, as one process sees them."""
 
     def __init__(self, environment: IsolationTarget, ledger: SpaceLedger) -> None:
-        self.environment = environment
-        self.ledger = ledger
-        self._lock = threading.Lock()
-        self._isolations: dict[str, Isolation[Any]] = {}
+        super().__init__(environment, ledger)
         self._facts: Mapping[str, tuple[str, ...]] = {}
-        self._boards: dict[str, Board] = {}
         self._shelf: Shelf | None = None
-        self.claims: Claims | None = None
-        """Of this machine, where others may use the servers too. A session's own pay nothing for it."""
-        if environment.lasting:
-            timeout = environment.settings.triton_claim_timeout
-            self.claims = Claims(ledger.machine(), timeout, ledger.staying)
-
-    @property
-    def services(self) -> tuple[str, ...]:
-        """The names of the environment's services that offer isolation."""
-        return self.environment.isolated
 
     @property
     def suffix(self) -> str:
@@ -96,14 +39,14 @@ class SpaceManager:
         """Where it is noted which templates are finished. One server has it for all: the same on every machine."""
         if self._shelf is None:
             self._shelf = LocalShelf(self.ledger)
-            boards = {name: board for name in self.services if (board := self._board_of(name))}
+            boards = {name: board for name in self.services if (board := self.board_of(name))}
             if self.claims and boards:
                 first = min(boards, key=lambda name: (boards[name].rank, name))
                 self._shelf = SharedShelf(
                     self.ledger,
                     self.claims,
-                    lambda act, doing: self._noted((first,), act, doing)[first],
-                    self._noted,
+                    lambda act, doing: self.noted((first,), act, doing)[first],
+                    self.noted,
                 )
         return self._shelf
 
@@ -144,7 +87,7 @@ class SpaceManager:
 
     def bound(self, space: Space, services: Iterable[str]) -> dict[str, Service]:
         """The services, for clients of that space."""
-        return {name: self._isolation(name).bound(space) for name in services}
+        return {name: self.isolation(name).bound(space) for name in services}
 
     def replace(self, space: Space, source: FrozenSpace | None, services: Collection[str], doing: str) -> None:
         """Make what is in a space a copy of another, or empty.
@@ -213,10 +156,6 @@ class SpaceManager:
 
             self.each(self.services, clear, "be reset")
 
-    def isolations(self) -> list[Isolation[Any]]:
-        """The services' parts."""
-        return [self._isolation(name) for name in self.services]
-
     def facts(self) -> Mapping[str, tuple[str, ...]]:
         """What distinguishes the servers for templates, by the names of the services. They are asked once.
 
@@ -226,13 +165,13 @@ class SpaceManager:
             self._facts = self.each(self.services, _facts, "report its version")
         if not (claims := self.claims):
             return self._facts
-        identities = self._noted(self.services, claims.identity, "say which server it is")
+        identities = self.noted(self.services, claims.identity, "say which server it is")
         return {name: (*facts, identities.get(name, "")) for name, facts in self._facts.items()}
 
     def keep(self, space: Space, services: Collection[str]) -> None:
         """Have a space outlive this machine's processes, on servers that others use too."""
         if claims := self.claims:
-            self._noted(services, lambda board: claims.keep(board, space.id), "keep a namespace")
+            self.noted(services, lambda board: claims.keep(board, space.id), "keep a namespace")
 
     def sweep(self) -> None:
         """Remove the spaces of dead processes, and what machines left that are gone.
@@ -301,7 +240,7 @@ class SpaceManager:
 
     def _seen(self, claims: Claims) -> Mapping[str, Seen]:
         def see(isolation: Isolation[Any]) -> Seen | None:
-            return Seen.of(isolation, board) if (board := self._board_of(isolation.name)) else None
+            return Seen.of(isolation, board) if (board := self.board_of(isolation.name)) else None
 
         found = self.each(self.services, see, "list what is on it")
         return {name: each for name, each in found.items() if each}
@@ -317,7 +256,7 @@ class SpaceManager:
         seen = self._seen(claims)
 
         def tidy(isolation: Isolation[Any]) -> None:
-            board, each = self._boards[isolation.name], seen[isolation.name]
+            board, each = self.boards[isolation.name], seen[isolation.name]
             claims.adopt(each, board)
             # Of this machine, what a process that was killed was building.
             mine = (key for key in each.notes if key.startswith(LOCKS) and key.endswith(f"/{claims.machine}"))
@@ -326,54 +265,11 @@ class SpaceManager:
 
         self.each(list(seen), tidy, "forget what is over")
 
-    def each(
-        self, names: Collection[str], action: Callable[[Isolation[Any]], _Answer], doing: str
-    ) -> dict[str, _Answer]:
-        """Do it with several services at once.
-
-        Args:
-            doing: what it does, for the error: "make a namespace".
-
-        Returns:
-            The answers by service.
-
-        Raises:
-            IsolationFailed: one of them failed; the others have ended as well.
-            ServiceDied: one of them failed since its server has ended.
-            Exception: a programming error of ours, as it is: no server is to blame for it.
-        """
-        ordered = list(names)
-        futures = {name: in_thread(self._call, name, action, doing) for name in ordered[1:]}
-        answers: dict[str, _Answer] = {}
-        errors: list[BaseException] = []
-        for name in ordered:
-            try:
-                answers[name] = futures[name].result() if name in futures else self._call(name, action, doing)
-            except BaseException as error:
-                errors.append(error)
-        if errors:
-            # What a Ctrl-C has ended the wait for goes on in its thread, and would make more once all was removed.
-            wait_unless_hurried(lambda: all(future.done() for future in futures.values()), _END_TIMEOUT)
-            # A Ctrl-C comes before what it caused, and what died or was wiped before what failed for it.
-            causes = (ServiceDied, ContentLost, *PROGRAMMING_ERRORS)
-            errors.sort(key=lambda error: (isinstance(error, Exception), not isinstance(error, causes)))
-            raise errors[0]
-        return {name: answers[name] for name in names}
-
-    def close(self) -> None:
-        """Close the connections."""
-        if self.claims:
-            self.claims.close()
-        with self._lock:
-            isolations = list(self._isolations.values())
-        for isolation in isolations:
-            isolation.close()
-
     def _make(
         self, identifier: str, services: Collection[str], source: FrozenSpace | None, is_new: bool
     ) -> tuple[Space, Held]:
         def create(isolation: Isolation[Any]) -> None:
-            self._attended(isolation.name)
+            self.attended(isolation.name)
             self._copy(isolation, space, source, lambda origin: isolation.create(space, origin, is_new=is_new))
 
         space = Space(identifier)
@@ -426,82 +322,10 @@ class SpaceManager:
             else:
                 isolation.verify_copy(space, source.space, record, is_new=True)
 
-    def _call(self, name: str, action: Callable[[Isolation[Any]], _Answer], doing: str) -> _Answer:
-        # What is known to hang is not waited for again: the removal of a space comes after its creation.
-        self.environment.liveness.check((name,))
-        try:
-            isolation = self._isolation(name)
-            with self._watched(name, isolation):
-                return action(isolation)
-        except (TritonError, *PROGRAMMING_ERRORS):
-            raise
-        except ContentLost as lost:
-            raise ContentLost(f"{self.environment.service(name).title}: {lost}") from lost
-        except Exception as error:
-            if died := self.environment.liveness.died(name):
-                raise died from error
-            service = self.environment.service(name)
-            raise IsolationFailed(
-                f"{service.title} could not {doing}.",
-                where=f"{service.host}:{service.port}",
-                cause=str(error) or repr(error),
-                hint="the server's log may say more: env.logs(" + repr(name) + ")",
-            ) from error
-
-    @contextmanager
-    def _watched(self, name: str, isolation: Isolation[Any]) -> Iterator[None]:
-        """Break off what takes long in a block where the server is held up: paused, it accepts and never answers."""
-        over = threading.Event()
-
-        def watch() -> None:
-            while not over.wait(_LOOK_INTERVAL):
-                if (died := self.environment.liveness.died(name)) and died.lives:
-                    isolation.break_off()
-
-        with suppress(RuntimeError):  # no thread is available: then clients wait as long as they do
-            threading.Thread(target=watch, name="triton-watch", daemon=True).start()
-        try:
-            yield
-        finally:
-            over.set()
-
-    def _isolation(self, name: str) -> Isolation[Any]:
-        isolation = self._isolations.get(name)
-        if isolation is None:
-            service = self.environment.service(name)
-            with self._lock:
-                if (isolation := self._isolations.get(name)) is None:
-                    isolation = isolation_of(service)
-                    isolation.is_lasting = self.environment.lasting
-                    isolation.slots = self.ledger.slots(name)
-                    if self.claims and (board := isolation.board()):
-                        self._boards[name] = board
-                        if isinstance(board, NumberedBoard):
-                            isolation.slots = ClaimedSlots(self.ledger.slots(name), board)
-                    self._isolations[name] = isolation
-        return isolation
-
-    def _board_of(self, name: str) -> Board | None:
-        """The notes on a server; None where it has none, or no other machine uses it."""
-        self._isolation(name)
-        return self._boards.get(name)
-
-    def _noted(self, services: Collection[str], act: Callable[[Board], _Answer], doing: str) -> dict[str, _Answer]:
-        """Do something with the notes on the servers of those services that keep some."""
-        able = [name for name in services if self._board_of(name)]
-        return self.each(able, lambda isolation: act(cast(Board, self._attended(isolation.name))), doing)
-
-    def _attended(self, name: str) -> Board | None:
-        """The notes on a server that knows that this machine lives. Without that, nothing of it may be there."""
-        board = self._board_of(name)
-        if self.claims and board:
-            self.claims.attend(name, board)
-        return board
-
     def _drop(self, space: Space, services: Collection[str], *, was_kept: bool) -> None:
         def drop(isolation: Isolation[Any]) -> None:
             isolation.drop(space)
-            if was_kept and (board := self._board_of(isolation.name)):
+            if was_kept and (board := self.board_of(isolation.name)):
                 board.remove(KEPT + space.id)
 
         self.each(services, drop, "remove a namespace")

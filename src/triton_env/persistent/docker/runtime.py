@@ -26,6 +26,7 @@ from triton_env.persistent.stamps import Stamp, last_checkout
 from triton_env.runtimes import failures
 from triton_env.runtimes.base import Report
 from triton_env.runtimes.docker.access import ContainerAccess
+from triton_env.runtimes.docker.pulling import ensure_image
 from triton_env.runtimes.docker.watch import Watch
 from triton_env.runtimes.ports import listener_on
 from triton_env.runtimes.start_tracker import StartTracker, check_usable
@@ -246,7 +247,8 @@ class PersistentRuntime:
         try:
             report(Phase.PULL, "")
             check_usable((recipe,))
-            self._engine.ensure_image(
+            ensure_image(
+                self._engine,
                 recipe.container.image,
                 recipe.container.image_variable,
                 self._settings,

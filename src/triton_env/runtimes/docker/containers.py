@@ -29,6 +29,7 @@ from triton_env.runtimes.docker.engine_errors import explanation
 from triton_env.runtimes.docker.given_up import GivenUp, forget, remember
 from triton_env.runtimes.docker.leftovers import remove_all, sweep
 from triton_env.runtimes.docker.owner import ENVIRONMENT_LABEL, Owner
+from triton_env.runtimes.docker.pulling import ensure_image
 from triton_env.runtimes.docker.reaper_client import ReaperHandle
 from triton_env.runtimes.docker.ryuk import ensure_ryuk
 from triton_env.runtimes.docker.service_container import ReadinessProbe, ServiceContainer
@@ -106,7 +107,8 @@ class DockerRuntime:
     def start(self, recipe: ServiceRecipe, probe: Probe, report: Report) -> Placement:
         self._check_reach(recipe)
         report(Phase.PULL, "")
-        volumes = self._engine.ensure_image(
+        volumes = ensure_image(
+            self._engine,
             recipe.container.image,
             recipe.container.image_variable,
             self._settings,

@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from triton_env.errors import ServiceDied, SnapshotFailed
+from triton_env.errors import ServiceDied
 from triton_env.services import Postgres
 from triton_env.services.base_isolation import OWN, PREFIX, SNAPSHOT, TEMPLATE, ContentLost, Isolation, Space
 from triton_env.services.names import EMPTY
@@ -28,6 +28,7 @@ from triton_env.services.postgres.server import (
     reset_configuration,
     verify_identities,
 )
+from triton_env.services.postgres.uncopied import has_prepared, in_transaction
 
 if TYPE_CHECKING:
     import psycopg
@@ -344,7 +345,7 @@ class PostgresIsolation(Isolation[Postgres]):
         """
         prepared = "select gid from pg_prepared_xacts where database = %s"
         if gids := admin.execute(prepared, [name]).fetchall():
-            raise _prepared(name, gids[0][0])
+            raise has_prepared(name, gids[0][0])
         deadline = time.monotonic() + _QUIET_TIMEOUT
         while True:
             admin.execute(
@@ -361,9 +362,9 @@ class PostgresIsolation(Isolation[Postgres]):
             if not busy:
                 return
             if time.monotonic() > deadline and busy[0][1] not in (None, "idle"):
-                raise _busy(name, busy[0], len(busy))
+                raise in_transaction(name, busy[0], len(busy))
             if time.monotonic() > deadline + _QUIET_TIMEOUT:
-                raise _busy(name, busy[0], len(busy))
+                raise in_transaction(name, busy[0], len(busy))
             time.sleep(_QUIET_INTERVAL)
 
     def _set_password(self) -> None:
@@ -438,22 +439,3 @@ class PostgresIsolation(Isolation[Postgres]):
 def _held(source: Space, record: str) -> dict[str, str]:
     """What distinguishes the databases of a frozen space from others, by their names."""
     return json.loads(record) if record.startswith("{") else {source.id: record}
-
-
-def _busy(database: str, client: tuple[int, str | None, str, str], count: int) -> SnapshotFailed:
-    pid, state, query, application = client
-    others = f", and {count - 1} more" if count > 1 else ""
-    return SnapshotFailed(
-        f"The database {database} cannot be copied while a client is in a transaction.",
-        where=f"server process {pid}{f' of {application}' if application else ''} is {state or 'starting'}{others}",
-        cause=f"its last query: {query}",
-        hint=f"commit, roll back or close that connection, or end it: select pg_terminate_backend({pid})",
-    )
-
-
-def _prepared(database: str, gid: str) -> SnapshotFailed:
-    return SnapshotFailed(
-        f"The database {database} cannot be copied while a transaction is prepared in it.",
-        where=f"the prepared transaction {gid!r}",
-        hint=f"end it in that database: rollback prepared '{gid}', or commit prepared '{gid}'",
-    )
