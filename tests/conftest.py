@@ -7,13 +7,13 @@ And `env`, for "the same on every runtime": one running environment per runtime,
 
 import functools
 import gc
-import itertools
 import os
 import signal
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from secrets import token_hex
 from typing import Any
 from unittest.mock import patch
 
@@ -40,9 +40,6 @@ CALLERS = (*sorted(name for name in VARIABLES if name.endswith("_IMAGE")), "LOCA
 
 OF_THE_PACKAGE = {"TRITON_POSTGRES_BIN": "wheel"}
 """What tests expect of an embedded PostgreSQL holds for that of the Python package, whatever this machine has."""
-
-CWD = itertools.count()
-"""Numbers of working folders."""
 
 UNIT = Path(__file__).parent / "unit"
 """Tests without servers, which look at what settings are by default."""
@@ -174,8 +171,9 @@ def clean_environment(
             os.environ.update(callers_choice)
             # Never on the fallback: a docker test that passes on another runtime shows nothing.
             os.environ["TRITON_RUNTIME"] = "docker"
-        # Not numbered by pytest, which would look at all folders of the tests before.
-        monkeypatch.chdir(tmp_path_factory.mktemp(f"cwd-{next(CWD)}", numbered=False))
+        # Not numbered by pytest, which would look at all folders of the tests before. Nor by this module, of which the
+        # tests of the examples load another copy.
+        monkeypatch.chdir(tmp_path_factory.mktemp(f"cwd-{token_hex(6)}", numbered=False))
         yield
 
 
