@@ -11,6 +11,7 @@ from triton_env.cli import status as status_command
 from triton_env.cli import up
 from triton_env.cli.persistent import titles
 from triton_env.core.sizes import memory_words
+from triton_env.core.usage import Reading
 from triton_env.persistent.docker.containers import ProjectContainer
 from triton_env.runtimes.docker import usage
 from triton_env.services import SERVICES
@@ -59,25 +60,22 @@ def test_sizes(count: int, words: str) -> None:
     assert memory_words(count) == words
 
 
-def sample(cpu: int, system: int, memory: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    return {
-        "cpu_stats": {"cpu_usage": {"total_usage": cpu}, "system_cpu_usage": system, "online_cpus": 4},
-        "memory_stats": memory or {},
-    }
+def reading(cpu_seconds: float, at: float) -> Reading:
+    return Reading(at, {0: cpu_seconds}, memory=0, memory_limit=None)
 
 
 @pytest.mark.parametrize(
     ("first", "second", "percent"),
     [
-        ((0, 0), (50, 100), 200.0),
-        ((100, 1000), (125, 1100), 100.0),
+        ((0, 0), (50, 25), 200.0),
+        ((100, 250), (125, 275), 100.0),
         # Between two looks nothing was counted, or it was started afresh.
-        ((100, 1000), (100, 1000), 0.0),
-        ((100, 1000), (10, 1100), 0.0),
+        ((100, 250), (100, 250), 0.0),
+        ((100, 250), (10, 275), 0.0),
     ],
 )
 def test_percent_of_one_processor(first: tuple[int, int], second: tuple[int, int], percent: float) -> None:
-    assert usage._cpu_percent(sample(*first), sample(*second)) == percent
+    assert reading(*second).since(reading(*first)).cpu_percent == percent
 
 
 @pytest.mark.parametrize(
