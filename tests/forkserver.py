@@ -34,7 +34,7 @@ MODULES = (
     *("unittest.mock", "asyncio", "concurrent.futures.thread", "json", "logging.config"),
 )
 """What programs import, beside `triton_env`: what costs time and begins no thread."""
-NOT_OURS = re.compile(r"pytest|notebook|dashboard\.|servers|embedded\.(clickhouse|s3)|__main__")
+NOT_OURS = re.compile(r"pytest|notebook|dashboard\.|agents\.|servers|embedded\.(clickhouse|s3)|__main__")
 """Modules of `triton_env` that are left to programs: what has to be imported at a certain moment, and servers."""
 READ_BY_IMPORTS = re.compile(r"PYTHON(?!PATH)|LANG$|LC_|LD_|TESTCONTAINERS_|TC_|RYUK_")
 """Names of variables that an interpreter reads at its start, and modules when they are imported."""
