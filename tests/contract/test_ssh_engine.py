@@ -9,6 +9,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -32,6 +33,7 @@ from triton_env.runtimes.docker import tunnel, tunnel_guard
 from triton_env.runtimes.docker.engine import Engine
 from triton_env.runtimes.docker.leftovers import find_owned
 from triton_env.runtimes.docker.owner import ENVIRONMENT_LABEL
+from triton_env.runtimes.ports import free_port
 
 pytestmark = [
     pytest.mark.docker,
@@ -156,6 +158,41 @@ def test_nothing_is_left_of_an_owner_that_is_killed(engine: docker.DockerClient)
     assert until(lambda: not left(engine, identifier)), "the container is forgotten"
     assert until(lambda: not any(each.is_running() for each in running)), "ssh runs on"
     assert until(lambda: not folder.exists())
+
+
+@pytest.fixture
+def connection(server: SshServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[tunnel.Tunnel]:
+    monkeypatch.setenv("PATH", server.path)
+    made = tunnel.Tunnel(server.url())
+    yield made
+    made.end()
+
+
+def test_answers_that_come_too_late_are_not_taken_for_others(
+    connection: tunnel.Tunnel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    guard = psutil.Process(connection._process.pid)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        taken = f"127.0.0.1:{listener.getsockname()[1]}:127.0.0.1:1"
+        guard.suspend()
+        with monkeypatch.context() as hasty:
+            hasty.setattr(tunnel, "_REQUEST_TIMEOUT", 0.1)
+            late = [connection.add(taken) for _ in range(2)]
+        guard.resume()
+        assert late == ["timed out"] * 2
+        assert connection.add(f"127.0.0.1:{free_port('127.0.0.1')}:127.0.0.1:1") == ""
+        assert "forwarding failed" in connection.add(taken)
+
+
+def test_a_guard_that_has_to_be_killed_leaves_nothing(
+    connection: tunnel.Tunnel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    guard, *below = guards(os.getpid())
+    guard.suspend()
+    monkeypatch.setattr(tunnel, "_END_TIMEOUT", 0.1)
+    connection.end()
+    assert not connection.folder.exists()
+    assert until(lambda: not any(each.is_running() for each in below)), "ssh runs on"
 
 
 def test_a_host_that_is_not_known_is_an_error_with_the_words_of_ssh(

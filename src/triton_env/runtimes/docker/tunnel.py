@@ -12,7 +12,8 @@ import subprocess
 import sys
 import tempfile
 import threading
-from contextlib import suppress
+import time
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -65,8 +66,10 @@ class Tunnel:
     def __init__(self, url: str) -> None:
         self.url = url
         parts = urlsplit(url)
-        self._host = f"{parts.username}@{parts.hostname}" if parts.username else str(parts.hostname)
+        self._host = _destination(parts.netloc)
         self._lock = threading.Lock()
+        self._received = b""
+        self._asked = 0
         ssh = shutil.which("ssh")
         if ssh is None:
             raise self._unreachable("the command ssh is not on PATH", "apt-get install openssh-client")
@@ -75,31 +78,30 @@ class Tunnel:
         folder = tempfile.gettempdir()
         if len(folder) > _LONGEST_FOLDER:
             folder = "/tmp"  # noqa: S108 - a folder of ours is made in it
-        self.folder = Path(tempfile.mkdtemp(prefix="triton-ssh-", dir=folder))
-        self._control, theirs = socket.socketpair()
-        with theirs:
-            command = [sys.executable, "-I", "-S", tunnel_guard.__file__, str(theirs.fileno()), str(os.getpid())]
-            command += [str(self.folder), parts.path if len(parts.path) > 1 else _ENGINE_SOCKET]
-            self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and script, and the user's ssh
-                [*command, ssh, *options, *port, self._host],
-                pass_fds=(theirs.fileno(),),
-                env=process_environment(),
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                # Ctrl-C in a terminal is not for it: what it carries is needed to clean up.
-                start_new_session=True,
-                cwd="/",
-            )
-        try:
-            self._control.settimeout(_START_TIMEOUT)
-            if problem := self._answer():
+        with ExitStack() as undoing:
+            self.folder = Path(tempfile.mkdtemp(prefix="triton-ssh-", dir=folder))
+            undoing.callback(shutil.rmtree, self.folder, ignore_errors=True)
+            self._control, theirs = socket.socketpair()
+            undoing.callback(self._control.close)
+            with theirs:
+                command = [sys.executable, "-I", "-S", tunnel_guard.__file__, str(theirs.fileno()), str(os.getpid())]
+                command += [str(self.folder), parts.path if len(parts.path) > 1 else _ENGINE_SOCKET]
+                self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and script, and the user's ssh
+                    [*command, ssh, *options, *port, self._host],
+                    pass_fds=(theirs.fileno(),),
+                    env=process_environment(),
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.DEVNULL,
+                    # Ctrl-C in a terminal is not for it: what it carries is needed to clean up.
+                    start_new_session=True,
+                    cwd="/",
+                )
+            undoing.callback(self.end)
+            if problem := self._answer(_START_TIMEOUT):
                 words = f"ssh -o BatchMode=yes {' '.join([*port, self._host])} docker version"
                 raise self._unreachable(problem, words)
-        except BaseException:
-            self.end()
-            raise
-        self._control.settimeout(_REQUEST_TIMEOUT)
+            undoing.pop_all()
 
     @property
     def socket(self) -> str:
@@ -133,29 +135,48 @@ class Tunnel:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+        # Which a guard that was killed leaves.
+        shutil.rmtree(self.folder, ignore_errors=True)
 
     def _ask(self, request: dict[str, str]) -> str:
         with self._lock:
+            self._asked += 1
             try:
-                self._control.sendall(json.dumps(request).encode() + b"\n")
+                self._control.settimeout(_REQUEST_TIMEOUT)
+                self._control.sendall(json.dumps({"number": self._asked, **request}).encode() + b"\n")
             except OSError as error:
                 return str(error)
-            return self._answer()
+            return self._answer(_REQUEST_TIMEOUT)
 
-    def _answer(self) -> str:
-        received = b""
-        while not received.endswith(b"\n"):
+    def _answer(self, seconds: float) -> str:
+        """The answer to what was last asked. Earlier ones, which came too late, are passed over."""
+        deadline = time.monotonic() + seconds
+        while True:
+            line, newline, rest = self._received.partition(b"\n")
+            if newline:
+                self._received = rest
+                answer = json.loads(line)
+                if answer["number"] == self._asked:
+                    return str(answer["problem"])
+                continue
             try:
+                self._control.settimeout(max(0.001, deadline - time.monotonic()))
                 data = self._control.recv(65536)
             except OSError as error:  # it takes too long
                 return str(error)
             if not data:
                 return self.trouble() or _INTERRUPTED
-            received += data
-        return str(json.loads(received)["problem"])
+            self._received += data
 
     def _unreachable(self, cause: str, hint: str) -> EngineUnreachable:
         return EngineUnreachable("No Docker engine answers.", where=self.url, cause=cause, hint=hint)
+
+
+def _destination(netloc: str) -> str:
+    """The user and host of a URL, for ssh: in the letters in which they were written, as its configuration has them."""
+    user, at, host = netloc.rpartition("@")
+    name = host[1:].partition("]")[0] if host.startswith("[") else host.partition(":")[0]
+    return f"{user.partition(':')[0]}{at}{name}"
 
 
 _lock = threading.Lock()

@@ -5,8 +5,9 @@ Run as a script in a process of its own, with the standard library alone:
     python -I -S tunnel_guard.py CONTROL_FD OWNER_PID FOLDER ENGINE_SOCKET SSH...
 
 SSH is the command that connects; its last word is the destination. Once that is done for the first time, or has failed,
-the owner is sent a line; from then on, a line for each of its own. All are JSON. A connection that breaks is made anew,
-with what was forwarded on it at the same addresses. This ends, with the connection and FOLDER, when its owner does.
+the owner is sent a line, of number 0; from then on, a line for each of its own, with the same number. All are JSON. A
+connection that breaks is made anew, with what was forwarded on it at the same addresses. This ends, with the connection
+and FOLDER, when its owner does.
 """
 
 import contextlib
@@ -165,9 +166,9 @@ def serve(control: socket.socket, owner: int, folder: Path, connection: Connecti
         connection.look()
         if not is_told and connection.was_up:
             is_told = True
-            _send(control, "")
+            _send(control, 0, "")
         elif not is_told and connection.has_failed():
-            _send(control, last_words(folder) or "ssh ended")
+            _send(control, 0, last_words(folder) or "ssh ended")
             return
         pause = _OWNER_INTERVAL if is_told else _CONNECT_INTERVAL
         if is_deaf:
@@ -187,12 +188,12 @@ def serve(control: socket.socket, owner: int, folder: Path, connection: Connecti
             if "end" in request:
                 return
             act = connection.add if "add" in request else connection.drop
-            _send(control, act(request.get("add") or request["drop"]))
+            _send(control, request["number"], act(request.get("add") or request["drop"]))
 
 
-def _send(control: socket.socket, problem: str) -> None:
+def _send(control: socket.socket, number: int, problem: str) -> None:
     with contextlib.suppress(OSError):
-        control.sendall(json.dumps({"problem": problem}).encode() + b"\n")
+        control.sendall(json.dumps({"number": number, "problem": problem}).encode() + b"\n")
 
 
 def main() -> None:
