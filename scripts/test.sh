@@ -28,6 +28,7 @@ make_venv_for_tests
 if engine_answers; then
     choose_images
 fi
+step "Looking for the ssh of the tests" .venv/bin/python tests/ssh_server.py
 step "Looking for the browser of the dashboard's tests" .venv/bin/python tests/browser.py
 
 bash scripts/lint.sh

@@ -4,12 +4,17 @@
         ...     # DOCKER_HOST=server.url, and server.path before all else on PATH
 
 Where the machine has no sshd, the package is unpacked in the folder.
+
+    python tests/ssh_server.py
+
+installs the client where it is missing and that is possible.
 """
 
 import getpass
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,6 +24,7 @@ import pytest
 
 import debian_packages
 from patience import until
+from standins import apt
 from triton_env.runtimes.ports import free_port, is_listened_on
 
 _FOR_ROOT = Path("/run/sshd")
@@ -42,6 +48,14 @@ Host *
     UserKnownHostsFile {folder}/known
     GlobalKnownHostsFile /dev/null
 """
+
+
+_PACKAGES = "packages"
+
+
+def client_problem() -> str:
+    """Why there is no ssh on this machine, where it cannot be installed; empty where it is there."""
+    return apt.require("ssh-keygen", "openssh-client") or apt.require("ssh", "openssh-client")
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,13 +85,15 @@ class SshServer:
 @contextmanager
 def ssh_server(folder: Path) -> Iterator[SshServer]:
     """Run it until the block ends."""
+    if problem := client_problem():
+        pytest.fail(problem, pytrace=False)
     program, variables = _program(folder)
     for name in ("key", "host"):
         words = ("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(folder / name))
         subprocess.run(words, check=True)
     shutil.copy(folder / "key.pub", folder / "authorized")
     port = free_port("127.0.0.1")
-    (folder / "sshd_config").write_text(_SERVER.format(port=port, folder=folder))
+    (folder / "sshd_config").write_text(_SERVER.format(port=port, folder=folder) + _parts(folder / _PACKAGES))
     (folder / "ssh_config").write_text(_CLIENT.format(folder=folder))
     (folder / "bin").mkdir()
     client = folder / "bin" / "ssh"
@@ -101,10 +117,16 @@ def _program(folder: Path) -> tuple[str, dict[str, str]]:
         return found, {}
     if not debian_packages.can_be_had():
         pytest.fail("there is no sshd, and no apt-get that could bring one", pytrace=False)
-    packages = folder / "packages"
+    packages = folder / _PACKAGES
     packages.mkdir()
     variables = debian_packages.unpacked(packages, "openssh-server")
     return str(packages / "usr/sbin/sshd"), dict(variables)
+
+
+def _parts(packages: Path) -> str:
+    """Where the programs are that sshd has for connections since 9.8 (Debian 13), and which it looks for in /usr."""
+    places = {name: packages / f"usr/lib/openssh/sshd-{name}" for name in ("session", "auth")}
+    return "".join(f"Sshd{name.title()}Path {place}\n" for name, place in places.items() if place.exists())
 
 
 def _as_root(folder: Path) -> list[str]:
@@ -118,3 +140,14 @@ def _as_root(folder: Path) -> list[str]:
     # Seen by sshd alone.
     (folder / "passwd").write_text(f"{users.rstrip()}\nsshd:x:65533:65534::{_FOR_ROOT}:/usr/sbin/nologin\n")
     return ["unshare", "--mount", "sh", "-c", f'mount --bind {folder}/passwd /etc/passwd && exec "$0" "$@"']
+
+
+def main() -> None:
+    if problem := client_problem():
+        print(problem, file=sys.stderr)
+        # Its tests fail where there is an engine; CI has one.
+        sys.exit(bool(os.environ.get("CI")))
+
+
+if __name__ == "__main__":
+    main()
