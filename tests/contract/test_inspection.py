@@ -2,12 +2,14 @@
 
 from collections.abc import Iterator
 from contextlib import ExitStack
+from typing import Any
 
 import pytest
 
 from patience import WAIT, patient_probes, until
 from triton_env import TritonEnvironment
 from triton_env.inspection import EnvironmentEntry, ServiceEntry, without_password
+from triton_env.inspection.asking import Asker, _sampled
 
 pytestmark = [pytest.mark.timeout(400), pytest.mark.long_on("persistent")]
 
@@ -97,3 +99,27 @@ def test_the_start_is_on_record(env: TritonEnvironment) -> None:
     assert [(each.service, each.start) for each in entry.timeline] == [
         (span.service, round(span.start, 3)) for span in env.timeline.spans
     ]
+
+
+def test_a_connection_that_is_in_use_when_all_are_closed_is_closed_after_it(
+    env: TritonEnvironment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asker, entry = Asker(), env.inspect()
+    known = asker._of(entry, "postgres", env.postgres)
+    insight: Any = known.insight
+    connections = []
+    sample = insight.sample
+
+    def closed_within() -> Any:
+        found = sample()
+        connections.append(insight._connection)
+        asker.close()
+        return found
+
+    monkeypatch.setattr(insight, "sample", closed_within)
+    assert _sampled(known)
+    assert [each.closed for each in connections] == [True]
+    # And no other is made, by a question that comes later.
+    assert _sampled(known) is None
+    assert _sampled(asker._of(entry, "postgres", env.postgres)) is None
+    assert len(connections) == 1

@@ -82,7 +82,7 @@ class Inspector:
         self.close()
 
     def close(self) -> None:
-        """Close the connections. It may be used afterwards."""
+        """Close the connections. It makes no others: later looks go without what servers measure of themselves."""
         self._asker.close()
 
     def inspect(self, *, ask: bool = False, show_secrets: bool = False) -> Inspection:

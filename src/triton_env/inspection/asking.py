@@ -57,6 +57,7 @@ class _Known:
         disk: what its files took.
         sizes: what spaces took in it.
         measured: when these were found out, by what they are.
+        is_closed: whether it is asked nothing more.
     """
 
     service: Service
@@ -65,6 +66,16 @@ class _Known:
     disk: int | None = None
     sizes: Mapping[str, int] = field(default_factory=dict)
     measured: dict[str, float] = field(default_factory=dict)
+    is_closed: bool = False
+
+    def close(self) -> None:
+        """Close the connection, now or as soon as the question that is under way is answered or given up."""
+        self.is_closed = True
+        if self.insight and self.turn.acquire(blocking=False):
+            try:
+                self.insight.close()
+            finally:
+                self.turn.release()
 
     def is_due(self, what: str) -> bool:
         """Whether it is time to find out a size again; that is noted."""
@@ -80,6 +91,7 @@ class Asker:
 
     def __init__(self) -> None:
         self._known: dict[tuple[str, str, str], _Known] = {}
+        self._is_closed = False
         self._lock = threading.Lock()
 
     def ask(
@@ -116,10 +128,13 @@ class Asker:
         living = {(each.runtime, each.id) for each in environments}
         with self._lock:
             gone = [self._known.pop(key) for key in list(self._known) if key[:2] not in living]
-        _close(gone)
+        for each in gone:
+            each.close()
 
     def close(self) -> None:
-        """Close the connections. It may be used afterwards."""
+        """Close the connections, and have no others made: what is asked later goes without what servers measure."""
+        with self._lock:
+            self._is_closed = True
         self.keep(())
 
     def _of(self, environment: EnvironmentEntry, name: str, service: Service) -> _Known:
@@ -128,10 +143,13 @@ class Asker:
             known = self._known.get(key)
             if known and known.service.placement == service.placement and known.service.url == service.url:
                 return known
+            if self._is_closed:
+                return _Known(service, None)
             kind = SERVICES[name].parts.load("insight")
             fresh = _Known(service, kind(service, timeout=_TIMEOUT) if kind else None)
             self._known[key] = fresh
-        _close([known] if known else [])
+        if known:
+            known.close()
         return fresh
 
 
@@ -187,11 +205,15 @@ def _sampled(known: _Known) -> Mapping[str, float] | None:
     if known.insight is None or not known.turn.acquire(blocking=False):
         return None
     try:
+        if known.is_closed:
+            return None
         if known.is_due("spaces"):
             known.sizes = known.insight.sizes()
         return known.insight.sample()
     finally:
         known.turn.release()
+        if known.is_closed:
+            known.close()
 
 
 def _placed(name: str, known: _Known, access: Callable[[str], Access | None]) -> tuple[int | None, float | None]:
@@ -211,10 +233,3 @@ def _in_time(futures: "Mapping[str, Future[_Answer]]", deadline: float) -> dict[
         with suppress(Exception):
             found[name] = future.result(max(0.0, deadline - time.monotonic()))
     return found
-
-
-def _close(known: Iterable[_Known]) -> None:
-    for each in known:
-        # One that is being asked closes its connection where its time is over.
-        if each.insight and each.turn.acquire(blocking=False):
-            each.insight.close()
