@@ -311,6 +311,8 @@ def test_shells_complete_commands_services_and_what_runs(machine: Machine) -> No
         ("redis://:p@ss@host:1/0", "redis://:***@host:1/0"),
         ("http://me@host:1", "http://me@host:1"),
         ("http://host:1", "http://host:1"),
+        ("postgresql://me@h/db?a=1&password=p%26w&b=", "postgresql://me@h/db?a=1&password=***&b="),
+        ("http://h:1/?user=me&Auth-Token=t&a_%53ecret=s", "http://h:1/?user=me&Auth-Token=***&a_%53ecret=***"),
     ],
 )
 def test_no_url_is_shown_with_its_password(url: str, shown: str) -> None:

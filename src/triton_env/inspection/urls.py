@@ -1,11 +1,14 @@
 """URLs of services, as they may be shown."""
 
-from urllib.parse import urlsplit
+import re
+from urllib.parse import unquote_plus, urlsplit
 
 from triton_env.services import Service
 
 HIDDEN = "***"
 """What stands for a password."""
+_SECRET = re.compile("passw|pwd|secret|token", re.IGNORECASE)
+"""In the names of parameters whose values are not shown."""
 
 
 def url_of(service: Service, *, show_secrets: bool) -> str:
@@ -14,8 +17,17 @@ def url_of(service: Service, *, show_secrets: bool) -> str:
 
 
 def without_password(url: str) -> str:
-    """A URL with `***` for its password."""
+    """A URL with `***` for its password, and for the value of each parameter that is named like one."""
     parts = urlsplit(url)
     user, at, host = parts.netloc.rpartition("@")
     name, colon, _ = user.partition(":")
-    return parts._replace(netloc=f"{name}:{HIDDEN}@{host}").geturl() if at and colon else url
+    shown = f"{name}:{HIDDEN}@{host}" if at and colon else parts.netloc
+    query = "&".join(map(_parameter, parts.query.split("&")))
+    unchanged = (shown, query) == (parts.netloc, parts.query)
+    return url if unchanged else parts._replace(netloc=shown, query=query).geturl()
+
+
+def _parameter(text: str) -> str:
+    """A parameter of a URL, as it may be shown."""
+    name, equals, _ = text.partition("=")
+    return f"{name}={HIDDEN}" if equals and _SECRET.search(unquote_plus(name)) else text
