@@ -7,9 +7,11 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import anyio
 import psutil
 import pytest
 import redis
@@ -88,10 +90,16 @@ async def test_an_agent_looks_at_an_environment_and_changes_nothing(env: TritonE
         tools = await agent.tools()
         assert tools.keys() == READING
         assert all(tool.annotations.read_only_hint for tool in tools.values())
+        look = partial(agent, "inspect_environment", environment=env.id)
         listed = await agent("list_environments")
         assert env.id in {each["id"] for each in listed["environments"]}
-        seen = await agent("inspect_environment", environment=env.id)
-        assert {each["name"]: each["health"]["problem"] for each in seen["services"]} == dict.fromkeys(env.services)
+        with anyio.fail_after(WAIT):
+            # A server that is late is left out of an inspection, or counts as one that is not well.
+            while not are_well(seen := await look()):
+                await anyio.sleep(0.05)
+        assert {each["name"] for each in seen["services"]} == {*env.services}
+        assert seen["owner"]["pid"] == os.getpid()
+        assert {each["owner"]["command"] for each in [seen, *listed["environments"]] if each["owner"]} == {""}
         assert [each["name"] for each in seen["actions"]] == ["restart", "stop", "backup"]
         assert (await agent("service_logs", environment=env.id, service="postgres", lines=1))["lines"]
         rows = await agent("run_query", environment=env.id, service="pg", statement="select words from hostile")
@@ -110,6 +118,10 @@ async def test_an_agent_looks_at_an_environment_and_changes_nothing(env: TritonE
     assert env.deaths() == {}
 
 
+def are_well(entry: Mapping[str, Any]) -> bool:
+    return all(each["health"] and each["health"]["is_good"] for each in entry["services"])
+
+
 READS = {
     "postgres": "select 1",
     "clickhouse": "select 1",
@@ -124,19 +136,24 @@ NO_READS = {
         "copy (select 1) to program 'true'",
         "select pg_read_file('/etc/passwd')",
         "commit",
-        "select pg_sleep(60)",
         "",
     ),
     "clickhouse": (
         "drop table hostile_too",
         "insert into hostile_too values (2)",
         "select 1 settings readonly = 0",
+        "select 1 settings max_result_rows = 0",
+        "select n from (select n from hostile_too settings stream_like_engine_allow_direct_select = 1)",
+        "select repeat('x', 10000000) from numbers(3)",
         "select 1; drop table hostile_too",
         "set readonly = 0",
         "system shutdown",
-        "select sleepEachRow(1) from numbers(60) settings max_block_size = 1",
         "",
     ),
+}
+ENDLESS = {
+    "postgres": "select pg_sleep(600)",
+    "clickhouse": "select count() from numbers(1000000000000) where sipHash64(number) = 1",
 }
 
 
@@ -144,7 +161,7 @@ NO_READS = {
 async def test_statements_that_read_are_run_and_no_others(
     env: TritonEnvironment, service: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("triton_env.agents.tools._SECONDS", 2.0)
+    monkeypatch.setattr("triton_env.agents.tools._SECONDS", WAIT)
     if service == "postgres":
         with env.postgres.connect() as connection:
             connection.execute("create table hostile_too as select 1 as n")
@@ -156,6 +173,9 @@ async def test_statements_that_read_are_run_and_no_others(
         for statement in NO_READS[service]:
             await agent.refused("run_query", environment=env.id, service=service, statement=statement)
         ask = {"environment": env.id, "service": service}
+        with monkeypatch.context() as hasty:
+            hasty.setattr("triton_env.agents.tools._SECONDS", 2.0)
+            await agent.refused("run_query", **ask, statement=ENDLESS[service])
         assert (await agent("run_query", **ask, statement="select n from hostile_too"))["rows"] == [[1]]
         many = {"postgres": "select generate_series(1, 1000)", "clickhouse": "select number from numbers(1000)"}
         cut = await agent("run_query", **ask, statement=f"{many[service]} -- and a comment")
@@ -174,6 +194,8 @@ async def test_with_writes_it_starts_steers_and_ends_environments(embedded_packa
         assert tools.keys() == READING | CHANGING
         assert all(tools[name].annotations.destructive_hint for name in CHANGING)
         started = (await agent("start_environment", services=["redis"]))["environment"]
+        owners = {each["id"]: each["owner"] for each in (await agent("list_environments"))["environments"]}
+        assert "--show-secrets" in owners[started]["command"]
         url = (await agent("connection_info", environment=started))["environ"]["REDIS_URL"]
         with redis.Redis.from_url(url) as client:
             client.set("of", "the snapshot")
@@ -195,10 +217,11 @@ async def test_with_writes_it_starts_steers_and_ends_environments(embedded_packa
     assert list((state / "environments").iterdir()) == []
 
 
-RARER = [pytest.param(how, marks=pytest.mark.long) for how in (signal.SIGTERM, signal.SIGKILL)]
+# Clients of the tests above end their server by the end of its input.
+RARER = [pytest.param(how, marks=pytest.mark.long) for how in (None, signal.SIGTERM, signal.SIGKILL)]
 
 
-@pytest.mark.parametrize("how", [signal.SIGINT, None, *RARER])
+@pytest.mark.parametrize("how", [signal.SIGINT, *RARER])
 def test_however_it_ends_nothing_is_left_and_only_the_protocol_is_printed(
     how: signal.Signals | None, embedded_packages: None, tmp_path: Path
 ) -> None:

@@ -1,14 +1,18 @@
 """Our HTTP client for ClickHouse, against a server that ends idle connections at the worst moment."""
 
+import itertools
 import socket
 import threading
+import time
 from collections.abc import Iterator
 
 import pytest
 
 from triton_env.core.model import Endpoint, Placement
+from triton_env.errors import QueryFailed
 from triton_env.services import ClickHouse
 from triton_env.services.clickhouse.http import Http, ServerError
+from triton_env.services.clickhouse.sql import _lines
 from triton_env.settings import Settings
 
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n1\n"
@@ -68,3 +72,10 @@ def test_data_that_is_sent_in_pieces_is_not_sent_again(server: Server) -> None:
         with pytest.raises(ServerError, match="without response"):
             http.insert("INSERT INTO t FORMAT TSV", iter([b"SELECT 1"]))
     assert server.requests == 2
+
+
+def test_an_answer_that_does_not_end_is_left() -> None:
+    drops = itertools.repeat(b"[1]\n")
+    assert next(_lines(drops, time.monotonic() + 60)) == "[1]"
+    with pytest.raises(QueryFailed, match="in time"):
+        next(_lines(drops, time.monotonic() - 1))

@@ -16,6 +16,7 @@ from triton_env.steering import act, actions, connect
 
 if TYPE_CHECKING:
     from triton_env.attached import AttachedEnvironment, AttachedProject
+    from triton_env.inspection import EnvironmentEntry
     from triton_env.services import Service
 
 Answer = dict[str, Any]
@@ -68,7 +69,9 @@ class Tools:
     def list_environments(self) -> Answer:
         """List every running environment of this user with its services: sessions of programs and test runs, shared
         environments, and the persistent services of each project. Begin here: other tools need an id of this list."""
-        return inspect(self._settings).model_dump(mode="json")
+        found = inspect(self._settings)
+        shown = found.model_copy(update={"environments": tuple(map(self._shown, found.environments))})
+        return shown.model_dump(mode="json")
 
     def inspect_environment(self, environment: str) -> Answer:
         """Ask the servers of one environment how they are: health, version, CPU, memory, connections, how the start
@@ -76,7 +79,7 @@ class Tools:
         for entry in inspect(self._settings, ask=True, show_secrets=self._show_secrets).environments:
             if entry.id == environment:
                 offered = [action.model_dump() for action in actions(entry)]
-                return entry.model_dump(mode="json") | {"actions": offered}
+                return self._shown(entry).model_dump(mode="json") | {"actions": offered}
         raise UsageError(f"No environment has the id {environment!r}.", hint="list_environments has their ids")
 
     def service_logs(self, environment: str, service: str, lines: int = 100) -> Answer:
@@ -100,8 +103,8 @@ class Tools:
                 return _as_data(insight.table(panel, argument))
 
     def run_query(self, environment: str, service: str, statement: str) -> Answer:
-        """Run one SQL statement that reads (SELECT, SHOW, EXPLAIN, ...) and get its first 200 rows. The server itself
-        refuses to change anything. Not every service has SQL."""
+        """Run one SQL statement that reads (SELECT, SHOW, EXPLAIN, ...) and get its first 200 rows. It runs read-only,
+        which protects from mistakes alone. Not every service has SQL."""
         with self._connected(environment, service) as (_, found):
             sql = type(found).parts.load("sql")
             if sql is None or sql.read is None:
@@ -151,6 +154,12 @@ class Tools:
     def backup_environment(self, environment: str, file: str, service: str = "") -> Answer:
         """Save what the services (or one of them) hold to a file on this machine, which must not exist yet."""
         return self._act(environment, "backup", service=service, path=Path(file))
+
+    def _shown(self, entry: "EnvironmentEntry") -> "EnvironmentEntry":
+        """An environment without its owner's command line, in which a password may be, where secrets are not shown."""
+        if self._show_secrets or entry.owner is None:
+            return entry
+        return entry.model_copy(update={"owner": entry.owner.model_copy(update={"command": ""})})
 
     def _act(self, environment: str, action: str, **details: Any) -> Answer:
         return {"done": act(self._settings, environment, action, **details)}

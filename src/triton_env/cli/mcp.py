@@ -21,9 +21,9 @@ def command(allow_writes: bool, show_secrets: bool) -> None:
     python -m triton_env mcp
     python -m triton_env mcp --allow-writes
 
-    The agent lists this user's environments and looks into them: health, logs, tables, keys, objects, and SQL that the
-    server lets only read. With --allow-writes it also starts environments, which end with this command, and does to
-    all others what the dashboard does. It needs the extra `mcp`: pip install 'triton-env[mcp]'.
+    The agent lists this user's environments and looks into them: health, logs, tables, keys, objects, and SQL that
+    reads. With --allow-writes it also starts environments, which end with this command, and does to all others what
+    the dashboard does. It needs the extra `mcp`: pip install 'triton-env[mcp]'.
 
     Exit status: 0 at the end of the input and after Ctrl-C or SIGTERM; 2 for wrong use.
     """

@@ -36,8 +36,8 @@ class Sql:
     Attributes:
         run: runs them, with the service, their text and the user's variables.
         parameter: what stands for the value of the variable `name` in a statement.
-        read: runs one statement that changes nothing, with the service, its text, and the seconds that it may take. The
-            server sees to it. None where that is not offered.
+        read: runs one statement that is to change nothing, with the service, its text, and the seconds that it may
+            take. The server refuses what would by mistake. None where that is not offered.
     """
 
     run: Callable[[Any, str, Mapping[str, Any]], Outcome]

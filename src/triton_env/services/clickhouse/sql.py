@@ -2,10 +2,11 @@
 
 import json
 import re
+import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from triton_env.errors import QueryFailed
+from triton_env.errors import QueryFailed, UsageError
 from triton_env.services.base_insight import ROWS, Table
 from triton_env.services.base_sql import (
     Outcome,
@@ -34,6 +35,10 @@ _ERROR = re.compile(
 _ADDED = "FORMAT Native"
 """What the client adds to a query."""
 _ADDED_READING = "FORMAT JSONCompactEachRowWithNamesAndTypes"
+_TAKING = "stream_like_engine_allow_direct_select"
+"""The setting with which a SELECT takes messages from a queue, for which others wait."""
+_MOST = 16 << 20
+"""Bytes of an answer that are read at most."""
 _PLACE = re.compile(r": failed at position (\d+) \(.*?\)(?: \(line \d+, col \d+\))?", re.DOTALL)
 
 
@@ -75,7 +80,7 @@ def read(service: ClickHouse, text: str, seconds: float) -> Table:
     """Run one statement that the server lets only read.
 
     Args:
-        text: the statement. It has no parameters and no FORMAT.
+        text: the statement. It has no parameters and no FORMAT, and no SETTINGS at its end.
 
     Raises:
         QueryFailed, ServiceDied: see `run`.
@@ -86,18 +91,22 @@ def read(service: ClickHouse, text: str, seconds: float) -> Table:
     from triton_env.services.clickhouse.http import Http, ServerError
 
     statement = the_one(service, clickhouse_statements(text), _ANSWERING)
+    # The server refuses changes of settings, but not those of a subquery.
+    if _TAKING in statement.text:
+        raise UsageError(f"A statement that reads does not name the setting {_TAKING}.", hint="leave it out")
     settings = {
         "database": service.database,
-        "readonly": "2",
+        "readonly": "1",  # with 2, SETTINGS of the statement would win over these
         "max_execution_time": str(seconds),
         "max_result_rows": str(ROWS + 1),
         "result_overflow_mode": "break",
-        "stream_like_engine_allow_direct_select": "0",  # it would take what others wait for
+        _TAKING: "0",
     }
     timeout = urllib3.Timeout(connect=seconds, read=seconds + 1)
+    deadline = time.monotonic() + seconds + 1
     with reachable(service, OSError), Http(service, timeout=timeout) as http:
         try:
-            lines = _lines(http.stream(f"{statement.text}\n{_ADDED_READING}", settings))
+            lines = _lines(http.stream(f"{statement.text}\n{_ADDED_READING}", settings), deadline)
             names = json.loads(next(lines, "[]"))
             next(lines, "")  # their types
             return some_of(names, map(json.loads, lines))
@@ -108,10 +117,25 @@ def read(service: ClickHouse, text: str, seconds: float) -> Table:
 SQL = Sql(run, "{name:Type}", read)
 
 
-def _lines(pieces: Iterator[bytes]) -> Iterator[str]:
-    """The lines of an answer. What is not UTF-8 is in them as `surrogateescape` has it."""
-    rest = b""
+def _lines(pieces: Iterator[bytes], deadline: float) -> Iterator[str]:
+    """The lines of an answer. What is not UTF-8 is in them as `surrogateescape` has it.
+
+    Args:
+        deadline: by when they have to be there, on the monotonic clock.
+
+    Raises:
+        QueryFailed: they are not, or they are too long.
+    """
+    rest, size = b"", 0
     for piece in pieces:
+        size += len(piece)
+        if size > _MOST:
+            raise QueryFailed(
+                f"The answer of ClickHouse has more than {_MOST >> 20} MiB.",
+                hint="ask for fewer rows, or for parts of long values, as in: substring(value, 1, 1000)",
+            )
+        if time.monotonic() > deadline:
+            raise QueryFailed("The answer of ClickHouse did not come to its end in time.", hint="ask for fewer rows")
         *lines, rest = (rest + piece).split(b"\n")
         yield from (line.decode(errors="surrogateescape") for line in lines if line)
     if rest:

@@ -63,7 +63,10 @@ def run(service: Postgres, text: str, variables: Mapping[str, Any]) -> Outcome:
 
 
 def read(service: Postgres, text: str, seconds: float) -> Table:
-    """Run one statement in a transaction that only reads, as a role that reads everything and may do nothing else.
+    """Run one statement in a transaction that only reads, and where there is one as a role that does.
+
+    That is proof against mistakes. A statement that is made for it can get back the rights of the service's user, by
+    `set_config('role', ...)` and a function that runs SQL, and then do what a superuser can do in such a transaction.
 
     Args:
         text: the statement. It has no parameters.
@@ -90,7 +93,7 @@ def read(service: Postgres, text: str, seconds: float) -> Table:
 SQL = Sql(run, ":name", read)
 _READING = ("SELECT", "WITH", "VALUES", "TABLE", "SHOW", "EXPLAIN")
 _READER = "pg_read_all_data"
-"""A role of PostgreSQL 14 and newer. A superuser could write files and run programs in a transaction that reads."""
+"""A role of PostgreSQL 14 and newer. A superuser's functions write files and end sessions even where only is read."""
 
 
 def _read(
