@@ -25,6 +25,7 @@ from triton_env.runtimes.base import Runtime
 from triton_env.services import SERVICES, Service, boot_order
 from triton_env.settings import Settings
 from triton_env.settings.unknown_variables import warn_of_misspelt
+from triton_env.state import restarts
 
 if TYPE_CHECKING:
     from triton_env.backup.recovery import Recovery
@@ -75,6 +76,8 @@ class Startup:
         """One at a time for each server: other processes ask for them too."""
         self.on_restart: Callable[[str], None] = lambda name: None
         """Called with the name of a service that was restarted."""
+        self.on_stop: Callable[[], None] | None = None
+        """Ends the environment where its process goes on without it; None where that would end, too."""
 
     def begin(self) -> None:
         """Open the runtime and start all services, without waiting for either."""
@@ -147,10 +150,11 @@ class Startup:
         Raises:
             TritonError: it is not this process's to restart, or does not come up again.
         """
-        with self._restarts[name], self.liveness.restarting(name):
+        noted = restarts.noted(self.settings, self.id, name)
+        with self._restarts[name], noted, self.liveness.restarting(name):
             probe = _Probe(SERVICES[name], self.settings, self._see_ready)
             self.runtime.result().restart(self._recipes[name], probe)
-        self.on_restart(name)
+            self.on_restart(name)
 
     def end(self) -> None:
         """Stop the services, also those that are still starting. Shared ones are given back."""

@@ -21,7 +21,7 @@ from triton_env.sharing.key import key_of, settings_as_data
 from triton_env.sharing.reuse import Reuse
 from triton_env.sharing.shared_registry import LaunchSpec, SharedInstance, SharedRegistry, is_kept
 from triton_env.sharing.start_events import StartEvents
-from triton_env.state import locks
+from triton_env.state import locks, restarts
 from triton_env.state.locks import Held
 
 _TRIES = 5
@@ -30,6 +30,8 @@ _END_TIMEOUT = 15.0
 """Seconds to wait for the end of a keeper whose start failed: after the error nothing is left."""
 _NEWS_TIMEOUT = 2
 """Seconds to wait for the keeper's word about a server that no longer listens; it looks five times a second."""
+_RESTART_TIMEOUT = 60.0
+"""Seconds that a newcomer waits for a server that is being restarted."""
 _KEEPER = Path(__file__).parents[1] / "keeper" / "bootstrap.py"
 
 
@@ -281,7 +283,9 @@ def _start_keeper(instance: SharedInstance) -> None:
 
 
 def _silent(joined: Joined) -> list[str]:
-    """The services that no longer listen."""
+    """The services that no longer listen, and are not being restarted."""
     placements = joined.events.state.placements
+    for name in placements:
+        restarts.wait(joined.settings, joined.id, name, _RESTART_TIMEOUT)
     answers = {name: in_thread(listens, placement) for name, placement in placements.items()}
     return [name for name, answer in answers.items() if not answer.result()]

@@ -13,6 +13,8 @@ from triton_env.core.timeline import Phase
 from triton_env.errors import StartCancelled, TritonError, UsageError
 from triton_env.runtimes.access import Access, access_from_data
 from triton_env.runtimes.base import Report
+from triton_env.state import restarts
+from triton_env.state.restarts import Restarts
 
 if TYPE_CHECKING:
     from triton_env.sharing.attaching import Attached
@@ -88,16 +90,29 @@ class AttachedRuntime:
         return self.access(service).log_position()
 
     def ending(self, service: str, *, look: bool = True) -> Ending | None:
-        if look:
-            self._events.catch_up()
+        state = self._events.state
+        if not look:
+            return state.endings.get(service) if service in state.placements else None
+        before = self._restarts_of(service)
+        if before.is_going_on:
+            return None
+        ending = self._found(service)
+        # What is seen in the middle of a restart is not a death, also where that has ended by now.
+        return ending if ending and self._restarts_of(service) == before else None
+
+    def _restarts_of(self, service: str) -> Restarts:
+        return restarts.seen(self._joined.settings, self._joined.id, service)
+
+    def _found(self, service: str) -> Ending | None:
+        self._events.catch_up()
         state = self._events.state
         if service not in state.placements:
             return None
-        if look and (access := self.access(service)).sees_endings:
+        if (access := self.access(service)).sees_endings:
             return access.ending(state.placements[service])
-        if look and service not in state.endings and (stopped := self._stopped(state.placements[service])):
+        if service not in state.endings and (stopped := self._stopped(state.placements[service])):
             return stopped
-        if look and service not in state.endings and refuses(state.placements[service]):
+        if service not in state.endings and refuses(state.placements[service]):
             alive = self._events.wait_for_ending(service, _NEWS_TIMEOUT)
             reason = "it no longer listens" if alive else "the process that kept the environment has ended"
             return state.endings.get(service) or Ending(f"environment {self._joined.id}", BEGIN_ANEW, reason=reason)

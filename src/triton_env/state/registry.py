@@ -5,7 +5,7 @@ kernel releases it when the owner ends, even by SIGKILL. Readers remove the reco
 """
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +17,7 @@ from triton_env.core.timeline import Timeline
 from triton_env.errors import UsageError
 from triton_env.settings import Settings
 from triton_env.settings.project_folders import places_here
-from triton_env.state import locks, store
+from triton_env.state import locks, restarts, store
 from triton_env.state.folders import make_private, private_folder
 
 
@@ -163,10 +163,10 @@ class Registry:
         return tuple(path for path in paths if not locks.is_held(self._lock_path(path.stem)))
 
     def _remove(self, environment: str) -> None:
-        leases = self._folder.glob(f"{environment}.*.lease")
-        for path in (self._path(environment), self._lock_path(environment), self.door(environment), *leases):
-            with suppress(OSError):  # such as a folder, which is not a record
-                path.unlink()
+        # The record first: what is noted of an environment is noted beside a record that is there.
+        _unlink((self._path(environment), self._lock_path(environment), self.door(environment)))
+        for suffix in (".lease", restarts.SUFFIX):
+            _unlink(self._folder.glob(f"{environment}.*{suffix}"))
 
     def _path(self, environment: str) -> Path:
         return self._folder / f"{environment}.json"
@@ -200,6 +200,12 @@ class Listing:
         if self._held.is_locked:
             self._registry._remove(self._environment)
             self._held.release()
+
+
+def _unlink(paths: Iterable[Path]) -> None:
+    for path in paths:
+        with suppress(OSError):  # such as a folder, which is not a record
+            path.unlink()
 
 
 def here(records: tuple[Record, ...], folder: Path) -> tuple[Record, ...]:
