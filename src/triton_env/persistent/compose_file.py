@@ -14,6 +14,7 @@ import re
 import shutil
 import time
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from triton_env.core.ownership import may_be_replaced, problem_of
@@ -86,8 +87,9 @@ def is_own(file: Path) -> bool:
 
 def is_same_stack(one: Path, other: Path) -> bool:
     """Whether two compose files are the same one, or of different versions of triton-env as it is installed."""
-    if one.exists() and one.samefile(other):
-        return True
+    with suppress(OSError):  # it is not there, or another user's
+        if one.samefile(other):
+            return True
     return (one.name != FILE and one.parent == other.parent) or (_is_packaged(one) and other.name != FILE)
 
 

@@ -1,5 +1,6 @@
 """What the engine has of a persistent project: its containers and volumes, and whose they are."""
 
+import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -202,13 +203,46 @@ class Project:
                     hint=beside,
                 )
             # A checkout that was moved or removed gives up its project.
-            for other in () if any_checkout else filter(Path.exists, files[:1]):
+            for other in () if any_checkout else filter(_may_exist, files[:1]):
                 raise ProjectTaken(
                     f"The persistent services {self.name!r} belong to another checkout.",
                     where=f"container {container.name}, of {container.file}",
                     cause=f"this one is {file}",
                     hint=f"{beside}; or stop those: python -m triton_env down, in {other.parent}",
                 )
+
+    def check_folder(self, containers: Iterable[ProjectContainer], file: Path) -> None:
+        """See that the project is that of this compose file, or of one in a folder of this user's.
+
+        An engine may be that of several users, or of several machines.
+
+        Raises:
+            ProjectTaken: it may be another user's.
+        """
+        for container in containers:
+            other = Path(container.file.partition(",")[0])
+            if other == file or (container.file and _is_this_users(other.parent)):
+                continue
+            raise ProjectTaken(
+                f"The data of the persistent services {self.name!r} may be another user's, so it is not destroyed.",
+                where=f"container {container.name}, of {container.file or 'an unknown compose file'}",
+                cause=f"the folder {other.parent} is not here, or not this user's" if container.file else "",
+                hint=f"python -m triton_env reset --project {self.name}, there or where that was moved to",
+            )
+
+
+def _may_exist(file: Path) -> bool:
+    try:
+        return file.exists()
+    except PermissionError:  # in a folder of another user's
+        return True
+
+
+def _is_this_users(folder: Path) -> bool:
+    try:
+        return folder.stat().st_uid == os.geteuid()
+    except OSError:
+        return False
 
 
 def _described(attributes: Mapping[str, Any]) -> ProjectContainer:

@@ -151,6 +151,8 @@ class DockerStack(Stack):
             # Killed: what a server would save on its way out is removed next. v: its anonymous volumes as well.
             api.remove_container(identity, force=True, v=True)
 
+        if self._any_checkout:
+            self.on_engine.check_folder(self.found().values(), self.file)
         # Of a process that was killed while it looked into the volumes: the engine would not remove these.
         with self.engine.translated("remove what a killed process left", f"project {self.project}"):
             remove_leftovers(self.engine, self.project)
