@@ -312,7 +312,9 @@ def _records(settings: Settings) -> Iterator[Leftover]:
 def _samples(settings: Settings) -> Iterator[Leftover]:
     if not private_folder(settings, samples.FOLDER).is_dir():
         return
-    living = Registry.of(settings).living() | embedded_projects(settings).keys()
+    from triton_env.inspection.data import key_of_project
+
+    living = Registry.of(settings).living() | {key_of_project(each, "embedded") for each in embedded_projects(settings)}
     for environment, path in samples.left(settings, living):
         why = "its environment has ended, or is shown by no dashboard"
         yield Leftover("samples", str(path), environment, why, stays=False, _remove=partial(samples.remove, path))

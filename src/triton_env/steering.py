@@ -1,7 +1,7 @@
 """What can be done to an environment of this user by its id, whatever holds it: restart, stop, reset, save, look."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
@@ -50,14 +50,20 @@ class Action(BaseModel):
     loses: str = ""
 
 
-def actions(entry: "EnvironmentEntry") -> tuple[Action, ...]:
+def actions(entry: "EnvironmentEntry", listed: "Sequence[EnvironmentEntry]" = ()) -> tuple[Action, ...]:
     """What can be done to an environment.
+
+    Args:
+        entry: the environment.
+        listed: all that run. Where the program of one has others of them, its end is also theirs.
 
     What a test run, a notebook or a program has started for itself is not reset under it, nor is it divided: its
     program can do that. Persistent services are saved by a backup, and external ones are not steered from here.
     """
-    held_by = entry.owner.held_by if entry.owner else ""
-    return tuple(_offered(entry.mode, held_by))
+    owner = entry.owner
+    owned = [each for each in listed if owner and each.owner and each.owner.pid == owner.pid]
+    others = list(dict.fromkeys(each.id for each in owned if each.id != entry.id))
+    return tuple(_offered(entry.mode, owner.held_by if owner else "", others))
 
 
 def act(
@@ -65,6 +71,7 @@ def act(
     environment_id: str,
     action: str,
     *,
+    runtime: str = "",
     service: str = "",
     name: str = "",
     path: Path | None = None,
@@ -75,6 +82,7 @@ def act(
         settings: where this user's state is kept.
         environment_id: as it is listed; of persistent services their project.
         action: one of those that `actions` has for it.
+        runtime: where it runs: a project may have persistent services on Docker and others without it.
         service: the one that is restarted. `backup`, and `reset` of persistent services, are about all without it.
         name: of the snapshot.
         path: the file of a backup, which may not exist; by default one in the current folder.
@@ -83,10 +91,11 @@ def act(
         What was done, in words.
 
     Raises:
-        UsageError: there is no such environment or service, or the environment does not offer the action.
+        UsageError: there is no such environment or service, there are two environments of that id, or the environment
+            does not offer the action.
         TritonError: it could not be done.
     """
-    found = _found(settings, environment_id)
+    found = _found(settings, environment_id, runtime)
     offered: dict[str, Action] = {each.name: each for each in found.actions}
     if action not in offered:
         raise UsageError(
@@ -104,20 +113,25 @@ def act(
 
 
 @contextmanager
-def connect(settings: Settings, environment_id: str) -> "Iterator[AttachedEnvironment | AttachedProject]":
+def connect(
+    settings: Settings, environment_id: str, runtime: str = ""
+) -> "Iterator[AttachedEnvironment | AttachedProject]":
     """The environment of that id, with its services and their logs, until the block ends.
 
     It is looked at: that does not prolong it, counts as no use, starts nothing and settles no restore.
 
+    Args:
+        settings, environment_id, runtime: see `act`.
+
     Raises:
-        UsageError: there is no such environment.
+        UsageError: there is no such environment, or there are two.
         TritonError: it has just ended, or none of its services runs.
     """
-    with _found(settings, environment_id).opened(Purpose.LOOK) as environment:
+    with _found(settings, environment_id, runtime).opened(Purpose.LOOK) as environment:
         yield environment
 
 
-def _offered(mode: str, held_by: str) -> Iterator[Action]:
+def _offered(mode: str, held_by: str, others: Sequence[str] = ()) -> Iterator[Action]:
     is_ours, lasts = mode != "external", mode == "persistent"
     if is_ours:
         yield Action(name="restart", title="Restart", needs_service=True, loses=_CLIENTS if lasts else _IN_MEMORY)
@@ -126,8 +140,9 @@ def _offered(mode: str, held_by: str) -> Iterator[Action]:
         yield Action(name="reset", title="Destroy the data", loses="the services with all their data, for good")
     else:
         lost = "all data of the environment" if is_ours else ""
-        if held_by not in ("serve", "reuse"):
-            lost = " and ".join(filter(None, [lost, "the program that started it, which ends too"]))
+        if held_by not in ("serve", "mcp", "reuse"):
+            ends = f"the program that started it, which ends too{_with(others)}"
+            lost = " and ".join(filter(None, [lost, ends]))
         elif held_by == "reuse":
             lost += ", also for the processes that use it"
         yield Action(name="stop", title="Stop", loses=lost)
@@ -136,6 +151,12 @@ def _offered(mode: str, held_by: str) -> Iterator[Action]:
         yield Action(name="snapshot", title="Take a snapshot", needs_name=True)
         yield Action(name="restore", title="Restore a snapshot", needs_name=True, loses=_LAST_ONES)
     yield Action(name="backup", title="Back up to a file")
+
+
+def _with(others: Sequence[str]) -> str:
+    if not others:
+        return ""
+    return f", with its other environment{'s' if len(others) > 1 else ''} {', '.join(others)}"
 
 
 class _Session(NamedTuple):
@@ -164,7 +185,7 @@ class _Session(NamedTuple):
         if service and service not in record.services:
             raise ServiceNotSelected(service, record.services)
         if action == "stop":
-            end(record)
+            end(record, self.settings)
             gone = "Its data is gone" if form_of(record.runtime).is_started_by_us else "The servers keep running"
             return f"The environment {record.id} has ended. {gone}."
         if action == "restart":
@@ -247,40 +268,30 @@ def _backed_up(environment: "AttachedEnvironment | AttachedProject", service: st
     return " ".join([f"Saved {saved} to {path.absolute()} ({size_words(path.stat().st_size)}).", *notes])
 
 
-def _found(settings: Settings, environment_id: str) -> _Session | _Project:
+def _found(settings: Settings, environment_id: str, runtime: str) -> _Session | _Project:
     for record in Registry.of(settings).running():
-        if record.id == environment_id:
+        if record.id == environment_id and runtime in ("", record.runtime):
             return _Session(record, settings)
-    places = [runtime for runtime, projects in _PROJECTS.items() if environment_id in projects(settings)]
-    if settings.triton_runtime in places:
-        places = [settings.triton_runtime]
+    places: list[str] = []
+    problem = ""
+    if runtime in ("", "embedded") and environment_id in embedded_projects(settings):
+        places.append("embedded")
+    # An engine that is down holds up nothing that does not need it.
+    if runtime in ("", "docker"):
+        from triton_env.inspection.persistent import on_engine
+
+        on_docker, problem = on_engine(settings)
+        if environment_id in on_docker:
+            places.append("docker")
     if len(places) > 1:
         raise UsageError(
             f"{environment_id!r} names persistent services on {' and on '.join(places)}.",
-            hint=f"choose with TRITON_RUNTIME={places[0]} or TRITON_RUNTIME={places[1]}",
+            hint="name the runtime of those that are meant",
         )
     if not places:
-        raise UsageError(f"No environment has the id {environment_id!r}.", hint="python -m triton_env ps")
+        raise UsageError(
+            f"No environment has the id {environment_id!r}{f' on {runtime}' if runtime else ''}.",
+            cause=f"Docker was not asked: {problem}" if problem else "",
+            hint="python -m triton_env ps",
+        )
     return _Project(environment_id, places[0], settings)
-
-
-def _on_docker(settings: Settings) -> Sequence[str]:
-    """The projects that have containers; none where no engine answers."""
-    from triton_env.runtimes.choice import quick_problem
-
-    if quick_problem():
-        return ()
-    from triton_env.persistent.docker.projects import projects
-    from triton_env.runtimes.docker.engine import Engine
-
-    engine = Engine()
-    try:
-        return tuple(projects(engine))
-    finally:
-        engine.close()
-
-
-_PROJECTS: Mapping[str, "Callable[[Settings], Sequence[str] | Mapping[str, object]]"] = {
-    "embedded": embedded_projects,
-    "docker": _on_docker,
-}

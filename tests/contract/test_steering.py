@@ -23,6 +23,7 @@ from triton_env.core.threads import in_thread
 from triton_env.errors import BackupFailed, NotStarted, ServiceNotSelected, TritonError, UsageError
 from triton_env.inspection import EnvironmentEntry, inspect
 from triton_env.sharing.offering import offered
+from triton_env.state import restarts
 from triton_env.steering import act, actions, connect
 
 pytestmark = pytest.mark.timeout(600)
@@ -148,6 +149,8 @@ def test_what_is_not_offered_is_refused_by_its_name(env: TritonEnvironment) -> N
     for name in ("reset", "snapshot", "restore", "drop"):
         with pytest.raises(UsageError, match=f"'{name}' is not offered for the session environment of python"):
             act(settings, env.id, name, name="x")
+    with pytest.raises(TritonError, match="is that of this process"):
+        act(settings, env.id, "stop")
     with pytest.raises(UsageError, match="has to be named"):
         act(settings, env.id, "restart")
     for service in ("s3", "nonsense"):
@@ -158,6 +161,40 @@ def test_what_is_not_offered_is_refused_by_its_name(env: TritonEnvironment) -> N
             act(settings, environment, "stop")
         with pytest.raises(UsageError, match="No environment has the id"), connect(settings, environment):
             pass
+
+
+LOOKER = """
+import sys
+from triton_env import Settings
+from triton_env.steering import connect
+with connect(Settings(), sys.argv[1]) as seen:
+    for _ in sys.stdin:
+        print(bool(seen._running().liveness.died("redis")), flush=True)
+"""
+
+
+def test_other_processes_take_no_restart_for_a_death(env: TritonEnvironment) -> None:
+    variables = {**os.environ, "TRITON_STATE_DIR": env.settings.triton_state_dir}
+    argv = [sys.executable, "-c", LOOKER, env.id]
+    with forkserver.Popen(argv, env=variables, stdin=-1, stdout=-1, text=True) as looker:
+        assert looker.stdin is not None
+        assert looker.stdout is not None
+
+        def sees_a_death() -> bool:
+            looker.stdin.write("\n")  # type: ignore[union-attr]
+            looker.stdin.flush()  # type: ignore[union-attr]
+            return looker.stdout.readline() == "True\n"  # type: ignore[union-attr]
+
+        assert not sees_a_death()
+        before = restarts.seen(env.settings, env.id, "redis")
+        with restarts.noted(env.settings, env.id, "redis"):
+            kill(env, "redis")
+            assert not sees_a_death()
+        assert sees_a_death()
+        act(env.settings, env.id, "restart", service="redis")
+        assert not sees_a_death()
+        assert restarts.seen(env.settings, env.id, "redis").last != before.last
+        looker.stdin.close()
 
 
 class Turn:

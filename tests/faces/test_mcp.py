@@ -1,5 +1,6 @@
 """What agents see and do: the protocol over standard input and output, with the client of its SDK, on real servers."""
 
+import asyncio
 import json
 import os
 import signal
@@ -18,10 +19,11 @@ import redis
 from mcp import Client, StdioServerParameters
 
 from patience import TO_BOOT_IN_COMMANDS, WAIT, until
-from triton_env import TritonEnvironment
+from triton_env import Settings, TritonEnvironment
 from triton_env.agents.held import HeldEnvironments
 from triton_env.agents.server import server_of
 from triton_env.agents.tools import Tools
+from triton_env.steering import act
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -210,7 +212,14 @@ async def test_with_writes_it_starts_steers_and_ends_environments(embedded_packa
             assert "is there already" in await agent.refused("backup_environment", environment=started, file=file)
             await agent("reset_environment", environment=started)
             assert client.get("of") is None
+        # Ended by another process, its server and the other environments go on.
+        other = (await agent("start_environment", services=["redis"]))["environment"]
+        settings = Settings(triton_state_dir=str(state))
+        assert "has ended" in await asyncio.to_thread(act, settings, other, "stop")
+        listed = {each["id"] for each in (await agent("list_environments"))["environments"]}
+        assert listed & {started, other} == {started}
         await agent("stop_environment", environment=started)
+        assert "No environment has the id" in await agent.refused("stop_environment", environment=started)
         assert "No environment has the id" in await agent.refused("restart_service", environment=started, service="s3")
         await agent("start_environment", services=["redis"])
     # It is left running, and ends with its server.

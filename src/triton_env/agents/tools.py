@@ -73,26 +73,31 @@ class Tools:
         shown = found.model_copy(update={"environments": tuple(map(self._shown, found.environments))})
         return shown.model_dump(mode="json")
 
-    def inspect_environment(self, environment: str) -> Answer:
+    def inspect_environment(self, environment: str, runtime: str = "") -> Answer:
         """Ask the servers of one environment how they are: health, version, CPU, memory, connections, how the start
         went, namespaces and snapshots. `actions` says what can be done to it, and what each action loses."""
-        for entry in inspect(self._settings, ask=True, show_secrets=self._show_secrets).environments:
-            if entry.id == environment:
-                offered = [action.model_dump() for action in actions(entry)]
-                return self._shown(entry).model_dump(mode="json") | {"actions": offered}
-        raise UsageError(f"No environment has the id {environment!r}.", hint="list_environments has their ids")
+        listed = inspect(self._settings, ask=True, show_secrets=self._show_secrets).environments
+        found = [entry for entry in listed if entry.id == environment and runtime in ("", entry.runtime)]
+        if not found:
+            raise UsageError(f"No environment has the id {environment!r}.", hint="list_environments has their ids")
+        if len(found) > 1:
+            raise UsageError(f"{environment!r} names environments on several runtimes.", hint="name the runtime too")
+        offered = [action.model_dump() for action in actions(found[0], listed)]
+        return self._shown(found[0]).model_dump(mode="json") | {"actions": offered}
 
-    def service_logs(self, environment: str, service: str, lines: int = 100) -> Answer:
+    def service_logs(self, environment: str, service: str, lines: int = 100, runtime: str = "") -> Answer:
         """Read the last lines (at most 1000) that a service has written, without passwords."""
-        with self._connected(environment, service) as (seen, found):
+        with self._connected(environment, service, runtime) as (seen, found):
             text = seen.log_lines(found.name, max(1, min(lines, _LINES)), follow=False)
             return {"service": found.name, "lines": [cut(line.rstrip("\n")) for line in text]}
 
-    def service_panel(self, environment: str, service: str, panel: str = "", argument: str = "") -> Answer:
+    def service_panel(
+        self, environment: str, service: str, panel: str = "", argument: str = "", runtime: str = ""
+    ) -> Answer:
         """Read a table about what a service does or holds: sessions and slow statements, tables and their first rows,
         keys with their values, buckets and objects. Without `panel`: the panels that the service has, with the
         argument that each takes, such as a prefix or the name of a table."""
-        with self._connected(environment, service) as (_, found):
+        with self._connected(environment, service, runtime) as (_, found):
             kind = type(found).parts.load("insight")
             if kind is None:
                 raise NotOffered(f"{found.title} reports nothing about itself.")
@@ -102,20 +107,20 @@ class Tools:
             with closing(kind(found, _SECONDS)) as insight:
                 return _as_data(insight.table(panel, argument))
 
-    def run_query(self, environment: str, service: str, statement: str) -> Answer:
+    def run_query(self, environment: str, service: str, statement: str, runtime: str = "") -> Answer:
         """Run one SQL statement that reads (SELECT, SHOW, EXPLAIN, ...) and get its first 200 rows. It runs read-only,
         which protects from mistakes alone. Not every service has SQL."""
-        with self._connected(environment, service) as (_, found):
+        with self._connected(environment, service, runtime) as (_, found):
             sql = type(found).parts.load("sql")
             if sql is None or sql.read is None:
                 raise NotOffered(f"{found.title} takes no SQL.", hint="service_panel shows what it holds")
             return _as_data(sql.read(found, statement, _SECONDS))
 
-    def connection_info(self, environment: str, service: str = "") -> Answer:
+    def connection_info(self, environment: str, service: str = "", runtime: str = "") -> Answer:
         """Get the addresses of an environment's services for clients and, where this server was started with
         --show-secrets, the environment variables with their passwords."""
         name = known_name(service)
-        with connect(self._settings, environment) as seen:
+        with connect(self._settings, environment, runtime) as seen:
             names = [_checked(seen, name)] if name else list(seen.services)
             services = {each: self._described(seen.service(each)) for each in names}
             return {"services": services} | ({"environ": seen.environ()} if self._show_secrets and not name else {})
@@ -126,34 +131,34 @@ class Tools:
         decide."""
         return {"environment": self._held.start(self._settings, services, runtime)}
 
-    def stop_environment(self, environment: str) -> Answer:
+    def stop_environment(self, environment: str, runtime: str = "") -> Answer:
         """End an environment. The data of a session or shared environment is gone then, and so is the program or test
         run that started one for itself. Persistent services keep their data."""
         if self._held.stop(environment):
             return {"done": f"The environment {environment} has ended. Its data is gone."}
-        return self._act(environment, "stop")
+        return self._act(environment, "stop", runtime=runtime)
 
-    def restart_service(self, environment: str, service: str) -> Answer:
+    def restart_service(self, environment: str, service: str, runtime: str = "") -> Answer:
         """Restart one service at the same address, with the same passwords. Clients lose their connections. What the
         server of a session has in memory alone is gone, as in a crash."""
-        return self._act(environment, "restart", service=service)
+        return self._act(environment, "restart", runtime=runtime, service=service)
 
-    def reset_environment(self, environment: str) -> Answer:
+    def reset_environment(self, environment: str, runtime: str = "") -> Answer:
         """Bring the services of an environment back to the state after the start: what they hold is gone. For the
         persistent services of a project, all their data is destroyed, and they are removed."""
-        return self._act(environment, "reset")
+        return self._act(environment, "reset", runtime=runtime)
 
-    def take_snapshot(self, environment: str, name: str) -> Answer:
+    def take_snapshot(self, environment: str, name: str, runtime: str = "") -> Answer:
         """Remember what the services of an environment hold, under a name. One of the same name is replaced."""
-        return self._act(environment, "snapshot", name=name)
+        return self._act(environment, "snapshot", runtime=runtime, name=name)
 
-    def restore_snapshot(self, environment: str, name: str) -> Answer:
+    def restore_snapshot(self, environment: str, name: str, runtime: str = "") -> Answer:
         """Have the services hold what they held at a snapshot. What they hold at present is gone."""
-        return self._act(environment, "restore", name=name)
+        return self._act(environment, "restore", runtime=runtime, name=name)
 
-    def backup_environment(self, environment: str, file: str, service: str = "") -> Answer:
+    def backup_environment(self, environment: str, file: str, service: str = "", runtime: str = "") -> Answer:
         """Save what the services (or one of them) hold to a file on this machine, which must not exist yet."""
-        return self._act(environment, "backup", service=service, path=Path(file))
+        return self._act(environment, "backup", runtime=runtime, service=service, path=Path(file))
 
     def _shown(self, entry: "EnvironmentEntry") -> "EnvironmentEntry":
         """An environment without its owner's command line, in which a password may be, where secrets are not shown."""
@@ -166,9 +171,9 @@ class Tools:
 
     @contextmanager
     def _connected(
-        self, environment: str, service: str
+        self, environment: str, service: str, runtime: str
     ) -> "Iterator[tuple[AttachedEnvironment | AttachedProject, Service]]":
-        with connect(self._settings, environment) as seen:
+        with connect(self._settings, environment, runtime) as seen:
             yield seen, seen.service(_checked(seen, known_name(service)))
 
     def _described(self, service: "Service") -> Answer:

@@ -13,11 +13,12 @@ if TYPE_CHECKING:
 
 def end(record: "Record") -> None:
     """See `triton_env.sharing.ending.end`."""
+    from triton_env.settings import Settings
     from triton_env.sharing import ending
 
     with ended_by_signals(f"The session {record.id} may still run: python -m triton_env status"):
         say(f"Ending the session {record.title} ...")
         began = time.monotonic()
-        ending.end(record)
+        ending.end(record, Settings())
         after = "Its data is gone" if form_of(record.runtime).is_started_by_us else "The external servers keep running"
         say(f"Ended in {time.monotonic() - began:.1f} s. {after}.", fg="green")

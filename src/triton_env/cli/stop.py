@@ -77,7 +77,7 @@ def _affected(record: "Record", settings: "Settings") -> str:
     from triton_env.inspection import command_of
     from triton_env.sharing.users import users_of
 
-    if record.held_by not in ("serve", "reuse"):
+    if record.held_by not in ("serve", "mcp", "reuse"):
         return f"{record.id}: process {record.pid} ends with it: {command_of(record.pid)}"
     users = users_of(record, settings)
     processes = f"process{'es' if len(users) > 1 else ''} {', '.join(map(str, users))}"

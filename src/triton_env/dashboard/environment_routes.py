@@ -74,12 +74,12 @@ class EnvironmentRoutes:
         if absent := [name for name in asked if name not in there]:
             raise answers.NotThere(f"The environment {entry.id} has no {', '.join(absent)}.")
         tail = int(answers.number(request, "tail", _TAIL, KEPT))
-        return self._events(self._logs.follow(entry.id, list(dict.fromkeys(asked)), tail), ExitStack())
+        return self._events(self._logs.follow(entry, list(dict.fromkeys(asked)), tail), ExitStack())
 
     async def actions(self, request: Request) -> Response:
         """What can be done to an environment."""
         entry = await self._watch.environment(request.path_params["environment"])
-        return answers.data([each.model_dump(mode="json") for each in actions(entry)])
+        return answers.data([each.model_dump(mode="json") for each in actions(entry, self._watch.listed)])
 
     async def act(self, request: Request) -> Response:
         """Do it, and wait until it is done."""
@@ -95,19 +95,20 @@ class EnvironmentRoutes:
         action = request.path_params["action"]
         async with self._acting:
             # Shielded: it goes on to its end where the browser has gone.
-            work = in_thread(partial(act, self._settings, entry.id, action, service=wanted.service, name=wanted.name))
+            acted = partial(act, self._settings, entry.id, action, runtime=entry.runtime)
+            work = in_thread(partial(acted, service=wanted.service, name=wanted.name))
             try:
                 words = await asyncio.shield(asyncio.wrap_future(work))
             finally:
                 # Servers may have moved, and what was made may be shown.
-                self._looking.forget(entry.id)
+                self._looking.forget(entry.key)
                 self._watch.look_soon()
         return answers.data({"words": words})
 
     async def snippets(self, request: Request) -> Response:
         """Ready lines to connect with, by service. They hold passwords."""
         entry = await self._watch.environment(request.path_params["environment"])
-        environment = (await self._looking.environment(entry.id)).environment
+        environment = (await self._looking.environment(entry)).environment
         found: dict[str, Any] = {}
         for name in environment.services:
             found[name] = [{"title": title, "text": text} for title, text in _lines(environment.service(name))]

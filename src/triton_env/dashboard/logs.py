@@ -10,6 +10,7 @@ from itertools import islice
 from triton_env.core.threads import in_thread
 from triton_env.dashboard.answers import event
 from triton_env.errors import TritonError, UsageError
+from triton_env.inspection import EnvironmentEntry
 from triton_env.settings import Settings
 from triton_env.steering import connect
 
@@ -34,11 +35,11 @@ class Logs:
         self._settings = settings
         self._logs: dict[tuple[str, str], _Log] = {}
 
-    async def follow(self, environment: str, services: Sequence[str], tail: int) -> AsyncIterator[bytes]:
+    async def follow(self, environment: EnvironmentEntry, services: Sequence[str], tail: int) -> AsyncIterator[bytes]:
         """The last lines of each service, and those that come, as events. It ends with the environment.
 
         Args:
-            environment: its id.
+            environment: which.
             services: their names.
             tail: how many of the lines of each that are there.
         """
@@ -54,8 +55,8 @@ class Logs:
                     return
 
     @contextmanager
-    def _joined(self, environment: str, service: str, reader: "_Reader", tail: int) -> "Iterator[None]":
-        key = (environment, service)
+    def _joined(self, environment: EnvironmentEntry, service: str, reader: "_Reader", tail: int) -> "Iterator[None]":
+        key = (environment.key, service)
         log = self._logs.get(key)
         if log is None or not log.join(reader, tail):
             log = self._logs[key] = _Log(self._settings, environment, service)
@@ -110,7 +111,7 @@ class _Reader:
 class _Log:
     """The log of one service. A thread reads it until its environment ends, or a line comes that no browser wants."""
 
-    def __init__(self, settings: Settings, environment: str, service: str) -> None:
+    def __init__(self, settings: Settings, environment: EnvironmentEntry, service: str) -> None:
         self._settings = settings
         self._environment = environment
         self._service = service
@@ -154,7 +155,7 @@ class _Log:
 
     def _follow(self) -> None:
         """Read what is new, and what comes, until the log is at its end."""
-        with connect(self._settings, self._environment) as environment:
+        with connect(self._settings, self._environment.id, self._environment.runtime) as environment:
             there = [_cut(line) for line in environment.log_lines(self._service, KEPT, follow=False)]
             self._add(new_after(list(self._kept), there))
             # It begins with what was just read, but for what has been written since.

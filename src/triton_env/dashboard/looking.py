@@ -87,19 +87,20 @@ class Looking:
         self._open: dict[str, asyncio.Future[Looked]] = {}
         self._hanging_up: set[asyncio.Task[None]] = set()
 
-    async def environment(self, identity: str) -> Looked:
+    async def environment(self, entry: EnvironmentEntry) -> Looked:
         """An environment that runs, with its services. It is opened once.
 
         Raises:
             TritonError: it has ended, or does not answer.
         """
+        identity = entry.key
         if identity not in self._open:
-            self._open[identity] = asyncio.wrap_future(in_thread(self._opened, identity))
+            self._open[identity] = asyncio.wrap_future(in_thread(self._opened, entry))
         opening = self._open[identity]
         try:
             looked = await asyncio.wait_for(asyncio.shield(opening), _CONNECT_TIMEOUT)
         except TimeoutError as error:
-            raise NoAnswer(f"The environment {identity} cannot be looked at: it does not answer.") from error
+            raise NoAnswer(f"The environment {entry.id} cannot be looked at: it does not answer.") from error
         except BaseException:
             # Another attempt may succeed.
             if opening.done() and self._open.get(identity) is opening:
@@ -109,7 +110,11 @@ class Looking:
         return looked
 
     async def ask(
-        self, identity: str, service: str, question: Callable[[Insight[Any]], _Answer], timeout: float = TIMEOUT
+        self,
+        entry: EnvironmentEntry,
+        service: str,
+        question: Callable[[Insight[Any]], _Answer],
+        timeout: float = TIMEOUT,
     ) -> _Answer:
         """What a service answers, one question at a time.
 
@@ -122,7 +127,7 @@ class Looking:
             NoAnswer: it does not answer in time.
             TritonError: whatever the question raises.
         """
-        looked = await self.environment(identity)
+        looked = await self.environment(entry)
         line = self._line(looked, service)
         deadline = time.monotonic() + timeout
         try:
@@ -165,7 +170,7 @@ class Looking:
             entries: the environments that run.
             idle: seconds of that time.
         """
-        now, living = time.monotonic(), {entry.id: _ways_to(entry) for entry in entries}
+        now, living = time.monotonic(), {entry.key: _ways_to(entry) for entry in entries}
         for identity, opening in list(self._open.items()):
             if not opening.done():
                 continue
@@ -184,7 +189,7 @@ class Looking:
                         task.add_done_callback(self._hanging_up.discard)
 
     def forget(self, identity: str) -> None:
-        """Close the connections of an environment. The next question opens it anew."""
+        """Close the connections of the environment of that key. The next question opens it anew."""
         opening = self._open.pop(identity, None)
         if opening is not None:
             opening.add_done_callback(_closed)
@@ -201,8 +206,8 @@ class Looking:
                 with suppress(NoAnswer):
                     await self._in_time(line, "", lambda insight: insight.close(), line.insight, TIMEOUT)
 
-    def _opened(self, identity: str) -> Looked:
-        manager = connect(self._settings, identity)
+    def _opened(self, entry: EnvironmentEntry) -> Looked:
+        manager = connect(self._settings, entry.id, entry.runtime)
         return Looked(manager.__enter__(), manager)
 
     def _line(self, looked: Looked, service: str) -> _Line:

@@ -19,7 +19,7 @@ from triton_env.services.selection import title_of
 _PREFIX: Final = "triton_env"
 _LABELS: Final = ("environment", "service")
 Latest = Iterable[tuple[str, str, Mapping[str, float]]]
-"""The id of an environment, the name of a service, and its numbers."""
+"""The key of an environment, the name of a service, and its numbers."""
 
 
 def answer(accepted: str, inspection: Inspection | None, latest: Latest) -> Response:
@@ -73,11 +73,11 @@ class _Numbers(Collector):
             f"{_PREFIX}_service_up", "Whether the service listens: 1 where it does, else 0.", labels=_LABELS
         )
         for entry in self._environments:
-            about.add_metric((entry.id,), {"mode": entry.mode, "runtime": entry.runtime})
+            about.add_metric((entry.key,), {"mode": entry.mode, "runtime": entry.runtime})
             if entry.started:
-                started.add_metric((entry.id,), entry.started.timestamp())
+                started.add_metric((entry.key,), entry.started.timestamp())
             for service in entry.services:
-                up.add_metric((entry.id, service.name), float(service.state == "running"))
+                up.add_metric((entry.key, service.name), float(service.state == "running"))
         yield from (about, started, up)
 
 

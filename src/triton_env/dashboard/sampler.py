@@ -78,14 +78,14 @@ class Sampler:
         if inspection is None:
             return
         self._looking.keep(inspection.environments, idle=UNUSED if self._watch.is_looked_at else _UNUSED_ALONE)
-        running = {(entry.id, service.name): (entry, service) for entry, service in _running(inspection.environments)}
-        known = {(entry.id, service.name) for entry in inspection.environments for service in entry.services}
+        running = {(entry.key, service.name): (entry, service) for entry, service in _running(inspection.environments)}
+        known = {(entry.key, service.name) for entry in inspection.environments for service in entry.services}
         for key in self._sampled.keys() - known:
             self._forget(key, remove=True)
         for key, (entry, service) in running.items():
             sampled = self._sampled.get(key) or self._begun(entry, service)
             if sampled.task is None or sampled.task.done():
-                sampled.task = asyncio.create_task(self._sample(sampled, entry.id, service))
+                sampled.task = asyncio.create_task(self._sample(sampled, entry, service))
 
     async def now(self) -> None:
         """One sample of every service, also of what is rarely asked while no browser looks."""
@@ -106,7 +106,7 @@ class Sampler:
         return file.since(now - seconds, now) if file else []
 
     def latest(self) -> Iterator[tuple[str, str, Mapping[str, float]]]:
-        """The last values of each service: the id of its environment, its name, and the values."""
+        """The last values of each service: the key of its environment, its name, and the values."""
         for (environment, service), sampled in self._sampled.items():
             yield environment, service, sampled.values
 
@@ -118,12 +118,12 @@ class Sampler:
     def _begun(self, entry: EnvironmentEntry, service: ServiceEntry) -> Sampled:
         file: Samples | None = None
         with suppress(InvalidSetting, OSError):  # without it, the page shows what comes from now on
-            file = Samples(self._settings, entry.id, service.name, [CPU, MEMORY, *_metrics(service.name)])
+            file = Samples(self._settings, entry.key, service.name, [CPU, MEMORY, *_metrics(service.name)])
         sampled = Sampled(file, Meter(is_here=entry.mode != "external"))
-        self._sampled[entry.id, service.name] = sampled
+        self._sampled[entry.key, service.name] = sampled
         return sampled
 
-    async def _sample(self, sampled: Sampled, environment: str, service: ServiceEntry) -> None:
+    async def _sample(self, sampled: Sampled, environment: EnvironmentEntry, service: ServiceEntry) -> None:
         values: dict[str, float] = {}
         asks = self._watch.is_looked_at or time.monotonic() - sampled.asked >= _RARELY
         if sampled.measuring is None or sampled.measuring.done():
@@ -140,7 +140,7 @@ class Sampler:
             return
         sampled.at, sampled.values = time.time(), values if asks else {**sampled.values, **values}
         self._watch.send(
-            "samples", {"environment": environment, "service": service.name, "at": sampled.at, "values": values}
+            "samples", {"environment": environment.key, "service": service.name, "at": sampled.at, "values": values}
         )
         if sampled.file:
             with suppress(OSError, InvalidSetting):  # the disk is full: what is shown goes on
@@ -159,7 +159,7 @@ class Sampler:
         with suppress(TritonError, OSError):
             found = inspect(self._settings)
             if found.engine_problem is None:
-                living = {entry.id for entry in found.environments}
+                living = {entry.key for entry in found.environments}
                 for _, path in list(samples.left(self._settings, living)):
                     samples.remove(path)
 

@@ -18,6 +18,7 @@ from triton_env.dashboard.sampler import Sampler
 from triton_env.dashboard.steps import Steps
 from triton_env.dashboard.watch import Watch
 from triton_env.errors import UsageError
+from triton_env.inspection import EnvironmentEntry
 from triton_env.services import SERVICES
 from triton_env.services.base_insight import STREAM_SECONDS, Document
 from triton_env.services.selection import title_of
@@ -62,7 +63,7 @@ class ServiceRoutes:
         """The numbers of the last hour, or less."""
         environment, service = await self._named(request)
         seconds = answers.number(request, "since", HOUR, HOUR)
-        found = self._sampler.since(environment, service, seconds)
+        found = self._sampler.since(environment.key, service, seconds)
         return answers.data([{"at": at, "values": values} for at, values in found])
 
     async def panel(self, request: Request) -> Response:
@@ -103,7 +104,7 @@ class ServiceRoutes:
             headers = _headers(document, head, is_inline=request.query_params.get("inline") == "1")
             return answers.Streamed(_chunks(head, steps), stack.pop_all(), headers=headers)
 
-    async def _named(self, request: Request) -> tuple[str, str]:
+    async def _named(self, request: Request) -> tuple[EnvironmentEntry, str]:
         """The environment and the service that a path names.
 
         Raises:
@@ -113,7 +114,7 @@ class ServiceRoutes:
         service = request.path_params["service"]
         if service not in {each.name for each in entry.services}:
             raise answers.NotThere(f"The environment {entry.id} has no {title_of(service)}.")
-        return entry.id, service
+        return entry, service
 
 
 def _declaration(service: str) -> Mapping[str, Any]:

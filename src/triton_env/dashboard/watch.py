@@ -9,7 +9,7 @@ from typing import Any
 
 from triton_env.core.threads import in_thread
 from triton_env.dashboard.answers import NotThere, event, in_parts
-from triton_env.errors import TritonError
+from triton_env.errors import TritonError, UsageError
 from triton_env.inspection import EnvironmentEntry, Inspection, ServiceEntry, inspect
 from triton_env.settings import Settings
 
@@ -44,6 +44,11 @@ class Watch:
         """Whether a browser shows this."""
         return bool(self._watchers)
 
+    @property
+    def listed(self) -> tuple[EnvironmentEntry, ...]:
+        """What ran at the last look."""
+        return self.inspection.environments if self.inspection else ()
+
     async def fresh(self) -> Inspection:
         """What runs now. Those who ask at the same time get the same answer.
 
@@ -60,7 +65,9 @@ class Watch:
         """What ran at the last look, with what servers answered when they were asked last."""
         if self.inspection is None:
             return {}
-        return with_answers(self.inspection, self._asked).model_dump(mode="json")
+        found = with_answers(self.inspection, self._asked)
+        keyed = [entry.model_dump(mode="json") | {"key": entry.key} for entry in found.environments]
+        return found.model_dump(mode="json", exclude={"environments"}) | {"environments": keyed}
 
     def look_soon(self) -> None:
         """Look, and ask servers, as soon as that can be: something was changed."""
@@ -70,8 +77,12 @@ class Watch:
     async def environment(self, identity: str) -> EnvironmentEntry:
         """An environment that runs.
 
+        Args:
+            identity: its key, or its id.
+
         Raises:
             NotThere: none of that id does.
+            UsageError: several of that id do.
             TritonError: the state folder cannot be used.
         """
         if found := _named(identity, self.inspection) or _named(identity, await self.fresh()):
@@ -153,7 +164,11 @@ class Watch:
 
 
 def _named(identity: str, inspection: Inspection | None) -> EnvironmentEntry | None:
-    return next((each for each in inspection.environments if each.id == identity), None) if inspection else None
+    found = [each for each in inspection.environments if identity in (each.key, each.id)] if inspection else []
+    if len(found) > 1:
+        keys = " or ".join(each.key for each in found)
+        raise UsageError(f"{identity!r} names several environments.", hint=f"name one of them: {keys}")
+    return found[0] if found else None
 
 
 _ANSWERS = tuple(name for name in ServiceEntry.model_fields if ServiceEntry.model_fields[name].default is None)
@@ -164,9 +179,9 @@ def with_answers(inspection: Inspection, asked: Inspection | None) -> Inspection
     """An inspection with what servers answered at an earlier one, as far as they are the same and run."""
     if asked is None:
         return inspection
-    before = {entry.id: entry for entry in asked.environments}
+    before = {entry.key: entry for entry in asked.environments}
     environments = tuple(
-        _with_answers(entry, before[entry.id]) if entry.id in before else entry for entry in inspection.environments
+        _with_answers(entry, before[entry.key]) if entry.key in before else entry for entry in inspection.environments
     )
     return inspection.model_copy(update={"environments": environments, "asked": True, "leftovers": asked.leftovers})
 

@@ -172,6 +172,16 @@ class EnvironmentEntry(_Data):
     timeline: tuple[SpanEntry, ...]
     problem: str | None = None
 
+    @property
+    def key(self) -> str:
+        """What distinguishes it from all others: its id, or of persistent services `key_of_project`."""
+        return key_of_project(self.id, self.runtime) if self.mode == "persistent" else self.id
+
+
+def key_of_project(project: str, runtime: str) -> str:
+    """What distinguishes the persistent services of a project from those that it has on another runtime."""
+    return f"{project}@{runtime}"
+
 
 class LeftoverEntry(_Data):
     """Something that a dead owner left, or perhaps did; or that a living one has given up. `prune` removes it.

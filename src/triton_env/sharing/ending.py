@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from triton_env.errors import TritonError
+from triton_env.settings import Settings
+from triton_env.sharing import orders
 from triton_env.state.registry import Record
 
 if TYPE_CHECKING:
@@ -16,14 +18,20 @@ _PATIENCE = 60
 """Seconds that the owner of an environment gets to end it."""
 
 
-def end(record: Record) -> None:
+def end(record: Record, settings: Settings) -> None:
     """Have the owner of an environment end it, as Ctrl-C does where `serve` runs, and wait until that is done.
 
-    Where this process is the owner, it is about to end when this returns.
+    The server of an agent goes on, with its other environments.
+
+    Args:
+        settings: where this user's state is kept.
 
     Raises:
-        TritonError: the owner cannot be ended from here, or does not end.
+        TritonError: the owner is this process, cannot be ended from here, or does not end.
     """
+    if record.held_by == "mcp":
+        orders.stop(record, settings)
+        return
     import psutil
 
     try:
@@ -39,10 +47,14 @@ def end(record: Record) -> None:
             cause=f"it is not the process {record.pid} of this machine",
             hint="end it where it was started, such as with Ctrl-C",
         )
+    if record.pid == os.getpid():
+        raise TritonError(
+            f"The session {record.id} is that of this process, which would end with all that it has.",
+            where=record.title,
+            hint="end it where it was started in this program",
+        )
     began = time.monotonic()
     holder.terminate()
-    if record.pid == os.getpid():
-        return
     while _runs(holder) and time.monotonic() - began < _PATIENCE:
         time.sleep(_INTERVAL)
     if _runs(holder):

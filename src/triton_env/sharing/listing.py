@@ -42,7 +42,7 @@ class Listed:
         # What was killed could not do so itself.
         registry.sweep()
         self._listing = registry.add(self._record)
-        self._close_door = taking_orders(startup)
+        self._close_door = taking_orders(startup, startup.id)
 
     @contextmanager
     def offered(self, record: Record) -> Iterator[None]:

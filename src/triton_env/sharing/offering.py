@@ -49,8 +49,8 @@ def offered(environment: "TritonEnvironment", *, held_by: str, project: str, ask
             stack.callback(_forget_restore, Place(settings, startup.id, lasting=False))
         listed = startup.listed
         stack.enter_context(listed.offered(record) if listed else Registry.of(settings).published(record))
-        if are_ours and not listed:
-            stack.callback(taking_orders(startup))
+        if not listed and (are_ours or startup.on_stop):
+            stack.callback(taking_orders(startup, record.id))
         yield record
 
 

@@ -24,17 +24,18 @@ _MOST = 600
 """Seconds that an owner gets to carry it out: it gives up by itself long before."""
 
 
-def taking_orders(startup: "Startup") -> Callable[[], None]:
+def taking_orders(startup: "Startup", identity: str) -> Callable[[], None]:
     """Have an environment take orders, from now until what is returned is called. It works as well without.
 
     Args:
         startup: its services, in their owner.
+        identity: the id under which it is listed.
     """
     try:
-        path = Registry.of(startup.settings).door(startup.id)
+        path = Registry.of(startup.settings).door(identity)
         opened = door.Door(path, lambda order: _done(startup, order))
     except (TritonError, OSError, RuntimeError) as error:
-        _log.debug("the environment %s takes no orders: %s", startup.id, error)
+        _log.debug("the environment %s takes no orders: %s", identity, error)
         return lambda: None
     return opened.close
 
@@ -48,7 +49,18 @@ def restart(record: Record, settings: Settings, service: str) -> None:
     Raises:
         TritonError: what the owner raised, or that it takes no orders, does not answer, or has ended meanwhile.
     """
-    what = f"{title_of(service)} was not restarted"
+    _give(record, settings, {"do": "restart", "service": service}, f"{title_of(service)} was not restarted")
+
+
+def stop(record: Record, settings: Settings) -> None:
+    """Have its owner end an environment and go on without it, and wait until that is done.
+
+    Args, Raises: as `restart`.
+    """
+    _give(record, settings, {"do": "stop"}, f"The environment {record.id} was not ended")
+
+
+def _give(record: Record, settings: Settings, order: door.Order, what: str) -> None:
 
     def look() -> None:
         if stopped := ending_of_stopped((record.pid,), where=record.title):
@@ -61,7 +73,6 @@ def restart(record: Record, settings: Settings, service: str) -> None:
 
     look()
     path = Registry.of(settings).door(record.id)
-    order = {"do": "restart", "service": service}
     try:
         answer = door.ask(path, order, patience=_MOST, at_first=_TAKEN_TIMEOUT, look=look)
     except (OSError, ValueError) as error:
@@ -81,21 +92,24 @@ def restart(record: Record, settings: Settings, service: str) -> None:
 
 
 def _done(startup: "Startup", order: door.Order) -> door.Order:
+    service, what = str(order.get("service")), "The order was not carried out"
     try:
-        if order.get("do") != "restart" or order.get("service") not in startup.names:
+        if order.get("do") == "restart" and service in startup.names:
+            what = f"{title_of(service)} was not restarted"
+            startup.restart(service)
+        elif order.get("do") == "stop" and startup.on_stop:
+            what = "The environment was not ended"
+            startup.on_stop()
+        else:
             raise TritonError("The environment does not understand what it was asked for.", where=startup.id)
-        startup.restart(order["service"])
     except StartCancelled:
-        error: BaseException = TritonError(
-            f"{title_of(order['service'])} was not restarted: the environment is ending.", where=startup.id
-        )
+        error: BaseException = TritonError(f"{what}: the environment is ending.", where=startup.id)
     except Exception as raised:  # it goes to the process that asked, and the environment goes on
         error = raised
     else:
         return {"done": True}
     if not isinstance(error, TritonError):
-        title = title_of(str(order.get("service")))
-        error = exhausted(error, f"{title} was not restarted.") or TritonError(
-            f"{title} was not restarted.", where=startup.id, cause=f"{type(error).__name__}: {error}"
+        error = exhausted(error, f"{what}.") or TritonError(
+            f"{what}.", where=startup.id, cause=f"{type(error).__name__}: {error}"
         )
     return {"error": failure.as_data(error)}

@@ -12,6 +12,8 @@ from triton_env.steering import Action, act, actions
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
+    from triton_env.inspection import EnvironmentEntry
+
 _WAIT = 0.2
 """Seconds within which something new is shown."""
 
@@ -179,11 +181,14 @@ class Program:
         if line is None or (self._deed and not self._deed.is_over):
             return
         self._selected = line.key  # it stays the one that the question names
-        action = next((each for each in actions(line.environment) if each.name == name), None)
+        action = next((each for each in self._offered(line) if each.name == name), None)
         if action:
             self._question = line, action
         else:
             self._deed = Deed(drawing.not_offered(line, name), is_over=True, has_failed=True)
+
+    def _offered(self, line: Line) -> tuple[Action, ...]:
+        return actions(line.environment, [each.environment for each in self._watcher.lines])
 
     def _answer(self, key: str) -> None:
         question, self._question = self._question, None
@@ -192,18 +197,20 @@ class Program:
         line, action = question
         self._deed = Deed(drawing.doing(line, action))
         service = line.service.name if action.needs_service else ""
-        self._deed.begin(partial(self._act, line.environment.id, action.name, service))
+        self._deed.begin(partial(self._act, line.environment, action.name, service))
 
-    def _act(self, environment: str, action: str, service: str) -> str:
+    def _act(self, environment: "EnvironmentEntry", action: str, service: str) -> str:
         try:
-            return act(self._settings, environment, action, service=service)
+            return act(self._settings, environment.id, action, runtime=environment.runtime, service=service)
         finally:
             self._watcher.hurry()
 
     def _open_log(self) -> None:
         if line := self._chosen():
             self._selected = line.key
-            self._log, self._above = Log(self._settings, line.environment.id, line.service.name), 0
+            environment = line.environment
+            self._log = Log(self._settings, environment.id, environment.runtime, line.service.name)
+            self._above = 0
             self._log.begin()
 
     def _press_in_log(self, key: str) -> None:

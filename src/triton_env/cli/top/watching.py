@@ -114,6 +114,7 @@ class Log:
 
     settings: Settings
     environment: str
+    runtime: str
     service: str
     lines: tuple[str, ...] = ()
     problem: str = ""
@@ -138,7 +139,7 @@ class Log:
 
         while not self._closed.is_set():
             try:
-                with connect(self.settings, self.environment) as environment:
+                with connect(self.settings, self.environment, self.runtime) as environment:
                     while not self._closed.is_set():
                         text = environment.logs(self.service, _LOG_LINES)
                         self.lines, self.problem = tuple(text.splitlines()), ""

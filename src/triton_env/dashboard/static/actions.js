@@ -10,7 +10,7 @@ import { h } from "./vdom.js";
 const ICONS = { restart: "refresh", stop: "stop", reset: "erase", snapshot: "camera", restore: "back", backup: "archive" };
 const busy = new Set();
 
-const actionsOf = (environment) => state.actions.get(environment.id) ?? [];
+const actionsOf = (environment) => state.actions.get(environment.key) ?? [];
 
 /** Buttons for what is done with the whole environment. */
 export function environmentActions(environment) {
@@ -32,7 +32,7 @@ export function snapshotActions(environment, name) {
 }
 
 function button(environment, action, values) {
-  const key = [environment.id, action.name, values.service, values.name].join("/");
+  const key = [environment.key, action.name, values.service, values.name].join("/");
   const isBusy = busy.has(key);
   return h(
     "button",
@@ -60,7 +60,7 @@ async function perform(environment, action, values, key) {
       text: action.loses && `This loses ${action.loses}.`,
       confirm: action.title,
       isDangerous: Boolean(action.loses),
-      field: asksForName ? { label: "Name", value: "", suggestions: snapshotsOf(environment.id) } : null,
+      field: asksForName ? { label: "Name", value: "", suggestions: snapshotsOf(environment.key) } : null,
     });
     if (name === null) return;
     if (asksForName) values = { ...values, name };
@@ -69,14 +69,14 @@ async function perform(environment, action, values, key) {
   busy.add(key);
   changed();
   try {
-    const done = await api.act(environment.id, action.name, values);
+    const done = await api.act(environment.key, action.name, values);
     ended(done.words);
   } catch (error) {
     ended(error);
   }
   busy.delete(key);
-  if (environmentOf(environment.id)) askForActions(environment.id);
+  if (environmentOf(environment.key)) askForActions(environment.key);
   changed();
 }
 
-const snapshotsOf = (id) => (environmentOf(id)?.spaces ?? []).filter((space) => space.kind === "snapshot").map((space) => space.name);
+const snapshotsOf = (key) => (environmentOf(key)?.spaces ?? []).filter((space) => space.kind === "snapshot").map((space) => space.name);

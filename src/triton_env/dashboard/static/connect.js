@@ -14,7 +14,7 @@ export const connectButton = (environment, service, className = "") =>
   h("button", { type: "button", class: `button small ${className}`, onclick: () => show(environment, service) }, icon("plug"), "Connect");
 
 async function snippetsOf(environment, service) {
-  return (await api.snippets(environment.id))[service.name] ?? [];
+  return (await api.snippets(environment.key))[service.name] ?? [];
 }
 
 function show(environment, service) {

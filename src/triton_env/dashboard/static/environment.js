@@ -22,8 +22,8 @@ export function environmentView(environment, route) {
   return [
     h("div", { class: "crumbs" }, h("a", { href: toOverview() }, "All environments")),
     h("div", { class: "page-head" }, h("div", null, h("h1", null, titleOf(environment)), facts(environment)), environmentActions(environment)),
-    tabs("Parts of the environment", TABS.map((tab) => ({ href: toEnvironment(environment.id, tab.name), title: tab.title(environment), isCurrent: tab === current }))),
-    h("div", { key: `${environment.id}/${current.name}`, class: "tab-body" }, current.view(environment)),
+    tabs("Parts of the environment", TABS.map((tab) => ({ href: toEnvironment(environment.key, tab.name), title: tab.title(environment), isCurrent: tab === current }))),
+    h("div", { key: `${environment.key}/${current.name}`, class: "tab-body" }, current.view(environment)),
   ];
 }
 

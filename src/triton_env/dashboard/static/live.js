@@ -45,8 +45,8 @@ function inspected(inspection) {
   state.problem = null;
   keepListed();
   for (const environment of environments()) {
-    for (const service of environment.services) remember(environment.id, service.name);
-    if (!state.actions.has(environment.id)) askForActions(environment.id);
+    for (const service of environment.services) remember(environment.key, service.name);
+    if (!state.actions.has(environment.key)) askForActions(environment.key);
   }
   changed();
 }

@@ -12,7 +12,7 @@ const NARROW = "(max-width: 56rem)";
 const COLOURS = 6;
 
 export const logsView = (environment, services) =>
-  h("div", { class: "logs", key: "logs", mount: (element) => new LogView(element, environment.id, services).start() });
+  h("div", { class: "logs", key: "logs", mount: (element) => new LogView(element, environment.key, services).start() });
 
 class LogView {
   constructor(element, environment, services) {

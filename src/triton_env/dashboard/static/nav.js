@@ -12,10 +12,10 @@ export function navView(route) {
     environments().map((environment) =>
       h(
         "section",
-        { key: environment.id, class: "nav-environment" },
+        { key: environment.key, class: "nav-environment" },
         h(
           "a",
-          { href: toEnvironment(environment.id), "aria-current": current(route.environment === environment.id && !route.service) },
+          { href: toEnvironment(environment.key), "aria-current": current(route.environment === environment.key && !route.service) },
           dot(moodOfAll(environment)),
           h("span", { class: "nav-title" }, titleOf(environment)),
           h("span", { class: "nav-note" }, environment.mode),
@@ -29,7 +29,7 @@ export function navView(route) {
               { key: service.name },
               h(
                 "a",
-                { href: toService(environment.id, service.name), "aria-current": current(route.environment === environment.id && route.service === service.name) },
+                { href: toService(environment.key, service.name), "aria-current": current(route.environment === environment.key && route.service === service.name) },
                 service.title,
                 mood(service) !== "good" && [dot(mood(service)), h("span", { class: "nav-note" }, stateWord(service))],
               ),

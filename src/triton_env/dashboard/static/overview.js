@@ -16,7 +16,7 @@ export function overview() {
   const count = environments().length;
   return [
     h("div", { class: "page-head" }, h("div", null, h("h1", null, "All environments"), h("p", { class: "faded" }, count === 1 ? "1 environment runs" : `${count} environments run`)), rangePicker()),
-    environments().map((environment) => h("section", { key: environment.id, class: "card" }, head(environment), servicesTable(environment))),
+    environments().map((environment) => h("section", { key: environment.key, class: "card" }, head(environment), servicesTable(environment))),
     leftovers(),
   ];
 }
@@ -33,7 +33,7 @@ function nothingRuns() {
 const way = (title, text) => h("div", null, h("h3", null, title), command(text));
 
 function head(environment) {
-  return h("div", { class: "card-head" }, h("h2", null, h("a", { href: toEnvironment(environment.id) }, titleOf(environment))), facts(environment));
+  return h("div", { class: "card-head" }, h("h2", null, h("a", { href: toEnvironment(environment.key) }, titleOf(environment))), facts(environment));
 }
 
 /** What an environment is, in a line. */
@@ -65,12 +65,12 @@ export function servicesTable(environment) {
 }
 
 function serviceRow(environment, service) {
-  const samples = samplesOf(environment.id, service.name);
+  const samples = samplesOf(environment.key, service.name);
   const series = seriesOf(declaredOf(service.name).metrics).slice(0, SHOWN_METRICS);
   return h(
     "tr",
     { key: service.name, "data-service": service.name },
-    h("th", { scope: "row" }, h("a", { href: toService(environment.id, service.name) }, service.title), h("div", { class: "under" }, stateWords(service), service.version && h("span", { class: "version", title: service.version }, service.version))),
+    h("th", { scope: "row" }, h("a", { href: toService(environment.key, service.name) }, service.title), h("div", { class: "under" }, stateWords(service), service.version && h("span", { class: "version", title: service.version }, service.version))),
     h("td", { class: "at" }, service.url ? h("div", { class: "with-copy" }, address(service.url), copyAddress(environment, service), pageLink(service)) : h("span", { class: "faded" }, ports(service))),
     h("td", { class: "sparks" }, h("div", null, series.map((each) => h("div", { class: "spark-cell" }, h("span", { class: "spark-title" }, each.title), spark(each, samples))))),
     h("td", { class: "end" }, connectButton(environment, service)),

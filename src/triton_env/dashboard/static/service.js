@@ -17,7 +17,7 @@ export function serviceView(environment, service, route) {
   const { panels } = declaredOf(service.name);
   const panel = panels.find((each) => each.name === route.panel);
   return [
-    h("div", { class: "crumbs" }, h("a", { href: toOverview() }, "All environments"), h("a", { href: toEnvironment(environment.id) }, titleOf(environment))),
+    h("div", { class: "crumbs" }, h("a", { href: toOverview() }, "All environments"), h("a", { href: toEnvironment(environment.key) }, titleOf(environment))),
     h(
       "div",
       { class: "page-head" },
@@ -31,23 +31,23 @@ export function serviceView(environment, service, route) {
     ),
     service.health?.problem && h("p", { class: "note bad" }, service.health.problem),
     tabs("Parts of the service", [
-      { href: toService(environment.id, service.name), title: "Metrics", isCurrent: !panel && route.tab !== "logs" },
-      ...panels.filter((each) => each === panel || !each.needs_argument).map((each) => ({ href: toPanel(environment.id, service.name, each.name), title: each.title, isCurrent: each === panel })),
-      { href: toService(environment.id, service.name, "logs"), title: "Log", isCurrent: route.tab === "logs" },
+      { href: toService(environment.key, service.name), title: "Metrics", isCurrent: !panel && route.tab !== "logs" },
+      ...panels.filter((each) => each === panel || !each.needs_argument).map((each) => ({ href: toPanel(environment.key, service.name, each.name), title: each.title, isCurrent: each === panel })),
+      { href: toService(environment.key, service.name, "logs"), title: "Log", isCurrent: route.tab === "logs" },
     ]),
-    h("div", { key: [environment.id, service.name, route.tab, route.panel].join("/"), class: "tab-body" }, body(environment, service, panel, route)),
+    h("div", { key: [environment.key, service.name, route.tab, route.panel].join("/"), class: "tab-body" }, body(environment, service, panel, route)),
   ];
 }
 
 function body(environment, service, panel, route) {
-  if (panel?.is_stream) return streamView(environment.id, service.name, panel, route.argument);
-  if (panel) return panelView(environment.id, service.name, panel, route.argument);
+  if (panel?.is_stream) return streamView(environment.key, service.name, panel, route.argument);
+  if (panel) return panelView(environment.key, service.name, panel, route.argument);
   if (route.tab === "logs") return logsView(environment, [service]);
   return metrics(environment, service);
 }
 
 function metrics(environment, service) {
-  const samples = samplesOf(environment.id, service.name);
+  const samples = samplesOf(environment.key, service.name);
   return [
     h("div", { class: "toolbar end" }, rangePicker()),
     h("div", { class: "charts" }, seriesOf(declaredOf(service.name).metrics).map((series) => chart(series, samples))),

@@ -30,7 +30,11 @@ export function changed() {
 }
 
 export const environments = () => state.inspection?.environments ?? [];
-export const environmentOf = (id) => environments().find((each) => each.id === id);
+/** By its key, or by its id where no other one has that. */
+export function environmentOf(name) {
+  const found = environments().filter((each) => each.key === name || each.id === name);
+  return found.length === 1 ? found[0] : undefined;
+}
 export const declaredOf = (service) => state.declared[service] ?? { title: service, metrics: [], panels: [] };
 export const samplesOf = (environment, service) => state.samples.get(`${environment}/${service}`) ?? [];
 export const lastOf = (environment, service) => samplesOf(environment, service).at(-1)?.values ?? {};
@@ -47,6 +51,6 @@ export function addSamples(environment, service, added) {
 
 /** Forget what is not listed any more. */
 export function keepListed() {
-  const listed = new Set(environments().flatMap((each) => each.services.map((service) => `${each.id}/${service.name}`)));
+  const listed = new Set(environments().flatMap((each) => each.services.map((service) => `${each.key}/${service.name}`)));
   for (const key of state.samples.keys()) if (!listed.has(key)) state.samples.delete(key);
 }
