@@ -44,7 +44,7 @@ def claims_of(env: TritonEnvironment) -> Claims:
 
 
 def board(env: TritonEnvironment, service: str = "redis") -> Board:
-    found = spaces_of(env)._board_of(service)
+    found = spaces_of(env).board_of(service)
     assert found
     return found
 
@@ -443,7 +443,7 @@ def test_what_is_kept_outlives_its_machine(small: TritonEnvironment, tmp_path: P
     with machine(small, tmp_path / "other") as other:
         owner = f"owner/{kept.id.rpartition('_')[2]}"
         spaces = spaces_of(other)
-        boards = [spaces._board_of(name) for name in spaces.services]
+        boards = [spaces.board_of(name) for name in spaces.services]
         assert until(lambda: all(each and each.notes(owner)[owner].age > 1 for each in boards))
         assert not pruned(small, tmp_path / "other")
         assert databases(small) == before

@@ -252,6 +252,10 @@ class ClaimedSlots:
         """Those that spaces of any machine have."""
         return self._folder.taken() | self._board.numbers().keys()
 
+    def held(self) -> dict[int, str]:
+        """By their numbers, the ids of the spaces of this machine that have them."""
+        return self._folder.held()
+
     def claim(
         self, space: Space, among: range, count: int = 1, *, avoided: Callable[[], Collection[int]] = tuple
     ) -> range:

@@ -35,7 +35,11 @@ class SlotFolder:
 
     def taken(self) -> frozenset[int]:
         """Those that spaces have."""
-        return frozenset(number for numbers in self._all() for number in numbers)
+        return frozenset(self.held())
+
+    def held(self) -> dict[int, str]:
+        """By their numbers, the ids of the spaces that have them."""
+        return {number: name for name, numbers in self._all() for number in numbers}
 
     def claim(
         self,
@@ -61,11 +65,11 @@ class SlotFolder:
                     return block
         return range(0)
 
-    def _all(self) -> Iterator[range]:
+    def _all(self) -> Iterator[tuple[str, range]]:
         with suppress(FileNotFoundError):
             for name in os.listdir(self._path):
                 with suppress(FileNotFoundError):  # just given back
-                    yield _numbers(self._path / name)
+                    yield name, _numbers(self._path / name)
 
 
 def slots_of(folder: Path, service: str) -> SlotFolder:

@@ -2,7 +2,7 @@
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from types import TracebackType
 from typing import ClassVar, Generic, Protocol, Self, TypeVar
@@ -63,6 +63,9 @@ class Slots(Protocol):
 
     def taken(self) -> frozenset[int]:
         """Those that spaces have."""
+
+    def held(self) -> Mapping[int, str]:
+        """By the numbers of those that spaces of this machine have by its own account, the ids of these."""
 
     def claim(
         self, space: Space, among: range, count: int = 1, *, avoided: Callable[[], Collection[int]] = tuple

@@ -15,8 +15,8 @@ from triton_env.archive.records import Record, write_record
 from triton_env.archive.steps import Meter
 from triton_env.services import Redis
 from triton_env.services.base_backup import KnownSpaces, Programs, left_by_restores
+from triton_env.services.redis.claimed import holds_notes, taken_numbers, used_numbers
 from triton_env.services.redis.claims import KEY as CLAIMS_KEY
-from triton_env.services.redis.claims import taken_numbers
 from triton_env.services.redis.connection import (
     KEY,
     KEYS,
@@ -25,7 +25,6 @@ from triton_env.services.redis.connection import (
     databases,
     functions,
     is_staged,
-    used_databases,
 )
 from triton_env.services.redis.names import NAMESPACE_USER, OWN_NUMBERS, own_numbers
 from triton_env.services.redis.streams import stream_records
@@ -61,7 +60,7 @@ def save(service: Redis, programs: Programs, archive: ArchiveWriter, meter: Mete
         redis.RedisError: the server does not answer.
     """
     before = taken_numbers(service, spaces)
-    used = used_databases(service)
+    used = used_numbers(service)
     # Those too that a namespace has come to have by now.
     taken = before | taken_numbers(service, spaces)
     own = own_numbers(databases(service), taken)
@@ -77,7 +76,7 @@ def save(service: Redis, programs: Programs, archive: ArchiveWriter, meter: Mete
             Connection(service, number) as connection,
             archive.member(f"redis/database-{number}.records", service.name, "keys", meter.count) as stream,
         ):
-            keys = _Keys(connection, notes)
+            keys = _Keys(connection, notes, CLAIMS_KEY.encode() if holds_notes(service, number) else b"")
             for record in keys.records():
                 write_record(stream, record)
         if keys.gone:
@@ -106,7 +105,7 @@ def _strays(service: Redis, spaces: KnownSpaces, others: Collection[int]) -> lis
 
     def look() -> set[int]:
         before = taken_numbers(service, spaces)
-        found = set(used_databases(service)).difference(others)
+        found = set(used_numbers(service)).difference(others)
         return found - before - taken_numbers(service, spaces) if found else found
 
     found = look()
@@ -123,10 +122,14 @@ class _Keys:
 
     A record's header has `t`, the type; its first part is the key. `more` marks one that goes on with the key before.
     `e` is when the key expires, in milliseconds since 1970, in its last record.
+
+    Args:
+        claims: the key in which machines note what is theirs; empty where it is in another logical database.
     """
 
-    def __init__(self, connection: Connection, notes: list[str]) -> None:
+    def __init__(self, connection: Connection, notes: list[str], claims: bytes) -> None:
         self._connection = connection
+        self._claims = claims
         self._notes = notes
         self.gone = 0
         self._knows_expiry = connection.knows("PEXPIRETIME")
@@ -137,8 +140,8 @@ class _Keys:
             if (own := KEY.encode()) in keys:
                 self._notes.append(f"A key {KEY} is not saved: restores use this name.")
                 keys.remove(own)
-            if (claims := CLAIMS_KEY.encode()) in keys:
-                keys.remove(claims)
+            if self._claims in keys:
+                keys.remove(self._claims)
             small: list[tuple[bytes, bytes, dict[str, Any]]] = []
             size = 0
             for key, kind, expiry, usage in self._looked_at(keys):

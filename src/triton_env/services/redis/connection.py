@@ -15,6 +15,8 @@ Command = tuple[Any, ...]
 
 KEY = RESTORE_KEY
 _SAYS = re.compile(RESTORE.encode() + rb"[0-9a-f]{8} (new|old) [0-9]+")
+_PATIENCE = 5
+"""Seconds for an answer that can be done without."""
 KEYS = 1000
 """Keys, and elements of a collection, that are asked for at once."""
 
@@ -106,6 +108,17 @@ def databases(service: Redis) -> int:
     """How many logical databases the server has."""
     with Connection(service, 0) as connection:
         return int(connection.ask("CONFIG", "GET", "databases")[1])
+
+
+def is_single(service: Redis) -> bool:
+    """Whether the server has one logical database; not where it does not say so at once."""
+    from redis.exceptions import RedisError
+
+    try:
+        with Connection(service, 0, timeout=_PATIENCE) as connection:
+            return int(connection.ask("CONFIG", "GET", "databases")[1]) == 1
+    except (RedisError, OSError):
+        return False  # what asks it next says why
 
 
 def is_staged(service: Redis, number: int) -> bool:

@@ -18,6 +18,7 @@ from triton_env.errors import IsolationFailed
 from triton_env.services import Redis
 from triton_env.services.base_isolation import SNAPSHOT, ContentLost, Isolation, Space
 from triton_env.services.redis.claims import RedisBoard
+from triton_env.services.redis.connection import is_single
 from triton_env.services.redis.names import NAMESPACE_USER, OWN_NUMBERS
 
 _FORBIDDEN = ("flushall", "swapdb", "replicaof", "slaveof")
@@ -59,9 +60,10 @@ class RedisIsolation(Isolation[Redis]):
         self._configuration: Mapping[str, str] | None = None
         self._board: RedisBoard | None = None
 
-    def board(self) -> RedisBoard:
-        if self._board is None:
-            self._board = RedisBoard(self._service)
+    def board(self) -> RedisBoard | None:
+        # A single logical database is the user's, and has no room for notes, nor for spaces.
+        if self._board is None and not is_single(self._service):
+            self._board = RedisBoard(self._service, lambda: self.slots.held())
         return self._board
 
     def filled(self) -> frozenset[int]:
@@ -183,9 +185,9 @@ class RedisIsolation(Isolation[Redis]):
         return frozenset(self._board.numbers().values()) if self._board else frozenset()
 
     def close(self) -> None:
-        board, self._board = self._board, None
-        if board is not None:
-            board.close()
+        # It stays: a thread that still works would take the server for one that no other machine uses.
+        if self._board is not None:
+            self._board.close()
         while not self._lock.acquire(timeout=_CLOSE_INTERVAL):
             # A thread that waits for a server that hangs has it.
             self.break_off()
@@ -197,6 +199,8 @@ class RedisIsolation(Isolation[Redis]):
             self._lock.release()
 
     def break_off(self) -> None:
+        if self._board is not None:
+            self._board.break_off()
         # Not closed: of a closed connection, the thread would make a new one.
         if self._connection is not None and (stream := self._connection._sock) is not None:
             with suppress(OSError):
@@ -209,7 +213,9 @@ class RedisIsolation(Isolation[Redis]):
         if space.is_own:
             return self._own()
         numbers = self.slots.of(space)
-        assert numbers, f"{space.id} has no logical database, and number 0 is the environment's"
+        if not numbers:
+            # What another machine has made is known by its notes alone, and something has wiped them.
+            raise ContentLost(f"{space.id} has no logical database")
         return numbers
 
     def _claim(self, space: Space) -> None:

@@ -2,6 +2,7 @@
 
 import re
 from base64 import b64encode
+from contextlib import closing
 from dataclasses import asdict
 from typing import Any
 
@@ -13,7 +14,8 @@ from triton_env.services import Redis
 from triton_env.services.base_backup import KnownSpaces, Note, Programs
 from triton_env.services.redis import streams
 from triton_env.services.redis.backup import FUNCTIONS
-from triton_env.services.redis.claims import taken_numbers
+from triton_env.services.redis.claimed import hold, holds_notes, taken_numbers, used_numbers
+from triton_env.services.redis.claims import KEY as CLAIMS_KEY
 from triton_env.services.redis.connection import (
     KEY,
     Command,
@@ -21,7 +23,6 @@ from triton_env.services.redis.connection import (
     databases,
     functions,
     is_staged,
-    used_databases,
 )
 from triton_env.services.redis.names import OWN_NUMBERS, own_numbers
 from triton_env.services.redis.takeover import Plan, RedisTakeover
@@ -72,7 +73,7 @@ class RedisRestorer:
         with Connection(self._service, 0) as connection:
             libraries = functions(connection)
         own = own_numbers(databases(self._service), taken_numbers(self._service, self._spaces))
-        found = [f"the logical database {number}" for number in used_databases(self._service) if number in own]
+        found = [f"the logical database {number}" for number in used_numbers(self._service) if number in own]
         return [*found, *(["functions"] if libraries else [])]
 
     def plan(self) -> dict[str, Any]:
@@ -81,8 +82,21 @@ class RedisRestorer:
         return asdict(self._plan)
 
     def stage(self) -> None:
+        # The journal has the plan by now, so that what is noted for it goes with it.
+        if (board := hold(self._service, self._plan.numbers, self._mark)) is None:
+            raise self._refused(
+                "A namespace, template or snapshot has come to have a logical database that the restore needs.",
+                hint="try again",
+            )
+        # Attended while keys are written there. If FLUSHALL comes after that, nothing is swapped.
+        with closing(board):
+            self._load()
+
+    def _load(self) -> None:
         targets = dict(self._plan.pairs) | {number: number for number in self._plan.in_place}
         for number, target in targets.items():
+            # In place of which the notes of machines stay there.
+            omitted = CLAIMS_KEY.encode() if holds_notes(self._service, number) else b""
             self._meter.begin(f"database {number}")
             with (
                 Connection(self._service, target, self._mark) as connection,
@@ -91,7 +105,8 @@ class RedisRestorer:
                 connection.ask("SET", KEY, self._plan.new(number))
                 loader = _Loader(connection, self._meter)
                 for record in read_records(stream):
-                    loader.add(record)
+                    if not omitted or record.parts[:1] != (omitted,):
+                        loader.add(record)
                 loader.send()
 
     def swap(self) -> None:
@@ -104,7 +119,7 @@ class RedisRestorer:
 
     def _choose_databases(self) -> None:
         taken = taken_numbers(self._service, self._spaces)
-        used = set(used_databases(self._service))
+        used = set(used_numbers(self._service))
         count = databases(self._service)
         if self._members and max(self._members) >= count:
             raise self._refused(
@@ -124,7 +139,8 @@ class RedisRestorer:
             )
         # Each is swapped with one that is empty and not in the way, best with one that applications do not use. Where
         # there are too few, those that are empty themselves are loaded in their place.
-        spare = [number for number in range(count) if number not in used | taken and number not in self._members]
+        # The last is where machines note what is theirs: it is never loaded into for another.
+        spare = [number for number in range(max(count - 1, 1)) if number not in used | taken | self._members.keys()]
         pool = [*reversed([n for n in spare if n >= len(OWN_NUMBERS)]), *(n for n in spare if n < len(OWN_NUMBERS))]
         in_use = [number for number in sorted(self._members) if number in used]
         others = [number for number in sorted(self._members) if number not in used]

@@ -5,9 +5,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from triton_env.errors import RestoreFailed
 from triton_env.services import Redis
 from triton_env.services.base_backup import Note, plan_from
-from triton_env.services.redis.connection import KEY, Command, Connection
+from triton_env.services.redis.claimed import flush, release
+from triton_env.services.redis.claims import KEY as CLAIMS_KEY
+from triton_env.services.redis.connection import KEY, Command, Connection, databases
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +35,11 @@ class Plan:
     def pairs(self) -> list[tuple[int, int]]:
         """Numbers in the end, and those into which they are loaded."""
         return [(int(number), target) for number, target in self.staged.items()]
+
+    @property
+    def numbers(self) -> set[int]:
+        """All that are swapped or loaded into."""
+        return {number for pair in self.pairs for number in pair} | set(self.in_place)
 
     def new(self, number: int) -> str:
         """What the key says where that number is loaded."""
@@ -58,7 +66,18 @@ class RedisTakeover:
 
         Args:
             functions: the code of the libraries that are to be there; None where the server knows no functions.
+
+        Raises:
+            RestoreFailed: what was loaded is gone, as after FLUSHALL.
         """
+        for number, target in (*self._plan.pairs, *((number, number) for number in self._plan.in_place)):
+            if self._says(target) != self._plan.new(number):
+                raise RestoreFailed(
+                    f"What was loaded for the logical database {number} is gone.",
+                    where=f"{self._service.host}:{self._service.port}, logical database {target}",
+                    cause="something has emptied it since, such as FLUSHALL",
+                    hint="try again",
+                )
         commands = list(self._swaps("old"))
         for number in self._plan.in_place:
             commands += [("SELECT", number), ("DEL", KEY)]
@@ -87,6 +106,7 @@ class RedisTakeover:
         for number in self._plan.in_place:
             if self._says(number) == self._plan.new(number):
                 self._flush(number)
+        release(self._service, self._plan.numbers, self._plan.mark)
 
     def finish(self) -> None:
         # A server that was cut off may have lost the transaction, which is on disk within a second.
@@ -101,11 +121,16 @@ class RedisTakeover:
                 self._flush(number)
         for target in kept:
             self._flush(target)
+        release(self._service, self._plan.numbers, self._plan.mark)
 
     def _swaps(self, state: str, pairs: Sequence[tuple[int, int]] | None = None) -> Iterator[Command]:
+        last = databases(self._service) - 1
         for number, target in self._plan.pairs if pairs is None else pairs:
             says = self._plan.old(number) if state == "old" else self._plan.new(number)
-            yield from (("SELECT", target), ("DEL", KEY), ("SWAPDB", number, target), ("SET", KEY, says))
+            yield from (("SELECT", target), ("DEL", KEY), ("SWAPDB", number, target))
+            if number == last:
+                yield ("MOVE", CLAIMS_KEY, last)  # the notes of machines stay where they look for them
+            yield ("SET", KEY, says)
 
     def _says(self, number: int) -> str:
         with Connection(self._service, number) as connection:
@@ -113,8 +138,7 @@ class RedisTakeover:
             return (connection.ask("GET", KEY) or b"").decode(errors="replace") if kind == b"string" else ""
 
     def _flush(self, number: int) -> None:
-        with Connection(self._service, number) as connection:
-            connection.ask("FLUSHDB", "ASYNC")
+        flush(self._service, number, self._plan.mark)
 
     def _end_connections(self) -> None:
         """End the connections of the restore: a server goes on with what a killed client has sent."""
