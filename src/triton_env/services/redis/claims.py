@@ -243,6 +243,9 @@ class RedisBoard(NumberedBoard):
         wanted = {f"{CHANNEL}{self._owner}".encode()} if self._owner else set()
         wanted.update(channel for number, space in self._mine.items() for channel in _channels(number, space))
         listener, self._listener = self._listener, None
+        if listener is not None and not listener.subscribed:
+            listener.close()  # it would wait for a subscription, not for an answer
+            listener = None
         if listener is not None:
             try:
                 # Its answer comes after those to all that was sent before: only then is known what is subscribed to.
