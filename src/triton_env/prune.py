@@ -357,8 +357,8 @@ def _namespaces(settings: Settings, kept: bool, servers: "Servers | None") -> It
 def _of_machines(servers: "Servers") -> Iterator[Leftover]:
     """What other machines left on the servers that the settings lead to."""
     why = "its machine has not renewed its claim to it"
-    for identifier, services in servers.expired().items():
-        remove = partial(servers.remove, identifier, services)
+    for identifier in servers.expired():
+        remove = partial(servers.remove, identifier)
         host = owner_of(identifier)
         yield Leftover("namespace", identifier, servers.environment, why, stays=False, host=host, _remove=remove)
     if servers.problem:

@@ -108,7 +108,7 @@ def test_a_template_that_nobody_uses_goes_after_a_while(small: TritonEnvironment
     spaces = {digest: finished.space.id for digest, finished in records.items()}
     assert set(spaces.values()) <= databases(small)
     old = next(iter(records))
-    opened.spaces._noted(("postgres", "redis"), lambda board: board.put(f"kept/{spaces[old]}", "0"), "age it")
+    opened.spaces.noted(("postgres", "redis"), lambda board: board.put(f"kept/{spaces[old]}", "0"), "age it")
     opened.templates.expire()
     assert set(opened.ledger.templates()) == set(records) - {old}
     # The thread in the background may be the one that removes it.

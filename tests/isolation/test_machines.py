@@ -1,12 +1,14 @@
 """Several machines on the same servers: who has what is decided there, whatever becomes of a machine."""
 
 import json
+import os
 import shutil
 import signal
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,7 @@ import pytest
 
 import contents
 from isolation.machines import Crowd, known, machine, settings_of
-from patience import until
+from patience import WAIT, until
 from triton_env import Namespace, Template, TritonEnvironment, prune
 from triton_env.core.threads import in_thread
 from triton_env.errors import IsolationFailed
@@ -23,7 +25,7 @@ from triton_env.isolation.claims import Claims, Seen
 from triton_env.isolation.isolator import _IsolationSession
 from triton_env.isolation.machines import Servers
 from triton_env.isolation.spaces import SpaceManager
-from triton_env.services.base_claims import Board, Note
+from triton_env.services.base_claims import Board, BoardClosed, Note
 
 TIMEOUT = 3.0
 """Seconds for which claims hold in these tests."""
@@ -52,7 +54,7 @@ def board(env: TritonEnvironment, service: str = "redis") -> Board:
 def end_renewals(env: TritonEnvironment) -> None:
     claims = claims_of(env)
     claims.close()
-    assert until(lambda: claims._thread is None or not claims._thread.is_alive())
+    assert until(lambda: not any(thread.is_alive() for thread in claims._threads.values()))
 
 
 def databases(env: TritonEnvironment) -> set[str]:
@@ -229,9 +231,12 @@ Two = tuple[TritonEnvironment, TritonEnvironment]
 
 
 def cut_off_from_claims(env: TritonEnvironment) -> None:
-    """End the connections that machines have to where PostgreSQL keeps claims."""
+    """End the connections that machines have to where PostgreSQL keeps claims, and what they held."""
     with env.postgres.connect(autocommit=True) as connection:
-        connection.execute("select pg_terminate_backend(pid) from pg_stat_activity where datname = 'triton_claims'")
+        query = "select pid, pg_terminate_backend(pid) from pg_stat_activity where datname = 'triton_claims'"
+        killed = [pid for pid, _ in connection.execute(query).fetchall()]
+        there = "select from pg_stat_activity where pid = any(%s)"
+        assert until(lambda: not connection.execute(there, [killed]).fetchall())
 
 
 def put(namespace: Namespace, word: str) -> None:
@@ -266,7 +271,9 @@ def test_a_suspended_machine_keeps_what_it_has(small: TritonEnvironment, log: Pa
         first = json.loads(suspended.line())
         suspended.signal(signal.SIGSTOP)
         owner = f"owner/{first['ids'][0].rpartition('_')[2]}"
-        assert until(lambda: board(other).notes(owner)[owner].age > 2 * TIMEOUT)
+        for name in small.services:
+            board(other, name).put(owner, "0")  # as if it had not been renewed for long
+        assert until(lambda: all(board(other, name).notes(owner)[owner].age > 0 for name in small.services))
         assert not pruned(small, tmp_path / "pruner")
         with other.namespace() as namespace:
             assert namespace.redis.database not in first["numbers"]
@@ -307,7 +314,7 @@ def test_a_machine_that_has_lost_its_number_leaves_it_alone(two: Two) -> None:
     end_renewals(one)
     lost._listener.close()  # type: ignore[attr-defined]
     board(other).remove(f"number/{number}")
-    theirs = []
+    theirs: list[Namespace] = []
     while not theirs or theirs[-1].redis.database != number:
         assert len(theirs) < 8
         theirs.append(other.namespace())
@@ -404,18 +411,187 @@ def test_a_builder_that_has_lost_its_turn_publishes_nothing(small: TritonEnviron
     assert {name for name in databases(small) if name.startswith("triton_tpl_")} == {built[1]}
 
 
-def test_a_clock_that_jumps_expires_nothing_at_the_first_look() -> None:
-    claims = Claims("m0000000000", 300, dict)
-    space = "triton_ns_1_m1111111111"
+class PaperBoard(Board):
+    """Notes in this process, whose ages the test says."""
 
-    def look(age: float) -> dict[str, tuple[str, ...]]:
-        seen = Seen({"owner/m1111111111": Note("2", age)}, frozenset(), frozenset({space}))
-        return claims.expired({"s3": seen}, (), at_once=False)
+    def __init__(self) -> None:
+        self.written: dict[str, Note] = {}
 
-    assert look(3600) == {}
-    assert look(1) == {}  # it has written another note since
-    assert look(3600) == {}
-    assert until(lambda: look(3600) == {space: ("s3",)})
+    def put(self, key: str, text: str) -> None:
+        self.written[key] = Note(text, 0)
+
+    def notes(self, prefix: str) -> dict[str, Note]:
+        return {key: note for key, note in self.written.items() if key.startswith(prefix)}
+
+    def remove(self, *keys: str) -> None:
+        for key in keys:
+            self.written.pop(key, None)
+
+    def pass_by(self, seconds: float) -> None:
+        self.written = {key: Note(note.text, note.age + seconds) for key, note in self.written.items()}
+
+
+def test_what_looks_dead_gets_time_to_say_that_it_lives() -> None:
+    space, owner = "triton_ns_1_m1111111111", "owner/m1111111111"
+    paper = PaperBoard()
+
+    def look() -> dict[str, tuple[str, ...]]:
+        """Of a process that has seen nothing before, such as those of short jobs."""
+        claims = Claims("m0000000000", 300, dict, lambda _: nullcontext())
+        seen = Seen(paper.notes(""), frozenset(), frozenset({space}))
+        found = claims.ownerless({"s3": seen}, ())
+        claims.suspect(seen, paper)
+        paper.remove(*claims.over("s3", seen))
+        return found
+
+    paper.put(owner, "300")
+    assert look() == {}
+    paper.pass_by(3600)  # the clock, or the server was down
+    assert look() == {}
+    paper.pass_by(140)
+    assert look() == {}
+    paper.put(owner, "300")
+    paper.pass_by(3600)  # dead now; what was suspected before does not count
+    assert look() == {}
+    paper.pass_by(140)
+    assert look() == {}
+    paper.pass_by(20)
+    assert look() == {space: ("s3",)}
+    paper.pass_by(1e6)
+    assert look() == {space: ("s3",)}
+    paper.put(owner, "300")
+    assert look() == {}
+
+
+def test_what_is_missing_for_a_moment_stays_kept() -> None:
+    kept = "kept/triton_ns_1_m1111111111"
+    claims = Claims("m0000000000", 0.2, dict, lambda _: nullcontext())
+
+    def over(age: float = 0) -> list[str]:
+        return claims.over("s3", Seen({kept: Note("3600", age)}, frozenset(), frozenset()))
+
+    assert over(4000) == [kept]
+    claims = Claims("m0000000000", 300, dict, lambda _: nullcontext())
+    assert over() == over() == []
+    claims.seconds = 0.2
+    assert until(lambda: over() == [kept])
+
+
+def test_a_lock_without_an_owner_is_given_one_that_expires() -> None:
+    paper = PaperBoard()
+    paper.put("lock/0123/m1111111111", "")
+    claims = Claims("m0000000000", 300, dict, lambda _: nullcontext())
+    assert not claims.lock(paper, "0123")
+    claims.adopt(Seen(paper.notes(""), frozenset(), frozenset()), paper)
+    paper.pass_by(301)
+    assert claims.lock(paper, "0123")
+
+
+def test_the_note_of_a_machine_goes_after_its_locks() -> None:
+    notes = {"owner/m1111111111": Note("300", 400), "lock/0123/m1111111111": Note("", 400)}
+    claims = Claims("m0000000000", 300, dict, lambda _: nullcontext())
+    assert claims.over("s3", Seen(notes, frozenset(), frozenset())) == ["lock/0123/m1111111111"]
+    del notes["lock/0123/m1111111111"]
+    assert claims.over("s3", Seen(notes, frozenset(), frozenset())) == ["owner/m1111111111"]
+
+
+def test_a_server_that_does_not_answer_holds_up_no_renewals_on_others() -> None:
+    held_up, renewed = threading.Event(), PaperBoard()
+    waits, puts = threading.Event(), []
+
+    class Stuck(PaperBoard):
+        def put(self, key: str, text: str) -> None:
+            if threading.current_thread() is not threading.main_thread():
+                waits.set()
+                held_up.wait()
+
+    def put(key: str, text: str) -> None:
+        puts.append(waits.is_set())
+
+    renewed.put = put  # type: ignore[method-assign]
+    claims = Claims("m0000000000", 0.2, dict, lambda _: nullcontext())
+    try:
+        claims.attend("clickhouse", Stuck())
+        claims.attend("s3", renewed)
+        assert until(lambda: any(puts))
+    finally:
+        claims.close()
+        held_up.set()
+
+
+def test_a_copied_folder_is_another_machine(small: TritonEnvironment, tmp_path: Path) -> None:
+    with machine(small, tmp_path / "one") as one:
+        mine = one.namespace()
+        put(mine, "mine")
+        shutil.copytree(tmp_path / "one", tmp_path / "copy", symlinks=True)
+        with machine(small, tmp_path / "copy") as copy:
+            assert claims_of(copy).machine != claims_of(one).machine
+            spaces_of(copy).sweep()
+            assert mine.id not in {space.id for space in spaces_of(copy).ledger.known()}
+            assert get(mine) == b"mine"
+            assert mine.id in databases(small)
+        with machine(small, tmp_path / "one") as again:
+            assert claims_of(again).machine == claims_of(one).machine
+    small.reset()
+
+
+def test_processes_of_one_machine_give_a_server_one_identity(two: Two) -> None:
+    one, _ = two
+    ledger, there = spaces_of(one).ledger, PaperBoard()
+    asked: list[str] = []
+
+    @contextmanager
+    def making(what: str) -> Iterator[None]:
+        asked.append(what)
+        with ledger.making(what):
+            assert ledger.unmade(what) is None
+            yield
+
+    claims = Claims(ledger.machine(), 300, dict, making)
+    assert claims.identity(there) == claims.identity(there)
+    assert asked == ["id"]
+    assert len(there.notes("id/")) == 1
+
+
+def test_a_child_has_nothing_of_what_its_parent_holds_on_servers(two: Two) -> None:
+    one, other = two
+    held, mine = board(one, "postgres"), claims_of(one).machine
+    claims_of(one).attend("postgres", held)
+    end_renewals(one)
+    assert mine in board(other, "postgres").present()
+    reading, writing = os.pipe()
+    child = os.fork()
+    if not child:
+        os.close(writing)
+        os.read(reading, 1)
+        os._exit(0)
+    try:
+        os.close(reading)
+        assert mine in board(other, "postgres").present()
+        made = held._made  # type: ignore[attr-defined]
+        # As if this process was killed: the system closes the socket, and says nothing to the server.
+        with open(os.devnull, "rb") as nothing:
+            os.dup2(nothing.fileno(), made.fileno())
+        assert until(lambda: mine not in board(other, "postgres").present())
+    finally:
+        os.close(writing)
+        os.waitpid(child, 0)
+
+
+def test_a_board_that_waits_for_its_server_can_be_closed(small: TritonEnvironment, two: Two) -> None:
+    one, _ = two
+    end_renewals(one)
+    found = board(one, "postgres")
+    found.notes("owner/")
+    with small.postgres.connect(dbname="triton_claims") as connection:
+        connection.execute("lock table public.notes in access exclusive mode")
+        waiting = in_thread(found.notes, "owner/")
+        query = "select from pg_stat_activity where datname = 'triton_claims' and wait_event_type = 'Lock'"
+        assert until(lambda: connection.execute(query).fetchall())
+        found.close()
+        assert waiting.exception(WAIT)
+    with pytest.raises(BoardClosed):
+        found.notes("owner/")
 
 
 @pytest.mark.parametrize("offset", [-86400.0, 86400.0])

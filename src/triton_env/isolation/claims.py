@@ -4,13 +4,16 @@ A machine is a folder of `triton_env.isolation.ledger`: the processes that use i
 id ends the names of all spaces that it makes on such servers, so no two machines make the same. On each server a note
 says that the machine lives, which its processes renew. A space of another machine goes once that note is older than it
 says, and so is the note, where there is one, that the space outlives its machine. What no note is about stays.
+
+A server that was down, or whose clock was changed, makes the notes of living machines old. So the first who finds one
+too old notes that, and what the machine has goes only if it has not written another in a time in which it writes some.
 """
 
 import logging
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Collection, Mapping
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from random import uniform
 from secrets import token_hex
@@ -26,6 +29,8 @@ OWNERS: Final = "owner/"
 """Begins the keys of notes that machines live; each says for how many seconds it holds."""
 KEPT: Final = "kept/"
 """Begins the keys of notes that spaces outlive their machines; each says for how many seconds it holds."""
+_SUSPECTS: Final = "suspect/"
+"""Begins the keys of notes that machines look dead; each says how old the note that it lives was by then."""
 _ID: Final = "id/"
 _RENEWALS: Final = 4
 """How often a note that says that a machine lives is written in the time for which it holds."""
@@ -34,7 +39,13 @@ KEPT_FOR: Final = 30 * 24 * 3600
 _KEPT_RENEWED: Final = 24 * 3600
 _UNKNOWN_FOR: Final = 24 * 3600
 """Seconds that a machine of which a server knows nothing has to write a note: something has wiped the one before."""
+_USUAL: Final = 300
+"""Seconds for which machines claim what they have, unless they are set otherwise."""
 _LOCK_INTERVAL: Final = 0.5
+_INACCURACY: Final = 2
+"""Seconds by which ages may be wrong: some servers know whole ones."""
+_END_TIMEOUT: Final = 0.5
+"""Seconds to wait for renewals that are under way."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +64,9 @@ class Seen:
 
     @classmethod
     def of(cls, isolation: Isolation[Any], board: Board) -> "Seen":
-        """Ask a service. Notes first: what one is about is there then, or is gone."""
-        notes = {key: note for prefix in (OWNERS, KEPT, LOCKS) for key, note in board.notes(prefix).items()}
+        """Ask a service. Notes first: what one is about is there then, or is gone. Those of locks before all others."""
+        prefixes = (LOCKS, OWNERS, _SUSPECTS, KEPT)
+        notes = {key: note for prefix in prefixes for key, note in board.notes(prefix).items()}
         return cls(notes, board.present(), isolation.found())
 
     def lives(self, machine: str) -> bool | None:
@@ -75,17 +87,29 @@ class Seen:
             return True
         return False if is_own else self.lives(owner_of(space))
 
-    def remains(self) -> Iterator[str]:
-        """The keys of notes that are about nothing any longer."""
-        owners = {owner_of(space) for space in self.spaces}
-        for key in self.notes:
-            name = key.rpartition("/")[2]
-            if key.startswith(KEPT):
-                is_over = name not in self.spaces
-            else:
-                is_over = self.lives(name) is False and (key.startswith(LOCKS) or name not in owners)
-            if is_over:
-                yield key
+    def owners(self) -> frozenset[str]:
+        """The machines that have spaces."""
+        return frozenset(owner_of(space) for space in self.spaces) - {""}
+
+    def lockers(self) -> frozenset[str]:
+        """The machines that build something, or want to."""
+        return frozenset(key.rpartition("/")[2] for key in self.notes if key.startswith(LOCKS))
+
+    def is_suspected(self, machine: str) -> bool:
+        """Whether it is noted that a machine looks dead, and it has written nothing since."""
+        owner, suspect = self.notes.get(OWNERS + machine), self.notes.get(_SUSPECTS + machine)
+        if owner is None or suspect is None or self.lives(machine) is not False:
+            return False
+        # Both have aged by the same time, whatever became of the clock. Another note would be younger by all the time
+        # for which one holds, since the one before was too old by then.
+        off = abs(owner.age - float(suspect.text) - suspect.age)
+        return off <= max(_seconds(owner) / 2, _INACCURACY)
+
+    def is_dead(self, machine: str) -> bool:
+        """Whether a machine has been suspected for so long that it would have written a note."""
+        if not self.is_suspected(machine):
+            return False
+        return self.notes[_SUSPECTS + machine].age >= _certain_after(_seconds(self.notes[OWNERS + machine]))
 
 
 class Claims:
@@ -95,19 +119,27 @@ class Claims:
         machine: its id.
         seconds: for which its claims hold after the last renewal.
         kept: by service, the ids of spaces that are to outlive this machine's processes.
+        making: a block in which one process of this machine at a time makes something.
     """
 
-    def __init__(self, machine: str, seconds: float, kept: Callable[[], Mapping[str, Collection[str]]]) -> None:
+    def __init__(
+        self,
+        machine: str,
+        seconds: float,
+        kept: Callable[[], Mapping[str, Collection[str]]],
+        making: Callable[[str], AbstractContextManager[None]],
+    ) -> None:
         self.machine = machine
         self.seconds = seconds
         self._kept = kept
-        self._boards: dict[str, Board] = {}
+        self._making = making
         self._renewed: dict[str, float] = {}
         self._kept_renewed: dict[str, float] = {}
-        self._suspects: dict[str, float] = {}
+        self._unknown: dict[str, float] = {}
+        self._missing: dict[tuple[str, str], float] = {}
         self._lock = threading.Lock()
         self._over = threading.Event()
-        self._thread: threading.Thread | None = None
+        self._threads: dict[str, threading.Thread] = {}
 
     def attend(self, service: str, board: Board) -> None:
         """See that a server knows that this machine lives, before anything is made there, and goes on to know it.
@@ -115,15 +147,16 @@ class Claims:
         Raises:
             Exception: whatever its client raises. Then nothing may be made, since it would belong to nobody.
         """
-        self._boards[service] = board
         last = self._renewed.get(service)
         # The thread does it, unless this process was suspended or the server did not answer.
         if last is None or _now() - last > self.seconds / 2:
             self._renew(service, board)
         with self._lock:
-            if self._thread is None and not self._over.is_set():
-                self._thread = threading.Thread(target=self._work, name="triton-claims", daemon=True)
-                self._thread.start()
+            if service not in self._threads and not self._over.is_set():
+                # One for each: a server that does not answer holds up no renewals on others.
+                thread = threading.Thread(target=self._work, args=(service, board), name="triton-claims", daemon=True)
+                thread.start()
+                self._threads[service] = thread
 
     def keep(self, board: Board, space: str, seconds: float = KEPT_FOR) -> None:
         """Have a space outlive this machine's processes, for so long."""
@@ -149,27 +182,29 @@ class Claims:
 
     def identity(self, board: Board) -> str:
         """What distinguishes a server from others, as long as nothing wipes what is noted there."""
-        while not (found := board.notes(_ID)):
-            if self.lock(board, "id"):
-                try:
-                    if not board.notes(_ID):
-                        board.put(_ID + token_hex(8), "")
-                finally:
-                    board.unlock("id", self.machine)
-            else:
-                self.pause()
+        if found := board.notes(_ID):
+            return min(found)
+        # What the server locks is the machine's, so one process of it at a time.
+        with self._making("id"):
+            while not (found := board.notes(_ID)):
+                if self.lock(board, "id"):
+                    try:
+                        if not board.notes(_ID):
+                            board.put(_ID + token_hex(8), "")
+                    finally:
+                        board.unlock("id", self.machine)
+                else:
+                    self.pause()
         return min(found)
 
-    def expired(self, seen: Mapping[str, Seen], known: Collection[str], *, at_once: bool) -> dict[str, tuple[str, ...]]:
-        """The spaces that have no owner any longer, with the services that have something of them.
+    def expired(self, seen: Mapping[str, Seen], known: Collection[str]) -> dict[str, tuple[str, ...]]:
+        """The spaces that look as if they had no owner, with the services that have something of them.
 
         A space stays where one of its services has reason to keep it.
 
         Args:
             seen: by service.
             known: the ids of this machine's spaces that a process of it has, or that are kept.
-            at_once: whether one look is enough. Otherwise what is found has to be found again after a time in which a
-                living machine writes a note: the clock of a server may have been changed just now.
         """
         there: dict[str, list[str]] = {}
         for service, each in seen.items():
@@ -181,30 +216,68 @@ class Claims:
             is_own = owner_of(space) == self.machine
             if {seen[service].stays(space, is_own=is_own) for service in services} == {False}:
                 found[space] = tuple(services)
-        if at_once:
-            return found
-        self._suspects = {space: self._suspects.get(space, _now()) for space in found}
+        return found
+
+    def ownerless(self, seen: Mapping[str, Seen], known: Collection[str]) -> dict[str, tuple[str, ...]]:
+        """Those of `expired` that certainly have no owner: more than one look has shown it, see `suspect`."""
+        found = self.expired(seen, known)
+        own = {space for space in found if owner_of(space) == self.machine}
+        self._unknown = {space: self._unknown.get(space, _now()) for space in own}
 
         def is_certain(space: str) -> bool:
-            notes = (seen[service].notes.get(OWNERS + owner_of(space)) for service in found[space])
-            interval = max((float(note.text) / _RENEWALS for note in notes if note), default=0.0)
-            return _now() - self._suspects[space] >= 2 * interval
+            if space in own:
+                return _now() - self._unknown[space] >= _certain_after(self.seconds)
+            return all(seen[service].is_dead(owner_of(space)) for service in found[space])
 
         return {space: services for space, services in found.items() if is_certain(space)}
 
+    def suspect(self, seen: Seen, board: Board) -> None:
+        """Note of machines that look dead that they do, unless that is known. Another process may go on from there."""
+        for machine in seen.owners() - {self.machine}:
+            if seen.lives(machine) is False and not seen.is_suspected(machine):
+                now = board.notes(OWNERS + machine).get(OWNERS + machine)
+                if now is not None and not _holds(now):
+                    board.put(_SUSPECTS + machine, f"{now.age:.3f}")
+
     def adopt(self, seen: Seen, board: Board) -> None:
         """Have machines of which a server knows nothing write a note, or count as dead after a while."""
-        for machine in {owner_of(space) for space in seen.spaces} - {"", self.machine}:
+        owners = seen.owners()
+        for machine in (owners | seen.lockers()) - {self.machine}:
             if seen.lives(machine) is None:
-                board.put(OWNERS + machine, f"{_UNKNOWN_FOR:g}")
+                # Others wait for a lock, and nothing is lost with it.
+                board.put(OWNERS + machine, f"{_UNKNOWN_FOR if machine in owners else self.seconds:g}")
+
+    def over(self, service: str, seen: Seen) -> list[str]:
+        """The keys of notes that are about nothing any longer."""
+        missing: dict[tuple[str, str], float] = {}
+        found: list[str] = []
+        busy = seen.owners() | seen.lockers()
+        for key, note in seen.notes.items():
+            name = key.rpartition("/")[2]
+            if key.startswith(KEPT):
+                if is_over := name not in seen.spaces:
+                    # It may be there again in a moment: what is replaced is removed first.
+                    since = missing[service, key] = self._missing.get((service, key), _now())
+                    is_over = not _holds(note) or _now() - since >= self.seconds
+            elif key.startswith(_SUSPECTS):
+                is_over = seen.lives(name) is not False
+            else:
+                # The note of a machine goes after all that it decides about.
+                is_over = seen.lives(name) is False and (key.startswith(LOCKS) or name not in busy)
+            if is_over:
+                found.append(key)
+        self._missing = {each: at for each, at in self._missing.items() if each[0] != service} | missing
+        return found
 
     def close(self) -> None:
         """End the renewals. What is on the servers stays claimed as long as it was said last."""
         with self._lock:
             self._over.set()
-            thread = self._thread
-        if thread is not None and thread is not threading.current_thread():
-            thread.join(_LOCK_INTERVAL)
+            threads = list(self._threads.values())
+        deadline = time.monotonic() + _END_TIMEOUT
+        for thread in threads:
+            if thread is not threading.current_thread():
+                thread.join(max(0.0, deadline - time.monotonic()))
 
     def _renew(self, service: str, board: Board) -> None:
         begun = _now()
@@ -220,13 +293,12 @@ class Claims:
                 "%s has not heard from this process for %d seconds: its namespaces may be gone", service, begun - last
             )
 
-    def _work(self) -> None:
+    def _work(self, service: str, board: Board) -> None:
         while not self._over.wait(self.seconds / _RENEWALS):
-            for service, board in list(self._boards.items()):
-                try:
-                    self._renew(service, board)
-                except Exception as error:  # tried again; before something is made it has to succeed
-                    _log.debug("a claim could not be renewed: %s", error, exc_info=True)
+            try:
+                self._renew(service, board)
+            except Exception as error:  # tried again; before something is made it has to succeed
+                _log.debug("a claim could not be renewed: %s", error, exc_info=True)
 
 
 class ClaimedSlots:
@@ -273,6 +345,18 @@ def _holds(note: Note) -> bool:
     with suppress(ValueError):
         return note.age <= float(note.text)
     return True  # a later version's
+
+
+def _seconds(note: Note) -> float:
+    """Those for which a machine claims what it has, as its last note says."""
+    seconds = float(note.text)
+    # Not its own, and nothing is known of its own.
+    return seconds if seconds != _UNKNOWN_FOR else _USUAL
+
+
+def _certain_after(seconds: float) -> float:
+    """The time in which a living machine writes another note, on a server that it reaches again."""
+    return 2 * seconds / _RENEWALS
 
 
 def _now() -> float:

@@ -10,7 +10,7 @@ All of it is files in a folder that is its user's alone:
 - `slots/SERVICE/ID`: the numbered places that a space has in a service; see `triton_env.isolation.slots`.
 - `templates/DIGEST.json`, `snapshots/NAME.json`: spaces that are finished, and belong to no process.
 - `templates/KEY.variants`: what the builds of some of these have read.
-- `machine`: a random id of the folder, by which servers that other machines use know it.
+- `machine`: a random id of the folder, by which servers that other machines use know it, and where the folder is.
 """
 
 import os
@@ -23,10 +23,11 @@ from pathlib import Path
 from secrets import token_hex
 from typing import ClassVar
 
+from triton_env.core.boot import boot_id
 from triton_env.core.private import replace
 from triton_env.errors import InvalidSetting, IsolationFailed
 from triton_env.isolation.slots import SlotFolder, free_slots, slots_of
-from triton_env.services.base_isolation import Space
+from triton_env.services.base_isolation import Space, owner_of
 from triton_env.settings import Settings
 from triton_env.state import locks, store
 from triton_env.state.folders import make_private, private_folder
@@ -98,6 +99,7 @@ class SpaceLedger:
     def __init__(self, settings: Settings, environment: str, *, lasting: bool) -> None:
         self.path = spaces_folder(settings) / environment
         self.environment = environment
+        self._machine = ""
         self._lock = _held_folder(self.path)
         # From here on it is not taken for that of a dead process.
         for folder in (self._templates, self._snapshots, self._slots):
@@ -156,12 +158,21 @@ class SpaceLedger:
         held.write(store.text_of(Lease(tuple(services), os.getpid(), made_by=test)))
 
     def machine(self) -> str:
-        """The id of this folder among all that have ever been made: "m" and ten hexadecimal digits."""
-        path = self.path / "machine"
-        with locks.locked(self.path / "turn"):
-            if not path.exists():
-                replace(path, f"m{token_hex(5)}")
-            return path.read_text("utf-8")
+        """The id of this folder among all that have ever been made: "m" and ten hexadecimal digits.
+
+        A folder is also copied, with its system to many machines or by a cache. So the id holds for one run of one
+        kernel and one place in its file systems. Elsewhere the folder gets another one.
+        """
+        if not self._machine:
+            path, at = self.path / "machine", self.path.stat()
+            place = f"{boot_id()} {at.st_dev}:{at.st_ino}"
+            with locks.locked(self.path / "turn"):
+                known = path.read_text("utf-8") if path.exists() else ""
+                if known.partition(" ")[2] != place:
+                    known = f"m{token_hex(5)} {place}"
+                    replace(path, known)
+            self._machine = known.partition(" ")[0]
+        return self._machine
 
     def free_slots(self, identifier: str) -> None:
         """Give back the slots of a space, as far as they are known here."""
@@ -197,14 +208,24 @@ class SpaceLedger:
         """The ids of the spaces that are kept."""
         return frozenset(path.stem for path in self.path.glob("*.kept"))
 
-    def abandoned(self) -> Iterator[tuple[str, Held, Lease]]:
-        """The spaces of dead processes: each with its lock, which the caller gives back, and what is known of it."""
+    def abandoned(self, given_up: str = "") -> Iterator[tuple[str, Held, Lease]]:
+        """The spaces of dead processes: each with its lock, which the caller gives back, and what is known of it.
+
+        What is known of spaces of other machines comes with a copy of their folder, or from before this machine was
+        started anew. Their processes may live elsewhere, so the claim to them decides, and they are forgotten here.
+
+        Args:
+            given_up: the id of a space that is among them whatever machine made it.
+        """
         locks.remove_abandoned(self.path, "new-*")
         for path in self.path.glob("*.lease"):
             if (held := locks.abandoned(path)) is None:
                 continue
             if self.is_kept(path.stem) or self._is_finished(path.stem):
                 held.release(remove=True)
+                continue
+            if path.stem != given_up and (owner := owner_of(path.stem)) and owner != self.machine():
+                self.give_back(path.stem, held)
                 continue
             yield path.stem, held, read_lease(path)
 
@@ -273,9 +294,12 @@ class SpaceLedger:
         with locks.locked(self._templates / f"{what}.lock"):
             yield
 
-    def is_made(self, what: str) -> bool:
-        """Whether a process is making what goes by this name."""
-        return locks.is_held(self._templates / f"{what}.lock")
+    def unmade(self, what: str) -> Held | None:
+        """The lock of what goes by this name, so that no process makes it; None where one does."""
+        try:
+            return locks.hold(self._templates / f"{what}.lock", timeout=0)
+        except BlockingIOError:
+            return None
 
     @contextmanager
     def adding(self) -> Iterator[None]:

@@ -12,7 +12,6 @@ from triton_env.liveness import Liveness
 from triton_env.runtimes.base import Runtime
 from triton_env.runtimes.external import ExternalRuntime
 from triton_env.services import Service
-from triton_env.services.base_isolation import Space
 from triton_env.settings import Settings
 
 
@@ -58,21 +57,18 @@ class Servers:
         self.problem = _problem_of(look)
         return found
 
-    def remove(self, identifier: str, services: tuple[str, ...]) -> str:
-        """Remove one of these; why that failed, which is empty where it did not."""
+    def remove(self, identifier: str) -> str:
+        """Remove one of these; why that failed, which is empty where it did not.
 
-        def remove() -> None:
-            # Again: by now its machine may have renewed its claim.
-            if identifier in self._spaces.expired() and (held := self._ledger.take(identifier, services)):
-                self._spaces.remove(Space(identifier), services, held)
-            self._spaces.tidy()
-
-        return _problem_of(remove)
+        It stays where its machine writes that it lives. One that looks dead gets the time for that, once for all that
+        it has, unless another process has begun to wait for it before.
+        """
+        return _problem_of(lambda: self._spaces.remove_expired(identifier))
 
     def remove_own(self, left: state.LeftOver, *, kept: bool) -> str:
         """Remove what a dead process of this machine had, or kept; why that failed."""
         state.remove(left, kept=kept)
-        return _problem_of(self._spaces.sweep_own)
+        return _problem_of(lambda: self._spaces.sweep_own(left.space if left.is_kept and kept else ""))
 
     def close(self) -> None:
         """Close the connections."""

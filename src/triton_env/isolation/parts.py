@@ -37,7 +37,7 @@ class ServiceParts:
         """Of this machine, where others may use the servers too. A session's own pay nothing for it."""
         if environment.lasting:
             timeout = environment.settings.triton_claim_timeout
-            self.claims = Claims(ledger.machine(), timeout, ledger.staying)
+            self.claims = Claims(ledger.machine(), timeout, ledger.staying, ledger.making)
 
     @property
     def services(self) -> tuple[str, ...]:

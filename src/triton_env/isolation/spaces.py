@@ -12,7 +12,7 @@ from triton_env.isolation.shelf import LocalShelf, SharedShelf, Shelf
 from triton_env.isolation.target import IsolationTarget
 from triton_env.services import Service
 from triton_env.services.base_claims import LOCKS
-from triton_env.services.base_isolation import NAMESPACE, ContentLost, Isolation, Space
+from triton_env.services.base_isolation import NAMESPACE, ContentLost, Isolation, Space, owner_of
 from triton_env.state.locks import Held
 
 _Answer = TypeVar("_Answer")
@@ -20,6 +20,8 @@ _Answer = TypeVar("_Answer")
 _PATIENCE = 2
 """Seconds to wait for a process that removes what a dead one left of a space."""
 _PATIENCE_INTERVAL = 0.05
+_LOOK_INTERVAL = 1
+"""Seconds between two looks at whether a machine that looks dead writes that it lives."""
 
 
 class SpaceManager(ServiceParts):
@@ -184,14 +186,19 @@ class SpaceManager(ServiceParts):
         finally:
             self.sweep_machines()
 
-    def sweep_own(self) -> None:
+    def sweep_own(self, given_up: str = "") -> None:
         """Remove the spaces of dead processes of this machine, as far as this environment has their services.
+
+        Args:
+            given_up: the id of a space that goes whatever machine made it, unless that one lives elsewhere.
 
         Raises:
             IsolationFailed: a server refused. The others were removed all the same.
         """
+        if given_up and self._lives_elsewhere(owner_of(given_up)):
+            given_up = ""
         failed: TritonError | None = None
-        for identifier, held, lease in self.ledger.abandoned():
+        for identifier, held, lease in self.ledger.abandoned(given_up):
             here = [name for name in lease.services if name in self.services]
             try:
                 self._drop(Space(identifier), here, was_kept=True)
@@ -209,34 +216,62 @@ class SpaceManager(ServiceParts):
         if failed:
             raise failed
 
-    def sweep_machines(self, *, at_once: bool = False) -> None:
+    def sweep_machines(self) -> None:
         """Remove what machines left on the servers whose claims have expired, and what this one does not know any more.
-
-        Args:
-            at_once: what looks expired at the first look too.
 
         Raises:
             IsolationFailed: a server refused.
         """
-        if self.claims is None:
+        if (claims := self.claims) is None:
             return
-        seen = self._seen(self.claims)
-        for identifier, services in self._expired(self.claims, seen, at_once=at_once).items():
+        seen, tried = self._seen(claims), set[str]()
+        while left := {space: each for space, each in self._ownerless(claims, seen).items() if space not in tried}:
+            identifier, services = next(iter(left.items()))
+            tried.add(identifier)
             # None where another process of this machine is at it.
             if held := self.ledger.take(identifier, services):
                 self.remove(Space(identifier), services, held)
-        self.tidy()
+                seen = self._seen(claims)  # that takes its time, in which other machines may have written notes
+        self.tidy(seen)
 
     def expired(self) -> Mapping[str, tuple[str, ...]]:
-        """The spaces that `sweep_machines` removes at once, with their services. Changes nothing.
+        """The spaces that look as if they had no owner, with their services. Changes nothing.
 
         Raises:
             IsolationFailed: a server does not answer.
         """
-        return self._expired(self.claims, self._seen(self.claims), at_once=True) if self.claims else {}
+        return self.claims.expired(self._seen(self.claims), self._known()) if self.claims else {}
 
-    def _expired(self, claims: Claims, seen: Mapping[str, Seen], *, at_once: bool) -> Mapping[str, tuple[str, ...]]:
-        return claims.expired(seen, frozenset(space.id for space in self.ledger.known()), at_once=at_once)
+    def remove_expired(self, identifier: str) -> None:
+        """Remove one of these, unless it has an owner. That takes as long as a machine has to say that it lives.
+
+        Raises:
+            IsolationFailed: a server refused.
+        """
+        if (claims := self.claims) is None:
+            return
+        while True:
+            seen = self._seen(claims)
+            if services := self._ownerless(claims, seen).get(identifier):
+                if held := self.ledger.take(identifier, services):
+                    self.remove(Space(identifier), services, held)
+                break
+            if identifier not in claims.expired(seen, self._known()):
+                break
+            self.tidy(seen)
+            time.sleep(_LOOK_INTERVAL)
+        self.tidy()
+
+    def _lives_elsewhere(self, machine: str) -> bool:
+        if (claims := self.claims) is None or machine in ("", claims.machine):
+            return False
+        return any(each.lives(machine) for each in self._seen(claims).values())
+
+    def _ownerless(self, claims: Claims, seen: Mapping[str, Seen]) -> Mapping[str, tuple[str, ...]]:
+        return claims.ownerless(seen, self._known())
+
+    def _known(self) -> frozenset[str]:
+        return frozenset(space.id for space in self.ledger.known())
 
     def _seen(self, claims: Claims) -> Mapping[str, Seen]:
         def see(isolation: Isolation[Any]) -> Seen | None:
@@ -245,23 +280,31 @@ class SpaceManager(ServiceParts):
         found = self.each(self.services, see, "list what is on it")
         return {name: each for name, each in found.items() if each}
 
-    def tidy(self) -> None:
-        """Remove the notes that are about nothing any longer, and note which machines are unknown.
+    def tidy(self, looked: Mapping[str, Seen] | None = None) -> None:
+        """Remove the notes that are about nothing any longer, and note which machines are unknown or look dead.
+
+        Args:
+            looked: what was there just now; asked for by default.
 
         Raises:
             IsolationFailed: a server refused.
         """
         if (claims := self.claims) is None:
             return
-        seen = self._seen(claims)
+        seen = self._seen(claims) if looked is None else looked
 
         def tidy(isolation: Isolation[Any]) -> None:
             board, each = self.boards[isolation.name], seen[isolation.name]
             claims.adopt(each, board)
+            claims.suspect(each, board)
+            board.remove(*claims.over(isolation.name, each))
             # Of this machine, what a process that was killed was building.
-            mine = (key for key in each.notes if key.startswith(LOCKS) and key.endswith(f"/{claims.machine}"))
-            stale = [key for key in mine if not self.ledger.is_made(key.split("/")[1])]
-            board.remove(*each.remains(), *stale)
+            for key in (key for key in each.notes if key.startswith(LOCKS) and key.endswith(f"/{claims.machine}")):
+                if held := self.ledger.unmade(key.split("/")[1]):
+                    try:
+                        board.remove(key)
+                    finally:
+                        held.release()
 
         self.each(list(seen), tidy, "forget what is over")
 

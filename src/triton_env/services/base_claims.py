@@ -26,6 +26,13 @@ class Note:
     age: float
 
 
+class BoardClosed(Exception):
+    """A thread goes on with a board that another has closed."""
+
+    def __init__(self) -> None:
+        super().__init__("the connections to the server were closed")
+
+
 class Board(ABC):
     """The notes on one server. All who use the server see the same at the same time.
 
@@ -94,7 +101,7 @@ class Board(ABC):
         self.remove(f"{LOCKS}{name}/{owner}")
 
     def close(self) -> None:  # noqa: B027 - not all have connections of their own
-        """Close the connections that are its own. May be called again."""
+        """Close its own connections, whatever threads wait for. It makes no others. May be called again."""
 
 
 class NumberedBoard(Board):

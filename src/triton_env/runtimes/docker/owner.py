@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
+from triton_env.core.boot import boot_id
+
 LABEL = "org.triton-env"
 """On everything of ours; the other labels begin with it."""
 ENVIRONMENT_LABEL = f"{LABEL}.environment"
@@ -82,7 +84,7 @@ class Owner:
             project=str(Path.cwd()),
             uid=os.getuid(),
             ticks=_process(os.getpid())[1],
-            boot=_boot(),
+            boot=boot_id(),
             machine=_machine(),
             namespace=_namespace(),
         )
@@ -199,18 +201,6 @@ def _process(pid: int) -> tuple[str, str]:
         return state, ticks
     except (OSError, IndexError):
         return "", ""
-
-
-def _boot() -> str:
-    if sys.platform == "darwin":
-        import ctypes
-
-        size = ctypes.c_size_t(128)
-        value = ctypes.create_string_buffer(size.value)
-        libc = ctypes.CDLL(None)
-        failed = libc.sysctlbyname(b"kern.bootsessionuuid", value, ctypes.byref(size), None, ctypes.c_size_t(0))
-        return "" if failed else value.value.decode()
-    return _read(_PROC / "sys/kernel/random/boot_id")
 
 
 def _machine() -> str:

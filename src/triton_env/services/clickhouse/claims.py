@@ -4,18 +4,24 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import Final, TypeVar
 
-from triton_env.services.base_claims import Board, Note
+import urllib3
+
+from triton_env.services import ClickHouse
+from triton_env.services.base_claims import Board, BoardClosed, Note
 from triton_env.services.clickhouse.http import Http, ServerError, literal
 from triton_env.services.names import CLAIMS
 
 _Answer = TypeVar("_Answer")
 
 _TABLE: Final = f"{CLAIMS}.notes"
+_TIMEOUT: Final = urllib3.Timeout(connect=10, read=60)
+"""Seconds to connect, and for one answer. Claims hold for longer."""
+# Rows that say that a note is gone stay: the note may be in a part that is merged later than one in which they expire.
 _MAKE: Final = (
     f"CREATE DATABASE IF NOT EXISTS {CLAIMS}",
     f"CREATE TABLE IF NOT EXISTS {_TABLE}"
     " (key String, text String, is_gone UInt8 DEFAULT 0, at DateTime64(3, 'UTC') DEFAULT now64(3, 'UTC'))"
-    " ENGINE = ReplacingMergeTree ORDER BY key TTL toDateTime(at) + INTERVAL 1 DAY DELETE WHERE is_gone = 1",
+    " ENGINE = ReplacingMergeTree ORDER BY key",
 )
 _NOTES: Final = f"""
 SELECT key, text, least(dateDiff('millisecond', at, now64(3, 'UTC')) / 1000, toFloat64(uptime())) AS age
@@ -28,9 +34,11 @@ _MISSING: Final = (60, 81)
 class ClickHouseBoard(Board):
     """The notes on one ClickHouse; see `Board`. Of the rows of a key, the last is its note."""
 
-    def __init__(self, http: Http) -> None:
-        self._http = http
+    def __init__(self, service: ClickHouse) -> None:
+        self._http = Http(service, timeout=_TIMEOUT)
+        self.break_off = self._http.break_off
         self._lock = threading.Lock()
+        self._is_closed = False
 
     def put(self, key: str, text: str) -> None:
         self._insert("key, text", [f"({literal(key)}, {literal(text)})"])
@@ -43,6 +51,11 @@ class ClickHouseBoard(Board):
         if keys:
             self._insert("key, is_gone", [f"({literal(key)}, 1)" for key in keys])
 
+    def close(self) -> None:
+        self._is_closed = True
+        self.break_off()
+        self._http.__exit__()
+
     def _insert(self, columns: str, rows: list[str]) -> None:
         # A server may be set to answer before a row can be seen.
         settings = {"async_insert": "0"}
@@ -51,6 +64,8 @@ class ClickHouseBoard(Board):
 
     def _again(self, act: Callable[[], _Answer]) -> _Answer:
         with self._lock:
+            if self._is_closed:
+                raise BoardClosed
             try:
                 return act()
             except ServerError as error:

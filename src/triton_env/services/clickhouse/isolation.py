@@ -77,7 +77,7 @@ class ClickHouseIsolation(Isolation[ClickHouse]):
         super().__init__(service)
         self._http = Http(service, connections=2 * THREADS)
         self._frozen: dict[str, tuple[str, DatabaseCopier]] = {}
-        self._board = ClickHouseBoard(self._http)
+        self._board = ClickHouseBoard(service)
 
     def board(self) -> ClickHouseBoard:
         return self._board
@@ -231,8 +231,10 @@ class ClickHouseIsolation(Isolation[ClickHouse]):
 
     def break_off(self) -> None:
         self._http.break_off()
+        self._board.break_off()
 
     def close(self) -> None:
+        self._board.close()
         self._http.__exit__()
 
     def _database(self, space: Space) -> str:

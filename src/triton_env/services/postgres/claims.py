@@ -3,17 +3,24 @@
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from triton_env.services.base_claims import Board, Note
+from triton_env.core.forks import not_in_children
+from triton_env.services.base_claims import Board, BoardClosed, Note
 from triton_env.services.names import CLAIMS
-from triton_env.services.postgres.server import PLAIN_SESSION, is_over
+from triton_env.services.postgres.server import PLAIN_SESSION, break_off, is_over
 
 if TYPE_CHECKING:
     import psycopg
 
     Admin = psycopg.Connection[Any]
 
+_Answer = TypeVar("_Answer")
+
+_CLOSE_TIMEOUT: Final = 1
+"""Seconds to wait for a thread whose connection was broken off."""
+_LIMIT: Final = "set statement_timeout = '60s'"
+"""So that a server that does not get on holds up no renewal for as long as a claim holds."""
 _SESSION: Final = """
 set idle_session_timeout = 0; set idle_in_transaction_session_timeout = 0;
 """
@@ -22,6 +29,7 @@ set tcp_keepalives_idle = 30; set tcp_keepalives_interval = 10; set tcp_keepaliv
 """
 """So that the locks of a machine that was cut off end within a minute, not after two hours."""
 _TABLE: Final = """
+do $$ begin grant create on schema public to public; exception when insufficient_privilege then null; end $$;
 create table if not exists public.notes (key text primary key, text text not null, at timestamptz not null);
 grant select, insert, update, delete on public.notes to public;
 """
@@ -64,14 +72,14 @@ class PostgresBoard(Board):
         self._made: Admin | None = None
         self._held: dict[str, int] = {}
         self._attended: tuple[int, str] = (0, "")
+        self._closed = threading.Event()
 
     def put(self, key: str, text: str) -> None:
         with self._admin() as admin:
             admin.execute(_PUT, [key, text])
 
     def notes(self, prefix: str) -> Mapping[str, Note]:
-        with self._admin() as admin:
-            rows = admin.execute(_NOTES, [prefix]).fetchall()
+        rows = self._read(lambda admin: admin.execute(_NOTES, [prefix]).fetchall())
         return {key: Note(text, age) for key, text, age in rows}
 
     def remove(self, *keys: str) -> None:
@@ -85,8 +93,8 @@ class PostgresBoard(Board):
                 self._attended = (admin.info.backend_pid, owner)
 
     def present(self) -> frozenset[str]:
-        with self._admin() as admin:
-            return frozenset(owner for (owner,) in admin.execute(_PRESENT, [_PRESENCE]).fetchall())
+        rows = self._read(lambda admin: admin.execute(_PRESENT, [_PRESENCE]).fetchall())
+        return frozenset(owner for (owner,) in rows)
 
     def try_lock(self, name: str, owner: str, is_gone: Callable[[str], bool]) -> bool:
         with self._admin() as admin:
@@ -106,26 +114,48 @@ class PostgresBoard(Board):
                 admin.execute("select pg_advisory_unlock(hashtext(%s), hashtext(%s))", [_LOCK, name])
 
     def close(self) -> None:
-        with self._lock:
-            if self._made is not None:
-                self._made.close()
-            self._made = None
+        self._closed.set()
+        if (made := self._made) is not None:
+            break_off(made)
+        # One that connects just now closes what it gets.
+        if self._lock.acquire(timeout=_CLOSE_TIMEOUT):
+            try:
+                self._forget()
+            finally:
+                self._lock.release()
+
+    def _forget(self) -> None:
+        made, self._made = self._made, None
+        if made is not None:
+            made.close()
+
+    def _read(self, act: Callable[["Admin"], _Answer]) -> _Answer:
+        from psycopg import errors
+
+        try:
+            with self._admin() as admin:
+                return act(admin)
+        except errors.AdminShutdown:  # before this: the server ends connections a while after it was asked to
+            with self._admin() as admin:
+                return act(admin)
 
     @contextmanager
     def _admin(self) -> Iterator["Admin"]:
         with self._lock:
             if self._made is not None and is_over(self._made):
-                self._made.close()
-                self._made = None
+                self._forget()
+            if self._closed.is_set():
+                raise BoardClosed
             if self._made is None:
                 self._made = self._opened()
             try:
                 yield self._made
             except BaseException:
                 # It may be broken, or amid an answer; and a test may have dropped the database or the table.
-                self._made.close()
-                self._made = None
+                self._forget()
                 raise
+            if self._closed.is_set():
+                self._forget()
 
     def _opened(self) -> "Admin":
         from psycopg import OperationalError
@@ -136,7 +166,8 @@ class PostgresBoard(Board):
             self._make(CLAIMS)
             admin = self._connect(CLAIMS)
         try:
-            admin.execute(PLAIN_SESSION + _KEEPALIVE)
+            not_in_children(admin)
+            admin.execute(PLAIN_SESSION + _KEEPALIVE + _LIMIT)
             if admin.info.server_version >= 140_000:
                 admin.execute(_SESSION)
             if admin.execute("select to_regclass('public.notes')").fetchone() == (None,):

@@ -40,6 +40,8 @@ _Answer = TypeVar("_Answer")
 _ADMINS = 2
 """Connections to the maintenance database: one for callers that wait, one for the background."""
 _CONNECT_TIMEOUT = 10
+_WHERE_CUT_OFF = {"keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3, "tcp_user_timeout": 60_000}
+"""So that a server that cannot be reached any longer is waited for by the minute, not for hours."""
 _QUIET_TIMEOUT = 3
 """Seconds that clients of a database get to end their transactions before it cannot be copied."""
 _QUIET_INTERVAL = 0.05
@@ -425,6 +427,7 @@ class PostgresIsolation(Isolation[Postgres]):
             dbname=database,
             autocommit=True,
             connect_timeout=_CONNECT_TIMEOUT,
+            **_WHERE_CUT_OFF,
             application_name="triton-env",
             # Never prepared: a plan would hold on to a database's properties, and these run once each.
             prepare_threshold=None,

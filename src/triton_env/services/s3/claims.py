@@ -4,11 +4,11 @@ import threading
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from triton_env.services import S3
-from triton_env.services.base_claims import Board, Note
-from triton_env.services.s3.clients import create_bucket
+from triton_env.services.base_claims import Board, BoardClosed, Note
+from triton_env.services.s3.clients import create_bucket, threaded_client
 from triton_env.services.s3.names import claims_bucket
 
 if TYPE_CHECKING:
@@ -17,17 +17,20 @@ if TYPE_CHECKING:
 
 _Answer = TypeVar("_Answer")
 
+_CONNECT_TIMEOUT: Final = 5
+_READ_TIMEOUT: Final = 20
+"""Seconds for one answer. With all tries, an answer takes less time than that for which claims hold."""
+_TRIES: Final = 2
+
 
 class S3Board(Board):
-    """The notes on one S3 server; see `Board`.
+    """The notes on one S3 server; see `Board`."""
 
-    Args:
-        client: a client for several threads.
-    """
-
-    def __init__(self, service: S3, client: Callable[[], "S3Client"]) -> None:
+    def __init__(self, service: S3) -> None:
         self._service = service
-        self._client = client
+        self._made: S3Client | None = None
+        self._making = threading.Lock()
+        self._is_closed = False
         self._bucket = claims_bucket(service.bucket)
         self._lock = threading.Lock()
         self._texts: dict[tuple[str, str, datetime], str] = {}
@@ -42,6 +45,25 @@ class S3Board(Board):
     def remove(self, *keys: str) -> None:
         for key in keys:
             self._again(lambda key=key: self._client().delete_object(Bucket=self._bucket, Key=key))  # type: ignore[misc]
+
+    def close(self) -> None:
+        with self._making:
+            self._is_closed = True
+            made, self._made = self._made, None
+        if made is not None:
+            made.close()
+
+    def _client(self) -> "S3Client":
+        from botocore.config import Config
+
+        with self._making:
+            if self._is_closed:
+                raise BoardClosed
+            if self._made is None:
+                retries: Any = {"total_max_attempts": _TRIES}
+                limits = Config(connect_timeout=_CONNECT_TIMEOUT, read_timeout=_READ_TIMEOUT, retries=retries)
+                self._made = threaded_client(self._service, limits)
+            return self._made
 
     def _notes(self, prefix: str) -> dict[str, Note]:
         from botocore.exceptions import ClientError
@@ -78,8 +100,11 @@ class S3Board(Board):
         try:
             create_bucket(self._service, self._client(), self._bucket, self._service.region)
         except ClientError as error:
-            if _code(error) not in ("BucketAlreadyExists", "BucketAlreadyOwnedByYou"):  # another was quicker
-                raise
+            if _code(error) != "BucketAlreadyOwnedByYou":  # another was quicker
+                # Many servers say this of our own too.
+                buckets = self._client().list_buckets()["Buckets"]
+                if _code(error) != "BucketAlreadyExists" or self._bucket not in {each["Name"] for each in buckets}:
+                    raise
         return act()
 
 

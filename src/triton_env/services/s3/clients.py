@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from triton_env.services import S3
 
 if TYPE_CHECKING:
+    from botocore.config import Config
     from mypy_boto3_s3 import S3Client
 
 THREADS = 8
@@ -14,8 +15,12 @@ OLDEST_REGION = "us-east-1"
 """The region of buckets that name none."""
 
 
-def threaded_client(service: S3, **options: Any) -> "S3Client":
-    """A client for several threads."""
+def threaded_client(service: S3, limits: "Config | None" = None, **options: Any) -> "S3Client":
+    """A client for several threads.
+
+    Args:
+        limits: of requests, in the place of those that are usual here.
+    """
     from botocore.config import Config
 
     config = Config(
@@ -25,7 +30,7 @@ def threaded_client(service: S3, **options: Any) -> "S3Client":
         request_checksum_calculation="when_required",
         response_checksum_validation="when_required",
     )
-    return service.client(config=config, **options)
+    return service.client(config=config.merge(limits) if limits else config, **options)
 
 
 def create_bucket(service: S3, client: "S3Client", name: str, region: str, *, locks: bool = False) -> None:

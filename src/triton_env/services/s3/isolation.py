@@ -61,7 +61,7 @@ class S3Isolation(Isolation[S3]):
         self._defaults: dict[str, Any] | None = None
         self._stays: set[str] = set()
         self._read: dict[tuple[str, datetime], CopiedBucket] = {}
-        self._board = S3Board(service, lambda: self._client)
+        self._board = S3Board(service)
 
     def board(self) -> S3Board:
         return self._board
@@ -193,6 +193,7 @@ class S3Isolation(Isolation[S3]):
             admin.quick.break_off()
 
     def close(self) -> None:
+        self._board.close()
         with self._lock:
             admin, self._admin = self._admin, None
         if admin is not None:

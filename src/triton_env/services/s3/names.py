@@ -11,6 +11,8 @@ from triton_env.services.s3.bucket_names import BucketNames
 
 _STAGED: Final = re.compile(f"{RESTORE.replace('_', '-')}[0-9a-f]{{8}}(?:-[0-9]+)?")
 _CLAIMS: Final = "triton-claims-"
+_CLAIMS_BUCKET: Final = re.compile(f"{_CLAIMS}[0-9a-f]{{12}}")
+"""Also those beside the buckets of other projects on the same server."""
 _KINDS: Final = "|".join(kind.removeprefix(PREFIX).rstrip("_") for kind in (NAMESPACE, TEMPLATE, SNAPSHOT))
 _SUFFIX: Final = re.compile(f"-({_KINDS})-([a-z0-9]+(?:(?:--)+[a-z0-9]+)*)")
 
@@ -49,6 +51,6 @@ def users_buckets(bucket: str, there: Collection[str]) -> list[str]:
         name
         for name in there
         if not is_bucket_of_restore(name)
-        and name != claims_bucket(bucket)
+        and not _CLAIMS_BUCKET.fullmatch(name)
         and not any(each.has(name) for each in spaces)
     ]
