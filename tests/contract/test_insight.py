@@ -27,7 +27,10 @@ from triton_env.services import SERVICES, Service
 from triton_env.services.base_insight import PREVIEW, ROWS, Insight, Row, Table, names_in, raw, readable
 from triton_env.services.clickhouse import insight as clickhouse_insight
 from triton_env.services.postgres import insight as postgres_insight
+from triton_env.services.postgres.isolation import PostgresIsolation
 from triton_env.services.redis import insight as redis_insight
+from triton_env.services.redis import values as redis_values
+from triton_env.services.redis.connection import Connection
 from triton_env.services.s3 import counting
 from triton_env.services.s3 import insight as s3_insight
 
@@ -202,11 +205,11 @@ class TestPostgres:
 
             def own() -> Any:
                 query = "select count(*) from pg_stat_activity where application_name = %s"
-                return connection.execute(query, (postgres_insight._NAME,)).fetchone()
+                return connection.execute(query, (postgres_insight.INSIGHT,)).fetchone()
 
             with looking(env.postgres) as insight:
                 insight.table("tables", "postgres")
-                assert not rows_with(insight.table("sessions"), postgres_insight._NAME)
+                assert not rows_with(insight.table("sessions"), postgres_insight.INSIGHT)
                 assert until(lambda: own() == (1,))
             assert until(lambda: own() == (0,))
 
@@ -214,9 +217,36 @@ class TestPostgres:
         with env.postgres.connect(autocommit=True) as connection, looking(env.postgres) as insight:
             insight.sample()
             query = "select count(pg_terminate_backend(pid)) from pg_stat_activity where application_name = %s"
-            assert connection.execute(query, (postgres_insight._NAME,)).fetchone() == (1,)
+            assert connection.execute(query, (postgres_insight.INSIGHT,)).fetchone() == (1,)
             assert until(lambda: insight._connection.pgconn.socket and postgres_insight.is_over(insight._connection))  # type: ignore[attr-defined]
             assert insight.sample()
+
+    def test_a_database_that_is_looked_at_is_copied_dropped_and_frozen(
+        self, session_env: TritonEnvironment, word: str
+    ) -> None:
+        with ExitStack() as stack:
+            service = stack.enter_context(session_env.namespace(services=("postgres",))).postgres
+            insight = stack.enter_context(looking(service))
+            admin = stack.enter_context(session_env.postgres.connect(autocommit=True))
+            assert insight.sample()["database_size_bytes"] > 1_000_000
+            insight.table("tables")
+            admin.execute(f"create database {word} template {service.database}")
+            admin.execute(f"drop database {word}")
+            # A question that takes its time is given up for a snapshot.
+            question = stack.enter_context(service.connect(application_name=postgres_insight.INSIGHT))
+            question.execute("select")
+            isolation = stack.enter_context(closing(PostgresIsolation(session_env.postgres)))
+            with isolation.administration() as own:
+                isolation._quieten(own, service.database)
+            with pytest.raises(psycopg.OperationalError):
+                question.execute("select")
+
+    def test_without_the_database_of_administrators_its_own_will_do(
+        self, env: TritonEnvironment, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(postgres_insight, "_MAINTENANCE", "nothing-of-this-name")
+        with looking(env.postgres) as insight:
+            assert insight.sample()["connections"] >= 0
 
     @pytest.mark.parametrize(
         "argument", ["", "a.b.c.d", '"open', "nothing.of_this_name", "a\0b", "nothing.a.b", "a\0host=b.a.b"]
@@ -247,12 +277,13 @@ class TestClickHouse:
         try:
             client.command(
                 f"create table {name} (id UInt32, text String, large Nullable(String),"
-                " state AggregateFunction(sum, UInt64), list Array(Float64)) engine = MergeTree order by id"
+                " state AggregateFunction(sum, UInt64), simple SimpleAggregateFunction(max, UInt64) default 7,"
+                " list Array(Float64)) engine = MergeTree order by id"
             )
             # The large one by itself: the server would set aside as much for each row of an insert.
             for large, numbers in ((f"repeat(repeat('x', 1024), {LARGE // 1024})", "1"), ("null", "1, 9999")):
                 client.command(
-                    f"insert into {name} select number, unhex(%(raw)s), {large},"
+                    f"insert into {name} (id, text, large, state, list) select number, unhex(%(raw)s), {large},"
                     f" initializeAggregation('sumState', number), [nan] from numbers({numbers})",
                     {"raw": NOT_TEXT.hex()},
                 )
@@ -280,6 +311,7 @@ class TestClickHouse:
             assert by_id["0"]["large"].startswith("xxx")
             assert by_id["1"]["large"] is None
             assert by_id["1"]["list"] == "[nan]"
+            assert (by_id["1"]["state"], by_id["1"]["simple"]) == ("AggregateFunction", "7")
             assert insight.sample()["rows"] >= 10_000
 
     def test_a_query_that_runs_then_is_slow_and_one_that_fails(self, env: TritonEnvironment, word: str) -> None:
@@ -322,11 +354,18 @@ class TestClickHouse:
                 insight._rows(f"create table {word} (a Int8) engine = Memory")  # type: ignore[attr-defined]
             assert "READONLY" in caught.value.cause
             assert not rows_with(insight.table("running"), clickhouse_insight._NAME)
-            # Those that clients have run since are there, and none of these.
+            # Those that clients have run since are in the log, and none of these. The panel shows the slowest alone.
             with closing(env.clickhouse.client()) as client:
+
+                def logged(condition: str, **values: str) -> Any:
+                    query = f"select count() from system.query_log where {condition}"
+                    return client.query(query, values).result_rows[0][0]
+
                 client.query(f"select '{word}'")
-            found(insight, "queries", word)
-            assert not rows_with(insight.table("queries"), clickhouse_insight._NAME)
+                assert until(lambda: logged("startsWith(query, %(begin)s)", begin=f"select '{word}'"))
+                own = "endsWith(log_comment, concat(%(one)s, %(two)s)) or position(query, concat(%(one)s, %(two)s)) > 0"
+                half = len(clickhouse_insight._NAME) // 2
+                assert logged(own, one=clickhouse_insight._NAME[:half], two=clickhouse_insight._NAME[half:]) == 0
             before = insight.sample()
             assert before["queries_running"] >= 0
             assert insight.sample()["queries_total"] > before["queries_total"]
@@ -367,6 +406,31 @@ class TestRedis:
             assert values[f"{word}-zset"].rows == (Row(("inf", text)),)
             assert ("field", "value") in [row.cells for row in values[f"{word}-hash"].rows]
             assert values[f"{word}-stream"].rows[0].cells[1] == f"name: {HOSTILE}"
+
+    def test_of_a_large_collection_no_more_is_read_than_is_shown(
+        self, env: TritonEnvironment, word: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        size, sizes = 1000, {"HSCAN": 0, "SSCAN": 0}
+        ask = Connection.ask
+
+        def measured(self: Connection, *command: Any) -> Any:
+            answer = ask(self, *command)
+            if command[0] in sizes:
+                sizes[command[0]] += sum(map(len, answer[1]))
+            return answer
+
+        monkeypatch.setattr(redis_values, "_ROOM", 20 * size)
+        monkeypatch.setattr(Connection, "ask", measured)
+        with env.redis.client() as client, looking(env.redis) as insight:
+            values = [f"{number:0{size}}" for number in range(2000)]
+            client.hset(f"{word}-hash", mapping=dict(enumerate(values)))
+            client.sadd(f"{word}-set", *values)
+            for kind in ("hash", "set"):
+                table = insight.table("value", f"{env.redis.database}/{word}-{kind}")
+                assert table.is_cut
+                assert len(table.rows) >= 10
+            client.delete(f"{word}-hash", f"{word}-set")
+        assert all(0 < read < 100 * size for read in sizes.values()), sizes
 
     def test_10000_keys_and_a_large_value(self, env: TritonEnvironment, word: str) -> None:
         with env.redis.client() as client, looking(env.redis) as insight:

@@ -28,7 +28,7 @@ def require(program: str, *packages: str) -> str:
             return f"{program} is missing.\n{hint}"
         environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
         for words in (["update"], ["install", "--yes", "--no-install-recommends", *packages]):
-            command = ["apt-get", "-o", APT_WAITS, *words]
+            command = ["apt-get", "-o", APT_WAITS, "-o", "Acquire::Retries=3", *words]
             done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
         if shutil.which(program):
             return ""

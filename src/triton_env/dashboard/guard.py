@@ -6,12 +6,12 @@ import shlex
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from http.cookies import CookieError, SimpleCookie
 from pathlib import Path
 from secrets import token_urlsafe
 from urllib.parse import parse_qs
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import cookie_parser
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -147,11 +147,10 @@ class Guard:
         scheme, _, bearer = headers.get("authorization", "").partition(" ")
         if scheme.lower() == "bearer":
             found.append(bearer.strip())
-        try:
-            morsel = SimpleCookie(headers.get("cookie", "")).get(self._key.cookie)
-        except CookieError:
-            morsel = None
-        return [each.encode("utf-8", "replace") for each in (*found, *((morsel.value,) if morsel else ()))]
+        # Other servers of this machine set cookies too, and not all of them are as they should be.
+        cookies = cookie_parser(headers.get("cookie", ""))
+        found.append(cookies.get(self._key.cookie, ""))
+        return [each.encode("utf-8", "replace") for each in found]
 
     @staticmethod
     def _with_headers(send: Send) -> Send:

@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import ClassVar, Generic, Literal, TypeAlias, TypeVar, final
+from typing import Any, ClassVar, Generic, Literal, TypeAlias, TypeVar, final
 
 from triton_env.errors import NotOffered, QueryFailed, TritonError, UsageError
 from triton_env.services.base import Service
@@ -154,9 +154,17 @@ class Insight(ABC, Generic[ServiceT]):
     panels: ClassVar[tuple[Panel, ...]] = ()
     """What `table` and `stream` show."""
 
+    _totals: "Totals | None" = None
+    """For a service that adds up what its server forgets."""
+
     def __init__(self, service: ServiceT, timeout: float = 5.0) -> None:
         self._service = service
         self._timeout = timeout
+
+    @final
+    def count_on(self, before: "Insight[Any]") -> None:
+        """Take over what another one of the same server has counted, which then starts anew if it is used again."""
+        self._totals, before._totals = before._totals, None
 
     @final
     def sample(self) -> Mapping[str, float]:

@@ -1,6 +1,7 @@
 """What ClickHouse reports about itself: queries with their rows and memory, parts, tables and their first rows."""
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -269,7 +270,7 @@ class ClickHouseInsight(Insight[ClickHouse]):
         length = room(len(columns))
         cells = ", ".join(
             f"'{kind.partition('(')[0]}'"
-            if "AggregateFunction" in kind  # a state, which has no text
+            if re.search(r"\bAggregateFunction", kind)  # a state, which has no text
             else f"substringUTF8(toString({quoted(name)}), 1, {length + 1})"
             for name, kind in columns
         )

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
-from triton_env.errors import UsageError
+from triton_env.errors import ServiceDied, UsageError
 from triton_env.services.base_insight import (
     ROWS,
     Column,
@@ -23,7 +23,7 @@ from triton_env.services.base_insight import (
     table_of,
 )
 from triton_env.services.base_isolation import PREFIX
-from triton_env.services.postgres.server import break_off, is_over
+from triton_env.services.postgres.server import INSIGHT, break_off, is_over
 from triton_env.services.postgres.service import Postgres
 
 if TYPE_CHECKING:
@@ -32,9 +32,8 @@ if TYPE_CHECKING:
 
     Connection = psycopg.Connection[Any]
 
-_NAME = "triton-env insight"
-"""What its connections call themselves, so that none of them is shown."""
-_MARK = f"/* {_NAME} */"
+_MAINTENANCE = "postgres"
+_MARK = f"/* {INSIGHT} */"
 """How its statements begin, so that none of them is shown."""
 _COUNTERS = ("transactions_total", "blocks_hit_total", "blocks_read_total", "deadlocks_total")
 _NUMBERS = """
@@ -42,7 +41,7 @@ select datid::bigint, xact_commit + xact_rollback, blks_hit, blks_read, deadlock
 """
 _GAUGES = """
 select (select count(*) from pg_stat_activity where backend_type = 'client backend' and application_name <> %(name)s),
-    pg_database_size(current_database())
+    (select pg_database_size(oid) from pg_database where datname = %(own)s)
 """
 _SESSIONS = """
 select pid, datname, usename, application_name, state,
@@ -108,7 +107,7 @@ select d.datname, pg_get_userbyid(d.datdba),
     case when has_database_privilege(d.oid, 'connect') then pg_database_size(d.oid) end, s.numbackends,
     s.xact_commit + s.xact_rollback, d.datallowconn
 from (select * from pg_database order by datname limit %(limit)s) d left join pg_stat_database s on s.datid = d.oid
-order by d.datname <> current_database(), d.datname
+order by d.datname <> %(own)s, d.datname
 """
 _DATABASE_COLUMNS = (
     Column("database"),
@@ -174,7 +173,6 @@ class PostgresInsight(Insight[Postgres]):
     )
 
     _connection: "Connection | None" = None
-    _totals: Totals | None = None
 
     def close(self) -> None:
         connection, self._connection = self._connection, None
@@ -184,11 +182,14 @@ class PostgresInsight(Insight[Postgres]):
     def _sample(self) -> Mapping[str, float]:
         with self._reading() as connection:
             counters = _ask(connection, _NUMBERS).fetchall()
-            ((connections, size),) = _ask(connection, _GAUGES, {"name": _NAME}).fetchall()
+            ((connections, size),) = _ask(
+                connection, _GAUGES, {"name": INSIGHT, "own": self._service.database}
+            ).fetchall()
         if self._totals is None:
             self._totals = Totals(_COUNTERS)
         totals = self._totals.after({str(datid): values for datid, *values in counters})
-        return {**totals, "connections": connections, "database_size_bytes": size}
+        sizes = {} if size is None else {"database_size_bytes": size}  # a client may have dropped it
+        return {**totals, "connections": connections, **sizes}
 
     def _sizes(self) -> Mapping[str, int]:
         with self._reading() as connection:
@@ -214,11 +215,12 @@ class PostgresInsight(Insight[Postgres]):
 
     def _sessions(self) -> Table:
         with self._reading() as connection:
-            found = _ask(connection, _SESSIONS, {"name": _NAME, "limit": ROWS + 1}).fetchall()
+            found = _ask(connection, _SESSIONS, {"name": INSIGHT, "limit": ROWS + 1}).fetchall()
         return table_of(_SESSION_COLUMNS, [Row(tuple(row), mark=mark_of(row[1] or "")) for row in found])
 
     def _statements(self) -> Table:
-        with self._reading() as connection:
+        # The extension is in the user's own database.
+        with self._reading(self._service.database) as connection:
             schema = _ask(connection, _EXTENSION).fetchone()
             if schema:
                 from psycopg import sql
@@ -226,7 +228,7 @@ class PostgresInsight(Insight[Postgres]):
                 query = sql.SQL(_STATEMENTS).format(sql.Identifier(schema[0], "pg_stat_statements"))
                 found = _ask(connection, query, {"length": room(1), "mark": _MARK, "limit": ROWS + 1}).fetchall()
                 return table_of(_STATEMENT_COLUMNS, [Row(tuple(row), mark=mark_of(row[5] or "")) for row in found])
-            found = _ask(connection, _LAST_STATEMENTS, {"name": _NAME, "limit": ROWS + 1}).fetchall()
+            found = _ask(connection, _LAST_STATEMENTS, {"name": INSIGHT, "limit": ROWS + 1}).fetchall()
         note = (
             "The last statement of each session. For all of them: "
             "TRITON_POSTGRES_OPTIONS=shared_preload_libraries=pg_stat_statements, and CREATE EXTENSION "
@@ -236,7 +238,7 @@ class PostgresInsight(Insight[Postgres]):
 
     def _databases(self) -> Table:
         with self._reading() as connection:
-            found = _ask(connection, _DATABASES, {"limit": ROWS + 1}).fetchall()
+            found = _ask(connection, _DATABASES, {"own": self._service.database, "limit": ROWS + 1}).fetchall()
         rows = [
             Row(tuple(cells), "tables" if is_open else "", cells[0] if is_open else "", mark=mark_of(cells[0]))
             for *cells, is_open in found
@@ -285,11 +287,14 @@ class PostgresInsight(Insight[Postgres]):
 
     @contextmanager
     def _reading(self, database: str = "") -> Iterator["Connection"]:
-        """A transaction that only reads: in the own database, which stays open, or in another one for this block."""
-        own = not database or database == self._service.database
-        if not own:
+        """A transaction that only reads.
+
+        Args:
+            database: in which it is, by a connection of its own; empty for any, by the connection that is kept.
+        """
+        if database:
             self._check_database(database)
-        connection = self._kept() if own else self._connect(database)
+        connection = self._connect(database) if database else self._kept()
         # A server that is held up answers nothing, and the client would wait without end.
         watchdog = threading.Timer(self._timeout + 1, break_off, [connection])
         watchdog.daemon = True
@@ -303,7 +308,7 @@ class PostgresInsight(Insight[Postgres]):
                 yield connection
         finally:
             watchdog.cancel()
-            if not own:
+            if database:
                 with suppress(OSError):
                     connection.close()
 
@@ -319,14 +324,23 @@ class PostgresInsight(Insight[Postgres]):
         if self._connection is not None and is_over(self._connection):
             self.close()
         if self._connection is None:
-            self._connection = self._connect(self._service.database)
+            from psycopg import OperationalError, errors
+
+            try:
+                # Not in the user's own database, nor in the template of others: neither could be copied or dropped.
+                self._connection = self._connect(_MAINTENANCE)
+            except OperationalError as error:
+                if isinstance(error, ServiceDied | errors.ConnectionTimeout):
+                    raise
+                # It may be dropped, or not be for this user.
+                self._connection = self._connect(self._service.database)
         return self._connection
 
     def _connect(self, database: str) -> "Connection":
         connection = self._service.connect(
             dbname=database,
             connect_timeout=max(2, int(self._timeout)),
-            application_name=_NAME,
+            application_name=INSIGHT,
             prepare_threshold=None,
             autocommit=True,
         )

@@ -17,6 +17,7 @@ from triton_env.services.postgres.claims import PostgresBoard
 from triton_env.services.postgres.empty import EmptyDatabase
 from triton_env.services.postgres.roles import Roles
 from triton_env.services.postgres.server import (
+    INSIGHT,
     PLAIN_SESSION,
     break_off,
     drop_belongings,
@@ -340,7 +341,7 @@ class PostgresIsolation(Isolation[Postgres]):
         drop_database(admin, self._connect, name)
 
     def _quieten(self, admin: "Admin", name: str) -> None:
-        """End the connections that do nothing: the server copies no database that has connections.
+        """End the connections that do nothing or look at it: the server copies no database that has connections.
 
         Raises:
             SnapshotFailed: another client is in a transaction, and stays in it.
@@ -353,8 +354,8 @@ class PostgresIsolation(Isolation[Postgres]):
             admin.execute(
                 "select pg_terminate_backend(pid) from pg_stat_activity"
                 " where datname = %s and pid <> pg_backend_pid()"
-                " and (state = 'idle' or backend_type <> 'client backend')",
-                [name],
+                " and (state = 'idle' or backend_type <> 'client backend' or application_name = %s)",
+                [name, INSIGHT],
             )
             busy = admin.execute(
                 "select pid, state, left(query, 300), application_name from pg_stat_activity"

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
     Admin = psycopg.Connection[Any]
 
+INSIGHT = "triton-env insight"
+"""What connections call themselves that look at the server: none of them is shown, and all may be ended."""
 _TRIES = 3
 _TIMEOUT = 10
 """Seconds for the server to end a connection, or to read its configuration."""

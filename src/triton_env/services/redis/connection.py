@@ -93,11 +93,11 @@ class Connection:
         (about,) = self.ask("COMMAND", "INFO", command)
         return bool(about)
 
-    def scan(self, command: str, *key: bytes) -> Iterator[list[bytes]]:
-        """What SCAN, HSCAN, SSCAN or ZSCAN finds, some at a time."""
+    def scan(self, command: str, *key: bytes, count: int = KEYS) -> Iterator[list[bytes]]:
+        """What SCAN, HSCAN, SSCAN or ZSCAN finds, about `count` keys or elements at a time."""
         cursor = b"0"
         while True:
-            cursor, found = self.ask(command, *key, cursor, "COUNT", KEYS)
+            cursor, found = self.ask(command, *key, cursor, "COUNT", count)
             if found:
                 yield found
             if cursor == b"0":

@@ -72,7 +72,7 @@ def _elements(connection: Connection, kind: str, key: bytes, count: int) -> tupl
                 (score, member) for member, score in _pairs(connection.ask("ZRANGE", key, 0, count - 1, "WITHSCORES"))
             ]
         case "hash":
-            return ("field", "value"), _pairs(_scanned(connection, "HSCAN", key, 2 * count))
+            return ("field", "value"), _pairs(_scanned(connection, "HSCAN", key, count, width=2))
         case _:
             entries = connection.ask("XREVRANGE", key, "+", "-", "COUNT", count)
             return ("id", "value"), [
@@ -81,11 +81,12 @@ def _elements(connection: Connection, kind: str, key: bytes, count: int) -> tupl
             ]
 
 
-def _scanned(connection: Connection, command: str, key: bytes, count: int) -> list[bytes]:
+def _scanned(connection: Connection, command: str, key: bytes, count: int, width: int = 1) -> list[bytes]:
+    """The first elements, of which each is so many values."""
     found: list[bytes] = []
-    for some in connection.scan(command, key):
+    for some in connection.scan(command, key, count=count):
         found += some
-        if len(found) >= count:
+        if len(found) >= count * width:
             break
     return found
 
