@@ -2,14 +2,17 @@
 
 import json
 import math
+import webbrowser
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
+from triton_env import Settings
+from triton_env.cli.dashboard import opened
 from triton_env.dashboard import extra
-from triton_env.dashboard.answers import as_json, event
-from triton_env.dashboard.guard import token_of
+from triton_env.dashboard.answers import as_json, data, event
+from triton_env.dashboard.guard import Key, token_of
 from triton_env.dashboard.logs import new_after
 from triton_env.errors import ExtraMissing, UsageError
 
@@ -36,6 +39,10 @@ def test_data_is_what_a_browser_reads_without_loss() -> None:
     assert found == {"a": [None, None, "9007199254740993", "-9223372036854775808", 1.5, None, True]}
 
 
+def test_half_a_character_is_an_answer_too() -> None:
+    assert data({"name": "\udc80é"}).body == b'{"name":"\\udc80\\u00e9"}'
+
+
 def test_no_text_ends_an_event() -> None:
     encoded = event("line", "a\n\ndata: forged\r\u2028")
 
@@ -51,6 +58,19 @@ def test_without_its_packages_the_command_says_how_to_install_them(monkeypatch: 
     assert "starlette" in caught.value.cause
     assert "uvicorn" not in caught.value.cause
     assert "triton-env[dashboard]" in caught.value.hint
+
+
+def test_the_browser_is_opened_without_the_token_in_its_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    words: list[str] = []
+    monkeypatch.setattr(webbrowser, "open", words.append)
+    url = Key(8123).url
+
+    with opened(Settings(triton_state_dir=str(tmp_path)), url):
+        (file,) = (tmp_path / "dashboard").iterdir()
+        assert words == [file.as_uri()]
+        assert f'content="0; url={url}"' in file.read_text()
+        assert file.stat().st_mode & 0o777 == 0o600
+    assert not file.exists()
 
 
 def test_the_token_of_a_file_stays(tmp_path: Path) -> None:

@@ -1,13 +1,21 @@
 """`dashboard`: a page that shows what runs."""
 
+import os
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from html import escape
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from triton_env.cli.output import say
 from triton_env.cli.signals import Interrupted, interruptible
 from triton_env.errors import TritonError
+
+if TYPE_CHECKING:
+    from triton_env.settings import Settings
 
 
 @click.command()
@@ -41,6 +49,29 @@ def command(port: int | None, token_file: Path | None, opens: bool) -> None:
             say("Ended. What it showed keeps running.")
 
 
+@contextmanager
+def opened(settings: "Settings", url: str) -> Iterator[None]:
+    """Open a URL in the browser by a private file that leads there, and is removed at the end.
+
+    Every user of the machine sees with which words a program is started, and the URL has the token.
+    """
+    import webbrowser
+
+    from triton_env.core.private import replace
+    from triton_env.state.folders import make_private, private_folder
+    from triton_env.state.samples import FOLDER
+
+    folder = private_folder(settings, FOLDER)
+    path = folder / f"open-{os.getpid()}.html"
+    try:
+        make_private(folder)
+        replace(path, f'<!doctype html><meta http-equiv="refresh" content="0; url={escape(url)}">')
+        webbrowser.open(path.as_uri())
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+
+
 def _serve(port: int, token_file: Path | None, opens: bool) -> None:
     from triton_env.dashboard.extra import check_installed
     from triton_env.settings import Settings
@@ -49,14 +80,10 @@ def _serve(port: int, token_file: Path | None, opens: bool) -> None:
     from triton_env.dashboard.guard import token_of
     from triton_env.dashboard.serving import Serving
 
-    token = token_of(token_file) if token_file else ""
-    with Serving(Settings(), port, token) as serving:
+    token, settings = token_of(token_file) if token_file else "", Settings()
+    with Serving(settings, port, token) as serving, opened(settings, serving.url) if opens else nullcontext():
         click.echo(serving.url)
         say("Ctrl-C ends the dashboard, and nothing else.", bold=True)
-        if opens:
-            import webbrowser
-
-            webbrowser.open(serving.url)
         while serving.is_running:
             time.sleep(1)
         raise TritonError("The dashboard ended by itself.", where=serving.url)

@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from typing import Any
 
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from triton_env.errors import NotOffered, RuntimeUnavailable, ServiceDied, TritonError, UnknownService, UsageError
@@ -61,7 +61,7 @@ def as_json(value: Any) -> Any:
 
 def data(value: Any, status: int = 200) -> Response:
     """An answer with data."""
-    return JSONResponse(as_json(value), status)
+    return Response(_encoded(value), status, media_type="application/json")
 
 
 def failure(error: TritonError, status: int = 0) -> Response:
@@ -77,7 +77,7 @@ def in_parts(error: TritonError) -> Mapping[str, str]:
 
 def event(name: str, content: Any) -> bytes:
     """An event of a stream. JSON has no line breaks, which would end it."""
-    return f"event: {name}\ndata: {json.dumps(as_json(content), separators=(',', ':'))}\n\n".encode()
+    return b"event: %b\ndata: %b\n\n" % (name.encode(), _encoded(content))
 
 
 class Streamed(StreamingResponse):
@@ -101,7 +101,10 @@ Events = Callable[[AsyncIterator[bytes], ExitStack], Response]
 
 
 def events(closing: asyncio.Event) -> Events:
-    """What makes streams of events that end with their source, or when `closing` is set."""
+    """What makes streams of events that end with their source, or when `closing` is set.
+
+    Where the source fails, the last event is `problem`, with the error in its parts.
+    """
     return lambda source, stack: Streamed(_until(source, closing), stack, media_type="text/event-stream")
 
 
@@ -121,6 +124,11 @@ def number(request: Request, name: str, default: float, most: float) -> float:
     return min(max(found, 0.0), most)
 
 
+def _encoded(value: Any) -> bytes:
+    """JSON in ASCII: half a character, which a name of a file may hold, has no other encoding."""
+    return json.dumps(as_json(value), separators=(",", ":"), allow_nan=False).encode("ascii")
+
+
 async def _until(source: AsyncIterator[bytes], closing: asyncio.Event) -> AsyncIterator[bytes]:
     yield b": the connection stands\n\n"
     end = asyncio.ensure_future(closing.wait())
@@ -138,6 +146,9 @@ async def _until(source: AsyncIterator[bytes], closing: asyncio.Event) -> AsyncI
             try:
                 found = following.result()
             except StopAsyncIteration:
+                return
+            except TritonError as error:
+                yield event("problem", in_parts(error))
                 return
             following = None
             yield found

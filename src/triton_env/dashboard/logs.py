@@ -3,7 +3,7 @@
 import asyncio
 import threading
 from collections import deque
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from itertools import islice
 
@@ -48,10 +48,10 @@ class Logs:
             for name in services:
                 joined.enter_context(self._joined(environment, name, reader, tail))
             while True:
-                found = await reader.lines()
+                found, is_all = await reader.lines()
                 for service, line in found:
                     yield event("log", {"service": service, "line": line})
-                if reader.has_ended and not found:
+                if is_all:
                     return
 
     @contextmanager
@@ -66,6 +66,7 @@ class Logs:
             yield
         finally:
             log.leave(reader)
+            self._logs = {key: log for key, log in self._logs.items() if not log.has_ended}
 
 
 class _Reader:
@@ -82,34 +83,37 @@ class _Reader:
         self._waiting: deque[tuple[str, str]] = deque(maxlen=_BACKLOG)
         self._some = asyncio.Event()
 
-    @property
-    def has_ended(self) -> bool:
-        """Whether all logs came to their end."""
-        return self._sources == 0
-
     def put(self, service: str, lines: Sequence[str]) -> None:
         """Take lines, from any thread."""
         self._waiting.extend((service, line) for line in lines)
-        self._wake()
+        self._in_loop(self._some.set)
 
     def end(self) -> None:
-        """One of the logs came to its end."""
-        self._sources -= 1
-        self._wake()
+        """One of the logs came to its end, from any thread."""
+        self._in_loop(self._ended)
 
-    async def lines(self) -> list[tuple[str, str]]:
-        """What has come since, which may be nothing."""
+    async def lines(self) -> tuple[list[tuple[str, str]], bool]:
+        """What has come since, which may be nothing; and whether that is all, since all logs came to their end."""
         await self._some.wait()
         self._some.clear()
-        return [self._waiting.popleft() for _ in range(len(self._waiting))]
+        # A log hands in its last lines before it ends.
+        return [self._waiting.popleft() for _ in range(len(self._waiting))], self._sources == 0
 
-    def _wake(self) -> None:
+    def _ended(self) -> None:
+        self._sources -= 1
+        self._some.set()
+
+    def _in_loop(self, act: Callable[[], None]) -> None:
         with suppress(RuntimeError):  # the dashboard has ended
-            self._loop.call_soon_threadsafe(self._some.set)
+            self._loop.call_soon_threadsafe(act)
 
 
 class _Log:
-    """The log of one service. A thread reads it until its environment ends, or a line comes that no browser wants."""
+    """The log of one service. A thread reads it until its environment ends, or a line comes that no browser wants.
+
+    Attributes:
+        has_ended: whether it is not read any more.
+    """
 
     def __init__(self, settings: Settings, environment: EnvironmentEntry, service: str) -> None:
         self._settings = settings
@@ -118,12 +122,13 @@ class _Log:
         self._lock = threading.Lock()
         self._kept: deque[str] = deque(maxlen=KEPT)
         self._readers: dict[_Reader, int] = {}
-        self._has_begun = self._has_ended = False
+        self._has_begun = False
+        self.has_ended = False
 
     def join(self, reader: _Reader, tail: int) -> bool:
         """Give lines to a reader from now on; returns whether this log goes on."""
         with self._lock:
-            if self._has_ended:
+            if self.has_ended:
                 return False
             self._readers[reader] = tail
             if self._has_begun:
@@ -149,7 +154,7 @@ class _Log:
                 pause.wait(_PAUSE)
         finally:
             with self._lock:
-                self._has_ended = True
+                self.has_ended = True
                 for reader in self._readers:
                     reader.end()
 

@@ -38,7 +38,10 @@ class LogView {
   start() {
     this.draw();
     return listen(logsUrl(this.environment, this.services.map(({ name }) => name), TAIL), {
-      on: { log: ({ service, line }) => this.lines.add([this.line(service, line)]) },
+      on: {
+        log: ({ service, line }) => this.lines.add([this.line(service, line)]),
+        problem: ({ what }) => this.say(what),
+      },
       // What is read again after a break begins with the same lines.
       opened: () => {
         this.lines.clear();

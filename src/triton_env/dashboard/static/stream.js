@@ -50,7 +50,10 @@ class StreamView {
     const url = streamUrl(this.environment, this.service, this.panel.name, argument, this.seconds);
     let isOpen = false;
     this.close = listen(url, {
-      on: { line: (line) => this.lines.add([{ label: "", className: "", text: typeof line === "string" ? line : line.line }]) },
+      on: {
+        line: (line) => this.lines.add([{ label: "", className: "", text: typeof line === "string" ? line : line.line }]),
+        problem: (error) => (this.error = error),
+      },
       opened: () => (isOpen = true),
       ended: async () => {
         this.stop();

@@ -1,0 +1,50 @@
+"""Streams of the dashboard: they end, whatever becomes of their source or their browser, and say why."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from patience import WAIT
+from triton_env import Settings
+from triton_env.dashboard import answers, logs
+from triton_env.errors import QueryFailed, UsageError
+
+
+async def test_an_error_amid_one_is_its_last_event() -> None:
+    async def broken() -> AsyncIterator[bytes]:
+        yield answers.event("line", "before")
+        raise QueryFailed("The server has gone.", cause="\x1b[2J")
+
+    found = [each async for each in answers._until(broken(), asyncio.Event()) if not each.startswith(b":")]
+
+    assert found[0] == b'event: line\ndata: "before"\n\n'
+    assert found[1].startswith(b'event: problem\ndata: {"what":"The server has gone."')
+    assert b"\x1b" not in found[1]
+    assert len(found) == 2
+
+
+async def test_a_log_ends_with_its_last_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    times = iter([True])
+
+    @contextmanager
+    def connected(*_: object, **__: object) -> Iterator[Any]:
+        if not next(times, False):
+            raise UsageError("It has ended.")
+        yield SimpleNamespace(log_lines=lambda *_, follow: iter(["one", "two"]))
+
+    monkeypatch.setattr(logs, "connect", connected)
+    monkeypatch.setattr(logs, "_PAUSE", 0.0)
+    # The last lines and the end come before the browser's side runs once.
+    monkeypatch.setattr(logs, "in_thread", lambda act: act())
+    read = logs.Logs(Settings())
+
+    async def all_of_it() -> list[bytes]:
+        return [each async for each in read.follow(cast(Any, SimpleNamespace(id="id", key="id", runtime="docker")), ["any"], 10)]
+
+    found = await asyncio.wait_for(all_of_it(), WAIT)
+    assert found == [answers.event("log", {"service": "any", "line": line}) for line in ("one", "two")]
+    assert read._logs == {}
