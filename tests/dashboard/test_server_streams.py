@@ -43,7 +43,8 @@ async def test_a_log_ends_with_its_last_lines(monkeypatch: pytest.MonkeyPatch) -
     read = logs.Logs(Settings())
 
     async def all_of_it() -> list[bytes]:
-        return [each async for each in read.follow(cast(Any, SimpleNamespace(id="id", key="id", runtime="docker")), ["any"], 10)]
+        entry = cast(Any, SimpleNamespace(id="id", key="id", runtime="docker"))
+        return [each async for each in read.follow(entry, ["any"], 10)]
 
     found = await asyncio.wait_for(all_of_it(), WAIT)
     assert found == [answers.event("log", {"service": "any", "line": line}) for line in ("one", "two")]
