@@ -93,7 +93,7 @@ def full_screen(console: "Console") -> Iterator[Screen]:
             yield Screen(live)
     finally:
         with suppress(termios.error, OSError):  # it is gone
-            # What was typed meanwhile is no command for the shell.
+            # What was typed before that is not a command for the shell.
             termios.tcsetattr(source, termios.TCSAFLUSH, before)
 
 

@@ -172,7 +172,7 @@ def _named(identity: str, inspection: Inspection | None) -> EnvironmentEntry | N
 
 
 _ANSWERS = tuple(name for name in ServiceEntry.model_fields if ServiceEntry.model_fields[name].default is None)
-"""What only a server that is asked tells about itself."""
+"""What a server reports about itself only when it is asked."""
 
 
 def with_answers(inspection: Inspection, asked: Inspection | None) -> Inspection:

@@ -101,7 +101,7 @@ class Asker:
         access: Callable[[str], Access | None],
         statuses: Callable[[], Sequence[ServiceStatus]],
     ) -> Asked:
-        """Ask all servers of an environment at once. One that hangs is waited for no longer than its time.
+        """Ask all servers of an environment at once. One that hangs is waited for as long as its limit allows.
 
         Args:
             environment: as it was seen without asking.

@@ -145,7 +145,7 @@ class Claims:
         """See that a server knows that this machine lives, before anything is made there, and goes on to know it.
 
         Raises:
-            Exception: whatever its client raises. Then nothing may be made, since it would belong to nobody.
+            Exception: whatever its client raises. Then nothing may be made, since no machine would own it.
         """
         last = self._renewed.get(service)
         # The thread does it, unless this process was suspended or the server did not answer.

@@ -1,4 +1,4 @@
-"""What is left on servers that machines share, as somebody sees it who makes nothing there."""
+"""What is left on servers that machines share, as a process sees it that makes nothing there."""
 
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future

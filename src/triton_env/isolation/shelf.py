@@ -22,7 +22,7 @@ _VARIANTS: Final = "variants/"
 
 
 class TurnLost(Exception):
-    """Another machine may build the template by now: this process was suspended or cut off meanwhile."""
+    """Another machine may build the template by now: this process was suspended, or cut off from the server."""
 
 
 class Shelf(Protocol):

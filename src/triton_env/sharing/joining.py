@@ -283,7 +283,7 @@ def _start_keeper(instance: SharedInstance) -> None:
 
 
 def _silent(joined: Joined) -> list[str]:
-    """The services that no longer listen, and are not being restarted."""
+    """The services that have stopped listening, and are not being restarted."""
     placements = joined.events.state.placements
     for name in placements:
         restarts.wait(joined.settings, joined.id, name, _RESTART_TIMEOUT)

@@ -47,7 +47,7 @@ def restart(record: Record, settings: Settings, service: str) -> None:
         settings: where this user's state is kept.
 
     Raises:
-        TritonError: what the owner raised, or that it takes no orders, does not answer, or has ended meanwhile.
+        TritonError: what the owner raised, or that it takes no orders, does not answer, or has ended.
     """
     _give(record, settings, {"do": "restart", "service": service}, f"{title_of(service)} was not restarted")
 

@@ -1,4 +1,4 @@
-// What the page knows. Whoever changes it calls `changed`, and the page is drawn once before the next frame.
+// What the page knows. After a change, `changed` is called, and the page is drawn once before the next frame.
 
 const HOUR = 3600;
 

@@ -9,8 +9,8 @@ const known = new WeakMap();
  * Describe an element.
  *
  * @param {string} tag
- * @param {object|null} props attributes; `on...` is a listener, `style` an object of CSS properties, `key` tells
- *   siblings apart, and `mount(element)` hands the inside of the element to a widget, which returns what closes it.
+ * @param {object|null} props attributes; `on...` is a listener, `style` an object of CSS properties, `key` distinguishes
+ *   siblings, and `mount(element)` hands the inside of the element to a widget, which returns what closes it.
  */
 export function h(tag, props, ...children) {
   return { tag, props: props ?? {}, children: flattened(children) };

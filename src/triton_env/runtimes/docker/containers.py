@@ -162,7 +162,7 @@ class DockerRuntime:
                 container.waiting_for(self._readiness(recipe, functools.partial(probe, placement)))
                 container.restart()
         except TritonError as error:
-            # It was removed meanwhile.
+            # It has been removed since.
             if self._starts.cancelled.is_set():
                 raise StartCancelled("The restart was cancelled.") from error
             raise

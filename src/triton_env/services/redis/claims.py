@@ -77,7 +77,7 @@ redis.call('FLUSHDB', 'ASYNC')
 return 1
 """
 )
-"""Empties a logical database if it is that space's, in one step: nobody can take the number in between."""
+"""Empties a logical database if it is that space's, in one step, so that the number cannot be taken in between."""
 
 
 class RedisBoard(NumberedBoard):
