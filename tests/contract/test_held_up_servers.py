@@ -19,7 +19,7 @@ from triton_env import Settings, TritonEnvironment
 from triton_env.core.ending import Ending
 from triton_env.core.model import Endpoint, Placement
 from triton_env.errors import IsolationFailed, ServiceDied
-from triton_env.isolation import spaces
+from triton_env.isolation import parts
 from triton_env.runtimes.docker.engine import Engine
 from triton_env.services import SERVICES
 from triton_env.services.redis import isolation as redis_isolation
@@ -31,7 +31,7 @@ HeldUp = Callable[[TritonEnvironment, str], AbstractContextManager[str]]
 
 @pytest.fixture(autouse=True)
 def looked_at_soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(spaces, "_LOOK_INTERVAL", 0.5)
+    monkeypatch.setattr(parts, "_LOOK_INTERVAL", 0.5)
 
 
 @contextmanager

@@ -65,11 +65,11 @@ def test_a_mistake_of_ours_is_not_taken_for_the_servers(
     spaces = small._isolation()._open().spaces
     for name, other in (("postgres", "redis"), ("redis", "postgres")):
         with monkeypatch.context() as patch:
-            patch.setattr(spaces._isolation(name), "create", mistaken)
+            patch.setattr(spaces.isolation(name), "create", mistaken)
             with pytest.raises(KeyError, match="no such key"):
                 small.namespace()
             # Also where a server refuses at the same time.
-            patch.setattr(spaces._isolation(other), "create", refused)
+            patch.setattr(spaces.isolation(other), "create", refused)
             with pytest.raises(KeyError, match="no such key"):
                 small.namespace()
     settle(folder)

@@ -223,7 +223,7 @@ def test_ctrl_c_while_one_is_made_leaves_nothing_of_it(
     small.namespace().close()
     sweep_all(small, folder)
     before = databases(small), numbers(folder)
-    postgres = small._isolation()._open().spaces._isolation("postgres")
+    postgres = small._isolation()._open().spaces.isolation("postgres")
     create = postgres.create
 
     def interrupted(*arguments: Any, **options: Any) -> None:
