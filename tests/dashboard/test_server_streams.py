@@ -1,6 +1,8 @@
 """Streams of the dashboard: they end, whatever becomes of their source or their browser, and say why."""
 
 import asyncio
+import gc
+import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from types import SimpleNamespace
@@ -10,7 +12,7 @@ import pytest
 
 from patience import WAIT
 from triton_env import Settings
-from triton_env.dashboard import answers, logs
+from triton_env.dashboard import answers, logs, steps
 from triton_env.errors import QueryFailed, UsageError
 
 
@@ -25,6 +27,26 @@ async def test_an_error_amid_one_is_its_last_event() -> None:
     assert found[1].startswith(b'event: problem\ndata: {"what":"The server has gone."')
     assert b"\x1b" not in found[1]
     assert len(found) == 2
+
+
+async def test_an_error_that_comes_late_is_reported_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(steps, "_FIRST_TIMEOUT", 0.01)
+    unseen: list[Any] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: unseen.append(context))
+    may_fail = threading.Event()
+
+    def source() -> Iterator[str]:
+        may_fail.wait(WAIT)
+        raise QueryFailed("late")
+        yield
+
+    taken = steps.Steps(source())
+    await taken.begin()
+    may_fail.set()
+    with pytest.raises(QueryFailed, match="late"):
+        await anext(taken)
+    gc.collect()
+    assert unseen == []
 
 
 async def test_a_log_ends_with_its_last_lines(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,6 +14,7 @@ from starlette.routing import Route
 
 from triton_env.core.threads import in_thread
 from triton_env.dashboard import answers
+from triton_env.dashboard.futures import awaited
 from triton_env.dashboard.logs import KEPT, Logs
 from triton_env.dashboard.looking import Looking
 from triton_env.dashboard.watch import Watch
@@ -98,7 +99,7 @@ class EnvironmentRoutes:
             acted = partial(act, self._settings, entry.id, action, runtime=entry.runtime)
             work = in_thread(partial(acted, service=wanted.service, name=wanted.name))
             try:
-                words = await asyncio.shield(asyncio.wrap_future(work))
+                words = await asyncio.shield(awaited(work))
             finally:
                 # Servers may have moved, and what was made may be shown.
                 self._looking.forget(entry.key)

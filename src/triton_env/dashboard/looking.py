@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from triton_env.core.threads import in_thread
 from triton_env.dashboard.answers import NoAnswer, NotThere, TooMany
+from triton_env.dashboard.futures import awaited
 from triton_env.errors import NotOffered, TritonError, UsageError
 from triton_env.inspection import EnvironmentEntry
 from triton_env.services import SERVICES
@@ -95,7 +96,7 @@ class Looking:
         """
         identity = entry.key
         if identity not in self._open:
-            self._open[identity] = asyncio.wrap_future(in_thread(self._opened, entry))
+            self._open[identity] = awaited(in_thread(self._opened, entry))
         opening = self._open[identity]
         try:
             looked = await asyncio.wait_for(asyncio.shield(opening), _CONNECT_TIMEOUT)
@@ -225,7 +226,7 @@ class Looking:
     ) -> _Answer:
         if line.hanging >= _HANGING:
             raise _silent(service)
-        work = asyncio.wrap_future(in_thread(question, insight))
+        work = awaited(in_thread(question, insight))
         done, _ = await asyncio.wait({work}, timeout=max(0.0, timeout))
         if done:
             return work.result()
@@ -236,8 +237,6 @@ class Looking:
 
         def came_back(work: asyncio.Future[Any]) -> None:
             line.hanging -= 1
-            if not work.cancelled():
-                work.exception()  # nothing waits for it any more
             in_thread(insight.close)
 
         work.add_done_callback(came_back)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from triton_env.core.threads import in_thread
 from triton_env.core.usage import Usage
+from triton_env.dashboard.futures import awaited
 from triton_env.dashboard.looking import TIMEOUT, UNUSED, Looking, declared
 from triton_env.dashboard.meters import Meter
 from triton_env.dashboard.watch import LOOKED_AT, Watch
@@ -67,7 +68,7 @@ class Sampler:
 
     async def run(self) -> None:
         """Sample until this is cancelled."""
-        await asyncio.wrap_future(in_thread(self._remove_left))
+        await awaited(in_thread(self._remove_left))
         while True:
             self.round()
             await self._watch.pause()
@@ -128,7 +129,7 @@ class Sampler:
         asks = self._watch.is_looked_at or time.monotonic() - sampled.asked >= _RARELY
         if sampled.measuring is None or sampled.measuring.done():
             sampled.measuring = in_thread(sampled.meter.usage, service)
-        measuring = asyncio.wrap_future(sampled.measuring)
+        measuring = awaited(sampled.measuring)
         if asks and _metrics(service.name):
             sampled.asked = time.monotonic()
             with suppress(TritonError):  # the page shows the state of a server that does not answer

@@ -7,6 +7,7 @@ from concurrent.futures import Future
 from typing import Any, TypeVar
 
 from triton_env.core.threads import in_thread
+from triton_env.dashboard.futures import awaited
 
 _Piece = TypeVar("_Piece")
 
@@ -34,12 +35,12 @@ class Steps(AsyncIterator[_Piece]):
         Raises:
             TritonError: there will be none.
         """
-        step = asyncio.wrap_future(self._step)
+        step = awaited(self._step)
         if (await asyncio.wait({step}, timeout=_FIRST_TIMEOUT))[0]:
             step.result()
 
     async def __anext__(self) -> _Piece:
-        piece = await asyncio.wrap_future(self._step)
+        piece = await awaited(self._step)
         if piece is self._end:
             raise StopAsyncIteration
         self._step = in_thread(next, self._source, self._end)

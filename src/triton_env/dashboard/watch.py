@@ -9,6 +9,7 @@ from typing import Any
 
 from triton_env.core.threads import in_thread
 from triton_env.dashboard.answers import NotThere, event, in_parts
+from triton_env.dashboard.futures import awaited
 from triton_env.errors import TritonError, UsageError
 from triton_env.inspection import EnvironmentEntry, Inspection, ServiceEntry, inspect
 from triton_env.settings import Settings
@@ -56,7 +57,7 @@ class Watch:
             TritonError: the state folder cannot be used.
         """
         if self._look is None or self._look.done():
-            self._look = asyncio.wrap_future(in_thread(inspect, self._settings))
+            self._look = awaited(in_thread(inspect, self._settings))
         # Shielded: who asked may go, and others wait for it too.
         self.inspection = await asyncio.shield(self._look)
         return self.inspection
@@ -117,7 +118,7 @@ class Watch:
         if is_going_on or time.monotonic() - self._asked_at < _ASKED:
             return
         self._asked_at = time.monotonic()
-        self._asking = asyncio.wrap_future(in_thread(partial(inspect, self._settings, ask=True)))
+        self._asking = awaited(in_thread(partial(inspect, self._settings, ask=True)))
         self._asking.add_done_callback(self._answered)
 
     def _answered(self, asking: "asyncio.Future[Inspection]") -> None:
