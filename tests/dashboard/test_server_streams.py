@@ -4,7 +4,7 @@ import asyncio
 import gc
 import threading
 from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -12,8 +12,39 @@ import pytest
 
 from patience import WAIT
 from triton_env import Settings
-from triton_env.dashboard import answers, logs, steps
+from triton_env.dashboard import answers, logs, service_routes, steps
+from triton_env.dashboard.looking import Looked, Looking
 from triton_env.errors import QueryFailed, UsageError
+
+
+async def test_one_that_its_browser_does_not_read_ends_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(service_routes, "_TO_END", 0.0)
+    closed = threading.Event()
+
+    def endless() -> Iterator[str]:
+        try:
+            while True:
+                yield "line"
+        finally:
+            closed.set()
+
+    environment = cast(Any, SimpleNamespace(services={"any": None}))
+    looking, looked = Looking(Settings()), Looked(environment, nullcontext(environment))
+    looking._open["id"] = asyncio.get_running_loop().create_future()
+    looking._open["id"].set_result(looked)
+    line = looking._line(looked, "any")
+    line.insight = cast(Any, SimpleNamespace(stream=lambda *_: endless()))
+
+    async def found(identity: str) -> Any:
+        return SimpleNamespace(id=identity, key=identity, services=[SimpleNamespace(name="any")])
+
+    events = answers.events(asyncio.Event())
+    watched = cast(Any, SimpleNamespace(environment=found))
+    routes = service_routes.ServiceRoutes(watched, looking, cast(Any, None), events)
+    path = {"environment": "id", "service": "any", "panel": "all"}
+    await routes.stream(cast(Any, SimpleNamespace(path_params=path, query_params={"seconds": "0"})))
+    assert await asyncio.to_thread(closed.wait, WAIT)
+    assert line.extra == 0
 
 
 async def test_an_error_amid_one_is_its_last_event() -> None:

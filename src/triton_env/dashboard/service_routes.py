@@ -1,5 +1,6 @@
 """What is asked about one service: its samples, panels, streams and documents."""
 
+import asyncio
 import codecs
 import threading
 from collections.abc import AsyncIterator, Mapping
@@ -27,6 +28,9 @@ from triton_env.state.samples import HOUR
 _PATH = "/api/environments/{environment}/services/{service}"
 _IMAGES = ("image/png", "image/jpeg", "image/gif", "image/webp")
 """What a browser shows without running anything in it."""
+_TO_END = 2.0
+"""Seconds that a stream gets to end by itself. One that its browser does not read is ended then: its server would keep
+for it what it does not take."""
 
 
 class ServiceRoutes:
@@ -88,7 +92,9 @@ class ServiceRoutes:
             steps = Steps(lines, cancelled)
             stack.callback(steps.close)
             await steps.begin()
-            return self._events(_lines(steps), stack.pop_all())
+            held = stack.pop_all()
+            held.callback(asyncio.get_running_loop().call_later(seconds + _TO_END, held.close).cancel)
+            return self._events(_lines(steps), held)
 
     async def document(self, request: Request) -> Response:
         """Something to download, or to look at."""

@@ -41,14 +41,16 @@ class Steps(AsyncIterator[_Piece]):
 
     async def __anext__(self) -> _Piece:
         piece = await awaited(self._step)
-        if piece is self._end:
+        if piece is self._end or self._cancelled.is_set():
             raise StopAsyncIteration
         self._step = in_thread(next, self._source, self._end)
         found: _Piece = piece
         return found
 
     def close(self) -> None:
-        """Take no more. What is under way may hang, so that this does not wait for it."""
+        """Take no more. What is under way may hang, so that this does not wait for it. May be called again."""
+        if self._cancelled.is_set():
+            return
         self._cancelled.set()
         close = getattr(self._source, "close", None)
         if close is not None:
