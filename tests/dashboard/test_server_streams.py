@@ -2,17 +2,20 @@
 
 import asyncio
 import gc
+import logging
 import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager, nullcontext
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
+import httpx
 import pytest
 
-from patience import WAIT
+from patience import WAIT, until
 from triton_env import Settings
-from triton_env.dashboard import answers, logs, service_routes, steps
+from triton_env.dashboard import answers, logs, service_routes, serving, steps, watch
 from triton_env.dashboard.looking import Looked, Looking
 from triton_env.errors import QueryFailed, UsageError
 
@@ -102,3 +105,34 @@ async def test_a_log_ends_with_its_last_lines(monkeypatch: pytest.MonkeyPatch) -
     found = await asyncio.wait_for(all_of_it(), WAIT)
     assert found == [answers.event("log", {"service": "any", "line": line}) for line in ("one", "two")]
     assert read._logs == {}
+
+
+def test_the_end_gives_up_requests_without_a_word(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    is_asked, may_answer = threading.Event(), threading.Event()
+
+    def hang(settings: Settings) -> None:
+        is_asked.set()
+        may_answer.wait(WAIT)
+
+    monkeypatch.setattr(watch, "inspect", hang)
+    monkeypatch.setattr(serving, "_GRACE", 1)
+    monkeypatch.setattr(serving, "_END_TIMEOUT", WAIT)
+    statuses: list[int] = []
+    log = logging.getLogger("uvicorn.error")
+    filters = list(log.filters)
+    with serving.Serving(Settings(triton_state_dir=str(tmp_path))) as running:
+        address = running.url.replace("/?", "/api/inspection?")
+        asking = threading.Thread(
+            target=lambda: statuses.append(httpx.get(address, trust_env=False, timeout=WAIT).status_code)
+        )
+        asking.start()
+        assert is_asked.wait(WAIT)
+        # The request itself waits too, beside the look of the dashboard's own.
+        assert until(lambda: running._server.server_state.tasks)
+    may_answer.set()
+    asking.join()
+    assert statuses == [500]
+    assert [record for record in caplog.records if record.name.startswith("uvicorn")] == []
+    assert log.filters == filters

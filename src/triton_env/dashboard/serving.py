@@ -1,6 +1,7 @@
 """The dashboard's server: uvicorn on a socket of 127.0.0.1, in a thread of its own."""
 
 import asyncio
+import logging
 import socket
 import threading
 from types import TracebackType
@@ -8,14 +9,18 @@ from typing import Self
 
 import uvicorn
 
+from triton_env.core.printable import printable
 from triton_env.dashboard.application import Dashboard
 from triton_env.dashboard.guard import Guard, Key, new_token
-from triton_env.errors import PortTaken
+from triton_env.errors import PortTaken, TritonError
 from triton_env.settings import Settings
 
 _HOST = "127.0.0.1"
-_END_TIMEOUT = 3
-"""Seconds for requests that are being answered. What hangs is left to daemon threads."""
+_GRACE = 3
+"""Seconds for requests that are being answered, at the end."""
+_END_TIMEOUT = _GRACE + 2
+"""Seconds for the end. What hangs is left to daemon threads."""
+_LOG = logging.getLogger("uvicorn.error")
 
 
 class Serving:
@@ -34,6 +39,7 @@ class Serving:
         self._socket = _listening(port)
         self.key = Key(self._socket.getsockname()[1], token or new_token())
         self.dashboard = Dashboard(settings, self.key)
+        self._is_ending = False
         config = uvicorn.Config(
             Guard(self.dashboard.app, self.key),
             access_log=False,
@@ -43,7 +49,7 @@ class Serving:
             log_level="error",
             proxy_headers=False,
             server_header=False,
-            timeout_graceful_shutdown=1,
+            timeout_graceful_shutdown=_GRACE,
             ws="none",
         )
         self._server = uvicorn.Server(config)
@@ -60,6 +66,7 @@ class Serving:
         return self._thread.is_alive()
 
     def __enter__(self) -> Self:
+        _LOG.addFilter(self._filtered)
         self._thread.start()
         return self
 
@@ -69,10 +76,23 @@ class Serving:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        self._is_ending = True
         self._server.should_exit = True
         self.dashboard.end()
         self._thread.join(_END_TIMEOUT)
         self._socket.close()
+        _LOG.removeFilter(self._filtered)
+
+    def _filtered(self, record: logging.LogRecord) -> bool:
+        """Whether the terminal is to show it: neither that what goes on at the end is given up, nor escapes of
+        servers in a traceback where a download broke off."""
+        error = record.exc_info[1] if record.exc_info else None
+        if self._is_ending and isinstance(error, asyncio.CancelledError | None):
+            return False
+        cause = error.__cause__ if isinstance(error, RuntimeError) else error
+        if isinstance(cause, TritonError):
+            record.msg, record.args, record.exc_info = printable(f"An answer broke off: {cause}"), (), None
+        return True
 
     def _run(self) -> None:
         asyncio.run(self._server.serve(sockets=[self._socket]))
