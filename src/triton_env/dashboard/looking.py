@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -11,7 +11,7 @@ from triton_env.core.threads import in_thread
 from triton_env.dashboard.answers import NoAnswer, NotThere, TooMany
 from triton_env.dashboard.futures import awaited
 from triton_env.errors import NotOffered, TritonError, UsageError
-from triton_env.inspection import EnvironmentEntry
+from triton_env.inspection import EnvironmentEntry, Inspection
 from triton_env.services import SERVICES
 from triton_env.services.base_insight import Insight
 from triton_env.services.selection import title_of
@@ -41,7 +41,7 @@ class _Line:
     """The connection to one service.
 
     Attributes:
-        insight: None until it is asked for. It stays as long as its environment: it adds up what its server forgets.
+        insight: None until it is asked for.
         is_connected: whether it was asked since its connection was closed.
         turn: of those who ask it.
         hanging: threads that have not come back in time.
@@ -86,6 +86,7 @@ class Looking:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._open: dict[str, asyncio.Future[Looked]] = {}
+        self._counted: dict[tuple[str, str], Insight[Any]] = {}
         self._hanging_up: set[asyncio.Task[None]] = set()
 
     async def environment(self, entry: EnvironmentEntry) -> Looked:
@@ -137,7 +138,7 @@ class Looking:
             raise _silent(service) from error
         try:
             if line.insight is None:
-                line.insight = insight_of(looked.environment, service)
+                line.insight = self._insight(looked.environment, entry.key, service)
             line.is_connected = True
             return await self._in_time(line, service, question, line.insight, deadline - time.monotonic())
         finally:
@@ -164,14 +165,16 @@ class Looking:
             line.extra -= 1
             looked.used = time.monotonic()
 
-    def keep(self, entries: Iterable[EnvironmentEntry], *, idle: float = UNUSED) -> None:
+    def keep(self, inspection: Inspection, *, idle: float = UNUSED) -> None:
         """Forget environments that have ended or moved, and close the connections that were not used for a time.
 
         Args:
-            entries: the environments that run.
+            inspection: the environments that run.
             idle: seconds of that time.
         """
-        now, living = time.monotonic(), {entry.key: _ways_to(entry) for entry in entries}
+        now, living = time.monotonic(), {entry.key: _ways_to(entry) for entry in inspection.environments}
+        if inspection.engine_problem is None:  # else those of the engine are missing, and may count on
+            self._counted = {key: insight for key, insight in self._counted.items() if key[0] in living}
         for identity, opening in list(self._open.items()):
             if not opening.done():
                 continue
@@ -211,6 +214,21 @@ class Looking:
         manager = connect(self._settings, entry.id, entry.runtime)
         return Looked(manager.__enter__(), manager)
 
+    def _insight(self, environment: "Environment", identity: str, service: str) -> Insight[Any]:
+        """What a service reports about itself, not connected yet. Its counters go on from those of the one before.
+
+        Raises:
+            NotOffered: it reports nothing.
+        """
+        kind = declared(service)
+        if kind is None:
+            raise NotOffered(f"{title_of(service)} reports nothing about itself.")
+        insight = kind(environment.service(service))
+        if before := self._counted.get((identity, service)):
+            insight.count_on(before)
+        self._counted[identity, service] = insight
+        return insight
+
     def _line(self, looked: Looked, service: str) -> _Line:
         if service not in looked.environment.services:
             raise NotThere(f"This environment has no {title_of(service)}, or it does not run.")
@@ -249,18 +267,6 @@ def declared(service: str) -> type[Insight[Any]] | None:
         kind: type[Insight[Any]] | None = SERVICES[service].parts.load("insight")
         return kind
     return None
-
-
-def insight_of(environment: "Environment", service: str) -> Insight[Any]:
-    """What a service reports about itself, not connected yet.
-
-    Raises:
-        NotOffered: it reports nothing.
-    """
-    kind = declared(service)
-    if kind is None:
-        raise NotOffered(f"{title_of(service)} reports nothing about itself.")
-    return kind(environment.service(service))
 
 
 def _silent(service: str) -> NoAnswer:

@@ -78,7 +78,7 @@ class Sampler:
         inspection = self._watch.inspection
         if inspection is None:
             return
-        self._looking.keep(inspection.environments, idle=UNUSED if self._watch.is_looked_at else _UNUSED_ALONE)
+        self._looking.keep(inspection, idle=UNUSED if self._watch.is_looked_at else _UNUSED_ALONE)
         running = {(entry.key, service.name): (entry, service) for entry, service in _running(inspection.environments)}
         known = {(entry.key, service.name) for entry in inspection.environments for service in entry.services}
         for key in self._sampled.keys() - known:
