@@ -33,6 +33,7 @@ class Sampled:
     """A service that is sampled.
 
     Attributes:
+        mode: of its environment.
         file: of its samples; None where none can be kept.
         meter: of its server.
         at: of the last sample, in seconds since the epoch.
@@ -42,6 +43,7 @@ class Sampled:
         measuring: the reading that is being taken; of an engine that hangs, it is the last one.
     """
 
+    mode: str
     file: Samples | None
     meter: Meter
     at: float = 0.0
@@ -82,7 +84,11 @@ class Sampler:
         running = {(entry.key, service.name): (entry, service) for entry, service in _running(inspection.environments)}
         known = {(entry.key, service.name) for entry in inspection.environments for service in entry.services}
         for key in self._sampled.keys() - known:
-            self._forget(key, remove=True)
+            # Persistent services on Docker are missing as well while their engine does not answer.
+            is_over = inspection.engine_problem is None or self._sampled[key].mode != "persistent"
+            self._forget(key, remove=is_over)
+        for key in self._sampled.keys() - running.keys():
+            self._sampled[key].values = {}
         for key, (entry, service) in running.items():
             sampled = self._sampled.get(key) or self._begun(entry, service)
             if sampled.task is None or sampled.task.done():
@@ -107,7 +113,8 @@ class Sampler:
         return file.since(now - seconds, now) if file else []
 
     def latest(self) -> Iterator[tuple[str, str, Mapping[str, float]]]:
-        """The last values of each service: the key of its environment, its name, and the values."""
+        """The last values of each service: the key of its environment, its name, and the values; none while it does
+        not run or answer."""
         for (environment, service), sampled in self._sampled.items():
             yield environment, service, sampled.values
 
@@ -120,7 +127,7 @@ class Sampler:
         file: Samples | None = None
         with suppress(InvalidSetting, OSError):  # without it, the page shows what comes from now on
             file = Samples(self._settings, entry.key, service.name, [CPU, MEMORY, *_metrics(service.name)])
-        sampled = Sampled(file, Meter(is_here=entry.mode != "external"))
+        sampled = Sampled(entry.mode, file, Meter(is_here=entry.mode != "external"))
         self._sampled[entry.key, service.name] = sampled
         return sampled
 
@@ -138,6 +145,8 @@ class Sampler:
             if used := await asyncio.wait_for(measuring, TIMEOUT):
                 values |= {CPU: used.cpu_percent, MEMORY: used.memory}
         if not values:
+            # It has answered nothing of what it was asked. What it was not asked for stays.
+            sampled.values = {} if asks else sampled.values
             return
         sampled.at, sampled.values = time.time(), values if asks else {**sampled.values, **values}
         self._watch.send(
