@@ -50,6 +50,12 @@ def test_the_page_sets_the_cookie_with_which_all_else_is_asked_for(client: TestC
     assert client.get("/api/inspection").status_code == 403
 
 
+@pytest.mark.parametrize("other", ['a={"theme": "dark", "n": [1]}', "no equals sign", "b=\xe9", '=; ;"', "a:b=c"])
+def test_cookies_of_other_servers_of_this_machine_lock_no_one_out(client: TestClient, other: str) -> None:
+    for cookies in (f"{other}; {KEY.cookie}={KEY.token}", f"{KEY.cookie}={KEY.token}; {other}"):
+        assert client.get("/api/services", headers={b"Cookie": cookies.encode("latin-1")}).status_code == 200
+
+
 @pytest.mark.parametrize("host", ["localhost:8123", "127.0.0.1:8123"])
 def test_it_goes_by_two_names(client: TestClient, host: str) -> None:
     assert client.get("/api/inspection", headers=with_token(Host=host)).status_code == 200
