@@ -7,8 +7,9 @@ from contextlib import closing, contextmanager
 from typing import Any
 
 import httpx
+import pytest
 
-from patience import WAIT
+from patience import SECONDS, WAIT
 from triton_env import Settings
 from triton_env.dashboard.guard import OURS
 from triton_env.dashboard.serving import Serving
@@ -62,9 +63,17 @@ class Client:
 
 
 @contextmanager
-def served(settings: Settings) -> Iterator[Client]:
-    """A dashboard of the environments that are listed there."""
-    with Serving(settings) as serving:
+def without_engine() -> Iterator[None]:
+    """No Docker engine in the block: it would show the persistent services of other tests, and wait for it."""
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setenv("DOCKER_HOST", "unix:///nonexistent/docker.sock")
+        yield
+
+
+@contextmanager
+def served(settings: Settings, timeout: float = SECONDS) -> Iterator[Client]:
+    """A dashboard of the environments that are listed there, whose servers have so many seconds for an answer."""
+    with Serving(settings, timeout=timeout) as serving:
         client = Client(serving)
         with closing(client.http):
             yield client

@@ -11,7 +11,7 @@ from playwright.sync_api import Browser, BrowserContext, Error, Page, Request, e
 
 import browser
 from conftest import in_ci
-from patience import WAIT, until
+from patience import SECONDS, WAIT, until
 from triton_env import Settings
 from triton_env.dashboard.serving import Serving
 
@@ -81,7 +81,7 @@ class Site:
 def site(settings: Settings) -> Iterator[Site]:
     """One that runs, signed in."""
     require_browser()
-    with browser.launched() as chromium, Serving(settings) as serving:
+    with browser.launched() as chromium, Serving(settings, timeout=SECONDS) as serving:
         context = chromium.new_context(viewport={"width": 1280, "height": 800}, reduced_motion="reduce")
         context.grant_permissions(["clipboard-read", "clipboard-write"])
         found = Site(chromium, settings, serving, context)

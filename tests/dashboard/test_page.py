@@ -147,7 +147,8 @@ def test_numbers_are_those_of_the_servers_while_a_load_runs(dashboard: Site, ses
                 shown = page.locator("table.data, .empty, .lines, .problem").first
                 expect(shown).to_be_visible()
                 if not panel.needs_argument:
-                    assert page.locator(".problem").count() == 0, (name, panel.name, page.inner_text("main"))
+                    # A server that has no time may answer the next time.
+                    assert until(lambda: page.locator(".problem").count() == 0), (name, panel.name)
 
 
 def test_values_stay_text(dashboard: Site, session: str, page: Page) -> None:
@@ -219,16 +220,16 @@ def test_logs_are_together_filtered_and_followed(dashboard: Site, session: str, 
 
 def test_a_stream_is_listened_to_until_it_is_stopped(dashboard: Site, session: str, page: Page) -> None:
     dashboard.at(page, session, "service", "redis", "panel", "monitor")
-    page.get_by_role("button", name="Listen").click()
+    page.get_by_label("For", exact=True).select_option("60")
+    page.locator(".toolbar").get_by_role("button", name="Listen").click()
     with connect(dashboard.settings, session) as environment:
         client = environment.redis.client()
         with load(lambda: client.set("streamed", "<i>by this test</i>")):
             expect(page.locator(".line", has_text="<i>by this test</i>").first).to_be_visible()
-            page.get_by_role("button", name="Stop").last.click()
+            page.locator(".toolbar").get_by_role("button", name="Stop").click()
             expect(page.get_by_text(re.compile("lines?, ended"))).to_be_visible()
 
 
-@pytest.mark.long_on
 def test_actions_do_what_they_say_after_a_question(dashboard: Site, session: str, page: Page) -> None:
     with ExitStack() as stack:
         environment = stack.enter_context(connect(dashboard.settings, session))
@@ -251,7 +252,6 @@ def test_actions_do_what_they_say_after_a_question(dashboard: Site, session: str
         assert redis.get("kept") == b"before"
 
 
-@pytest.mark.long_on
 def test_redis_is_restarted_under_load(dashboard: Site, session: str, page: Page) -> None:
     with connect(dashboard.settings, session) as environment:
         redis = environment.redis.client()

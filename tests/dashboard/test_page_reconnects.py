@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import expect
 
+from dashboard.served import without_engine
 from dashboard.sites import Site, site, visit
 from triton_env import Settings
 from triton_env.dashboard.serving import Serving
@@ -14,11 +15,8 @@ pytestmark = pytest.mark.timeout(600)
 
 @pytest.fixture(scope="module")
 def dashboard(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    with pytest.MonkeyPatch.context() as monkeypatch:
-        # Or it would show the persistent services of other tests.
-        monkeypatch.setenv("DOCKER_HOST", "unix:///nonexistent/docker.sock")
-        with site(Settings(triton_state_dir=str(tmp_path_factory.mktemp("state")))) as found:
-            yield found
+    with without_engine(), site(Settings(triton_state_dir=str(tmp_path_factory.mktemp("state")))) as found:
+        yield found
 
 
 def test_where_nothing_runs_it_says_how_to_start(dashboard: Site) -> None:

@@ -15,6 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from dashboard.served import Client, path_of, served
 from patience import WAIT, until
 from triton_env import Settings, TritonEnvironment
+from triton_env.dashboard import steps, watch
 
 pytestmark = pytest.mark.long_on("persistent")
 
@@ -97,6 +98,7 @@ def test_numbers_are_true_while_work_is_done(client: Client, env: TritonEnvironm
     keys = [f"load:{token_hex(4)}" for _ in range(50)]
     own = (key_of(client, env),)
     both = (*own, "redis")
+    assert until(lambda: own in numbers(client).get("triton_env_redis_commands_total", {}))
     before = numbers(client)
     with client.watching(), env.redis.client() as redis:
         for key in keys:
@@ -185,12 +187,18 @@ def test_a_stream_shows_what_happens_until_it_is_left(client: Client, env: Trito
     assert "<b>hello</b>" in line
 
 
-def test_streams_are_few_at_a_time_and_end_when_they_are_left(client: Client, env: TritonEnvironment) -> None:
+def test_streams_are_few_at_a_time_and_end_when_they_are_left(
+    client: Client, env: TritonEnvironment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Nothing may come of one as long as it is open.
+    monkeypatch.setattr(steps, "_FIRST_TIMEOUT", 0.1)
     path = path_of(env.id, "redis", "/streams/monitor")
 
     def opened(stack: ExitStack) -> int:
         return stack.enter_context(client.http.stream("GET", path, params={"seconds": 60})).status_code
 
+    # Those of the test before end a moment after it.
+    assert until(lambda: _streams(client, env) == 0)
     with ExitStack() as stack:
         assert [opened(stack) for _ in range(5)] == [200, 200, 200, 200, 429]
 
@@ -199,6 +207,13 @@ def test_streams_are_few_at_a_time_and_end_when_they_are_left(client: Client, en
             return opened(again) == 200
 
     assert until(is_open)
+
+
+def _streams(client: Client, env: TritonEnvironment) -> int:
+    """Streams and downloads of Redis that go on."""
+    opening = client.serving.dashboard._looking._open.get(key_of(client, env))
+    line = opening.result().lines.get("redis") if opening and opening.done() else None
+    return line.extra if line else 0
 
 
 def test_documents_are_downloaded_or_shown_as_what_cannot_run(client: Client, env: TritonEnvironment) -> None:
@@ -275,7 +290,11 @@ def test_an_action_is_done_only_as_it_is_meant(client: Client, env: TritonEnviro
     assert env.redis.client().ping()
 
 
-def test_connections_are_closed_when_nothing_looks_any_more(client: Client, env: TritonEnvironment) -> None:
+def test_connections_are_closed_when_nothing_looks_any_more(
+    client: Client, env: TritonEnvironment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watch, "ALONE", 1.0)
+
     def of_the_dashboard() -> int:
         with env.postgres.connect() as connection:
             row = connection.execute(

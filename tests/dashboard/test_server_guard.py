@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import pytest
 from starlette.testclient import TestClient
 
+from dashboard.served import without_engine
 from triton_env import Settings
 from triton_env.dashboard.application import Dashboard
 from triton_env.dashboard.guard import HEADERS, OURS, Guard, Key
@@ -16,7 +17,8 @@ POST = "/api/environments/nothing/actions/stop"
 @pytest.fixture(scope="module")
 def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
     settings = Settings(triton_state_dir=str(tmp_path_factory.mktemp("state")))
-    with TestClient(Guard(Dashboard(settings, KEY).app, KEY), f"http://127.0.0.1:{KEY.port}") as client:
+    app = Guard(Dashboard(settings, KEY).app, KEY)
+    with without_engine(), TestClient(app, f"http://127.0.0.1:{KEY.port}") as client:
         yield client
 
 

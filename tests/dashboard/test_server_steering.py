@@ -6,7 +6,7 @@ import signal
 import subprocess
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, LiteralString
 
@@ -17,7 +17,7 @@ import pytest
 from redis import Redis
 
 import forkserver
-from dashboard.served import Client, path_of, served
+from dashboard.served import Client, path_of, served, without_engine
 from faces.served import PROGRAM, Machine
 from patience import WAIT, until
 from triton_env import Settings
@@ -33,7 +33,7 @@ def machine(callers_choice: Mapping[str, str], tmp_path: Path) -> Machine:
 
 @pytest.fixture
 def client(machine: Machine) -> Iterator[Client]:
-    with served(Settings(triton_state_dir=str(machine.state))) as client:
+    with without_engine(), served(Settings(triton_state_dir=str(machine.state))) as client:
         yield client
 
 
@@ -154,8 +154,12 @@ def _ids(inspection: Mapping[str, Any]) -> set[str]:
     return {each["id"] for each in inspection["environments"]}
 
 
-def test_a_server_that_hangs_holds_up_no_other(machine: Machine, client: Client) -> None:
-    with machine.serving("redis") as one, machine.serving("redis", folder=machine.other) as other:
+def test_a_server_that_hangs_holds_up_no_other(machine: Machine) -> None:
+    with ExitStack() as stack:
+        one = stack.enter_context(machine.serving("redis"))
+        other = stack.enter_context(machine.serving("redis", folder=machine.other))
+        stack.enter_context(without_engine())
+        client = stack.enter_context(served(Settings(triton_state_dir=str(machine.state)), timeout=5))
         path = path_of(one, "redis", "/panels/keys")
         client.get(path)
         client.get(path_of(other, "redis", "/panels/keys"))

@@ -16,7 +16,7 @@ from starlette.staticfiles import StaticFiles
 from triton_env.dashboard import answers, metrics
 from triton_env.dashboard.environment_routes import EnvironmentRoutes
 from triton_env.dashboard.guard import Key
-from triton_env.dashboard.looking import Looking
+from triton_env.dashboard.looking import TIMEOUT, Looking
 from triton_env.dashboard.sampler import Sampler
 from triton_env.dashboard.service_routes import ServiceRoutes
 from triton_env.dashboard.watch import LOOKED_AT, Watch
@@ -34,15 +34,16 @@ class Dashboard:
     Args:
         settings: where state is kept, and with which environments are looked at.
         key: what opens it.
+        timeout: seconds that a server has for one question.
     """
 
-    def __init__(self, settings: Settings, key: Key) -> None:
+    def __init__(self, settings: Settings, key: Key, timeout: float = TIMEOUT) -> None:
         self._key = key
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closing = asyncio.Event()
         self._events = answers.events(self._closing)
         self._watch = Watch(settings)
-        self._looking = Looking(settings)
+        self._looking = Looking(settings, timeout)
         self._sampler = Sampler(settings, self._watch, self._looking)
         of_services = ServiceRoutes(self._watch, self._looking, self._sampler, self._events)
         of_environments = EnvironmentRoutes(settings, self._watch, self._looking, self._events)

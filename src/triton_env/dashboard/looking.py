@@ -25,8 +25,10 @@ if TYPE_CHECKING:
 
 _Answer = TypeVar("_Answer")
 
-TIMEOUT = 8.0
-"""Seconds that one question may take. A client gives up before, unless its server or engine hangs."""
+TIMEOUT = 5.0
+"""Seconds that a server has for one question."""
+_SPARE = 3.0
+"""Seconds after which one is given up that its client has not given up by then: its server or engine hangs."""
 _CONNECT_TIMEOUT = 15.0
 _HANGING = 3
 """Threads that wait for one server which hangs. More are not started until one of them has come back."""
@@ -81,10 +83,16 @@ class Looking:
 
     Args:
         settings: where state is kept.
+        timeout: seconds that a server has for one question.
+
+    Attributes:
+        timeout: seconds after which a question is answered or given up.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, timeout: float = TIMEOUT) -> None:
+        self.timeout = timeout + _SPARE
         self._settings = settings
+        self._of_server = timeout
         self._open: dict[str, asyncio.Future[Looked]] = {}
         self._counted: dict[tuple[str, str], Insight[Any]] = {}
         self._hanging_up: set[asyncio.Task[None]] = set()
@@ -116,13 +124,13 @@ class Looking:
         entry: EnvironmentEntry,
         service: str,
         question: Callable[[Insight[Any]], _Answer],
-        timeout: float = TIMEOUT,
+        timeout: float = 0.0,
     ) -> _Answer:
         """What a service answers, one question at a time.
 
         Args:
             question: is asked in a thread.
-            timeout: seconds, also for the turn.
+            timeout: seconds, also for the turn; 0 for those of all questions.
 
         Raises:
             NotOffered: the service reports nothing about itself.
@@ -131,6 +139,7 @@ class Looking:
         """
         looked = await self.environment(entry)
         line = self._line(looked, service)
+        timeout = timeout or self.timeout
         deadline = time.monotonic() + timeout
         try:
             await asyncio.wait_for(line.turn.acquire(), timeout)
@@ -208,7 +217,7 @@ class Looking:
             line.is_connected = False
             if line.insight is not None:
                 with suppress(NoAnswer):
-                    await self._in_time(line, "", lambda insight: insight.close(), line.insight, TIMEOUT)
+                    await self._in_time(line, "", lambda insight: insight.close(), line.insight, self.timeout)
 
     def _opened(self, entry: EnvironmentEntry) -> Looked:
         manager = connect(self._settings, entry.id, entry.runtime)
@@ -223,7 +232,7 @@ class Looking:
         kind = declared(service)
         if kind is None:
             raise NotOffered(f"{title_of(service)} reports nothing about itself.")
-        insight = kind(environment.service(service))
+        insight = kind(environment.service(service), self._of_server)
         if before := self._counted.get((identity, service)):
             insight.count_on(before)
         self._counted[identity, service] = insight

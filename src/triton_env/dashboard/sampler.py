@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from triton_env.core.threads import in_thread
 from triton_env.core.usage import Usage
 from triton_env.dashboard.futures import awaited
-from triton_env.dashboard.looking import TIMEOUT, UNUSED, Looking, declared
+from triton_env.dashboard.looking import UNUSED, Looking, declared
 from triton_env.dashboard.meters import Meter
 from triton_env.dashboard.watch import LOOKED_AT, Watch
 from triton_env.errors import InvalidSetting, TritonError
@@ -103,7 +103,7 @@ class Sampler:
         self.round()
         tasks = [each.task for each in self._sampled.values() if each.task]
         if tasks:
-            await asyncio.wait(tasks, timeout=TIMEOUT)
+            await asyncio.wait(tasks, timeout=self._looking.timeout)
 
     def since(self, environment: str, service: str, seconds: float) -> list[tuple[float, dict[str, float]]]:
         """The samples of the last seconds, the oldest first."""
@@ -142,7 +142,7 @@ class Sampler:
             with suppress(TritonError):  # the page shows the state of a server that does not answer
                 values |= await self._looking.ask(environment, service.name, Insight.sample)
         with suppress(TritonError, TimeoutError):
-            if used := await asyncio.wait_for(measuring, TIMEOUT):
+            if used := await asyncio.wait_for(measuring, self._looking.timeout):
                 values |= {CPU: used.cpu_percent, MEMORY: used.memory}
         if not values:
             # It has answered nothing of what it was asked. What it was not asked for stays.

@@ -12,6 +12,7 @@ import uvicorn
 from triton_env.core.printable import printable
 from triton_env.dashboard.application import Dashboard
 from triton_env.dashboard.guard import Guard, Key, new_token
+from triton_env.dashboard.looking import TIMEOUT
 from triton_env.errors import PortTaken, TritonError
 from triton_env.settings import Settings
 
@@ -30,15 +31,16 @@ class Serving:
         settings: where state is kept, and with which environments are looked at.
         port: to listen on; 0 for a free one.
         token: that opens it; empty for a new one.
+        timeout: seconds that a server has for one question.
 
     Raises:
         PortTaken: that port is in use.
     """
 
-    def __init__(self, settings: Settings, port: int = 0, token: str = "") -> None:
+    def __init__(self, settings: Settings, port: int = 0, token: str = "", timeout: float = TIMEOUT) -> None:
         self._socket = _listening(port)
         self.key = Key(self._socket.getsockname()[1], token or new_token())
-        self.dashboard = Dashboard(settings, self.key)
+        self.dashboard = Dashboard(settings, self.key, timeout)
         self._is_ending = False
         config = uvicorn.Config(
             Guard(self.dashboard.app, self.key),
