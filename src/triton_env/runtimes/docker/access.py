@@ -71,6 +71,8 @@ class ContainerAccess:
                 # The end of the client leaves a connection open that something is still to come on.
                 with suppress(OSError, DockerException):
                     parts.close()
+                # That closes the socket under the response, which holds it until it is closed itself.
+                parts._response.close()  # type: ignore[attr-defined]
 
     def program(
         self,
