@@ -91,7 +91,7 @@ def act(
         What was done, in words.
 
     Raises:
-        UsageError: there is no such environment or service, there are two environments of that id, or the environment
+        UsageError: the environment or service does not exist, two environments have that id, or the environment
             does not offer the action.
         TritonError: it could not be done.
     """
@@ -124,7 +124,7 @@ def connect(
         settings, environment_id, runtime: see `act`.
 
     Raises:
-        UsageError: there is no such environment, or there are two.
+        UsageError: no environment has that id, or two have it.
         TritonError: it has just ended, or none of its services runs.
     """
     with _found(settings, environment_id, runtime).opened(Purpose.LOOK) as environment:

@@ -60,7 +60,7 @@ def fitting(
     *,
     selected: int | None = None,
 ) -> "RenderableType":
-    """The rows as a table, without the columns that there is no room for; where even that is too wide, as a list.
+    """The rows as a table, without the columns that do not fit; where even that is too wide, as a list.
 
     Args:
         selected: the number of the row that is highlighted.

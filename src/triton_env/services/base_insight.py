@@ -195,7 +195,7 @@ class Insight(ABC, Generic[ServiceT]):
             argument: see `Panel.argument` and `Row.key`.
 
         Raises:
-            UsageError: there is no such panel, or not with this argument.
+            UsageError: the service does not have that panel, or not with this argument.
             QueryFailed, ServiceDied: see `sample`.
         """
         self._check(panel, is_stream=False)

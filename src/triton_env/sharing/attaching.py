@@ -32,7 +32,7 @@ class Attached:
 
     Args:
         settings: the process's own, with the environment's credentials.
-        purpose: for what. To look at it, there is no lease.
+        purpose: for what. Looking at it takes no lease.
 
     Raises:
         TritonError: it has ended.

@@ -264,7 +264,7 @@ class ClickHouseInsight(Insight[ClickHouse]):
 
         columns = self._rows(_COLUMNS, database=database, table=table)
         if not columns:
-            raise UsageError(f"There is no table {dotted(database, table)}.", hint="see the panel 'tables'")
+            raise UsageError(f"The table {dotted(database, table)} does not exist.", hint="see the panel 'tables'")
         is_wide = len(columns) > 100
         columns = columns[:100]
         length = room(len(columns))

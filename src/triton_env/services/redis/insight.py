@@ -65,7 +65,7 @@ class RedisInsight(Insight[Redis]):
     panels = (
         Panel("databases", "Logical databases", "No logical database holds a key."),
         Panel("keys", "Keys", "No key begins like this.", "database/prefix"),
-        Panel("value", "Value", "There is no such key, or its value is empty.", "database/key", needs_argument=True),
+        Panel("value", "Value", "The key does not exist, or its value is empty.", "database/key", needs_argument=True),
         Panel("slow", "Slow commands", "No command took longer than slowlog-log-slower-than allows."),
         Panel("clients", "Clients", "No client is connected."),
         Panel("channels", "Channels", "No client has subscribed to a channel."),

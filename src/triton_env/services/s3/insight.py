@@ -179,7 +179,7 @@ class S3Insight(Insight[S3]):
         except ClientError as error:
             if is_missing(error):
                 name = f"{where['Bucket']}/{where['Key']}"
-                raise UsageError(f"There is no object {cut(name, 120)!r}.", hint="see the panel 'objects'") from error
+                raise UsageError(f"{cut(name, 120)!r} does not exist.", hint="see the panel 'objects'") from error
             raise
 
     def _content(self, client: "S3Client", where: Mapping[str, Any], size: int) -> Iterator[bytes]:
