@@ -340,6 +340,7 @@ def test_keys_are_enough(dashboard: Site, session: str, page: Page) -> None:
     page.keyboard.press("Escape")
     expect(page.get_by_role("dialog")).to_have_count(0)
     dashboard.at(page, session)
+    expect(page.get_by_role("navigation", name="Parts of the environment")).to_be_visible()
     page.keyboard.press("2")
     expect(page.get_by_role("log")).to_be_visible()
     page.keyboard.press("j")

@@ -353,8 +353,8 @@ def clickhouse_project(callers_choice: Any) -> Iterator[Settings]:
 
 @shows("… was not ready after … s.")
 def test_slow(fresh: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    # One that never gets ready: a server might be quicker than the test that waits for it.
-    monkeypatch.chdir(checkout(tmp_path / "checkout", clickhouse=["sleep", "600"]))
+    # One that never gets ready, whatever arguments the file gives it: a server might be quicker than the test.
+    monkeypatch.chdir(checkout(tmp_path / "checkout", clickhouse=["sh", "-c", "sleep 600"]))
     return refused(fresh.updated(triton_clickhouse_timeout=0.1), "clickhouse")
 
 

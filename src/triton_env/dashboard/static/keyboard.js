@@ -2,6 +2,7 @@
 
 import { openDialog } from "./dialog.js";
 import { toOverview } from "./route.js";
+import { drawNow } from "./store.js";
 import { h } from "./vdom.js";
 
 const SHORTCUTS = [
@@ -30,6 +31,7 @@ export function listenToKeys(changeTheme) {
 }
 
 function pressed(key, changeTheme) {
+  drawNow();
   const marked = document.querySelector(`[data-shortcut="${CSS.escape(key)}"]`);
   if (marked) return marked.matches("input") ? (marked.focus(), marked.select?.(), true) : (marked.click(), true);
   if (key === "?") return showShortcuts(), true;

@@ -29,6 +29,11 @@ export function changed() {
   });
 }
 
+/** Draw what is due now: a key is about what the address says, not about what the last frame showed. */
+export function drawNow() {
+  draw();
+}
+
 export const environments = () => state.inspection?.environments ?? [];
 /** By its key, or by its id where no other one has that. */
 export function environmentOf(name) {
