@@ -206,16 +206,17 @@ SMALL = textwrap.dedent("""
     from triton_env import Settings, TritonEnvironment, TritonError
     # Folders that are seen in this process alone, and go with it.
     subprocess.run(["mount", "--make-rprivate", "/"], check=True)
-    for folder in ("/tmp", "/dev/shm"):
+    small = os.environ["TMPDIR"]
+    for folder in (small, "/dev/shm"):
         subprocess.run(["mount", "-t", "tmpfs", "-o", sys.argv[1].removesuffix("ro"), "none", folder], check=True)
     print("mounted", flush=True)
-    assert tempfile.gettempdir() == "/tmp"
+    assert tempfile.gettempdir() == small
     if sys.argv[1].endswith("ro"):
-        subprocess.run(["mount", "-o", "remount,ro", "/tmp"], check=True)
+        subprocess.run(["mount", "-o", "remount,ro", small], check=True)
     try:
         TritonEnvironment(Settings(triton_progress="off"), services=(sys.argv[2],), runtime="embedded").start()
     except TritonError as error:
-        print(type(error).__name__, error, sorted(os.listdir("/tmp")), sep="\\n")
+        print(type(error).__name__, error, sorted(os.listdir(small)), sep="\\n")
     else:
         print("started")
 """)
@@ -239,7 +240,7 @@ def test_a_disk_that_is_full_or_cannot_be_written(options: str, service: str, wo
         text=True,
         timeout=PATIENCE,
         check=False,
-        env=dict(os.environ) | {"TMPDIR": "/tmp"},
+        env=dict(os.environ) | {"TMPDIR": str(short_path)},
     )
     if "mounted" not in done.stdout:
         pytest.skip(f"this root cannot mount: {done.stderr}")
