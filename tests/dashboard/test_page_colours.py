@@ -34,15 +34,12 @@ ON_THEIR_OWN = [
 
 
 def themes() -> Mapping[str, Mapping[str, str]]:
-    """The colours by theme. The dark one is there twice: for who has chosen it, and for who has it everywhere."""
-    text = _TOKENS.read_text()
-    light, system, chosen = (
-        dict(re.findall(r"--([\w-]+): (#[0-9a-f]{6});", text.partition(start)[2].partition("}")[0]))
-        for start in (":root {", ':root:not([data-theme="light"]) {', ':root[data-theme="dark"] {')
-    )
-    assert chosen == system
-    assert chosen.keys() == light.keys()
-    return {"light": light, "dark": chosen}
+    """The colours by theme."""
+    found = re.findall(r"--([\w-]+): light-dark\((#[0-9a-f]{6}), (#[0-9a-f]{6})\);", _TOKENS.read_text())
+    return {
+        "light": {name: light for name, light, _ in found},
+        "dark": {name: dark for name, _, dark in found},
+    }
 
 
 def luminance(colour: str) -> float:
