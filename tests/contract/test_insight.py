@@ -218,7 +218,7 @@ class TestPostgres:
             insight.sample()
             query = "select count(pg_terminate_backend(pid)) from pg_stat_activity where application_name = %s"
             assert connection.execute(query, (postgres_insight.INSIGHT,)).fetchone() == (1,)
-            assert until(lambda: insight._connection.pgconn.socket and postgres_insight.is_over(insight._connection))  # type: ignore[attr-defined]
+            assert until(lambda: insight._kept.pgconn.socket and postgres_insight.is_over(insight._kept))  # type: ignore[attr-defined]
             assert insight.sample()
 
     def test_a_database_that_is_looked_at_is_copied_dropped_and_frozen(
@@ -657,7 +657,7 @@ class TestS3:
 
     def test_what_is_not_there_is_wrong_use(self, s3_env: TritonEnvironment, word: str) -> None:
         with looking(s3_env.s3) as insight:
-            with pytest.raises(UsageError, match="no bucket"):
+            with pytest.raises(UsageError, match="does not exist"):
                 insight.table("objects", f"{word}/")
             for argument in ("", "bucket", f"{s3_env.s3.bucket}/{word}", f"{word}/key"):
                 with pytest.raises(UsageError):
@@ -670,7 +670,7 @@ def test_a_server_that_stops_to_answer_is_not_waited_for(warm: Callable[[str], T
     """PostgreSQL's client would wait without end; the other clients know what the test below shows."""
     with looking(warm("embedded").postgres, 1) as insight:
         insight.sample()
-        pid = insight._connection.info.backend_pid  # type: ignore[attr-defined]
+        pid = insight._kept.info.backend_pid  # type: ignore[attr-defined]
         os.kill(pid, signal.SIGSTOP)
         try:
             with pytest.raises((QueryFailed, ServiceDied)):

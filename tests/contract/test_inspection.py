@@ -112,7 +112,7 @@ def test_a_connection_that_is_in_use_when_all_are_closed_is_closed_after_it(
 
     def closed_within() -> Any:
         found = sample()
-        connections.append(insight._connection)
+        connections.append(insight._kept)
         asker.close()
         return found
 

@@ -150,7 +150,7 @@ class SpaceLedger:
             ) from error
 
     def hand_out(self, held: Held, services: Collection[str], test: str) -> None:
-        """Note that a space which this process uses is no longer there in advance.
+        """Note that a space of the pool has been handed out, to this process.
 
         Args:
             test: that gets it; empty where that is not known.

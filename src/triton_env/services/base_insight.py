@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, ClassVar, Generic, Literal, TypeAlias, TypeVar, final
+from typing import Any, ClassVar, Generic, Literal, Protocol, TypeAlias, TypeVar, final
 
 from triton_env.errors import NotOffered, QueryFailed, TritonError, UsageError
 from triton_env.services.base import Service
@@ -138,6 +138,12 @@ class Document:
     chunks: Iterator[bytes]
 
 
+class Closable(Protocol):
+    """A connection, of whatever kind."""
+
+    def close(self) -> object: ...
+
+
 class Insight(ABC, Generic[ServiceT]):
     """Looks at one server, and changes nothing in it.
 
@@ -154,6 +160,8 @@ class Insight(ABC, Generic[ServiceT]):
     panels: ClassVar[tuple[Panel, ...]] = ()
     """What `table` and `stream` show."""
 
+    _kept: "Closable | None" = None
+    """The connection, once it is made; each service has its own kind."""
     _totals: "Totals | None" = None
     """For a service that adds up what its server forgets."""
 
@@ -231,8 +239,12 @@ class Insight(ABC, Generic[ServiceT]):
         """
         raise NotOffered(f"{self._service.title} has nothing to download.")
 
+    @final
     def close(self) -> None:
         """Close the connection. May be called again, and the insight may be used afterwards."""
+        kept, self._kept = self._kept, None
+        if kept is not None:
+            kept.close()
 
     @abstractmethod
     def _sample(self) -> Mapping[str, float]: ...

@@ -39,11 +39,6 @@ class EtcdInsight(Insight[Etcd]):
 
     _kept: EtcdClient | None = None
 
-    def close(self) -> None:
-        kept, self._kept = self._kept, None
-        if kept is not None:
-            kept.close()
-
     def _sample(self) -> Mapping[str, float]:
         counted = self._ask("kv/range", {**_from(b""), "count_only": True})
         status = self._ask("maintenance/status", {})
@@ -65,7 +60,7 @@ class EtcdInsight(Insight[Etcd]):
             return table_of((Column("key"),), rows)
         found = self._ask("kv/range", {"key": b64encode(raw(argument)).decode()}).get("kvs", [])
         if not found:
-            raise UsageError(f"There is no key {cut(argument, 80)!r}.", hint="see the panel 'keys'")
+            raise UsageError(f"The key {cut(argument, 80)!r} does not exist.", hint="see the panel 'keys'")
         value = b64decode(found[0].get("value", ""))
         text = value[:PREVIEW].decode(errors="backslashreplace")
         return table_of(

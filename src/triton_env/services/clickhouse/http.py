@@ -64,6 +64,10 @@ class Http:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close its connections."""
         self._pool.close()
 
     def run(self, query: str, settings: Settings | None = None) -> str:

@@ -181,11 +181,6 @@ class ClickHouseInsight(Insight[ClickHouse]):
 
     _kept: "Http | None" = None
 
-    def close(self) -> None:
-        kept, self._kept = self._kept, None
-        if kept is not None:
-            kept.__exit__()
-
     def _sample(self) -> Mapping[str, float]:
         found: dict[str, float] = {}
         connections = 0.0

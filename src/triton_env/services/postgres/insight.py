@@ -172,12 +172,7 @@ class PostgresInsight(Insight[Postgres]):
         Panel("rows", "First rows", "This table is empty.", "table", needs_argument=True),
     )
 
-    _connection: "Connection | None" = None
-
-    def close(self) -> None:
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            connection.close()
+    _kept: "Connection | None" = None
 
     def _sample(self) -> Mapping[str, float]:
         with self._reading() as connection:
@@ -294,7 +289,7 @@ class PostgresInsight(Insight[Postgres]):
         """
         if database:
             self._check_database(database)
-        connection = self._connect(database) if database else self._kept()
+        connection = self._connect(database) if database else self._usual_connection()
         # A server that is held up answers nothing, and the client would wait without end.
         watchdog = threading.Timer(self._timeout + 1, break_off, [connection])
         watchdog.daemon = True
@@ -317,24 +312,25 @@ class PostgresInsight(Insight[Postgres]):
             # No database has such a name, and a client would take the rest of it for something else.
             if "\0" in name or not _ask(connection, _DATABASE, [name]).fetchall():
                 raise UsageError(
-                    f"There is no database {cut(name, 80)!r} for clients.", hint="see the panel 'databases'"
+                    f"The database {cut(name, 80)!r} does not exist, or is closed to clients.",
+                    hint="see the panel 'databases'",
                 )
 
-    def _kept(self) -> "Connection":
-        if self._connection is not None and is_over(self._connection):
+    def _usual_connection(self) -> "Connection":
+        if self._kept is not None and is_over(self._kept):
             self.close()
-        if self._connection is None:
+        if self._kept is None:
             from psycopg import OperationalError, errors
 
             try:
                 # Not in the user's own database, nor in the template of others: neither could be copied or dropped.
-                self._connection = self._connect(_MAINTENANCE)
+                self._kept = self._connect(_MAINTENANCE)
             except OperationalError as error:
                 if isinstance(error, ServiceDied | errors.ConnectionTimeout):
                     raise
                 # It may be dropped, or not be for this user.
-                self._connection = self._connect(self._service.database)
-        return self._connection
+                self._kept = self._connect(self._service.database)
+        return self._kept
 
     def _connect(self, database: str) -> "Connection":
         connection = self._service.connect(

@@ -50,6 +50,10 @@ class Connection:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close it."""
         self._client.close()
 
     def ask(self, *command: Any) -> Any:

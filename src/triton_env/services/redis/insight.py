@@ -75,11 +75,6 @@ class RedisInsight(Insight[Redis]):
 
     _kept: Connection | None = None
 
-    def close(self) -> None:
-        kept, self._kept = self._kept, None
-        if kept is not None:
-            kept.__exit__()
-
     def _sample(self) -> Mapping[str, float]:
         info = self._asked(lambda connection: connection.ask("INFO"))
         lines = (line.split(b":", 1) for line in info.splitlines() if b":" in line)

@@ -78,11 +78,6 @@ class S3Insight(Insight[S3]):
             media_type = head.get("ContentType") or "application/octet-stream"
             return Document(name.rstrip("/").rpartition("/")[2] or bucket, media_type, size, content)
 
-    def close(self) -> None:
-        kept, self._kept = self._kept, None
-        if kept is not None:
-            kept.close()
-
     def _sample(self) -> Mapping[str, float]:
         counts = self._counted()
         return {
@@ -135,7 +130,9 @@ class S3Insight(Insight[S3]):
             page: Any = (client.list_object_versions if is_versioned else client.list_objects_v2)(**options)
         except ClientError as error:
             if is_missing(error):
-                raise UsageError(f"There is no bucket {cut(bucket, 80)!r}.", hint="see the panel 'buckets'") from error
+                raise UsageError(
+                    f"The bucket {cut(bucket, 80)!r} does not exist.", hint="see the panel 'buckets'"
+                ) from error
             raise
         folders = [
             Row((each["Prefix"], None, None, "", "folder"), "objects", f"{bucket}/{each['Prefix']}")
