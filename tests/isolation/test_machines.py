@@ -26,6 +26,7 @@ from triton_env.isolation.isolator import _IsolationSession
 from triton_env.isolation.machines import Servers
 from triton_env.isolation.spaces import SpaceManager
 from triton_env.services.base_claims import Board, BoardClosed, Note
+from triton_env.services.base_isolation import Space
 
 TIMEOUT = 3.0
 """Seconds for which claims hold in these tests."""
@@ -411,6 +412,66 @@ def test_a_builder_that_has_lost_its_turn_publishes_nothing(small: TritonEnviron
     assert {name for name in databases(small) if name.startswith("triton_tpl_")} == {built[1]}
 
 
+@pytest.fixture
+def unswept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Machines remove what is over when the test says so, not on the side."""
+    monkeypatch.setattr(_IsolationSession, "_sweep", lambda session: None)
+
+
+@pytest.mark.usefixtures("unswept")
+def test_a_template_stays_where_a_machine_lacks_one_of_its_services(
+    small: TritonEnvironment, two: Two, tmp_path: Path
+) -> None:
+    one, _ = two
+    with one.namespace(template=Template(partial(put, word="seed"))):
+        pass
+    (template,) = {name for name in databases(small) if name.startswith("triton_tpl_")}
+    # As if it had not been used for long.
+    board(one, "postgres").put(f"kept/{template}", "0")
+    with TritonEnvironment(settings_of(small, tmp_path / "few"), services=("postgres",), runtime="external") as few:
+        assert until(lambda: opened(few).spaces.shelf().unused())
+        opened(few).templates.expire()
+        assert template in databases(small)
+    opened(one).templates.expire()
+    assert template not in databases(small)
+
+
+@pytest.mark.usefixtures("unswept")
+def test_what_cannot_be_removed_holds_up_nothing_else(
+    small: TritonEnvironment, two: Two, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, other = two
+    locked, free = other.namespace(), other.namespace()
+    # As if it had been killed long ago.
+    end_renewals(other)
+    for name in other.services:
+        board(other, name).close()
+        board(one, name).put(f"owner/{claims_of(other).machine}", "0")
+    spaces, tidied = spaces_of(one), []
+    drop, tidy = spaces._drop, spaces.tidy
+
+    def refuse(space: Space, *arguments: Any, **options: Any) -> None:
+        if space.id == locked.id:
+            raise IsolationFailed("The object is locked.")
+        drop(space, *arguments, **options)
+
+    def refused() -> bool:
+        try:
+            spaces.sweep_machines()
+        except IsolationFailed:
+            return True
+        return False
+
+    with monkeypatch.context() as patched:
+        patched.setattr(spaces, "_drop", refuse)
+        patched.setattr(spaces, "tidy", lambda seen: (tidied.append(seen), tidy(seen)))
+        assert until(refused)
+        assert free.id not in databases(small)
+        assert any(locked.id in each["postgres"].spaces and free.id not in each["postgres"].spaces for each in tidied)
+    spaces.sweep()
+    assert locked.id not in databases(small)
+
+
 class PaperBoard(Board):
     """Notes in this process, whose ages the test says."""
 
@@ -553,12 +614,21 @@ def test_processes_of_one_machine_give_a_server_one_identity(two: Two) -> None:
     assert len(there.notes("id/")) == 1
 
 
-def test_a_child_has_nothing_of_what_its_parent_holds_on_servers(two: Two) -> None:
+CONNECTIONS: dict[str, Callable[[Any], Any]] = {
+    "postgres": lambda held: held._made,
+    "redis": lambda held: held._listener.connection._sock,
+}
+"""By service: what a board says with that its machine lives."""
+
+
+@pytest.mark.parametrize("service", CONNECTIONS)
+def test_a_child_has_nothing_of_what_its_parent_holds_on_servers(two: Two, service: str) -> None:
     one, other = two
-    held, mine = board(one, "postgres"), claims_of(one).machine
-    claims_of(one).attend("postgres", held)
+    held, mine = board(one, service), claims_of(one).machine
+    claims_of(one).attend(service, held)
     end_renewals(one)
-    assert mine in board(other, "postgres").present()
+    held.attend(mine)
+    assert mine in board(other, service).present()
     reading, writing = os.pipe()
     child = os.fork()
     if not child:
@@ -567,12 +637,12 @@ def test_a_child_has_nothing_of_what_its_parent_holds_on_servers(two: Two) -> No
         os._exit(0)
     try:
         os.close(reading)
-        assert mine in board(other, "postgres").present()
-        made = held._made  # type: ignore[attr-defined]
+        assert mine in board(other, service).present()
+        made = CONNECTIONS[service](held)
         # As if this process was killed: the system closes the socket, and says nothing to the server.
         with open(os.devnull, "rb") as nothing:
             os.dup2(nothing.fileno(), made.fileno())
-        assert until(lambda: mine not in board(other, "postgres").present())
+        assert until(lambda: mine not in board(other, service).present())
     finally:
         os.close(writing)
         os.waitpid(child, 0)

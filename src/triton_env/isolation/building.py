@@ -101,9 +101,14 @@ class TemplateBuilder:
         return finished.records.keys() >= set(services)
 
     def expire(self) -> None:
-        """Remove those that were not used for a while, on servers that stay."""
+        """Remove those that were not used for a while, on servers that stay, where this environment has their services.
+
+        Those of other machines may have more.
+        """
         shelf = self._spaces.shelf()
-        for digest in shelf.unused():
+        for digest, unused in shelf.unused().items():
+            if not set(unused.services) <= set(self._spaces.services):
+                continue
             with shelf.making(digest):
                 if finished := shelf.unused().get(digest):
                     self._remove(digest, finished)

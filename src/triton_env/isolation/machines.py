@@ -47,7 +47,7 @@ class Servers:
         self._spaces = SpaceManager(target, self._ledger)
 
     def expired(self) -> Mapping[str, tuple[str, ...]]:
-        """What no machine claims any longer: the ids of spaces with their services. Changes nothing."""
+        """What no machine claims any longer: the ids of spaces with their services. Removes nothing."""
         found: Mapping[str, tuple[str, ...]] = {}
 
         def look() -> None:

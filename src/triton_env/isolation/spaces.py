@@ -220,22 +220,28 @@ class SpaceManager(ServiceParts):
         """Remove what machines left on the servers whose claims have expired, and what this one does not know any more.
 
         Raises:
-            IsolationFailed: a server refused.
+            IsolationFailed: a server refused. The others were removed all the same.
         """
         if (claims := self.claims) is None:
             return
+        failed: TritonError | None = None
         seen, tried = self._seen(claims), set[str]()
         while left := {space: each for space, each in self._ownerless(claims, seen).items() if space not in tried}:
             identifier, services = next(iter(left.items()))
             tried.add(identifier)
             # None where another process of this machine is at it.
             if held := self.ledger.take(identifier, services):
-                self.remove(Space(identifier), services, held)
+                try:
+                    self.remove(Space(identifier), services, held)
+                except TritonError as error:
+                    failed = error
                 seen = self._seen(claims)  # that takes its time, in which other machines may have written notes
         self.tidy(seen)
+        if failed:
+            raise failed
 
     def expired(self) -> Mapping[str, tuple[str, ...]]:
-        """The spaces that look as if they had no owner, with their services. Changes nothing.
+        """The spaces that look as if they had no owner, with their services. Removes nothing.
 
         Raises:
             IsolationFailed: a server does not answer.

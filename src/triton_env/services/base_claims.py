@@ -1,7 +1,7 @@
 """The seam between claims and the services: what a server keeps of those who make spaces on it.
 
-Notes are short texts under keys. Their ages are by the server's clock, and count from its start at the earliest: while
-it was down, no machine could renew anything.
+Notes are short texts under keys. Their ages are by the server's clock. They count from its start at the earliest, where
+the server says when that was: while it was down, no machine could renew anything.
 """
 
 from abc import ABC, abstractmethod
@@ -19,7 +19,7 @@ class Note:
 
     Attributes:
         text: of any length, in any characters.
-        age: seconds since it was written, or since the server started where that is less.
+        age: seconds since it was written, or since the server started where that is less and known.
     """
 
     text: str

@@ -54,7 +54,7 @@ class ClickHouseBoard(Board):
     def close(self) -> None:
         self._is_closed = True
         self.break_off()
-        self._http.__exit__()
+        self._http.close()
 
     def _insert(self, columns: str, rows: list[str]) -> None:
         # A server may be set to answer before a row can be seen.

@@ -235,7 +235,7 @@ class ClickHouseIsolation(Isolation[ClickHouse]):
 
     def close(self) -> None:
         self._board.close()
-        self._http.__exit__()
+        self._http.close()
 
     def _database(self, space: Space) -> str:
         return space.id or self._service.database

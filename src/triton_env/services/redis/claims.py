@@ -13,6 +13,7 @@ from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
+from triton_env.core.forks import not_in_children
 from triton_env.services import Redis
 from triton_env.services.base_claims import Note, NumberedBoard
 
@@ -262,6 +263,8 @@ class RedisBoard(NumberedBoard):
             except BaseException:
                 listener.close()
                 raise
+        if (connection := listener.connection) is not None:
+            not_in_children(connection._sock)
         self._listener = listener
 
     def _let_go(self, numbers: Collection[int]) -> None:
