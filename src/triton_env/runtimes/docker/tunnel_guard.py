@@ -163,13 +163,14 @@ def serve(control: socket.socket, owner: int, folder: Path, connection: Connecti
     received = b""
     is_told = is_deaf = False
     while os.getppid() == owner:
+        # Before the look, which would connect once more and forget why this came to nothing.
+        if not is_told and connection.has_failed():
+            _send(control, 0, last_words(folder) or "ssh ended")
+            return
         connection.look()
         if not is_told and connection.was_up:
             is_told = True
             _send(control, 0, "")
-        elif not is_told and connection.has_failed():
-            _send(control, 0, last_words(folder) or "ssh ended")
-            return
         pause = _OWNER_INTERVAL if is_told else _CONNECT_INTERVAL
         if is_deaf:
             # The owner has closed all that it has, and lives.
