@@ -1,7 +1,7 @@
 // The parts of an environment besides its own: snapshots, namespaces, templates.
 
 import { snapshotActions } from "./actions.js";
-import { chip, emptyState } from "./parts.js";
+import { chip } from "./parts.js";
 import { declaredOf } from "./store.js";
 import { inOneLine } from "./text.js";
 import { MISSING, age, bytes, time } from "./units.js";

@@ -42,7 +42,6 @@ export function environmentOf(name) {
 }
 export const declaredOf = (service) => state.declared[service] ?? { title: service, metrics: [], panels: [] };
 export const samplesOf = (environment, service) => state.samples.get(`${environment}/${service}`) ?? [];
-export const lastOf = (environment, service) => samplesOf(environment, service).at(-1)?.values ?? {};
 
 /** Add samples of a service, in any order, and forget what is older than an hour. */
 export function addSamples(environment, service, added) {
