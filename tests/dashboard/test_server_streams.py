@@ -4,7 +4,7 @@ import asyncio
 import gc
 import logging
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,7 +17,7 @@ from patience import WAIT, until
 from triton_env import Settings
 from triton_env.dashboard import answers, logs, service_routes, serving, steps, watch
 from triton_env.dashboard.looking import Looked, Looking
-from triton_env.errors import QueryFailed, UsageError
+from triton_env.errors import QueryFailed, TritonError, UsageError
 
 
 async def test_one_that_its_browser_does_not_read_ends_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -105,6 +105,45 @@ async def test_a_log_ends_with_its_last_lines(monkeypatch: pytest.MonkeyPatch) -
     found = await asyncio.wait_for(all_of_it(), WAIT)
     assert found == [answers.event("log", {"service": "any", "line": line}) for line in ("one", "two")]
     assert read._logs == {}
+
+
+def test_a_log_that_cannot_be_read_says_so_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Reader:
+        def __init__(self) -> None:
+            self.lines: list[str] = []
+
+        def put(self, service: str, lines: Sequence[str]) -> None:
+            self.lines.extend(lines)
+
+        def end(self) -> None:
+            self.lines.append("(end)")
+
+    first, late = Reader(), Reader()
+    tries = iter(["stopped", "stopped", "late", "down", "runs", "down", "ended"])
+
+    @contextmanager
+    def connected(*_: object, **__: object) -> Iterator[Any]:
+        match next(tries):
+            case "stopped":
+                raise TritonError("Nothing runs.")
+            case "late":
+                log.join(cast(Any, late), 10)
+                raise TritonError("Nothing runs.")
+            case "down":
+                raise TritonError("The engine is down.")
+            case "ended":
+                raise UsageError("It has ended.")
+        yield SimpleNamespace(log_lines=lambda *_, follow: iter(["a line"]))
+
+    monkeypatch.setattr(logs, "connect", connected)
+    monkeypatch.setattr(logs, "_PAUSE", 0.0)
+    log = logs._Log(Settings(), cast(Any, SimpleNamespace(id="id", runtime="docker")), "any")
+    log.join(cast(Any, first), 10)
+    log.read()
+
+    problem, another = (f"The log cannot be read: {what}" for what in ("Nothing runs.", "The engine is down."))
+    assert first.lines == [problem, another, "a line", another, "(end)"]
+    assert late.lines == first.lines
 
 
 def test_the_end_gives_up_requests_without_a_word(

@@ -123,6 +123,7 @@ class _Log:
         self._kept: deque[str] = deque(maxlen=KEPT)
         self._readers: dict[_Reader, int] = {}
         self._has_begun = False
+        self._problem = ""
         self.has_ended = False
 
     def join(self, reader: _Reader, tail: int) -> bool:
@@ -133,6 +134,8 @@ class _Log:
             self._readers[reader] = tail
             if self._has_begun:
                 reader.put(self._service, list(self._kept)[max(0, len(self._kept) - tail) :])
+            if self._problem:
+                reader.put(self._service, [self._problem])
             return True
 
     def leave(self, reader: _Reader) -> None:
@@ -150,7 +153,7 @@ class _Log:
                 except UsageError:  # the environment has ended
                     return
                 except TritonError as error:  # its engine does not answer, say
-                    self._give([f"The log cannot be read: {error.what} {error.cause}".strip()])
+                    self._tell(f"The log cannot be read: {error.what} {error.cause}".strip())
                 pause.wait(_PAUSE)
         finally:
             with self._lock:
@@ -166,6 +169,7 @@ class _Log:
             # It begins with what was just read, but for what has been written since.
             lines = map(_cut, environment.log_lines(self._service, KEPT, follow=True))
             self._add(new_after(there, list(islice(lines, len(there)))))
+            self._tell("")
             for line in lines:
                 if not self._add([line]):
                     return
@@ -177,6 +181,14 @@ class _Log:
             self._give(lines)
             self._has_begun = True
             return bool(self._readers)
+
+    def _tell(self, problem: str) -> None:
+        """Give the readers what is wrong, once for as long as it stays so; it is empty where nothing is."""
+        with self._lock:
+            if problem and problem != self._problem:
+                for reader in self._readers:
+                    reader.put(self._service, [problem])
+            self._problem = problem
 
     def _give(self, lines: Sequence[str]) -> None:
         for reader, tail in list(self._readers.items()):
