@@ -2,7 +2,7 @@
 
 import { environmentActions } from "./actions.js";
 import { rangePicker } from "./chart.js";
-import { logsView } from "./logs.js";
+import { hasLogs, logsView } from "./logs.js";
 import { emptyView, tabs, titleOf } from "./parts.js";
 import { facts, servicesTable } from "./overview.js";
 import { toEnvironment, toOverview } from "./route.js";
@@ -18,11 +18,12 @@ const TABS = [
 ];
 
 export function environmentView(environment, route) {
-  const current = TABS.find((tab) => tab.name === route.tab) ?? TABS[0];
+  const offered = TABS.filter((tab) => tab.name !== "logs" || hasLogs(environment));
+  const current = offered.find((tab) => tab.name === route.tab) ?? offered[0];
   return [
     h("div", { class: "crumbs" }, h("a", { href: toOverview() }, "All environments")),
     h("div", { class: "page-head" }, h("div", null, h("h1", null, titleOf(environment)), facts(environment)), environmentActions(environment)),
-    tabs("Parts of the environment", TABS.map((tab) => ({ href: toEnvironment(environment.key, tab.name), title: tab.title(environment), isCurrent: tab === current }))),
+    tabs("Parts of the environment", offered.map((tab) => ({ href: toEnvironment(environment.key, tab.name), title: tab.title(environment), isCurrent: tab === current }))),
     h("div", { key: `${environment.key}/${current.name}`, class: "tab-body" }, current.view(environment)),
   ];
 }

@@ -11,6 +11,9 @@ const TAIL = 200;
 const NARROW = "(max-width: 56rem)";
 const COLOURS = 6;
 
+/** The logs of external servers are where those run. */
+export const hasLogs = (environment) => environment.mode !== "external";
+
 export const logsView = (environment, services) =>
   h("div", { class: "logs", key: "logs", mount: (element) => new LogView(element, environment.key, services).start() });
 

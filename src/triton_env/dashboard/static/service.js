@@ -3,7 +3,7 @@
 import { serviceActions } from "./actions.js";
 import { chart, rangePicker } from "./chart.js";
 import { connectButton, copyAddress } from "./connect.js";
-import { logsView } from "./logs.js";
+import { hasLogs, logsView } from "./logs.js";
 import { pageLink } from "./overview.js";
 import { panelView } from "./panel.js";
 import { address, stateWords, tabs, titleOf } from "./parts.js";
@@ -16,6 +16,7 @@ import { h } from "./vdom.js";
 export function serviceView(environment, service, route) {
   const { panels } = declaredOf(service.name);
   const panel = panels.find((each) => each.name === route.panel);
+  const isLog = route.tab === "logs" && hasLogs(environment);
   return [
     h("div", { class: "crumbs" }, h("a", { href: toOverview() }, "All environments"), h("a", { href: toEnvironment(environment.key) }, titleOf(environment))),
     h(
@@ -31,18 +32,18 @@ export function serviceView(environment, service, route) {
     ),
     service.health?.problem && h("p", { class: "note bad" }, service.health.problem),
     tabs("Parts of the service", [
-      { href: toService(environment.key, service.name), title: "Metrics", isCurrent: !panel && route.tab !== "logs" },
+      { href: toService(environment.key, service.name), title: "Metrics", isCurrent: !panel && !isLog },
       ...panels.filter((each) => each === panel || !each.needs_argument).map((each) => ({ href: toPanel(environment.key, service.name, each.name), title: each.title, isCurrent: each === panel })),
-      { href: toService(environment.key, service.name, "logs"), title: "Log", isCurrent: route.tab === "logs" },
+      ...(hasLogs(environment) ? [{ href: toService(environment.key, service.name, "logs"), title: "Log", isCurrent: isLog }] : []),
     ]),
-    h("div", { key: [environment.key, service.name, route.tab, route.panel].join("/"), class: "tab-body" }, body(environment, service, panel, route)),
+    h("div", { key: [environment.key, service.name, route.tab, route.panel].join("/"), class: "tab-body" }, body(environment, service, panel, route, isLog)),
   ];
 }
 
-function body(environment, service, panel, route) {
+function body(environment, service, panel, route, isLog) {
   if (panel?.is_stream) return streamView(environment.key, service.name, panel, route.argument);
   if (panel) return panelView(environment.key, service.name, panel, route.argument);
-  if (route.tab === "logs") return logsView(environment, [service]);
+  if (isLog) return logsView(environment, [service]);
   return metrics(environment, service);
 }
 
