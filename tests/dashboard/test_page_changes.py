@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page, expect
 
-from dashboard.sites import Site, site
+from dashboard.sites import Site, answered, site
 from triton_env import Settings
 from triton_env.dashboard import watch
 from triton_env.errors import InvalidSetting
@@ -95,3 +95,28 @@ def test_external_servers_have_no_logs_here(dashboard: Site, seen: Seen, page: P
     expect(tabs.get_by_role("link", name="Metrics")).to_have_attribute("aria-current", "page")
     expect(tabs.get_by_role("link", name="Log", exact=True)).to_have_count(0)
     assert [url for url in dashboard.asked if "/theirs/logs" in url] == []
+
+
+def test_the_question_names_what_the_program_has_started_since(dashboard: Site, seen: Seen, page: Page) -> None:
+    dashboard.at(page, "first")
+    stop = page.locator("[data-action=stop]")
+    expect(stop).to_be_visible()
+    seen.environments = (entry("first"), entry("second"))
+    expect(page.locator("#nav .nav-environment")).to_have_count(2)
+    stop.click()
+    expect(page.get_by_role("dialog")).to_contain_text("with its other environment second")
+    answered(page, "Cancel")
+
+
+def test_no_question_is_asked_that_may_say_too_little(dashboard: Site, page: Page) -> None:
+    dashboard.at(page, "first")
+    stop = page.locator("[data-action=stop]")
+    expect(stop).to_be_visible()
+    page.route("**/actions", lambda route: route.fulfill(status=503))
+    stop.click()
+    expect(page.locator(".message.bad")).to_contain_text("status 503")
+    expect(page.get_by_role("dialog")).to_have_count(0)
+    page.unroute("**/actions")
+    stop.click()
+    expect(page.get_by_role("dialog")).to_contain_text("This loses")
+    answered(page, "Cancel")

@@ -9,6 +9,7 @@ import { h } from "./vdom.js";
 
 const ICONS = { restart: "refresh", stop: "stop", reset: "erase", snapshot: "camera", restore: "back", backup: "archive" };
 const busy = new Set();
+let isAsking = false; // a question, or what it has to say: until that is there, the button can be pressed again
 
 const actionsOf = (environment) => state.actions.get(environment.key) ?? [];
 
@@ -51,19 +52,29 @@ function button(environment, action, values) {
 }
 
 async function perform(environment, action, values, key) {
+  if (isAsking) return;
   const target = values.name ?? values.service ?? "";
   const words = [action.title, target, "\u00b7", titleOf(environment)].filter(Boolean).join(" ");
   const asksForName = action.needs_name && !values.name;
   if (action.loses || asksForName) {
-    const name = await ask({
-      title: words,
-      text: action.loses && `This loses ${action.loses}.`,
-      confirm: action.title,
-      isDangerous: Boolean(action.loses),
-      field: asksForName ? { label: "Name", value: "", suggestions: snapshotsOf(environment.key) } : null,
-    });
-    if (name === null) return;
-    if (asksForName) values = { ...values, name };
+    isAsking = true;
+    try {
+      const loses = action.loses && (await lossOf(environment, action));
+      const name = await ask({
+        title: words,
+        text: loses && `This loses ${loses}.`,
+        confirm: action.title,
+        isDangerous: Boolean(loses),
+        field: asksForName ? { label: "Name", value: "", suggestions: snapshotsOf(environment.key) } : null,
+      });
+      if (name === null) return;
+      if (asksForName) values = { ...values, name };
+    } catch (error) {
+      tell(words)(error);
+      return;
+    } finally {
+      isAsking = false;
+    }
   }
   const ended = tell(`${words} \u2026`);
   busy.add(key);
@@ -77,6 +88,12 @@ async function perform(environment, action, values, key) {
   busy.delete(key);
   if (environmentOf(environment.key)) askForActions(environment.key);
   changed();
+}
+
+/** What is lost by an action now: with an environment, its program may lose others that it has started since. */
+async function lossOf(environment, action) {
+  const offered = await api.actions(environment.key);
+  return offered.find(({ name }) => name === action.name)?.loses ?? action.loses;
 }
 
 const snapshotsOf = (key) => (environmentOf(key)?.spaces ?? []).filter((space) => space.kind === "snapshot").map((space) => space.name);
