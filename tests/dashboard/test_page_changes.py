@@ -5,9 +5,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
 from dashboard.sites import Site, answered, site
+from patience import until
 from triton_env import Settings
 from triton_env.dashboard import watch
 from triton_env.errors import InvalidSetting
@@ -120,3 +121,44 @@ def test_no_question_is_asked_that_may_say_too_little(dashboard: Site, page: Pag
     stop.click()
     expect(page.get_by_role("dialog")).to_contain_text("This loses")
     answered(page, "Cancel")
+
+
+def test_actions_are_asked_for_again_after_an_error(dashboard: Site, seen: Seen, page: Page) -> None:
+    stop = page.locator("[data-action=stop]")
+    page.route("**/actions", lambda route: route.fulfill(status=503))
+    with page.expect_response("**/actions"):
+        dashboard.at(page, "first")
+    expect(page.locator("tr[data-service]")).to_be_visible()
+    expect(stop).to_have_count(0)
+    page.unroute("**/actions")
+
+    def is_there_after_a_change() -> bool:
+        seen.environments = (entry("first"),)
+        return stop.is_visible()
+
+    assert until(is_there_after_a_change)
+
+
+def test_what_was_gone_for_a_moment_has_its_samples_again(dashboard: Site, seen: Seen, page: Page) -> None:
+    asked: list[str] = []
+
+    def sampled(route: Route) -> None:
+        asked.append(route.request.url)
+        now = datetime.now(UTC).timestamp()
+        samples = [
+            {"at": datetime.fromtimestamp(now - before, UTC).isoformat(), "values": {"memory": 2**20}}
+            for before in (20, 10)
+        ]
+        route.fulfill(json=samples)
+
+    page.route("**/first/services/redis/samples?*", sampled)
+    dashboard.at(page, "first", "service", "redis")
+    memory = page.locator("[data-metric=memory] .chart-value")
+    expect(memory).to_contain_text("MiB")
+    both, seen.environments = seen.environments, ()
+    expect(page.get_by_text("This environment does not run")).to_be_visible()
+    before = len(asked)
+    seen.environments = both
+    expect(memory).to_contain_text("MiB")
+    assert len(asked) > before
+    expect(page.locator("[data-action=stop], [data-action=restart]").first).to_be_visible()

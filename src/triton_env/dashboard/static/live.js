@@ -6,7 +6,7 @@ import { addSamples, changed, environments, keepListed, state } from "./store.js
 import { epoch } from "./units.js";
 
 const HOUR = 3600;
-const asked = new Set();
+const asked = new Set(); // samples by environment and service, actions by environment
 
 export function connect() {
   listen(api.eventsUrl(), {
@@ -43,10 +43,10 @@ function failed(problem) {
 function inspected(inspection) {
   state.inspection = inspection;
   state.problem = null;
-  keepListed();
+  keepListed(asked);
   for (const environment of environments()) {
     for (const service of environment.services) remember(environment.key, service.name);
-    if (!state.actions.has(environment.key)) askForActions(environment.key);
+    if (!asked.has(environment.key)) askForActions(environment.key);
   }
   changed();
 }
@@ -67,7 +67,11 @@ async function remember(environment, service) {
 }
 
 export async function askForActions(environment) {
-  state.actions.set(environment, []);
-  state.actions.set(environment, await api.actions(environment).catch(() => []));
+  asked.add(environment);
+  try {
+    state.actions.set(environment, await api.actions(environment));
+  } catch {
+    asked.delete(environment); // the next look asks again
+  }
   changed();
 }

@@ -53,8 +53,10 @@ export function addSamples(environment, service, added) {
   state.samples.set(`${environment}/${service}`, all[0]?.at < oldest ? all.filter((each) => each.at >= oldest) : all);
 }
 
-/** Forget what is not listed any more. */
-export function keepListed() {
-  const listed = new Set(environments().flatMap((each) => each.services.map((service) => `${each.key}/${service.name}`)));
-  for (const key of state.samples.keys()) if (!listed.has(key)) state.samples.delete(key);
+/** Forget what is not listed any more, and that it was asked for: it may come back. */
+export function keepListed(asked) {
+  const listed = new Set(environments().flatMap((each) => [each.key, ...each.services.map((service) => `${each.key}/${service.name}`)]));
+  for (const kept of [state.samples, state.actions, asked]) {
+    for (const key of kept.keys()) if (!listed.has(key)) kept.delete(key);
+  }
 }
