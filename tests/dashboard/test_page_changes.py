@@ -162,3 +162,13 @@ def test_what_was_gone_for_a_moment_has_its_samples_again(dashboard: Site, seen:
     expect(memory).to_contain_text("MiB")
     assert len(asked) > before
     expect(page.locator("[data-action=stop], [data-action=restart]").first).to_be_visible()
+
+
+def test_a_problem_goes_with_its_cause(dashboard: Site, seen: Seen, page: Page) -> None:
+    dashboard.at(page, "first")
+    expect(page.locator("tr[data-service]")).to_be_visible()
+    seen.error = InvalidSetting("The state folder cannot be used.")
+    expect(page.get_by_text("The state folder cannot be used.")).to_be_visible()
+    seen.error = None
+    expect(page.get_by_text("The state folder cannot be used.")).to_have_count(0)
+    expect(page.locator("tr[data-service]")).to_be_visible()

@@ -17,7 +17,8 @@ from patience import WAIT, until
 from triton_env import Settings
 from triton_env.dashboard import answers, logs, service_routes, serving, steps, watch
 from triton_env.dashboard.looking import Looked, Looking
-from triton_env.errors import QueryFailed, TritonError, UsageError
+from triton_env.errors import InvalidSetting, QueryFailed, TritonError, UsageError
+from triton_env.inspection import Inspection
 
 
 async def test_one_that_its_browser_does_not_read_ends_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -144,6 +145,38 @@ def test_a_log_that_cannot_be_read_says_so_once(monkeypatch: pytest.MonkeyPatch)
     problem, another = (f"The log cannot be read: {what}" for what in ("Nothing runs.", "The engine is down."))
     assert first.lines == [problem, another, "a line", another, "(end)"]
     assert late.lines == first.lines
+
+
+async def test_a_problem_is_over_with_the_next_inspection_even_if_that_is_as_before(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    found = Inspection(asked=False, environments=(), leftovers=None, engine_problem=None)
+    looks: Iterator[Inspection | None] = iter([found, None])
+
+    def look(settings: Settings) -> Inspection:
+        seen = next(looks, found)
+        if seen is None:
+            raise InvalidSetting("The state folder cannot be used.")
+        return seen
+
+    monkeypatch.setattr(watch, "inspect", look)
+    monkeypatch.setattr(watch.Watch, "_ask", lambda self: None)
+    monkeypatch.setattr(watch, "LOOKED_AT", 0.0)
+    watched = watch.Watch(Settings(triton_state_dir=str(tmp_path)))
+    events = watched.events()
+    first = asyncio.ensure_future(anext(events))
+    await asyncio.sleep(0)
+    running = asyncio.ensure_future(watched.run())
+    try:
+        names = [await asyncio.wait_for(first, WAIT)]
+        names += [await asyncio.wait_for(anext(events), WAIT) for _ in range(2)]
+    finally:
+        running.cancel()
+    assert [each.partition(b"\n")[0] for each in names] == [
+        b"event: inspection",
+        b"event: problem",
+        b"event: inspection",
+    ]
 
 
 def test_the_end_gives_up_requests_without_a_word(

@@ -102,6 +102,8 @@ class Watch:
                 self._show()
             except TritonError as error:
                 self.send("problem", in_parts(error))
+                # Browsers show the problem until an inspection comes, even if that is the one before.
+                self._sent = None
             await self.pause()
 
     async def pause(self) -> None:
