@@ -14,7 +14,9 @@ from triton_env.dashboard import extra
 from triton_env.dashboard.answers import as_json, data, event
 from triton_env.dashboard.guard import Key, token_of
 from triton_env.dashboard.logs import new_after
+from triton_env.dashboard.watch import with_answers
 from triton_env.errors import ExtraMissing, UsageError
+from triton_env.inspection import EnvironmentEntry, Inspection, ServiceEntry
 
 
 @pytest.mark.parametrize(
@@ -48,6 +50,35 @@ def test_no_text_ends_an_event() -> None:
 
     assert encoded.count(b"\n") == 3
     assert json.loads(encoded.decode().partition("data: ")[2]) == "a\n\ndata: forged\r\u2028"
+
+
+def test_what_is_seen_without_asking_is_not_replaced_by_an_earlier_answer() -> None:
+    seen = ServiceEntry(
+        name="redis", title="Redis", state="running", host=None, ports={}, url=None, container=None, pid=2
+    )
+    answer = seen.model_copy(update={"pid": 1, "version": "8.0", "url": "redis://***@host"})
+
+    def inspection(service: ServiceEntry) -> Inspection:
+        entry = EnvironmentEntry(
+            id="app",
+            mode="persistent",
+            runtime="embedded",
+            reason="",
+            started=None,
+            owner=None,
+            users=(),
+            is_offered=False,
+            services=(service,),
+            spaces=(),
+            timeline=(),
+        )
+        return Inspection(asked=False, environments=(entry,), leftovers=None, engine_problem=None)
+
+    (environment,) = with_answers(inspection(seen), inspection(answer)).environments
+    assert environment.services == (answer.model_copy(update={"pid": 2}),)
+    without = seen.model_copy(update={"pid": None})
+    (environment,) = with_answers(inspection(without), inspection(answer)).environments
+    assert environment.services == (answer,)
 
 
 def test_without_its_packages_the_command_says_how_to_install_them(monkeypatch: pytest.MonkeyPatch) -> None:

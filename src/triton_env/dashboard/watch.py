@@ -175,7 +175,7 @@ def _named(identity: str, inspection: Inspection | None) -> EnvironmentEntry | N
 
 
 _ANSWERS = tuple(name for name in ServiceEntry.model_fields if ServiceEntry.model_fields[name].default is None)
-"""What a server reports about itself only when it is asked."""
+"""What a server reports about itself when it is asked. Without that, only the `pid` may be known."""
 
 
 def with_answers(inspection: Inspection, asked: Inspection | None) -> Inspection:
@@ -194,7 +194,8 @@ def _with_answers(entry: EnvironmentEntry, asked: EnvironmentEntry) -> Environme
     sizes = {(space.kind, space.name): space.sizes for space in asked.spaces}
     services = tuple(
         service.model_copy(
-            update={name: getattr(answer, name) for name in _ANSWERS} | {"url": service.url or answer.url}
+            # What is known without asking is newer.
+            update={name: getattr(answer, name) for name in (*_ANSWERS, "url") if getattr(service, name) is None}
         )
         if (answer := of_services.get(service.name)) and answer.ports == service.ports and service.state == "running"
         else service

@@ -53,7 +53,7 @@ class Health(_Data):
 
 
 class ServiceEntry(_Data):
-    """A service of an environment. What comes after `container` is asked for, and None where servers were not asked.
+    """A service of an environment. What comes after `pid` is asked for, and None where servers were not asked.
 
     Attributes:
         name: its name.
