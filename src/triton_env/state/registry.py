@@ -242,9 +242,11 @@ def named(records: tuple[Record, ...], name: str, *, option: str = "--session ")
     listed = "\n".join(f"  {record.title}" for record in found or records)
     if not listed:
         raise UsageError(f"No session runs, so {name!r} names none.", hint="start one with: python -m triton_env serve")
+    # Not with an id in it: what is copied without a look may end or empty another one than was meant.
+    hint = f"{option}ID, with the id of one of them"
     if found:
-        raise UsageError(f"{len(found)} sessions are named {name!r}:\n{listed}", hint=f"{option}{found[-1].id}")
-    raise UsageError(f"No session is called {name!r}. Running:\n{listed}", hint=f"{option}{records[-1].id}")
+        raise UsageError(f"{len(found)} sessions are named {name!r}:\n{listed}", hint=hint)
+    raise UsageError(f"No session is called {name!r}. Running:\n{listed}", hint=hint)
 
 
 def _words_for(seconds: int) -> str:
