@@ -12,14 +12,14 @@ from triton_env.core import interrupts, spare
 from triton_env.core.model import Program
 from triton_env.core.shortages import explained
 from triton_env.core.timeline import Recorder, Timeline
-from triton_env.errors import CleanupFailed, KeeperEnded, NotStarted, ServiceNotSelected, UnknownService, UsageError
+from triton_env.errors import CleanupFailed, KeeperEnded, NotStarted, UsageError
 from triton_env.modes.arguments import Arguments
 from triton_env.modes.base import Mode
 from triton_env.modes.choice import mode_of
 from triton_env.modes.persistent import Persistent
 from triton_env.service_attribute import ServiceAttribute
 from triton_env.services import S3, SERVICES, ClickHouse, Postgres, Redis, Service
-from triton_env.services.selection import selected, with_groups
+from triton_env.services.selection import check_selected, selected, with_groups
 from triton_env.settings import Settings, variables
 from triton_env.sharing.reuse import Reuse
 from triton_env.stopping import Action, Stopping, at_once, awaited, ended, run_at_once
@@ -377,10 +377,7 @@ class TritonEnvironment(Isolated):
             error.add_note(str(failed))
 
     def _check_selected(self, service: str) -> None:
-        if service not in SERVICES:
-            raise UnknownService(service, SERVICES.installed())
-        if service not in self._services:
-            raise ServiceNotSelected(service, self._services)
+        check_selected(service, self._services)
 
     def _running(self) -> Startup:
         if self._startup is None:

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 from pydantic import BaseModel, ConfigDict
 
 from triton_env.core.forms import form_of
-from triton_env.errors import ServiceNotSelected, UsageError
+from triton_env.errors import UsageError
 from triton_env.persistent.embedded.projects import projects as embedded_projects
-from triton_env.services.selection import known_name, title_of
+from triton_env.services.selection import check_selected, known_name, title_of
 from triton_env.settings import Settings
 from triton_env.sharing.attaching import Purpose
 from triton_env.sharing.ending import end
@@ -182,8 +182,8 @@ class _Session(NamedTuple):
 
     def act(self, action: str, service: str, name: str, path: Path | None) -> str:
         record = self.record
-        if service and service not in record.services:
-            raise ServiceNotSelected(service, record.services)
+        if service:
+            check_selected(service, record.services)
         if action == "stop":
             end(record, self.settings)
             gone = "Its data is gone" if form_of(record.runtime).is_started_by_us else "The servers keep running"
@@ -233,8 +233,8 @@ class _Project(NamedTuple):
                 return _backed_up(environment, service, path)
         with self._stack() as stack:
             there = stack.instances()
-            if service and service not in there:
-                raise ServiceNotSelected(service, tuple(there))
+            if service:
+                check_selected(service, there)
             match action:
                 case "restart":
                     stack.restart([service], lambda name, seconds: None)

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from triton_env.agents.held import HeldEnvironments
-from triton_env.errors import NotOffered, ServiceNotSelected, UsageError
+from triton_env.errors import NotOffered, UsageError
 from triton_env.inspection import inspect, without_password
 from triton_env.services.base_insight import cut
-from triton_env.services.selection import known_name, title_of
+from triton_env.services.selection import check_selected, known_name, title_of
 from triton_env.settings import Settings
 from triton_env.steering import act, actions, connect
 
@@ -121,9 +121,12 @@ class Tools:
         --show-secrets, the environment variables with their passwords."""
         name = known_name(service)
         with connect(self._settings, environment, runtime) as seen:
-            names = [_checked(seen, name)] if name else list(seen.services)
-            services = {each: self._described(seen.service(each)) for each in names}
-            return {"services": services} | ({"environ": seen.environ()} if self._show_secrets and not name else {})
+            if name:
+                check_selected(name, seen.services)
+            services = {each: self._described(seen.service(each)) for each in ([name] if name else seen.services)}
+            if not self._show_secrets:
+                return {"services": services}
+            return {"services": services, "environ": seen.service(name).environ() if name else seen.environ()}
 
     def start_environment(self, services: list[str] | None = None, runtime: str | None = None) -> Answer:
         """Start a fresh environment with all services, or with those named. It is held by this server, and ends
@@ -174,7 +177,9 @@ class Tools:
         self, environment: str, service: str, runtime: str
     ) -> "Iterator[tuple[AttachedEnvironment | AttachedProject, Service]]":
         with connect(self._settings, environment, runtime) as seen:
-            yield seen, seen.service(_checked(seen, known_name(service)))
+            name = known_name(service)
+            check_selected(name, seen.services)
+            yield seen, seen.service(name)
 
     def _described(self, service: "Service") -> Answer:
         return {
@@ -183,12 +188,6 @@ class Tools:
             "host": service.host,
             "ports": {name: endpoint.port for name, endpoint in service.placement.endpoints.items()},
         }
-
-
-def _checked(seen: "AttachedEnvironment | AttachedProject", name: str) -> str:
-    if name not in seen.services:
-        raise ServiceNotSelected(name, seen.services)
-    return name
 
 
 def _as_data(table: Any) -> Answer:

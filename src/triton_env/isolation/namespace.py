@@ -8,9 +8,10 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, Self, cast
 
 from triton_env.core.commands import runnable
-from triton_env.errors import ServiceNotSelected, UnknownService, UsageError
-from triton_env.services import S3, SERVICES, ClickHouse, Postgres, Redis, Service
+from triton_env.errors import UsageError
+from triton_env.services import S3, ClickHouse, Postgres, Redis, Service
 from triton_env.services.base_isolation import Space
+from triton_env.services.selection import check_selected
 from triton_env.settings import Settings, variables
 
 if TYPE_CHECKING:
@@ -106,10 +107,7 @@ class Namespace:
             UnknownService, ServiceNotSelected: there is none here.
             UsageError: the namespace was closed.
         """
-        if name not in SERVICES:
-            raise UnknownService(name, SERVICES.installed())
-        if name not in self._bound:
-            raise ServiceNotSelected(name, self.services)
+        check_selected(name, self.services)
         self._check_is_there()
         self._verify((name,))
         return self._bound[name]

@@ -30,6 +30,19 @@ def with_groups(settings: Settings, names: Iterable[str]) -> Settings:
     return settings
 
 
+def check_selected(name: str, available: Iterable[str]) -> None:
+    """See that an environment has a service.
+
+    Raises:
+        UnknownService: it does not exist anywhere.
+        ServiceNotSelected: the environment was started without it.
+    """
+    if name not in SERVICES:
+        raise UnknownService(name, SERVICES.installed())
+    if name not in (names := tuple(available)):
+        raise ServiceNotSelected(name, names)
+
+
 def selected(services: Sequence[str] | None, available: Sequence[str] | None = None) -> tuple[str, ...]:
     """Some of the services that there are, in the order in which people read them.
 
