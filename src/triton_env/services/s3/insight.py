@@ -1,5 +1,6 @@
 """What S3 reports about itself: buckets, objects with their versions, their content."""
 
+from codecs import getincrementaldecoder
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
@@ -228,10 +229,9 @@ def _marks(bucket: str, there: Collection[str]) -> dict[str, str]:
 
 def _shown(content: bytes, size: int) -> str:
     """The beginning of an object's content, as text or else as numbers."""
-    whole = content if len(content) == size else content[:-3]
     try:
         # A character at its end may be cut.
-        text = whole.decode() + content[len(whole) :].decode(errors="ignore")
+        text = getincrementaldecoder("utf-8")().decode(content, final=len(content) == size)
     except UnicodeDecodeError:
         text = "\0"
     return content[:_BINARY].hex(" ") if "\0" in text else text
