@@ -20,7 +20,7 @@ from projects import project, project_without_docker, settings_of
 from triton_env import Settings, TritonEnvironment
 from triton_env.core.setting_types import SecretStr
 from triton_env.core.threads import in_thread
-from triton_env.errors import BackupFailed, NotStarted, ServiceNotSelected, TritonError, UsageError
+from triton_env.errors import BackupFailed, NotStarted, ServiceNotSelected, TritonError, UnknownService, UsageError
 from triton_env.inspection import EnvironmentEntry, inspect
 from triton_env.sharing.offering import offered
 from triton_env.state import restarts
@@ -153,8 +153,8 @@ def test_what_is_not_offered_is_refused_by_its_name(env: TritonEnvironment) -> N
         act(settings, env.id, "stop")
     with pytest.raises(UsageError, match="has to be named"):
         act(settings, env.id, "restart")
-    for service in ("s3", "nonsense"):
-        with pytest.raises(ServiceNotSelected):
+    for service, error in (("s3", ServiceNotSelected), ("nonsense", UnknownService)):
+        with pytest.raises(error):
             act(settings, env.id, "restart", service=service)
     for environment in ("", "../x", "*", "0ddba115"):
         with pytest.raises(UsageError, match="No environment has the id"):

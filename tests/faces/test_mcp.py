@@ -199,7 +199,8 @@ async def test_with_writes_it_starts_steers_and_ends_environments(embedded_packa
         owners = {each["id"]: each["owner"] for each in (await agent("list_environments"))["environments"]}
         assert "--show-secrets" in owners[started]["command"]
         url = (await agent("connection_info", environment=started, service="redis"))["environ"]["REDIS_URL"]
-        assert "There is no service 'kafka'" in await agent.refused("service_logs", environment=started, service="kafka")
+        words = await agent.refused("service_logs", environment=started, service="kafka")
+        assert "There is no service 'kafka'" in words
         with redis.Redis.from_url(url) as client:
             client.set("of", "the snapshot")
             await agent("take_snapshot", environment=started, name="kept")
