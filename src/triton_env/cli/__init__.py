@@ -8,6 +8,7 @@ that loads settings, drivers, rich or the Docker SDK.
 """
 
 import sys
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -113,6 +114,8 @@ class _Commands(click.Group):
         **extra: Any,
     ) -> NoReturn:
         extra.pop("standalone_mode", None)
+        # As requests has it. Its own filter is lost where another thread loads a driver at that moment.
+        warnings.filterwarnings("ignore", "SOCKS support in urllib3")
         try:
             with ctrl_c_raises():
                 answer = super().main(args, prog_name, standalone_mode=False, **extra)
