@@ -152,6 +152,25 @@ def test_nothing_is_ended_where_one_of_the_names_is_wrong(machine: Machine) -> N
         assert session in machine.good("ps", "--quiet").split()
 
 
+def test_a_reader_of_logs_is_no_user_that_a_stop_would_ask_about(machine: Machine) -> None:
+    with (
+        machine.serving("redis") as session,
+        forkserver.Popen(
+            [sys.executable, "-m", "triton_env", "logs", session, "--follow"],
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=machine.project,
+            env=machine.variables,
+        ) as reader,
+    ):
+        try:
+            assert reader.stdout is not None
+            assert reader.stdout.readline()
+            assert listed(machine)[session]["users"] == []
+        finally:
+            reader.kill()
+
+
 def test_a_record_of_a_killed_owner_is_removed_by_the_next_start(machine: Machine) -> None:
     with own_session(machine) as (session, program):
         record = machine.state / "environments" / f"{session}.json"

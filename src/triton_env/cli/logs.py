@@ -53,7 +53,7 @@ def command(follow: bool, tail: int | None, choice: Choice, services: tuple[str,
 def _of_session(record: "Record", services: tuple[str, ...], tail: int | None, *, follow: bool) -> int:
     if not form_of(record.runtime).is_started_by_us:
         say_notice(f"the servers of the session {record.id} are external, and their logs are not here.")
-    with attached(record, services) as environment:
+    with attached(record, services, only_looks=True) as environment:
         names = environment.services
         width = max(len(name) for name in names)
         try:

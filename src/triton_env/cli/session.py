@@ -16,8 +16,13 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def attached(record: "Record", services: Sequence[str] = ()) -> "Iterator[AttachedEnvironment]":
+def attached(
+    record: "Record", services: Sequence[str] = (), *, only_looks: bool = False
+) -> "Iterator[AttachedEnvironment]":
     """The environment of a session, which is used until the block ends, and goes on then.
+
+    Args:
+        only_looks: whether that is no use of it, for which others would have to wait.
 
     Raises:
         UsageError: it lacks one of these services.
@@ -25,9 +30,11 @@ def attached(record: "Record", services: Sequence[str] = ()) -> "Iterator[Attach
     """
     from triton_env.attached import AttachedEnvironment
     from triton_env.settings import Settings
+    from triton_env.sharing.attaching import Purpose
 
     check_has(record, services)
-    with AttachedEnvironment(record, Settings(), services) as environment:
+    purpose = Purpose.LOOK if only_looks else Purpose.USE
+    with AttachedEnvironment(record, Settings(), services, purpose) as environment:
         yield environment
 
 

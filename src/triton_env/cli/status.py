@@ -113,7 +113,7 @@ class _Found:
 @contextmanager
 def _found(record: "Record | None", choice: Choice, names: tuple[str, ...]) -> Iterator[_Found]:
     if record:
-        with attached(record, names) as environment:
+        with attached(record, names, only_looks=True) as environment:
             about = {"project": None, "session": record.id, "runtime": record.runtime}
             title = f"session {record.place}"
             yield _Found(title, about, environment.status, environment.unfinished_restore)
