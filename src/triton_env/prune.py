@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from triton_env.backup.journal import Place, command_to_settle, places
 from triton_env.core.model import Endpoint, Placement
+from triton_env.core.printable import in_one_line
 from triton_env.core.readiness import check_listening
 from triton_env.errors import RestoreUnfinished, RuntimeUnavailable, TritonError
 from triton_env.isolation import state
@@ -241,7 +242,7 @@ def _problem_of_restore(settings: Settings, place: Place) -> str:
                 return ""
         return f"not all of its services run; {command_to_settle(place)} starts them and does it"
     except TritonError as error:
-        return " ".join(f"{error.what} {error.cause}".split())
+        return in_one_line(error)
 
 
 def _listens(address: str) -> bool:

@@ -2,6 +2,10 @@
 
 import re
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from triton_env.errors import TritonError
 
 _UNSAFE = re.compile(
     "["
@@ -23,6 +27,11 @@ def printable(text: str) -> str:
 def coloured(text: str) -> str:
     """As `printable`, with colours kept: for lines of a server's log."""
     return "".join(part if _COLOUR.fullmatch(part) else printable(part) for part in _COLOUR.split(text))
+
+
+def in_one_line(error: "TritonError") -> str:
+    """What went wrong, and the last cause."""
+    return " ".join(f"{error.what} {error.cause}".split())
 
 
 def one_line(text: str) -> str:

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from triton_env.core.printable import in_one_line
 from triton_env.core.threads import in_thread
 from triton_env.errors import InvalidSetting, TritonError
 from triton_env.inspection.asking import Asker
@@ -162,7 +163,7 @@ class _Look:
         except TimeoutError:
             problem = f"not all of it answered within {ASK_TIMEOUT:g} s"
         except TritonError as error:
-            problem = " ".join(f"{error.what} {error.cause}".split())
+            problem = in_one_line(error)
         return self.entry.model_copy(update={"problem": problem})
 
 

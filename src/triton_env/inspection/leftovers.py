@@ -1,5 +1,6 @@
 """What dead owners left, as `prune` finds it."""
 
+from triton_env.core.printable import in_one_line
 from triton_env.core.threads import in_thread
 from triton_env.errors import TritonError
 from triton_env.inspection.data import LeftoverEntry
@@ -17,7 +18,7 @@ def found_leftovers(settings: Settings) -> tuple[tuple[LeftoverEntry, ...] | Non
     except TimeoutError:
         return None, f"no engine answers within {_TIMEOUT:g} s"
     except TritonError as error:
-        return None, " ".join(f"{error.what} {error.cause}".split())
+        return None, in_one_line(error)
 
 
 def entry_of(leftover: Leftover) -> LeftoverEntry:

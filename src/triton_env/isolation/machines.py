@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 
+from triton_env.core.printable import in_one_line
 from triton_env.errors import TritonError
 from triton_env.isolation import state
 from triton_env.isolation.ledger import SpaceLedger
@@ -80,5 +81,5 @@ def _problem_of(action: Callable[[], None]) -> str:
     try:
         action()
     except TritonError as error:
-        return " ".join(f"{error.what} {error.cause}".split())
+        return in_one_line(error)
     return ""

@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 
 from triton_env.core.forms import Form, form_of
+from triton_env.core.printable import in_one_line
 from triton_env.errors import RuntimeUnavailable, TritonError
 from triton_env.persistent.settings import persistent_settings
 from triton_env.persistent.stack import Stack
@@ -60,7 +61,7 @@ def open_stack(settings: Settings, *, starts: bool = False, any_checkout: bool =
         except RuntimeUnavailable as error:
             if not starts or not _can_be_processes(settings):
                 raise
-            problem = " ".join(f"{error.what} {error.cause}".split())
+            problem = in_one_line(error)
     if starts and _can_be_processes(settings):
         return stack("embedded", f"Docker cannot be used: {problem}")
     # With its words on what is missing.
