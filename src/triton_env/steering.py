@@ -1,7 +1,7 @@
 """What can be done to an environment of this user by its id, whatever holds it: restart, stop, reset, save, look."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 from pydantic import BaseModel, ConfigDict
 
 from triton_env.core.forms import form_of
+from triton_env.core.redaction import redacted
 from triton_env.errors import UsageError
 from triton_env.persistent.embedded.projects import projects as embedded_projects
 from triton_env.services.selection import check_selected, known_name, title_of
@@ -131,6 +132,23 @@ def connect(
         yield environment
 
 
+@contextmanager
+def log_reader(settings: Settings, environment_id: str, runtime: str = "") -> Iterator[Callable[[str, int], str]]:
+    """What reads the last lines of a service's log, without secrets, until the block ends.
+
+    It is called with the service's name and how many lines at most. The service may have exited: then its log says why.
+
+    Args:
+        settings, environment_id, runtime: see `act`.
+
+    Raises:
+        UsageError: no environment has that id, or two have it; while it is called, the service is not there.
+        TritonError: the environment has just ended.
+    """
+    with _found(settings, environment_id, runtime).log_reader() as read:
+        yield read
+
+
 def _offered(mode: str, held_by: str, others: Sequence[str] = ()) -> Iterator[Action]:
     is_ours, lasts = mode != "external", mode == "persistent"
     if is_ours:
@@ -180,6 +198,11 @@ class _Session(NamedTuple):
         with AttachedEnvironment(self.record, self.settings, services, purpose) as environment:
             yield environment
 
+    @contextmanager
+    def log_reader(self) -> Iterator[Callable[[str, int], str]]:
+        with self.opened(Purpose.LOOK) as environment:
+            yield environment.logs
+
     def act(self, action: str, service: str, name: str, path: Path | None) -> str:
         record = self.record
         if service:
@@ -226,6 +249,17 @@ class _Project(NamedTuple):
 
         with self._stack() as stack, AttachedProject(stack) as environment:
             yield environment
+
+    @contextmanager
+    def log_reader(self) -> Iterator[Callable[[str, int], str]]:
+        with self._stack() as stack:
+
+            def read(service: str, lines: int) -> str:
+                # Not among those that run: the log of one that has exited matters most.
+                check_selected(service, tuple(stack.instances()))
+                return redacted(stack.access(service).logs(lines), stack.secrets())
+
+            yield read
 
     def act(self, action: str, service: str, name: str, path: Path | None) -> str:
         if action == "backup":

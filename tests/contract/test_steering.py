@@ -2,13 +2,15 @@
 
 import os
 import signal
+import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 
+import docker
 import psutil
 import pytest
 import redis
@@ -24,7 +26,7 @@ from triton_env.errors import BackupFailed, NotStarted, ServiceNotSelected, Trit
 from triton_env.inspection import EnvironmentEntry, inspect
 from triton_env.sharing.offering import offered
 from triton_env.state import restarts
-from triton_env.steering import act, actions, connect
+from triton_env.steering import act, actions, connect, log_reader
 
 pytestmark = pytest.mark.timeout(600)
 RUNTIMES = [pytest.param("docker", marks=pytest.mark.docker), "embedded"]
@@ -295,3 +297,45 @@ def test_persistent_services_of_another_folder(
         assert "their data are gone" in act(others, project, "reset")
         with pytest.raises(UsageError, match="No environment has the id"):
             act(others, project, "reset")
+
+
+@pytest.mark.parametrize("place", [pytest.param(project, marks=pytest.mark.docker), project_without_docker])
+def test_the_log_of_a_persistent_service_that_has_exited_is_read(
+    place: Callable[..., AbstractContextManager[Settings]], embedded_packages: None, callers_choice: Mapping[str, str]
+) -> None:
+    images = {name.lower(): value for name, value in callers_choice.items()}
+    with place(**images) as settings, socket.socket() as taken:
+        with TritonEnvironment(settings, services=("redis",), persistent=True) as started:
+            started.detach()
+        name = settings.triton_project
+        (service,) = entry_of(settings, name).services
+        if service.container:
+            client = docker.from_env()
+            client.containers.get(service.container).stop()
+            client.close()
+            why = "bye bye"
+        else:
+            # It is started again, again and again, and ends each time.
+            assert until(lambda: takes_port_of(settings, name, taken))
+            why = "address already in use"
+        assert until(lambda: entry_of(settings, name).services[0].state in ("exited", "restarting"))
+        with log_reader(settings, name) as read:
+            assert until(lambda: why in read("redis", 20).lower())
+            assert len(read("redis", 1).splitlines()) == 1
+            with pytest.raises(ServiceNotSelected):
+                read("postgres", 20)
+
+
+def takes_port_of(settings: Settings, project: str, taker: socket.socket) -> bool:
+    """Kill the one service of a project, and have its port before it is started again; whether that was fast enough."""
+    (service,) = entry_of(settings, project).services
+    if service.pid:
+        with suppress(psutil.NoSuchProcess):
+            psutil.Process(service.pid).kill()
+    taker.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        taker.bind(("127.0.0.1", service.ports["redis"]))
+    except OSError:
+        return False
+    taker.listen()
+    return True

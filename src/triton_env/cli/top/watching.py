@@ -135,14 +135,13 @@ class Log:
         self._closed.set()
 
     def _work(self) -> None:
-        from triton_env.steering import connect
+        from triton_env.steering import log_reader
 
         while not self._closed.is_set():
             try:
-                with connect(self.settings, self.environment, self.runtime) as environment:
+                with log_reader(self.settings, self.environment, self.runtime) as read:
                     while not self._closed.is_set():
-                        text = environment.logs(self.service, _LOG_LINES)
-                        self.lines, self.problem = tuple(text.splitlines()), ""
+                        self.lines, self.problem = tuple(read(self.service, _LOG_LINES).splitlines()), ""
                         self.reads += 1
                         self._closed.wait(_LOG_INTERVAL)
             except TritonError as error:
