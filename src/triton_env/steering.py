@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict
 
 from triton_env.core.forms import form_of
 from triton_env.core.redaction import redacted
-from triton_env.errors import UsageError
+from triton_env.errors import NotOffered, UsageError
 from triton_env.persistent.embedded.projects import projects as embedded_projects
 from triton_env.services.selection import check_selected, known_name, title_of
 from triton_env.settings import Settings
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from triton_env.persistent.stack import Stack
 
 ActionName = Literal["restart", "stop", "reset", "snapshot", "restore", "backup"]
+
+NO_LOGS = "The servers are external, and their logs are not here."
 
 _CLIENTS = "the connections of its clients"
 _IN_MEMORY = f"{_CLIENTS}, and what the server has in memory alone: with TRITON_STORAGE=memory that may be all"
@@ -142,6 +144,7 @@ def log_reader(settings: Settings, environment_id: str, runtime: str = "") -> It
         settings, environment_id, runtime: see `act`.
 
     Raises:
+        NotOffered: the servers are external.
         UsageError: no environment has that id, or two have it; while it is called, the service is not there.
         TritonError: the environment has just ended.
     """
@@ -200,6 +203,8 @@ class _Session(NamedTuple):
 
     @contextmanager
     def log_reader(self) -> Iterator[Callable[[str, int], str]]:
+        if self.record.mode == "external":
+            raise NotOffered(NO_LOGS)
         with self.opened(Purpose.LOOK) as environment:
             yield environment.logs
 

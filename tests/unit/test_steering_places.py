@@ -4,19 +4,22 @@ import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import wait
 from contextlib import ExitStack, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
 
-from patience import WAIT
+from patience import WAIT, until
 from triton_env import Settings, steering
 from triton_env.agents.held import HeldEnvironments, _Held
+from triton_env.cli.top.watching import Log
 from triton_env.core.threads import in_thread
-from triton_env.errors import CleanupFailed, ProjectTaken, UsageError
+from triton_env.errors import CleanupFailed, NotOffered, ProjectTaken, UsageError
 from triton_env.persistent.docker.containers import Project, ProjectContainer
 from triton_env.state import restarts
 from triton_env.state.registry import Registry
+from triton_env.steering import NO_LOGS
 from unit.records import record
 
 
@@ -56,6 +59,20 @@ def test_an_engine_that_is_down_holds_up_no_other_environment(
     with pytest.raises(UsageError, match="No environment has the id") as error:
         steering.act(settings, "other", "stop")
     assert error.value.cause.startswith("Docker was not asked: ")
+
+
+def test_logs_of_external_servers_are_not_here(settings: Settings) -> None:
+    listing = Registry.of(settings).add(replace(record(), runtime="external"))
+    try:
+        with pytest.raises(NotOffered, match=NO_LOGS), steering.log_reader(settings, "aaaa1111"):
+            pass
+        log = Log(settings, "aaaa1111", "external", "redis")
+        log.begin()
+        assert until(lambda: log.problem)
+        log.close()
+        assert log.problem == NO_LOGS
+    finally:
+        listing.end()
 
 
 def container(file: Path | str) -> ProjectContainer:

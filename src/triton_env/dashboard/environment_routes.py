@@ -21,7 +21,7 @@ from triton_env.dashboard.watch import Watch
 from triton_env.errors import NotOffered, UsageError
 from triton_env.services import Service
 from triton_env.settings import Settings
-from triton_env.steering import act, actions
+from triton_env.steering import NO_LOGS, act, actions
 
 _PATH = "/api/environments/{environment}"
 _AT_ONCE = 4
@@ -69,7 +69,7 @@ class EnvironmentRoutes:
         """What services wrote, and write from now on."""
         entry = await self._watch.environment(request.path_params["environment"])
         if entry.mode == "external":
-            raise NotOffered("The servers are external, and their logs are not here.")
+            raise NotOffered(NO_LOGS)
         there = [service.name for service in entry.services]
         asked = list(filter(None, request.query_params.get("services", "").split(","))) or there
         if absent := [name for name in asked if name not in there]:
