@@ -6,14 +6,13 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from triton_env.cli.tables import WATCH_INTERVAL
 from triton_env.core.threads import in_thread
 from triton_env.errors import TritonError
 from triton_env.inspection import EnvironmentEntry, Inspection, Inspector, ServiceEntry
 from triton_env.services import SERVICES
 from triton_env.settings import Settings
 
-INTERVAL = 2.0
-"""Seconds between the end of a look and the next."""
 _LOG_INTERVAL = 1.0
 _LOG_LINES = 1000
 
@@ -91,7 +90,7 @@ class Watcher:
                     self.lines, self.problem = self._seen(found), ""
                 self.looks += 1
                 if ask:
-                    self._wake.wait(INTERVAL)
+                    self._wake.wait(WATCH_INTERVAL)
                     self._wake.clear()
                 ask = True
 
