@@ -17,7 +17,7 @@ WATCH_INTERVAL = 2
 _LEAST_WORDS = 20
 """Columns that words get at least: narrower, a sentence becomes a tower."""
 _UNLIMITED = 10_000
-_GAP = 2
+GAP = 2
 """Between columns."""
 
 
@@ -57,21 +57,15 @@ def fitting(
     columns: Sequence[Column],
     rows: Sequence[Sequence["Text"]],
     title: str = "",
-    *,
-    selected: int | None = None,
 ) -> "RenderableType":
-    """The rows as a table, without the columns that do not fit; where even that is too wide, as a list.
-
-    Args:
-        selected: the number of the row that is highlighted.
-    """
+    """The rows as a table, without the columns that do not fit; where even that is too wide, as a list."""
     from rich.table import Table
 
     ranks = sorted({column.rank for column in columns} - {0}, reverse=True)
     for limit in (_UNLIMITED, *(rank - 1 for rank in ranks)):
         shown = [number for number, column in enumerate(columns) if column.rank <= limit]
         least = {number: _least_width(columns[number], [row[number] for row in rows]) for number in shown}
-        if sum(least.values()) + _GAP * (len(shown) - 1) > target.width:
+        if sum(least.values()) + GAP * (len(shown) - 1) > target.width:
             continue
         table = Table(box=None, pad_edge=False, title=title or None, title_justify="left", title_style="dim")
         for number, width in least.items():
@@ -82,8 +76,8 @@ def fitting(
                 no_wrap=not column.has_words,
                 min_width=width,
             )
-        for place, row in enumerate(rows):
-            table.add_row(*(row[number] for number in shown), style="reverse" if place == selected else None)
+        for row in rows:
+            table.add_row(*(row[number] for number in shown))
         return table
     return _listed(target, columns, rows, title)
 

@@ -4,12 +4,14 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from rich.cells import cell_len
 from rich.layout import Layout
+from rich.table import Table
 from rich.text import Text
 
 from triton_env.cli.ps import health_words
 from triton_env.cli.status import duration
-from triton_env.cli.tables import Column, fitting
+from triton_env.cli.tables import GAP, Column
 from triton_env.cli.top.watching import Deed, Line, Log
 from triton_env.core.printable import one_line, printable
 from triton_env.core.sizes import memory_words
@@ -37,20 +39,23 @@ s                       stop its environment, after a question
 q                       quit
 
 Operations per second are what the service counts first: transactions, queries or commands.
-CPU is that of one processor; several that are busy are more than 100 %."""
+CPU is that of one processor; several that are busy are more than 100 %.
+On a narrow terminal columns are left out: mode first, then up, connections, memory, CPU, operations."""
 
 _COLUMNS = (
     Column("environment"),
     Column("service"),
     Column("state"),
-    Column("cpu", right=True),
-    Column("memory", right=True),
-    Column("connections", right=True, rank=1),
-    Column("op/s", right=True),
-    Column("up", right=True, rank=3),
-    Column("mode", rank=4),
-    Column("health", has_words=True, rank=2),
+    Column("cpu", right=True, rank=2),
+    Column("memory", right=True, rank=3),
+    Column("connections", right=True, rank=4),
+    Column("op/s", right=True, rank=1),
+    Column("up", right=True, rank=5),
+    Column("mode", rank=6),
+    Column("health"),
 )
+_READABLE = 20
+"""How much of a long cell is shown at least, before columns are left out to show more of it."""
 
 
 def table(
@@ -66,7 +71,7 @@ def table(
     title = Text(f"triton-env top: {len(lines)}{of} service{'' if len(lines) == 1 else 's'}{hidden}", style="bold")
     body: RenderableType
     if lines:
-        body = fitting(console, _COLUMNS, [_row(line) for line in shown], selected=place - first)
+        body = _services(console.width, [_row(line) for line in shown], selected=place - first)
     elif total:
         body = Text("Nothing has these letters. Escape shows all.")
     elif is_first_look:
@@ -130,6 +135,31 @@ def _screen(title: Text, body: "RenderableType", foot: Text) -> Layout:
     layout = Layout()
     layout.split_column(Layout(title, size=1), Layout(body), Layout(foot, size=1))
     return layout
+
+
+def _services(width: int, rows: Sequence[Sequence[Text]], selected: int) -> Table:
+    """Rows of one line each, so that as many are seen as were counted: columns are left out and cells cut for that."""
+    longest = [
+        max(map(cell_len, (column.heading, *(row[number].plain for row in rows))))
+        for number, column in enumerate(_COLUMNS)
+    ]
+    for limit in sorted({column.rank for column in _COLUMNS}, reverse=True):
+        shown = [number for number, column in enumerate(_COLUMNS) if column.rank <= limit]
+        room = width - GAP * (len(shown) - 1)
+        if sum(min(longest[number], _READABLE) for number in shown) <= room:
+            break
+    widths = {number: longest[number] for number in shown}
+    while sum(widths.values()) > max(room, len(shown)):
+        widths[max(widths, key=widths.__getitem__)] -= 1
+    table = Table(box=None, pad_edge=False)
+    for number in shown:
+        column = _COLUMNS[number]
+        table.add_column(
+            column.heading, justify="right" if column.right else "left", no_wrap=True, width=widths[number]
+        )
+    for place, row in enumerate(rows):
+        table.add_row(*(row[number] for number in shown), style="reverse" if place == selected else None)
+    return table
 
 
 def _object(line: Line, action: "Action") -> str:
