@@ -130,15 +130,15 @@ def test_a_restart_and_an_end_come_after_a_question(callers_choice: Mapping[str,
     machine = machine_in(tmp_path, callers_choice)
     with (
         machine.serving("redis") as session,
-        terminals.command_line(["top"], machine.variables, machine.project) as top,
+        terminals.command_line(["top"], machine.variables, machine.project, columns=80) as top,
     ):
         assert top.shows(session, "healthy")
         top.press("r")
-        assert top.shows(f"Restart Redis of {session}? Lost: ")
+        assert top.shows(f"Restart Redis of {session}? Lost: ", "that may be all. y/n")
         top.press("n")
         assert top.shows("q quit")
         top.press("s")
-        assert top.shows(f"Stop {session}? Lost: ")
+        assert top.shows(f"Stop {session}? Lost: ", "y/n")
         top.press("y")
         assert top.shows(f"The environment {session} has ended.")
         assert top.shows("Nothing runs.")

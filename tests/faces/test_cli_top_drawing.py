@@ -14,6 +14,7 @@ from triton_env.cli.top import drawing
 from triton_env.cli.top.watching import Line
 from triton_env.inspection import EnvironmentEntry, ServiceEntry
 from triton_env.inspection.data import Health
+from triton_env.steering import Action
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -102,3 +103,29 @@ def test_long_cells_are_cut_and_no_number_is() -> None:
     (row,) = (each for each in table(terminal(80, 24), lines, lines[1], Text("keys")) if "s3" in each)
     assert cell_len(Text.from_ansi(row).plain) <= 80
     assert row.count("…") == 2
+
+
+def asked(console: Console, line: Line, loses: str) -> Text:
+    action = Action(name="restart", title="Restart", needs_service=True, loses=loses)
+    return drawing.foot(console, question=(line, action), deed=None, problem="", words="", types_filter=False)
+
+
+@pytest.mark.parametrize("environment", ["1a2b3c4d", LONG])
+@pytest.mark.parametrize("columns", [48, 80, 110, 200])
+def test_a_question_is_whole(environment: str, columns: int) -> None:
+    lines = lines_of(environment)
+    console = terminal(columns, 24)
+    loses = "the connections of its clients, and what the server has in memory alone: that may be all"
+    shown = table(console, lines, lines[3], asked(console, lines[3], loses))
+    plain = Text.from_ansi("\n".join(shown)).plain
+    assert " ".join(plain.split()).endswith(f"Restart s3 of {environment}? Lost: {loses}. y/n")
+    # The services make room for it.
+    assert all(any(name in line for line in plain.splitlines()[2:6]) for name in NAMES)
+
+
+@pytest.mark.parametrize(("columns", "rows"), [(80, 4), (40, 6), (20, 10), (10, 4)])
+def test_that_a_question_is_asked_is_seen_on_any_terminal(columns: int, rows: int) -> None:
+    lines = lines_of(LONG)
+    console = terminal(columns, rows)
+    shown = table(console, lines, lines[3], asked(console, lines[3], "the data of another environment, " * 20))
+    assert Text.from_ansi(shown[-1]).plain.rstrip().endswith("y/n")

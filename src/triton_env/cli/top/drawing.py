@@ -26,6 +26,7 @@ AROUND_TABLE = 3
 AROUND_LOG = 2
 LEAVE = " (still at work; q again leaves it)"
 """What is said where a person leaves while something is done."""
+_ANSWERS = " y/n"
 _KEYS = "arrows select  l log  r restart  s stop  / filter  ? help  q quit"
 _HELP = """\
 up, down, j, k          select a service
@@ -62,7 +63,7 @@ def table(
     console: "Console", lines: Sequence[Line], chosen: Line | None, *, total: int, foot: Text, is_first_look: bool
 ) -> "RenderableType":
     """The services, as many as there is room for, around the one that is chosen."""
-    room = max(console.height - AROUND_TABLE, 1)
+    room = max(console.height - AROUND_TABLE - foot.plain.count("\n"), 1)
     place = next((number for number, line in enumerate(lines) if chosen and line.key == chosen.key), 0)
     first = min(max(place - room // 2, 0), max(len(lines) - room, 0))
     shown = lines[first : first + room]
@@ -82,13 +83,19 @@ def table(
 
 
 def foot(
-    *, question: "tuple[Line, Action] | None", deed: Deed | None, problem: str, words: str, types_filter: bool
+    console: "Console",
+    *,
+    question: "tuple[Line, Action] | None",
+    deed: Deed | None,
+    problem: str,
+    words: str,
+    types_filter: bool,
 ) -> Text:
-    """The last line: a question, what is done, what is typed, or the keys."""
+    """The last line: what is done, what is typed, or the keys; or a question, in as many lines as it needs."""
     if question:
         line, action = question
         lost = f" Lost: {action.loses}." if action.loses else ""
-        return Text(one_line(f"{action.title} {_object(line, action)}?{lost} y/n"), style="bold reverse")
+        return _question(console, one_line(f"{action.title} {_object(line, action)}?{lost}"))
     if types_filter:
         return Text(one_line(f"/{words}") + "_", style="bold")
     if deed:
@@ -129,11 +136,22 @@ def log(console: "Console", shown: Log, above: int) -> "RenderableType":
     return _screen(title, body, Text(f"{where}  arrows, page up: earlier lines  q returns", style="dim"))
 
 
+def _question(console: "Console", words: str) -> Text:
+    """A question as a whole, for what is lost comes last; that it can be answered is seen in any case."""
+    lines = list(Text(f"{words}{_ANSWERS}", style="bold reverse").wrap(console, console.width))
+    room = max(console.height - AROUND_TABLE, 1)
+    if len(lines) > room:
+        lines = lines[:room]
+        lines[-1].truncate(max(console.width - len(_ANSWERS), 0), overflow="ellipsis")
+        lines[-1].append(_ANSWERS)
+    return Text("\n").join(lines)
+
+
 def _screen(title: Text, body: "RenderableType", foot: Text) -> Layout:
     for line in (title, foot):
         line.no_wrap, line.overflow = True, "ellipsis"
     layout = Layout()
-    layout.split_column(Layout(title, size=1), Layout(body), Layout(foot, size=1))
+    layout.split_column(Layout(title, size=1), Layout(body), Layout(foot, size=1 + foot.plain.count("\n")))
     return layout
 
 

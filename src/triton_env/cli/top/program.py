@@ -89,6 +89,7 @@ class Program:
             self._chosen(),
             total=len(self._watcher.lines),
             foot=drawing.foot(
+                self._console,
                 question=self._question,
                 deed=self._deed,
                 problem=self._watcher.problem,
