@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from triton_env.cli.tables import WATCH_INTERVAL
+from triton_env.core.printable import in_one_line
 from triton_env.core.threads import in_thread
 from triton_env.errors import TritonError
 from triton_env.inspection import EnvironmentEntry, Inspection, Inspector, ServiceEntry
@@ -181,11 +182,6 @@ class Deed:
                 self.is_over = True
 
         self._work_done = in_thread(work)
-
-
-def in_one_line(error: TritonError) -> str:
-    """What went wrong and why."""
-    return " ".join(f"{error.what} {error.cause}".split())
 
 
 def _check(work: "Future[None] | None") -> None:
