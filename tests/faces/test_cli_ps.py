@@ -152,7 +152,7 @@ def test_nothing_is_ended_where_one_of_the_names_is_wrong(machine: Machine) -> N
         assert session in machine.good("ps", "--quiet").split()
 
 
-def test_a_reader_of_logs_is_no_user_that_a_stop_would_ask_about(machine: Machine) -> None:
+def test_reading_logs_is_not_listed_as_a_use(machine: Machine) -> None:
     with (
         machine.serving("redis") as session,
         forkserver.Popen(

@@ -22,7 +22,7 @@ def attached(
     """The environment of a session, which is used until the block ends, and goes on then.
 
     Args:
-        only_looks: whether that is no use of it, for which others would have to wait.
+        only_looks: whether it only reads: then it is not listed as a user, and `stop` does not ask about it.
 
     Raises:
         UsageError: it lacks one of these services.
