@@ -23,6 +23,8 @@ from triton_env.runtimes.docker.engine_socket import Absent
 _END_TIMEOUT = 2
 """Seconds to wait for the next end of a container that the engine has just started again."""
 _END_INTERVAL = 0.02
+_RESTART_PAUSE = 0.1
+"""Seconds that the engine waits at least before it starts a container again that has ended."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,12 +36,14 @@ class ProjectContainer(Instance):
         published: host port by container port, for those that are published.
         environment: its variables, which hold secrets.
         file: the compose file that it was made from, or several with commas between.
+        ended: when it ended last; None where it never did.
     """
 
     service: str
     published: Mapping[int, int]
     environment: Mapping[str, str] = field(repr=False)
     file: str
+    ended: datetime | None = None
 
     def placement(self, recipe: ServiceRecipe, host: str) -> Placement:
         """Where its service answers, seen from a machine on which published ports are those of `host`."""
@@ -151,8 +155,12 @@ class Project:
         now = self.inspect(container_id)
         if now is None or not now.running or not now.started:
             return text
+        until = now.started.timestamp()
+        if now.ended is not None:
+            # The next run may have written before the engine has noted its start.
+            until = min(until, now.ended.timestamp() + _RESTART_PAUSE)
         # The engine counts the lines before it looks at their times.
-        text = self.log_tail(container_id, 100 * failures.LOG_LINES, until=now.started.timestamp())
+        text = self.log_tail(container_id, 100 * failures.LOG_LINES, until=until)
         return "\n".join(text.splitlines()[-failures.LOG_LINES :])
 
     def inspect(self, container_id: str) -> ProjectContainer | None:
@@ -260,6 +268,7 @@ def _described(attributes: Mapping[str, Any]) -> ProjectContainer:
         out_of_memory=bool(state.get("OOMKilled")),
         restarts=attributes.get("RestartCount", 0),
         started=_moment(state["StartedAt"]),
+        ended=_moment(state["FinishedAt"]),
         published=_published(attributes["HostConfig"].get("PortBindings") or {}),
         environment={name: value for name, _, value in variables},
         file=labels.get(FILE_LABEL, ""),
