@@ -1,7 +1,8 @@
 """The command line. Each command is a module here, loaded when it is used.
 
 Data goes to standard output, words to standard error. Exit status: 0 good, 1 the environment failed, 2 wrong use,
-130 Ctrl-C (128 + n for signal n); `run` passes on that of its command.
+130 Ctrl-C (128 + n for signal n); `run` passes on that of its command. A reader of standard output that has closed it
+(`| head`) is not a failure.
 
 What is imported at the top of these modules decides how long `--help` takes: click and modules like it, but nothing
 that loads settings, drivers, rich or the Docker SDK.
@@ -10,13 +11,22 @@ that loads settings, drivers, rich or the Docker SDK.
 import sys
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
 from triton_env._version import __version__
-from triton_env.cli.output import say_error, say_interrupted, say_notice, say_unexpected
+from triton_env.cli.output import (
+    open_streams,
+    reader_is_gone,
+    say_error,
+    say_interrupted,
+    say_notice,
+    say_unexpected,
+    stop_printing,
+)
 from triton_env.cli.signals import Interrupted, ctrl_c_raises
 from triton_env.core.shortages import exhausted
 from triton_env.errors import TritonError
@@ -68,8 +78,36 @@ def _shells() -> "Iterator[tuple[str, Shell]]":
             yield name, shell
 
 
+class _PipeBroken(Exception):
+    """A pipe or socket has lost its reader. Click would end silently there, also where it is one of a server's.
+
+    Args:
+        error: what Python raised.
+    """
+
+    def __init__(self, error: BrokenPipeError) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
+@contextmanager
+def _kept_from_click() -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError as error:
+        raise _PipeBroken(error) from error
+
+
 class _Commands(click.Group):
     """Loads commands lazily, and turns every way to fail into words and an exit status."""
+
+    def make_context(self, *args: Any, **extra: Any) -> click.Context:
+        with _kept_from_click():
+            return super().make_context(*args, **extra)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        with _kept_from_click():
+            return super().invoke(ctx)
 
     def list_commands(self, context: click.Context) -> list[str]:
         return list(commands())
@@ -114,6 +152,7 @@ class _Commands(click.Group):
         **extra: Any,
     ) -> NoReturn:
         extra.pop("standalone_mode", None)
+        open_streams()
         # As requests has it. Its own filter is lost where another thread loads a driver at that moment.
         warnings.filterwarnings("ignore", "SOCKS support in urllib3")
         try:
@@ -132,6 +171,13 @@ class _Commands(click.Group):
             # Commands that start something handle signals by themselves, as long as there is something to stop.
             say_interrupted("Ctrl-C", interruption, "")
             code = 130
+        except _PipeBroken as broken:
+            if reader_is_gone():
+                stop_printing()
+                code = 0
+            else:
+                say_unexpected(broken.error)
+                code = 1
         except Exception as error:
             if shortage := exhausted(error, "The command failed."):
                 say_error(shortage)

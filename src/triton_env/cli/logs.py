@@ -7,10 +7,10 @@ import click
 
 from triton_env.cli.choice import Choice, session_of
 from triton_env.cli.options import environment_and_services
-from triton_env.cli.output import colors_on, print_data, say_notice, stop_printing
+from triton_env.cli.output import colors_on, print_data, say_notice
 from triton_env.cli.persistent import not_running, stack_of
 from triton_env.cli.session import attached
-from triton_env.cli.signals import Interrupted, interruptible
+from triton_env.cli.signals import Interrupted, interruptible, until_reader_leaves
 from triton_env.core.forms import form_of
 from triton_env.core.merging import merged
 
@@ -56,22 +56,24 @@ def _of_session(record: "Record", services: tuple[str, ...], tail: int | None, *
     with attached(record, services, only_looks=True) as environment:
         names = environment.services
         width = max(len(name) for name in names)
-        try:
+
+        def show() -> None:
             for name, line in merged({name: environment.log_lines(name, tail, follow=follow) for name in names}):
                 print_data(f"{name:<{width}}  | {line}")
-        except BrokenPipeError:
-            stop_printing()
+
+        until_reader_leaves(show)
     return 0
 
 
 def _of_project(all_services: "Stack", names: tuple[str, ...], tail: int | None, *, follow: bool) -> int:
-    colours = colors_on(sys.stdout)
+    colours, are_shown = colors_on(sys.stdout), True
 
-    def show(line: str) -> None:
+    def print_line(line: str) -> None:
         print_data(line, nl=False, colours=colours or None)
 
-    try:
-        return 0 if all_services.show_logs(names, follow=follow, tail=tail, color=colours, show=show) else 1
-    except BrokenPipeError:
-        stop_printing()
-        return 0
+    def show() -> None:
+        nonlocal are_shown
+        are_shown = all_services.show_logs(names, follow=follow, tail=tail, color=colours, show=print_line)
+
+    until_reader_leaves(show)
+    return 0 if are_shown else 1

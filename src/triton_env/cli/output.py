@@ -1,6 +1,7 @@
 """Words for people, on standard error."""
 
 import os
+import select
 import sys
 from typing import Any
 
@@ -10,6 +11,8 @@ from triton_env.core.commands import runnable, wrapped
 from triton_env.core.printable import coloured, one_line, printable
 from triton_env.errors import TritonError
 
+GONE = select.POLLERR | select.POLLHUP
+"""What `poll` reports of a stream that has lost its other end."""
 _WIDTH = 200
 """Longest message of an unexpected exception."""
 
@@ -65,12 +68,33 @@ def print_data(text: str, *, nl: bool = True, colours: bool | None = None) -> No
     click.echo(coloured(text) if sys.stdout.isatty() else text, nl=nl, color=colours)
 
 
+def open_streams() -> None:
+    """Have standard streams that were closed (`>&-`) lead nowhere.
+
+    What is opened next would get their numbers, and what is printed would go there.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            # It gets the lowest number that is free, which is that of the stream.
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115
+
+
 def stop_printing() -> None:
     """Have standard output go nowhere, since its reader has closed it (`| head`).
 
     What is still in its buffer would fail once more at the end of the interpreter.
     """
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def reader_is_gone() -> bool:
+    """Whether what reads standard output has closed it."""
+    try:
+        looked = select.poll()
+        looked.register(sys.stdout.fileno(), 0)
+        return any(events & GONE for _, events in looked.poll(0))
+    except (OSError, ValueError):  # it is not a file of the system's
+        return False
 
 
 def styled(text: str, **style: Any) -> str:

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from triton_env.cli.output import say, say_notice, stop_printing
-from triton_env.cli.signals import Interrupted, interruptible
+from triton_env.cli.output import say, say_notice
+from triton_env.cli.signals import Interrupted, interruptible, until_reader_leaves
 from triton_env.cli.tables import Column, print_table, watch_table
 from triton_env.core.printable import one_line
 from triton_env.core.sizes import memory_words, size_words
@@ -82,11 +82,8 @@ def command(as_json: bool, long: bool, show_secrets: bool, quiet: bool, watch: b
     columns, rows = (_LONG_COLUMNS, _long_rows) if long else (_COLUMNS, _rows)
     with Inspector(Settings()) as inspector:
         if watch:
-            try:
-                with suppress(Interrupted), interruptible():
-                    watch_table(columns, lambda: rows(inspector.inspect(ask=long)))
-            except BrokenPipeError:
-                stop_printing()
+            with suppress(Interrupted), interruptible():
+                until_reader_leaves(lambda: watch_table(columns, lambda: rows(inspector.inspect(ask=long))))
             return
         found = inspector.inspect(ask=long, show_secrets=show_secrets)
     if as_json:

@@ -1,5 +1,7 @@
-"""Ctrl-C and the signals that ask a process to end, as an exception in the main thread."""
+"""Ctrl-C and the signals that ask a process to end, as an exception in the main thread; the end of what it prints."""
 
+import os
+import select
 import signal
 import sys
 import threading
@@ -8,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from triton_env.cli.output import GONE, reader_is_gone, stop_printing
 from triton_env.core.interrupts import raise_from_handler, wait_for_dropped
 
 END_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -46,6 +49,10 @@ def handled_by(handler: Callable[[int, FrameType | None], None]) -> Iterator[Non
             signal.signal(number, current if current is not None else signal.SIG_DFL)
 
 
+class _ReaderGone(BaseException):
+    """What reads standard output has closed it."""
+
+
 @contextmanager
 def interruptible() -> Iterator[None]:
     """Raise `Interrupted` when a signal asks this process to end, wherever it comes.
@@ -68,6 +75,67 @@ def interruptible() -> Iterator[None]:
 
     with handled_by(interrupt), _no_signal_dropped():
         yield
+
+
+def until_reader_leaves(action: Callable[[], object]) -> None:
+    """Do something, until that ends or what reads standard output has closed it (`| head`), which ends it quietly.
+
+    A failed write shows that late, or never where nothing more is printed. Works in the main thread only.
+    """
+    is_over = False
+
+    def leave(number: int, frame: FrameType | None) -> None:
+        nonlocal is_over
+        # Any other pipe and socket that loses its reader raises the signal too.
+        if not is_over and reader_is_gone():
+            is_over = True
+            raise_from_handler(_ReaderGone(), number, forget)
+
+    def forget() -> None:
+        nonlocal is_over
+        is_over = False
+
+    before = signal.signal(signal.SIGPIPE, leave)
+    try:
+        with _no_signal_dropped(), _reader_watched():
+            try:
+                action()
+            finally:
+                is_over = True
+    except (BrokenPipeError, _ReaderGone):
+        stop_printing()
+    finally:
+        signal.signal(signal.SIGPIPE, before if before is not None else signal.SIG_IGN)
+
+
+@contextmanager
+def _reader_watched() -> Iterator[None]:
+    """Send SIGPIPE to the main thread when the reader of standard output leaves. A terminal has SIGHUP for that."""
+    try:
+        output = sys.stdout.fileno()
+    except (OSError, ValueError):  # it is not a file of the system's
+        yield
+        return
+    if os.isatty(output):
+        yield
+        return
+    end, ended = os.pipe()
+    watching, main = select.poll(), threading.get_ident()
+    watching.register(output, 0)
+    watching.register(end, 0)
+
+    def watch() -> None:
+        if any(file == output and events & GONE for file, events in watching.poll()):
+            signal.pthread_kill(main, signal.SIGPIPE)
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        os.close(ended)
+        thread.join()
+        os.close(end)
 
 
 @contextmanager

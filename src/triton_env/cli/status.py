@@ -12,10 +12,10 @@ import click
 
 from triton_env.cli.choice import Choice, environments_here, session_of, sessions_elsewhere
 from triton_env.cli.options import environment_and_services
-from triton_env.cli.output import say, say_notice, stop_printing
+from triton_env.cli.output import say, say_notice
 from triton_env.cli.persistent import stack_of
 from triton_env.cli.session import attached
-from triton_env.cli.signals import Interrupted, interruptible
+from triton_env.cli.signals import Interrupted, interruptible, until_reader_leaves
 from triton_env.cli.tables import WATCH_INTERVAL, Column, print_table, watch_table
 from triton_env.core.printable import one_line
 from triton_env.core.sizes import memory_words
@@ -53,6 +53,7 @@ def command(choice: Choice, as_json: bool, watch: bool, services: tuple[str, ...
 
     ID is an id that `ps` shows; of persistent services it is their project.
     If a session and the persistent services run here, there is a table of each; --json and --watch need one of them.
+    --watch ends with the session that it shows.
 
     The line of --json is {"project", "session", "runtime", "healthy", "services", "restore"}, with the facts about each
     service by its name. With --watch the table is kept up to date on a terminal; elsewhere there is a new one, or a new
@@ -62,16 +63,16 @@ def command(choice: Choice, as_json: bool, watch: bool, services: tuple[str, ...
     makes its services unhealthy until `up` has finished it or taken it back, and so do remains of a restore whose
     journal is gone, until you remove them; with --json, "restore" says so.
 
-    Exit status: 0 if all services answer, else 1; with --watch 0 after Ctrl-C.
+    Exit status: 0 if all services answer, else 1; with --watch 0 after Ctrl-C or the end of the session.
     """
     if as_json or watch:
         with _found(session_of(choice, only_looks=True), choice, services) as found:
             if watch:
                 try:
                     with suppress(Interrupted), interruptible():
-                        _watch(found, as_json)
-                except BrokenPipeError:
-                    stop_printing()
+                        until_reader_leaves(lambda: _watch(found, as_json))
+                except _Ended as end:
+                    say(str(end))
                 return 0
             statuses = found.statuses()
             restore = _print_json(found, statuses)
@@ -100,6 +101,7 @@ class _Found:
         about: what --json has about the whole.
         statuses: looks at its services.
         restore: looks for an unfinished restore.
+        ended: which has ended, in words; empty while it goes on. Persistent services may be started again.
         place: what decides how they run, in words; empty for a session.
     """
 
@@ -107,7 +109,26 @@ class _Found:
     about: dict[str, str | None]
     statuses: "Callable[[], Sequence[ServiceStatus]]"
     restore: "Callable[[Sequence[ServiceStatus]], UnfinishedRestore | None]"
+    ended: Callable[[], str] = lambda: ""
     place: str = ""
+
+    def looked(self) -> "Sequence[ServiceStatus]":
+        """How its services are, again and again.
+
+        Raises:
+            _Ended: it has ended.
+            TritonError: it cannot be looked at.
+        """
+        try:
+            return self.statuses()
+        finally:
+            # Its servers go before it is taken off the list: what such a look has found is not worth showing.
+            if words := self.ended():
+                raise _Ended(words)
+
+
+class _Ended(Exception):
+    """The environment that is watched has ended; what happened, in words."""
 
 
 @contextmanager
@@ -116,7 +137,7 @@ def _found(record: "Record | None", choice: Choice, names: tuple[str, ...]) -> I
         with attached(record, names, only_looks=True) as environment:
             about = {"project": None, "session": record.id, "runtime": record.runtime}
             title = f"session {record.place}"
-            yield _Found(title, about, environment.status, environment.unfinished_restore)
+            yield _Found(title, about, environment.status, environment.unfinished_restore, lambda: _ended(record))
         return
     with stack_of(choice, names=names) as services:
 
@@ -125,7 +146,14 @@ def _found(record: "Record | None", choice: Choice, names: tuple[str, ...]) -> I
 
         about = {"project": services.project, "session": None, "runtime": services.runtime}
         title = f"project {services.project}"
-        yield _Found(title, about, statuses, services.unfinished_restore, services.place)
+        yield _Found(title, about, statuses, services.unfinished_restore, place=services.place)
+
+
+def _ended(record: "Record") -> str:
+    from triton_env.settings import Settings
+    from triton_env.state.registry import Registry
+
+    return "" if record.id in Registry.of(Settings()).living() else f"The session {record.id} has ended."
 
 
 def _print_json(found: _Found, statuses: "Sequence[ServiceStatus]") -> "UnfinishedRestore | None":
@@ -147,9 +175,9 @@ def _say_restore(restore: "UnfinishedRestore | None") -> None:
 
 def _watch(found: _Found, as_json: bool) -> NoReturn:
     if not as_json:
-        watch_table(_COLUMNS, lambda: _rows(found.statuses()), found.title)
+        watch_table(_COLUMNS, lambda: _rows(found.looked()), found.title)
     while True:
-        _print_json(found, found.statuses())
+        _print_json(found, found.looked())
         sys.stdout.flush()
         time.sleep(WATCH_INTERVAL)
 

@@ -40,9 +40,14 @@ class Column:
 
 def console() -> "Console":
     """Standard output. Its width counts on a terminal alone: elsewhere a table is as wide as it has to be."""
-    from rich.console import Console
+    import rich.console
 
     from triton_env.cli.output import colors_on
+
+    class Console(rich.console.Console):
+        def on_broken_pipe(self) -> None:
+            # What a reader that is gone means is for the command to decide.
+            raise
 
     return Console(
         file=sys.stdout,
