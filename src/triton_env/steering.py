@@ -1,8 +1,11 @@
 """What can be done to an environment of this user by its id, whatever holds it: restart, stop, reset, save, look."""
 
+import os
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from itertools import chain, count
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
@@ -28,6 +31,10 @@ ActionName = Literal["restart", "stop", "reset", "snapshot", "restore", "backup"
 
 NO_LOGS = "The servers are external, and their logs are not here."
 
+_SUFFIX = ".backup"
+_naming = threading.Lock()
+_being_made: set[Path] = set()
+"""Backups without a name that are under way: their files appear when they are complete."""
 _CLIENTS = "the connections of its clients"
 _IN_MEMORY = f"{_CLIENTS}, and what the server has in memory alone: with TRITON_STORAGE=memory that may be all"
 _LAST_ONES = "what the services hold at present; clients that are at work may fail"
@@ -41,6 +48,7 @@ class Action(BaseModel):
         title: for people.
         needs_service: whether it is done to one service, which has to be named.
         needs_name: whether it has a name, that of the snapshot.
+        takes_name: whether it may be given a name, that of the file.
         loses: what is lost by it, for the question that comes before; empty where nothing is.
     """
 
@@ -50,6 +58,7 @@ class Action(BaseModel):
     title: str
     needs_service: bool = False
     needs_name: bool = False
+    takes_name: bool = False
     loses: str = ""
 
 
@@ -87,8 +96,9 @@ def act(
         action: one of those that `actions` has for it.
         runtime: where it runs: a project may have persistent services on Docker and others without it.
         service: the one that is restarted. `backup`, and `reset` of persistent services, are about all without it.
-        name: of the snapshot.
-        path: the file of a backup, which may not exist; by default one in the current folder.
+        name: of the snapshot, or of the backup's file in the current folder, with or without `.backup`; by default a
+            new one.
+        path: the file of a backup in any folder, in the place of a name. It may not exist.
 
     Returns:
         What was done, in words.
@@ -112,6 +122,10 @@ def act(
         raise UsageError(f"`{action}` is done to one service, which has to be named.", where=found.title)
     if wanted.needs_name and not name:
         raise UsageError(f"`{action}` needs the name of the snapshot.", where=found.title)
+    if name and not (wanted.needs_name or wanted.takes_name):
+        raise UsageError(f"`{action}` takes no name.", where=found.title)
+    if name and wanted.takes_name:
+        path, name = path or _path_named(name), ""
     return found.act(action, service, name, path)
 
 
@@ -171,7 +185,7 @@ def _offered(mode: str, held_by: str, others: Sequence[str] = ()) -> Iterator[Ac
         yield Action(name="reset", title="Reset", loses=_LAST_ONES)
         yield Action(name="snapshot", title="Take a snapshot", needs_name=True)
         yield Action(name="restore", title="Restore a snapshot", needs_name=True, loses=_LAST_ONES)
-    yield Action(name="backup", title="Back up to a file")
+    yield Action(name="backup", title="Back up to a file", takes_name=True)
 
 
 def _with(others: Sequence[str]) -> str:
@@ -300,11 +314,36 @@ def _backed_up(environment: "AttachedEnvironment | AttachedProject", service: st
     from triton_env.backup import create
     from triton_env.core.sizes import size_words
 
-    path = path or Path(f"{environment.id}-{time.strftime('%Y%m%d-%H%M%S')}.backup")
-    manifest = create(environment, path, services=(service,) if service else None)
-    notes = [note for saved in manifest.services.values() for note in saved.notes]
-    saved = ", ".join(map(title_of, manifest.services))
-    return " ".join([f"Saved {saved} to {path.absolute()} ({size_words(path.stat().st_size)}).", *notes])
+    with nullcontext(path) if path else _own_path(environment.id) as file:
+        manifest = create(environment, file, services=(service,) if service else None)
+        notes = [note for saved in manifest.services.values() for note in saved.notes]
+        saved = ", ".join(map(title_of, manifest.services))
+        return " ".join([f"Saved {saved} to {file.absolute()} ({size_words(file.stat().st_size)}).", *notes])
+
+
+def _path_named(name: str) -> Path:
+    """The path of a backup in the current folder.
+
+    Raises:
+        UsageError: the name leads to another folder.
+    """
+    if "/" in name or not name.isprintable():
+        raise UsageError(f"The name of a backup is that of a file in {Path.cwd()}, without a folder.", where=repr(name))
+    return Path(name if name.endswith(_SUFFIX) else f"{name}{_SUFFIX}")
+
+
+@contextmanager
+def _own_path(environment: str) -> Iterator[Path]:
+    """A path in the current folder that no other backup of this process has, or is about to have."""
+    begin = f"{environment}-{time.strftime('%Y%m%d-%H%M%S')}"
+    with _naming:
+        names = (f"{begin}{more}{_SUFFIX}" for more in chain([""], (f"-{number}" for number in count(2))))
+        path = next(path for path in map(Path, names) if path not in _being_made and not os.path.lexists(path))
+        _being_made.add(path)
+    try:
+        yield path
+    finally:
+        _being_made.discard(path)
 
 
 def _found(settings: Settings, environment_id: str, runtime: str) -> _Session | _Project:

@@ -4,6 +4,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
@@ -250,6 +251,20 @@ def test_actions_do_what_they_say_after_a_question(dashboard: Site, session: str
         answered(page, restore.inner_text())
         expect(page.locator(".message.good").last).to_contain_text("of-the-page holds")
         assert redis.get("kept") == b"before"
+
+
+def test_a_backup_may_be_named(
+    dashboard: Site, session: str, page: Page, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("of-the-page", ""):
+        dashboard.at(page, session, "spaces")
+        page.locator(".page-head [data-action=backup]").click()
+        page.get_by_role("dialog").get_by_label("Name of the file").fill(name)
+        page.keyboard.press("Enter")
+        begin = name or f"{session}-"
+        expect(page.locator(".message.good", has_text=f"{tmp_path}/{begin}").last).to_contain_text("Saved")
+    assert len(list(tmp_path.glob("*.backup"))) == 2
 
 
 def test_redis_is_restarted_under_load(dashboard: Site, session: str, page: Page) -> None:

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import threading
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, LiteralString
@@ -70,6 +71,25 @@ def listed(client: Client) -> set[str]:
 def samples_of(environment: str, machine: Machine) -> list[Path]:
     folder = private_folder(Settings(triton_state_dir=str(machine.state)), "dashboard")
     return sorted(folder.glob(f"{environment}.*"))
+
+
+def test_a_backup_gets_the_name_that_is_given_and_else_one_of_its_own(
+    client: Client, machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # All of them within the same second.
+    monkeypatch.setattr("triton_env.steering.time.strftime", lambda form: "20260102-030405")
+    monkeypatch.chdir(tmp_path)
+    with machine.serving("redis") as session:
+        assert f" {tmp_path}/monday.backup " in act(client, session, "backup", name="monday")["words"]
+        assert "is there already" in str(act(client, session, "backup", 502, name="monday.backup"))
+        assert "without a folder" in str(act(client, session, "backup", 400, name="../monday"))
+        assert "takes no name" in str(act(client, session, "restart", 400, service="redis", name="monday"))
+        with ThreadPoolExecutor() as pool:
+            saved = [pool.submit(act, client, session, "backup") for _ in range(3)]
+        assert all("Saved Redis" in each.result()["words"] for each in saved)
+    begin = f"{session}-20260102-030405"
+    names = {"monday.backup", f"{begin}.backup", f"{begin}-2.backup", f"{begin}-3.backup"}
+    assert {path.name for path in tmp_path.glob("*.backup")} == names
 
 
 @contextmanager

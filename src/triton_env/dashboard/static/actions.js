@@ -55,7 +55,7 @@ async function perform(environment, action, values, key) {
   if (isAsking) return;
   const target = values.name ?? values.service ?? "";
   const words = [action.title, target, "\u00b7", titleOf(environment)].filter(Boolean).join(" ");
-  const asksForName = action.needs_name && !values.name;
+  const asksForName = (action.needs_name || action.takes_name) && !values.name;
   if (action.loses || asksForName) {
     isAsking = true;
     try {
@@ -65,10 +65,10 @@ async function perform(environment, action, values, key) {
         text: loses && `This loses ${loses}.`,
         confirm: action.title,
         isDangerous: Boolean(loses),
-        field: asksForName ? { label: "Name", value: "", suggestions: snapshotsOf(environment.key) } : null,
+        field: asksForName ? fieldOf(action, environment) : null,
       });
       if (name === null) return;
-      if (asksForName) values = { ...values, name };
+      if (asksForName && name) values = { ...values, name };
     } catch (error) {
       tell(words)(error);
       return;
@@ -95,5 +95,10 @@ async function lossOf(environment, action) {
   const offered = await api.actions(environment.key);
   return offered.find(({ name }) => name === action.name)?.loses ?? action.loses;
 }
+
+const fieldOf = (action, environment) =>
+  action.needs_name
+    ? { label: "Name", value: "", suggestions: snapshotsOf(environment.key) }
+    : { label: "Name of the file (may be empty)", value: "", suggestions: [], isOptional: true };
 
 const snapshotsOf = (key) => (environmentOf(key)?.spaces ?? []).filter((space) => space.kind === "snapshot").map((space) => space.name);

@@ -37,7 +37,7 @@ export function openDialog(title, content, className = "") {
  * Ask before something is done.
  *
  * @param {object} question `title`, `text`, `confirm` (the word on the button), `isDangerous`, and `field` where a name
- *   is asked for: `{label, value, suggestions}`.
+ *   is asked for: `{label, value, suggestions, isOptional}`.
  * @returns {Promise<string|null>} the name, or an empty string; null where the answer is no.
  */
 export function ask({ title, text, confirm, isDangerous, field }) {
@@ -49,7 +49,7 @@ export function ask({ title, text, confirm, isDangerous, field }) {
         text && h("p", { class: "question" }, text),
         field && [
           h("label", { for: "dialog-field" }, field.label),
-          h("input", { id: "dialog-field", value: field.value, list: "dialog-suggestions", required: true, autocomplete: "off", spellcheck: "false", autofocus: true }),
+          h("input", { id: "dialog-field", value: field.value, list: "dialog-suggestions", required: !field.isOptional, autocomplete: "off", spellcheck: "false", autofocus: true }),
           h("datalist", { id: "dialog-suggestions" }, field.suggestions.map((value) => h("option", { value }))),
         ],
         h(
