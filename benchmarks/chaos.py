@@ -32,8 +32,8 @@ import chaos_restores
 import click
 import psutil
 
-from triton_env.runtimes.docker.owner import LABEL
 from triton_env.runtimes.embedded.directory import abandoned
+from triton_env.runtimes.owner import LABEL
 from triton_env.services import SERVICES
 
 APPLICATION = Path(__file__).parents[1] / "examples" / "app"

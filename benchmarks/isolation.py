@@ -31,7 +31,7 @@ from tables import Aim, Row, as_data, as_markdown, as_text, chosen, lines
 
 from triton_env import Settings, TritonEnvironment
 from triton_env.isolation.namespace import Namespace
-from triton_env.runtimes.docker.owner import LABEL
+from triton_env.runtimes.owner import LABEL
 
 CHILDREN = Path(__file__).with_name("startup_children.py")
 PAUSE = 0.1

@@ -7,7 +7,7 @@ from pathlib import Path
 import psutil
 
 from triton_env import TritonEnvironment
-from triton_env.runtimes.docker.owner import ENVIRONMENT_LABEL
+from triton_env.runtimes.owner import ENVIRONMENT_LABEL
 
 TABLES = 30
 SCHEMA = "\n".join(

@@ -30,7 +30,7 @@ from triton_env.errors import TritonError
 from triton_env.persistent.docker.compose import OUR_LABEL, Compose, compose_program
 from triton_env.persistent.settings import persistent_settings
 from triton_env.runtimes.docker.engine import Engine
-from triton_env.runtimes.docker.owner import LABEL
+from triton_env.runtimes.owner import LABEL
 from triton_env.runtimes.ports import free_port, listener_on
 from triton_env.services import SERVICES
 from triton_env.settings import Settings, process_environment

@@ -12,8 +12,8 @@ from unittest.mock import patch
 import docker
 
 from triton_env import Settings
-from triton_env.runtimes.docker import owner
-from triton_env.runtimes.docker.owner import Owner
+from triton_env.runtimes import owner
+from triton_env.runtimes.owner import Owner
 
 
 @contextmanager

@@ -21,7 +21,7 @@ from triton_env.state.registry import Record
 if TYPE_CHECKING:
     from triton_env.persistent.looking import RunningServices
     from triton_env.persistent.stack import Stack
-    from triton_env.runtimes.docker.access import ContainerAccess
+    from triton_env.runtimes.access import ImageAccess
     from triton_env.status import ServiceStatus, UnfinishedRestore
 
 
@@ -125,14 +125,14 @@ class AttachedEnvironment(TritonEnvironment):
         place = Place(mode.settings, mode.id, lasting=mode.data_is_yours)
         return unfinished_restore(place) or lost_restore(statuses)
 
-    def container(self, service: str) -> "ContainerAccess | None":
-        """The container of a service; None where it runs in none.
+    def container(self, service: str) -> "ImageAccess | None":
+        """The container of a service, which may be in a pod; None where it runs in none.
 
         This process's part in the environment goes on as long as a program that it becomes: see `hand_over`.
         """
-        if form_of(self.runtime) is not Form.CONTAINER:
+        if not form_of(self.runtime).has_image:
             return None
-        return cast("ContainerAccess", self._running().runtime.result().access(service))
+        return cast("ImageAccess", self._running().runtime.result().access(service))
 
     def packaged_program(self, service: str, program: str) -> str | None:
         """The path of a program that the package of an embedded server brings; None where it brings none."""

@@ -44,8 +44,8 @@ class TritonEnvironment(Isolated):
         settings: names, images, timeouts; by default read from the process environment and `.env`.
         services: which to start: of `postgres`, `clickhouse`, `redis`, `s3`, and of those that other distributions
             bring; these four by default.
-        runtime: `auto`, `docker`, `embedded` or `external`; None takes TRITON_RUNTIME. A runtime that was named and
-            cannot run is an error, never a fallback.
+        runtime: `auto`, `docker`, `embedded`, `kubernetes` or `external`; None takes TRITON_RUNTIME. A runtime that was
+            named and cannot run is an error, never a fallback.
         persistent: the services of daily development (`docker-compose.yml`) instead of a session of its own: those
             that run are attached to and left running, the others are started, and stopped at the end. Data stays.
             `Persistent.APPLY` (of `triton_env`) also replaces those that differ from the settings.
@@ -98,7 +98,7 @@ class TritonEnvironment(Isolated):
 
     @property
     def runtime(self) -> str:
-        """Where the services run: "docker", "embedded" or "external"."""
+        """Where the services run: "docker", "embedded", "kubernetes" or "external"."""
         return self._running().runtime.result().name
 
     @property

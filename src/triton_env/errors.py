@@ -14,6 +14,7 @@ TritonError
 │   ├── EngineUnreachable       no Docker engine answers
 │   ├── EnginePermissionDenied  the engine's socket may not be used by this user
 │   ├── EngineTooOld            the engine lacks what is needed
+│   ├── ClusterUnreachable      no Kubernetes cluster answers, or it does not know this user
 │   └── ComposeUnavailable      persistent services need Docker Compose, which is not here or too old
 ├── ExtraMissing                packages of an extra are not installed, such as those of the dashboard
 ├── ImageUnavailable            an image is neither on the engine nor to be pulled
@@ -21,6 +22,7 @@ TritonError
 ├── PortTaken                   a port that was asked for is in use
 ├── ProjectTaken                persistent services of that name belong to another checkout or program
 ├── EngineFailed                the engine refused a request or failed during it
+├── ClusterFailed               the Kubernetes cluster refused a request or failed during it
 ├── ComposeFailed               Docker Compose could not do what it was asked to
 ├── StartFailed                 a service did not come up
 │   ├── ServiceExited           its container or process ended during the start
@@ -244,6 +246,10 @@ class EngineTooOld(RuntimeUnavailable):
     """The engine lacks what is needed."""
 
 
+class ClusterUnreachable(RuntimeUnavailable):
+    """No Kubernetes cluster answers, or it does not know this user."""
+
+
 class ComposeUnavailable(RuntimeUnavailable):
     """Persistent services need Docker Compose, which is not here or too old."""
 
@@ -288,6 +294,10 @@ class PortTaken(TritonError):
 
 class EngineFailed(TritonError):
     """The engine refused a request or failed during it."""
+
+
+class ClusterFailed(TritonError):
+    """The Kubernetes cluster refused a request or failed during it."""
 
 
 class ComposeFailed(TritonError):

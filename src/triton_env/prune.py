@@ -7,6 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from triton_env.backup.journal import Place, command_to_settle, places
+from triton_env.core.forms import Form, forms_for
 from triton_env.core.model import Endpoint, Placement
 from triton_env.core.printable import in_one_line
 from triton_env.core.readiness import check_listening
@@ -19,6 +20,7 @@ from triton_env.persistent.embedded.projects import projects as embedded_project
 from triton_env.runtimes.choice import quick_problem
 from triton_env.runtimes.embedded import directory
 from triton_env.runtimes.embedded.bases import projects_folder
+from triton_env.runtimes.owner import OwnerState
 from triton_env.services import SERVICES, Service
 from triton_env.services.base_isolation import owner_of
 from triton_env.settings import Settings
@@ -30,7 +32,7 @@ if TYPE_CHECKING:
     from triton_env.isolation.machines import Servers
     from triton_env.runtimes.docker.engine import Engine
     from triton_env.runtimes.docker.leftovers import EngineLeftover
-    from triton_env.runtimes.docker.owner import Owner
+    from triton_env.runtimes.kubernetes.leftovers import ClusterLeftover
 
 _OWNER_GONE = "the process that made it is gone"
 
@@ -95,6 +97,7 @@ def look(settings: Settings, *, kept: bool = False) -> Iterator[Findings]:
 
 def _look(settings: Settings, kept: bool, servers: "Servers | None") -> Iterator[Findings]:
     here = (
+        *_in_cluster(settings),
         *_restores(settings),
         *_directories(),
         *_supervisors(settings),
@@ -168,12 +171,33 @@ def _listening(settings: Settings) -> Iterator[tuple[str, Service]]:
 
 def _on_engine(engine: "Engine", settings: Settings) -> Iterator[Leftover]:
     from triton_env.runtimes.docker.leftovers import find_leftovers, remove
-    from triton_env.runtimes.docker.owner import OwnerState
 
     for each in find_leftovers(engine, settings):
         if each.liveness.state is not OwnerState.LIVES:
             goes = each.liveness.state in (OwnerState.DEAD, OwnerState.PROBABLY_DEAD)
-            yield _of_engine(each, each.owner, not goes, partial(remove, engine.client.api, each.resource))
+            removal = partial(remove, engine.client.api, each.resource)
+            yield _owned(each.resource.kind, each.resource.name, each, not goes, removal)
+
+
+def _in_cluster(settings: Settings) -> Iterator[Leftover]:
+    """What environments have in a cluster, where the settings lead to one."""
+    if Form.POD not in forms_for(settings.triton_runtime) and not settings.triton_k8s_context:
+        return
+    from triton_env.runtimes.kubernetes.cluster import cluster_of
+    from triton_env.runtimes.kubernetes.leftovers import find_leftovers, remove
+
+    try:
+        cluster = cluster_of(settings)
+        found = find_leftovers(cluster)
+    except TritonError as error:
+        place = settings.triton_k8s_context or "the cluster"
+        yield Leftover("environment", place, "", f"it was not looked at: {in_one_line(error)}", True)
+        return
+    for each in found:
+        if each.liveness.state is not OwnerState.LIVES:
+            goes = each.liveness.state in (OwnerState.DEAD, OwnerState.PROBABLY_DEAD)
+            name = f"{each.lease} in {cluster.title}"
+            yield _owned("environment", name, each, not goes, partial(remove, cluster, each))
 
 
 def _given_up(settings: Settings, engine: str = "") -> Iterator[Leftover]:
@@ -187,10 +211,13 @@ def _given_up(settings: Settings, engine: str = "") -> Iterator[Leftover]:
             yield Leftover("environment", each.engine, environment, why, True, owner.pid, owner.host, owner.project)
 
 
-def _of_engine(each: "EngineLeftover", owner: "Owner | None", stays: bool, remove: Callable[[], str]) -> Leftover:
+def _owned(
+    what: str, name: str, each: "EngineLeftover | ClusterLeftover", stays: bool, remove: Callable[[], str]
+) -> Leftover:
+    owner = each.owner
     return Leftover(
-        each.resource.kind,
-        each.resource.name,
+        what,
+        name,
         owner.environment if owner else "",
         each.liveness.why,
         stays,

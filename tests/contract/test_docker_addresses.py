@@ -16,7 +16,7 @@ import pytest
 import forkserver
 from triton_env import Settings, TritonEnvironment
 from triton_env.runtimes.docker.address import possible_own_container_ids
-from triton_env.runtimes.docker.owner import LABEL
+from triton_env.runtimes.owner import LABEL
 
 pytestmark = pytest.mark.docker
 

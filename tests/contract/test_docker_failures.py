@@ -30,7 +30,7 @@ from triton_env.errors import (
     TritonError,
 )
 from triton_env.runtimes.docker import containers, service_container
-from triton_env.runtimes.docker.owner import LABEL
+from triton_env.runtimes.owner import LABEL
 from triton_env.runtimes.ports import free_port
 
 pytestmark = pytest.mark.docker

@@ -21,7 +21,7 @@ import forkserver
 import lanes
 from triton_env import Settings, TritonEnvironment
 from triton_env.errors import ServiceNotSelected
-from triton_env.runtimes.docker.owner import ENVIRONMENT_LABEL, LABEL, SERVICE_LABEL
+from triton_env.runtimes.owner import ENVIRONMENT_LABEL, LABEL, SERVICE_LABEL
 from triton_env.services import SERVICES, Postgres
 
 pytestmark = pytest.mark.docker

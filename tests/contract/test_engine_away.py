@@ -36,8 +36,8 @@ from triton_env.runtimes.choice import docker_problem
 from triton_env.runtimes.docker import engine as engine_module
 from triton_env.runtimes.docker import engine_errors, watch
 from triton_env.runtimes.docker.leftovers import find_owned, sweep
-from triton_env.runtimes.docker.owner import ENVIRONMENT_LABEL
 from triton_env.runtimes.docker.reaper_client import ReaperHandle
+from triton_env.runtimes.owner import ENVIRONMENT_LABEL
 from triton_env.services.base_backup import ProgramFailed
 
 pytestmark = [

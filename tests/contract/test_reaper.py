@@ -25,7 +25,7 @@ from belongings import are_there, belonging_to, gone_owner, machine_of_its_own, 
 from patience import WAIT, until
 from triton_env import TritonEnvironment
 from triton_env.runtimes.docker import leftovers, reaper, reaper_cleanup
-from triton_env.runtimes.docker.owner import ENVIRONMENT_LABEL, LABEL, Owner
+from triton_env.runtimes.owner import ENVIRONMENT_LABEL, LABEL, Owner
 
 pytestmark = pytest.mark.docker
 

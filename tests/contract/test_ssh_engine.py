@@ -32,7 +32,7 @@ from triton_env.persistent.docker.stack import DockerStack
 from triton_env.runtimes.docker import tunnel, tunnel_guard
 from triton_env.runtimes.docker.engine import Engine
 from triton_env.runtimes.docker.leftovers import find_owned
-from triton_env.runtimes.docker.owner import ENVIRONMENT_LABEL
+from triton_env.runtimes.owner import ENVIRONMENT_LABEL
 from triton_env.runtimes.ports import free_port
 
 pytestmark = [

@@ -19,8 +19,8 @@ from patience import until
 from triton_env import TritonEnvironment
 from triton_env.cli import command_line
 from triton_env.core.commands import runnable
-from triton_env.runtimes.docker.owner import LABEL, Owner
 from triton_env.runtimes.embedded import bases, directory
+from triton_env.runtimes.owner import LABEL, Owner
 
 
 def prune(*arguments: str) -> Result:

@@ -43,7 +43,7 @@ from triton_env.cli import run as run_command
 from triton_env.cli.signals import END_SIGNALS, Interrupted
 from triton_env.core.forms import RUNTIME_NAMES
 from triton_env.persistent.docker.compose import OUR_LABEL
-from triton_env.runtimes.docker.owner import LABEL, Owner
+from triton_env.runtimes.owner import LABEL, Owner
 from triton_env.services import SERVICES, Service
 
 REFERENCE = ROOT / "docs" / "reference"

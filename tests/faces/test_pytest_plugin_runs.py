@@ -16,7 +16,7 @@ import forkserver
 from faces.plugin_runs import Runs, runs
 from patience import until
 from triton_env import TritonEnvironment
-from triton_env.runtimes.docker.owner import LABEL
+from triton_env.runtimes.owner import LABEL
 
 pytest_plugins = ["pytester"]
 # A run of pytest within the test has its own, shorter one.

@@ -27,7 +27,7 @@ from triton_env.persistent.docker.volume_stamps import FILE, stamp_volume
 from triton_env.persistent.fitting import explain_login_failure
 from triton_env.persistent.stamps import Stamp, last_checkout
 from triton_env.runtimes.docker.engine import Engine
-from triton_env.runtimes.docker.owner import LABEL, Owner
+from triton_env.runtimes.owner import LABEL, Owner
 from triton_env.services import SERVICES
 
 # Real servers take their time on a busy machine.

@@ -10,7 +10,7 @@ import pytest
 
 from patience import until
 from sharing.users import Sharing, sharing
-from triton_env.runtimes.docker.owner import ENVIRONMENT_LABEL
+from triton_env.runtimes.owner import ENVIRONMENT_LABEL
 
 pytestmark = pytest.mark.docker
 

@@ -130,7 +130,7 @@ def test_no_service_at_all_is_refused() -> None:
 def test_an_unknown_runtime_is_refused() -> None:
     with pytest.raises(UnknownRuntime, match="'podman'") as caught:
         TritonEnvironment(runtime="podman")
-    assert "auto, docker, embedded, external" in caught.value.hint
+    assert "auto, docker, embedded, kubernetes, external" in caught.value.hint
 
 
 def test_the_runtime_is_the_argument_or_the_setting(runtimes: FakeRuntimes) -> None:

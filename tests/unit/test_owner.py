@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 import forkserver
-from triton_env.runtimes.docker.owner import ENVIRONMENT_LABEL, SERVICE_LABEL, Owner, OwnerState
+from triton_env.runtimes.owner import ENVIRONMENT_LABEL, SERVICE_LABEL, Owner, OwnerState
 
 BEFORE_UID = ("uid", "ticks", "boot", "machine", "namespace")
 """Labels that version 0.1.0 did not have."""

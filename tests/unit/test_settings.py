@@ -139,7 +139,10 @@ BAD = {
     "CLICKHOUSE_DB": ("drop table", "it may only hold "),
     "S3_BUCKET": ("Upper_Case", "it may only hold "),
     "AWS_ENDPOINT_URL": ("localhost:4566", "a URL such as http://localhost:4566"),
-    "TRITON_RUNTIME": ("embeded", "'auto', 'docker', 'embedded' or 'external' (did you mean 'embedded'?)"),
+    "TRITON_RUNTIME": (
+        "embeded",
+        "'auto', 'docker', 'embedded', 'kubernetes' or 'external' (did you mean 'embedded'?)",
+    ),
     "TRITON_PORTS": ("any", "'random' or 'fixed'"),
     "TRITON_STORAGE": ("ssd", "'memory' or 'disk'"),
     "TRITON_PULL": ("always", "'missing' or 'never'"),
@@ -188,7 +191,7 @@ def test_a_bad_value_is_answered_with_its_name_value_and_what_is_allowed(
         ("postgres_db", 5, "it must be text"),
         ("postgres_db", "a\n", "it may only hold "),
         ("triton_project", "a", "at least 2 characters"),
-        ("triton_runtime", 1, "'auto', 'docker', 'embedded' or 'external'"),
+        ("triton_runtime", 1, "'auto', 'docker', 'embedded', 'kubernetes' or 'external'"),
         ("localstack_host", "a\nb", "line breaks"),
     ],
 )

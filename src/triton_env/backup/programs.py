@@ -96,7 +96,7 @@ def _running(
     Also yields what waits for its end and raises `ProgramFailed` unless it succeeded. It is given the last bytes of the
     standard output, and returns those that are the program's own.
     """
-    mark = token_hex(_MARK_BYTES // 2) if program.engine else ""
+    mark = token_hex(_MARK_BYTES // 2) if program.lead else ""
     argv = program.argv
     if mark:
         script = f"{words} && printf %s {mark}"

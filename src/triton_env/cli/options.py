@@ -83,7 +83,7 @@ runtime_option = click.option(
     callback=_runtime,
     metavar="NAME",
     shell_complete=completion.runtimes,
-    help="Where they run: auto, docker, embedded or external.  [default: TRITON_RUNTIME]",
+    help="Where they run: auto, docker, embedded, kubernetes or external.  [default: TRITON_RUNTIME]",
 )
 
 _project_option = click.option(

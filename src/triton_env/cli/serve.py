@@ -12,7 +12,7 @@ import click
 from triton_env.cli.options import named_services, runtime_option, selected
 from triton_env.cli.output import say, say_notice, styled
 from triton_env.cli.signals import Interrupted, interruptible
-from triton_env.core.forms import Form, form_of
+from triton_env.core.forms import form_of
 from triton_env.errors import TritonError
 
 if TYPE_CHECKING:
@@ -110,7 +110,7 @@ def _serve(
                     fg="green",
                 )
                 # Embedded servers are not those of the images.
-                if form_of(environment.runtime) is Form.CONTAINER:
+                if form_of(environment.runtime).has_image:
                     say_notices(services, settings)
                 shown = {"dashboard": announced.enter_context(page).url} if page else {}
                 if as_json:

@@ -16,7 +16,7 @@ from triton_env.services.base_shell import Arguments, OwnShell, ServerShell, She
 
 if TYPE_CHECKING:
     from triton_env.core.model import Program
-    from triton_env.runtimes.docker.access import ContainerAccess
+    from triton_env.runtimes.access import ImageAccess
     from triton_env.services import Service
     from triton_env.settings import Settings
     from triton_env.state.registry import Record
@@ -117,7 +117,7 @@ class _ServerProgram:
             _become(program)
 
     def _inside(
-        self, access: "ContainerAccess", service: "Service", settings: "Settings", where: str, choice: Choice
+        self, access: "ImageAccess", service: "Service", settings: "Settings", where: str, choice: Choice
     ) -> "Program":
         """The program in the service's container."""
         from triton_env.core.model import Endpoint

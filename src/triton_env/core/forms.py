@@ -10,6 +10,8 @@ class Form(StrEnum):
 
     CONTAINER = "container"
     """A container of the image that the settings name."""
+    POD = "pod"
+    """A pod of that image, in a cluster."""
     PROCESS = "process"
     """A process of this machine, from Python distributions."""
     EXTERNAL = "external"
@@ -20,12 +22,24 @@ class Form(StrEnum):
         """Whether triton-env starts the servers, and ends them."""
         return self is not Form.EXTERNAL
 
+    @property
+    def has_image(self) -> bool:
+        """Whether the services are of the images that the settings name."""
+        return self in (Form.CONTAINER, Form.POD)
 
-RuntimeName = Literal["auto", "docker", "embedded", "external"]
+
+RuntimeName = Literal["auto", "docker", "embedded", "kubernetes", "external"]
 RUNTIME_NAMES: Final[tuple[str, ...]] = get_args(RuntimeName)
 """What a runtime may be asked for by."""
 _AUTO = RUNTIME_NAMES[0]
-_FORMS: Mapping[str, Form] = {"docker": Form.CONTAINER, "embedded": Form.PROCESS, "external": Form.EXTERNAL}
+_FORMS: Mapping[str, Form] = {
+    "docker": Form.CONTAINER,
+    "embedded": Form.PROCESS,
+    "kubernetes": Form.POD,
+    "external": Form.EXTERNAL,
+}
+_FOUND_BY_AUTO = (Form.CONTAINER, Form.PROCESS)
+"""A cluster is used by others too: it is taken where it was named, and nowhere else."""
 
 
 def form_of(runtime: str) -> Form:
@@ -37,7 +51,7 @@ def forms_for(asked: str) -> tuple[Form, ...]:
     """Those that services may have where this runtime was asked for, by its name or by `auto`."""
     if asked in _FORMS:
         return (_FORMS[asked],)
-    return tuple(form for form in _FORMS.values() if form.is_started_by_us)
+    return _FOUND_BY_AUTO
 
 
 def suits(runtime: str, asked: str) -> bool:

@@ -65,6 +65,7 @@ class ContainerRecipe:
         host_variable: the variable by which the server learns the host name that clients use, where it asks for that.
         cpu_shares: relative weight when CPU is short; 1024 is the default. A service that takes long
             to boot gets more, since it decides when all are ready.
+        user: the number of the user that the image can begin as where root is not admitted; None where it cannot.
         unusable: why the container cannot be run, known from the settings alone; it matters only where containers are.
     """
 
@@ -78,6 +79,7 @@ class ContainerRecipe:
     files: Mapping[str, Path] = field(default_factory=dict)
     host_variable: str = ""
     cpu_shares: int = 1024
+    user: int | None = None
     unusable: TritonError | None = field(default=None, compare=False)
 
 

@@ -60,6 +60,8 @@ class Role(Enum):
     """Of persistent services alone."""
     HANDLING = auto()
     """How sessions are started, shown and shared. What runs is the same."""
+    CLUSTER = auto()
+    """Of services in a cluster alone."""
     APPLICATION = auto()
     """Of the application that uses the services."""
     OTHER = auto()

@@ -119,5 +119,5 @@ def _entries(record: Record, services: Mapping[str, Service], *, show_secrets: b
             host=next(iter(placement.endpoints.values())).host,
             ports={protocol: endpoint.port for protocol, endpoint in placement.endpoints.items()},
             url=url_of(service, show_secrets=show_secrets) if service else None,
-            container=access.get("container"),
+            container=access.get("container") or access.get("pod"),
         )

@@ -108,4 +108,4 @@ class RunningProject(Lasting):
 
 def can_have_persistent_services(settings: Settings) -> bool:
     """Whether persistent services can run on the runtime that these settings ask for."""
-    return Form.EXTERNAL not in forms_for(settings.triton_runtime)
+    return any(form in (Form.CONTAINER, Form.PROCESS) for form in forms_for(settings.triton_runtime))

@@ -52,12 +52,32 @@ class Access(Protocol):
         """How its server has ended; None while it runs, and where that is not known."""
 
 
+class ImageAccess(Access, Protocol):
+    """The way to a service in a container, whose image brings programs."""
+
+    def program_as_it_is(
+        self, recipe: ServiceRecipe, argv: Sequence[str], environment: Mapping[str, str], *, terminal: bool
+    ) -> Program:
+        """How to run a program beside the server; its arguments hold no placeholders. See `Access.program`.
+
+        Args:
+            terminal: whether it gets a terminal, which is this process's.
+        """
+
+    def has(self, program: str) -> bool:
+        """Whether the image has a program."""
+
+
 def access_from_data(data: Mapping[str, Any]) -> Access:
     """The access that `to_data` wrote."""
     if "container" in data:
         from triton_env.runtimes.docker.access import ContainerAccess
 
         return from_data(ContainerAccess, data)
+    if "pod" in data:
+        from triton_env.runtimes.kubernetes.access import PodAccess
+
+        return from_data(PodAccess, data)
     from triton_env.runtimes.embedded.access import FolderAccess
 
     return from_data(FolderAccess, data)

@@ -21,7 +21,7 @@ class Runtime(Protocol):
 
     @property
     def name(self) -> str:
-        """Where the services run: "docker", "embedded" or "external"."""
+        """Where the services run: "docker", "embedded", "kubernetes" or "external"."""
 
     reason: str
     """Why this runtime was chosen; completes the sentence "since ..."."""

@@ -38,8 +38,8 @@ def open_runtime(
     """The runtime of that name, ready to start services.
 
     Args:
-        name: `docker`, `embedded`, `external`, or `auto`: Docker where an engine answers and has the images or can
-            pull them, else embedded where its packages are installed.
+        name: `docker`, `embedded`, `kubernetes`, `external`, or `auto`: Docker where an engine answers and has the
+            images or can pull them, else embedded where its packages are installed.
         say: called with what `auto` means, and why, where that is news: at the first time in a project that it is not
             Docker, and wherever it is not what it was the last time.
 
@@ -56,6 +56,11 @@ def open_runtime(
 
         check_offered(recipes)
         return ExternalRuntime(settings)
+    if name == "kubernetes":
+        from triton_env.runtimes.kubernetes.runtime import KubernetesRuntime
+
+        check_usable(recipes)
+        return KubernetesRuntime(settings, environment)
     assert name == "auto", name
     problem = docker_problem(settings, recipes)
     if not problem:

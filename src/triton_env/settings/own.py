@@ -18,6 +18,10 @@ def _is_address_or_empty(text: str) -> str:
 
 
 IpAddress = Annotated[str, _is_address_or_empty]
+Quantities = Annotated[
+    str, Text(0, 500, r"([a-z0-9./-]+=[0-9.]+[A-Za-z]*(,(?=.))?)*", "words NAME=QUANTITY with commas between them")
+]
+ObjectNames = Annotated[str, Text(0, 500, r"([a-z0-9.-]+(,(?=.))?)*", "names of objects with commas between them")]
 LogLevel = Annotated[str, Text(1), str.upper]
 """Any word, in upper case: which levels there are is for the application to say."""
 ProjectName = Annotated[str, Text(2, 40, r"[a-z0-9][a-z0-9_-]*", "lower-case letters, digits, _ and -")]
@@ -117,6 +121,36 @@ class OwnSettings(SettingsGroup):
         " servers](../how-to/isolation.md#several-machines). Its processes renew the claim four times in this time."
         " What it has not renewed, other machines remove.",
         default=300,
+    )
+    triton_k8s_context: str = setting(
+        Role.CLUSTER,
+        "Context of the kubeconfig that leads to [the cluster](../how-to/kubernetes.md). Empty: the current one.",
+        default="",
+    )
+    triton_k8s_namespace: str = setting(
+        Role.CLUSTER,
+        "Namespace of the cluster in which services run. Empty: that of the context.",
+        default="",
+    )
+    triton_k8s_ttl: Annotated[int, Number(ge=60)] = setting(
+        Role.CLUSTER,
+        "Seconds, at least 60, after which the cluster ends the pods of a session that nothing else has ended.",
+        default=14_400,
+    )
+    triton_k8s_requests: Quantities = setting(
+        Role.CLUSTER,
+        "What each pod asks the cluster for, as `cpu=250m,memory=512Mi`.",
+        default="",
+    )
+    triton_k8s_limits: Quantities = setting(
+        Role.CLUSTER,
+        "What each pod may use at most, in the same form.",
+        default="",
+    )
+    triton_k8s_pull_secrets: ObjectNames = setting(
+        Role.CLUSTER,
+        "Secrets of the namespace with which the cluster pulls the images: their names, with commas between them.",
+        default="",
     )
     triton_pool_size: Annotated[int, Number(ge=0, le=64)] = setting(
         Role.HANDLING, "Namespaces that are kept ready for each template, at most 64; 0: none.", default=4

@@ -27,8 +27,8 @@ _NO_DIFFERENCE = frozenset(
     }
 )
 """Roles of settings that make no difference. One of another role makes one."""
-_ENGINE = ("DOCKER_HOST", "DOCKER_CONTEXT", "DOCKER_CONFIG", "TC_HOST", "TESTCONTAINERS_HOST_OVERRIDE")
-"""Variables that choose the engine, and how it is reached."""
+_ENGINE = ("DOCKER_HOST", "DOCKER_CONTEXT", "DOCKER_CONFIG", "TC_HOST", "TESTCONTAINERS_HOST_OVERRIDE", "KUBECONFIG")
+"""Variables that choose the engine or cluster, and how it is reached."""
 
 
 def key_of(settings: Settings, names: Sequence[str], runtime: str, suffix: str = "") -> str:
@@ -49,6 +49,8 @@ def key_of(settings: Settings, names: Sequence[str], runtime: str, suffix: str =
     ignored = {*_without_difference(settings, settings.triton_ports), *fresh}
     if Form.PROCESS not in forms_for(runtime):
         ignored.update(settings.names_in(Role.PROGRAM))
+    if Form.POD not in forms_for(runtime):
+        ignored.update(_of_clusters(settings))
     content = {
         "version": __version__,
         "runtime": runtime,
@@ -71,10 +73,13 @@ def differences(settings: Settings, theirs: Settings, names: Sequence[str], runt
     for group in settings.groups:
         if group.service not in names:
             ignored.update(group.model_fields)
-    if form_of(runtime) is not Form.CONTAINER:
+    form = form_of(runtime)
+    if not form.has_image:
         ignored.update(settings.names_in(Role.IMAGE, Role.TOKEN))
-    if form_of(runtime) is not Form.PROCESS:
+    if form is not Form.PROCESS:
         ignored.update(settings.names_in(Role.PROGRAM))
+    if form is not Form.POD:
+        ignored.update(_of_clusters(settings))
     one, other = settings_as_data(settings), settings_as_data(theirs)
     return tuple(field for field in one if field not in ignored and one[field] != other[field])
 
@@ -83,6 +88,11 @@ def _without_difference(settings: Settings, ports: str) -> set[str]:
     """The settings that make no difference, by fields."""
     roles = _NO_DIFFERENCE | ({Role.PORT} if ports == "random" else frozenset())
     return {name for name, field in settings.model_fields.items() if field.role in roles}
+
+
+def _of_clusters(settings: Settings) -> set[str]:
+    """The settings of services in a cluster, by fields."""
+    return {name for name, field in settings.model_fields.items() if field.role is Role.CLUSTER}
 
 
 def settings_as_data(settings: Settings) -> dict[str, Any]:
@@ -120,7 +130,7 @@ def _values(fields: Mapping[str, Field], data: Mapping[str, Any]) -> dict[str, A
 def _service(settings: Settings, name: str, runtime: str) -> dict[str, Any]:
     recipe = SERVICES[name].recipe(settings)
     described, forms = dict[str, Any](), forms_for(runtime)
-    if Form.CONTAINER in forms:
+    if any(form.has_image for form in forms):
         # The same files may come from another folder.
         files = {path: _digest(source) for path, source in recipe.container.files.items()}
         described["container"] = asdict(replace(recipe.container, unusable=None)) | {"files": files}

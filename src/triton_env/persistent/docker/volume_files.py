@@ -11,7 +11,7 @@ from triton_env.errors import EngineFailed, EngineUnreachable
 from triton_env.persistent.docker.volume_stamps import unpacked
 from triton_env.runtimes.docker.engine import Engine
 from triton_env.runtimes.docker.engine_socket import Absent
-from triton_env.runtimes.docker.owner import LABEL, Owner, OwnerState
+from triton_env.runtimes.owner import LABEL, Owner, OwnerState
 
 READER_LABEL = f"{LABEL}.reads"
 """On containers that were made to look at a project's volumes and images: the project's name."""

@@ -28,13 +28,13 @@ from triton_env.runtimes.docker.engine import Engine
 from triton_env.runtimes.docker.engine_errors import explanation
 from triton_env.runtimes.docker.given_up import GivenUp, forget, remember
 from triton_env.runtimes.docker.leftovers import remove_all, sweep
-from triton_env.runtimes.docker.owner import ENVIRONMENT_LABEL, Owner
 from triton_env.runtimes.docker.pulling import ensure_image
 from triton_env.runtimes.docker.reaper_client import ReaperHandle
 from triton_env.runtimes.docker.ryuk import ensure_ryuk
 from triton_env.runtimes.docker.service_container import ReadinessProbe, ServiceContainer
 from triton_env.runtimes.docker.transport import FAILURES
 from triton_env.runtimes.docker.watch import Watch
+from triton_env.runtimes.owner import ENVIRONMENT_LABEL, Owner
 from triton_env.runtimes.ports import free_port, listener_on
 from triton_env.runtimes.start_tracker import StartTracker
 from triton_env.settings import Settings

@@ -46,7 +46,7 @@ from triton_env.runtimes.docker.engine_socket import (
     refusal,
     socket_path,
 )
-from triton_env.runtimes.docker.owner import LABEL
+from triton_env.runtimes.owner import LABEL
 from triton_env.runtimes.ports import free_port, is_listened_on
 from triton_env.settings import Settings, process_environment
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from triton_env.errors import InvalidSetting
-from triton_env.runtimes.docker.owner import Owner, OwnerLiveness, OwnerState
+from triton_env.runtimes.owner import Owner, OwnerLiveness, OwnerState
 from triton_env.settings import Settings
 from triton_env.state import store
 from triton_env.state.folders import make_private, private_folder

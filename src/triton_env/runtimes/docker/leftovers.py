@@ -18,9 +18,9 @@ from triton_env.errors import RuntimeUnavailable
 from triton_env.runtimes.docker.engine import Engine
 from triton_env.runtimes.docker.engine_errors import explanation
 from triton_env.runtimes.docker.given_up import all_given_up, liveness_of
-from triton_env.runtimes.docker.owner import LABEL, Owner, OwnerLiveness, OwnerState
 from triton_env.runtimes.docker.reaper_cleanup import hurry_when_told, until_quiet
 from triton_env.runtimes.docker.transport import FAILURES
+from triton_env.runtimes.owner import LABEL, Owner, OwnerLiveness, OwnerState
 from triton_env.settings import Settings
 
 _log = logging.getLogger(__name__)

@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from triton_env.runtimes.docker import reaper, reaper_cleanup
-from triton_env.runtimes.docker.owner import ENVIRONMENT_LABEL
+from triton_env.runtimes.owner import ENVIRONMENT_LABEL
 from triton_env.settings import process_environment
 
 _log = logging.getLogger(__name__)

@@ -1,0 +1,1 @@
+"""The Kubernetes runtime: services as pods of a cluster, reached through forwarded ports. It uses `kubectl`."""

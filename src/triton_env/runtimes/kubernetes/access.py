@@ -1,0 +1,105 @@
+"""Access to a service in a pod, by the pod's name."""
+
+import subprocess
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import ClassVar
+
+from triton_env.core.ending import BEGIN_ANEW, Ending
+from triton_env.core.model import Placement, Program, ServiceRecipe
+from triton_env.errors import ClusterFailed, TritonError
+from triton_env.runtimes.kubernetes import execution, pods
+from triton_env.runtimes.kubernetes.cluster import Cluster, failure
+from triton_env.runtimes.kubernetes.objects import name_of
+
+
+@dataclass(frozen=True, slots=True)
+class PodAccess:
+    """See `Access`.
+
+    Attributes:
+        cluster: where it is.
+        pod: its name.
+    """
+
+    cluster: Cluster
+    pod: str
+
+    sees_endings: ClassVar[bool] = True
+
+    @classmethod
+    def of_session(cls, cluster: Cluster, environment: str, service: str) -> "PodAccess":
+        """The access to a service of a session: the pods of sessions have these names."""
+        return cls(cluster, name_of(environment, service))
+
+    @property
+    def place(self) -> str:
+        """The pod, for people."""
+        return f"pod {self.pod}, {self.cluster.title}"
+
+    def logs(self, lines: int, since: float | None = None) -> str:
+        begin = () if since is None else ("--since-time", f"{datetime.fromtimestamp(since, UTC):%Y-%m-%dT%H:%M:%S.%fZ}")
+        try:
+            return self.cluster.run("logs", self.pod, "--tail", str(lines), *begin, what=f"show the log of {self.pod}")
+        except ClusterFailed:  # it is gone, or has not begun
+            return ""
+
+    def log_position(self) -> float:
+        return time.time()
+
+    def disk(self) -> int | None:
+        return None
+
+    def lines(self, tail: int | None, *, follow: bool) -> Iterator[str]:
+        words = ("logs", self.pod, "--tail", "-1" if tail is None else str(tail), *(("--follow",) if follow else ()))
+        with subprocess.Popen(  # noqa: S603 - the user's kubectl
+            self.cluster.command(*words, timeout=None),
+            env=self.cluster.environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+        ) as process:
+            assert process.stdout is not None
+            assert process.stderr is not None
+            try:
+                for line in process.stdout:
+                    yield line.decode(errors="replace").rstrip("\n")
+                if process.wait():
+                    words_of_end = process.stderr.read().decode(errors="replace").strip()
+                    raise failure(words_of_end, what=f"show the log of {self.pod}", where=self.cluster.title)
+            finally:
+                process.kill()
+
+    def program(
+        self,
+        recipe: ServiceRecipe,
+        placement: Placement,
+        argv: Sequence[str],
+        environment: Mapping[str, str],
+    ) -> Program:
+        return execution.in_pod(self.cluster, self.pod, recipe, argv, environment)
+
+    def program_as_it_is(
+        self, recipe: ServiceRecipe, argv: Sequence[str], environment: Mapping[str, str], *, terminal: bool
+    ) -> Program:
+        """How to run a program in the pod; its arguments hold no placeholders. See `Access.program`."""
+        program = execution.in_pod(self.cluster, self.pod, recipe, argv[:1], environment, terminal=terminal)
+        return Program((*program.argv, *argv[1:]), program.environment)
+
+    def has(self, program: str) -> bool:
+        """Whether the pod has a program."""
+        try:
+            look = ("exec", self.pod, "--", "sh", "-c", 'command -v "$0"', program)
+            return bool(self.cluster.run(*look, what=f"look for {program} in {self.pod}"))
+        except ClusterFailed:
+            return False
+
+    def ending(self, placement: Placement) -> Ending | None:
+        try:
+            pod = self.cluster.get("pod", self.pod, what=f"look at {self.pod}")
+        except TritonError:
+            return None
+        return pods.ending(pod, where=self.place, hint=BEGIN_ANEW)

@@ -1,0 +1,148 @@
+"""The line between an owner and the agent of its environment, as the owner sees it. The agent is in `agent`."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+from triton_env.errors import RuntimeUnavailable
+from triton_env.runtimes.kubernetes import agent
+from triton_env.runtimes.kubernetes.cluster import Cluster
+from triton_env.runtimes.kubernetes.objects import KINDS, LEASE_SECONDS, name_of, selector
+
+_RENEWALS = 12
+"""How often a lease is renewed in its time."""
+_ANSWER_TIMEOUT = 20
+_END_TIMEOUT = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Forwarding:
+    """How the forwarding of a pod's ports stands.
+
+    Attributes:
+        up: whether they can be connected to.
+        taken: whether another program of this machine has one.
+        words: what `kubectl` wrote last about what is wrong; empty where nothing is.
+    """
+
+    up: bool
+    taken: bool
+    words: str
+
+
+class AgentHandle:
+    """Has an environment kept, and everything of it removed when this process ends without having done so.
+
+    Raises:
+        RuntimeUnavailable: no process can be started for it.
+    """
+
+    def __init__(self, cluster: Cluster, environment: str) -> None:
+        self._cluster = cluster
+        self._lock = threading.Lock()
+        self._received = b""
+        self._is_left = False
+        self._socket, theirs = socket.socketpair()
+        try:
+            with theirs:
+                self._process: subprocess.Popen[bytes] | None = subprocess.Popen(  # noqa: S603 - our own interpreter
+                    [sys.executable or "", "-I", "-S", agent.__file__, str(theirs.fileno()), str(os.getpid())],
+                    pass_fds=(theirs.fileno(),),
+                    env=cluster.environment,
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.DEVNULL,
+                    # Ctrl-C in a terminal reaches all of its processes, and a terminal that closes ends them.
+                    start_new_session=True,
+                    # No folder is kept from being removed or unmounted.
+                    cwd="/",
+                )
+        except OSError as error:
+            self._socket.close()
+            raise RuntimeUnavailable(
+                "The process that keeps an environment in a cluster cannot be started.",
+                where=sys.executable or "this interpreter does not know its own path",
+                cause=str(error),
+            ) from error
+        self._socket.settimeout(_ANSWER_TIMEOUT)
+        name = name_of(environment)
+        everything = ("--selector", selector(environment))
+        patch = ("patch", "lease", name, "--type", "merge", "--patch")
+        self._send(
+            {
+                "renew": cluster.command(*patch),
+                "seconds": LEASE_SECONDS / _RENEWALS,
+                "remove": cluster.command("delete", KINDS, *everything, "--wait=false", "--ignore-not-found"),
+                "find": cluster.command("get", KINDS, *everything, "-o", "name", "--ignore-not-found"),
+            }
+        )
+
+    def forward(self, pod: str, address: str, ports: dict[int, int]) -> None:
+        """Forward ports of a pod from now on, in the place of those that were forwarded.
+
+        Args:
+            address: of this machine.
+            ports: those of the pod, by those of this machine.
+        """
+        pairs = [f"{here}:{there}" for here, there in ports.items()]
+        command = self._cluster.command("port-forward", f"pod/{pod}", *pairs, "--address", address, timeout=None)
+        self.drop(pod)
+        self._ask({"name": pod, "forward": command, "ports": len(pairs)})
+
+    def drop(self, pod: str) -> None:
+        """Forward ports of a pod no more."""
+        self._ask({"name": pod, "drop": True})
+
+    def state(self, pod: str) -> Forwarding:
+        """How the forwarding of its ports stands."""
+        return Forwarding(**(self._ask({"name": pod, "state": True}) or {"up": False, "taken": False, "words": ""}))
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether it has ended, though it was not asked to."""
+        return self._process is not None and self._process.poll() is not None
+
+    def end(self) -> None:
+        """There is nothing left to remove: it ends. May be called again."""
+        if self._process is None:
+            return
+        if not self._is_left:
+            with suppress(OSError):  # it was killed
+                self._send({"end": True})
+        try:
+            self._process.wait(_END_TIMEOUT)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._socket.close()
+        self._process = None
+
+    def leave(self) -> None:
+        """Something is left that could not be removed: the agent tries, again and again, from now on."""
+        if self._process is not None and not self._is_left:
+            self._is_left = True
+            with suppress(OSError):
+                self._send({"leave": True})
+
+    def _ask(self, request: dict[str, Any]) -> dict[str, Any]:
+        """What it answers; nothing where it is gone."""
+        with self._lock, suppress(OSError):
+            self._send(request)
+            while b"\n" not in self._received:
+                data = self._socket.recv(65536)
+                if not data:
+                    return {}
+                self._received += data
+            line, _, self._received = self._received.partition(b"\n")
+            answer: dict[str, Any] = json.loads(line)
+            return answer
+        return {}
+
+    def _send(self, request: dict[str, Any]) -> None:
+        self._socket.sendall(json.dumps(request).encode() + b"\n")

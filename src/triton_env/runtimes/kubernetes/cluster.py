@@ -1,0 +1,251 @@
+"""A namespace of a cluster, asked through `kubectl`, so that kubeconfigs and login plugins work as they do there."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from triton_env.errors import ClusterFailed, ClusterUnreachable, RuntimeUnavailable, TritonError
+from triton_env.settings import Settings, process_environment
+
+_REQUEST_TIMEOUT = 20
+"""Seconds that the cluster gets for one request."""
+_PROCESS_TIMEOUT = 60
+"""Seconds that `kubectl` gets, which may have to log in first."""
+_OWN_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
+"""In a pod: https://kubernetes.io/docs/tasks/run-application/access-api-from-pod/"""
+_NO_ANSWER = re.compile(
+    "unable to connect to the server|connection to the server|connection refused|no such host|i/o timeout|EOF|x509:"
+    "|handshake timeout|deadline exceeded|timed out|network is unreachable|no route to host|service unavailable"
+    "|etcdserver:|apiserver is shutting down",
+    re.IGNORECASE,
+)
+_NO_LOGIN = re.compile("must be logged in|unauthorized|getting credentials|exec plugin", re.IGNORECASE)
+_NO_CONTEXT = re.compile(
+    "context .* does not exist|current-context must exist|no configuration has been provided|error loading config"
+)
+_NOT_ALLOWED = re.compile("forbidden", re.IGNORECASE)
+_NOT_THERE = re.compile(r"\(NotFound\)|not found")
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """A namespace of a cluster. It is plain data, which another process of this user can use.
+
+    Attributes:
+        context: of the kubeconfig; empty in a pod, whose cluster is its own.
+        namespace: its name.
+        kubeconfig: the value of KUBECONFIG; empty for the default.
+    """
+
+    context: str
+    namespace: str
+    kubeconfig: str = ""
+
+    @property
+    def title(self) -> str:
+        """What it is called in messages."""
+        return f"{self.context or 'this cluster'}, namespace {self.namespace}"
+
+    def command(self, *words: str, timeout: int | None = _REQUEST_TIMEOUT) -> tuple[str, ...]:
+        """The command line of `kubectl` for something in it.
+
+        Args:
+            timeout: seconds for a request; None for one that goes on, such as a log that is followed.
+
+        Raises:
+            RuntimeUnavailable: there is no `kubectl`.
+        """
+        context = ("--context", self.context) if self.context else ()
+        limit = ("--request-timeout", f"{timeout}s") if timeout else ()
+        return (kubectl(), *context, "--namespace", self.namespace, *limit, *words)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The environment variables of `kubectl`."""
+        return environment_with(self.kubeconfig)
+
+    def run(self, *words: str, content: str = "", what: str) -> str:
+        """Run `kubectl`, and return what it prints.
+
+        Args:
+            content: its standard input.
+            what: what it does, for the error message: "create a pod".
+
+        Raises:
+            ClusterUnreachable: the cluster does not answer, or does not know this user.
+            ClusterFailed: it refused the request.
+        """
+        return self.run_command(self.command(*words), content=content, what=what)
+
+    def run_command(
+        self, command: Sequence[str], *, content: str = "", what: str, timeout: float = _PROCESS_TIMEOUT
+    ) -> str:
+        """Run a command line of `command`, for `timeout` seconds at most. See `run`."""
+        return run(command, self.environment, content=content, what=what, where=self.title, timeout=timeout)
+
+    def create(self, objects: Iterable[Mapping[str, Any]], *, what: str) -> list[Mapping[str, Any]]:
+        """Create objects, in this order; returns them as the cluster has them. Raises as `run` does."""
+        content = json.dumps({"apiVersion": "v1", "kind": "List", "items": list(objects)})
+        return _items(self.run("create", "-f", "-", "-o", "json", content=content, what=what))
+
+    def list(self, kinds: str, selector: str, *, what: str) -> list[Mapping[str, Any]]:
+        """The objects of some kinds with these labels. Raises as `run` does."""
+        return _items(self.run("get", kinds, "--selector", selector, "-o", "json", what=what))
+
+    def get(self, kind: str, name: str, *, what: str) -> Mapping[str, Any] | None:
+        """One object; None where it does not exist. Raises as `run` does."""
+        text = self.run("get", kind, name, "--ignore-not-found", "-o", "json", what=what)
+        found: Mapping[str, Any] | None = json.loads(text) if text.strip() else None
+        return found
+
+
+def cluster_of(settings: Settings) -> Cluster:
+    """The namespace that the settings, the kubeconfig and, in a pod, its service account lead to.
+
+    Raises:
+        RuntimeUnavailable: there is no `kubectl`.
+        ClusterUnreachable: the context does not exist, or there is no kubeconfig.
+    """
+    variables = process_environment()
+    kubeconfig = variables.get("KUBECONFIG", "")
+    asked = ("--context", settings.triton_k8s_context) if settings.triton_k8s_context else ()
+    command = (kubectl(), *asked, "config", "view", "--minify", "-o", "json")
+    try:
+        text = run(
+            command, environment_with(kubeconfig), what="read the kubeconfig", where=kubeconfig or "~/.kube/config"
+        )
+    except TritonError:
+        if asked or not in_pod():
+            raise
+        text = "{}"
+    config = json.loads(text)
+    contexts = config.get("contexts") or [{}]
+    namespace = settings.triton_k8s_namespace or (contexts[0].get("context") or {}).get("namespace") or ""
+    if not namespace and in_pod():
+        namespace = _OWN_NAMESPACE.read_text().strip()
+    return Cluster(config.get("current-context", ""), namespace or "default", kubeconfig)
+
+
+def in_pod() -> bool:
+    """Whether this process runs in a pod that has a service account: it reaches services by their names."""
+    return "KUBERNETES_SERVICE_HOST" in process_environment() and _OWN_NAMESPACE.exists()
+
+
+def kubectl() -> str:
+    """The path of `kubectl`: that on PATH, or that of the extra.
+
+    Raises:
+        RuntimeUnavailable: there is none.
+    """
+    beside = Path(sys.executable).parent / "kubectl"
+    if found := shutil.which("kubectl"):
+        return found
+    if beside.exists():
+        return str(beside)
+    raise RuntimeUnavailable(
+        "The program kubectl is needed for services in a cluster, and is not on PATH.",
+        where="TRITON_RUNTIME=kubernetes",
+        hint="pip install 'triton-env[kubernetes]', or install the one of your cluster's version",
+    )
+
+
+def environment_with(kubeconfig: str) -> dict[str, str]:
+    """The environment variables of a `kubectl` with that value of KUBECONFIG."""
+    variables = process_environment()
+    variables.pop("KUBECONFIG", None)
+    return variables | ({"KUBECONFIG": kubeconfig} if kubeconfig else {})
+
+
+def run(
+    command: Sequence[str],
+    environment: Mapping[str, str],
+    *,
+    content: str = "",
+    what: str,
+    where: str,
+    timeout: float = _PROCESS_TIMEOUT,
+) -> str:
+    """Run a command line of `kubectl`; see `Cluster.run`."""
+    try:
+        done = subprocess.run(  # noqa: S603 - the user's kubectl
+            command,
+            env=dict(environment),
+            input=content,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=timeout,
+            check=False,
+            # Ctrl-C is for this process, which may be about to clean up by it.
+            start_new_session=True,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise _unreachable(where, f"kubectl has not answered within {timeout:g} s") from error
+    except OSError as error:
+        raise ClusterFailed(f"kubectl cannot be run to {what}.", where=command[0], cause=str(error)) from error
+    if done.returncode == 0:
+        return done.stdout
+    raise failure(done.stderr.strip() or f"kubectl ended with status {done.returncode}", what=what, where=where)
+
+
+def is_absent(error: TritonError) -> bool:
+    """Whether the cluster's answer was that the object does not exist."""
+    return isinstance(error, ClusterFailed) and bool(_NOT_THERE.search(error.cause))
+
+
+def failure(words: str, *, what: str, where: str) -> TritonError:
+    """The error for what `kubectl` wrote before it failed.
+
+    Args:
+        what: what it was to do: "create a pod".
+    """
+    if _NOT_ALLOWED.search(words):
+        return ClusterFailed(
+            f"The cluster does not allow this user to {what}.",
+            where=where,
+            cause=words,
+            hint="python -m triton_env doctor prints the Role that is needed; have it bound to this user",
+        )
+    if _NO_CONTEXT.search(words):
+        return ClusterUnreachable(
+            "The kubeconfig leads to no cluster.",
+            where=where,
+            cause=words,
+            hint="kubectl config get-contexts lists what there is; set TRITON_K8S_CONTEXT or KUBECONFIG",
+        )
+    if _NO_LOGIN.search(words):
+        return ClusterUnreachable(
+            "The cluster does not know this user.",
+            where=where,
+            cause=words,
+            hint="log in to it; kubectl get pods shows whether that has worked",
+        )
+    if _NO_ANSWER.search(words):
+        return _unreachable(where, words)
+    return ClusterFailed(
+        f"The cluster could not {what}.", where=where, cause=words, hint="kubectl get events shows more"
+    )
+
+
+def _unreachable(where: str, cause: str) -> ClusterUnreachable:
+    return ClusterUnreachable(
+        "No Kubernetes cluster answers.", where=where, cause=cause, hint="kubectl get pods shows whether it does"
+    )
+
+
+def _items(text: str) -> list[Mapping[str, Any]]:
+    """The objects that `kubectl` printed as JSON: a list, or one after another."""
+    decoder, found, at = json.JSONDecoder(), list[Mapping[str, Any]](), 0
+    text = text.strip()
+    while at < len(text):
+        item, at = decoder.raw_decode(text, at)
+        found += item["items"] if item["kind"].endswith("List") else [item]
+        while at < len(text) and text[at].isspace():
+            at += 1
+    return found

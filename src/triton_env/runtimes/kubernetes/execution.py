@@ -1,0 +1,44 @@
+"""Programs in pods, run by `kubectl exec`."""
+
+import re
+import sys
+from collections.abc import Mapping, Sequence
+
+from triton_env.core.model import Program, ServiceRecipe
+from triton_env.runtimes.kubernetes import with_variables
+from triton_env.runtimes.kubernetes.cluster import Cluster
+
+_PLACEHOLDER = re.compile(r"\{(host|port:([^{}]+))\}")
+
+
+def in_pod(
+    cluster: Cluster,
+    pod: str,
+    recipe: ServiceRecipe,
+    argv: Sequence[str],
+    environment: Mapping[str, str],
+    *,
+    terminal: bool = False,
+) -> Program:
+    """How to run a program in a pod that runs; see `Runtime.program`.
+
+    Args:
+        argv: the program and its arguments, with placeholders.
+        terminal: whether it gets a terminal, which is this process's.
+    """
+    ports = {port.name: port.number for port in recipe.ports}
+
+    def value(match: re.Match[str]) -> str:
+        return "127.0.0.1" if match[2] is None else str(ports[match[2]])
+
+    inside = tuple(_PLACEHOLDER.sub(value, word) for word in argv)
+    kubectl = cluster.command(timeout=None)
+    variables = cluster.environment | dict(environment)
+    if environment:
+        script = (sys.executable, "-I", "-S", with_variables.__file__)
+        how = ("terminal" if terminal else "plain", str(len(kubectl)))
+        lead = (*script, ",".join(environment), pod, recipe.name, *how, *kubectl)
+    else:
+        given = ("--stdin", "--tty") if terminal else ("--stdin",)
+        lead = (*kubectl, "exec", *given, pod, "--container", recipe.name, "--")
+    return Program((*lead, *inside), variables, lead=len(lead))

@@ -1,0 +1,97 @@
+"""What a pod says of itself: whether it runs, how it has ended, and why it does not begin."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from datetime import datetime
+from typing import Any
+
+from triton_env.core.ending import Ending
+
+Pod = Mapping[str, Any]
+
+_NO_IMAGE = ("ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull", "InvalidImageName", "RegistryUnavailable")
+_CANNOT_BEGIN = ("CreateContainerConfigError", "CreateContainerError", "RunContainerError")
+_ENDED = ("Failed", "Succeeded")
+
+
+def runs(pod: Pod) -> bool:
+    """Whether its container runs."""
+    return any("running" in each for each in _states(pod))
+
+
+def image_problem(pod: Pod) -> str:
+    """Why its image cannot be had, in the node's words; empty where it can, as far as is known."""
+    return _waiting_for(pod, _NO_IMAGE)
+
+
+def start_problem(pod: Pod) -> str:
+    """Why its container cannot be made; empty where nothing is known of that."""
+    return _waiting_for(pod, _CANNOT_BEGIN)
+
+
+def news(pod: Pod) -> str:
+    """What it waits for, in a few words for people; empty where that is not known."""
+    for condition in pod.get("status", {}).get("conditions") or ():
+        if condition["type"] == "PodScheduled" and condition["status"] == "False":
+            return f"no node yet: {condition.get('message', condition.get('reason', ''))}"
+    if pod.get("status", {}).get("phase") == "Pending" and pod.get("spec", {}).get("nodeName"):
+        return f"on {pod['spec']['nodeName']}"
+    return ""
+
+
+def ending(pod: Pod | None, *, where: str, hint: str) -> Ending | None:
+    """How a pod has ended; None while it runs or is about to.
+
+    Args:
+        pod: None where the cluster does not have it.
+        where: the pod, for people.
+        hint: what to do about it.
+    """
+    if pod is None:
+        return Ending(where, hint, reason="its pod was removed")
+    status = pod.get("status", {})
+    for state in _states(pod):
+        if end := state.get("terminated"):
+            return Ending(
+                where=where,
+                hint=hint,
+                status=end.get("exitCode"),
+                at=_seconds(end.get("finishedAt") or ""),
+                out_of_memory=end.get("reason") == "OOMKilled",
+                reason=_reason(status) or _clean(end.get("message", "")),
+            )
+    if pod["metadata"].get("deletionTimestamp"):
+        return Ending(where, hint, reason="its pod is being removed")
+    if status.get("phase") in _ENDED:
+        return Ending(where, hint, reason=_reason(status))
+    return None
+
+
+def _reason(status: Mapping[str, Any]) -> str:
+    """Why the cluster ended a pod, such as an eviction; empty where it did not."""
+    if status.get("reason") == "DeadlineExceeded":
+        return "its time was up, see TRITON_K8S_TTL"
+    return ": ".join(filter(None, (status.get("reason", ""), _clean(status.get("message", "")))))
+
+
+def _waiting_for(pod: Pod, reasons: tuple[str, ...]) -> str:
+    for state in _states(pod):
+        waiting = state.get("waiting") or {}
+        if waiting.get("reason") in reasons:
+            return _clean(waiting.get("message", "")) or str(waiting["reason"])
+    return ""
+
+
+def _states(pod: Pod) -> Iterator[Mapping[str, Any]]:
+    for each in pod.get("status", {}).get("containerStatuses") or ():
+        yield each.get("state") or {}
+
+
+def _clean(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _seconds(moment: str) -> float | None:
+    with suppress(ValueError):
+        return datetime.fromisoformat(moment.replace("Z", "+00:00")).timestamp()
+    return None

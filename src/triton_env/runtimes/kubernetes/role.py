@@ -1,0 +1,80 @@
+"""What a user has to be allowed in a namespace: for the documents, and for `doctor`, which asks about it."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from triton_env.runtimes.kubernetes.cluster import Cluster
+
+NAME: Final = "triton-env"
+_KEPT = ("get", "list", "watch", "create", "delete")
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """Verbs that are allowed for resources of a group, as a Role has them.
+
+    Attributes:
+        group: empty for the core group.
+        resources: their names, in the plural.
+        verbs: what may be done with them.
+        why: what that is for.
+    """
+
+    group: str
+    resources: tuple[str, ...]
+    verbs: tuple[str, ...]
+    why: str
+
+
+RULES: Final = (
+    Rule("", ("pods", "services", "secrets"), _KEPT, "to run the services, and to remove them"),
+    Rule("coordination.k8s.io", ("leases",), (*_KEPT, "patch"), "to own and to claim an environment"),
+    Rule("", ("pods/log",), ("get",), "to read logs"),
+    # With `get`, too: https://kubernetes.io/docs/reference/access-authn-authz/authorization/ on WebSocket requests.
+    Rule("", ("pods/portforward", "pods/exec"), ("get", "create"), "to reach the services, and to run their programs"),
+)
+
+
+def role(namespace: str) -> Mapping[str, Any]:
+    """The Role, as the cluster has it."""
+    return {
+        "apiVersion": "rbac.authorization.k8s.io/v1",
+        "kind": "Role",
+        "metadata": {"name": NAME, "namespace": namespace},
+        "rules": [
+            {"apiGroups": [rule.group], "resources": list(rule.resources), "verbs": list(rule.verbs)} for rule in RULES
+        ],
+    }
+
+
+def not_allowed(cluster: Cluster) -> tuple[str, ...]:
+    """What this user may not do in a namespace, such as "create pods".
+
+    Raises:
+        ClusterUnreachable, ClusterFailed: the cluster does not say.
+    """
+    reviews = [_review(cluster.namespace, *each) for each in _asked()]
+    answers = cluster.create(reviews, what="ask what this user may do")
+    return tuple(
+        f"{verb} {resource}"
+        for (_, resource, verb), answer in zip(_asked(), answers, strict=True)
+        if not answer.get("status", {}).get("allowed")
+    )
+
+
+def _asked() -> Iterator[tuple[str, str, str]]:
+    for rule in RULES:
+        for resource in rule.resources:
+            for verb in rule.verbs:
+                yield rule.group, resource, verb
+
+
+def _review(namespace: str, group: str, resource: str, verb: str) -> Mapping[str, Any]:
+    name, _, subresource = resource.partition("/")
+    asked = {"namespace": namespace, "verb": verb, "group": group, "resource": name, "subresource": subresource}
+    return {
+        "apiVersion": "authorization.k8s.io/v1",
+        "kind": "SelfSubjectAccessReview",
+        "spec": {"resourceAttributes": asked},
+    }

@@ -1,0 +1,312 @@
+"""The Kubernetes runtime of a session: pods that belong to a lease, reached through forwarded ports."""
+
+import logging
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from ipaddress import ip_address
+from typing import Any, ClassVar
+
+from triton_env.core.ending import Ending, container_words, how_to_restart
+from triton_env.core.model import Endpoint, Placement, Probe, Program, ServiceRecipe
+from triton_env.core.readiness import DeadlineExceeded, wait_until_ready
+from triton_env.core.redaction import redacted
+from triton_env.core.timeline import Phase
+from triton_env.errors import (
+    CleanupFailed,
+    ImageUnavailable,
+    InvalidSetting,
+    ServiceExited,
+    StartCancelled,
+    StartFailed,
+    TritonError,
+)
+from triton_env.runtimes import failures
+from triton_env.runtimes.base import Report
+from triton_env.runtimes.kubernetes import objects, pods
+from triton_env.runtimes.kubernetes.access import PodAccess
+from triton_env.runtimes.kubernetes.agent_client import AgentHandle, Forwarding
+from triton_env.runtimes.kubernetes.cluster import cluster_of, in_pod
+from triton_env.runtimes.kubernetes.leftovers import sweep
+from triton_env.runtimes.kubernetes.looks import Looks
+from triton_env.runtimes.owner import Owner
+from triton_env.runtimes.ports import free_port, listener_on
+from triton_env.runtimes.start_tracker import StartTracker
+from triton_env.settings import Settings
+
+_log = logging.getLogger(__name__)
+
+_PORT_TRIES = 10
+"""How often to pick other ports when another program was quicker."""
+_LOOK = 0.1
+"""Seconds between two looks at what is waited for."""
+_IN_FLIGHT_TIMEOUT = 60
+"""Seconds that `stop` waits for requests that are on their way to the cluster."""
+_REMOVAL_TIMEOUT = 120
+"""Seconds that `stop` waits for the end of the pods; they need some seconds."""
+_LOOPBACK = "127.0.0.1"
+
+
+class KubernetesRuntime:
+    """Runs the services of one environment as pods of a cluster.
+
+    Args:
+        settings: the cluster, and what pods get there; ports, poll interval.
+        environment: the environment's id, which names and labels everything.
+        reason: why this runtime was taken, for people.
+
+    Raises:
+        RuntimeUnavailable: no cluster answers.
+        ClusterFailed: this user may not create what is needed.
+    """
+
+    name: ClassVar[str] = "kubernetes"
+
+    def __init__(self, settings: Settings, environment: str, reason: str = "it was asked for") -> None:
+        self.reason = reason
+        self._settings = settings
+        self._environment = environment
+        self._address = _loopback(settings.triton_bind_address)
+        self.cluster = cluster_of(settings)
+        self._is_inside = in_pod() and not settings.triton_k8s_context
+        self._looks = Looks(self.cluster, objects.selector(environment))
+        self._starts = StartTracker()
+        self._recipes: dict[str, ServiceRecipe] = {}
+        self._ready: dict[str, Placement] = {}
+        self._stopping = threading.Lock()
+        self._is_removed = False
+        self._owner = Owner.this_process(environment)
+        # Before there is anything to remove.
+        self._agent = AgentHandle(self.cluster, environment)
+        try:
+            (self._lease,) = self.cluster.create((objects.lease(self._owner),), what="create a lease")
+        except BaseException:
+            # Where the answer was lost, it may be there.
+            self._agent.leave()
+            raise
+        self._sweeper = threading.Thread(
+            target=sweep, args=(self.cluster, self._starts.cancelled.is_set), name="triton-sweep", daemon=True
+        )
+        self._sweeper.start()
+
+    def start(self, recipe: ServiceRecipe, probe: Probe, report: Report) -> Placement:
+        with self._starts.track(recipe):
+            self._recipes[recipe.name] = recipe
+            report(Phase.CREATE, "")
+            self._create(recipe)
+            self._wait_for_container(recipe, report)
+            report(Phase.BOOT, "")
+            for tries_left in reversed(range(_PORT_TRIES)):
+                ports = self._ports(recipe)
+                if self._forward(recipe, ports):
+                    break
+                if self._settings.triton_ports == "fixed" or not tries_left:
+                    holders = {number: listener_on(number) for number in ports.values()}
+                    raise failures.port_taken(recipe, self._address, holders, instead=failures.RANDOM_PORTS)
+            placement = self._placement(recipe, ports)
+            self._wait(recipe, placement, probe)
+            self._ready[recipe.name] = placement
+            report(Phase.READY, "")
+            return placement
+
+    def restart(self, recipe: ServiceRecipe, probe: Probe) -> None:
+        with self._starts.track(recipe):
+            placement = self._ready[recipe.name]
+            name = self.access(recipe.name).pod
+            what = f"remove the pod of {recipe.title}"
+            self.cluster.run("delete", "pod", name, "--ignore-not-found", "--wait=true", what=what)
+            self._create(recipe, pod_alone=True)
+            self._wait_for_container(recipe, lambda phase, words: None)
+            ports = {name: endpoint.port for name, endpoint in placement.endpoints.items()}
+            self._forward(recipe, ports)
+            self._wait(recipe, placement, probe)
+
+    def access(self, service: str) -> PodAccess:
+        return PodAccess.of_session(self.cluster, self._environment, service)
+
+    def logs(self, service: str, lines: int, since: float | None = None) -> str:
+        return redacted(self.access(service).logs(lines, since), self._starts.secrets)
+
+    def log_position(self, service: str) -> float:
+        return self.access(service).log_position()
+
+    def program(self, service: str, argv: Sequence[str], environment: Mapping[str, str]) -> Program:
+        return self.access(service).program(self._recipes[service], self._ready[service], argv, environment)
+
+    def ending(self, service: str, *, look: bool = True) -> Ending | None:
+        if service not in self._ready or not look or self._starts.cancelled.is_set():
+            return None
+        access = self.access(service)
+        try:
+            return pods.ending(self._looks.now(access.pod), where=access.place, hint=how_to_restart(service))
+        except TritonError:
+            return None
+
+    def stop(self) -> None:
+        with self._stopping:
+            if self._is_removed:
+                return
+            still_starting = self._starts.cancel()
+            try:
+                self._remove(wait=not still_starting)
+                if still_starting:
+                    # What the starts had created by then goes in the second round.
+                    self._starts.wait(_IN_FLIGHT_TIMEOUT)
+                    self._remove(wait=True)
+            except TritonError as error:
+                self._agent.leave()
+                raise CleanupFailed(
+                    f"Pods of the environment {self._environment} may be left behind.",
+                    where=self.cluster.title,
+                    cause=error.cause or error.what,
+                    hint="a process in the background tries again; so does, once the cluster answers:"
+                    " python -m triton_env prune; TRITON_K8S_TTL ends the pods in any case",
+                ) from error
+            self._is_removed = True
+            self._agent.end()
+            self._sweeper.join(_IN_FLIGHT_TIMEOUT)
+
+    def _remove(self, *, wait: bool) -> None:
+        limit = ("--wait=true", f"--timeout={_REMOVAL_TIMEOUT}s") if wait else ("--wait=false",)
+        words = ("delete", objects.KINDS, "--selector", objects.selector(self._environment), "--ignore-not-found")
+        # Each in its own time: a deletion that is waited for is one long request.
+        command = self.cluster.command(*words, *limit, timeout=None)
+        self.cluster.run_command(command, what="remove an environment", timeout=_REMOVAL_TIMEOUT + _IN_FLIGHT_TIMEOUT)
+
+    def _create(self, recipe: ServiceRecipe, *, pod_alone: bool = False) -> None:
+        """Create the objects of a service, or after its pod was removed only that one."""
+        made = objects.session_objects(recipe, self._owner, self._lease, self._settings)
+        self.cluster.create(made[-1:] if pod_alone else made, what=f"create the pod of {recipe.title}")
+        self._looks.forget()
+
+    def _wait_for_container(self, recipe: ServiceRecipe, report: Report) -> None:
+        """Wait until the container runs, whose image may have to be pulled and whose node may have to be found."""
+        access = self.access(recipe.name)
+        deadline = time.monotonic() + self._settings.triton_pull_timeout
+        said = ""
+        while True:
+            self._check_cancelled()
+            pod = self._looks.recent(access.pod)
+            if pod is not None and pods.runs(pod):
+                return
+            self._check_alive(recipe, pod)
+            words = pods.news(pod) if pod is not None else ""
+            if words and words != said:
+                report(Phase.CREATE, words)
+                said = words
+            if time.monotonic() > deadline:
+                raise StartFailed(
+                    f"The pod of {recipe.title} did not begin to run.",
+                    where=access.place,
+                    cause=words or "the cluster says nothing about it",
+                    hint="kubectl get events shows more; give it more time with TRITON_PULL_TIMEOUT",
+                )
+            self._starts.cancelled.wait(_LOOK)
+
+    def _forward(self, recipe: ServiceRecipe, ports: Mapping[str, int]) -> bool:
+        """Forward the ports of a pod that runs; whether they were free here."""
+        if self._is_inside:
+            return True
+        access = self.access(recipe.name)
+        numbers = {ports[port.name]: port.number for port in recipe.ports}
+        self._agent.forward(access.pod, self._address, numbers)
+        deadline = time.monotonic() + recipe.timeout
+        while True:
+            self._check_cancelled()
+            state = self._agent.state(access.pod)
+            if state.up:
+                return True
+            if state.taken:
+                _log.debug("the ports %s of %s are taken: %s", ports, recipe.name, state.words)
+                self._agent.drop(access.pod)
+                return False
+            if self._agent.is_gone or time.monotonic() > deadline:
+                raise self._not_forwarded(recipe, state)
+            self._starts.cancelled.wait(_LOOK)
+
+    def _not_forwarded(self, recipe: ServiceRecipe, state: Forwarding) -> TritonError:
+        gone = "the process that forwards them has ended" if self._agent.is_gone else ""
+        place = self.access(recipe.name)
+        self._check_alive(recipe, self._looks.now(place.pod))
+        return StartFailed(
+            f"The ports of {recipe.title} cannot be forwarded to this machine.",
+            where=place.place,
+            cause=gone or state.words,
+            hint=f"kubectl port-forward pod/{place.pod} {recipe.ports[0].number} shows why",
+        )
+
+    def _wait(self, recipe: ServiceRecipe, placement: Placement, probe: Probe) -> None:
+        access = self.access(recipe.name)
+
+        def check_alive() -> None:
+            self._check_cancelled()
+            self._check_alive(recipe, self._looks.recent(access.pod))
+
+        try:
+            wait_until_ready(
+                lambda: probe(placement),
+                timeout=recipe.timeout,
+                interval=self._settings.triton_poll_interval,
+                check_alive=check_alive,
+                cancelled=self._starts.cancelled,
+            )
+        except DeadlineExceeded as error:
+            raise failures.service_not_ready(
+                recipe, error, where=access.place, log=access.logs(failures.LOG_LINES)
+            ) from error.last_error
+
+    def _check_alive(self, recipe: ServiceRecipe, pod: Mapping[str, Any] | None) -> None:
+        """Raise if the pod will never run, or has ended."""
+        access, container = self.access(recipe.name), recipe.container
+        if pod is not None and (problem := pods.image_problem(pod)):
+            raise ImageUnavailable(
+                f"The cluster cannot have the image {container.image}.",
+                where=container.image_variable,
+                cause=problem,
+                hint=f"set {container.image_variable} to one that its nodes can pull, or TRITON_K8S_PULL_SECRETS to the"
+                " secret of its registry",
+            )
+        if pod is not None and (problem := pods.start_problem(pod)):
+            raise StartFailed(
+                f"The cluster cannot make the container of {recipe.title}.", where=access.place, cause=problem
+            )
+        if ending := pods.ending(pod, where=access.place, hint=""):
+            self._check_cancelled()
+            if pod is None:
+                raise ServiceExited(
+                    f"The pod of {recipe.title} was removed from outside while it started.", where=access.place
+                )
+            cause = ending.words
+            if ending.status is not None:
+                cause = container_words(ending.status, out_of_memory=ending.out_of_memory)
+            raise failures.service_exited(
+                recipe,
+                where=f"{access.place}, image {container.image}",
+                cause="; ".join(dict.fromkeys(filter(None, (cause, ending.reason)))),
+                log=access.logs(failures.LOG_LINES),
+                hint=f"check {container.image_variable} and the settings of {recipe.title}",
+            )
+
+    def _check_cancelled(self) -> None:
+        if self._starts.cancelled.is_set():
+            raise StartCancelled("The start was cancelled.")
+
+    def _ports(self, recipe: ServiceRecipe) -> dict[str, int]:
+        fixed = self._settings.triton_ports == "fixed"
+        return {port.name: port.fixed if fixed else free_port(self._address) for port in recipe.ports}
+
+    def _placement(self, recipe: ServiceRecipe, ports: Mapping[str, int]) -> Placement:
+        host = f"{self.access(recipe.name).pod}.{self.cluster.namespace}.svc"
+        internal = {port.name: Endpoint(host, port.number) for port in recipe.ports}
+        here = {name: Endpoint(self._address, number) for name, number in ports.items()}
+        return Placement(endpoints=internal if self._is_inside else here, internal=internal)
+
+
+def _loopback(address: str) -> str:
+    if address and not ip_address(address).is_loopback:
+        raise InvalidSetting(
+            f"The ports of a cluster are forwarded to this machine's loopback only, not to {address}.",
+            where="TRITON_BIND_ADDRESS",
+            hint="leave TRITON_BIND_ADDRESS empty",
+        )
+    return address or _LOOPBACK
