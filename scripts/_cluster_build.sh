@@ -8,7 +8,7 @@ kubernetes_version=1.20.5+really1.20.2-1.1+deb12u1
 go_version=1.19
 kubectl_version=1.37.1
 # Raise it when this file makes something else of the same versions.
-revision=1
+revision=2
 
 architecture=$(dpkg --print-architecture 2>/dev/null || true)
 stamp="kubernetes $kubernetes_version, go $go_version, kubectl $kubectl_version, revision $revision, $architecture"
@@ -147,14 +147,26 @@ unpack() {
     mv "$work/unpacked/usr/share/go-$go_version/src" "$go/src"
     # apt-get has compared the files with the signed lists. Debian's patches are applied.
     (cd "$work/source" && dpkg-source --no-check --extract ./*.dsc tree)
+    cd "$work/source/tree/pkg"
     # A machine that is itself a container has no CAP_SYS_RESOURCE, and may spare no process when memory runs out. A node
     # would start no container there.
-    (
-        cd "$work/source/tree/pkg/kubelet"
-        sed -i 's/^\(\s*defaultSandboxOOMAdj int\) = -998$/\1 = 0/' dockershim/docker_sandbox.go
-        sed -i 's/^\(\s*return\) guaranteedOOMScoreAdj$/\1 0/' qos/policy.go
-        [[ $(grep -c 'OOMAdj int = 0$' dockershim/docker_sandbox.go) == 1 && $(grep -c '^\s*return 0$' qos/policy.go) == 2 ]]
-    )
+    change kubelet/dockershim/docker_sandbox.go 'defaultSandboxOOMAdj int = -998' 'defaultSandboxOOMAdj int = 0'
+    change kubelet/qos/policy.go 'return guaranteedOOMScoreAdj' 'return 0'
+    # A pod is there until its dead containers are removed and this is reported: up to 70 seconds, and about one in what
+    # users have.
+    change kubelet/kubelet.go 'ContainerGCPeriod = time.Minute' 'ContainerGCPeriod = 3 * time.Second'
+    change kubelet/status/status_manager.go 'syncPeriod = 10 \*' 'syncPeriod = 1 *'
+    # What users have makes volumes writable for the users of their pods, mostly by fsGroup.
+    change volume/hostpath/host_path.go 'os.MkdirAll(pv.Spec.HostPath.Path, 0750)' 'os.MkdirAll(pv.Spec.HostPath.Path, 0777)'
+}
+
+# change FILE FROM TO: in a source that has it.
+change() {
+    grep -q -- "$2" "$1" || {
+        say "$1 has no line with: $2"
+        return 1
+    }
+    sed -i "s/$2/$3/" "$1"
 }
 
 # As debian/rules does, but for what is made.
