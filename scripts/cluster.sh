@@ -29,8 +29,8 @@ How it differs from most clusters:
 - Nothing in a pod reaches the API server, which listens on loopback. From this machine the IPs of pods can be reached,
   and so can ports that kubectl forwards.
 - Images are those of the Docker engine. What it lacks would be pulled.
-- The StorageClass "standard" makes folders of this machine. They belong to root and have mode 0750, whatever a pod says
-  of fsGroup. `down` deletes them.
+- The StorageClass "standard" makes a folder of this machine for a claim, once a pod uses it. It belongs to root, whatever
+  the pod says of fsGroup, and all users may write there. `down` deletes it.
 - Kubernetes is 1.20. The node takes any container of the engine that has labels of Kubernetes for its own, so that one
   engine can have only one cluster, and `up` refuses where such containers are.
 END
@@ -138,8 +138,9 @@ start() {
     local name=$1
     shift
     (
-        # Files in containers come from here too, and are for all users of a container.
-        umask 022
+        # Files in containers come from here too, and are for all users of a container, as are volumes. Nobody but root gets
+        # into run/.
+        if [[ $name == kube-controller-manager ]]; then umask 0; else umask 022; fi
         cd "$run"
         # The kubelet looks for socat.
         export PATH=$programs/bin:$PATH
@@ -302,6 +303,7 @@ metadata:
   name: standard
   annotations: {storageclass.kubernetes.io/is-default-class: "true"}
 provisioner: kubernetes.io/host-path
+volumeBindingMode: WaitForFirstConsumer
 reclaimPolicy: Delete
 END
     wait_for "Waiting for the node" kubelet kubectl wait --for=condition=Ready "node/$node" --timeout=1s
