@@ -110,7 +110,7 @@ class AttachedEnvironment(TritonEnvironment):
         services = {name: self.service(name) for name in self.services}
         runtime = self._running().runtime.result()
         ways = {name: runtime.access(name) for name in services} if self._mode.servers_are_ours else {}
-        return look_at_session(self.record, services, ways)
+        return look_at_session(self.record, services, ways, self._settings)
 
     def unfinished_restore(self, statuses: "Sequence[ServiceStatus]") -> "UnfinishedRestore | None":
         """The restore into these services that was interrupted, or is going on. Nothing is changed.

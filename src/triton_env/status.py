@@ -37,7 +37,7 @@ class ServiceStatus:
         usage: what it uses; None where it does not run, or where the engine did not report it in time.
         remains: what restores made there or set aside, in words.
         missing: what clients look for and was removed, in words: the server is as good without it.
-        ready: when a session without containers was ready.
+        ready: since when it runs in a session without containers.
         asked: when it was asked; None where it does not run.
         seconds: how long its answer took, or was waited for.
     """
@@ -145,7 +145,7 @@ def look_at(
     services: Mapping[str, Service],
     measures: Mapping[str, Callable[[], Usage | None]],
     names: Sequence[str] = tuple(SERVICES),
-    ready: datetime | None = None,
+    ready: Mapping[str, datetime] | None = None,
     *,
     absent: str = "it has no container",
 ) -> tuple[ServiceStatus, ...]:
@@ -156,7 +156,7 @@ def look_at(
         services: those that run, by name.
         measures: report what servers use, by service name.
         names: of the services.
-        ready: when the whole was ready, where there are no instances.
+        ready: since when they run, by name, where there are no instances.
         absent: why a service without one cannot be used.
     """
     usages = {name: in_thread(measures[name]) for name in services if name in measures}
@@ -173,8 +173,9 @@ def look_at(
             (version, remains, missing), problem = _answer(answers[name], began + _ANSWER_TIMEOUT, service)
             usage = _usage(usages[name], began + _USAGE_TIMEOUT) if name in usages else None
             found = (version, problem, usage, remains, missing)
+            since = (ready or {}).get(name)
             statuses.append(
-                ServiceStatus(name, title, instance, service, *found, ready, asked, looks[name].seconds(began))
+                ServiceStatus(name, title, instance, service, *found, since, asked, looks[name].seconds(began))
             )
     return tuple(statuses)
 

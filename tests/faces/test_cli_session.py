@@ -140,6 +140,8 @@ def test_a_service_of_it_is_restarted_where_it_is_named(machine: Machine, sessio
     with redis.Redis.from_url(url) as client:
         assert client.info("server")["run_id"] != process
     assert machine.good("env", "--format", "json") == before
+    seen = json.loads(machine.good("status", "--json", "--session", session))["services"]
+    assert seen["redis"]["uptime_seconds"] < seen["postgres"]["uptime_seconds"]
 
 
 @pytest.mark.parametrize(

@@ -67,7 +67,8 @@ class ServiceEntry(_Data):
         pid: the id of its process; None of a container, and where it is not known.
         health: the last probe.
         version: the one of the server, as it reports it.
-        started: when its server was started; of a session without containers, when that was ready.
+        started: when its server was started; of a session without containers, when that was ready, or when the last
+            restart of the server began.
         restarts: how often its server was started again without being asked.
         cpu_percent: how much of a processor it uses; more than 100 where it keeps several busy.
         memory: what it uses, in bytes.
@@ -188,7 +189,8 @@ class LeftoverEntry(_Data):
 
     Attributes:
         what: what it is: restore, container, network, volume, environment (on an engine that was not looked at),
-            directory, servers, record, shared environment, namespace, namespaces or files.
+            directory, servers, record, shared environment, namespace, namespaces, samples or
+            files.
         name: its name or path.
         environment: the environment's id; None where that is not known.
         pid: the id of its owner; None where that is not known.

@@ -18,6 +18,7 @@ from triton_env.services.selection import title_of
 from triton_env.settings import Settings
 from triton_env.sharing.key import settings_from_data
 from triton_env.sharing.users import users_of
+from triton_env.state import restarts
 from triton_env.state.registry import Record
 from triton_env.status import ServiceStatus, look_at
 
@@ -56,7 +57,7 @@ def asked_session(
     """
     services = services_of(record)
     ways = {name: access_from_data(data) for name, data in record.access.items() if name in services}
-    asked = asker.ask(entry, services, ways.get, partial(look_at_session, record, services, ways))
+    asked = asker.ask(entry, services, ways.get, partial(look_at_session, record, services, ways, settings))
     return asked_environment(entry, asked, settings, show_secrets=show_secrets)
 
 
@@ -70,13 +71,14 @@ def services_of(record: Record) -> dict[str, Service]:
 
 
 def look_at_session(
-    record: Record, services: Mapping[str, Service], ways: Mapping[str, Access]
+    record: Record, services: Mapping[str, Service], ways: Mapping[str, Access], settings: Settings
 ) -> tuple[ServiceStatus, ...]:
     """Look at the servers of an environment that is listed, and ask each; see `look_at`. Nothing is changed.
 
     Args:
         services: of it, by name.
         ways: to their logs and programs, by name; empty for external servers.
+        settings: where this user's state is kept.
 
     Raises:
         TritonError: the engine that has them failed.
@@ -84,7 +86,10 @@ def look_at_session(
     names = tuple(services)
     form = form_of(record.runtime)
     if form is not Form.CONTAINER:
-        ready = datetime.fromtimestamp(record.started, UTC) if form.is_started_by_us else None
+        ready: dict[str, datetime] = {}
+        if form.is_started_by_us:
+            begin = datetime.fromtimestamp(record.started, UTC)
+            ready = {name: restarts.last(settings, record.id, name) or begin for name in names}
         measures = {}
         if form is Form.PROCESS:
             from triton_env.runtimes.embedded.usage import usage_at

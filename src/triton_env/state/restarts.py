@@ -6,6 +6,7 @@ The owner notes it in a file beside the record, locked while the restart goes on
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from secrets import token_hex
 from typing import NamedTuple
@@ -55,6 +56,14 @@ def seen(settings: Settings, environment: str, service: str) -> Restarts:
         return Restarts(locks.is_held(file), file.read_text())
     except OSError:  # there was none, or the environment ends
         return Restarts(is_going_on=False, last="")
+
+
+def last(settings: Settings, environment: str, service: str) -> datetime | None:
+    """When the last restart of a server began; None where there was none."""
+    try:
+        return datetime.fromtimestamp(_file(settings, environment, service).stat().st_mtime, UTC)
+    except OSError:
+        return None
 
 
 def wait(settings: Settings, environment: str, service: str, seconds: float) -> None:
