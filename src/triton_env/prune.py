@@ -43,7 +43,7 @@ class Leftover:
 
     Attributes:
         what: restore, container, network, volume, environment (on an engine that was not looked at), directory,
-            servers, record, shared environment, namespace, namespaces or samples.
+            servers, record, shared environment, namespace, namespaces, samples or files.
         name: its name or path.
         environment: the environment's id.
         pid: of its owner; None where that is not known.
@@ -342,10 +342,16 @@ def _samples(settings: Settings) -> Iterator[Leftover]:
         return
     from triton_env.inspection.data import key_of_project
 
-    living = Registry.of(settings).living() | {key_of_project(each, "embedded") for each in embedded_projects(settings)}
+    living = _living(settings) | {key_of_project(each, "embedded") for each in embedded_projects(settings)}
     for environment, path in samples.left(settings, living):
         why = "its environment has ended, or is shown by no dashboard"
         yield Leftover("samples", str(path), environment, why, stays=False, _remove=partial(samples.remove, path))
+
+
+def _living(settings: Settings) -> frozenset[str]:
+    """The ids of the environments that run. Where none ever did, no folder is made to find that out."""
+    is_there = private_folder(settings, "environments").is_dir()
+    return Registry.of(settings).living() if is_there else frozenset()
 
 
 def _shared(settings: Settings) -> Iterator[Leftover]:

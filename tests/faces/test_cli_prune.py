@@ -16,11 +16,12 @@ from click.testing import CliRunner, Result
 import forkserver
 from belongings import are_there, belonging_to, gone_owner, machine_of_its_own, of_version_0_1
 from patience import until
-from triton_env import TritonEnvironment
+from triton_env import Settings, TritonEnvironment
 from triton_env.cli import command_line
 from triton_env.core.commands import runnable
 from triton_env.runtimes.embedded import bases, directory
 from triton_env.runtimes.owner import LABEL, Owner
+from triton_env.state.samples import Samples
 
 
 def prune(*arguments: str) -> Result:
@@ -225,3 +226,15 @@ class TestEngine:
                 assert not any(any(are_there(created)) for created in go)
                 assert all(all(are_there(created)) for created in (*stay, *hidden))
                 assert env.redis.client().ping()
+
+
+def test_a_dry_run_shows_the_samples_that_would_go_and_writes_nothing(machine: Path) -> None:
+    samples = Samples(Settings(), "0ddba115", "redis", ["used"])
+    samples.add(1000.0, {"used": 1.0})
+    samples.close()
+    before = sorted(machine.rglob("*"))
+    (found,) = as_data("--dry-run")["leftovers"]
+    assert (found["what"], found["environment"], found["result"]) == ("samples", "0ddba115", "would go")
+    assert sorted(machine.rglob("*")) == before
+    (found,) = as_data()["leftovers"]
+    assert found["result"] == "removed"

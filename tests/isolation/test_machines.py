@@ -18,7 +18,7 @@ import pytest
 import contents
 from isolation.machines import Crowd, known, machine, settings_of
 from patience import WAIT, until
-from triton_env import Namespace, Template, TritonEnvironment, prune
+from triton_env import Namespace, Settings, Template, TritonEnvironment, prune
 from triton_env.core.threads import in_thread
 from triton_env.errors import IsolationFailed
 from triton_env.isolation.claims import Claims, Seen
@@ -184,6 +184,25 @@ def test_machines_share_servers_and_nothing_else(
     assert after["postgres"] - before["postgres"] == {template}
     assert {name: len(after[name] - before[name]) for name in after} == dict.fromkeys(after, 1)
     assert log.read_text().split() == [template]
+
+
+def test_a_look_makes_nothing_on_servers_of_others(embedded_packages: None, tmp_path: Path) -> None:
+    own = Settings(triton_state_dir=str(tmp_path / "own"), triton_pool_size=0, triton_progress="off")
+    with TritonEnvironment(own, services=("postgres", "clickhouse", "s3"), runtime="embedded") as env:
+
+        def seen() -> list[str]:
+            with env.postgres.connect() as connection:
+                rows = connection.execute("select datname from pg_database").fetchall()
+            rows += env.clickhouse.client().query("select name from system.databases").result_rows
+            return sorted(name for (name,) in rows) + [
+                each["Name"] for each in env.s3.client().list_buckets()["Buckets"]
+            ]
+
+        before = seen()
+        with prune._shared_servers(settings_of(env, tmp_path / "pruner", triton_runtime="external")) as servers:
+            assert servers
+            assert list(prune._of_machines(servers)) == []
+        assert seen() == before
 
 
 def test_clickhouse_and_s3_alone_know_as_much(warm: Callable[[str], TritonEnvironment], tmp_path: Path) -> None:
@@ -652,7 +671,7 @@ def test_a_board_that_waits_for_its_server_can_be_closed(small: TritonEnvironmen
     one, _ = two
     end_renewals(one)
     found = board(one, "postgres")
-    found.notes("owner/")
+    found.remove("owner/none")  # what notes are kept in is made
     with small.postgres.connect(dbname="triton_claims") as connection:
         connection.execute("lock table public.notes in access exclusive mode")
         waiting = in_thread(found.notes, "owner/")

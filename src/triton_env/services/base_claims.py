@@ -37,7 +37,7 @@ class Board(ABC):
     """The notes on one server. All who use the server see the same at the same time.
 
     Threads may use it at once. Every method raises whatever the client raises where the server does not do it. What
-    notes are kept in is made where it is missing, also where a test has just removed it.
+    notes are kept in is made for the first of them, also where a test has just removed it; reading makes nothing.
     """
 
     rank: ClassVar[int] = 1

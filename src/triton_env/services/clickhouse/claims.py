@@ -1,7 +1,8 @@
 """What a ClickHouse keeps of those who make spaces on it: rows of one table, in a database of its own."""
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Final, TypeVar
 
 import urllib3
@@ -44,7 +45,14 @@ class ClickHouseBoard(Board):
         self._insert("key, text", [f"({literal(key)}, {literal(text)})"])
 
     def notes(self, prefix: str) -> Mapping[str, Note]:
-        rows = self._again(lambda: self._http.rows(_NOTES.format(literal(prefix))))
+        with self._open():
+            try:
+                rows = self._http.rows(_NOTES.format(literal(prefix)))
+            except ServerError as error:
+                # What only reads makes no place for notes.
+                if error.code not in _MISSING:
+                    raise
+                return {}
         return {row["key"]: Note(row["text"], float(row["age"])) for row in rows}
 
     def remove(self, *keys: str) -> None:
@@ -63,9 +71,7 @@ class ClickHouseBoard(Board):
         self._again(lambda: self._http.run(statement, settings))
 
     def _again(self, act: Callable[[], _Answer]) -> _Answer:
-        with self._lock:
-            if self._is_closed:
-                raise BoardClosed
+        with self._open():
             try:
                 return act()
             except ServerError as error:
@@ -74,3 +80,10 @@ class ClickHouseBoard(Board):
             for statement in _MAKE:
                 self._http.run(statement)
             return act()
+
+    @contextmanager
+    def _open(self) -> Iterator[None]:
+        with self._lock:
+            if self._is_closed:
+                raise BoardClosed
+            yield

@@ -2,8 +2,8 @@
 
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any, Final
 
 from triton_env.core.forks import not_in_children
 from triton_env.services.base_claims import Board, BoardClosed, Note
@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     import psycopg
 
     Admin = psycopg.Connection[Any]
-
-_Answer = TypeVar("_Answer")
 
 _CLOSE_TIMEOUT: Final = 1
 """Seconds to wait for a thread whose connection was broken off."""
@@ -53,6 +51,10 @@ select owner from (select substring(key from 7) as owner from public.notes where
 """
 
 
+class _NoNotes(Exception):
+    """The server has no place for notes."""
+
+
 class PostgresBoard(Board):
     """The notes on one PostgreSQL; see `Board`.
 
@@ -61,13 +63,17 @@ class PostgresBoard(Board):
     Args:
         connect: to a database.
         make: makes an empty database of a name, where it is missing.
+        is_there: whether there is a database of a name.
     """
 
     rank = 0
 
-    def __init__(self, connect: Callable[[str], "Admin"], make: Callable[[str], None]) -> None:
+    def __init__(
+        self, connect: Callable[[str], "Admin"], make: Callable[[str], None], is_there: Callable[[str], bool]
+    ) -> None:
         self._connect = connect
         self._make = make
+        self._is_there = is_there
         self._lock = threading.Lock()
         self._made: Admin | None = None
         self._held: dict[str, int] = {}
@@ -129,25 +135,28 @@ class PostgresBoard(Board):
         if made is not None:
             made.close()
 
-    def _read(self, act: Callable[["Admin"], _Answer]) -> _Answer:
+    def _read(self, act: Callable[["Admin"], list[Any]]) -> list[Any]:
+        """What it answers; empty where nothing was ever noted: what only reads makes no place for notes."""
         from psycopg import errors
 
-        try:
-            with self._admin() as admin:
-                return act(admin)
-        except errors.AdminShutdown:  # before this: the server ends connections a while after it was asked to
-            with self._admin() as admin:
-                return act(admin)
+        with suppress(_NoNotes):
+            try:
+                with self._admin(makes=False) as admin:
+                    return act(admin)
+            except errors.AdminShutdown:  # before this: the server ends connections a while after it was asked to
+                with self._admin(makes=False) as admin:
+                    return act(admin)
+        return []
 
     @contextmanager
-    def _admin(self) -> Iterator["Admin"]:
+    def _admin(self, *, makes: bool = True) -> Iterator["Admin"]:
         with self._lock:
             if self._made is not None and is_over(self._made):
                 self._forget()
             if self._closed.is_set():
                 raise BoardClosed
             if self._made is None:
-                self._made = self._opened()
+                self._made = self._opened(makes)
             try:
                 yield self._made
             except BaseException:
@@ -157,12 +166,14 @@ class PostgresBoard(Board):
             if self._closed.is_set():
                 self._forget()
 
-    def _opened(self) -> "Admin":
+    def _opened(self, makes: bool) -> "Admin":
         from psycopg import OperationalError
 
         try:
             admin = self._connect(CLAIMS)
         except OperationalError:
+            if not makes and not self._is_there(CLAIMS):
+                raise _NoNotes from None
             self._make(CLAIMS)
             admin = self._connect(CLAIMS)
         try:
@@ -171,6 +182,8 @@ class PostgresBoard(Board):
             if admin.info.server_version >= 140_000:
                 admin.execute(_SESSION)
             if admin.execute("select to_regclass('public.notes')").fetchone() == (None,):
+                if not makes:
+                    raise _NoNotes
                 # One at a time: two that make the same table at once are an error.
                 admin.execute("select pg_advisory_lock(hashtext(%s))", [CLAIMS])
                 admin.execute(_TABLE)

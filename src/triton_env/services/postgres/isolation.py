@@ -91,7 +91,7 @@ class PostgresIsolation(Isolation[Postgres]):
         self._strategy: str | None = None
         self._empty = EmptyDatabase(self._connect, self._drop, self._copy_closed)
         self._plain: set[str] = set()
-        self._board = PostgresBoard(self._connect, self._make_missing)
+        self._board = PostgresBoard(self._connect, self._make_missing, self._is_there)
 
     def board(self) -> PostgresBoard:
         return self._board
@@ -335,6 +335,10 @@ class PostgresIsolation(Isolation[Postgres]):
 
         with self._admin() as admin, suppress(errors.DuplicateDatabase, errors.UniqueViolation):
             execute(admin, "create database {} template template0", name)
+
+    def _is_there(self, name: str) -> bool:
+        with self._admin() as admin:
+            return admin.execute("select 1 from pg_database where datname = %s", [name]).fetchone() is not None
 
     def _drop(self, admin: "Admin", name: str) -> None:
         self._plain.discard(name)

@@ -21,6 +21,7 @@ _CONNECT_TIMEOUT: Final = 5
 _READ_TIMEOUT: Final = 20
 """Seconds for one answer. With all tries, an answer takes less time than that for which claims hold."""
 _TRIES: Final = 2
+_NO_BUCKET: Final = ("NoSuchBucket", "404")
 
 
 class S3Board(Board):
@@ -39,8 +40,16 @@ class S3Board(Board):
         self._again(lambda: self._client().put_object(Bucket=self._bucket, Key=key, Body=text.encode()))
 
     def notes(self, prefix: str) -> Mapping[str, Note]:
+        from botocore.exceptions import ClientError
+
         with self._lock:
-            return self._again(lambda: self._notes(prefix))
+            try:
+                return self._notes(prefix)
+            except ClientError as error:
+                # What only reads makes no place for notes.
+                if _code(error) not in _NO_BUCKET:
+                    raise
+                return {}
 
     def remove(self, *keys: str) -> None:
         for key in keys:
@@ -95,7 +104,7 @@ class S3Board(Board):
         try:
             return act()
         except ClientError as error:
-            if _code(error) not in ("NoSuchBucket", "404"):
+            if _code(error) not in _NO_BUCKET:
                 raise
         try:
             create_bucket(self._service, self._client(), self._bucket, self._service.region)
