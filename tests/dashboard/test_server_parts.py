@@ -117,5 +117,6 @@ def test_the_token_of_a_file_stays(tmp_path: Path) -> None:
     file.write_text("short")
     with pytest.raises(UsageError, match="no token"):
         token_of(file)
-    with pytest.raises(UsageError, match="cannot be used"):
+    with pytest.raises(UsageError, match="cannot be used") as missing:
         token_of(tmp_path / "missing" / "token")
+    assert missing.value.hint.startswith(f"mkdir -p {tmp_path}/missing")

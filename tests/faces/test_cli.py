@@ -60,6 +60,32 @@ def cli(*arguments: str) -> Result:
     return CliRunner().invoke(command_line, arguments)
 
 
+@pytest.mark.parametrize("command", ["mcp", "ps --watch", "status --watch"])
+def test_ctrl_c_ends_what_goes_on_until_then_while_it_still_loads(
+    command: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr("triton_env.agents.tools.Tools.__init__", interrupted)
+    monkeypatch.setattr("triton_env.inspection.Inspector.__init__", interrupted)
+    monkeypatch.setattr("triton_env.cli.status.session_of", interrupted)
+    assert cli(*command.split()).exit_code == 0
+
+
+def test_a_page_for_which_there_is_no_browser_is_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from triton_env import Settings
+    from triton_env.cli.dashboard import opened
+
+    monkeypatch.setattr("webbrowser.open", lambda url: False)
+    with opened(Settings(), "http://127.0.0.1:1/?token=t"):
+        pass
+    assert "No browser was found" in (words := capsys.readouterr().err)
+    assert "http://127.0.0.1:1/?token=t" in words
+
+
 @contextmanager
 def once(condition: Callable[[], object], action: Callable[[], object]) -> Iterator[None]:
     """In a thread, wait until `condition` is true and then do `action`."""

@@ -66,7 +66,8 @@ def opened(settings: "Settings", url: str) -> Iterator[None]:
     try:
         make_private(folder)
         replace(path, f'<!doctype html><meta http-equiv="refresh" content="0; url={escape(url)}">')
-        webbrowser.open(path.as_uri())
+        if not webbrowser.open(path.as_uri()):
+            say(f"No browser was found that could be started here. Open it by hand: {url}")
         yield
     finally:
         path.unlink(missing_ok=True)

@@ -27,6 +27,15 @@ def command(allow_writes: bool, show_secrets: bool) -> None:
 
     Exit status: 0 at the end of the input and after Ctrl-C or SIGTERM; 2 for wrong use.
     """
+    try:
+        # From the beginning: it takes a second to load what it needs.
+        with interruptible():
+            _serve(allow_writes=allow_writes, show_secrets=show_secrets)
+    except Interrupted:
+        pass
+
+
+def _serve(*, allow_writes: bool, show_secrets: bool) -> None:
     from triton_env.agents.held import HeldEnvironments
     from triton_env.agents.tools import Tools
     from triton_env.core.interrupts import deferred
@@ -45,12 +54,11 @@ def command(allow_writes: bool, show_secrets: bool) -> None:
     settings, held = Settings(), HeldEnvironments()
     tools = Tools(settings, held, show_secrets=show_secrets)
     try:
-        with interruptible():
-            # In a thread: what waits for input there cannot be interrupted, and ends with this process.
-            served = in_thread(lambda: serve(tools, allow_writes=allow_writes))
-            while not wait((served,), _WAIT).done:
-                pass
-            served.result()
+        # In a thread: what waits for input there cannot be interrupted, and ends with this process.
+        served = in_thread(lambda: serve(tools, allow_writes=allow_writes))
+        while not wait((served,), _WAIT).done:
+            pass
+        served.result()
     except Interrupted:
         say("Ending ...")
     finally:

@@ -16,7 +16,7 @@ from triton_env.errors import UsageError
 if TYPE_CHECKING:
     from rich.text import Text
 
-    from triton_env.inspection import EnvironmentEntry, Inspection, ServiceEntry
+    from triton_env.inspection import EnvironmentEntry, Inspection, Inspector, ServiceEntry
 
 _COLUMNS = (
     Column("id"),
@@ -70,9 +70,6 @@ def command(as_json: bool, long: bool, show_secrets: bool, quiet: bool, watch: b
 
     Exit status: 0, also where nothing runs, and after Ctrl-C with --watch.
     """
-    from triton_env.inspection import Inspector
-    from triton_env.settings import Settings
-
     if watch and (as_json or quiet):
         raise UsageError("--watch keeps a table up to date, so it goes with neither --json nor --quiet.")
     if quiet and long:
@@ -80,11 +77,12 @@ def command(as_json: bool, long: bool, show_secrets: bool, quiet: bool, watch: b
     if show_secrets and not as_json:
         raise UsageError("--show-secrets is for --json: the tables have no URLs.")
     columns, rows = (_LONG_COLUMNS, _long_rows) if long else (_COLUMNS, _rows)
-    with Inspector(Settings()) as inspector:
-        if watch:
-            with suppress(Interrupted), interruptible():
-                until_reader_leaves(lambda: watch_table(columns, lambda: rows(inspector.inspect(ask=long))))
-            return
+    if watch:
+        # From the beginning: what it needs takes a moment to load.
+        with suppress(Interrupted), interruptible(), _inspector() as inspector:
+            until_reader_leaves(lambda: watch_table(columns, lambda: rows(inspector.inspect(ask=long))))
+        return
+    with _inspector() as inspector:
         found = inspector.inspect(ask=long, show_secrets=show_secrets)
     if as_json:
         click.echo(found.model_dump_json())
@@ -108,6 +106,13 @@ def command(as_json: bool, long: bool, show_secrets: bool, quiet: bool, watch: b
             "python -m triton_env prune --dry-run",
             dim=True,
         )
+
+
+def _inspector() -> "Inspector":
+    from triton_env.inspection import Inspector
+    from triton_env.settings import Settings
+
+    return Inspector(Settings())
 
 
 def _rows(found: "Inspection") -> "list[list[Text]]":

@@ -65,15 +65,20 @@ def command(choice: Choice, as_json: bool, watch: bool, services: tuple[str, ...
 
     Exit status: 0 if all services answer, else 1; with --watch 0 after Ctrl-C or the end of the session.
     """
-    if as_json or watch:
+    if watch:
+        try:
+            # From the beginning: what it needs takes a moment to load.
+            with (
+                suppress(Interrupted),
+                interruptible(),
+                _found(session_of(choice, only_looks=True), choice, services) as found,
+            ):
+                until_reader_leaves(lambda: _watch(found, as_json))
+        except _Ended as end:
+            say(str(end))
+        return 0
+    if as_json:
         with _found(session_of(choice, only_looks=True), choice, services) as found:
-            if watch:
-                try:
-                    with suppress(Interrupted), interruptible():
-                        until_reader_leaves(lambda: _watch(found, as_json))
-                except _Ended as end:
-                    say(str(end))
-                return 0
             statuses = found.statuses()
             restore = _print_json(found, statuses)
             _say_restore(restore)

@@ -55,7 +55,13 @@ def token_of(file: Path) -> str:
             write_new(file, f"{new_token()}\n")
         token, mode = file.read_text().strip(), file.stat().st_mode
     except (OSError, UnicodeDecodeError) as error:
-        raise UsageError("The file of the token cannot be used.", where=str(file), cause=str(error)) from error
+        folder = file.absolute().parent
+        raise UsageError(
+            "The file of the token cannot be used.",
+            where=str(file),
+            cause=str(error) if folder.exists() else f"the folder {folder} does not exist",
+            hint="" if folder.exists() else f"mkdir -p {shlex.quote(str(folder))}, and start it again",
+        ) from error
     if mode & 0o077:
         raise UsageError("Others can read the token.", where=str(file), hint=f"chmod 600 {shlex.quote(str(file))}")
     if not re.fullmatch(r"[\w.~-]{22,}", token, re.ASCII):
