@@ -134,7 +134,7 @@ def test_a_service_of_it_is_restarted_where_it_is_named(machine: Machine, sessio
     url = json.loads(before)["REDIS_URL"]
     with redis.Redis.from_url(url) as client:
         process = client.info("server")["run_id"]
-    done = machine.run("restart", "--session", session, "redis", folder=machine.other)
+    done = machine.run("restart", session, "redis", folder=machine.other)
     assert (done.returncode, done.stdout) == (0, ""), done.stderr
     assert "Redis answers again after " in done.stderr
     with redis.Redis.from_url(url) as client:
@@ -177,9 +177,28 @@ def test_with_two_of_them_a_person_is_asked_and_a_program_has_to_choose(machine:
         assert f"The session {second} has no PostgreSQL." in words
 
 
-def test_down_ends_it_by_its_id(machine: Machine) -> None:
+def test_an_id_is_taken_where_services_are_and_else_named_by_an_option(machine: Machine, session: str) -> None:
+    shown = json.loads(machine.good("env", session[:6], "redis", "--format", "json", folder=machine.other))
+    assert shown["TRITON_SESSION"] == session
+    assert "Missing argument 'SERVICE...'" in machine.refused("restart", session, status=2)
+    for command in ("backup any.backup", "restore any.backup"):
+        words = machine.refused(*command.split(), session, status=2)
+        assert f"is chosen by: --session {session}" in words
+    assert "no environment has the id 'nothing'" in machine.refused("down", "nothing", status=2)
+
+
+def test_down_names_all_sessions_that_it_leaves(machine: Machine, session: str) -> None:
+    with machine.serving("redis") as second:
+        done = machine.run("down")
+        assert done.returncode == 0
+        for each in (session, second):
+            assert f"down --session {each}" in done.stderr
+
+
+@pytest.mark.parametrize("name", [("--session",), ()])
+def test_down_ends_it_by_its_id(machine: Machine, name: tuple[str, ...]) -> None:
     with machine.serving("redis", folder=machine.other) as session:
-        machine.good("down", "--session", session)
+        machine.good("down", *name, session)
         assert not (machine.state / "environments" / f"{session}.json").exists()
     assert not list((machine.state / "environments").glob(f"{session}*"))
 

@@ -44,6 +44,11 @@ def sessions(context: click.Context, parameter: click.Parameter, incomplete: str
     return [CompletionItem(record.id, help=record.title) for record in records if record.id.startswith(incomplete)]
 
 
+def environments(context: click.Context, parameter: click.Parameter, incomplete: str) -> "list[CompletionItem]":
+    """The ids of what runs, and the projects whose persistent services do."""
+    return [*sessions(context, parameter, incomplete), *_projects(incomplete)]
+
+
 def environments_and_services(
     context: click.Context, parameter: click.Parameter, incomplete: str
 ) -> "list[CompletionItem]":
@@ -51,8 +56,8 @@ def environments_and_services(
     from click.shell_completion import CompletionItem
 
     is_first = not context.params.get("words")
-    environments = [*sessions(context, parameter, incomplete), *_projects(incomplete)] if is_first else []
-    return [*environments, *map(CompletionItem, services(context, parameter, incomplete))]
+    found = environments(context, parameter, incomplete) if is_first else []
+    return [*found, *map(CompletionItem, services(context, parameter, incomplete))]
 
 
 def projects(context: click.Context, parameter: click.Parameter, incomplete: str) -> "list[CompletionItem]":

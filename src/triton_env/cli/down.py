@@ -7,26 +7,26 @@ import click
 
 from triton_env.cli.choice import Choice, session_of
 from triton_env.cli.ending import end
-from triton_env.cli.options import environment_options
+from triton_env.cli.options import environment_alone
 from triton_env.cli.output import say, say_notice
 from triton_env.cli.persistent import ended_by_signals, stack_of
-from triton_env.cli.session import session_here
+from triton_env.cli.session import sessions_here
 
 if TYPE_CHECKING:
     from triton_env.state.registry import Record
 
 
 @click.command()
-@environment_options
+@environment_alone
 def command(choice: Choice) -> None:
     """Stop the persistent services, and remove their containers and network. Their data stays.
 
     \b
     python -m triton_env down
-    python -m triton_env down --session ID
+    python -m triton_env down ID
 
-    The next `up` uses the same data; `reset` destroys it. With --session it ends a session, as Ctrl-C
-    does where `serve` runs; its data is gone then.
+    The next `up` uses the same data; `reset` destroys it. ID is an id that `ps` shows; of persistent services it is
+    their project. A session is ended, as Ctrl-C does it where `serve` runs; its data is gone then.
 
     Exit status: 0, also where nothing runs; 1 if they cannot be stopped; 130 after Ctrl-C.
     """
@@ -41,7 +41,7 @@ def command(choice: Choice) -> None:
         belongings = services.belongings()
         if not belongings.servers and not belongings.networks:
             say(f"Nothing of the project {services.project} is running.")
-            if not choice.names_persistent and (record := session_here()):
+            for record in () if choice.names_persistent else sessions_here():
                 say(f"The session {record.title} keeps running. {_how_to_end(record)}")
         else:
             if services.in_use():

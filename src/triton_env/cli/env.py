@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from triton_env.cli.choice import Choice, session_of
-from triton_env.cli.options import environment_options, named_services
+from triton_env.cli.options import environment_and_services
 from triton_env.cli.output import say, say_notice
 from triton_env.cli.persistent import not_running, nothing_runs, stack_of, titles
 from triton_env.cli.session import check_has
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.option("--format", "form", type=click.Choice(FORMATS), default="dotenv", show_default=True)
-@environment_options
 @click.option("--id", "identity", default="", hidden=True)
-@named_services
+@environment_and_services
 def command(form: str, choice: Choice, identity: str, services: tuple[str, ...]) -> None:
     """Print the variables of the environment that runs here.
 
     It is the session that `serve` started in this project (its root has pyproject.toml or .git), or the persistent
-    services where no session runs. If both run, choose with --session or --persistent. With TRITON_SESSION among the
+    services where no session runs. If both run, choose with ID, --session or --persistent. ID is an id that `ps` shows;
+    of persistent services it is their project. With TRITON_SESSION among the
     variables of a session, programs that use triton-env join it. The output holds passwords.
 
     \b

@@ -27,7 +27,8 @@ def _names(context: click.Context, parameter: click.Parameter, values: str | tup
     names = dict.fromkeys(known_name(part) for text in texts for part in text.split(",") if part.strip())
     for name in names:
         if name not in SERVICES:
-            raise click.BadParameter(no_such("service", name, tuple(SERVICES)), context, parameter)
+            words = no_such("service", name, tuple(SERVICES)) + _by_option(name, context)
+            raise click.BadParameter(words, context, parameter)
     if texts and not names:
         raise click.BadParameter(f"name at least one of {', '.join(SERVICES)}.", context, parameter)
     return tuple(names)
@@ -56,6 +57,21 @@ def no_such(kind: str, name: str, known: tuple[str, ...]) -> str:
     return f"there is no {kind} {name!r}; choose from {', '.join(known)}.{guess(name, known)}"
 
 
+def _by_option(name: str, context: click.Context) -> str:
+    """How a command is given an environment whose id it was given as another word; empty where it is not one."""
+    if all(each.name != "session" for each in context.command.params):
+        return ""
+    from triton_env.errors import TritonError
+    from triton_env.settings import Settings
+    from triton_env.state.registry import Registry, matching
+
+    try:
+        is_id = bool(matching(Registry.of(Settings()).running(), name))
+    except TritonError:
+        return ""
+    return f" The environment of that name is chosen by: --session {name}" if is_id else ""
+
+
 def guess(name: str, known: Iterable[str]) -> str:
     """The name that may be meant, as a sentence that follows another; empty where none is close."""
     from difflib import get_close_matches
@@ -69,14 +85,20 @@ _EXAMPLES = {"service": BUILT_IN[0], "other": BUILT_IN[-2]}
 
 _SERVICES_HELP = f"Only these of {', '.join(BUILT_IN)} (with commas between)."
 
-_services_option = click.option(
-    "--services",
-    "services_option",
-    callback=_names,
-    metavar="NAME,...",
-    shell_complete=completion.services,
-    help=f"{_SERVICES_HELP}  [default: all]",
-)
+
+def _option_for_services(words: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    return click.option(
+        "--services",
+        "services_option",
+        callback=_names,
+        metavar="NAME,...",
+        shell_complete=completion.services,
+        help=words,
+    )
+
+
+_services_option = _option_for_services(f"{_SERVICES_HELP}  [default: all]")
+_services_option_without_default = _option_for_services(_SERVICES_HELP)
 
 runtime_option = click.option(
     "--runtime",
@@ -147,6 +169,39 @@ def environment_and_services(function: Callable[..., Any]) -> Callable[..., Any]
 
     The first word that is not a service names an environment.
     """
+    return _environment_and_services(function, "[ID] [SERVICE]...", _services_option)
+
+
+def environment_and_required_services(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The same, for a command that should not do by accident to all what it was to do to one."""
+
+    @wraps(function)
+    def checked(*, services: tuple[str, ...], **others: Any) -> Any:
+        if not services:
+            raise click.UsageError("Missing argument 'SERVICE...'.")
+        return function(services=services, **others)
+
+    return _environment_and_services(checked, "[ID] SERVICE...", _services_option_without_default)
+
+
+def environment_alone(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The options that choose an environment and [ID], as the argument `choice`."""
+
+    @wraps(function)
+    def chosen(*, name: str | None, choice: Choice, **others: Any) -> Any:
+        if name is not None:
+            context = click.get_current_context()
+            (parameter,) = (each for each in context.command.params if each.name == "name")
+            choice = _choice_of(name, choice, context, parameter, takes_services=False)
+        return function(choice=choice, **others)
+
+    argument = click.argument("name", required=False, metavar="[ID]", shell_complete=completion.environments)
+    return environment_options(argument(chosen))
+
+
+def _environment_and_services(
+    function: Callable[..., Any], metavar: str, option: Callable[[Callable[..., Any]], Callable[..., Any]]
+) -> Callable[..., Any]:
 
     @wraps(function)
     def chosen(*, words: tuple[str, ...], services: tuple[str, ...], choice: Choice, **others: Any) -> Any:
@@ -160,10 +215,8 @@ def environment_and_services(function: Callable[..., Any]) -> Callable[..., Any]
         named = _names(context, parameter, tuple(rest)) if rest else ()
         return function(choice=choice, services=tuple(dict.fromkeys((*named, *services))), **others)
 
-    argument = click.argument(
-        "words", nargs=-1, metavar="[ID] [SERVICE]...", shell_complete=completion.environments_and_services
-    )
-    return environment_options(argument(_services_option(_merged(chosen))))
+    argument = click.argument("words", nargs=-1, metavar=metavar, shell_complete=completion.environments_and_services)
+    return environment_options(argument(option(_merged(chosen))))
 
 
 def is_service(word: str) -> bool:
@@ -174,7 +227,9 @@ def is_service(word: str) -> bool:
     return known_name(word) in SERVICES
 
 
-def _choice_of(name: str, choice: Choice, context: click.Context, parameter: click.Parameter) -> Choice:
+def _choice_of(
+    name: str, choice: Choice, context: click.Context, parameter: click.Parameter, *, takes_services: bool = True
+) -> Choice:
     """The environment of that id, or of the beginning of one.
 
     Raises:
@@ -185,37 +240,18 @@ def _choice_of(name: str, choice: Choice, context: click.Context, parameter: cli
     from triton_env.settings import Settings
     from triton_env.state.registry import Registry, matching
 
+    unknown = no_such("service", name, tuple(SERVICES)) if takes_services else ""
     if choice != Choice():
         words = "--session, --persistent and --project name an environment already"
-        raise click.BadParameter(f"{words}; {no_such('service', name, tuple(SERVICES))}", context, parameter)
+        raise click.BadParameter("; ".join(filter(None, [words, unknown])), context, parameter)
     settings = Settings()
     if matching(Registry.of(settings).running(), name):
         return Choice(session=name)
     if any(each.id == name and each.mode == "persistent" for each in inspect(settings).environments):
         return Choice(project=name, any_checkout=True)
-    raise click.BadParameter(
-        f"no environment has the id {name!r}, and {no_such('service', name, tuple(SERVICES))}", context, parameter
-    )
-
-
-def required_services(function: Callable[..., Any]) -> Callable[..., Any]:
-    """As `named_services`, for a command that should not do by accident to all what it was to do to one."""
-
-    @wraps(function)
-    def checked(*, services: tuple[str, ...], **others: Any) -> Any:
-        if not services:
-            raise click.UsageError("Missing argument 'SERVICE...'.")
-        return function(services=services, **others)
-
-    option = click.option(
-        "--services",
-        "services_option",
-        callback=_names,
-        metavar="NAME,...",
-        shell_complete=completion.services,
-        help=_SERVICES_HELP,
-    )
-    return _services_argument("SERVICE...")(option(_merged(checked)))
+    words = ", and ".join(filter(None, [f"no environment has the id {name!r}", unknown]))
+    ids = "" if takes_services else ". Ids are shown by: python -m triton_env ps"
+    raise click.BadParameter(words + ids, context, parameter)
 
 
 def _services_argument(metavar: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -243,7 +279,8 @@ def file_and_services(function: Callable[..., Any]) -> Callable[..., Any]:
             named = f": {words[0]!r} is a service; a file of that name is ./{words[0]}" if words else ""
             raise click.UsageError(f"Missing argument 'FILE'{named}.")
         if len(files) > 1:
-            raise click.UsageError(f"{files[1]!r}: {no_such('service', files[1], tuple(SERVICES))}")
+            unknown = no_such("service", files[1], tuple(SERVICES))
+            raise click.UsageError(f"{files[1]!r}: {unknown}{_by_option(files[1], click.get_current_context())}")
         return function(file=Path(files[0]), services=tuple(dict.fromkeys((*names, *services))), **others)
 
     return click.argument("words", nargs=-1, metavar="FILE [SERVICE]...")(_services_option(_merged(split)))

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from triton_env.cli.choice import Choice, session_of
-from triton_env.cli.options import environment_options, required_services
+from triton_env.cli.options import environment_and_required_services
 from triton_env.cli.output import say
 from triton_env.cli.persistent import ended_by_signals, not_running, stack_of, titles
 from triton_env.cli.session import check_has
@@ -16,16 +16,16 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@environment_options
-@required_services
+@environment_and_required_services
 def command(choice: Choice, services: tuple[str, ...]) -> None:
-    """Restart persistent services, or with --session those of a session, and return as soon as they answer again.
+    """Restart persistent services, or those of the environment that is named, and return as soon as they answer again.
 
     \b
     python -m triton_env restart $other
     python -m triton_env restart $service $other
-    python -m triton_env restart --session ID $other
+    python -m triton_env restart ID $other
 
+    ID is an id that `ps` shows; of persistent services it is their project.
     Addresses and passwords stay the same, so clients reconnect on the same URL. A service that had stopped is started.
     The data of persistent services stays. What a service of a session has in memory alone is gone, as in a crash; with
     TRITON_STORAGE=memory that may be all.

@@ -52,14 +52,20 @@ def check_has(record: "Record", services: Sequence[str]) -> None:
         )
 
 
-def session_here() -> "Record | None":
-    """A session that runs here, or that TRITON_SESSION names: for words about what a command cannot do."""
+def sessions_here() -> "tuple[Record, ...]":
+    """The session that TRITON_SESSION names, or those that run here: for words about what a command cannot do."""
     from triton_env.settings import Settings
     from triton_env.sharing.given import given
     from triton_env.state.registry import Registry, here
 
     settings = Settings()
-    return given(settings) or next(iter(here(Registry.of(settings).running(), Path.cwd())), None)
+    named = given(settings)
+    return (named,) if named else here(Registry.of(settings).running(), Path.cwd())
+
+
+def session_here() -> "Record | None":
+    """The first of these."""
+    return next(iter(sessions_here()), None)
 
 
 def refuse(command: str, choice: Choice) -> None:
