@@ -39,6 +39,8 @@ def test_signals_have_names(status: int, words: str) -> None:
     [
         ({"ExitCode": 137}, "exit code 137, which stands for SIGKILL"),
         ({"ExitCode": 137, "OOMKilled": True}, "it ran out of memory"),
+        # The word of Podman for one that it has not cleaned up yet.
+        ({"ExitCode": 137, "Status": "stopped"}, "exit code 137, which stands for SIGKILL"),
         ({"ExitCode": 127, "Error": "no such program"}, "exit code 127; no such program"),
         ({"ExitCode": 1, "Status": "restarting"}, "exit code 1; the engine has restarted it 4 times"),
     ],

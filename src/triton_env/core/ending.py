@@ -72,12 +72,18 @@ def container_words(status: int, *, out_of_memory: bool) -> str:
     return "it ran out of memory" if out_of_memory else exit_words(status)
 
 
+def state_of(status: str) -> str:
+    """The state of a container in Docker's words. Podman calls one that has ended `stopped` until it has cleaned up."""
+    return "exited" if status == "stopped" else status
+
+
 def ending_of_container(attributes: Mapping[str, Any], *, where: str, hint: str) -> Ending | None:
     """How a container has ended, by what an engine says of it, or that it is paused; None while it runs."""
     state = attributes["State"]
-    if state["Status"] == "paused":
+    status = state_of(state["Status"])
+    if status == "paused":
         return Ending(where, f"docker unpause {attributes['Name'].removeprefix('/')}", held_up=_IS_PAUSED)
-    if state["Status"] not in ("exited", "dead", "restarting"):
+    if status not in ("exited", "dead", "restarting"):
         return None
     count = attributes.get("RestartCount", 0)
     reasons = [f"the engine has restarted it {times(count)}"] if count else []
@@ -88,7 +94,7 @@ def ending_of_container(attributes: Mapping[str, Any], *, where: str, hint: str)
         at=_seconds(state.get("FinishedAt", "")),
         out_of_memory=bool(state.get("OOMKilled")),
         reason="; ".join([*([state["Error"]] if state.get("Error") else []), *reasons]),
-        returns=state["Status"] == "restarting",
+        returns=status == "restarting",
     )
 
 

@@ -9,7 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from triton_env.core.ending import container_words, times
+from triton_env.core.ending import container_words, state_of, times
 from triton_env.core.model import Endpoint, Placement, ServiceRecipe
 from triton_env.core.readiness import DeadlineExceeded, wait_until_ready
 from triton_env.errors import ProjectTaken, ServiceExited, TritonError
@@ -262,7 +262,7 @@ def _described(attributes: Mapping[str, Any]) -> ProjectContainer:
         name=attributes["Name"].lstrip("/"),
         service=labels.get(SERVICE_LABEL, ""),
         image=config["Image"],
-        status=state["Status"],
+        status=state_of(state["Status"]),
         health=(state.get("Health") or {}).get("Status", ""),
         exit_code=state["ExitCode"],
         out_of_memory=bool(state.get("OOMKilled")),

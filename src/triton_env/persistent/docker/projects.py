@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from triton_env.core.ending import state_of
 from triton_env.persistent.docker.compose import FILE_LABEL, OUR_LABEL, PROJECT_LABEL, SERVICE_LABEL
 from triton_env.runtimes.docker.engine import Engine
 
@@ -50,7 +51,7 @@ def _described(listed: Mapping[str, Any]) -> ListedContainer:
         name=(listed.get("Names") or [listed["Id"][:12]])[0].lstrip("/"),
         project=labels.get(PROJECT_LABEL, ""),
         service=labels.get(SERVICE_LABEL, ""),
-        state=listed["State"],
+        state=state_of(listed["State"]),
         file=labels.get(FILE_LABEL, ""),
         published={port["PrivatePort"]: port["PublicPort"] for port in ports if port.get("PublicPort")},
     )

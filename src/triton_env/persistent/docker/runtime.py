@@ -30,6 +30,7 @@ from triton_env.runtimes.docker.pulling import ensure_image
 from triton_env.runtimes.docker.watch import Watch
 from triton_env.runtimes.ports import listener_on
 from triton_env.runtimes.start_tracker import StartTracker, check_usable
+from triton_env.settings import Settings
 
 _OTHER_PROJECT = "run under another project name, which has ports of its own: --project NAME"
 _STOP_TIMEOUT = 300
@@ -311,8 +312,7 @@ class PersistentRuntime:
             self._compose.up([recipe.container.alias for recipe in recipes])
         except ComposeFailed as error:
             if "rlimit" in error.cause:
-                limits = [name.upper() for name in self._settings.model_fields if name.endswith("_nofile")]
-                error.hint = f"this engine grants fewer open files: remove or lower {', '.join(limits)}"
+                error.hint = hint_about_limits(self._settings, self._engine.info.name)
             # Another program was quicker, or it could not be seen which one listens there.
             for recipe in recipes:
                 for port in recipe.ports:
@@ -348,6 +348,18 @@ class PersistentRuntime:
                     where=f"container {self._containers[recipe.name].name}",
                     hint=f"python -m triton_env up applies the settings; or set {name} as it was",
                 )
+
+
+def hint_about_limits(settings: Settings, engine: str) -> str:
+    """What helps where an engine may not set the limits of a container.
+
+    Args:
+        engine: its name. Podman as root asks for limits of its own accord, as a user for those that the user has.
+    """
+    own = {name: field for name, field in settings.model_fields.items() if name.endswith("_nofile")}
+    if engine == "Podman" and all(getattr(settings, name) == field.default for name, field in own.items()):
+        return "root may not raise limits here, which Podman tries: systemctl --user start podman.socket, as a user"
+    return f"this engine grants fewer open files: remove or lower {', '.join(map(str.upper, own))}"
 
 
 class _Gate:

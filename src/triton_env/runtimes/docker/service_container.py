@@ -14,7 +14,7 @@ from testcontainers.core.network import Network
 from testcontainers.core.wait_strategies import ContainerStatusWaitStrategy
 from testcontainers.core.waiting_utils import WaitStrategy, WaitStrategyTarget
 
-from triton_env.core.ending import container_words
+from triton_env.core.ending import container_words, state_of
 from triton_env.core.model import ContainerRecipe, ServiceRecipe, Storage
 from triton_env.core.readiness import DeadlineExceeded, wait_until_ready
 from triton_env.errors import (
@@ -145,7 +145,7 @@ class ServiceContainer(DockerContainer):
                 where=self.name,
             ) from error
         state = self._container.attrs["State"]
-        if state["Status"] not in ("exited", "dead"):
+        if state_of(state["Status"]) not in ("exited", "dead"):
             return
         cause = container_words(state["ExitCode"], out_of_memory=bool(state.get("OOMKilled")))
         raise failures.service_exited(
