@@ -92,7 +92,7 @@ def act(
 
     Args:
         settings: where this user's state is kept.
-        environment_id: as it is listed; of persistent services their project.
+        environment_id: as it is listed, or the beginning of one; of persistent services their project.
         action: one of those that `actions` has for it.
         runtime: where it runs: a project may have persistent services on Docker and others without it.
         service: the one that is restarted. `backup`, and `reset` of persistent services, are about all without it.
@@ -347,8 +347,9 @@ def _own_path(environment: str) -> Iterator[Path]:
 
 
 def _found(settings: Settings, environment_id: str, runtime: str) -> _Session | _Project:
-    for record in Registry.of(settings).running():
-        if record.id == environment_id and runtime in ("", record.runtime):
+    records = [record for record in Registry.of(settings).running() if runtime in ("", record.runtime)]
+    for record in records:
+        if record.id == environment_id:
             return _Session(record, settings)
     places: list[str] = []
     problem = ""
@@ -366,6 +367,14 @@ def _found(settings: Settings, environment_id: str, runtime: str) -> _Session | 
             f"{environment_id!r} names persistent services on {' and on '.join(places)}.",
             hint="name the runtime of those that are meant",
         )
+    if not places and environment_id:
+        # Last: a project may be named as ids begin, and what is done to it is not meant for a session.
+        begun = [record for record in records if record.id.startswith(environment_id)]
+        if len(begun) > 1:
+            ids = ", ".join(record.id for record in begun)
+            raise UsageError(f"{environment_id!r} begins the ids of {len(begun)} environments: {ids}.")
+        if begun:
+            return _Session(begun[0], settings)
     if not places:
         raise UsageError(
             f"No environment has the id {environment_id!r}{f' on {runtime}' if runtime else ''}.",

@@ -189,6 +189,33 @@ async def test_statements_that_read_are_run_and_no_others(
         )
 
 
+async def test_an_agent_is_refused_in_words_that_suit_it(env: TritonEnvironment) -> None:
+    async with in_process(env, allow_writes=True) as agent:
+        asked = {"environment": env.id, "service": "postgres"}
+        takes = "It takes: environment, service, statement, runtime (optional)."
+        refused = {
+            await agent.refused(
+                "run_query", environment=env.id
+            ): f"`service` is missing; `statement` is missing. {takes}",
+            await agent.refused("start_environment", service="redis"): "there is no argument `service`. It takes: ",
+            await agent.refused("service_logs", **asked, lines="many"): "`lines`: ",
+            await agent.refused("run_query", **asked, statement="\nselect * from nowhere"): "line 2 of the statement",
+            await agent.refused("run_query", **asked, statement=""): "hint: give one, such as: select 1",
+            await agent.refused("connection_info", environment="nothing"): "hint: list_environments",
+            await agent.refused("connection_info", environment=env.id, service="kafka"): "hint: choose from postgres",
+            await agent.refused("start_environment", runtime="nothing"): "hint: set `runtime` to one of",
+        }
+        for words, part in refused.items():
+            assert part in " ".join(words.split())
+            assert not [
+                each for each in ("pydantic", "triton_env", "env.", "%sql", "services=", "cell") if each in words
+            ]
+        # As commands do, tools take the beginning of an id.
+        assert (await agent("connection_info", environment=env.id[:6]))["services"].keys() == {*env.services}
+        assert (await agent("inspect_environment", environment=env.id[:6]))["id"] == env.id
+        assert "No environment" in await agent.refused("connection_info", environment="")
+
+
 async def test_with_writes_it_starts_steers_and_ends_environments(embedded_packages: None, tmp_path: Path) -> None:
     state = tmp_path / "state"
     async with over_stdio(state, "--allow-writes", "--show-secrets") as agent:

@@ -1,7 +1,7 @@
 """The server of the Model Context Protocol, on standard input and output. The one module that loads its SDK."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from inspect import cleandoc
 from typing import Any, ParamSpec
 
@@ -9,9 +9,11 @@ import anyio
 from mcp.server.mcpserver import MCPServer
 from mcp.server.mcpserver.exceptions import ToolError
 from mcp_types import ToolAnnotations
+from pydantic import ValidationError
 
 from triton_env._version import __version__
 from triton_env.agents.tools import Answer, Tools
+from triton_env.agents.words import for_agents, wrong_arguments
 from triton_env.errors import TritonError
 from triton_env.services import SERVICES
 
@@ -26,6 +28,30 @@ _INSTRUCTIONS = (
 _READ_ALONE = " This server was started without --allow-writes: it has no tools that change or start something."
 
 
+class _Server(MCPServer[Any]):
+    """One that refuses arguments in plain words. The SDK has those of pydantic, and passes over unknown ones.
+
+    Args:
+        functions: what is called, by the names of the tools.
+    """
+
+    def __init__(self, functions: Mapping[str, Callable[..., Answer]], *arguments: Any, **named: Any) -> None:
+        self._functions = functions
+        super().__init__(*arguments, **named)
+
+    async def call_tool(self, name: str, arguments: dict[str, Any], *rest: Any, **more: Any) -> Any:
+        function = self._functions.get(name)
+        if function and (words := wrong_arguments(function, arguments, {})):
+            raise ToolError(f"{name}: {words}")
+        try:
+            return await super().call_tool(name, arguments, *rest, **more)
+        except ToolError as error:
+            if function is None or not isinstance(error.__cause__, ValidationError):
+                raise
+            problems = {str(each["loc"][0]): each["msg"] for each in error.__cause__.errors(include_url=False)}
+            raise ToolError(f"{name}: {wrong_arguments(function, arguments, problems)}") from error
+
+
 def serve(tools: Tools, *, allow_writes: bool) -> None:
     """Answer until standard input ends.
 
@@ -38,15 +64,16 @@ def serve(tools: Tools, *, allow_writes: bool) -> None:
 
 def server_of(tools: Tools, *, allow_writes: bool) -> "MCPServer[Any]":
     """The server with its tools."""
-    server: MCPServer[Any] = MCPServer(
+    offered = [(tool, True) for tool in tools.reading]
+    offered += [(tool, False) for tool in tools.changing if allow_writes]
+    server = _Server(
+        {tool.__name__: tool for tool, _ in offered},
         "triton-env",
         title="triton-env",
         instructions=_INSTRUCTIONS + ("" if allow_writes else _READ_ALONE),
         version=__version__,
         log_level="WARNING",
     )
-    offered = [(tool, True) for tool in tools.reading]
-    offered += [(tool, False) for tool in tools.changing if allow_writes]
     for tool, reads in offered:
         server.add_tool(
             _translated(tool),
@@ -64,6 +91,6 @@ def _translated(tool: Callable[_Parameters, Answer]) -> Callable[_Parameters, An
         try:
             return tool(*arguments, **named)
         except TritonError as error:
-            raise ToolError(str(error)) from error
+            raise ToolError(for_agents(error)) from error
 
     return translated

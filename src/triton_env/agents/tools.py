@@ -77,11 +77,14 @@ class Tools:
         """Ask the servers of one environment how they are: health, version, CPU, memory, connections, how the start
         went, namespaces and snapshots. `actions` says what can be done to it, and what each action loses."""
         listed = inspect(self._settings, ask=True, show_secrets=self._show_secrets).environments
-        found = [entry for entry in listed if entry.id == environment and runtime in ("", entry.runtime)]
+        there = [entry for entry in listed if runtime in ("", entry.runtime)]
+        found = [entry for entry in there if entry.id == environment] or [
+            entry for entry in there if entry.mode != "persistent" and environment and entry.id.startswith(environment)
+        ]
         if not found:
             raise UsageError(f"No environment has the id {environment!r}.", hint="list_environments has their ids")
         if len(found) > 1:
-            raise UsageError(f"{environment!r} names environments on several runtimes.", hint="name the runtime too")
+            raise UsageError(f"{environment!r} names several environments.", hint="name its whole id, and the runtime")
         offered = [action.model_dump() for action in actions(found[0], listed)]
         return self._shown(found[0]).model_dump(mode="json") | {"actions": offered}
 
