@@ -67,6 +67,7 @@ OF_OTHERS = {
     "NO_PROXY": "many programs",
     "RYUK_CONTAINER_IMAGE": "Testcontainers",
     "TC_HOST": "Testcontainers",
+    "TESTCONTAINERS_CONNECTION_MODE": "Testcontainers",
     "TESTCONTAINERS_HUB_IMAGE_NAME_PREFIX": "Testcontainers",
     "TESTCONTAINERS_RYUK_DISABLED": "Testcontainers",
     "CLICKHOUSE_DEFAULT_ACCESS_MANAGEMENT": "the ClickHouse image",
