@@ -82,6 +82,7 @@ def test_a_namespace_has_a_size_where_the_server_can_tell(env: TritonEnvironment
         with namespace.clickhouse.client() as client:
             client.command("create table t (x UInt64) engine = MergeTree order by x")
             client.command("insert into t select number from numbers(100000)")
+        namespace.s3.client().put_object(Bucket=namespace.s3.bucket, Key="k", Body=b"x" * 1000)
 
         def sizes(entry: EnvironmentEntry) -> dict[str, int]:
             (space,) = (each for each in entry.spaces if each.name == namespace.id)
@@ -91,6 +92,8 @@ def test_a_namespace_has_a_size_where_the_server_can_tell(env: TritonEnvironment
         found = sizes(env.inspect(ask=True))
         assert found["postgres"] > 1_000_000
         assert found["clickhouse"] > 100_000
+        # Objects are counted for a limited time.
+        assert until(lambda: sizes(env.inspect(ask=True)).get("s3") == 1000)
 
 
 def test_the_start_is_on_record(env: TritonEnvironment) -> None:

@@ -24,10 +24,12 @@ class Count:
 
     Attributes:
         size: bytes.
+        is_cut: whether there is more.
     """
 
     objects: int = 0
     size: int = 0
+    is_cut: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +85,7 @@ class Counter:
                 found[bucket] = Count(
                     found.get(bucket, Count()).objects + len(page.get("Contents", ())),
                     found.get(bucket, Count()).size + sum(each["Size"] for each in page.get("Contents", ())),
+                    is_cut=bool(page.get("IsTruncated")),
                 )
                 if not page.get("IsTruncated"):
                     break

@@ -88,6 +88,18 @@ class S3Insight(Insight[S3]):
             "count_is_cut": int(counts.is_cut),
         }
 
+    def _sizes(self) -> Mapping[str, int]:
+        counts = self._counted()
+        found: dict[str, int] = {}
+        for identifier in space_ids(self._service.bucket, counts.made):
+            names = bucket_names(identifier)
+            of = [counts.found.get(name) for name in counts.made if names.has(name)]
+            known = [each for each in of if each and not each.is_cut]
+            # Half of a space is not its size.
+            if len(known) == len(of):
+                found[identifier] = sum(each.size for each in known)
+        return found
+
     def _table(self, panel: str, argument: str) -> Table:
         match panel:
             case "buckets":
