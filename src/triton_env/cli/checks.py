@@ -11,7 +11,7 @@ from dataclasses import replace
 import psutil
 
 from triton_env._version import __version__
-from triton_env.cli import docker_checks
+from triton_env.cli import cluster_checks, docker_checks
 from triton_env.core.findings import Finding, Verdict, finding_of
 from triton_env.core.forms import Form, forms_for
 from triton_env.core.model import ServiceRecipe
@@ -47,6 +47,9 @@ def examine() -> Iterator[Finding]:
         yield from _embedded(settings, others, needed=True)
         yield _kept_here(settings)
         yield from _machine()
+        yield from docker_checks.fixed_ports(settings, names)
+    elif Form.POD in forms:
+        yield from cluster_checks.examine(settings)
         yield from docker_checks.fixed_ports(settings, names)
     else:
         words = "external, since TRITON_RUNTIME says so: nothing is started here, so nothing else was checked"

@@ -29,7 +29,7 @@ def command(as_json: bool) -> int:
     """Check settings, packages, engine, images, ports, memory and disk: as far as the next start needs them.
 
     Each finding is good, a note, a warning or bad, with what to do about it. Nothing is changed. Docker is not checked
-    where TRITON_RUNTIME is embedded or external, and is only a note where the embedded servers would run.
+    where TRITON_RUNTIME is embedded, kubernetes or external, and is only a note where the embedded servers would run.
 
     Exit status: 1 if a finding is bad, else 0.
     """
@@ -44,13 +44,21 @@ def command(as_json: bool) -> int:
     counts = {verdict.value: sum(finding.verdict is verdict for finding in findings) for verdict in Verdict}
     if as_json:
         rows = [
-            {"subject": each.subject, "verdict": each.verdict.value, "words": each.words, "hint": each.hint or None}
+            {
+                "subject": each.subject,
+                "verdict": each.verdict.value,
+                "words": each.words,
+                "hint": each.hint or None,
+                "document": each.document or None,
+            }
             for each in findings
         ]
         click.echo(json.dumps({"findings": rows, **counts}, indent=2))
     else:
         parts = [styled(_counted(name, count), fg=_COLORS[name]) for name, count in counts.items() if count]
         click.echo(f"\n{', '.join(parts)}")
+        for document in filter(None, (each.document for each in findings)):
+            click.echo(f"\n{document}")
     return 1 if counts["bad"] else 0
 
 

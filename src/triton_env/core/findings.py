@@ -25,12 +25,14 @@ class Finding:
         verdict: whether it is fine.
         words: what was found.
         hint: what to do about it, best a command; empty where there is nothing to do.
+        document: a text that the hint speaks of, to be copied as it is; empty where it speaks of none.
     """
 
     subject: str
     verdict: Verdict
     words: str
     hint: str = ""
+    document: str = ""
 
 
 def finding_of(error: InvalidSetting, verdict: Verdict) -> Finding:

@@ -27,7 +27,8 @@ _NO_ANSWER = re.compile(
 )
 _NO_LOGIN = re.compile("must be logged in|unauthorized|getting credentials|exec plugin", re.IGNORECASE)
 _NO_CONTEXT = re.compile(
-    "context .* does not exist|current-context must exist|no configuration has been provided|error loading config"
+    "context .* does not exist|cannot locate context|current-context must exist|no configuration has been provided"
+    "|error loading config"
 )
 _NOT_ALLOWED = re.compile("forbidden", re.IGNORECASE)
 _NOT_THERE = re.compile(r"\(NotFound\)|not found")

@@ -1,5 +1,6 @@
 """What a user has to be allowed in a namespace: for the documents, and for `doctor`, which asks about it."""
 
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -36,16 +37,23 @@ RULES: Final = (
 )
 
 
-def role(namespace: str) -> Mapping[str, Any]:
-    """The Role, as the cluster has it."""
-    return {
-        "apiVersion": "rbac.authorization.k8s.io/v1",
-        "kind": "Role",
-        "metadata": {"name": NAME, "namespace": namespace},
-        "rules": [
-            {"apiGroups": [rule.group], "resources": list(rule.resources), "verbs": list(rule.verbs)} for rule in RULES
-        ],
-    }
+def as_text(namespace: str) -> str:
+    """The Role as YAML, with a line for each part of a rule."""
+    lines = [
+        "apiVersion: rbac.authorization.k8s.io/v1",
+        "kind: Role",
+        "metadata:",
+        f"  name: {NAME}",
+        f"  namespace: {namespace}",
+        "rules:",
+    ]
+    for rule in RULES:
+        lines += [
+            f"- apiGroups: [{rule.group or json.dumps('')}]  # {rule.why}",
+            f"  resources: [{', '.join(rule.resources)}]",
+            f"  verbs: [{', '.join(rule.verbs)}]",
+        ]
+    return "\n".join(lines)
 
 
 def not_allowed(cluster: Cluster) -> tuple[str, ...]:

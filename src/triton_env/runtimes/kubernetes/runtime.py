@@ -81,8 +81,8 @@ class KubernetesRuntime:
         try:
             (self._lease,) = self.cluster.create((objects.lease(self._owner),), what="create a lease")
         except BaseException:
-            # Where the answer was lost, it may be there.
-            self._agent.leave()
+            # Where the answer was lost, it may be there: alone, until the next start of any machine sweeps it.
+            self._agent.end()
             raise
         self._sweeper = threading.Thread(
             target=sweep, args=(self.cluster, self._starts.cancelled.is_set), name="triton-sweep", daemon=True

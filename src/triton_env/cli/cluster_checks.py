@@ -1,0 +1,32 @@
+"""What `doctor` looks at where the services run in a cluster."""
+
+from collections.abc import Iterator
+
+from triton_env.core.findings import Finding, Verdict
+from triton_env.core.printable import in_one_line
+from triton_env.errors import TritonError
+from triton_env.runtimes.kubernetes import role
+from triton_env.runtimes.kubernetes.cluster import Cluster, cluster_of, kubectl
+from triton_env.settings import Settings
+
+
+def examine(settings: Settings) -> Iterator[Finding]:
+    """Look at the way to the cluster, and at what this user may do there."""
+    yield Finding("runtime", Verdict.GOOD, "kubernetes, since TRITON_RUNTIME says so; Docker was not checked")
+    try:
+        yield Finding("kubectl", Verdict.GOOD, kubectl())
+        cluster = cluster_of(settings)
+        missing = role.not_allowed(cluster)
+    except TritonError as error:
+        yield Finding("cluster", Verdict.BAD, in_one_line(error), error.hint)
+        return
+    yield Finding("cluster", Verdict.GOOD, cluster.title)
+    yield _rights(cluster, missing)
+
+
+def _rights(cluster: Cluster, missing: tuple[str, ...]) -> Finding:
+    if not missing:
+        return Finding("rights", Verdict.GOOD, "this user may do all that is needed there")
+    words = f"this user may not {', '.join(missing)}"
+    hint = "have the Role bound to it that is printed below"
+    return Finding("rights", Verdict.BAD, words, hint, role.as_text(cluster.namespace))
