@@ -19,7 +19,7 @@ import pytest
 from clickhouse_connect.driver.exceptions import DatabaseError
 
 from conftest import RUNTIMES
-from patience import SECONDS, TO_BOOT, until
+from patience import SECONDS, TO_BOOT, WAIT, until
 from triton_env import Settings, TritonEnvironment
 from triton_env.core.model import Endpoint, Placement
 from triton_env.errors import NotOffered, QueryFailed, ServiceDied, UsageError
@@ -292,6 +292,12 @@ class TestClickHouse:
         finally:
             client.close()
 
+    @staticmethod
+    def write_logs(env: TritonEnvironment) -> None:
+        """Have the server write to its tables what it knows of queries, which it does every 7.5 seconds by itself."""
+        with closing(env.clickhouse.client()) as client:
+            client.command("system flush logs")
+
     def test_a_table_with_its_parts_and_its_first_rows(self, env: TritonEnvironment, table: str, word: str) -> None:
         with looking(env.clickhouse) as insight:
             tables = insight.table("tables")
@@ -316,12 +322,13 @@ class TestClickHouse:
 
     def test_a_query_that_runs_then_is_slow_and_one_that_fails(self, env: TritonEnvironment, word: str) -> None:
         query = f"select sleep(1), '{word} <b>\x1b[2J'"
-        seen = threading.Event()
+        seen, ended = threading.Event(), threading.Event()
 
         def run() -> None:
             with closing(env.clickhouse.client()) as client:
                 while not seen.is_set():
                     client.query(query)
+                    ended.set()
 
         with ExitStack() as stack:
             insight = stack.enter_context(looking(env.clickhouse))
@@ -332,12 +339,15 @@ class TestClickHouse:
             shown = found(insight, "running", word)
             assert shown["query"].startswith(query)
             assert shown["for"] >= 0
+            assert ended.wait(WAIT)
+            self.write_logs(env)
             shown = found(insight, "queries", word)
             assert shown["took"] >= 1
             assert shown["database"] == env.clickhouse.database
         with looking(env.clickhouse) as insight, closing(env.clickhouse.client()) as client:
             with pytest.raises(DatabaseError, match="UNKNOWN_IDENTIFIER"):
                 client.query(f"select {word}_missing")
+            self.write_logs(env)
             shown = found(insight, "failures", f"{word}_missing")
             assert shown["code"] == 47
             assert "UNKNOWN_IDENTIFIER" in shown["error"]
@@ -362,6 +372,7 @@ class TestClickHouse:
                     return client.query(query, values).result_rows[0][0]
 
                 client.query(f"select '{word}'")
+                self.write_logs(env)
                 assert until(lambda: logged("startsWith(query, %(begin)s)", begin=f"select '{word}'"))
                 own = "endsWith(log_comment, concat(%(one)s, %(two)s)) or position(query, concat(%(one)s, %(two)s)) > 0"
                 half = len(clickhouse_insight._NAME) // 2
