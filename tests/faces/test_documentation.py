@@ -79,6 +79,8 @@ OF_OTHERS = {
 ABOUT_CONTAINERS = {"backup-and-restore", "daily-development", "labels", "ports-and-storage", "python", "variables"}
 LONG = {"backup-and-restore", "daily-development", "labels", "ports-and-storage", "pytest", "python", "variables"}
 """Documents whose code starts many environments, each of which tests of its subject start too."""
+SHELL = frozenset("|&;<>()$`*?[]{}~#!\\\n")
+"""Characters by which a shell does more than to run a program with the words of its command."""
 CHECKER = doctest.OutputChecker()
 FLEXIBLE = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 
@@ -169,11 +171,20 @@ def run_python(block: Block, namespace: dict[str, Any]) -> str:
 
 def run_console(block: Block) -> None:
     for command, expected in block.exchanges:
-        # Of bash, as in the scripts: /bin/sh is another shell on each system.
-        done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=280, check=False)
+        done = completed(command)
         assert done.returncode == 0, f"{block.place}: {command}\n{done.stdout}\n{done.stderr}"
         if expected:
             assert CHECKER.check_output(expected, done.stdout, FLEXIBLE), f"{block.place} is not:\n{done.stdout}"
+
+
+def completed(command: str) -> "subprocess.CompletedProcess[str]":
+    """Run a command, without a shell where it is nothing but a program of Python and its arguments."""
+    options: dict[str, Any] = {"capture_output": True, "text": True, "timeout": 280}
+    program, *arguments = shlex.split(command)
+    if program == "python" and SHELL.isdisjoint(command):
+        return forkserver.run([sys.executable, *arguments], **options)
+    # Of bash, as in the scripts: /bin/sh is another shell on each system.
+    return subprocess.run(["bash", "-c", command], check=False, **options)
 
 
 def test_what_does_not_run_says_why() -> None:
