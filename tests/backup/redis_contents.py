@@ -13,6 +13,7 @@ NOON = 4_102_444_800_000
 
 
 def fill_redis(env: TritonEnvironment) -> None:
+    """The big ones are of more elements than are read at once, and of more bytes than are written at once."""
     with env.redis.client() as client:
         client.set(b"binary \x00\xff\r\n key", b"\x00\xff\r\nvalue")
         client.set("empty", "")
@@ -21,17 +22,19 @@ def fill_redis(env: TritonEnvironment) -> None:
         client.setbit("bits", 12_345, 1)
         client.pfadd("log", *range(1000))
         client.hset("hash", mapping={b"\x00field": b"\xffvalue", "": "", "n": "1"})
-        client.hset("big hash", mapping={f"field {n}": "v" * 50 + str(n) for n in range(25_000)})
+        client.hset("big hash", mapping={f"field {n}": "v" * 500 + str(n) for n in range(2500)})
         client.pexpireat("big hash", NOON)
         client.rpush("list", "b", "a", b"\xff", "", "a")
-        client.rpush("big list", *(f"{n}" * 10 for n in range(25_000)))
+        client.rpush("big list", *(f"{n}" * 120 for n in range(2500)))
         client.sadd("set", "x", b"\x00", "")
         client.sadd("numbers", *range(500))
         client.zadd("zset", {"a": 1.1, "b": float("inf"), "c": float("-inf"), "d": 0.1 + 0.2, "e": -0.0, "f": 2**53})
-        client.zadd("big zset", {f"member {n}" + "m" * 40: n / 3 for n in range(20_000)})
+        client.zadd("big zset", {f"member {n}" + "m" * 500: n / 3 for n in range(2500)})
         client.geoadd("places", (13.361389, 38.115556, "Palermo"))
-        for n in range(2500):
-            client.xadd("stream", {"n": n, b"\xff": b"\x00"}, id=f"{1000 + n}-1")
+        with client.pipeline(transaction=False) as pipeline:
+            for n in range(2500):
+                pipeline.xadd("stream", {"n": n, b"\xff": b"\x00"}, id=f"{1000 + n}-1")
+            pipeline.execute()
         client.xdel("stream", "1005-1")
         client.xgroup_create("stream", "readers", "1010-1")
         client.xgroup_create("stream", "idle", "$")
@@ -44,8 +47,7 @@ def fill_redis(env: TritonEnvironment) -> None:
         client.function_load("#!lua name=mine\nredis.register_function('mine', function() return 7 end)")
     with env.redis.client(db=3) as client:
         client.set("third", "3")
-        for n in range(2500):
-            client.set(f"many {n}", n)
+        client.mset({f"many {n}": n for n in range(2500)})
 
 
 def look_at_redis(env: TritonEnvironment) -> dict[str, Any]:
@@ -60,8 +62,12 @@ def look_at_redis(env: TritonEnvironment) -> dict[str, Any]:
             for key in keys:
                 pipeline.type(key).pexpiretime(key)
             about = pipeline.execute()
+            strings = [key for key, kind in zip(keys, about[::2], strict=True) if kind == b"string"]
+            # All at once: there are thousands of them.
+            values = dict(zip(strings, client.mget(strings), strict=True))
             for key, kind, expiry in zip(keys, about[::2], about[1::2], strict=True):
-                found[f"{number} {key!r}"] = (kind, expiry, _VALUES[kind.decode()](client, key))
+                value = values[key] if key in values else _VALUES[kind.decode()](client, key)
+                found[f"{number} {key!r}"] = (kind, expiry, value)
     return found
 
 
@@ -78,7 +84,6 @@ def _stream(client: Any, key: bytes) -> Any:
 
 
 _VALUES: dict[str, Callable[[Any, bytes], Any]] = {
-    "string": lambda client, key: client.get(key),
     "hash": lambda client, key: client.hgetall(key),
     "list": lambda client, key: client.lrange(key, 0, -1),
     "set": lambda client, key: client.smembers(key),
