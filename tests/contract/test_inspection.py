@@ -49,6 +49,8 @@ def test_each_server_is_well_and_says_what_it_uses(env: TritonEnvironment) -> No
     assert {name: each.url for name, each in secrets.items()} == {name: env.service(name).url for name in env.services}
 
 
+# Asked of the server by the same client; what an engine reports of a container is in the test before.
+@pytest.mark.long_on("docker", "persistent")
 def test_connections_and_operations_are_counted(env: TritonEnvironment) -> None:
     before = asked(env)["redis"]
     with ExitStack() as stack:

@@ -15,9 +15,11 @@ from prometheus_client.parser import text_string_to_metric_families
 from dashboard.served import Client, path_of, served
 from patience import WAIT, until
 from triton_env import Settings, TritonEnvironment
-from triton_env.dashboard import steps, watch
+from triton_env.dashboard import sampler, steps, watch
 
-pytestmark = pytest.mark.long_on("persistent")
+pytestmark = pytest.mark.long_on("docker", "persistent")
+IN_SESSIONS = pytest.mark.long_on("persistent")
+"""For what comes from the engine where there is one, and for panels: each runtime has servers of other versions."""
 
 _SHORTEST_SECRET = 8
 """LocalStack's keys are words that stand everywhere."""
@@ -50,6 +52,7 @@ def secrets_of(env: TritonEnvironment) -> set[str]:
     return {secret for name in env.services for secret in env.service(name).secrets if len(secret) >= _SHORTEST_SECRET}
 
 
+@IN_SESSIONS
 def test_every_panel_answers_and_no_answer_but_the_snippets_holds_a_secret(
     client: Client, env: TritonEnvironment
 ) -> None:
@@ -94,6 +97,7 @@ def test_the_ready_lines_of_python_connect(client: Client, env: TritonEnvironmen
     scope["client"].close()
 
 
+@IN_SESSIONS
 def test_numbers_are_true_while_work_is_done(client: Client, env: TritonEnvironment) -> None:
     keys = [f"load:{token_hex(4)}" for _ in range(50)]
     own = (key_of(client, env),)
@@ -138,6 +142,7 @@ def test_a_browser_gets_the_whole_and_then_samples(client: Client, env: TritonEn
                 seen.add(content["service"])
 
 
+@IN_SESSIONS
 def test_logs_are_followed_without_secrets(client: Client, env: TritonEnvironment) -> None:
     mark, later = token_hex(8), token_hex(8)
     secret = env.postgres.password
@@ -293,7 +298,8 @@ def test_an_action_is_done_only_as_it_is_meant(client: Client, env: TritonEnviro
 def test_connections_are_closed_when_nothing_looks_any_more(
     client: Client, env: TritonEnvironment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(watch, "ALONE", 1.0)
+    monkeypatch.setattr(watch, "ALONE", 0.5)
+    monkeypatch.setattr(sampler, "_UNUSED_ALONE", 0.5)
 
     def of_the_dashboard() -> int:
         with env.postgres.connect() as connection:

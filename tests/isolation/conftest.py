@@ -1,6 +1,6 @@
 """Environments in which namespaces are made: one for each runtime, and a small one for what is the same on all."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -19,8 +19,12 @@ from triton_env.services import SERVICES
         "embedded",
     ],
 )
-def everywhere(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TritonEnvironment]:
-    """All services, on each runtime; on persistent ones namespaces are allowed."""
+def everywhere(
+    request: pytest.FixtureRequest,
+    warm: Callable[[str], TritonEnvironment],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[TritonEnvironment]:
+    """All services, on each runtime; persistent ones allow namespaces, and embedded ones make them in advance."""
     state = str(tmp_path_factory.mktemp("state"))
     if request.param == "persistent":
         lasting = ("postgres", "redis", *(("s3",) if lanes.is_long_among(request.session.items) else ()))
@@ -32,9 +36,11 @@ def everywhere(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
         ):
             yield environment
         return
-    if request.param == "embedded":
-        request.getfixturevalue("embedded_packages")
-    with TritonEnvironment(Settings(triton_state_dir=state), runtime=request.param) as environment:
+    if request.param == "docker":
+        yield warm("docker")
+        return
+    request.getfixturevalue("embedded_packages")
+    with TritonEnvironment(Settings(triton_state_dir=state), runtime="embedded") as environment:
         yield environment
 
 
