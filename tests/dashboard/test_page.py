@@ -273,6 +273,7 @@ def test_redis_is_restarted_under_load(dashboard: Site, session: str, page: Page
         started = redis.info("server")["run_id"]
         with load(redis.ping):
             dashboard.at(page, session, "service", "redis")
+            expect(page.locator(".page-head")).to_contain_text("started")
             page.locator("[data-action=restart]").click()
             expect(page.get_by_role("dialog")).to_contain_text("This loses the connections of its clients")
             answered(page, "Restart")

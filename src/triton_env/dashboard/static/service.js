@@ -11,6 +11,7 @@ import { toEnvironment, toOverview, toPanel, toService } from "./route.js";
 import { seriesOf } from "./series.js";
 import { declaredOf, samplesOf } from "./store.js";
 import { streamView } from "./stream.js";
+import { age, time } from "./units.js";
 import { h } from "./vdom.js";
 
 export function serviceView(environment, service, route) {
@@ -26,7 +27,7 @@ export function serviceView(environment, service, route) {
         "div",
         null,
         h("h1", null, service.title, service.version && h("span", { class: "version" }, service.version)),
-        h("div", { class: "facts" }, stateWords(service), service.url && h("div", { class: "with-copy" }, address(service.url), copyAddress(environment, service), pageLink(service))),
+        h("div", { class: "facts" }, stateWords(service), service.started && h("span", { class: "faded", title: time(service.started) }, `started ${age(service.started)}`), service.url && h("div", { class: "with-copy" }, address(service.url), copyAddress(environment, service), pageLink(service))),
       ),
       h("div", { class: "actions" }, serviceActions(environment, service), connectButton(environment, service, "primary")),
     ),
