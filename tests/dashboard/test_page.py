@@ -88,7 +88,6 @@ def test_what_runs_is_shown_without_secrets_and_copied_with_them(dashboard: Site
     expect(page.get_by_role("dialog")).to_have_count(0)
 
 
-@pytest.mark.long_on
 def test_numbers_are_those_of_the_servers_while_a_load_runs(dashboard: Site, session: str, page: Page) -> None:
     with ExitStack() as stack:
         environment = stack.enter_context(connect(dashboard.settings, session))

@@ -77,8 +77,11 @@ OF_OTHERS = {
 }
 """Variables that are mentioned and are not this project's, with who reads them."""
 ABOUT_CONTAINERS = {"backup-and-restore", "daily-development", "labels", "ports-and-storage", "python", "variables"}
-LONG = {"backup-and-restore", "daily-development", "labels", "ports-and-storage", "pytest", "python", "variables"}
-"""Documents whose code starts many environments, each of which tests of its subject start too."""
+LONG = {
+    *("backup-and-restore", "daily-development", "labels", "ports-and-storage", "pytest", "python", "tutorial"),
+    "variables",
+}
+"""Documents whose code starts many environments, each of which tests of its subject or the README start too."""
 SHELL = frozenset("|&;<>()$`*?[]{}~#!\\\n")
 """Characters by which a shell does more than to run a program with the words of its command."""
 CHECKER = doctest.OutputChecker()

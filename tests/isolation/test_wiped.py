@@ -129,7 +129,21 @@ def test_a_namespace_is_reset_to_what_it_was_though_its_template_was_wiped(env: 
         assert contents.look(namespace) == contents.everywhere(namespace, "template")
 
 
-def test_a_template_that_was_changed_is_built_again(env: TritonEnvironment) -> None:
+@pytest.mark.parametrize(
+    "statements",
+    [
+        ("exchange tables one and two",),
+        pytest.param(
+            (
+                "rename table one to three",
+                "create or replace table one (word String) engine Memory as select 'c' as word",
+            ),
+            marks=pytest.mark.long,
+        ),
+    ],
+    ids=["each server", "ClickHouse in other ways"],
+)
+def test_a_template_that_was_changed_is_built_again(env: TritonEnvironment, statements: tuple[str, ...]) -> None:
     def build(namespace: Namespace) -> None:
         with namespace.postgres.connect() as connection:
             connection.execute("create table words (word text)")
@@ -166,14 +180,7 @@ def test_a_template_that_was_changed_is_built_again(env: TritonEnvironment) -> N
                         client.put_object(Bucket=bucket["Name"], Key=found["Key"], Body=b"changed")
 
     services = ("postgres", "clickhouse", "s3")
-    changes = (
-        postgres,
-        s3,
-        clickhouse("exchange tables one and two"),
-        clickhouse("rename table one to three"),
-        clickhouse("create or replace table one (word String) engine Memory as select 'c' as word"),
-    )
-    for change in changes:
+    for change in (postgres, s3, *map(clickhouse, statements)):
         with env.namespace("first", template=build, services=services) as namespace:
             assert namespace.source
             change(namespace.source.space.id)
