@@ -203,6 +203,7 @@ def test_a_look_makes_nothing_on_servers_of_others(embedded_packages: None, tmp_
             assert servers
             assert list(prune._of_machines(servers)) == []
         assert seen() == before
+        assert list((tmp_path / "pruner").rglob("*")) in ([], [tmp_path / "pruner" / "spaces"])
 
 
 def test_clickhouse_and_s3_alone_know_as_much(warm: Callable[[str], TritonEnvironment], tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from concurrent.futures import Future
 from triton_env.core.printable import in_one_line
 from triton_env.errors import TritonError
 from triton_env.isolation import state
-from triton_env.isolation.ledger import SpaceLedger
+from triton_env.isolation.ledger import SpaceLedger, known_ids, spaces_folder
 from triton_env.isolation.spaces import SpaceManager
 from triton_env.isolation.target import IsolationTarget
 from triton_env.liveness import Liveness
@@ -44,6 +44,8 @@ class Servers:
             is_shared=lambda: True,
             liveness=Liveness(runtime, {}),
         )
+        # A look leaves nothing: a machine that was not known here before has made nothing on these servers.
+        self._is_new = not (spaces_folder(settings) / environment).exists()
         self._ledger = SpaceLedger(settings, environment, lasting=True)
         self._spaces = SpaceManager(target, self._ledger)
 
@@ -74,7 +76,8 @@ class Servers:
     def close(self) -> None:
         """Close the connections."""
         self._spaces.close()
-        self._ledger.close()
+        # Another process of this machine may have made something since.
+        self._ledger.close(remove=self._is_new and not known_ids(self._ledger.path))
 
 
 def _problem_of(action: Callable[[], None]) -> str:
