@@ -11,6 +11,7 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
+import docker
 import psutil
 import psycopg
 import pytest
@@ -30,6 +31,7 @@ from triton_env.errors import (
     ClusterUnreachable,
     ImageUnavailable,
     InvalidSetting,
+    NotOffered,
     PortTaken,
     ServiceDied,
     ServiceExited,
@@ -344,6 +346,32 @@ def test_the_role_is_enough_and_without_it_the_error_says_so(
             )
             assert done.stdout.strip() == "PONG"
         assert names(objects.KINDS, objects.OURS, namespace) == []
+
+
+@pytest.fixture
+def alpine(engine: docker.DockerClient) -> Iterator[str]:
+    """The image of PostgreSQL by a name that says who its server's user is."""
+    name = "triton-env/standin-postgres-alpine:15"
+    engine.images.get(os.environ["POSTGRES_IMAGE"]).tag(name)
+    yield name
+    engine.images.remove(name)
+
+
+def test_all_run_without_root_where_that_is_asked_for(settings: Settings, kubectl: Kubectl, alpine: str) -> None:
+    rootless = settings.updated(triton_k8s_security="restricted", postgres_image=alpine)
+    with pytest.raises(NotOffered, match="without root"):
+        TritonEnvironment(rootless, services=("s3",), runtime="kubernetes").start()
+
+    rootless = rootless.updated(triton_s3_server="seaweedfs")
+    with TritonEnvironment(rootless, runtime="kubernetes") as env:
+        users = {
+            name: kubectl("--namespace", NAMESPACE, "exec", f"triton-{env.id}-{name}", "--", "id", "-u").strip()
+            for name in env.services
+        }
+        assert users == {"postgres": "70", "clickhouse": "101", "redis": "999", "s3": "1000"}
+        for name in env.services:
+            CONTENTS[name].put(env.service(name), "rootless")
+            assert CONTENTS[name].look(env.service(name)) == "rootless"
 
 
 def test_an_image_that_no_node_has(settings: Settings) -> None:

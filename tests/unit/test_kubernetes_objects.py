@@ -12,7 +12,7 @@ from triton_env import Settings
 from triton_env.core.model import ServiceRecipe, Storage
 from triton_env.core.setting_types import SecretStr
 from triton_env.core.settings_group import LOGIN
-from triton_env.errors import ClusterFailed, ClusterUnreachable, UsageError
+from triton_env.errors import ClusterFailed, ClusterUnreachable, NotOffered, UsageError
 from triton_env.runtimes.kubernetes import objects, pods
 from triton_env.runtimes.kubernetes.cluster import failure, is_absent
 from triton_env.runtimes.kubernetes.role import as_text
@@ -130,6 +130,36 @@ def test_settings_of_the_cluster_reach_the_pod() -> None:
     assert spec["containers"][0]["imagePullPolicy"] == "Never"
     assert container("redis")["imagePullPolicy"] == "IfNotPresent"
     assert container("redis")["resources"] == {}
+
+
+@pytest.mark.parametrize("name", SERVICES_HERE)
+def test_pods_keep_to_the_restricted_standard_where_that_is_asked_for(name: str) -> None:
+    given = {"triton_k8s_security": "restricted", "triton_s3_server": "seaweedfs"}
+    spec = made(name, **given)[-1]["spec"]
+
+    assert spec["securityContext"]["runAsUser"] > 0
+    assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    # https://kubernetes.io/docs/concepts/security/pod-security-standards/#restricted
+    assert spec["containers"][0]["securityContext"] == {
+        "allowPrivilegeEscalation": False,
+        "capabilities": {"drop": ["ALL"]},
+        "runAsNonRoot": True,
+    }
+    assert all(set(volume) - {"name"} <= {"emptyDir", "secret"} for volume in spec["volumes"])
+
+
+def test_an_image_that_has_to_begin_as_root_is_refused_there() -> None:
+    with pytest.raises(NotOffered, match="without root") as caught:
+        made("s3", triton_k8s_security="restricted")
+    assert "TRITON_S3_SERVER=seaweedfs" in caught.value.hint
+
+
+@pytest.mark.parametrize(("image", "user"), [("postgres:16", 999), ("postgres:14-alpine", 70)])
+def test_the_user_of_postgres_is_that_of_the_variant(image: str, user: int) -> None:
+    given = {"postgres_image": image, "triton_k8s_security": "restricted"}
+    spec = made("postgres", **given)[-1]["spec"]
+
+    assert spec["securityContext"]["runAsUser"] == spec["securityContext"]["fsGroup"] == user
 
 
 @pytest.mark.parametrize("value", ["cpu", "cpu=", "cpu=1,", "cpu=1;memory=2", "=1"])

@@ -50,6 +50,19 @@ class Port:
 
 
 @dataclass(frozen=True, slots=True)
+class Unprivileged:
+    """How an image is started where nothing may run as root.
+
+    Attributes:
+        user: the number of its server's user, who then also owns what is mounted.
+        environment: variables that it needs for that, besides its others.
+    """
+
+    user: int
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class ContainerRecipe:
     """How a service runs as a container.
 
@@ -65,7 +78,8 @@ class ContainerRecipe:
         host_variable: the variable by which the server learns the host name that clients use, where it asks for that.
         cpu_shares: relative weight when CPU is short; 1024 is the default. A service that takes long
             to boot gets more, since it decides when all are ready.
-        user: the number of the user that the image can begin as where root is not admitted; None where it cannot.
+        unprivileged: how it is started without root; None where its image cannot be.
+        instead_of_root: what to do, in words, where that cannot be; empty for leaving it out.
         unusable: why the container cannot be run, known from the settings alone; it matters only where containers are.
     """
 
@@ -79,7 +93,8 @@ class ContainerRecipe:
     files: Mapping[str, Path] = field(default_factory=dict)
     host_variable: str = ""
     cpu_shares: int = 1024
-    user: int | None = None
+    unprivileged: Unprivileged | None = None
+    instead_of_root: str = ""
     unusable: TritonError | None = field(default=None, compare=False)
 
 

@@ -137,6 +137,12 @@ class OwnSettings(SettingsGroup):
         "Seconds, at least 60, after which the cluster ends the pods of a session that nothing else has ended.",
         default=14_400,
     )
+    triton_k8s_security: Literal["baseline", "restricted"] = setting(
+        Role.CLUSTER,
+        "The [Pod Security Standard](../how-to/kubernetes.md#what-is-made-there) that pods keep to. `baseline`: images"
+        " begin as root, as elsewhere. `restricted`: as their server's user, where they can.",
+        default="baseline",
+    )
     triton_k8s_requests: Quantities = setting(
         Role.CLUSTER,
         "What each pod asks the cluster for, as `cpu=250m,memory=512Mi`.",

@@ -11,6 +11,8 @@ rm -rf /tmp/installer /tmp/overrides.txt /usr/share/python-wheels /usr/lib/pytho
 
 mkdir -p /docker-entrypoint-initdb.d /etc/clickhouse-server/config.d /etc/clickhouse-server/users.d
 install -d -o clickhouse -g clickhouse /var/lib/clickhouse
+# As in the official image, which any user may start.
+chmod -R ugo+Xrw /var/lib/clickhouse /etc/clickhouse-server
 
 find "$root/.venv" /usr/lib/python3.13 -type d \( -name __pycache__ -o -name tests \) -prune -exec rm -rf '{}' +
 # Packing the system changes the files' times, and with them bytecode that checks these would be worthless.

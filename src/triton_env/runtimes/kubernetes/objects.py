@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from triton_env.core.model import ServiceRecipe, Storage
-from triton_env.errors import UsageError
+from triton_env.core.model import ServiceRecipe, Storage, Unprivileged
+from triton_env.errors import NotOffered, UsageError
 from triton_env.runtimes.owner import ENVIRONMENT_LABEL, LABEL, SERVICE_LABEL, Owner
 from triton_env.settings import Settings
 
@@ -74,7 +74,7 @@ def session_objects(recipe: ServiceRecipe, owner: Owner, lease: Object, settings
     }
     metadata = _metadata(owner, recipe.name) | {"ownerReferences": [belonging]}
     return (
-        secret(recipe, metadata),
+        secret(recipe, metadata, settings),
         service(recipe, metadata),
         {
             "apiVersion": "v1",
@@ -91,9 +91,9 @@ def session_objects(recipe: ServiceRecipe, owner: Owner, lease: Object, settings
     )
 
 
-def secret(recipe: ServiceRecipe, metadata: Object) -> Object:
+def secret(recipe: ServiceRecipe, metadata: Object, settings: Settings) -> Object:
     """The environment variables and files of a service, which may be secret."""
-    variables = {f"env.{name}": value.encode() for name, value in recipe.container.environment.items()}
+    variables = {f"env.{name}": value.encode() for name, value in _environment(recipe, settings).items()}
     files = {f"{_FILES}.{number}": content for number, (_, content, _) in enumerate(_files(recipe))}
     if sum(map(len, files.values())) > _LARGEST:
         raise UsageError(
@@ -132,7 +132,7 @@ def pod_spec(recipe: ServiceRecipe, name: str, settings: Settings, volumes: Sequ
         name: of its secret.
         volumes: for its data paths, in their order; see `data_paths`.
     """
-    container = recipe.container
+    container, unprivileged = recipe.container, _unprivileged(recipe, settings)
     files = [
         {"name": _FILES, "mountPath": path, "subPath": f"{number}", "readOnly": True}
         for number, (path, _, _) in enumerate(_files(recipe))
@@ -158,18 +158,18 @@ def pod_spec(recipe: ServiceRecipe, name: str, settings: Settings, volumes: Sequ
                 **({"args": list(container.command)} if container.command else {}),
                 "env": [
                     {"name": variable, "valueFrom": {"secretKeyRef": {"name": name, "key": f"env.{variable}"}}}
-                    for variable in container.environment
+                    for variable in _environment(recipe, settings)
                 ],
                 "ports": [{"name": port.name, "containerPort": port.number} for port in recipe.ports],
                 "resources": {kind: values for kind, values in resources.items() if values},
                 "volumeMounts": [*data, *files],
-                "securityContext": _security(container.user),
+                "securityContext": _security(unprivileged),
             }
         ],
         "volumes": [*volumes, *([{"name": _FILES, "secret": {"secretName": name, "items": items}}] if items else [])],
         "securityContext": {
             "seccompProfile": {"type": "RuntimeDefault"},
-            **({"runAsUser": container.user, "fsGroup": container.user} if container.user else {}),
+            **({"runAsUser": unprivileged.user, "fsGroup": unprivileged.user} if unprivileged else {}),
         },
         # The images take no part in the cluster, and take variables that it would set for others of their own.
         "automountServiceAccountToken": False,
@@ -204,19 +204,41 @@ def _selecting(labels: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in labels.items() if name in (ENVIRONMENT_LABEL, SERVICE_LABEL)}
 
 
-def _security(user: int | None) -> dict[str, Any]:
-    """What a container may do: where its server's user is known, no more than the restricted Pod Security Standard.
+def _unprivileged(recipe: ServiceRecipe, settings: Settings) -> Unprivileged | None:
+    """How a service is started without root; None where it may begin as root.
+
+    Raises:
+        NotOffered: it has to.
+    """
+    if settings.triton_k8s_security == "baseline":
+        return None
+    if recipe.container.unprivileged is None:
+        raise NotOffered(
+            f"{recipe.title} cannot run without root: its image {recipe.container.image} has to begin as root.",
+            where="TRITON_K8S_SECURITY=restricted",
+            hint=f"{recipe.container.instead_of_root or 'leave it out'}, or use a namespace that admits root",
+        )
+    return recipe.container.unprivileged
+
+
+def _environment(recipe: ServiceRecipe, settings: Settings) -> dict[str, str]:
+    unprivileged = _unprivileged(recipe, settings)
+    return {**recipe.container.environment, **(unprivileged.environment if unprivileged else {})}
+
+
+def _security(unprivileged: Unprivileged | None) -> dict[str, Any]:
+    """What a container may do, by the baseline and the restricted Pod Security Standard.
 
     https://kubernetes.io/docs/concepts/security/pod-security-standards/
     """
     capabilities: dict[str, Any] = {"drop": ["ALL"]}
-    if user is None:
+    if unprivileged is None:
         # What an image needs that begins as root, to give its data to its server's user and become that one.
         capabilities["add"] = ["CHOWN", "DAC_OVERRIDE", "FOWNER", "SETGID", "SETUID"]
     return {
         "allowPrivilegeEscalation": False,
         "capabilities": capabilities,
-        **({"runAsNonRoot": True} if user is not None else {}),
+        **({"runAsNonRoot": True} if unprivileged else {}),
     }
 
 

@@ -15,6 +15,7 @@ from triton_env.core.model import (
     ProcessRecipe,
     ServiceRecipe,
     Storage,
+    Unprivileged,
 )
 from triton_env.core.packaged_files import packaged_file
 from triton_env.core.server_options import parsed
@@ -49,6 +50,8 @@ _START = {
 }
 """What starts the server with options, by its path in the container."""
 
+_USER = 101
+"""Of the user clickhouse in the official image: https://github.com/ClickHouse/ClickHouse/tree/master/docker/server"""
 _SCHEMES = {
     "connect": ("clickhousedb", "http"),
     "http": ("clickhouse+http", "http"),
@@ -142,6 +145,7 @@ class ClickHouse(WithLogin):
                 else {},
                 # Claims are large: they go to disk even where the small services live in memory.
                 storage=Storage.DISK,
+                unprivileged=Unprivileged(_USER),
             ),
             process=replace(process, lasting=replace(process, stop_signal="SIGTERM", stop_timeout=60.0)),
         )

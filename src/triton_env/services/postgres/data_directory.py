@@ -34,6 +34,8 @@ _OTHER_PATHS = (
 )
 _SHUT_DOWN = (1, 2)
 """DB_SHUTDOWNED and DB_SHUTDOWNED_IN_RECOVERY: everything is in the data files."""
+DATA_PATH = "/var/lib/postgresql/data"
+"""Where an image has its volume."""
 _CONTROL = "global/pg_control"
 _CONTROL_SIZE = 8192
 
@@ -43,7 +45,7 @@ def data_recipe(user: str, database: str) -> DataRecipe:
     psql = "python -m triton_env psql"
     return DataRecipe(
         volume="postgres_data",
-        path="/var/lib/postgresql/data",
+        path=DATA_PATH,
         version_command=("postgres", "--version"),
         compatibility=DataCompatibility.ITS_MAJOR,
         init_values={_USER: user, _DATABASE: database},

@@ -18,6 +18,7 @@ from triton_env.core.model import (
     ServiceRecipe,
     Storage,
     TakesOver,
+    Unprivileged,
 )
 from triton_env.core.server_options import parsed
 from triton_env.errors import InvalidSetting
@@ -29,7 +30,7 @@ from triton_env.services.base import (
 )
 from triton_env.services.parts import Parts
 from triton_env.services.postgres import programs
-from triton_env.services.postgres.data_directory import data_recipe
+from triton_env.services.postgres.data_directory import DATA_PATH, data_recipe
 from triton_env.services.postgres.parameters import WITHOUT_PARAMETER, every_parameter
 from triton_env.services.postgres.protocol import Answer, Login, TooManyRoundsError, answer
 from triton_env.services.postgres.settings import PostgresSettings
@@ -46,6 +47,9 @@ _TEMPLATE = "template1"
 """A database that every server has, unlike `postgres`, which initdb makes last and users may drop."""
 
 _HERE = ("127.0.0.1", "::1", "localhost")
+
+_USERS = {"alpine": 70, "": 999}
+"""Of the user postgres, by a word in the name of the official image: https://github.com/docker-library/postgres"""
 
 _REFUSAL = re.compile(
     r"authentication failed|no password supplied|pg_hba\.conf (entry|rejects)|role \".*\" does not exist"
@@ -122,6 +126,7 @@ class Postgres(WithLogin):
                 environment=environment,
                 command=("postgres", *_as_arguments(options)) if options else (),
                 storage=settings.triton_storage,
+                unprivileged=_unprivileged(settings.postgres_image),
             ),
             process=replace(_process(settings, settings.triton_storage), lasting=_lasting(settings)),
         )
@@ -318,6 +323,12 @@ def _lasting(settings: Settings) -> ProcessRecipe:
         reads=DataCompatibility.ITS_MAJOR,
         stale=("postmaster.pid",),
     )
+
+
+def _unprivileged(image: str) -> Unprivileged:
+    user = next(number for word, number in _USERS.items() if word in image)
+    # A folder that is mounted belongs to root, and initdb wants one of its own.
+    return Unprivileged(user, {"PGDATA": f"{DATA_PATH}/pgdata"})
 
 
 def _process(settings: Settings, storage: Storage) -> ProcessRecipe:

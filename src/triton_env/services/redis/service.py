@@ -14,6 +14,7 @@ from triton_env.core.model import (
     ProcessRecipe,
     ServiceRecipe,
     Storage,
+    Unprivileged,
 )
 from triton_env.core.server_options import parsed
 from triton_env.services import base
@@ -43,6 +44,9 @@ END
 """
 """Reads the password as configuration from standard input: as an argument every user of the machine could read it
 in the process list. https://redis.io/docs/latest/operate/oss_and_stack/management/config/"""
+
+_USER = 999
+"""Of the user redis in the official images: https://github.com/redis/docker-library-redis"""
 
 _THROWAWAY = ("--save", "", "--appendonly", "no")
 
@@ -112,6 +116,7 @@ class Redis(Service):
                 command=("sh", "-c", _START, "redis", *_DATABASES, *options),
                 # Redis 8 images declare no volume for it.
                 data_paths=("/data",),
+                unprivileged=Unprivileged(_USER),
                 storage=settings.triton_storage,
             ),
             process=replace(_process(password, settings.triton_storage, options), lasting=_lasting(password, given)),

@@ -61,6 +61,7 @@ def container(settings: Settings) -> ContainerRecipe:
         host_variable="LOCALSTACK_HOST",
         # It boots slowest of all, so what it waits for is what the whole start waits for.
         cpu_shares=4096,
+        instead_of_root="set TRITON_S3_SERVER=seaweedfs, whose image needs no root",
         unusable=None if token else _lack_of_token(settings.localstack_image),
     )
 

@@ -3,12 +3,14 @@
 from dataclasses import replace
 from typing import Final
 
-from triton_env.core.model import ContainerRecipe, DataCompatibility, DataRecipe, ProcessRecipe, Storage
+from triton_env.core.model import ContainerRecipe, DataCompatibility, DataRecipe, ProcessRecipe, Storage, Unprivileged
 from triton_env.servers.s3.seaweedfs import OPTIONS
 from triton_env.services.s3.servers.moto import keys
 from triton_env.settings import Settings
 
 _FOLDER: Final = "/data"
+_USER: Final = 1000
+"""Of the user seaweed in the official image, whose entrypoint becomes that one."""
 
 DATA: Final = DataRecipe(
     volume="seaweedfs_data",
@@ -30,6 +32,7 @@ def container(settings: Settings) -> ContainerRecipe:
         },
         command=("mini", *OPTIONS, f"-dir={_FOLDER}", "-s3.port=4566"),
         storage=settings.triton_storage,
+        unprivileged=Unprivileged(_USER),
     )
 
 
