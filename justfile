@@ -36,6 +36,10 @@ settings:
 s3-table:
     .venv/bin/python scripts/s3_table.py
 
+# Rewrite the table of docs/how-to/choose-where-it-runs.md from the places that the tests describe.
+places-table:
+    .venv/bin/python scripts/places_table.py
+
 # Rewrite the tables of docs/reference/inspection.md from the data that an inspection is.
 inspection-tables:
     .venv/bin/python scripts/inspection_tables.py

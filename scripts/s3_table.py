@@ -6,46 +6,24 @@ The answers are those of tests/s3_differences.py, which a test gets from the ser
 and the status is 1 where something would be.
 """
 
-import re
 import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT / "tests"))
+sys.path[:0] = [str(ROOT / "scripts"), str(ROOT / "tests")]
+
+from marked_table import MarkedTable  # noqa: E402
 
 from s3_differences import DIFFERENCES, SERVERS  # noqa: E402
 
-REFERENCE = ROOT / "docs" / "reference" / "runtimes.md"
-MARKS = ("<!-- scripts/s3_table.py: table begins -->\n", "<!-- scripts/s3_table.py: table ends -->\n")
-
-
-def table() -> str:
-    """The table in Markdown."""
-    lines = [f"| | S3 | {' | '.join(SERVERS.values())} |", "|---" * (len(SERVERS) + 2) + "|"]
-    for each in DIFFERENCES:
-        answers = (each.aws, *(getattr(each, name) for name in SERVERS))
-        lines.append(f"| {each.subject} | {' | '.join(answers)} |")
-    return "\n".join(lines) + "\n"
-
-
-def rewritten(old: str) -> str:
-    """The document with the table as it has to be."""
-    begin, end = MARKS
-    return re.sub(f"(?<={re.escape(begin)}).*?(?={re.escape(end)})", lambda _: table(), old, flags=re.DOTALL)
-
-
-def main() -> int:
-    """Write it, or check it; returns the exit status."""
-    old = REFERENCE.read_text("utf-8")
-    new = rewritten(old)
-    if new == old:
-        return 0
-    if "--check" in sys.argv[1:]:
-        print(f"{REFERENCE} differs from the answers of the servers: python scripts/s3_table.py", file=sys.stderr)
-        return 1
-    REFERENCE.write_text(new, "utf-8")
-    return 0
-
+TABLE = MarkedTable(
+    ROOT / "docs" / "reference" / "runtimes.md",
+    Path(__file__).name,
+    [
+        ["", "S3", *SERVERS.values()],
+        *([each.subject, each.aws, *(getattr(each, name) for name in SERVERS)] for each in DIFFERENCES),
+    ],
+)
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(TABLE.write())

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+import places
 from patience import patient_probes
 from triton_env import Settings, TritonEnvironment
 from triton_env.errors import (
@@ -90,6 +91,9 @@ class TestTheSameServices:
             ours.environ(internal=True)
         with pytest.raises(RuntimeUnavailable, match="pg_dump cannot be run"):
             ours.program("postgres", ["pg_dump"])
+
+    def test_it_is_as_the_documents_compare_it(self, ours: TritonEnvironment) -> None:
+        places.check(places.EXTERNAL, ours)
 
     def test_the_timeline(self, ours: TritonEnvironment) -> None:
         for name in SERVICES:

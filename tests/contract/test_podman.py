@@ -10,6 +10,7 @@ import pytest
 import redis
 from testcontainers.core.labels import LABEL_TESTCONTAINERS
 
+import places
 from contents import CONTENTS
 from contract.test_docker_session import TestNetwork
 from contract.test_reaper import RYUK_IMAGES, WAIT, belongings, line, owner, ryuk_variables, wait_until_nothing_is_left
@@ -79,6 +80,10 @@ class TestIsolation(IsolationContract):
 
 class TestBackup(BackupContract):
     """Of each service, by programs in the containers."""
+
+
+def test_it_is_as_the_documents_compare_it(env: TritonEnvironment) -> None:
+    places.check(places.PODMAN, env)
 
 
 @pytest.mark.usefixtures("podman_engine")

@@ -17,6 +17,7 @@ from botocore.exceptions import ClientError
 from clickhouse_connect.driver.exceptions import DatabaseError
 from clickhouse_driver import Client as NativeClient
 
+import places
 from conftest import RUNTIMES
 from contents import CONTENTS
 from patience import SECONDS, patient_probes
@@ -54,6 +55,10 @@ def contents() -> Mapping[str, Contents]:
 
 class TestEveryService(ServiceContract):
     """The contract of all services."""
+
+
+def test_it_is_as_the_documents_compare_it(env: TritonEnvironment) -> None:
+    places.check({"docker": places.DOCKER, "embedded": places.EMBEDDED}[env.runtime], env)
 
 
 class TestPostgres:

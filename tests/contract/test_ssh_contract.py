@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 
 import pytest
 
+import places
 from contents import CONTENTS
 from patience import TO_BOOT, patient_probes
 from ssh_server import ssh_server
@@ -39,3 +40,7 @@ def contents() -> Mapping[str, Contents]:
 
 class TestEveryService(ServiceContract):
     """The contract of all services."""
+
+
+def test_it_is_as_the_documents_compare_it(env: TritonEnvironment) -> None:
+    places.check(places.OVER_SSH, env)

@@ -8,8 +8,8 @@ SCRIPT = Path(__file__).parents[2] / "scripts" / "s3_table.py"
 
 
 def test_the_reference_has_the_answers_of_the_servers() -> None:
-    written = runpy.run_path(str(SCRIPT))
-    text = written["REFERENCE"].read_text("utf-8")
-    assert written["rewritten"](text) == text, "just s3-table"
+    table = runpy.run_path(str(SCRIPT))["TABLE"]
+    text = table.document.read_text("utf-8")
+    assert table.rewritten(text) == text, "just s3-table"
     damaged = re.sub(r"^.*NextMarker.*\n", "", text, flags=re.MULTILINE)
-    assert written["rewritten"](damaged) == text != damaged
+    assert table.rewritten(damaged) == text != damaged
