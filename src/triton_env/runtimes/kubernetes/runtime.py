@@ -4,6 +4,7 @@ import logging
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from ipaddress import ip_address
 from typing import Any, ClassVar
 
@@ -175,6 +176,9 @@ class KubernetesRuntime:
 
     def _create(self, recipe: ServiceRecipe, *, pod_alone: bool = False) -> None:
         """Create the objects of a service, or after its pod was removed only that one."""
+        if self._is_inside and (variable := recipe.container.host_variable):
+            environment = {**recipe.container.environment, variable: self._internal_host(recipe.name)}
+            recipe = replace(recipe, container=replace(recipe.container, environment=environment))
         made = objects.session_objects(recipe, self._owner, self._lease, self._settings)
         self.cluster.create(made[-1:] if pod_alone else made, what=f"create the pod of {recipe.title}")
         self._looks.forget()
@@ -291,12 +295,15 @@ class KubernetesRuntime:
         if self._starts.cancelled.is_set():
             raise StartCancelled("The start was cancelled.")
 
+    def _internal_host(self, service: str) -> str:
+        return f"{self.access(service).pod}.{self.cluster.namespace}.svc"
+
     def _ports(self, recipe: ServiceRecipe) -> dict[str, int]:
         fixed = self._settings.triton_ports == "fixed"
         return {port.name: port.fixed if fixed else free_port(self._address) for port in recipe.ports}
 
     def _placement(self, recipe: ServiceRecipe, ports: Mapping[str, int]) -> Placement:
-        host = f"{self.access(recipe.name).pod}.{self.cluster.namespace}.svc"
+        host = self._internal_host(recipe.name)
         internal = {port.name: Endpoint(host, port.number) for port in recipe.ports}
         here = {name: Endpoint(self._address, number) for name, number in ports.items()}
         return Placement(endpoints=internal if self._is_inside else here, internal=internal)

