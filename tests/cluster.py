@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from patience import until
+
 SCRIPT = Path(__file__).parents[1] / "scripts" / "cluster.sh"
 CACHE = Path(os.environ.get("TRITON_CLUSTER_CACHE") or Path.home() / ".cache/triton-env/cluster")
 ADMINISTRATOR = CACHE / "run" / "kubeconfig"
@@ -45,6 +47,8 @@ def namespace(name: str) -> Iterator[str]:
     """A namespace of the cluster, which goes with all that it has."""
     kubectl("create", "namespace", name)
     try:
+        # Before that is there, no pod is admitted.
+        assert until(lambda: kubectl("--namespace", name, "get", "serviceaccount", "default", check=False))
         yield name
     finally:
         kubectl("delete", "namespace", name)

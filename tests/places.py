@@ -180,6 +180,7 @@ EMBEDDED = Place(
 KUBERNETES = Place(
     title="[Kubernetes](kubernetes.md)",
     runtime="kubernetes",
+    tests="test_kubernetes.py",
     needs="the extra `kubernetes` or `kubectl`, and [rights in a namespace](kubernetes.md#what-it-needs-to-be-allowed)",
     first_start="the nodes pull the images",
     servers="those of the images",

@@ -19,6 +19,7 @@ import yaml
 from click.testing import CliRunner
 
 import cluster as clusters
+import places
 from belongings import gone_owner
 from cluster import Kubectl, names, processes_with
 from contents import CONTENTS
@@ -100,6 +101,10 @@ class TestIsolation(IsolationContract):
 
 class TestBackup(BackupContract):
     """The contract of backup and restore."""
+
+
+def test_it_is_as_the_documents_compare_it(env: TritonEnvironment) -> None:
+    places.check(places.KUBERNETES, env)
 
 
 def test_other_pods_reach_a_service_by_its_name(env: TritonEnvironment, kubectl: Kubectl, service_name: str) -> None:
