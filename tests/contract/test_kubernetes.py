@@ -417,6 +417,13 @@ def test_ports_that_are_asked_for(settings: Settings) -> None:
             TritonEnvironment(fixed, services=("redis",), runtime="kubernetes").start()
 
 
+def test_a_password_that_all_pods_know_is_refused(settings: Settings) -> None:
+    known = settings.updated(triton_passwords="fixed")
+
+    with pytest.raises(InvalidSetting, match="REDIS_PASSWORD is empty or the default"):
+        TritonEnvironment(known, services=("redis",), runtime="kubernetes").start()
+
+
 def test_an_address_that_others_reach_is_refused(settings: Settings) -> None:
     with pytest.raises(InvalidSetting, match=r"0\.0\.0\.0"):
         TritonEnvironment(settings.updated(triton_bind_address="0.0.0.0"), runtime="kubernetes").start()

@@ -91,6 +91,7 @@ class KubernetesRuntime:
         self._sweeper.start()
 
     def start(self, recipe: ServiceRecipe, probe: Probe, report: Report) -> Placement:
+        _check_reach(recipe)
         with self._starts.track(recipe):
             self._recipes[recipe.name] = recipe
             report(Phase.CREATE, "")
@@ -307,6 +308,16 @@ class KubernetesRuntime:
         internal = {port.name: Endpoint(host, port.number) for port in recipe.ports}
         here = {name: Endpoint(self._address, number) for name, number in ports.items()}
         return Placement(endpoints=internal if self._is_inside else here, internal=internal)
+
+
+def _check_reach(recipe: ServiceRecipe) -> None:
+    """See that others in the cluster cannot connect to a server whose password they know, or that has none."""
+    if variable := recipe.known_password:
+        raise InvalidSetting(
+            f"{recipe.title} would be open to every pod of the cluster: {variable} is empty or the default.",
+            where="TRITON_PASSWORDS=fixed",
+            hint=f"set {variable} to a password of your own, or TRITON_PASSWORDS=random",
+        )
 
 
 def _loopback(address: str) -> str:
