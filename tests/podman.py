@@ -16,11 +16,10 @@ import stat
 import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import docker
 import pytest
 
 import debian_packages
@@ -61,11 +60,17 @@ runroot = "{folder}/run"
 _KEPT = """
 unshare --mount --propagation private --pid --fork --kill-child --mount-proc sh -c "$0" >{folder}/service.log 2>&1 &
 cat
+docker="timeout 60 docker --host unix://{folder}/podman.sock"
+$docker ps --all --quiet | xargs --no-run-if-empty $docker rm --force --volumes
+$docker network ls --quiet --filter type=custom | xargs --no-run-if-empty $docker network rm
 kill -KILL $!
 wait
 rm -rf --one-file-system {folder}
 """
-"""Ends the service and removes all of it where the tests close this program's standard input, or are gone."""
+"""Ends the service and removes all of it where the tests close this program's standard input, or are gone.
+
+Containers and networks first: bridges and rules for published ports are of this machine, and would stay.
+"""
 _SERVICE = """
 set -e
 mount -t tmpfs -o mode=755 tmpfs /run
@@ -121,7 +126,6 @@ def podman(images: Sequence[str], *, rootless: bool = False) -> Iterator[Podman]
         with _running(folder, packages, variables, rootless=rootless) as url:
             _load(url, images)
             yield Podman(url, rootless, driver)
-            _remove_all(url)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -196,7 +200,14 @@ def _running(folder: Path, packages: Path, variables: Mapping[str, str], *, root
         **({"XDG_RUNTIME_DIR": str(folder / "xdg"), "USER": "podman"} if rootless else {}),
     }
     words = ("sh", "-c", _KEPT.format(folder=folder), script)
-    process = subprocess.Popen(words, stdin=subprocess.PIPE, env=environment, start_new_session=True)
+    process = subprocess.Popen(
+        words,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env=environment,
+        start_new_session=True,
+    )
     try:
         path = folder / "podman.sock"
         assert until(lambda: _listens(path)), (folder / "service.log").read_text()
@@ -216,20 +227,6 @@ def _load(url: str, images: Sequence[str]) -> None:
         words = ("docker", "--host", url, "load", "--quiet")
         done = subprocess.run(words, stdin=saving.stdout, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-
-
-def _remove_all(url: str) -> None:
-    """Remove what is left on it: its bridges would stay on this machine."""
-    client = docker.DockerClient(url, timeout=300)
-    try:
-        for container in client.containers.list(all=True, ignore_removed=True):
-            with suppress(docker.errors.APIError):
-                container.remove(force=True, v=True)
-        for network in client.networks.list():
-            with suppress(docker.errors.APIError):
-                network.remove()
-    finally:
-        client.close()
 
 
 def _can_overlay(folder: Path) -> bool:
