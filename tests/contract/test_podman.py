@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 import docker
 import pytest
 import redis
+from click.testing import CliRunner
 from testcontainers.core.labels import LABEL_TESTCONTAINERS
 
 import places
@@ -16,9 +17,10 @@ from contract.test_docker_session import TestNetwork
 from contract.test_reaper import RYUK_IMAGES, WAIT, belongings, line, owner, ryuk_variables, wait_until_nothing_is_left
 from patience import TO_BOOT, patient_probes, until
 from podman import Podman, podman
-from projects import project, settings_of
+from projects import free_name, ports, project, settings_of
 from triton_env import TritonEnvironment
-from triton_env.errors import ComposeFailed, ServiceDied
+from triton_env.cli import command_line
+from triton_env.errors import ComposeFailed, ServiceDied, TritonError
 from triton_env.services import SERVICES
 from triton_env.testing import BackupContract, Contents, IsolationContract, ServiceContract
 
@@ -145,6 +147,35 @@ def test_persistent_services_keep_their_data(podman_engine: Podman) -> None:
             assert until(lambda: answers(env))
         with TritonEnvironment(settings, services=services, persistent=True) as env:
             assert env.redis.client().get("kept") == b"1"
+
+
+def test_what_manifests_prints_are_pods_that_answer(
+    podman_engine: Podman, engine: docker.DockerClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name, kept = free_name("pods")
+    monkeypatch.setenv("TRITON_PROJECT", name)
+    for variable, port in ports(name).items():
+        monkeypatch.setenv(variable, port)
+    printed = CliRunner().invoke(command_line, ("manifests", "--podman"))
+    assert printed.exit_code == 0, printed.output
+    # What `podman kube play` and `podman kube down` ask the engine for.
+    url = f"{engine.api.base_url}/v4.0.0/libpod/play/kube"
+    with kept:
+        played = engine.api.post(url, data=printed.stdout, timeout=300)
+        try:
+            assert played.status_code == 200, played.text
+            # The servers have made what clients look for: nothing is created on external ones.
+            assert until(all_are_ready)
+        finally:
+            engine.api.delete(url, data=printed.stdout, timeout=300)
+
+
+def all_are_ready() -> bool:
+    try:
+        with TritonEnvironment(runtime="external") as env:
+            return set(env.services) == set(SERVICES)
+    except TritonError:
+        return False
 
 
 def answers(env: TritonEnvironment) -> bool:

@@ -108,7 +108,7 @@ def test_a_page_gets_nothing(
     [
         *("localhost:4566", "[::1]", "172.17.0.1", "host.docker.internal", "claims.s3.localhost.localstack.cloud:4566"),
         *(f"{NAME}:4566", "localstack:4566", "localstack.app_default:4566", "triton-1a2b-s3.triton-network-1a2b"),
-        "s3.test",
+        *("s3.test", "triton-1a2b3c4d-s3.default.svc"),
     ],
 )
 def test_names_that_no_stranger_leads_here_are_answered(instance: Instance, host: str) -> None:

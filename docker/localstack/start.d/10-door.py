@@ -22,8 +22,9 @@ from localstack.utils.urls import localstack_host
 
 LOG = logging.getLogger("triton_env.door")
 
-_LOCAL = ("localhost", "internal", "local", "test", "localhost.localstack.cloud", "amazonaws.com")
-"""Domains whose names no stranger can lead here: of this machine, of tests, of containers, of LocalStack and of AWS."""
+_LOCAL = ("localhost", "internal", "local", "test", "svc", "localhost.localstack.cloud", "amazonaws.com")
+"""Domains whose names no stranger can lead here: of this machine, of tests, of containers, of Services of a cluster, of
+LocalStack and of AWS."""
 
 
 class Door:

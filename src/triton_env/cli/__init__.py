@@ -51,6 +51,7 @@ _COMMANDS: Mapping[str, str] = {
     "backup": "Save what the services hold to one file.",
     "restore": "Replace the contents of the services with a backup.",
     "reset": "Destroy the persistent services with their data.",
+    "manifests": "Print what runs the services in a cluster, as YAML.",
     "prune": "Remove what killed processes left.",
     "mcp": "Let agents look into environments, and steer them.",
     "doctor": "Check what a start needs: settings, engine, images, ports, ...",

@@ -63,6 +63,14 @@ class Unprivileged:
 
 
 @dataclass(frozen=True, slots=True)
+class Additions:
+    """Variables and files of a container beside those of its recipe; see `ContainerRecipe`."""
+
+    environment: Mapping[str, str] = field(default_factory=dict, repr=False)
+    files: Mapping[str, Path] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class ContainerRecipe:
     """How a service runs as a container.
 
@@ -80,6 +88,8 @@ class ContainerRecipe:
             to boot gets more, since it decides when all are ready.
         unprivileged: how it is started without root; None where its image cannot be.
         instead_of_root: what to do, in words, where that cannot be; empty for leaving it out.
+        alone: what is different where no client of triton-env prepares the server, and its data is at the path of its
+            `DataRecipe`: it makes its database or bucket by itself.
         unusable: why the container cannot be run, known from the settings alone; it matters only where containers are.
     """
 
@@ -95,6 +105,7 @@ class ContainerRecipe:
     cpu_shares: int = 1024
     unprivileged: Unprivileged | None = None
     instead_of_root: str = ""
+    alone: Additions = field(default_factory=Additions)
     unusable: TritonError | None = field(default=None, compare=False)
 
 

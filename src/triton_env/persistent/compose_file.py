@@ -21,11 +21,12 @@ from triton_env.core.ownership import may_be_replaced, problem_of
 from triton_env.core.packaged_files import packaged_file
 from triton_env.core.private import replace
 from triton_env.errors import InvalidSetting
+from triton_env.runtimes.owner import PROJECT_LABEL
 from triton_env.settings import Settings
 from triton_env.settings.project_folders import project_folders
 from triton_env.state.folders import lasting_folder, make_private
 
-OUR_LABEL = "org.triton-env.project"
+OUR_LABEL = PROJECT_LABEL
 """In the compose file, on everything that it makes: another project of the same name does not have it."""
 FILE = "docker-compose.yml"
 _MOUNTED = re.compile(r"\./docker/(\w+)")

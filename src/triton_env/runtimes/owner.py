@@ -17,6 +17,8 @@ LABEL = "org.triton-env"
 """On everything of ours; the other labels begin with it."""
 ENVIRONMENT_LABEL = f"{LABEL}.environment"
 SERVICE_LABEL = f"{LABEL}.service"
+PROJECT_LABEL = f"{LABEL}.project"
+"""On what belongs to a project and to no process."""
 
 _PROC = Path("/proc")
 _MACHINE_ID = Path("/etc/machine-id")

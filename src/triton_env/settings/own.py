@@ -158,6 +158,16 @@ class OwnSettings(SettingsGroup):
         "Secrets of the namespace with which the cluster pulls the images: their names, with commas between them.",
         default="",
     )
+    triton_k8s_storage: Annotated[str, Text(1, 30, r"[0-9.]+[A-Za-z]*", "a quantity")] = setting(
+        Role.CLUSTER,
+        "How much a claim asks for that keeps the data of a service, as `5Gi`.",
+        default="5Gi",
+    )
+    triton_k8s_storage_class: Annotated[str, Text(0, 253, r"[a-z0-9.-]*", "the name of an object")] = setting(
+        Role.CLUSTER,
+        "StorageClass of these claims. Empty: that of the cluster.",
+        default="",
+    )
     triton_pool_size: Annotated[int, Number(ge=0, le=64)] = setting(
         Role.HANDLING, "Namespaces that are kept ready for each template, at most 64; 0: none.", default=4
     )

@@ -8,7 +8,7 @@ from typing import Any
 
 from triton_env.core.model import ServiceRecipe, Storage, Unprivileged
 from triton_env.errors import NotOffered, UsageError
-from triton_env.runtimes.owner import ENVIRONMENT_LABEL, LABEL, SERVICE_LABEL, Owner
+from triton_env.runtimes.owner import ENVIRONMENT_LABEL, LABEL, PROJECT_LABEL, SERVICE_LABEL, Owner
 from triton_env.settings import Settings
 
 Object = Mapping[str, Any]
@@ -24,7 +24,7 @@ KINDS = "pods,services,secrets,leases.coordination.k8s.io"
 _LARGEST = 900_000
 """Bytes of files that a Secret has room for, which has 1 MiB with all that it holds."""
 _FILES = "files"
-_GRACE = 1
+GRACE = 1
 """Seconds that a server gets for its end: its data goes with it."""
 
 
@@ -80,12 +80,12 @@ def session_objects(recipe: ServiceRecipe, owner: Owner, lease: Object, settings
             "apiVersion": "v1",
             "kind": "Pod",
             "metadata": metadata,
-            "spec": pod_spec(recipe, metadata["name"], settings, _volumes(recipe))
+            "spec": pod_spec(recipe, metadata["name"], settings, own_volumes(recipe))
             | {
                 # One that has died stays as it is, with its log and its exit status.
                 "restartPolicy": "Never",
                 "activeDeadlineSeconds": settings.triton_k8s_ttl,
-                "terminationGracePeriodSeconds": _GRACE,
+                "terminationGracePeriodSeconds": GRACE,
             },
         },
     )
@@ -93,8 +93,8 @@ def session_objects(recipe: ServiceRecipe, owner: Owner, lease: Object, settings
 
 def secret(recipe: ServiceRecipe, metadata: Object, settings: Settings) -> Object:
     """The environment variables and files of a service, which may be secret."""
-    variables = {f"env.{name}": value.encode() for name, value in _environment(recipe, settings).items()}
-    files = {f"{_FILES}.{number}": content for number, (_, content, _) in enumerate(_files(recipe))}
+    variables = {f"env.{name}": value.encode() for name, value in environment_of(recipe, settings).items()}
+    files = {f"{_FILES}.{number}": content for number, (_, content, _) in enumerate(files_of(recipe))}
     if sum(map(len, files.values())) > _LARGEST:
         raise UsageError(
             f"The files that {recipe.title} is given are too large for a cluster: a Secret has room for 1 MiB.",
@@ -117,7 +117,7 @@ def service(recipe: ServiceRecipe, metadata: Object) -> Object:
         "kind": "Service",
         "metadata": metadata,
         "spec": {
-            "selector": _selecting(metadata["labels"]),
+            "selector": selecting(metadata["labels"]),
             "ports": [{"name": port.name, "port": port.number, "targetPort": port.number} for port in recipe.ports],
             # Whether it is ready is found out by a client; until then it is asked as well.
             "publishNotReadyAddresses": True,
@@ -125,23 +125,26 @@ def service(recipe: ServiceRecipe, metadata: Object) -> Object:
     }
 
 
-def pod_spec(recipe: ServiceRecipe, name: str, settings: Settings, volumes: Sequence[Object]) -> dict[str, Any]:
+def pod_spec(
+    recipe: ServiceRecipe, name: str, settings: Settings, volumes: Sequence[Object], mounts: Sequence[Object] = ()
+) -> dict[str, Any]:
     """The pod of a service.
 
     Args:
         name: of its secret.
         volumes: for its data paths, in their order; see `data_paths`.
+        mounts: of its data paths, where these are in no volume of the pod's own.
     """
     container, unprivileged = recipe.container, _unprivileged(recipe, settings)
     files = [
         {"name": _FILES, "mountPath": path, "subPath": f"{number}", "readOnly": True}
-        for number, (path, _, _) in enumerate(_files(recipe))
+        for number, (path, _, _) in enumerate(files_of(recipe))
     ]
     items = [
         {"key": f"{_FILES}.{number}", "path": f"{number}", "mode": mode}
-        for number, (_, _, mode) in enumerate(_files(recipe))
+        for number, (_, _, mode) in enumerate(files_of(recipe))
     ]
-    data = [
+    data = mounts or [
         {"name": volume["name"], "mountPath": path} for volume, path in zip(volumes, data_paths(recipe), strict=True)
     ]
     resources = {
@@ -158,7 +161,7 @@ def pod_spec(recipe: ServiceRecipe, name: str, settings: Settings, volumes: Sequ
                 **({"args": list(container.command)} if container.command else {}),
                 "env": [
                     {"name": variable, "valueFrom": {"secretKeyRef": {"name": name, "key": f"env.{variable}"}}}
-                    for variable in _environment(recipe, settings)
+                    for variable in environment_of(recipe, settings)
                 ],
                 "ports": [{"name": port.name, "containerPort": port.number} for port in recipe.ports],
                 "resources": {kind: values for kind, values in resources.items() if values},
@@ -184,7 +187,7 @@ def data_paths(recipe: ServiceRecipe) -> tuple[str, ...]:
     return tuple(dict.fromkeys((*kept, *recipe.container.data_paths)))
 
 
-def _volumes(recipe: ServiceRecipe) -> tuple[Object, ...]:
+def own_volumes(recipe: ServiceRecipe) -> tuple[Object, ...]:
     """A volume for each of its data paths, which goes with the pod."""
     kind = {"medium": "Memory"} if recipe.container.storage is Storage.MEMORY else {}
     return tuple({"name": f"data-{number}", "emptyDir": kind} for number, _ in enumerate(data_paths(recipe)))
@@ -200,8 +203,9 @@ def _metadata(owner: Owner, service: str) -> dict[str, Any]:
     }
 
 
-def _selecting(labels: Mapping[str, str]) -> dict[str, str]:
-    return {name: value for name, value in labels.items() if name in (ENVIRONMENT_LABEL, SERVICE_LABEL)}
+def selecting(labels: Mapping[str, str]) -> dict[str, str]:
+    """Those of its labels by which one pod is found."""
+    return {name: value for name, value in labels.items() if name in (ENVIRONMENT_LABEL, PROJECT_LABEL, SERVICE_LABEL)}
 
 
 def _unprivileged(recipe: ServiceRecipe, settings: Settings) -> Unprivileged | None:
@@ -221,7 +225,8 @@ def _unprivileged(recipe: ServiceRecipe, settings: Settings) -> Unprivileged | N
     return recipe.container.unprivileged
 
 
-def _environment(recipe: ServiceRecipe, settings: Settings) -> dict[str, str]:
+def environment_of(recipe: ServiceRecipe, settings: Settings) -> dict[str, str]:
+    """The variables of its container."""
     unprivileged = _unprivileged(recipe, settings)
     return {**recipe.container.environment, **(unprivileged.environment if unprivileged else {})}
 
@@ -233,8 +238,9 @@ def _security(unprivileged: Unprivileged | None) -> dict[str, Any]:
     """
     capabilities: dict[str, Any] = {"drop": ["ALL"]}
     if unprivileged is None:
-        # What an image needs that begins as root, to give its data to its server's user and become that one.
-        capabilities["add"] = ["CHOWN", "DAC_OVERRIDE", "FOWNER", "SETGID", "SETUID"]
+        # What an image needs that begins as root: to give its data to the user of its server, to become that user, and
+        # to end the server of a first start.
+        capabilities["add"] = ["CHOWN", "DAC_OVERRIDE", "FOWNER", "KILL", "SETGID", "SETUID"]
     return {
         "allowPrivilegeEscalation": False,
         "capabilities": capabilities,
@@ -246,7 +252,7 @@ def _quantities(words: str) -> dict[str, str]:
     return dict(word.split("=", 1) for word in words.split(",") if word)
 
 
-def _files(recipe: ServiceRecipe) -> Iterator[tuple[str, bytes, int]]:
+def files_of(recipe: ServiceRecipe) -> Iterator[tuple[str, bytes, int]]:
     """Its files: their paths in the container, what they hold, and their modes."""
     for path, source in sorted(recipe.container.files.items()):
         for file in [source] if source.is_file() else sorted(source.rglob("*")):

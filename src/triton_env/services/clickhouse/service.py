@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from triton_env.core.model import (
+    Additions,
     ContainerRecipe,
     DataCompatibility,
     DataRecipe,
@@ -139,6 +140,7 @@ class ClickHouse(WithLogin):
                 # No CLICKHOUSE_DB: with it the image boots a temporary server first, then stops it and boots again.
                 # The database is created by `ensure_ready` instead.
                 environment=environment,
+                alone=Additions({"CLICKHOUSE_DB": settings.clickhouse_db}),
                 command=("sh", f"{_START_FOLDER}/start.sh") if settings.triton_clickhouse_options else (),
                 files={path: packaged_file(file) for path, file in _START.items()}
                 if settings.triton_clickhouse_options

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from triton_env.core.model import (
     STAMP_FILE,
+    Additions,
     Command,
     ContainerRecipe,
     DataCompatibility,
@@ -116,9 +117,10 @@ class Postgres(WithLogin):
         options = _options(settings, settings.triton_storage)
         if settings.triton_storage is Storage.MEMORY:
             environment["POSTGRES_INITDB_ARGS"] = "--no-sync"
+        data = data_recipe(settings.postgres_user, settings.postgres_db)
         return cls._recipe(
             settings,
-            data=data_recipe(settings.postgres_user, settings.postgres_db),
+            data=data,
             container=ContainerRecipe(
                 image=settings.postgres_image,
                 image_variable="POSTGRES_IMAGE",
@@ -127,6 +129,8 @@ class Postgres(WithLogin):
                 command=("postgres", *_as_arguments(options)) if options else (),
                 storage=settings.triton_storage,
                 unprivileged=_unprivileged(settings.postgres_image),
+                # The path of images up to 17; with the variable it is that of 18 too.
+                alone=Additions({"PGDATA": data.path}),
             ),
             process=replace(_process(settings, settings.triton_storage), lasting=_lasting(settings)),
         )

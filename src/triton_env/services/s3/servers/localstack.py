@@ -3,7 +3,7 @@
 import re
 from typing import Final
 
-from triton_env.core.model import ContainerRecipe, DataCompatibility, DataRecipe, Storage
+from triton_env.core.model import Additions, ContainerRecipe, DataCompatibility, DataRecipe, Storage
 from triton_env.core.packaged_files import packaged_file
 from triton_env.errors import LocalStackTokenRequired
 from triton_env.settings import Settings
@@ -12,6 +12,8 @@ _PERSISTENCE = "/opt/triton-env/localstack"
 """Where containers find the provider that writes through, as in the compose file."""
 _DOOR = "start.d/10-door.py"
 """What keeps web pages out, as a hook of LocalStack's start."""
+_BUCKET = "ready.d/10-bucket.py"
+"""What has the script beside it make the bucket, as a hook of LocalStack's start."""
 
 LAST_FREE_VERSION = (4, 14, 0)
 """The newest LocalStack that starts without a token; later ones exit with code 55 (since 2026-03-23)."""
@@ -62,6 +64,16 @@ def container(settings: Settings) -> ContainerRecipe:
         # It boots slowest of all, so what it waits for is what the whole start waits for.
         cpu_shares=4096,
         instead_of_root="set TRITON_S3_SERVER=seaweedfs, whose image needs no root",
+        alone=Additions(
+            {
+                "S3_BUCKET": settings.s3_bucket,
+                "AWS_ACCESS_KEY_ID": settings.aws_access_key_id,
+            },
+            {
+                f"/etc/localstack/init/{_BUCKET}": packaged_file(f"docker/localstack/{_BUCKET}"),
+                "/etc/triton-env/10-bucket.sh": packaged_file("docker/localstack/ready.d/10-bucket.sh"),
+            },
+        ),
         unusable=None if token else _lack_of_token(settings.localstack_image),
     )
 

@@ -3,7 +3,15 @@
 from dataclasses import replace
 from typing import Final
 
-from triton_env.core.model import ContainerRecipe, DataCompatibility, DataRecipe, ProcessRecipe, Storage, Unprivileged
+from triton_env.core.model import (
+    Additions,
+    ContainerRecipe,
+    DataCompatibility,
+    DataRecipe,
+    ProcessRecipe,
+    Storage,
+    Unprivileged,
+)
 from triton_env.servers.s3.seaweedfs import OPTIONS
 from triton_env.services.s3.servers.moto import keys
 from triton_env.settings import Settings
@@ -33,6 +41,7 @@ def container(settings: Settings) -> ContainerRecipe:
         command=("mini", *OPTIONS, f"-dir={_FOLDER}", "-s3.port=4566"),
         storage=settings.triton_storage,
         unprivileged=Unprivileged(_USER),
+        alone=Additions({"S3_BUCKET": settings.s3_bucket, "AWS_DEFAULT_REGION": settings.aws_default_region}),
     )
 
 
