@@ -39,7 +39,7 @@ from triton_env.errors import (
 )
 from triton_env.runtimes.kubernetes import objects
 from triton_env.runtimes.kubernetes.cluster import cluster_of
-from triton_env.runtimes.kubernetes.leftovers import find_leftovers, sweep
+from triton_env.runtimes.kubernetes.leftovers import find_leftovers, renewed, sweep
 from triton_env.runtimes.kubernetes.role import as_text
 from triton_env.runtimes.owner import Owner, OwnerState
 from triton_env.runtimes.ports import free_port
@@ -303,6 +303,20 @@ def test_what_a_machine_left_goes_once_its_claim_is_old_and_not_before(kubectl: 
             kubectl(
                 "--namespace", NAMESPACE, "delete", "lease", objects.name_of(owner.environment), "--ignore-not-found"
             )
+
+
+def test_a_renewal_counts_by_the_clock_of_the_cluster(kubectl: Kubectl) -> None:
+    owner = of_another_machine("renew001")
+    name = lease_of(kubectl, owner, 3600)
+    renewal = json.dumps({"spec": {"renewTime": "2001-01-01T00:00:00.000000Z"}})
+    try:
+        kubectl("--namespace", NAMESPACE, "patch", "lease", name, "--type", "merge", "--patch", renewal)
+        (lease,) = cluster_of(Settings()).list("leases", objects.selector(owner.environment), what="look")
+        made = lease["metadata"]["creationTimestamp"]
+        lease["metadata"]["creationTimestamp"] = "2000-01-01T00:00:00Z"
+        assert f"{renewed(lease):%Y-%m-%dT%H:%M:%SZ}" >= made
+    finally:
+        kubectl("--namespace", NAMESPACE, "delete", "lease", name, "--ignore-not-found")
 
 
 def test_objects_of_others_are_not_touched(settings: Settings, kubectl: Kubectl) -> None:

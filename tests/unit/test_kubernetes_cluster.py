@@ -35,6 +35,7 @@ def says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Pat
         program.write_text(KUBECTL.format(answer=answer))
         program.chmod(0o755)
         monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+        monkeypatch.delenv("KUBECONFIG", raising=False)
         return program
 
     return put
@@ -52,8 +53,8 @@ def settings(**values: str) -> Settings:
 
 
 def test_the_current_context_and_its_namespace(says: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("KUBECONFIG", "/etc/kube/config")
     says(CONFIG)
+    monkeypatch.setenv("KUBECONFIG", "/etc/kube/config")
 
     assert cluster_of(settings()) == Cluster("work", "team", "/etc/kube/config")
 
@@ -96,8 +97,8 @@ def test_without_a_kubeconfig_there_is_no_cluster(says: Callable[[str], Path]) -
 def test_what_was_found_is_what_is_asked_from_then_on(
     says: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("KUBECONFIG", "/etc/kube/config")
     program = says(CONFIG)
+    monkeypatch.setenv("KUBECONFIG", "/etc/kube/config")
     found = cluster_of(settings())
     monkeypatch.setenv("KUBECONFIG", "/elsewhere")
 
@@ -106,6 +107,21 @@ def test_what_was_found_is_what_is_asked_from_then_on(
     asked = program.with_suffix(".asked").read_text().splitlines()
     assert asked[-1].startswith("--context work --namespace team")
     assert program.with_suffix(".config").read_text().splitlines() == ["/etc/kube/config"] * 2
+
+
+def test_relative_paths_hold_in_other_folders(
+    says: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = says(CONFIG)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PATH", f".:{os.environ['PATH']}")
+    monkeypatch.setenv("KUBECONFIG", f"one{os.pathsep}{os.pathsep}/etc/two")
+
+    found = cluster_of(settings())
+    command = found.command("get", "pods")
+
+    assert found.kubeconfig == f"{tmp_path}/one{os.pathsep}{os.pathsep}/etc/two"
+    assert command[0] == str(program)
 
 
 def test_a_machine_without_kubectl_says_what_brings_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

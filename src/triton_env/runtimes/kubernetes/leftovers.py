@@ -83,7 +83,7 @@ def _judged(lease: Mapping[str, Any], here: Owner, now: datetime) -> ClusterLeft
     owner = Owner.of_labels(metadata.get("annotations") or {})
     liveness = owner.liveness(here) if owner else OwnerLiveness(OwnerState.UNKNOWN, "its lease names no owner")
     if liveness.state is OwnerState.UNKNOWN:
-        silent = now - _renewed(lease)
+        silent = now - renewed(lease)
         if silent > timedelta(seconds=_duration(lease)):
             words = f"it has not been renewed for {silent.total_seconds() / 60:.0f} minutes"
             liveness = OwnerLiveness(OwnerState.DEAD, f"{words}; {liveness.why}")
@@ -95,7 +95,7 @@ def _duration(lease: Mapping[str, Any]) -> int:
     return int((lease.get("spec") or {}).get("leaseDurationSeconds") or LEASE_SECONDS)
 
 
-def _renewed(lease: Mapping[str, Any]) -> datetime:
+def renewed(lease: Mapping[str, Any]) -> datetime:
     """When the cluster last took a change of a lease, by its own clock: machines may disagree about the time."""
     times = [each["time"] for each in lease["metadata"].get("managedFields") or () if each.get("time")]
     return max(map(_moment, (*times, lease["metadata"]["creationTimestamp"])))
