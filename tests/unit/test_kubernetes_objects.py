@@ -195,8 +195,16 @@ def test_files_that_no_secret_has_room_for_are_refused(tmp_path: Path) -> None:
         objects.session_objects(described, OWNER, KEPT, settings())
 
 
+PROXY = {"name": "mesh-proxy", "state": {"running": {}}}
+"""Of a container that the cluster has added."""
+
+
 def pod(state: Mapping[str, Any], **status: Any) -> pods.Pod:
-    return {"metadata": {}, "spec": {}, "status": {"containerStatuses": [{"state": state}], **status}}
+    return {
+        "metadata": {},
+        "spec": {},
+        "status": {"containerStatuses": [PROXY, {"name": "server", "state": state}], **status},
+    }
 
 
 def ending(found: pods.Pod | None) -> str:
@@ -215,6 +223,11 @@ def test_how_a_pod_has_ended() -> None:
     evicted = {"metadata": {}, "status": {"phase": "Failed", "reason": "Evicted", "message": "low on memory"}}
     assert ending(evicted) == "Evicted: low on memory"
     assert "removed" in ending(None)
+
+
+def test_a_container_that_the_cluster_added_is_not_the_server() -> None:
+    assert not pods.runs(pod({"waiting": {"reason": "ContainerCreating"}}))
+    assert pods.runs(pod({"running": {}}))
 
 
 def test_when_a_pod_ended() -> None:

@@ -39,10 +39,16 @@ class PodAccess:
         """The pod, for people."""
         return f"pod {self.pod}, {self.cluster.title}"
 
+    @property
+    def _container(self) -> tuple[str, ...]:
+        return (self.pod, "--container", pods.CONTAINER)
+
     def logs(self, lines: int, since: float | None = None) -> str:
         begin = () if since is None else ("--since-time", f"{datetime.fromtimestamp(since, UTC):%Y-%m-%dT%H:%M:%S.%fZ}")
         try:
-            return self.cluster.run("logs", self.pod, "--tail", str(lines), *begin, what=f"show the log of {self.pod}")
+            return self.cluster.run(
+                "logs", *self._container, "--tail", str(lines), *begin, what=f"show the log of {self.pod}"
+            )
         except ClusterFailed:  # it is gone, or has not begun
             return ""
 
@@ -53,7 +59,13 @@ class PodAccess:
         return None
 
     def lines(self, tail: int | None, *, follow: bool) -> Iterator[str]:
-        words = ("logs", self.pod, "--tail", "-1" if tail is None else str(tail), *(("--follow",) if follow else ()))
+        words = (
+            "logs",
+            *self._container,
+            "--tail",
+            "-1" if tail is None else str(tail),
+            *(("--follow",) if follow else ()),
+        )
         with subprocess.Popen(  # noqa: S603 - the user's kubectl
             self.cluster.command(*words, timeout=None),
             env=self.cluster.environment,
@@ -92,7 +104,7 @@ class PodAccess:
     def has(self, program: str) -> bool:
         """Whether the pod has a program."""
         try:
-            look = ("exec", self.pod, "--", "sh", "-c", 'command -v "$0"', program)
+            look = ("exec", *self._container, "--", "sh", "-c", 'command -v "$0"', program)
             return bool(self.cluster.run(*look, what=f"look for {program} in {self.pod}"))
         except ClusterFailed:
             return False

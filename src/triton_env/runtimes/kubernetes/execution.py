@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from triton_env.core.model import Program, ServiceRecipe
 from triton_env.runtimes.kubernetes import with_variables
 from triton_env.runtimes.kubernetes.cluster import Cluster
+from triton_env.runtimes.kubernetes.pods import CONTAINER
 
 _PLACEHOLDER = re.compile(r"\{(host|port:([^{}]+))\}")
 
@@ -37,8 +38,8 @@ def in_pod(
     if environment:
         script = (sys.executable, "-I", "-S", with_variables.__file__)
         how = ("terminal" if terminal else "plain", str(len(kubectl)))
-        lead = (*script, ",".join(environment), pod, recipe.name, *how, *kubectl)
+        lead = (*script, ",".join(environment), pod, CONTAINER, *how, *kubectl)
     else:
         given = ("--stdin", "--tty") if terminal else ("--stdin",)
-        lead = (*kubectl, "exec", *given, pod, "--container", recipe.name, "--")
+        lead = (*kubectl, "exec", *given, pod, "--container", CONTAINER, "--")
     return Program((*lead, *inside), variables, lead=len(lead))

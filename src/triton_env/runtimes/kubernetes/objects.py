@@ -8,6 +8,7 @@ from typing import Any
 
 from triton_env.core.model import ServiceRecipe, Storage, Unprivileged
 from triton_env.errors import NotOffered, UsageError
+from triton_env.runtimes.kubernetes.pods import CONTAINER
 from triton_env.runtimes.owner import ENVIRONMENT_LABEL, LABEL, PROJECT_LABEL, SERVICE_LABEL, Owner
 from triton_env.settings import Settings
 
@@ -155,7 +156,7 @@ def pod_spec(
     return {
         "containers": [
             {
-                "name": recipe.name,
+                "name": CONTAINER,
                 "image": container.image,
                 "imagePullPolicy": {"missing": "IfNotPresent", "never": "Never"}[settings.triton_pull],
                 **({"args": list(container.command)} if container.command else {}),

@@ -9,6 +9,9 @@ from triton_env.core.ending import Ending
 
 Pod = Mapping[str, Any]
 
+CONTAINER = "server"
+"""The name of the container that is ours: a cluster may add others to a pod, such as the proxy of a service mesh."""
+
 _NO_IMAGE = ("ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull", "InvalidImageName", "RegistryUnavailable")
 _CANNOT_BEGIN = ("CreateContainerConfigError", "CreateContainerError", "RunContainerError")
 _ENDED = ("Failed", "Succeeded")
@@ -84,7 +87,8 @@ def _waiting_for(pod: Pod, reasons: tuple[str, ...]) -> str:
 
 def _states(pod: Pod) -> Iterator[Mapping[str, Any]]:
     for each in pod.get("status", {}).get("containerStatuses") or ():
-        yield each.get("state") or {}
+        if each.get("name") == CONTAINER:
+            yield each.get("state") or {}
 
 
 def _clean(text: str) -> str:
