@@ -365,3 +365,15 @@ class TestRyuk:
             wait_until_nothing_is_left(engine, [identifier])
             ryuk = f"container testcontainers-ryuk-{session}"
             assert until(lambda ryuk=ryuk: ryuk not in belongings(engine, LABEL_TESTCONTAINERS)), "Ryuk runs on"
+
+
+def test_containers_of_a_cluster_on_the_same_engine_are_for_the_cluster_to_remove(engine: docker.DockerClient) -> None:
+    # As the node gives the labels of a pod to its containers.
+    labels = {LABEL: "true", ENVIRONMENT_LABEL: "c0ffee01"}
+    with belonging_to(engine, {**labels, "io.kubernetes.pod.uid": "4711"}), belonging_to(engine, labels) as ours:
+        found = [
+            each.name
+            for each in leftovers.find_owned(engine.api, of_environment("c0ffee01"))
+            if each.kind == "container"
+        ]
+        assert found == [ours[0].attrs["Name"]]

@@ -28,6 +28,10 @@ _log = logging.getLogger(__name__)
 CONTAINER, NETWORK, VOLUME = KINDS = ("container", "network", "volume")
 """In the order in which they can be removed."""
 
+_OF_A_CLUSTER = "io.kubernetes.pod.uid"
+"""A label of containers that the node of a cluster has on this engine: they have those of their pods, and go with
+them."""
+
 
 @dataclass(frozen=True, slots=True)
 class OwnedResource:
@@ -66,6 +70,8 @@ def find_owned(api: docker.APIClient, label: str) -> Iterator[OwnedResource]:
     """
     filters = {"label": label}
     for container in api.containers(all=True, filters=filters):
+        if _OF_A_CLUSTER in (container.get("Labels") or {}):
+            continue
         name = (container.get("Names") or [container["Id"][:12]])[0].lstrip("/")
         yield OwnedResource(CONTAINER, container["Id"], name, container.get("Labels") or {})
     for network in api.networks(filters=filters):
