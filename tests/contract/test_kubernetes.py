@@ -38,9 +38,11 @@ from triton_env.errors import (
     ServiceExited,
 )
 from triton_env.runtimes.kubernetes import objects
+from triton_env.runtimes.kubernetes.access import PodAccess
 from triton_env.runtimes.kubernetes.cluster import cluster_of
 from triton_env.runtimes.kubernetes.leftovers import find_leftovers, renewed, sweep
 from triton_env.runtimes.kubernetes.role import as_text
+from triton_env.runtimes.kubernetes.usage import usage_of
 from triton_env.runtimes.owner import Owner, OwnerState
 from triton_env.runtimes.ports import free_port
 from triton_env.services import SERVICES
@@ -462,3 +464,11 @@ def test_the_agent_ends_with_its_environment(settings: Settings) -> None:
     with TritonEnvironment(settings, services=("redis",), runtime="kubernetes"):
         assert len({each.pid for each in psutil.Process().children()} - before) == 1
     assert {each.pid for each in psutil.Process().children()} == before
+
+
+def test_what_pods_use_is_seen(env: TritonEnvironment, service_name: str) -> None:
+    usage = usage_of(PodAccess.of_session(cluster_of(env.settings), env.id, service_name))
+
+    assert usage is not None
+    assert usage.memory > 1_000_000
+    assert usage.cpu_percent >= 0

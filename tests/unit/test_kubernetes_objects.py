@@ -238,13 +238,24 @@ def test_when_a_pod_ended() -> None:
     assert found.at == 1767323045
 
 
-@pytest.mark.parametrize("reason", ["ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull", "InvalidImageName"])
-def test_an_image_that_cannot_be_had(reason: str) -> None:
-    waiting = {"waiting": {"reason": reason, "message": "no such manifest"}}
-
-    assert pods.image_problem(pod(waiting)) == "no such manifest"
-    assert not pods.start_problem(pod(waiting))
-    assert not pods.image_problem(pod({"waiting": {"reason": "ContainerCreating"}}))
+@pytest.mark.parametrize(
+    ("reason", "message", "expected"),
+    [
+        (
+            "ErrImagePull",
+            "net/http: TLS handshake timeout",
+            pods.Hindrance("net/http: TLS handshake timeout", True, False),
+        ),
+        ("ErrImagePull", "manifest unknown", pods.Hindrance("manifest unknown", True, True)),
+        ("ErrImagePull", "", pods.Hindrance("ErrImagePull", True, False)),
+        ("ImagePullBackOff", "Back-off pulling image", pods.Hindrance("", True, False)),
+        ("ErrImageNeverPull", "is not present", pods.Hindrance("is not present", True, True)),
+        ("CreateContainerConfigError", "failed to sync", pods.Hindrance("failed to sync", False, False)),
+        ("ContainerCreating", "", None),
+    ],
+)
+def test_what_keeps_a_container_from_beginning(reason: str, message: str, expected: pods.Hindrance | None) -> None:
+    assert pods.hindrance(pod({"waiting": {"reason": reason, "message": message}})) == expected
 
 
 def test_a_pod_without_a_node_says_why() -> None:

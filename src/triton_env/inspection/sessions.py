@@ -95,6 +95,11 @@ def look_at_session(
             from triton_env.runtimes.embedded.usage import usage_at
 
             measures = {name: partial(usage_at, service.placement) for name, service in services.items()}
+        elif form is Form.POD:
+            from triton_env.runtimes.kubernetes.access import PodAccess
+            from triton_env.runtimes.kubernetes.usage import usage_of as usage_of_pod
+
+            measures = {name: partial(usage_of_pod, way) for name, way in ways.items() if isinstance(way, PodAccess)}
         return look_at({}, services, measures, names, ready)
     from triton_env.persistent.docker.containers import Project
     from triton_env.runtimes.docker.access import ContainerAccess

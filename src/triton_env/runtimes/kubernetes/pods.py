@@ -1,7 +1,9 @@
 """What a pod says of itself: whether it runs, how it has ended, and why it does not begin."""
 
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -14,6 +16,12 @@ CONTAINER = "server"
 
 _NO_IMAGE = ("ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull", "InvalidImageName", "RegistryUnavailable")
 _CANNOT_BEGIN = ("CreateContainerConfigError", "CreateContainerError", "RunContainerError")
+_FINAL = ("ErrImageNeverPull", "InvalidImageName")
+_WILL_NOT_CHANGE = re.compile(
+    "not found|manifest unknown|denied|unauthorized|does not exist|no basic auth", re.IGNORECASE
+)
+_AGAIN = "ImagePullBackOff"
+"""It says that there was a problem, and not which."""
 _ENDED = ("Failed", "Succeeded")
 
 
@@ -22,14 +30,32 @@ def runs(pod: Pod) -> bool:
     return any("running" in each for each in _states(pod))
 
 
-def image_problem(pod: Pod) -> str:
-    """Why its image cannot be had, in the node's words; empty where it can, as far as is known."""
-    return _waiting_for(pod, _NO_IMAGE)
+@dataclass(frozen=True, slots=True)
+class Hindrance:
+    """Why a container does not begin, though its pod has a node. The node tries again.
+
+    Attributes:
+        words: those of the node; empty where it only says that it will try again.
+        is_image: whether it lacks the image.
+        is_final: whether trying again will not help.
+    """
+
+    words: str
+    is_image: bool
+    is_final: bool
 
 
-def start_problem(pod: Pod) -> str:
-    """Why its container cannot be made; empty where nothing is known of that."""
-    return _waiting_for(pod, _CANNOT_BEGIN)
+def hindrance(pod: Pod) -> Hindrance | None:
+    """Why its container does not begin; None where it does, or may soon, as far as is known."""
+    for state in _states(pod):
+        waiting = state.get("waiting") or {}
+        reason, words = waiting.get("reason", ""), _clean(waiting.get("message", ""))
+        if reason in _NO_IMAGE:
+            is_final = reason in _FINAL or bool(_WILL_NOT_CHANGE.search(words))
+            return Hindrance("" if reason == _AGAIN else words or reason, True, is_final)
+        if reason in _CANNOT_BEGIN:
+            return Hindrance(words or reason, False, False)
+    return None
 
 
 def news(pod: Pod) -> str:
@@ -75,14 +101,6 @@ def _reason(status: Mapping[str, Any]) -> str:
     if status.get("reason") == "DeadlineExceeded":
         return "its time was up, see TRITON_K8S_TTL"
     return ": ".join(filter(None, (status.get("reason", ""), _clean(status.get("message", "")))))
-
-
-def _waiting_for(pod: Pod, reasons: tuple[str, ...]) -> str:
-    for state in _states(pod):
-        waiting = state.get("waiting") or {}
-        if waiting.get("reason") in reasons:
-            return _clean(waiting.get("message", "")) or str(waiting["reason"])
-    return ""
 
 
 def _states(pod: Pod) -> Iterator[Mapping[str, Any]]:

@@ -41,6 +41,8 @@ _PORT_TRIES = 10
 """How often to pick other ports when another program was quicker."""
 _LOOK = 0.1
 """Seconds between two looks at what is waited for."""
+_PATIENCE = 60
+"""Seconds for what a node tries again: a registry that was away for a moment, a secret that it did not have yet."""
 _IN_FLIGHT_TIMEOUT = 60
 """Seconds that `stop` waits for requests that are on their way to the cluster."""
 _REMOVAL_TIMEOUT = 120
@@ -188,7 +190,8 @@ class KubernetesRuntime:
         """Wait until the container runs, whose image may have to be pulled and whose node may have to be found."""
         access = self.access(recipe.name)
         deadline = time.monotonic() + self._settings.triton_pull_timeout
-        said = ""
+        said = problem = ""
+        hindered = 0.0
         while True:
             self._check_cancelled()
             pod = self._looks.recent(access.pod)
@@ -196,6 +199,13 @@ class KubernetesRuntime:
                 return
             self._check_alive(recipe, pod)
             words = pods.news(pod) if pod is not None else ""
+            if hindrance := pods.hindrance(pod) if pod is not None else None:
+                words = problem = hindrance.words or problem
+                hindered = hindered or time.monotonic()
+                if hindrance.is_final or time.monotonic() - hindered > _PATIENCE:
+                    raise self._hindered(recipe, replace(hindrance, words=problem))
+            else:
+                hindered = 0.0
             if words and words != said:
                 report(Phase.CREATE, words)
                 said = words
@@ -260,21 +270,22 @@ class KubernetesRuntime:
                 recipe, error, where=access.place, log=access.logs(failures.LOG_LINES)
             ) from error.last_error
 
+    def _hindered(self, recipe: ServiceRecipe, hindrance: pods.Hindrance) -> TritonError:
+        variable = recipe.container.image_variable
+        if hindrance.is_image:
+            return ImageUnavailable(
+                f"The cluster cannot have the image {recipe.container.image}.",
+                where=variable,
+                cause=hindrance.words,
+                hint=f"set {variable} to one that its nodes can pull, or TRITON_K8S_PULL_SECRETS to the secret of its"
+                " registry",
+            )
+        what = f"The cluster cannot make the container of {recipe.title}."
+        return StartFailed(what, where=self.access(recipe.name).place, cause=hindrance.words)
+
     def _check_alive(self, recipe: ServiceRecipe, pod: Mapping[str, Any] | None) -> None:
         """Raise if the pod will never run, or has ended."""
         access, container = self.access(recipe.name), recipe.container
-        if pod is not None and (problem := pods.image_problem(pod)):
-            raise ImageUnavailable(
-                f"The cluster cannot have the image {container.image}.",
-                where=container.image_variable,
-                cause=problem,
-                hint=f"set {container.image_variable} to one that its nodes can pull, or TRITON_K8S_PULL_SECRETS to the"
-                " secret of its registry",
-            )
-        if pod is not None and (problem := pods.start_problem(pod)):
-            raise StartFailed(
-                f"The cluster cannot make the container of {recipe.title}.", where=access.place, cause=problem
-            )
         if ending := pods.ending(pod, where=access.place, hint=""):
             self._check_cancelled()
             if pod is None:
