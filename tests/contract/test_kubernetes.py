@@ -1,5 +1,6 @@
 """Sessions in a real cluster: the contract of all services, and what is a cluster's own."""
 
+import base64
 import json
 import os
 import signal
@@ -10,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import docker
 import psutil
@@ -393,6 +395,75 @@ def test_all_run_without_root_where_that_is_asked_for(settings: Settings, kubect
         for name in env.services:
             CONTENTS[name].put(env.service(name), "rootless")
             assert CONTENTS[name].look(env.service(name)) == "rootless"
+
+
+AS_POD = """
+set -eu
+mount -t tmpfs none /run
+mkdir -p /run/secrets/kubernetes.io
+cp -r "$1" /run/secrets/kubernetes.io/serviceaccount
+mount --bind "$2" /etc/hosts
+shift 2
+exec "$@"
+"""
+"""Gives a process what a pod has: a service account, and names of services, which no DNS knows in this cluster."""
+IN_POD = textwrap.dedent("""
+    import json, subprocess, sys, threading
+    from triton_env import TritonEnvironment
+    over = threading.Event()
+
+    def know_names():
+        while not over.wait(0.5):
+            found = subprocess.run(["kubectl", "get", "pods", "-o", "json"], capture_output=True, text=True).stdout
+            lines = ["127.0.0.1 localhost"]
+            for pod in json.loads(found or '{"items": []}')["items"]:
+                if address := pod["status"].get("podIP"):
+                    lines.append(address + " " + pod["metadata"]["name"] + "." + sys.argv[1] + ".svc")
+            open("/etc/hosts", "w").write("\\n".join(lines) + "\\n")
+
+    threading.Thread(target=know_names, daemon=True).start()
+    with TritonEnvironment(services=("postgres", "redis", "s3"), runtime="kubernetes") as env:
+        with env.postgres.connect() as connection:
+            assert connection.execute("select 1").fetchone() == (1,)
+        assert env.redis.client().ping()
+        env.s3.client().put_object(Bucket=env.s3.bucket, Key="a", Body=b"b")
+        assert env.postgres.url == env.postgres.internal_url
+        print(env.redis.host)
+    over.set()
+""")
+
+
+def test_in_a_pod_services_are_reached_by_their_names(kubectl: Kubectl, tmp_path: Path) -> None:
+    with clusters.namespace("triton-inside") as namespace:
+        account = f"system:serviceaccount:{namespace}:default"
+        kubectl("--namespace", namespace, "create", "-f", "-", content=as_text(namespace))
+        words = ("create", "rolebinding", "jobs", "--role", "triton-env", "--user", account)
+        kubectl("--namespace", namespace, *words)
+        of_account = ("get", "serviceaccount", "default", "-o", "jsonpath={.secrets[0].name}")
+        secret = kubectl("--namespace", namespace, *of_account)
+        found = json.loads(kubectl("--namespace", namespace, "get", "secret", secret, "-o", "json"))
+        given = tmp_path / "serviceaccount"
+        given.mkdir()
+        for name in ("token", "ca.crt", "namespace"):
+            (given / name).write_bytes(base64.b64decode(found["data"][name]))
+        (tmp_path / "hosts").write_text("127.0.0.1 localhost\n")
+        server = urlsplit(yaml.safe_load(clusters.ADMINISTRATOR.read_text())["clusters"][0]["cluster"]["server"])
+        variables = os.environ | {"KUBERNETES_SERVICE_HOST": "127.0.0.1", "KUBERNETES_SERVICE_PORT": str(server.port)}
+        for absent in ("KUBECONFIG", "TRITON_K8S_NAMESPACE"):
+            variables.pop(absent, None)
+        done = subprocess.run(
+            [
+                *("unshare", "--mount", "sh", "-c", AS_POD, "sh", str(given), str(tmp_path / "hosts")),
+                *(sys.executable, "-c", IN_POD, namespace),
+            ],
+            env=variables | {"HOME": str(tmp_path), "TRITON_STATE_DIR": str(tmp_path / "state")},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.strip().endswith(f"-redis.{namespace}.svc")
+        assert names(objects.KINDS, objects.OURS, namespace) == []
 
 
 def test_an_image_that_no_node_has(settings: Settings) -> None:

@@ -82,7 +82,7 @@ def test_in_a_pod_the_cluster_is_its_own(says: Callable[[str], Path]) -> None:
 
     assert found == Cluster("", "jobs")
     assert found.title == "this cluster, namespace jobs"
-    assert "--context" not in found.command("get", "pods")
+    assert found.command("get", "pods")[1:] == ("--namespace", "jobs", "get", "pods")
 
 
 def test_without_a_kubeconfig_there_is_no_cluster(says: Callable[[str], Path]) -> None:

@@ -64,7 +64,8 @@ class Cluster:
             RuntimeUnavailable: there is no `kubectl`.
         """
         context = ("--context", self.context) if self.context else ()
-        limit = ("--request-timeout", f"{timeout}s") if timeout else ()
+        # With it, kubectl does not look for a service account: https://github.com/kubernetes/kubernetes/issues/93474
+        limit = ("--request-timeout", f"{timeout}s") if timeout and self.context else ()
         return (kubectl(), *context, "--namespace", self.namespace, *limit, *words)
 
     @property
