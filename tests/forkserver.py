@@ -11,7 +11,6 @@ it is killed when this process dies, and where it ends with a status, modules ar
 
 import atexit
 import ctypes
-import functools
 import io
 import json
 import os
@@ -24,7 +23,7 @@ import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import ModuleType, TracebackType
 from typing import Any
@@ -43,7 +42,7 @@ READ_BY_IMPORTS = re.compile(r"PYTHON(?!PATH)|LANG$|LC_|LD_|TESTCONTAINERS_|TC_|
 def Popen(command: Any, **options: Any) -> "subprocess.Popen[Any] | Forked":  # noqa: N802
     """As `subprocess.Popen`."""
     if isinstance(command, list | tuple) and _can_be_forked(command, options):
-        return Forked(_server(), list(map(os.fspath, command)), **options)
+        return Forked(list(map(os.fspath, command)), **options)
     return subprocess.Popen(command, **options)
 
 
@@ -90,16 +89,11 @@ def _can_be_forked(command: Sequence[Any], options: Mapping[str, Any]) -> bool:
     return not any(Path(folder, f"{name}customize.py").exists() for folder in folders for name in ("site", "user"))
 
 
-_asking = threading.Lock()
-"""Held by the thread that asks the server: tests begin programs in several at once."""
-
-
 class Forked:
     """A process that the server has forked, with what tests use of `subprocess.Popen`."""
 
     def __init__(
         self,
-        server: socket.socket,
         command: list[str],
         *,
         stdin: Any = None,
@@ -118,23 +112,20 @@ class Forked:
         self.stdin, read = self._stream(stdin, 0)
         self.stdout, written = self._stream(stdout, 1)
         self.stderr, complained = self._stream(written if stderr == subprocess.STDOUT else stderr, 2)
-        ours, theirs = socket.socketpair()
-        # Without an object that warns where the process was not waited for.
-        self._status = ours.detach()
-        self._lock = threading.Lock()
         job = {
             "command": command[1:],
             "cwd": os.fspath(cwd) if cwd else os.getcwd(),
             "env": dict(os.environ if env is None else env),
             "session": start_new_session,
         }
-        words = json.dumps(job).encode("utf-8", "surrogateescape")
-        with theirs, _asking:
-            socket.send_fds(server, [b"%16d" % len(words)], [theirs.fileno(), read, written, complained])
-            server.sendall(words)
-        for descriptor in self._theirs:
-            os.close(descriptor)
-        self.pid = int(os.read(self._status, 16))
+        self._lock = threading.Lock()
+        try:
+            self.pid, self._status = _begun(
+                json.dumps(job).encode("utf-8", "surrogateescape"), read, written, complained
+            )
+        finally:
+            for descriptor in self._theirs:
+                os.close(descriptor)
 
     def _stream(self, wanted: Any, number: int) -> tuple[Any, int]:
         """Our end, where we have one, and what the process gets."""
@@ -178,8 +169,11 @@ class Forked:
         """Its exit status, once it has ended."""
         deadline = None if timeout is None else time.monotonic() + timeout
         while self.returncode is None:
-            left = None if deadline is None else max(0, deadline - time.monotonic())
-            if not select.select([self._status], [], [], left)[0]:
+            left = None if deadline is None else max(0, deadline - time.monotonic()) * 1000
+            # Not `select`, which takes no high numbers of files.
+            ended = select.poll()
+            ended.register(self._status, select.POLLIN)
+            if not ended.poll(left):
                 raise subprocess.TimeoutExpired(self.args, timeout or 0)
             with self._lock:
                 if self.returncode is None:
@@ -229,18 +223,54 @@ _BEGAN_WITH = dict(os.environ)
 """The environment of the server."""
 
 
-@functools.cache
-def _server() -> socket.socket:
-    """The way to the server of this process."""
-    ours, theirs = socket.socketpair()
-    with theirs:
-        command = [sys.executable, __file__, str(theirs.fileno())]
-        environment = {name: value for name, value in _BEGAN_WITH.items() if name != "PYTHONPATH"}
-        process = subprocess.Popen(command, pass_fds=[theirs.fileno()], env=environment, stdin=subprocess.DEVNULL)
-    # It ends when the socket is closed, which nothing need wait for.
-    process.returncode = 0
-    atexit.register(ours.close)
-    return ours
+class _Server:
+    """The server of this process, and the way to it."""
+
+    def __init__(self) -> None:
+        self.socket, theirs = socket.socketpair()
+        with theirs:
+            command = [sys.executable, __file__, str(theirs.fileno())]
+            environment = {name: value for name, value in _BEGAN_WITH.items() if name != "PYTHONPATH"}
+            process = subprocess.Popen(command, pass_fds=[theirs.fileno()], env=environment, stdin=subprocess.DEVNULL)
+        # It ends when the socket is closed, which nothing need wait for.
+        process.returncode = 0
+        self._pid = process.pid
+        atexit.register(self.socket.close)
+
+    def reap(self) -> None:
+        """Have it go from the list of processes, if it has ended."""
+        with suppress(ChildProcessError):
+            os.waitpid(self._pid, os.WNOHANG)
+
+
+_server: _Server | None = None
+_choosing = threading.Lock()
+"""Held by the thread that starts or replaces the server: tests begin programs in several at once."""
+
+
+def _begun(job: bytes, *streams: int) -> tuple[int, int]:
+    """Have the server begin a program: its process, and the file from which its exit status comes.
+
+    A server that has died is replaced: all tests after that need one.
+    """
+    global _server
+    for _ in range(2):
+        with _choosing:
+            server = _server = _server or _Server()
+        ours, theirs = socket.socketpair()
+        with ours, suppress(OSError):
+            # The job comes by the socket of its own: one that is broken off disturbs no other.
+            with theirs:
+                socket.send_fds(server.socket, [b"j"], [theirs.fileno(), *streams])
+            ours.sendall(b"%16d" % len(job) + job)
+            if pid := ours.recv(16):
+                # Without an object that warns where the process was not waited for.
+                return int(pid), ours.detach()
+        with _choosing:
+            server.reap()
+            if _server is server:
+                _server = None
+    raise RuntimeError("the fork server begins no program")
 
 
 # What follows runs in the server, and in its children.
@@ -272,27 +302,40 @@ def serve(control: socket.socket) -> dict[str, Any]:
             _report(children)
         if control not in ready:
             continue
-        length, descriptors, _, _ = socket.recv_fds(control, 16, 4)
-        if not length:
+        asked, descriptors, _, _ = socket.recv_fds(control, 1, 4)
+        if not asked:
             # With it go its children.
             os._exit(0)
-        words = b""
-        while len(words) < int(length):
-            words += control.recv(int(length) - len(words))
-        job: dict[str, Any] = json.loads(words.decode("utf-8", "surrogateescape"))
-        status = socket.socket(fileno=descriptors[0])
+        if (job := _forked(descriptors, children)) is None:
+            continue
+        for each in (control, awake, wake, *children.values()):
+            each.detach()
+        signal.set_wakeup_fd(-1)
+        die_with_parent()
+        _take(descriptors[1:])
+        return job
+
+
+def _forked(descriptors: Sequence[int], children: dict[int, socket.socket]) -> dict[str, Any] | None:
+    """Fork for a job, which is returned in the child. Whatever is wrong with one, the server is there for the next."""
+    with suppress(OSError, ValueError), ExitStack() as closing:
+        for descriptor in descriptors[1:]:
+            closing.callback(os.close, descriptor)
+        status = closing.enter_context(socket.socket(fileno=descriptors[0]))
+        with status.makefile("rb") as stream:
+            job: dict[str, Any] = json.loads(stream.read(int(stream.read(16))).decode("utf-8", "surrogateescape"))
         pid = os.fork()
         if not pid:
-            for each in (control, awake, wake, status, *children.values()):
-                each.detach()
-            signal.set_wakeup_fd(-1)
-            die_with_parent()
-            _take(descriptors[1:])
+            closing.pop_all()
+            status.detach()
             return job
-        for descriptor in descriptors[1:]:
-            os.close(descriptor)
-        children[pid] = status
-        status.sendall(b"%16d" % pid)
+        children[pid] = status.dup()
+        try:
+            status.sendall(b"%16d" % pid)
+        except OSError:
+            # Nothing waits for it any more.
+            os.kill(pid, signal.SIGKILL)
+    return None
 
 
 def _report(children: dict[int, socket.socket]) -> None:

@@ -1,12 +1,9 @@
 """What is particular to persistent services: attached to or started, never lost, and every health check true."""
 
-import os
 import re
-import signal
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from typing import Any
 
 import docker
@@ -14,6 +11,7 @@ import psycopg
 import pytest
 from docker.models.containers import Container
 
+from held_up import held_up
 from lasting import amid_writes, check_acknowledged, check_written, write
 from projects import belongings, compose, project, remove
 from triton_env import Settings, TritonEnvironment
@@ -72,7 +70,13 @@ class TestStart:
         for name in env.services:
             lines = env.logs(name, 1000).splitlines()
             assert lines
-            assert not [line for line in lines if bad.search(line) and not line.endswith(of_probes)], name
+            complaints = [line for line in lines if bad.search(line) and not line.endswith(of_probes)]
+            if name == "postgres":
+                # Its image ends a first server, which may not have seen yet that a client of the image's own has gone.
+                made = next(at for at, line in enumerate(lines) if line.startswith("PostgreSQL init process complete"))
+                of_image = "FATAL:  terminating connection due to administrator command"
+                complaints = [line for line in complaints if line not in lines[:made] or not line.endswith(of_image)]
+            assert not complaints, name
 
     def test_it_is_on_docker_under_the_name_of_the_project(self, env: TritonEnvironment, settings: Settings) -> None:
         assert env.runtime == "docker"
@@ -312,32 +316,12 @@ class TestHealth:
                 return dict(zip(targets, results, strict=True))
 
             assert set(codes().values()) == {0}
-            pids = [pid for target in targets.values() for pid in self.processes(target)]
-            self.send(signal.SIGSTOP, pids)
-            try:
+            with held_up(*targets.values()):
                 failed = codes(5)
-            finally:
-                self.send(signal.SIGCONT, pids)
             assert all(failed.values()), failed
             for name in targets:
                 eventually(probe_of(env, name))
             assert set(codes().values()) == {0}
-
-    @staticmethod
-    def processes(target: Container) -> list[int]:
-        """Every process of the service but PID 1, the init. What is run beside them later is not among them."""
-        # Not the first one of the list: it is sorted by process ids, which begin again from time to time.
-        init = target.attrs["State"]["Pid"]
-        listed = {int(row[1]) for row in target.top(ps_args="-eo user,pid")["Processes"]}
-        assert init in listed
-        return list(listed - {init})
-
-    @staticmethod
-    def send(number: signal.Signals, pids: list[int]) -> None:
-        for pid in pids:
-            # One of them may be the engine's own health check, which ends by itself or by its timeout.
-            with suppress(ProcessLookupError):
-                os.kill(pid, number)
 
     def test_the_one_of_s3_fails_without_the_bucket(
         self, env: TritonEnvironment, engine: docker.DockerClient, settings: Settings

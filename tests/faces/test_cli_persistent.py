@@ -20,6 +20,7 @@ import redis
 
 from engine_proxy import proxied_engine
 from faces.persistent_project import PASSWORD, PROGRAM, PersistentProject, Terminal, variables
+from held_up import held_up
 from patience import until
 from triton_env import S3, Settings
 from triton_env.cli.output import print_data
@@ -155,12 +156,8 @@ class TestStatus:
             assert str(up["services"][name]["port"]) in line
 
     def test_a_service_that_hangs_is_unhealthy_whatever_docker_says(self, project: PersistentProject, up: Any) -> None:
-        identity = project.containers()["redis"]
-        project.engine.api.pause(identity)
-        try:
+        with held_up(project.engine.containers.get(project.containers()["redis"])):
             done = project.invoked("status", "--json")
-        finally:
-            project.engine.api.unpause(identity)
         assert done.exit_code == 1
         data = json.loads(done.stdout)
         assert data["healthy"] is False

@@ -99,11 +99,52 @@ def test_what_only_a_fresh_interpreter_can_do_it_leaves_to_one(options: dict[str
         assert isinstance(process, subprocess.Popen)
 
 
-def test_programs_end_with_the_tests() -> None:
-    script = f"""
-import sys, time
+TESTS = f"""
+import os, signal, socket, sys, time
 sys.path.insert(0, {str(Path(forkserver.__file__).parent)!r})
 import forkserver
+
+def server():
+    \"\"\"The number of the process that begins programs.\"\"\"
+    program = [sys.executable, "-c", "import os; print(os.getppid())"]
+    return int(forkserver.run(program, capture_output=True, text=True, check=True).stdout)
+"""
+
+
+def test_a_server_that_was_killed_is_replaced() -> None:
+    script = f"""{TESTS}
+first = server()
+running = forkserver.Popen([sys.executable, "-c", "import time; time.sleep(1000)"])
+os.kill(first, signal.SIGKILL)
+assert running.wait() == -signal.SIGKILL
+second = server()
+assert second not in (first, os.getpid())
+assert server() == second
+# It is in no list of processes.
+assert not os.path.exists(f"/proc/{{first}}")
+"""
+    subprocess.run([sys.executable, "-c", script], check=True)
+
+
+def test_a_program_that_is_broken_off_disturbs_no_other() -> None:
+    script = f"""{TESTS}
+first = server()
+running = forkserver.Popen([sys.executable, "-c", "import time; time.sleep(1000)"])
+for job in (b"", b"   ", b"%16d" % 100, b"%16d{{}}" % 2, b"%16dthis" % 4):
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        socket.send_fds(forkserver._server.socket, [b"j"], [theirs.fileno(), 0, 1, 2])
+        ours.sendall(job)
+    assert server() == first
+socket.send_fds(forkserver._server.socket, [b"j"], [0])
+assert server() == first
+assert running.poll() is None
+"""
+    subprocess.run([sys.executable, "-c", script], check=True)
+
+
+def test_programs_end_with_the_tests() -> None:
+    script = f"""{TESTS}
 process = forkserver.Popen([sys.executable, "-c", "import time; print('up', flush=True); time.sleep(1000)"])
 time.sleep(1000)
 """
