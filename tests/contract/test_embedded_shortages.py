@@ -8,6 +8,7 @@ import sys
 import textwrap
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -195,10 +196,13 @@ class TestInThisProcess:
 def left_of(environment: str) -> list[str]:
     import psutil
 
-    return [
-        *(str(path) for base in ("/tmp", "/dev/shm") for path in Path(base).glob(f"triton-env-*{environment}*")),
-        *(str(each) for each in psutil.Process().children() if environment in " ".join(each.cmdline())),
-    ]
+    found = [str(path) for base in ("/tmp", "/dev/shm") for path in Path(base).glob(f"triton-env-*{environment}*")]
+    for child in psutil.Process().children():
+        # One that has just ended has no command line.
+        with suppress(psutil.NoSuchProcess):
+            if environment in " ".join(child.cmdline()):
+                found.append(str(child))
+    return found
 
 
 SMALL = textwrap.dedent("""

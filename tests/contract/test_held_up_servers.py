@@ -14,7 +14,7 @@ import docker
 import psutil
 import pytest
 
-from patience import until
+from patience import SECONDS, until
 from triton_env import Settings, TritonEnvironment
 from triton_env.core.ending import Ending
 from triton_env.core.model import Endpoint, Placement
@@ -49,22 +49,26 @@ def stopped(env: TritonEnvironment, name: str) -> Iterator[str]:
 
 @contextmanager
 def paused(env: TritonEnvironment, name: str) -> Iterator[str]:
-    """Pause the container of a server; the block gets the command that has it go on."""
-    client = docker.from_env()
+    """Pause the container of a server; the block gets the command that has it go on.
+
+    Nothing else may be started in it at that moment, such as a health check: the engine would wait for that for ever.
+    """
+    client = docker.from_env(timeout=SECONDS * 10)
     try:
         container = client.containers.get(f"triton-{env.id}-{name}")
+        assert "Health" not in container.attrs["State"]
 
-        def is_paused() -> bool:
+        def becomes(status: str, change: Callable[[], None]) -> bool:
             with suppress(docker.errors.APIError):  # runc gives up on a busy machine
-                container.pause()
+                change()
             container.reload()
-            return bool(container.status == "paused")
+            return bool(container.status == status)
 
-        assert until(is_paused)
         try:
+            assert until(lambda: becomes("paused", container.pause))
             yield f"docker unpause {container.name}"
         finally:
-            container.unpause()
+            assert until(lambda: becomes("running", container.unpause))
     finally:
         client.close()
 

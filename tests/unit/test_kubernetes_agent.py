@@ -146,5 +146,5 @@ def test_everything_is_removed_after_an_owner_that_was_killed(folder: Path) -> N
 
     assert until(lambda: not (folder / "left").exists())
     assert until(lambda: not keeper.is_running() or keeper.status() == psutil.STATUS_ZOMBIE)
-    assert not psutil.pid_exists(forwarding(folder)())
+    assert until(lambda: not psutil.pid_exists(forwarding(folder)()))
     assert all("org.triton-env.environment=1a2b3c4d" in " ".join(words) for words in asked(folder, "delete"))
