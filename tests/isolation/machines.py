@@ -62,6 +62,7 @@ class Crowd:
     def __init__(
         self, values: Mapping[str, Any], arguments: Mapping[str, Any], number: int, count: int, log: Path
     ) -> None:
+        self.count = count
         # Other users may enter it, which folders of pytest do not let them.
         self.folder = Path(tempfile.mkdtemp(prefix=f"triton-machine-{number}-"))
         # Persistent services without Docker are their user's alone.
@@ -92,7 +93,7 @@ class Crowd:
         """Have it close all, and wait for that."""
         assert self.process.stdin
         self.process.stdin.close()
-        return self.process.wait(LIMIT)
+        return self.process.wait(LIMIT * self.count)
 
     def signal(self, number: signal.Signals) -> None:
         self.process.send_signal(number)

@@ -7,7 +7,7 @@ import signal
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
@@ -28,6 +28,10 @@ from triton_env.isolation.spaces import SpaceManager
 from triton_env.services.base_claims import Board, BoardClosed, Note
 from triton_env.services.base_isolation import Space
 
+MANY = (8, 50)
+"""Machines, and namespaces of each."""
+LIMIT_OF_MANY = 3600.0
+"""Seconds after which they hang."""
 TIMEOUT = 3.0
 """Seconds for which claims hold in these tests."""
 
@@ -123,8 +127,19 @@ def crowd(
         pytest.param(("small", "external", 3, 5), id="external"),
         pytest.param(("embedded", "external", 3, 5), id="external-all", marks=pytest.mark.long),
         pytest.param(("persistent without docker", "persistent", 3, 5), id="persistent", marks=pytest.mark.long),
-        pytest.param(("embedded", "external", 8, 50), id="external-many", marks=pytest.mark.long),
-        pytest.param(("docker", "external", 8, 50), id="docker-many", marks=[pytest.mark.long, pytest.mark.docker]),
+        *(
+            pytest.param(
+                (runtime, kind, *MANY),
+                id=name,
+                marks=[pytest.mark.long, pytest.mark.timeout(LIMIT_OF_MANY), *marks],
+            )
+            for runtime, kind, name, marks in (
+                ("embedded", "external", "external-many", ()),
+                ("docker", "external", "docker-many", (pytest.mark.docker,)),
+                ("persistent without docker", "persistent", "persistent-many", ()),
+                ("persistent", "persistent", "persistent-docker-many", (pytest.mark.docker,)),
+            )
+        ),
     ]
 )
 def machines(request: pytest.FixtureRequest, log: Path) -> Iterator[tuple[TritonEnvironment, list[Crowd]]]:
@@ -135,7 +150,7 @@ def machines(request: pytest.FixtureRequest, log: Path) -> Iterator[tuple[Triton
     values = known(env) | {"triton_claim_timeout": TIMEOUT, "triton_namespaces": "everywhere", "triton_pool_size": 0}
     arguments: dict[str, Any] = {"services": list(env.services), "runtime": "external"}
     if kind == "persistent":
-        arguments |= {"runtime": "embedded", "persistent": True}
+        arguments |= {"runtime": "embedded" if runtime.endswith("without docker") else "docker", "persistent": True}
         values |= {name: getattr(env.settings, name) for name in ("triton_project", "triton_data_dir")}
     with crowd(values, arguments, (count, each), log) as started:
         yield env, started
@@ -172,7 +187,7 @@ def test_machines_share_servers_and_nothing_else(
         removed.update(pruned(env, tmp_path / "pruner"))
         return not databases(env) & dead
 
-    assert until(is_removed)
+    assert until(is_removed, LIMIT_OF_MANY)
     assert removed <= dead  # the living may have removed some
     for each in living:
         each.go_on()
@@ -456,17 +471,46 @@ def test_a_template_stays_where_a_machine_lacks_one_of_its_services(
     assert template not in databases(small)
 
 
+def bury(dead: TritonEnvironment, other: TritonEnvironment) -> None:
+    """Have a machine look as if it had been killed long ago."""
+    end_renewals(dead)
+    for name in dead.services:
+        board(dead, name).close()
+        board(other, name).put(f"owner/{claims_of(dead).machine}", "0")
+
+
+@pytest.mark.parametrize("way", ["sweep", "prune"])
+@pytest.mark.usefixtures("unswept")
+def test_no_list_of_all_spaces_is_asked_for_between_two_removals(
+    small: TritonEnvironment, two: Two, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, way: str
+) -> None:
+    one, other = two
+    dead = {other.namespace().id for _ in range(4)}
+    bury(other, one)
+    look = SpaceManager._seen
+    there: list[int] = []
+
+    def counted(spaces: SpaceManager, claims: Claims) -> Mapping[str, Seen]:
+        there.append(len(databases(small) & dead))
+        return look(spaces, claims)
+
+    def are_removed() -> bool:
+        spaces_of(one).sweep_machines() if way == "sweep" else pruned(small, tmp_path / "pruner")
+        return not databases(small) & dead
+
+    monkeypatch.setattr(SpaceManager, "_seen", counted)
+    assert until(are_removed)
+    assert set(there) == {len(dead), 0}
+    assert not board(one).notes(f"owner/{claims_of(other).machine}")
+
+
 @pytest.mark.usefixtures("unswept")
 def test_what_cannot_be_removed_holds_up_nothing_else(
     small: TritonEnvironment, two: Two, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one, other = two
     locked, free = other.namespace(), other.namespace()
-    # As if it had been killed long ago.
-    end_renewals(other)
-    for name in other.services:
-        board(other, name).close()
-        board(one, name).put(f"owner/{claims_of(other).machine}", "0")
+    bury(other, one)
     spaces, tidied = spaces_of(one), []
     drop, tidy = spaces._drop, spaces.tidy
 

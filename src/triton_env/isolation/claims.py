@@ -69,6 +69,13 @@ class Seen:
         notes = {key: note for prefix in prefixes for key, note in board.notes(prefix).items()}
         return cls(notes, board.present(), isolation.found())
 
+    @classmethod
+    def of_one(cls, space: str, board: Board) -> "Seen":
+        """Ask a service that has a space for what decides about that one: as quick, however much is on the server."""
+        keys = (OWNERS + owner_of(space), _SUSPECTS + owner_of(space), KEPT + space)
+        notes = {key: note for key in keys if (note := board.notes(key).get(key))}
+        return cls(notes, board.present(), frozenset({space}))
+
     def lives(self, machine: str) -> bool | None:
         """Whether a machine does; None where nothing is known of it."""
         if machine in self.present:
@@ -221,15 +228,18 @@ class Claims:
     def ownerless(self, seen: Mapping[str, Seen], known: Collection[str]) -> dict[str, tuple[str, ...]]:
         """Those of `expired` that certainly have no owner: more than one look has shown it, see `suspect`."""
         found = self.expired(seen, known)
-        own = {space for space in found if owner_of(space) == self.machine}
-        self._unknown = {space: self._unknown.get(space, _now()) for space in own}
+        self._unknown = {space: since for space, since in self._unknown.items() if space in found}
+        return {space: services for space, services in found.items() if self._is_certain(space, services, seen)}
 
-        def is_certain(space: str) -> bool:
-            if space in own:
-                return _now() - self._unknown[space] >= _certain_after(self.seconds)
-            return all(seen[service].is_dead(owner_of(space)) for service in found[space])
+    def is_ownerless(self, space: str, seen: Mapping[str, Seen], known: Collection[str]) -> bool:
+        """Whether one of `expired` certainly has no owner, as a look at it alone shows."""
+        services = self.expired(seen, known).get(space)
+        return services is not None and self._is_certain(space, services, seen)
 
-        return {space: services for space, services in found.items() if is_certain(space)}
+    def _is_certain(self, space: str, services: Collection[str], seen: Mapping[str, Seen]) -> bool:
+        if owner_of(space) == self.machine:
+            return _now() - self._unknown.setdefault(space, _now()) >= _certain_after(self.seconds)
+        return all(seen[service].is_dead(owner_of(space)) for service in services)
 
     def suspect(self, seen: Seen, board: Board) -> None:
         """Note of machines that look dead that they do, unless that is known. Another process may go on from there."""

@@ -13,6 +13,7 @@ from triton_env.liveness import Liveness
 from triton_env.runtimes.base import Runtime
 from triton_env.runtimes.external import ExternalRuntime
 from triton_env.services import Service
+from triton_env.services.base_isolation import owner_of
 from triton_env.settings import Settings
 
 
@@ -48,6 +49,7 @@ class Servers:
         self._is_new = not (spaces_folder(settings) / environment).exists()
         self._ledger = SpaceLedger(settings, environment, lasting=True)
         self._spaces = SpaceManager(target, self._ledger)
+        self._left: dict[str, tuple[str, ...]] = {}
 
     def expired(self) -> Mapping[str, tuple[str, ...]]:
         """What no machine claims any longer: the ids of spaces with their services. Removes nothing."""
@@ -58,6 +60,7 @@ class Servers:
             found = self._spaces.expired()
 
         self.problem = _problem_of(look)
+        self._left = dict(found)
         return found
 
     def remove(self, identifier: str) -> str:
@@ -66,7 +69,14 @@ class Servers:
         It stays where its machine writes that it lives. One that looks dead gets the time for that, once for all that
         it has, unless another process has begun to wait for it before.
         """
-        return _problem_of(lambda: self._spaces.remove_expired(identifier))
+
+        def remove() -> None:
+            self._spaces.remove_expired(identifier, self._left.pop(identifier, ()))
+            # The note of a machine goes after the last space that it had.
+            if all(owner_of(other) != owner_of(identifier) for other in self._left):
+                self._spaces.tidy()
+
+        return _problem_of(remove)
 
     def remove_own(self, left: state.LeftOver, *, kept: bool) -> str:
         """Remove what a dead process of this machine had, or kept; why that failed."""

@@ -225,18 +225,16 @@ class SpaceManager(ServiceParts):
         if (claims := self.claims) is None:
             return
         failed: TritonError | None = None
-        seen, tried = self._seen(claims), set[str]()
-        while left := {space: each for space, each in self._ownerless(claims, seen).items() if space not in tried}:
-            identifier, services = next(iter(left.items()))
-            tried.add(identifier)
-            # None where another process of this machine is at it.
-            if held := self.ledger.take(identifier, services):
-                try:
-                    self.remove(Space(identifier), services, held)
-                except TritonError as error:
-                    failed = error
-                seen = self._seen(claims)  # that takes its time, in which other machines may have written notes
-        self.tidy(seen)
+        seen = self._seen(claims)
+        ownerless = claims.ownerless(seen, self._known())
+        for identifier, services in ownerless.items():
+            try:
+                # What went before took its time, in which other machines may have written notes.
+                if claims.is_ownerless(identifier, self._seen_of(identifier, services), self._known()):
+                    self._remove_ownerless(identifier, services)
+            except TritonError as error:
+                failed = error
+        self.tidy(self._seen(claims) if ownerless else seen)
         if failed:
             raise failed
 
@@ -248,33 +246,33 @@ class SpaceManager(ServiceParts):
         """
         return self.claims.expired(self._seen(self.claims), self._known()) if self.claims else {}
 
-    def remove_expired(self, identifier: str) -> None:
+    def remove_expired(self, identifier: str, services: Collection[str]) -> None:
         """Remove one of these, unless it has an owner. That takes as long as a machine has to say that it lives.
+
+        Args:
+            services: that have something of it.
 
         Raises:
             IsolationFailed: a server refused.
         """
         if (claims := self.claims) is None:
             return
-        while True:
-            seen = self._seen(claims)
-            if services := self._ownerless(claims, seen).get(identifier):
-                if held := self.ledger.take(identifier, services):
-                    self.remove(Space(identifier), services, held)
-                break
+        while not claims.is_ownerless(identifier, seen := self._seen_of(identifier, services), self._known()):
             if identifier not in claims.expired(seen, self._known()):
-                break
-            self.tidy(seen)
+                return
+            self.tidy()
             time.sleep(_LOOK_INTERVAL)
-        self.tidy()
+        self._remove_ownerless(identifier, services)
 
     def _lives_elsewhere(self, machine: str) -> bool:
         if (claims := self.claims) is None or machine in ("", claims.machine):
             return False
         return any(each.lives(machine) for each in self._seen(claims).values())
 
-    def _ownerless(self, claims: Claims, seen: Mapping[str, Seen]) -> Mapping[str, tuple[str, ...]]:
-        return claims.ownerless(seen, self._known())
+    def _remove_ownerless(self, identifier: str, services: Collection[str]) -> None:
+        # None where another process of this machine is at it.
+        if held := self.ledger.take(identifier, services):
+            self.remove(Space(identifier), services, held)
 
     def _known(self) -> frozenset[str]:
         return frozenset(space.id for space in self.ledger.known())
@@ -285,6 +283,12 @@ class SpaceManager(ServiceParts):
 
         found = self.each(self.services, see, "list what is on it")
         return {name: each for name, each in found.items() if each}
+
+    def _seen_of(self, identifier: str, services: Collection[str]) -> Mapping[str, Seen]:
+        def see(isolation: Isolation[Any]) -> Seen:
+            return Seen.of_one(identifier, self.boards[isolation.name])
+
+        return self.each(services, see, "say whose a namespace is")
 
     def tidy(self, looked: Mapping[str, Seen] | None = None) -> None:
         """Remove the notes that are about nothing any longer, and note which machines are unknown or look dead.
