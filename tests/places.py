@@ -188,7 +188,7 @@ KUBERNETES = Place(
     internal="pods of the cluster",
     isolation="yes",
     shared="yes",
-    persistent="",
+    persistent="yes, [in claims](kubernetes.md#services-that-stay)",
     data="memory; the disk of the node with `TRITON_STORAGE=disk`",
     after_kill="a process beside it removes everything; if that is gone too, [the cluster](kubernetes.md#when-it-ends)",
     limits="a pod that is made anew has no data",

@@ -17,6 +17,7 @@ from triton_env.modes.arguments import Arguments
 from triton_env.modes.external import External
 from triton_env.persistent.choice import open_stack
 from triton_env.persistent.embedded.projects import projects as embedded_projects
+from triton_env.persistent.kubernetes.projects import projects as cluster_projects
 from triton_env.runtimes.choice import quick_problem
 from triton_env.runtimes.embedded import directory
 from triton_env.runtimes.embedded.bases import projects_folder
@@ -343,6 +344,7 @@ def _samples(settings: Settings) -> Iterator[Leftover]:
     from triton_env.inspection.data import key_of_project
 
     living = _living(settings) | {key_of_project(each, "embedded") for each in embedded_projects(settings)}
+    living |= {key_of_project(each, "kubernetes") for each in cluster_projects(settings)}
     for environment, path in samples.left(settings, living):
         why = "its environment has ended, or is shown by no dashboard"
         yield Leftover("samples", str(path), environment, why, stays=False, _remove=partial(samples.remove, path))

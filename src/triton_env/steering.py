@@ -15,6 +15,8 @@ from triton_env.core.forms import form_of
 from triton_env.core.redaction import redacted
 from triton_env.errors import NotOffered, UsageError
 from triton_env.persistent.embedded.projects import projects as embedded_projects
+from triton_env.persistent.kubernetes.projects import projects as cluster_projects
+from triton_env.persistent.kubernetes.projects import settings_in
 from triton_env.services.selection import check_selected, known_name, title_of
 from triton_env.settings import Settings
 from triton_env.sharing.attaching import Purpose
@@ -355,6 +357,9 @@ def _found(settings: Settings, environment_id: str, runtime: str) -> _Session | 
     problem = ""
     if runtime in ("", "embedded") and environment_id in embedded_projects(settings):
         places.append("embedded")
+    in_clusters = cluster_projects(settings) if runtime in ("", "kubernetes") else {}
+    if environment_id in in_clusters:
+        places.append("kubernetes")
     # An engine that is down holds up nothing that does not need it.
     if runtime in ("", "docker"):
         from triton_env.inspection.persistent import on_engine
@@ -381,4 +386,6 @@ def _found(settings: Settings, environment_id: str, runtime: str) -> _Session | 
             cause=f"Docker was not asked: {problem}" if problem else "",
             hint="python -m triton_env ps",
         )
+    if places[0] == "kubernetes":
+        settings = settings_in(in_clusters[environment_id], settings)
     return _Project(environment_id, places[0], settings)

@@ -430,7 +430,7 @@ class TestTrouble:
     def test_servers_of_others_are_no_persistent_services(self, project: PersistentProject) -> None:
         done = project.run("up", environment={"TRITON_RUNTIME": "external"})
         assert done.returncode == 1
-        assert "Persistent services run on this machine" in done.stderr
+        assert "so nothing is persistent there" in done.stderr
 
 
 def test_the_scripts_start_show_and_stop(project: PersistentProject, tmp_path: Path) -> None:

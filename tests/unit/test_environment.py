@@ -150,7 +150,7 @@ def test_what_is_persistent_is_not_also_shared_by_reuse() -> None:
 
 
 def test_persistent_services_are_started_here_and_not_external_ones() -> None:
-    with pytest.raises(RuntimeUnavailable, match="run on this machine"):
+    with pytest.raises(RuntimeUnavailable, match="nothing is persistent there"):
         TritonEnvironment(persistent=True, runtime="external").start()
 
 

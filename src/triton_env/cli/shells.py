@@ -4,13 +4,14 @@ import os
 import shutil
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, NoReturn, cast
 
 import click
 
 from triton_env.cli.choice import Choice, session_of
 from triton_env.cli.options import environment_options, passed_on
 from triton_env.cli.output import print_data, stop_printing
+from triton_env.core.forms import form_of
 from triton_env.errors import TritonError
 from triton_env.services.base_shell import Arguments, OwnShell, ServerShell, Shell
 
@@ -86,7 +87,6 @@ class _ServerProgram:
 
     def _in_project(self, choice: Choice) -> "Program":
         from triton_env.cli.persistent import not_running, stack_of
-        from triton_env.runtimes.docker.access import ContainerAccess
 
         name = self._name
         with stack_of(choice, names=(name,)) as services:
@@ -95,8 +95,8 @@ class _ServerProgram:
                 raise not_running([name], services, choice)
             where = f"project {services.project}"
             access = services.access(name)
-            if isinstance(access, ContainerAccess):
-                return self._inside(access, service, services.settings, where, choice)
+            if form_of(services.runtime).has_image:
+                return self._inside(cast("ImageAccess", access), service, services.settings, where, choice)
             recipe = service.recipe(services.settings)
             packaged = access.program(recipe, service.placement, (self._shell.program,), {}).argv[0]
             where += ", which runs without containers"

@@ -30,7 +30,8 @@ def command(services: tuple[str, ...], choice: Choice, as_json: bool) -> None:
     python -m triton_env up --project other
 
     On Docker these are the services of docker-compose.yml, and their data stays in volumes; without it they are
-    processes, and their data is in a folder of this project. What runs already is left as it is, or
+    processes, and their data is in a folder of this project; with TRITON_RUNTIME=kubernetes they are StatefulSets, and
+    their data is in claims. What runs already is left as it is, or
     replaced where the settings have changed; what is missing is started. It is fine to run this again at any time.
 
     The table, or with --json one line {"id", "runtime", "services", "environ", "started", "replaced", "running"}, goes

@@ -25,10 +25,12 @@ from triton_env.inspection.data import (
 )
 from triton_env.inspection.leftovers import found_leftovers
 from triton_env.inspection.owners import command_of
-from triton_env.inspection.persistent import asked_project, of_containers, of_supervisor, on_engine
+from triton_env.inspection.persistent import asked_project, of_containers, of_forwarder, of_supervisor, on_engine
 from triton_env.inspection.sessions import asked_session, of_record
 from triton_env.inspection.urls import without_password
 from triton_env.persistent.embedded.projects import projects as embedded_projects
+from triton_env.persistent.kubernetes.projects import projects as cluster_projects
+from triton_env.persistent.kubernetes.projects import settings_in
 from triton_env.runtimes.choice import ENGINE_TIMEOUT
 from triton_env.settings import Settings
 from triton_env.settings.project_folders import project_root
@@ -115,6 +117,9 @@ class Inspector:
         for name, noted in embedded_projects(settings).items():
             entry = of_supervisor(name, noted, settings)
             look(entry, partial(asked_project, entry, settings, **options))
+        for forwarder in cluster_projects(settings).values():
+            entry = of_forwarder(forwarder, settings)
+            look(entry, partial(asked_project, entry, settings_in(forwarder, settings), **options))
         try:
             projects, problem = containers.result(ENGINE_TIMEOUT)
         except TimeoutError:

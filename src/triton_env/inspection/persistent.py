@@ -18,6 +18,8 @@ from triton_env.settings import Settings
 if TYPE_CHECKING:
     from triton_env.persistent.docker.projects import ListedContainer
     from triton_env.persistent.embedded.orders import Noted, Noteds
+    from triton_env.persistent.kubernetes.orders import Noted as Forwarder
+    from triton_env.persistent.kubernetes.orders import Order as Forwarded
 
 
 def on_engine(settings: Settings) -> tuple[Mapping[str, "Sequence[ListedContainer]"], str]:
@@ -73,6 +75,23 @@ def of_supervisor(project: str, noted: "Noteds", settings: Settings) -> Environm
     )
 
 
+def of_forwarder(noted: "Forwarder", settings: Settings) -> EnvironmentEntry:
+    """The persistent services of a project in a cluster."""
+    return EnvironmentEntry(
+        id=noted.project,
+        mode="persistent",
+        runtime="kubernetes",
+        reason="",
+        started=datetime.fromtimestamp(noted.started, UTC),
+        owner=owner_of(noted.pid, "up", ""),
+        users=(),
+        is_offered=False,
+        services=tuple(sorted(map(_of_forwarded, noted.services.values()), key=_place)),
+        spaces=spaces_of(noted.project, settings),
+        timeline=(),
+    )
+
+
 def asked_project(
     entry: EnvironmentEntry, settings: Settings, asker: Asker, *, show_secrets: bool = False
 ) -> EnvironmentEntry:
@@ -99,6 +118,18 @@ def _of_process(name: str, noted: "Noted") -> ServiceEntry:
         url=None,
         container=None,
         pid=noted.pid if noted.exit_code is None else None,
+    )
+
+
+def _of_forwarded(order: "Forwarded") -> ServiceEntry:
+    return ServiceEntry(
+        name=order.service,
+        title=order.title,
+        state="running",
+        host=order.address,
+        ports=order.ports,
+        url=None,
+        container=order.pod,
     )
 
 

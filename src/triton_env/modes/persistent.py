@@ -49,16 +49,19 @@ class PersistentServices(Lasting):
     def open(self, recipes: Sequence[ServiceRecipe], say: Callable[[str], None]) -> Runtime:
         if not can_have_persistent_services(self.settings):
             raise RuntimeUnavailable(
-                f"Persistent services run on this machine, not on the runtime {self.settings.triton_runtime!r}.",
+                f"Nothing is started on the runtime {self.settings.triton_runtime!r}, so nothing is persistent there.",
                 where="TRITON_RUNTIME",
-                hint="set TRITON_RUNTIME to docker or embedded; or use the servers as they are: TritonEnvironment()",
+                hint="set TRITON_RUNTIME to docker, embedded or kubernetes; or use the servers as they are:"
+                " TritonEnvironment()",
             )
         from triton_env.persistent.choice import open_stack, remember
 
         stack = self._stack or open_stack(self.settings, starts=True)
         try:
             self._runtime = stack.open(recipes, apply=self._apply, say=say)
-            is_news = remember(self.settings, stack.runtime) and self.settings.triton_runtime == "auto"
+            # `auto` takes no cluster, also where services ran there before.
+            is_known = form_of(stack.runtime) is Form.POD or not remember(self.settings, stack.runtime)
+            is_news = not is_known and self.settings.triton_runtime == "auto"
             if is_news and form_of(stack.runtime) is Form.PROCESS:
                 say(f"the services run without Docker, since {stack.reason}; {stack.place}")
         except BaseException:
@@ -108,4 +111,4 @@ class RunningProject(Lasting):
 
 def can_have_persistent_services(settings: Settings) -> bool:
     """Whether persistent services can run on the runtime that these settings ask for."""
-    return any(form in (Form.CONTAINER, Form.PROCESS) for form in forms_for(settings.triton_runtime))
+    return any(form.is_started_by_us for form in forms_for(settings.triton_runtime))

@@ -97,6 +97,10 @@ def _stack(settings: Settings, runtime: str, reason: str, *, any_checkout: bool)
         from triton_env.persistent.embedded.stack import EmbeddedStack
 
         stack = EmbeddedStack(settings, any_checkout=any_checkout)
+    elif form_of(runtime) is Form.POD:
+        from triton_env.persistent.kubernetes.stack import KubernetesStack
+
+        stack = KubernetesStack(settings, any_checkout=any_checkout)
     else:
         # Loads the Docker SDK.
         from triton_env.persistent.docker.stack import DockerStack

@@ -1,9 +1,9 @@
 """Whether persistent data fits a server and the settings, and the words where it does not."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
-from triton_env.core.model import DataCompatibility, ServiceRecipe
+from triton_env.core.model import DataCompatibility, DataRecipe, ServiceRecipe
 from triton_env.errors import TritonError, VolumeMismatch
 from triton_env.persistent.stamps import Stamp
 
@@ -37,17 +37,42 @@ def explain_login_failure(
         match = re.search(pattern, words)
         if match is None:
             continue
-        setting = f"{variable}={data.init_values[variable]}" if variable in data.init_values else variable
         said = next(line.strip() for line in words.splitlines() if match[0] in line)
         old = stamp.facts.get(variable, "") if stamp else ""
-        way_out = data.remedies[variable].format(old=old or "what it was", new=data.init_values.get(variable, ""))
-        return VolumeMismatch(
-            f"{recipe.title} refuses {setting}: its data was initialised with {old or 'another value'}.",
-            where=where or f"volume {data.volume} of the project",
-            cause=f"{said}\n{_MATTERS_ONCE.format(title=recipe.title, variables=variable)}",
-            hint=f"{way_out}; {START_ANEW}",
-        )
+        return _made_with_other(recipe, data, variable, old, said, where)
     return None
+
+
+def check_values(recipe: ServiceRecipe, given: Mapping[str, str], *, where: str) -> None:
+    """See that data was initialised with the values of the settings, of those that only an initialisation takes.
+
+    Args:
+        given: by variable, what it was initialised with.
+        where: the data, for people.
+
+    Raises:
+        VolumeMismatch: it was initialised with another value.
+    """
+    data, wanted = recipe.data, recipe.container.environment
+    for variable in data.remedies if data else ():
+        assert data is not None
+        if variable in given and variable in wanted and given[variable] != wanted[variable]:
+            old = given[variable] if variable in data.init_values else ""
+            raise _made_with_other(recipe, data, variable, old, "", where)
+
+
+def _made_with_other(
+    recipe: ServiceRecipe, data: DataRecipe, variable: str, old: str, said: str, where: str
+) -> VolumeMismatch:
+    setting = f"{variable}={data.init_values[variable]}" if variable in data.init_values else variable
+    way_out = data.remedies[variable].format(old=old or "what it was", new=data.init_values.get(variable, ""))
+    once = _MATTERS_ONCE.format(title=recipe.title, variables=variable)
+    return VolumeMismatch(
+        f"{recipe.title} refuses {setting}: its data was initialised with {old or 'another value'}.",
+        where=where or f"volume {data.volume} of the project",
+        cause=f"{said}\n{once}" if said else once,
+        hint=f"{way_out}; {START_ANEW}",
+    )
 
 
 SHOWN = {DataCompatibility.ITS_MAJOR: 1, DataCompatibility.NOT_NEWER: 2, DataCompatibility.ITS_OWN: 3}

@@ -33,7 +33,7 @@ _LASTING_GRACE = 60
 _LONGEST = 52
 """Characters of a name: a StatefulSet adds a dash and a hash to it, for a label of 63."""
 _NAME = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?")
-_READINESS_PERIOD = 2
+_READINESS_PERIOD = 1
 
 
 class Shape(StrEnum):
@@ -160,7 +160,7 @@ def _claim(settings: Settings, metadata: Mapping[str, Any]) -> Object:
 
 
 def _probed(recipe: ServiceRecipe, spec: dict[str, Any]) -> dict[str, Any]:
-    """The pod with a probe, for those who wait until it is ready: no client of ours does."""
+    """The pod with a probe, for those who wait until it is ready: it does not reach a server on loopback alone."""
     (container,) = spec["containers"]
     probe = {"tcpSocket": {"port": recipe.ports[0].name}, "periodSeconds": _READINESS_PERIOD}
     return spec | {"containers": [container | {"readinessProbe": probe}]}

@@ -1,7 +1,7 @@
 """What a user has to be allowed in a namespace: for the documents, and for `doctor`, which asks about it."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -36,18 +36,25 @@ RULES: Final = (
     Rule("", ("pods/portforward", "pods/exec"), ("get", "create"), "to reach the services, and to run their programs"),
 )
 
+LASTING: Final = (
+    Rule("apps", ("statefulsets",), _KEPT, "to run persistent services, and to stop them"),
+    Rule("", ("persistentvolumeclaims",), ("get", "list", "watch", "delete"), "to find their data, and to destroy it"),
+)
+"""What persistent services need besides."""
+LASTING_NAME: Final = f"{NAME}-persistent"
 
-def as_text(namespace: str) -> str:
-    """The Role as YAML, with a line for each part of a rule."""
+
+def as_text(namespace: str, name: str = NAME, rules: Sequence[Rule] = RULES) -> str:
+    """A Role as YAML, with a line for each part of a rule."""
     lines = [
         "apiVersion: rbac.authorization.k8s.io/v1",
         "kind: Role",
         "metadata:",
-        f"  name: {NAME}",
+        f"  name: {name}",
         f"  namespace: {namespace}",
         "rules:",
     ]
-    for rule in RULES:
+    for rule in rules:
         lines += [
             f"- apiGroups: [{rule.group or json.dumps('')}]  # {rule.why}",
             f"  resources: [{', '.join(rule.resources)}]",

@@ -8,18 +8,15 @@ from dataclasses import replace
 from ipaddress import ip_address
 from typing import Any, ClassVar
 
-from triton_env.core.ending import Ending, container_words, how_to_restart
+from triton_env.core.ending import Ending, how_to_restart
 from triton_env.core.model import Endpoint, Placement, Probe, Program, ServiceRecipe
 from triton_env.core.readiness import DeadlineExceeded, wait_until_ready
 from triton_env.core.redaction import redacted
 from triton_env.core.timeline import Phase
 from triton_env.errors import (
     CleanupFailed,
-    ImageUnavailable,
     InvalidSetting,
-    ServiceExited,
     StartCancelled,
-    StartFailed,
     TritonError,
 )
 from triton_env.runtimes import failures
@@ -30,6 +27,7 @@ from triton_env.runtimes.kubernetes.agent_client import AgentHandle, Forwarding
 from triton_env.runtimes.kubernetes.cluster import cluster_of, in_pod
 from triton_env.runtimes.kubernetes.leftovers import sweep
 from triton_env.runtimes.kubernetes.looks import Looks
+from triton_env.runtimes.kubernetes.troubles import Beginning, not_begun, not_forwarded, problem_of
 from triton_env.runtimes.owner import Owner
 from triton_env.runtimes.ports import free_port, listener_on
 from triton_env.runtimes.start_tracker import StartTracker
@@ -41,8 +39,6 @@ _PORT_TRIES = 10
 """How often to pick other ports when another program was quicker."""
 _LOOK = 0.1
 """Seconds between two looks at what is waited for."""
-_PATIENCE = 60
-"""Seconds for what a node tries again: a registry that was away for a moment, a secret that it did not have yet."""
 _IN_FLIGHT_TIMEOUT = 60
 """Seconds that `stop` waits for requests that are on their way to the cluster."""
 _REMOVAL_TIMEOUT = 120
@@ -69,7 +65,7 @@ class KubernetesRuntime:
         self.reason = reason
         self._settings = settings
         self._environment = environment
-        self._address = _loopback(settings.triton_bind_address)
+        self._address = loopback(settings.triton_bind_address)
         self.cluster = cluster_of(settings)
         self._is_inside = in_pod() and not settings.triton_k8s_context
         self._looks = Looks(self.cluster, objects.selector(environment))
@@ -190,32 +186,19 @@ class KubernetesRuntime:
         """Wait until the container runs, whose image may have to be pulled and whose node may have to be found."""
         access = self.access(recipe.name)
         deadline = time.monotonic() + self._settings.triton_pull_timeout
-        said = problem = ""
-        hindered = 0.0
+        said, beginning = "", Beginning(recipe, access)
         while True:
             self._check_cancelled()
             pod = self._looks.recent(access.pod)
             if pod is not None and pods.runs(pod):
                 return
             self._check_alive(recipe, pod)
-            words = pods.news(pod) if pod is not None else ""
-            if hindrance := pods.hindrance(pod) if pod is not None else None:
-                words = problem = hindrance.words or problem
-                hindered = hindered or time.monotonic()
-                if hindrance.is_final or time.monotonic() - hindered > _PATIENCE:
-                    raise self._hindered(recipe, replace(hindrance, words=problem))
-            else:
-                hindered = 0.0
+            words = beginning.look(pod)
             if words and words != said:
                 report(Phase.CREATE, words)
                 said = words
             if time.monotonic() > deadline:
-                raise StartFailed(
-                    f"The pod of {recipe.title} did not begin to run.",
-                    where=access.place,
-                    cause=words or "the cluster says nothing about it",
-                    hint="kubectl get events shows more; give it more time with TRITON_PULL_TIMEOUT",
-                )
+                raise not_begun(recipe, words, access)
             self._starts.cancelled.wait(_LOOK)
 
     def _forward(self, recipe: ServiceRecipe, ports: Mapping[str, int]) -> bool:
@@ -243,12 +226,7 @@ class KubernetesRuntime:
         gone = "the process that forwards them has ended" if self._agent.is_gone else ""
         place = self.access(recipe.name)
         self._check_alive(recipe, self._looks.now(place.pod))
-        return StartFailed(
-            f"The ports of {recipe.title} cannot be forwarded to this machine.",
-            where=place.place,
-            cause=gone or state.words,
-            hint=f"kubectl port-forward pod/{place.pod} {recipe.ports[0].number} shows why",
-        )
+        return not_forwarded(recipe, gone or state.words, place)
 
     def _wait(self, recipe: ServiceRecipe, placement: Placement, probe: Probe) -> None:
         access = self.access(recipe.name)
@@ -270,38 +248,11 @@ class KubernetesRuntime:
                 recipe, error, where=access.place, log=access.logs(failures.LOG_LINES)
             ) from error.last_error
 
-    def _hindered(self, recipe: ServiceRecipe, hindrance: pods.Hindrance) -> TritonError:
-        variable = recipe.container.image_variable
-        if hindrance.is_image:
-            return ImageUnavailable(
-                f"The cluster cannot have the image {recipe.container.image}.",
-                where=variable,
-                cause=hindrance.words,
-                hint=f"set {variable} to one that its nodes can pull, or TRITON_K8S_PULL_SECRETS to the secret of its"
-                " registry",
-            )
-        what = f"The cluster cannot make the container of {recipe.title}."
-        return StartFailed(what, where=self.access(recipe.name).place, cause=hindrance.words)
-
     def _check_alive(self, recipe: ServiceRecipe, pod: Mapping[str, Any] | None) -> None:
         """Raise if the pod will never run, or has ended."""
-        access, container = self.access(recipe.name), recipe.container
-        if ending := pods.ending(pod, where=access.place, hint=""):
+        if problem := problem_of(recipe, pod, self.access(recipe.name)):
             self._check_cancelled()
-            if pod is None:
-                raise ServiceExited(
-                    f"The pod of {recipe.title} was removed from outside while it started.", where=access.place
-                )
-            cause = ending.words
-            if ending.status is not None:
-                cause = container_words(ending.status, out_of_memory=ending.out_of_memory)
-            raise failures.service_exited(
-                recipe,
-                where=f"{access.place}, image {container.image}",
-                cause="; ".join(dict.fromkeys(filter(None, (cause, ending.reason)))),
-                log=access.logs(failures.LOG_LINES),
-                hint=f"check {container.image_variable} and the settings of {recipe.title}",
-            )
+            raise problem
 
     def _check_cancelled(self) -> None:
         if self._starts.cancelled.is_set():
@@ -331,7 +282,12 @@ def _check_reach(recipe: ServiceRecipe) -> None:
         )
 
 
-def _loopback(address: str) -> str:
+def loopback(address: str) -> str:
+    """The address of this machine to which ports are forwarded.
+
+    Raises:
+        InvalidSetting: others could connect to the one that was asked for.
+    """
     if address and not ip_address(address).is_loopback:
         raise InvalidSetting(
             f"The ports of a cluster are forwarded to this machine's loopback only, not to {address}.",

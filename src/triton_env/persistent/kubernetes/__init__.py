@@ -1,0 +1,1 @@
+"""Persistent services as StatefulSets of a cluster, whose data is in claims."""

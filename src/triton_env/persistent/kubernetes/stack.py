@@ -1,0 +1,444 @@
+"""The persistent services of a project in a cluster."""
+
+import hashlib
+import json
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cached_property
+
+from triton_env.core.merging import merged
+from triton_env.core.model import Endpoint, Placement, ServiceRecipe, Storage
+from triton_env.core.readiness import DeadlineExceeded, wait_until_ready
+from triton_env.core.redaction import redacted
+from triton_env.core.usage import Usage
+from triton_env.errors import CleanupFailed, ClusterFailed, ProjectTaken, StartCancelled, TritonError
+from triton_env.persistent.compose_file import checkout
+from triton_env.persistent.fitting import check_values
+from triton_env.persistent.instance import Instance
+from triton_env.persistent.kubernetes.forwarding import Forwarder
+from triton_env.persistent.kubernetes.instances import (
+    CHECKOUT,
+    DIGEST,
+    Found,
+    ProjectPod,
+    described,
+    given,
+    is_ready,
+    is_same,
+    restarts,
+    with_last_end,
+)
+from triton_env.persistent.kubernetes.orders import Order
+from triton_env.persistent.stack import Belongings, LastingRuntime, Stack, Words
+from triton_env.runtimes import failures
+from triton_env.runtimes.kubernetes import pods, troubles
+from triton_env.runtimes.kubernetes.access import PodAccess
+from triton_env.runtimes.kubernetes.cluster import cluster_of, in_pod
+from triton_env.runtimes.kubernetes.looks import Looks
+from triton_env.runtimes.kubernetes.objects import MANAGED_BY, Object, name_of
+from triton_env.runtimes.kubernetes.project import Shape, project_metadata, project_objects
+from triton_env.runtimes.kubernetes.runtime import loopback
+from triton_env.runtimes.kubernetes.usage import usage_of
+from triton_env.runtimes.owner import PROJECT_LABEL, SERVICE_LABEL
+from triton_env.runtimes.ports import listener_on
+from triton_env.services import SERVICES, Service
+from triton_env.settings import Settings
+
+_SERVERS = "statefulsets.apps,services"
+"""What services have besides their data, in the order in which it is removed."""
+_DATA = "secrets,persistentvolumeclaims"
+"""Their data, and the passwords that it was made with."""
+_REMOVAL_TIMEOUT = 180
+"""Seconds for the end of pods: servers get time to write what they hold."""
+_LOOK = 0.1
+OTHER_PROJECT = "run under another project name, which has ports of its own: --project NAME"
+
+
+class KubernetesStack(Stack):
+    """The persistent services of a project as StatefulSets of a cluster; see `Stack`.
+
+    Attributes:
+        cluster: the namespace that has them.
+        address: the address of this machine to which their ports are forwarded.
+        is_inside: whether this process is in the cluster, and needs no forwarded ports.
+        forwarder: the process that forwards them.
+
+    Raises:
+        RuntimeUnavailable: `kubectl` or a kubeconfig is missing.
+        InvalidSetting: settings that disagree, or that no cluster takes.
+    """
+
+    runtime = "kubernetes"
+    _absent = "it was not started"
+
+    def __init__(self, settings: Settings, *, any_checkout: bool = False) -> None:
+        super().__init__(settings, any_checkout=any_checkout)
+        on_disk = self.settings.updated(triton_storage=Storage.DISK)
+        self._recipes = {name: kind.recipe(on_disk) for name, kind in SERVICES.items()}
+        for name in SERVICES:
+            project_metadata(name, self.settings)
+        self.cluster = cluster_of(self.settings)
+        self.address = loopback(self.settings.triton_bind_address)
+        self.is_inside = in_pod() and not self.settings.triton_k8s_context
+        self.forwarder = Forwarder(self.settings, self.project, self.cluster)
+        self._selector = f"{MANAGED_BY}=triton-env,{PROJECT_LABEL}={self.project}"
+        self._looks = Looks(self.cluster, self._selector)
+
+    @property
+    def place(self) -> str:
+        return f"Cluster: {self.cluster.title}"
+
+    @cached_property
+    def checkout(self) -> str:
+        """The machine and the folder of the project that is at work; empty where it is any."""
+        folder = "" if self._any_checkout else checkout()
+        return f"{socket.gethostname()}:{folder}" if folder else ""
+
+    def offered(self) -> tuple[str, ...]:
+        return tuple(name for name in SERVICES if self._recipes[name].data)
+
+    def recipe(self, name: str) -> ServiceRecipe:
+        """A service whose data stays."""
+        return self._recipes[name]
+
+    def open(self, recipes: Sequence[ServiceRecipe], *, apply: bool, say: Callable[[str], None]) -> LastingRuntime:
+        from triton_env.persistent.kubernetes.runtime import PersistentPods
+
+        return PersistentPods(self, [self.recipe(recipe.name) for recipe in recipes], apply=apply)
+
+    def instances(self) -> Mapping[str, ProjectPod]:
+        found = self._found()
+        noted = self.forwarder.noted()
+        forwarded = noted.services if noted else {}
+        return {
+            name: described(
+                self.access(name).pod,
+                found.pods.get(name),
+                found.secrets.get(name),
+                forwarded.get(name),
+                is_inside=self.is_inside,
+            )
+            for name in found.stateful_sets
+            if name in SERVICES
+        }
+
+    def objects(self, name: str) -> tuple[Object, ...]:
+        """What a service is made of, with the settings."""
+        made = project_objects(self.recipe(name), self.settings, Shape.STATEFUL_SETS)
+        notes = {"Secret": {DIGEST: _digest(made)}, "StatefulSet": {CHECKOUT: self.checkout}}
+        return tuple(
+            {**each, "metadata": {**each["metadata"], "annotations": notes[each["kind"]]}}
+            if each["kind"] in notes
+            else each
+            for each in made
+        )
+
+    def digest(self, name: str) -> str:
+        """What distinguishes how a service runs with the settings."""
+        return _digest(project_objects(self.recipe(name), self.settings, Shape.STATEFUL_SETS))
+
+    def create(self, names: Sequence[str]) -> None:
+        """Make services in the turn of this process, in the place of what there is of them but their data.
+
+        Raises:
+            ProjectTaken: objects of these names belong to another program.
+            TritonError: the cluster refused.
+        """
+        self.delete(names)
+        # It says what the data was made with, so it is replaced, and goes with the data alone.
+        self._delete("secrets", names)
+        objects = [each for name in names for each in self.objects(name)]
+        try:
+            self.cluster.create(objects, what=f"create the services of the project {self.project}")
+        except ClusterFailed as error:
+            if "already exists" not in error.cause:
+                raise
+            raise ProjectTaken(
+                f"Objects of the cluster have the names of services of the project {self.project}.",
+                where=self.cluster.title,
+                cause=error.cause,
+                hint=f"run beside them: --project {self.project}2, or TRITON_PROJECT={self.project}2 in .env",
+            ) from error
+        finally:
+            self._looks.forget()
+
+    def delete(self, names: Sequence[str] = (), *, data: bool = False) -> None:
+        """Remove services, or all of the project, in the turn of this process, and wait for their end.
+
+        Raises:
+            TritonError: the cluster did not do so.
+        """
+        self._delete(_SERVERS, names, "--cascade=foreground")
+        if data:
+            self._delete(_DATA, names)
+
+    def check_data(self, names: Sequence[str]) -> None:
+        """See that the data of services was made with what the settings have.
+
+        Clients might not notice: a forwarded port leads into the pod, and from there some servers ask for no password.
+
+        Raises:
+            VolumeMismatch: it was made with something else.
+        """
+        found = self._found()
+        for name in names:
+            if name in found.claims and (secret := found.secrets.get(name)):
+                claim, kept = (each["metadata"]["name"] for each in (found.claims[name], secret))
+                check_values(self.recipe(name), given(secret), where=f"claim {claim}; what it was is in Secret {kept}")
+
+    def order(self, name: str) -> Order:
+        """What the forwarder is asked for."""
+        recipe = self.recipe(name)
+        return Order(
+            service=name,
+            title=recipe.title,
+            pod=self.access(name).pod,
+            address=self.address,
+            ports={port.name: port.fixed for port in recipe.ports},
+            numbers={port.name: port.number for port in recipe.ports},
+        )
+
+    def placement(self, name: str, forwarded: Order | None) -> Placement:
+        """Where a service answers."""
+        host = f"{name_of(self.project, name)}.{self.cluster.namespace}.svc"
+        internal = {port.name: Endpoint(host, port.number) for port in self.recipe(name).ports}
+        order = forwarded or self.order(name)
+        here = {port: Endpoint(order.address, number) for port, number in order.ports.items()}
+        return Placement(endpoints=internal if self.is_inside else here, internal=internal)
+
+    def down(self) -> None:
+        self.instances()
+        with self._turn():
+            self.delete()
+            self.forwarder.end()
+
+    def belongings(self, names: Sequence[str] = ()) -> Belongings:
+        found = self._found()
+        return Belongings(
+            servers={
+                each["metadata"]["uid"]: each["metadata"]["name"]
+                for name, each in found.stateful_sets.items()
+                if not names or name in names
+            },
+            networks={},
+            data=tuple(
+                each["metadata"]["name"] for name, each in sorted(found.claims.items()) if not names or name in names
+            ),
+            server=Words("StatefulSet", "StatefulSets"),
+            holder=Words("claim", "claims"),
+        )
+
+    def with_data(self, names: Sequence[str] = ()) -> tuple[str, ...]:
+        claims = self._found().claims
+        return tuple(name for name in names or SERVICES if name in claims)
+
+    def sizes(self, data: Sequence[str]) -> dict[str, int]:
+        return {}
+
+    def access(self, name: str) -> PodAccess:
+        return PodAccess(self.cluster, f"{name_of(self.project, name)}-0")
+
+    def show_logs(
+        self, names: Sequence[str], *, follow: bool, tail: int | None, color: bool, show: Callable[[str], None]
+    ) -> bool:
+        there = [name for name in self.instances() if not names or name in names]
+        width = max(map(len, there), default=0)
+        secrets = self.secrets()
+        sources: dict[str, Iterator[str]] = {name: self.access(name).lines(tail, follow=follow) for name in there}
+        for name, line in merged(sources):
+            show(f"{name:<{width}}  | {redacted(line, secrets)}\n")
+        return True
+
+    def wait_for(
+        self,
+        recipe: ServiceRecipe,
+        probe: Callable[[], None],
+        *,
+        before: int,
+        cancelled: threading.Event,
+        forward: bool,
+        report: Callable[[str], None] = lambda words: None,
+        explain: Callable[[Exception], TritonError | None] = lambda error: None,
+    ) -> None:
+        """Wait until a service answers.
+
+        Args:
+            recipe: the service's.
+            probe: raises while the service does not answer.
+            before: how often its container had been started again.
+            cancelled: ends the wait early when set.
+            forward: whether its ports are to be forwarded, once it runs.
+            report: called with what it waits for.
+            explain: says what a failed try means where it makes no sense to try again; else None.
+
+        Raises:
+            TritonError: what `explain` said, or that it does not answer.
+        """
+        access = self.access(recipe.name)
+        self._wait_for_container(recipe, access, cancelled, report)
+        if forward and not self.is_inside:
+            self._forward(recipe, access, cancelled)
+        final: list[TritonError] = []
+
+        def try_once() -> None:
+            try:
+                # A forwarded port leads to the pod's loopback too, where the server of a first start may listen.
+                if not is_ready(self._looks.recent(access.pod)):
+                    raise ConnectionError(f"{access.place} does not listen on its port yet")
+                probe()
+            except Exception as error:
+                if words := explain(error):
+                    final.append(words)
+                raise
+
+        def check_alive() -> None:
+            _check(cancelled)
+            if final:
+                raise final[0]
+            pod = self._looks.recent(access.pod)
+            if pod is not None and restarts(pod) > before:
+                pod = with_last_end(pod)
+            if problem := troubles.problem_of(recipe, pod, access):
+                raise problem
+
+        try:
+            wait_until_ready(
+                try_once,
+                timeout=recipe.timeout,
+                interval=self.settings.triton_poll_interval,
+                check_alive=check_alive,
+                cancelled=cancelled,
+            )
+        except DeadlineExceeded as error:
+            raise failures.service_not_ready(
+                recipe, error, where=access.place, log=access.logs(failures.LOG_LINES)
+            ) from error.last_error
+
+    def _wait_for_container(
+        self, recipe: ServiceRecipe, access: PodAccess, cancelled: threading.Event, report: Callable[[str], None]
+    ) -> None:
+        deadline = time.monotonic() + self.settings.triton_pull_timeout
+        said, beginning = "", troubles.Beginning(recipe, access)
+        while True:
+            _check(cancelled)
+            pod = self._looks.recent(access.pod)
+            words = ""
+            # The cluster makes it a moment after its StatefulSet, and another one once the last is gone.
+            if pod is not None and not pod["metadata"].get("deletionTimestamp"):
+                if pods.runs(pod):
+                    return
+                if problem := troubles.problem_of(recipe, pod, access):
+                    raise problem
+                words = beginning.look(pod)
+            if words and words != said:
+                report(words)
+                said = words
+            if time.monotonic() > deadline:
+                raise troubles.not_begun(recipe, words, access)
+            cancelled.wait(_LOOK)
+
+    def _forward(self, recipe: ServiceRecipe, access: PodAccess, cancelled: threading.Event) -> None:
+        order = self.order(recipe.name)
+        self.forwarder.forward([order])
+        deadline = time.monotonic() + recipe.timeout
+        while True:
+            _check(cancelled)
+            state = self.forwarder.states()[recipe.name]
+            if state.up:
+                return
+            if state.taken:
+                self.forwarder.drop((recipe.name,))
+                holders = {number: listener_on(number, self.address) for number in order.ports.values()}
+                raise failures.port_taken(recipe, self.address, holders, instead=OTHER_PROJECT)
+            if time.monotonic() > deadline:
+                raise troubles.not_forwarded(recipe, state.words, access)
+            cancelled.wait(_LOOK)
+
+    def _service(self, name: str, instance: Instance) -> Service:
+        return SERVICES[name](self.settings_of(instance), self.placement(name, _pod(instance).forwarded))
+
+    def _given(self, instance: Instance) -> Mapping[str, str]:
+        return {name.lower(): value for name, value in _pod(instance).given.items()}
+
+    def _usage(self, instance: Instance) -> Usage | None:
+        return usage_of(PodAccess(self.cluster, instance.name))
+
+    def _restart(self, names: Sequence[str]) -> None:
+        there = [self.access(name).pod for name in names]
+        limit = ("--wait=true", f"--timeout={_REMOVAL_TIMEOUT}s", "--ignore-not-found")
+        command = self.cluster.command("delete", "pod", *there, *limit, timeout=None)
+        self.cluster.run_command(command, what="restart services of the project", timeout=2 * _REMOVAL_TIMEOUT)
+        self._looks.forget()
+
+    def _wait_for(self, name: str, instance: Instance, probe: Callable[[], None], cancelled: threading.Event) -> None:
+        self.wait_for(self.recipe(name), probe, before=0, cancelled=cancelled, forward=True)
+
+    def _remove(self, names: Sequence[str]) -> Belongings:
+        gone = self.belongings(names)
+        try:
+            self.delete(names, data=True)
+        except TritonError as error:
+            raise CleanupFailed(
+                f"Not everything of the project {self.project} could be removed.",
+                where=self.cluster.title,
+                cause=error.cause or error.what,
+                hint=f"kubectl get {_SERVERS},{_DATA} --selector {self._selecting(names)}",
+            ) from error
+        if names:
+            self.forwarder.drop(names)
+        else:
+            self.forwarder.end()
+        return gone
+
+    def _delete(self, kinds: str, names: Sequence[str], *how: str) -> None:
+        limit = ("--wait=true", f"--timeout={_REMOVAL_TIMEOUT}s", "--ignore-not-found")
+        words = ("delete", kinds, "--selector", self._selecting(names), *how, *limit)
+        command = self.cluster.command(*words, timeout=None)
+        self.cluster.run_command(command, what="remove services of the project", timeout=2 * _REMOVAL_TIMEOUT)
+
+    def _selecting(self, names: Sequence[str]) -> str:
+        return f"{self._selector},{SERVICE_LABEL} in ({','.join(names)})" if names else self._selector
+
+    def _found(self) -> Found:
+        """Look at what the cluster has.
+
+        Raises:
+            ProjectTaken: it is that of another checkout.
+        """
+        kinds: dict[str, dict[str, Object]] = {}
+        asked = f"statefulsets.apps,pods,{_DATA}"
+        for each in self.cluster.list(asked, self._selector, what="look at what it has of the project"):
+            service = each["metadata"]["labels"].get(SERVICE_LABEL, "")
+            # Pods that `manifests` printed have the labels of the project as well.
+            if each["kind"] != "Pod" or each["metadata"]["name"] == self.access(service).pod:
+                kinds.setdefault(each["kind"], {})[service] = each
+        found = Found(*(kinds.get(kind, {}) for kind in ("StatefulSet", "Pod", "Secret", "PersistentVolumeClaim")))
+        for each in found.stateful_sets.values():
+            self._check_ours((each["metadata"].get("annotations") or {}).get(CHECKOUT, ""))
+        return found
+
+    def _check_ours(self, noted: str) -> None:
+        if noted and self.checkout and not is_same(noted, self.checkout):
+            raise ProjectTaken(
+                f"The persistent services {self.project!r} belong to another checkout.",
+                where=f"{self.cluster.title}, of {noted}",
+                cause=f"this one is {self.checkout}",
+                hint=f"run beside it: --project {self.project}2, or TRITON_PROJECT={self.project}2 in .env; or take"
+                f" them over: kubectl annotate statefulsets --selector '{self._selector}' {CHECKOUT}-",
+            )
+
+
+def _digest(objects: Sequence[Object]) -> str:
+    return hashlib.sha256(json.dumps(objects, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _check(cancelled: threading.Event) -> None:
+    if cancelled.is_set():
+        raise StartCancelled("The start was cancelled.")
+
+
+def _pod(instance: Instance) -> ProjectPod:
+    assert isinstance(instance, ProjectPod)
+    return instance
