@@ -160,6 +160,14 @@ def test_variables_of_a_program_may_hold_anything(env: TritonEnvironment) -> Non
     assert "tmp." not in listed.stdout
 
 
+def test_dollars_in_options_reach_the_server(settings: Settings) -> None:
+    own = settings.updated(triton_redis_options="proc-title-template=a$$b-$(HOME)-$c")
+
+    with TritonEnvironment(own, services=("redis",), runtime="kubernetes") as env:
+        found = env.redis.client().config_get("proc-title-template")
+    assert found == {"proc-title-template": "a$$b-$(HOME)-$c"}
+
+
 def test_logs_are_those_of_the_server_and_hide_secrets(env: TritonEnvironment) -> None:
     secret = env.settings.postgres_password.get_secret_value()
     with env.postgres.connect(autocommit=True) as connection, suppress(psycopg.Error):

@@ -168,6 +168,17 @@ def test_quantities_that_no_cluster_would_take_are_refused_at_once(value: str) -
         Settings(triton_k8s_limits=value)
 
 
+def test_options_reach_the_server_as_they_are() -> None:
+    """https://kubernetes.io/docs/tasks/inject-data-application/define-command-argument-container/"""
+    described = recipe("redis")
+    command = ("redis-server", "--requirepass", "a$$b$(HOME)c$d")
+    described = replace(described, container=replace(described.container, command=command))
+
+    *_, pod = objects.session_objects(described, OWNER, KEPT, settings())
+
+    assert pod["spec"]["containers"][0]["args"] == ["redis-server", "--requirepass", "a$$$$b$$(HOME)c$$d"]
+
+
 def test_files_are_mounted_one_by_one_beside_those_of_the_image(tmp_path: Path) -> None:
     (tmp_path / "init").mkdir()
     (tmp_path / "init/1.sh").write_text("true")

@@ -159,7 +159,8 @@ def pod_spec(
                 "name": CONTAINER,
                 "image": container.image,
                 "imagePullPolicy": {"missing": "IfNotPresent", "never": "Never"}[settings.triton_pull],
-                **({"args": list(container.command)} if container.command else {}),
+                # A cluster replaces `$(NAME)` and `$$` in them.
+                **({"args": [word.replace("$", "$$") for word in container.command]} if container.command else {}),
                 "env": [
                     {"name": variable, "valueFrom": {"secretKeyRef": {"name": name, "key": f"env.{variable}"}}}
                     for variable in environment_of(recipe, settings)
