@@ -14,7 +14,7 @@ import subprocess
 import sys
 
 _WRITE = 'umask 077 && file=$(mktemp) && cat > "$file" && printf %s "$file"'
-_READ = '. "$0" && rm -f "$0" && exec "$@"'
+_READ = 'lines=$(cat "$0") && rm -f "$0" && eval "$lines" && unset lines && exec "$@"'
 
 
 def main() -> None:
@@ -25,7 +25,8 @@ def main() -> None:
     lines = "".join(f"export {name}={shlex.quote(os.environ[name])}\n" for name in names.split(","))
     done = subprocess.run(  # noqa: S603 - the user's kubectl
         [*kubectl, "exec", "--stdin", *target, "--", "sh", "-c", _WRITE],
-        input=lines.encode(),
+        # Values need not be text.
+        input=os.fsencode(lines),
         stdout=subprocess.PIPE,
         check=False,
     )
