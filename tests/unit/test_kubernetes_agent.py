@@ -32,6 +32,9 @@ if "delete" in words and os.path.exists(folder + "/left"):
 if "port-forward" in words:
     if os.path.exists(folder + "/taken"):
         sys.exit("error: unable to listen on any of the requested ports: [[40001 5432]]")
+    if os.path.exists(folder + "/taken-one"):
+        print("Unable to listen on port 40002: address already in use", file=sys.stderr, flush=True)
+        time.sleep(0.5)
     print("Forwarding from 127.0.0.1:40001 -> 5432", flush=True)
     print(os.getpid(), file=open(folder + "/forwarding", "w"), flush=True)
     time.sleep(1000)
@@ -102,6 +105,19 @@ def test_a_port_that_another_program_has_is_reported(agent: AgentHandle, folder:
     assert until(lambda: agent.state("a").taken)
     assert not agent.state("a").up
     assert "40001" in agent.state("a").words
+
+
+def test_one_of_several_ports_that_another_program_has_is_reported(agent: AgentHandle, folder: Path) -> None:
+    """kubectl forwards the others."""
+    (folder / "taken-one").touch()
+
+    agent.forward("a", "127.0.0.1", {40001: 5432, 40002: 8123})
+    assert until(forwarding(folder))
+    # What was said is read between two requests.
+    agent.state("a")
+
+    assert agent.state("a").taken
+    assert not agent.state("a").up
 
 
 def test_nothing_is_removed_by_an_agent_that_is_asked_to_end(agent: AgentHandle, folder: Path) -> None:

@@ -96,7 +96,9 @@ class Forward:
                 self._words = line
             elif line.startswith("Forwarding from"):
                 self._announced += 1
-                self._words = ""
+                # kubectl goes on where it has some of the ports: what was said of another one stays.
+                if self._announced >= self._wanted:
+                    self._words = ""
 
     def _close(self) -> None:
         assert self._process is not None
