@@ -43,8 +43,8 @@ class Leftover:
     """Something that a dead owner left, or perhaps did; or that a living one has given up.
 
     Attributes:
-        what: restore, container, network, volume, environment (on an engine that was not looked at), directory,
-            servers, record, shared environment, namespace, namespaces, samples or files.
+        what: restore, container, network, volume, environment (in a cluster, or on an engine that was not looked at),
+            directory, servers, record, shared environment, namespace, namespaces, samples or files.
         name: its name or path.
         environment: the environment's id.
         pid: of its owner; None where that is not known.
@@ -198,7 +198,7 @@ def _in_cluster(settings: Settings) -> Iterator[Leftover]:
         if each.liveness.state is not OwnerState.LIVES:
             goes = each.liveness.state in (OwnerState.DEAD, OwnerState.PROBABLY_DEAD)
             name = f"{each.lease} in {cluster.title}"
-            yield _owned("environment", name, each, not goes, partial(remove, cluster, each))
+            yield _owned("environment", name, each, not goes, partial(remove, cluster, each), each.environment)
 
 
 def _given_up(settings: Settings, engine: str = "") -> Iterator[Leftover]:
@@ -213,13 +213,18 @@ def _given_up(settings: Settings, engine: str = "") -> Iterator[Leftover]:
 
 
 def _owned(
-    what: str, name: str, each: "EngineLeftover | ClusterLeftover", stays: bool, remove: Callable[[], str]
+    what: str,
+    name: str,
+    each: "EngineLeftover | ClusterLeftover",
+    stays: bool,
+    remove: Callable[[], str],
+    environment: str = "",
 ) -> Leftover:
     owner = each.owner
     return Leftover(
         what,
         name,
-        owner.environment if owner else "",
+        owner.environment if owner else environment,
         each.liveness.why,
         stays,
         owner.pid if owner else None,

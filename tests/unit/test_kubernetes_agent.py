@@ -13,6 +13,7 @@ import psutil
 import pytest
 
 from patience import until
+from triton_env.runtimes.kubernetes.agent import Renewal
 from triton_env.runtimes.kubernetes.agent_client import AgentHandle
 from triton_env.runtimes.kubernetes.cluster import Cluster
 
@@ -118,6 +119,49 @@ def test_one_of_several_ports_that_another_program_has_is_reported(agent: AgentH
 
     assert agent.state("a").taken
     assert not agent.state("a").up
+
+
+def test_a_kubectl_that_cannot_be_run_for_a_while_ends_nothing(agent: AgentHandle, folder: Path) -> None:
+    program = folder / "bin/kubectl"
+    agent.forward("a", "127.0.0.1", {40001: 5432})
+    assert until(forwarding(folder))
+    program.rename(folder / "elsewhere")
+
+    os.kill(forwarding(folder)(), signal.SIGKILL)
+
+    assert until(lambda: "No such file" in agent.state("a").words)
+    (folder / "elsewhere").rename(program)
+    assert until(lambda: agent.state("a").up)
+
+
+def test_an_answer_that_comes_too_late_is_not_taken_for_the_next_one(agent: AgentHandle) -> None:
+    agent.forward("a", "127.0.0.1", {40001: 5432})
+    assert until(lambda: agent.state("a").up)
+    assert agent._process is not None
+    os.kill(agent._process.pid, signal.SIGSTOP)
+    agent._socket.settimeout(0.1)
+
+    assert not agent.state("a").up
+    os.kill(agent._process.pid, signal.SIGCONT)
+    agent._socket.settimeout(60)
+
+    assert not agent.state("unknown").up
+    assert agent.state("a").up
+
+
+def test_a_renewal_that_hangs_does_not_keep_the_next_from_being_tried(folder: Path) -> None:
+    begun = folder / "begun"
+    command = ["sh", "-c", f'echo >> "{begun}"; exec sleep 1000', "sh"]
+    renewal = Renewal(command, 0.1)
+
+    def looked() -> int:
+        renewal.look()
+        return len(begun.read_text().splitlines()) if begun.exists() else 0
+
+    try:
+        assert until(lambda: looked() >= 3)
+    finally:
+        renewal.end()
 
 
 def test_nothing_is_removed_by_an_agent_that_is_asked_to_end(agent: AgentHandle, folder: Path) -> None:

@@ -14,7 +14,7 @@ from triton_env.core.setting_types import SecretStr
 from triton_env.core.settings_group import LOGIN
 from triton_env.errors import ClusterFailed, ClusterUnreachable, NotOffered, UsageError
 from triton_env.runtimes.kubernetes import objects, pods
-from triton_env.runtimes.kubernetes.cluster import failure, is_absent
+from triton_env.runtimes.kubernetes.cluster import failure
 from triton_env.runtimes.kubernetes.role import as_text
 from triton_env.runtimes.owner import Owner
 from triton_env.services import SERVICES
@@ -101,6 +101,29 @@ def test_a_pod_stays_dead_and_has_no_access_to_the_cluster(name: str) -> None:
     assert spec["enableServiceLinks"] is False
     assert spec["containers"][0]["securityContext"]["allowPrivilegeEscalation"] is False
     assert spec["containers"][0]["securityContext"]["capabilities"]["drop"] == ["ALL"]
+
+
+def test_a_service_whose_name_a_cluster_would_not_take_is_refused() -> None:
+    described = replace(recipe("redis"), name="my_search")
+
+    with pytest.raises(NotOffered, match="triton-1a2b3c4d-my_search"):
+        objects.session_objects(described, OWNER, KEPT, settings())
+
+
+@pytest.mark.parametrize(
+    ("server", "key", "variable"),
+    [
+        ("seaweedfs", "test", "AWS_SECRET_ACCESS_KEY"),
+        ("seaweedfs", "", "AWS_SECRET_ACCESS_KEY"),
+        ("seaweedfs", "a key of its own", ""),
+        # LocalStack lets everyone in, whatever the key.
+        ("localstack", "test", ""),
+    ],
+)
+def test_a_key_that_everyone_knows_is_known_where_it_is_checked(server: str, key: str, variable: str) -> None:
+    described = recipe("s3", triton_s3_server=server, aws_secret_access_key=SecretStr(key))
+
+    assert described.known_password == variable
 
 
 def test_data_is_in_memory_or_on_the_nodes_disk() -> None:
@@ -301,7 +324,6 @@ def test_what_kubectl_says_becomes_a_typed_error(words: str, kind: int) -> None:
     assert isinstance(error, ClusterUnreachable if kind else ClusterFailed)
     assert words in error.cause
     assert error.hint
-    assert is_absent(error) is ("NotFound" in words)
 
 
 def test_the_role_of_the_documents_is_the_one_that_is_needed() -> None:

@@ -33,9 +33,10 @@ def run(
     folder.mkdir()
     names = ",".join(map(os.fsdecode, variables))
     script = (sys.executable, "-I", "-S", with_variables.__file__)
+    given = {os.fsencode(with_variables.PREFIX) + name: value for name, value in variables.items()}
     return subprocess.run(
         [*script, names, "pod", "container", "plain", "1", kubectl, *program],
-        env={**os.environb, b"TMPDIR": os.fsencode(folder), **variables},
+        env={**os.environb, b"TMPDIR": os.fsencode(folder), **given},
         capture_output=True,
         check=False,
     )
@@ -48,6 +49,15 @@ def test_a_value_is_what_it_was_and_leaves_no_file(kubectl: str, tmp_path: Path,
     assert done.stderr == b""
     assert done.stdout == value + b"1"
     assert list((tmp_path / "tmp").iterdir()) == []
+
+
+def test_kubectl_does_not_get_what_is_for_the_program(kubectl: str, tmp_path: Path) -> None:
+    Path(kubectl).write_text(KUBECTL.replace("while", 'env > "$0.variables"; while', 1))
+
+    done = run(kubectl, tmp_path / "tmp", {b"HTTPS_PROXY": b"hunter2"}, "sh", "-c", 'printf %s "$HTTPS_PROXY"')
+
+    assert done.stdout == b"hunter2"
+    assert "hunter2" not in Path(f"{kubectl}.variables").read_text()
 
 
 def test_a_name_that_a_shell_does_not_take_leaves_no_file(kubectl: str, tmp_path: Path) -> None:

@@ -146,7 +146,7 @@ class Tools:
 
     def restart_service(self, environment: str, service: str, runtime: str = "") -> Answer:
         """Restart one service at the same address, with the same passwords. Clients lose their connections. What the
-        server of a session has in memory alone is gone, as in a crash."""
+        server of a session has in memory alone is gone, as in a crash; in a cluster that is all."""
         return self._act(environment, "restart", runtime=runtime, service=service)
 
     def reset_environment(self, environment: str, runtime: str = "") -> Answer:

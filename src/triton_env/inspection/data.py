@@ -188,9 +188,8 @@ class LeftoverEntry(_Data):
     """Something that a dead owner left, or perhaps did; or that a living one has given up. `prune` removes it.
 
     Attributes:
-        what: what it is: restore, container, network, volume, environment (on an engine that was not looked at),
-            directory, servers, record, shared environment, namespace, namespaces, samples or
-            files.
+        what: what it is: restore, container, network, volume, environment (in a cluster, or on an engine that was not
+            looked at), directory, servers, record, shared environment, namespace, namespaces, samples or files.
         name: its name or path.
         environment: the environment's id; None where that is not known.
         pid: the id of its owner; None where that is not known.

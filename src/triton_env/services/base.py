@@ -137,7 +137,7 @@ class Service(ABC):
             timeout=next((getattr(own, name) for name in group.names_of(Role.TIMEOUT)), _TIMEOUT),
             external=ExternalRecipe(host_of(settings, group), leading_variables(group), cls.starting),
             secrets=own.secrets(group.model_fields),
-            known_password=_known_password(group, own),
+            known_password=known_password(group, own),
             options=next((name.upper() for name in group.names_of(Role.OPTIONS) if getattr(own, name)), ""),
             data=data,
             container=container,
@@ -351,10 +351,14 @@ class WithLogin(Service):
         return str(self._value(Role.DATABASE))
 
 
-def _known_password(group: type[SettingsGroup], own: SettingsGroup) -> str:
-    """The variable of a password that is empty or public; empty where it is neither."""
-    for name in group.names_of(Role.PASSWORD):
-        if getattr(own, name) in (SecretStr(""), group.model_fields[name].default):
+def known_password(group: type[SettingsGroup], own: SettingsGroup, *others: Role) -> str:
+    """The variable of a password that is empty or public; empty where it is neither.
+
+    Args:
+        others: roles of settings that are passwords too.
+    """
+    for name in group.names_of(Role.PASSWORD, *others):
+        if plain_text(getattr(own, name)) in ("", plain_text(group.model_fields[name].default)):
             return name.upper()
     return ""
 

@@ -19,7 +19,10 @@ def _is_address_or_empty(text: str) -> str:
 
 IpAddress = Annotated[str, _is_address_or_empty]
 Quantities = Annotated[
-    str, Text(0, 500, r"([a-z0-9./-]+=[0-9.]+[A-Za-z]*(,(?=.))?)*", "words NAME=QUANTITY with commas between them")
+    str,
+    Text(
+        0, 500, r"([a-z0-9./-]+=[0-9]+(\.[0-9]+)?[A-Za-z]*(,(?=.))?)*", "words NAME=QUANTITY with commas between them"
+    ),
 ]
 ObjectNames = Annotated[str, Text(0, 500, r"([a-z0-9.-]+(,(?=.))?)*", "names of objects with commas between them")]
 LogLevel = Annotated[str, Text(1), str.upper]
@@ -127,7 +130,9 @@ class OwnSettings(SettingsGroup):
         "Context of the kubeconfig that leads to [the cluster](../how-to/kubernetes.md). Empty: the current one.",
         default="",
     )
-    triton_k8s_namespace: str = setting(
+    triton_k8s_namespace: Annotated[
+        str, Text(0, 63, r"([a-z0-9]([a-z0-9-]*[a-z0-9])?)?", "lower-case letters, digits and - between them")
+    ] = setting(
         Role.CLUSTER,
         "Namespace of the cluster in which services run. Empty: that of the context.",
         default="",
@@ -158,7 +163,7 @@ class OwnSettings(SettingsGroup):
         "Secrets of the namespace with which the cluster pulls the images: their names, with commas between them.",
         default="",
     )
-    triton_k8s_storage: Annotated[str, Text(1, 30, r"[0-9.]+[A-Za-z]*", "a quantity")] = setting(
+    triton_k8s_storage: Annotated[str, Text(1, 30, r"[0-9]+(\.[0-9]+)?[A-Za-z]*", "a quantity")] = setting(
         Role.CLUSTER,
         "How much a claim asks for that keeps the data of a service, as `5Gi`.",
         default="5Gi",

@@ -9,7 +9,7 @@ from typing import ClassVar
 
 from triton_env.core.ending import BEGIN_ANEW, Ending
 from triton_env.core.model import Placement, Program, ServiceRecipe
-from triton_env.errors import ClusterFailed, TritonError
+from triton_env.errors import TritonError
 from triton_env.runtimes.kubernetes import execution, pods
 from triton_env.runtimes.kubernetes.cluster import Cluster, failure
 from triton_env.runtimes.kubernetes.objects import name_of
@@ -49,7 +49,7 @@ class PodAccess:
             return self.cluster.run(
                 "logs", *self._container, "--tail", str(lines), *begin, what=f"show the log of {self.pod}"
             )
-        except ClusterFailed:  # it is gone, or has not begun
+        except TritonError:  # it is gone, has not begun, or cannot be asked: the log is for another message
             return ""
 
     def log_position(self) -> float:
@@ -106,7 +106,7 @@ class PodAccess:
         try:
             look = ("exec", *self._container, "--", "sh", "-c", 'command -v "$0"', program)
             return bool(self.cluster.run(*look, what=f"look for {program} in {self.pod}"))
-        except ClusterFailed:
+        except TritonError:
             return False
 
     def ending(self, placement: Placement) -> Ending | None:

@@ -68,7 +68,12 @@ class Forward:
             self._next_try = time.monotonic() + self._pause
         if time.monotonic() >= self._next_try:
             self._began = time.monotonic()
-            self._process = _started(self._command)
+            try:
+                self._process = _started(self._command)
+            except OSError as error:  # such as while kubectl is being replaced
+                self._words = f"{self._command[0]}: {error.strerror or error}"
+                self._pause = min(self._pause * 2, _LONGEST_PAUSE)
+                self._next_try = time.monotonic() + self._pause
 
     def state(self) -> dict[str, Any]:
         """Whether its ports can be connected to, whether another program has one, and what was said last."""
@@ -142,15 +147,22 @@ class Renewal:
         self._command = command
         self._seconds = seconds
         self._next = time.monotonic() + seconds
+        self._given_up = 0.0
         self._process: subprocess.Popen[bytes] | None = None
 
     def look(self) -> None:
         """Renew it where it is time."""
-        if self._process is not None and self._process.poll() is not None:
-            self._process = None
-        if self._process is None and time.monotonic() >= self._next:
-            self._next = time.monotonic() + self._seconds
-            now = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime()) + ".000000Z"
+        if self._process is not None:
+            if self._process.poll() is None and time.monotonic() < self._given_up:
+                return
+            # One that hangs may not keep the next from being tried.
+            self.end()
+        if time.monotonic() < self._next:
+            return
+        self._next = time.monotonic() + self._seconds
+        self._given_up = time.monotonic() + min(self._seconds, _REQUEST_TIMEOUT)
+        now = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime()) + ".000000Z"
+        with contextlib.suppress(OSError):
             self._process = subprocess.Popen(  # noqa: S603 - the user's kubectl
                 [*self._command, json.dumps({"spec": {"renewTime": now}})],
                 stdin=subprocess.DEVNULL,
@@ -164,6 +176,7 @@ class Renewal:
         if self._process is not None:
             self._process.kill()
             self._process.wait()
+            self._process = None
 
 
 class Agent:
@@ -195,7 +208,7 @@ class Agent:
                     return
                 is_over = "leave" in request
                 if not is_over:
-                    self._send(self._answer(request))
+                    self._send({"number": request["number"], **self._answer(request)})
         finally:
             renewal.end()
             for forward in self._forwards.values():

@@ -47,7 +47,17 @@ class AgentHandle:
         self._cluster = cluster
         self._lock = threading.Lock()
         self._received = b""
+        self._asked = 0
         self._is_left = False
+        name = name_of(environment)
+        everything = ("--selector", selector(environment))
+        patch = ("patch", "lease", name, "--type", "merge", "--patch")
+        task = {
+            "renew": cluster.command(*patch),
+            "seconds": LEASE_SECONDS / _RENEWALS,
+            "remove": cluster.command("delete", KINDS, *everything, "--wait=false", "--ignore-not-found"),
+            "find": cluster.command("get", KINDS, *everything, "-o", "name", "--ignore-not-found"),
+        }
         self._socket, theirs = socket.socketpair()
         try:
             with theirs:
@@ -71,17 +81,8 @@ class AgentHandle:
                 cause=str(error),
             ) from error
         self._socket.settimeout(_ANSWER_TIMEOUT)
-        name = name_of(environment)
-        everything = ("--selector", selector(environment))
-        patch = ("patch", "lease", name, "--type", "merge", "--patch")
-        self._send(
-            {
-                "renew": cluster.command(*patch),
-                "seconds": LEASE_SECONDS / _RENEWALS,
-                "remove": cluster.command("delete", KINDS, *everything, "--wait=false", "--ignore-not-found"),
-                "find": cluster.command("get", KINDS, *everything, "-o", "name", "--ignore-not-found"),
-            }
-        )
+        with suppress(OSError):  # one that is gone already is noticed where it is asked
+            self._send(task)
 
     def forward(self, pod: str, address: str, ports: dict[int, int]) -> None:
         """Forward ports of a pod from now on, in the place of those that were forwarded.
@@ -101,7 +102,8 @@ class AgentHandle:
 
     def state(self, pod: str) -> Forwarding:
         """How the forwarding of its ports stands."""
-        return Forwarding(**(self._ask({"name": pod, "state": True}) or {"up": False, "taken": False, "words": ""}))
+        answer = self._ask({"name": pod, "state": True})
+        return Forwarding(answer.get("up", False), answer.get("taken", False), answer.get("words", ""))
 
     @property
     def is_gone(self) -> bool:
@@ -113,7 +115,7 @@ class AgentHandle:
         if self._process is None:
             return
         if not self._is_left:
-            with suppress(OSError):  # it was killed
+            with self._lock, suppress(OSError):  # it was killed
                 self._send({"end": True})
         try:
             self._process.wait(_END_TIMEOUT)
@@ -127,21 +129,26 @@ class AgentHandle:
         """Something is left that could not be removed: the agent tries, again and again, from now on."""
         if self._process is not None and not self._is_left:
             self._is_left = True
-            with suppress(OSError):
+            with self._lock, suppress(OSError):
                 self._send({"leave": True})
 
     def _ask(self, request: dict[str, Any]) -> dict[str, Any]:
         """What it answers; nothing where it is gone."""
         with self._lock, suppress(OSError):
-            self._send(request)
-            while b"\n" not in self._received:
-                data = self._socket.recv(65536)
-                if not data:
-                    return {}
-                self._received += data
-            line, _, self._received = self._received.partition(b"\n")
-            answer: dict[str, Any] = json.loads(line)
-            return answer
+            self._asked += 1
+            self._send({**request, "number": self._asked})
+            while True:
+                line, end, rest = self._received.partition(b"\n")
+                if end:
+                    self._received = rest
+                    answer: dict[str, Any] = json.loads(line)
+                    # One that came too late belongs to a request before.
+                    if answer["number"] == self._asked:
+                        return answer
+                elif data := self._socket.recv(65536):
+                    self._received += data
+                else:
+                    break
         return {}
 
     def _send(self, request: dict[str, Any]) -> None:

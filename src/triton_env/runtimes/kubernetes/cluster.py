@@ -31,8 +31,9 @@ _NO_CONTEXT = re.compile(
     "context .* does not exist|cannot locate context|current-context must exist|no configuration has been provided"
     "|error loading config"
 )
-_NOT_ALLOWED = re.compile("forbidden", re.IGNORECASE)
-_NOT_THERE = re.compile(r"\(NotFound\)|not found")
+_NOT_ALLOWED = re.compile(r"forbidden: User .* cannot", re.IGNORECASE | re.DOTALL)
+_NOT_SECURE = re.compile("violates PodSecurity|unable to validate against any (pod )?security", re.IGNORECASE)
+_NO_QUOTA = re.compile("exceeded quota|must specify (limits|requests)|failed quota", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,11 +206,6 @@ def run(
     raise failure(done.stderr.strip() or f"kubectl ended with status {done.returncode}", what=what, where=where)
 
 
-def is_absent(error: TritonError) -> bool:
-    """Whether the cluster's answer was that the object does not exist."""
-    return isinstance(error, ClusterFailed) and bool(_NOT_THERE.search(error.cause))
-
-
 def failure(words: str, *, what: str, where: str) -> TritonError:
     """The error for what `kubectl` wrote before it failed.
 
@@ -222,6 +218,20 @@ def failure(words: str, *, what: str, where: str) -> TritonError:
             where=where,
             cause=words,
             hint="python -m triton_env doctor prints the Role that is needed; have it bound to this user",
+        )
+    if _NOT_SECURE.search(words):
+        return ClusterFailed(
+            "The namespace does not admit pods that begin as root.",
+            where=where,
+            cause=words,
+            hint="set TRITON_K8S_SECURITY=restricted, or use another namespace: TRITON_K8S_NAMESPACE",
+        )
+    if _NO_QUOTA.search(words):
+        return ClusterFailed(
+            f"The quota of the namespace does not let this user {what}.",
+            where=where,
+            cause=words,
+            hint="kubectl describe quota shows it; set TRITON_K8S_REQUESTS and TRITON_K8S_LIMITS",
         )
     if _NO_CONTEXT.search(words):
         return ClusterUnreachable(

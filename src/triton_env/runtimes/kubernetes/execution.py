@@ -34,7 +34,8 @@ def in_pod(
 
     inside = tuple(_PLACEHOLDER.sub(value, word) for word in argv)
     kubectl = cluster.command(timeout=None)
-    variables = cluster.environment | dict(environment)
+    # Under other names, so that kubectl and its login plugins do not take them for their own.
+    variables = cluster.environment | {with_variables.PREFIX + name: value for name, value in environment.items()}
     if environment:
         script = (sys.executable, "-I", "-S", with_variables.__file__)
         how = ("terminal" if terminal else "plain", str(len(kubectl)))

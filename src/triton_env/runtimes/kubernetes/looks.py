@@ -5,10 +5,14 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+from triton_env.errors import ClusterUnreachable
 from triton_env.runtimes.kubernetes.cluster import Cluster
 
 _FRESH = 0.5
 """Seconds for which an answer is good enough for what is waited for."""
+
+_PATIENCE = 20
+"""Seconds for which a cluster may be away in the middle of a start."""
 
 
 class Looks:
@@ -19,14 +23,21 @@ class Looks:
         self._selector = selector
         self._lock = threading.Lock()
         self._found: dict[str, Mapping[str, Any]] = {}
-        self._at = float("-inf")
+        self._at = self._answered = float("-inf")
 
     def recent(self, pod: str) -> Mapping[str, Any] | None:
         """A pod as it was a moment ago; None where the cluster had none of that name. Raises as `Cluster.run` does."""
         with self._lock:
             if time.monotonic() - self._at > _FRESH:
-                found = self._cluster.list("pods", self._selector, what="look at its pods")
-                self._found = {each["metadata"]["name"]: each for each in found}
+                try:
+                    found = self._cluster.list("pods", self._selector, what="look at its pods")
+                except ClusterUnreachable:
+                    # One request that failed is not the end of a start; nothing is said of a pod that is not known yet.
+                    if pod not in self._found or time.monotonic() - self._answered > _PATIENCE:
+                        raise
+                else:
+                    self._found = {each["metadata"]["name"]: each for each in found}
+                    self._answered = time.monotonic()
                 self._at = time.monotonic()
             return self._found.get(pod)
 

@@ -1,6 +1,7 @@
 """The objects of a cluster that make up a session, worked out from the recipes of its services."""
 
 import base64
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,6 +25,7 @@ KINDS = "pods,services,secrets,leases.coordination.k8s.io"
 """What sessions have, in the order in which it is removed."""
 _LARGEST = 900_000
 """Bytes of files that a Secret has room for, which has 1 MiB with all that it holds."""
+_LABEL = re.compile(r"[a-z]([a-z0-9-]{0,61}[a-z0-9])?")
 _FILES = "files"
 GRACE = 1
 """Seconds that a server gets for its end: its data goes with it."""
@@ -65,8 +67,17 @@ def session_objects(recipe: ServiceRecipe, owner: Owner, lease: Object, settings
         lease: as the cluster has it: the others belong to it.
 
     Raises:
+        NotOffered: it cannot run there.
         UsageError: its files are too large for a cluster.
     """
+    name = name_of(owner.environment, recipe.name)
+    if not _LABEL.fullmatch(name):
+        raise NotOffered(
+            f"{recipe.title} cannot run in a cluster: {name} would not be the name of a Service.",
+            where="TRITON_RUNTIME=kubernetes",
+            cause="names there have lower-case letters, digits and -, and 63 characters at most",
+            hint="leave it out, or choose another runtime",
+        )
     belonging = {
         "apiVersion": lease["apiVersion"],
         "kind": lease["kind"],

@@ -8,7 +8,7 @@ from dataclasses import replace
 from ipaddress import ip_address
 from typing import Any, ClassVar
 
-from triton_env.core.ending import Ending, how_to_restart
+from triton_env.core.ending import Ending
 from triton_env.core.model import Endpoint, Placement, Probe, Program, ServiceRecipe
 from triton_env.core.readiness import DeadlineExceeded, wait_until_ready
 from triton_env.core.redaction import redacted
@@ -44,6 +44,7 @@ _IN_FLIGHT_TIMEOUT = 60
 _REMOVAL_TIMEOUT = 120
 """Seconds that `stop` waits for the end of the pods; they need some seconds."""
 _LOOPBACK = "127.0.0.1"
+_ALL_ANEW = "env.stop() and env.start() start all services anew, without data"
 
 
 class KubernetesRuntime:
@@ -67,7 +68,7 @@ class KubernetesRuntime:
         self._environment = environment
         self._address = loopback(settings.triton_bind_address)
         self.cluster = cluster_of(settings)
-        self._is_inside = in_pod() and not settings.triton_k8s_context
+        self._is_inside = in_pod() and not self.cluster.context
         self._looks = Looks(self.cluster, objects.selector(environment))
         self._starts = StartTracker()
         self._recipes: dict[str, ServiceRecipe] = {}
@@ -113,12 +114,13 @@ class KubernetesRuntime:
         with self._starts.track(recipe):
             placement = self._ready[recipe.name]
             name = self.access(recipe.name).pod
-            what = f"remove the pod of {recipe.title}"
-            self.cluster.run("delete", "pod", name, "--ignore-not-found", "--wait=true", what=what)
+            self._delete("pod", name, what=f"remove the pod of {recipe.title}")
             self._create(recipe, pod_alone=True)
             self._wait_for_container(recipe, lambda phase, words: None)
             ports = {name: endpoint.port for name, endpoint in placement.endpoints.items()}
-            self._forward(recipe, ports)
+            if not self._forward(recipe, ports):
+                holders = {number: listener_on(number) for number in ports.values()}
+                raise failures.port_taken(recipe, self._address, holders, instead="stop and start the environment")
             self._wait(recipe, placement, probe)
 
     def access(self, service: str) -> PodAccess:
@@ -138,9 +140,13 @@ class KubernetesRuntime:
             return None
         access = self.access(service)
         try:
-            return pods.ending(self._looks.now(access.pod), where=access.place, hint=how_to_restart(service))
+            ending = pods.ending(self._looks.now(access.pod), where=access.place, hint=_how_to_restart(service))
         except TritonError:
-            return None
+            ending = None
+        if ending is None and self._agent.is_gone:
+            words = "cannot be reached, since the process that forwards its ports has ended"
+            return Ending(access.place, _ALL_ANEW, held_up=words)
+        return ending
 
     def stop(self) -> None:
         with self._stopping:
@@ -160,18 +166,21 @@ class KubernetesRuntime:
                     where=self.cluster.title,
                     cause=error.cause or error.what,
                     hint="a process in the background tries again; so does, once the cluster answers:"
-                    " python -m triton_env prune; TRITON_K8S_TTL ends the pods in any case",
+                    " TRITON_RUNTIME=kubernetes python -m triton_env prune; TRITON_K8S_TTL ends the pods in any case",
                 ) from error
             self._is_removed = True
             self._agent.end()
             self._sweeper.join(_IN_FLIGHT_TIMEOUT)
 
     def _remove(self, *, wait: bool) -> None:
+        everything = (objects.KINDS, "--selector", objects.selector(self._environment))
+        self._delete(*everything, what="remove an environment", wait=wait)
+
+    def _delete(self, *words: str, what: str, wait: bool = True) -> None:
         limit = ("--wait=true", f"--timeout={_REMOVAL_TIMEOUT}s") if wait else ("--wait=false",)
-        words = ("delete", objects.KINDS, "--selector", objects.selector(self._environment), "--ignore-not-found")
-        # Each in its own time: a deletion that is waited for is one long request.
-        command = self.cluster.command(*words, *limit, timeout=None)
-        self.cluster.run_command(command, what="remove an environment", timeout=_REMOVAL_TIMEOUT + _IN_FLIGHT_TIMEOUT)
+        # A deletion that is waited for is one long request.
+        command = self.cluster.command("delete", *words, "--ignore-not-found", *limit, timeout=None)
+        self.cluster.run_command(command, what=what, timeout=_REMOVAL_TIMEOUT + _IN_FLIGHT_TIMEOUT)
 
     def _create(self, recipe: ServiceRecipe, *, pod_alone: bool = False) -> None:
         """Create the objects of a service, or after its pod was removed only that one."""
@@ -270,6 +279,10 @@ class KubernetesRuntime:
         internal = {port.name: Endpoint(host, port.number) for port in recipe.ports}
         here = {name: Endpoint(self._address, number) for name, number in ports.items()}
         return Placement(endpoints=internal if self._is_inside else here, internal=internal)
+
+
+def _how_to_restart(service: str) -> str:
+    return f'env.restart("{service}") makes a new pod, without data; {_ALL_ANEW}'
 
 
 def _check_reach(recipe: ServiceRecipe) -> None:

@@ -2,10 +2,11 @@
 
 Run as a script, with the standard library alone:
 
-    python -I -S with_variables.py NAMES KUBECTL_WORDS TERMINAL KUBECTL... -- PROGRAM...
+    python -I -S with_variables.py NAMES POD CONTAINER TERMINAL KUBECTL_WORDS KUBECTL... PROGRAM...
 
-NAMES are those of the variables, with commas between them, which this process has. KUBECTL_WORDS is how many words of
-the command line lead to `exec`. The variables go into a file of the pod that the program's shell reads and removes.
+NAMES are those of the variables, with commas between them, which this process has with `PREFIX` before them. TERMINAL
+is `terminal` or `plain`, and KUBECTL_WORDS how many words of the command line lead to `exec`. The variables go into a
+file of the pod that the program's shell reads and removes.
 """
 
 import os
@@ -13,6 +14,7 @@ import shlex
 import subprocess
 import sys
 
+PREFIX = "_TRITON_IN_POD_"
 _WRITE = 'umask 077 && file=$(mktemp) && cat > "$file" && printf %s "$file"'
 _READ = 'lines=$(cat "$0") && rm -f "$0" && eval "$lines" && unset lines && exec "$@"'
 
@@ -22,7 +24,7 @@ def main() -> None:
     names, pod, container, terminal, lead, *rest = sys.argv[1:]
     kubectl, program = rest[: int(lead)], rest[int(lead) :]
     target = [pod, "--container", container]
-    lines = "".join(f"export {name}={shlex.quote(os.environ[name])}\n" for name in names.split(","))
+    lines = "".join(f"export {name}={shlex.quote(os.environ.pop(PREFIX + name))}\n" for name in names.split(","))
     done = subprocess.run(  # noqa: S603 - the user's kubectl
         [*kubectl, "exec", "--stdin", *target, "--", "sh", "-c", _WRITE],
         # Values need not be text.

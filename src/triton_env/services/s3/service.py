@@ -7,13 +7,15 @@ import re
 import threading
 from collections.abc import Mapping
 from contextlib import closing
+from dataclasses import replace
 from secrets import token_hex
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from triton_env.core.model import Endpoint, Placement, ServiceRecipe, TakesOver
+from triton_env.core.settings_group import Role
 from triton_env.services import base
-from triton_env.services.base import Service
+from triton_env.services.base import Service, known_password
 from triton_env.services.parts import Parts
 from triton_env.services.s3.bucket_names import BucketNames
 from triton_env.services.s3.servers import choice
@@ -100,12 +102,15 @@ class S3(Service):
 
     @classmethod
     def recipe(cls, settings: Settings) -> ServiceRecipe:
-        return cls._recipe(
+        recipe = cls._recipe(
             settings,
             container=choice.container(settings),
             process=choice.process(settings),
             data=choice.data(settings),
         )
+        if not choice.checks_keys(settings):
+            return recipe
+        return replace(recipe, known_password=known_password(S3Settings, settings.group(S3Settings), Role.SECRET_KEY))
 
     def _with_names(self, names: BucketNames) -> "S3":
         """This server, for clients that find buckets under other real names; the expected one is among these."""

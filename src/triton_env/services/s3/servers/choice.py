@@ -46,6 +46,11 @@ def data(settings: Settings) -> DataRecipe:
     return seaweedfs.DATA if settings.triton_s3_server == "seaweedfs" else localstack.DATA
 
 
+def checks_keys(settings: Settings) -> bool:
+    """Whether that server, as a container, lets in those alone who have the key."""
+    return settings.triton_s3_server == "seaweedfs"
+
+
 def _is_installed(distribution: str) -> bool:
     try:
         metadata.version(distribution)
