@@ -81,7 +81,7 @@ class KubernetesStack(Stack):
             project_metadata(name, self.settings)
         self.cluster = cluster_of(self.settings)
         self.address = loopback(self.settings.triton_bind_address)
-        self.is_inside = in_pod() and not self.settings.triton_k8s_context
+        self.is_inside = in_pod() and not self.cluster.context
         self.forwarder = Forwarder(self.settings, self.project, self.cluster)
         self._selector = f"{MANAGED_BY}=triton-env,{PROJECT_LABEL}={self.project}"
         self._looks = Looks(self.cluster, self._selector)
