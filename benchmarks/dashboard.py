@@ -5,15 +5,12 @@ python benchmarks/dashboard.py [--seconds 60] [--runtime embedded]
 
 import argparse
 import os
-import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import httpx
 import psutil
+from dashboard_process import dashboard
 
 from triton_env import TritonEnvironment
 
@@ -36,18 +33,6 @@ def main() -> None:
                     watched = measured(process, options.seconds)
     for name, (percent, memory) in (("alone", alone), ("watched", watched)):
         print(f"| `{name}` | {percent:.2f} % | {memory / 2**20:.0f} MiB |")
-
-
-@contextmanager
-def dashboard() -> Iterator[tuple[psutil.Process, str]]:
-    with subprocess.Popen(
-        [sys.executable, "-m", "triton_env", "dashboard"], stdout=subprocess.PIPE, text=True
-    ) as process:
-        assert process.stdout is not None
-        try:
-            yield psutil.Process(process.pid), process.stdout.readline().strip()
-        finally:
-            process.terminate()
 
 
 def measured(process: psutil.Process, seconds: int) -> tuple[float, int]:

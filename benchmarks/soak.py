@@ -1,6 +1,7 @@
 """A soak test of the persistent services: an hour under load and idle in turn, with nothing lost and nothing grown.
 
-python benchmarks/soak.py --minutes 60 [--chaos] [--interval SECONDS] [--project NAME] [--out FOLDER] [--keep]
+python benchmarks/soak.py --minutes 60 [--chaos] [--dashboard] [--interval SECONDS] [--project NAME] [--out FOLDER]
+                          [--keep]
 
 README.md beside this file explains what is measured. The services run as a project of their own with its own ports and
 volumes, which are removed at the end, also after Ctrl-C and SIGTERM.
@@ -18,7 +19,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from importlib.util import find_spec
@@ -30,6 +31,7 @@ from typing import Any, TextIO
 import click
 import psutil
 from soak_containers import MB, Containers, Usage
+from soak_dashboard import Watched, watched
 from soak_load import Worker
 from soak_loads import LOADS
 from soak_report import Soak, as_markdown, draw, verdicts
@@ -92,12 +94,13 @@ class Plan:
     interval: float
     phase: float
     chaos: bool
+    dashboard: bool = False
 
     @classmethod
-    def of(cls, minutes: float, interval: float | None, chaos: bool) -> "Plan":
+    def of(cls, minutes: float, interval: float | None, chaos: bool, dashboard: bool = False) -> "Plan":
         """Phases and interval that fit the time."""
         phase = min(PHASE, minutes * 60 / LEAST_PHASES)
-        return cls(minutes * 60, interval or min(INTERVAL, max(1.0, phase / 5)), phase, chaos)
+        return cls(minutes * 60, interval or min(INTERVAL, max(1.0, phase / 5)), phase, chaos, dashboard)
 
     @property
     def kill_every(self) -> float:
@@ -116,8 +119,16 @@ class Plan:
 class Run:
     """One run on running services."""
 
-    def __init__(self, plan: Plan, env: TritonEnvironment, containers: Containers, recorder: Recorder) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        env: TritonEnvironment,
+        containers: Containers,
+        recorder: Recorder,
+        dashboard: Watched | None = None,
+    ) -> None:
         self._plan = plan
+        self._dashboard = dashboard
         self._containers = containers
         self._recorder = recorder
         self._process = psutil.Process()
@@ -186,6 +197,7 @@ class Run:
             rss=round(rss, 2),
             services={name: usage.as_data() for name, usage in usages.items()},
             checks=checks,
+            dashboard=self._dashboard and self._dashboard.usage(),
             steps={name: worker.load.step_number for name, worker in self._workers.items()},
         )
         self._tell(loaded, usages, rss)
@@ -300,6 +312,7 @@ def header(settings: Settings, plan: Plan) -> dict[str, Any]:
         "interval": plan.interval,
         "phase": plan.phase,
         "chaos": plan.chaos,
+        "dashboard": plan.dashboard,
         "machine": f"{os.cpu_count()} CPUs, Python {sys.version.split()[0]}; images {images}",
     }
 
@@ -345,6 +358,7 @@ def _ignore_signals() -> None:
 )
 @click.option("--keep", is_flag=True, help="Leave the services running, with their data.")
 @click.option("--chaos", is_flag=True, help="Kill one service each minute under load; see that nothing is lost.")
+@click.option("--dashboard", is_flag=True, help="Keep a dashboard and its page open, and measure them as well.")
 @click.option("--report", "report_only", is_flag=True, help="Measure nothing; make the report of --out again.")
 def main(
     minutes: float,
@@ -353,6 +367,7 @@ def main(
     out: Path | None,
     keep: bool,
     chaos: bool,
+    dashboard: bool,
     report_only: bool,
 ) -> None:
     """Run the persistent services under load and idle in turn, and tell what they lost, used and grew by.
@@ -366,7 +381,7 @@ def main(
     status = 0
     if not report_only:
         try:
-            status = _measured(folder, Plan.of(minutes, interval, chaos), project, keep)
+            status = _measured(folder, Plan.of(minutes, interval, chaos, dashboard), project, keep)
         except TritonError as error:
             raise click.ClickException(str(error)) from error
     soak = Soak.read(folder / SAMPLES)
@@ -393,7 +408,9 @@ def _measured(folder: Path, plan: Plan, project: str, keep: bool) -> int:
             recorder = Recorder(file)
             recorder.write("run", **header(env.settings, plan))
             _say(f"project {project} is running; samples go to {folder / SAMPLES}")
-            with running(Run(plan, env, containers, recorder), recorder) as run:
+            with ExitStack() as stack:
+                page = stack.enter_context(watched(project, plan.phase, recorder)) if plan.dashboard else None
+                stack.enter_context(running(run := Run(plan, env, containers, recorder, page), recorder))
                 run.go()
     except KeyboardInterrupt:
         return _interrupted(128 + signal.SIGINT, folder)

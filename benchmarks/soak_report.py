@@ -42,6 +42,7 @@ class Soak:
     failures: Sequence[Mapping[str, Any]]
     kills: Sequence[Mapping[str, Any]]
     disk: Sequence[Mapping[str, Any]]
+    pages: Sequence[Mapping[str, Any]] = ()
     end: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
@@ -60,6 +61,7 @@ class Soak:
             failures=records.get("failure", []),
             kills=records.get("kill", []),
             disk=records.get("disk", []),
+            pages=records.get("page", []),
             end=records.get("end", [{}])[-1],
         )
 
@@ -119,6 +121,54 @@ def growth(points: Sequence[tuple[float, float]], hours: float) -> float | None:
     return slope(warm) if len(warm) > 2 and warm[-1][0] - warm[0][0] >= JUDGED_HOURS else None
 
 
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A value of the dashboard's process, or of its page.
+
+    Attributes:
+        title: of the row in the table.
+        name: of the value in the records.
+        unit: with a space in front, if it has one.
+        words: of the verdict: what grows.
+        limit: growth in an hour that counts as such; None where it is not judged.
+        is_of_page: whether it is in the records of the page, else in the samples.
+    """
+
+    title: str
+    name: str
+    unit: str = ""
+    words: str = ""
+    limit: float | None = None
+    is_of_page: bool = False
+
+    def points(self, soak: Soak) -> list[tuple[float, float]]:
+        """Hours and value."""
+        if self.is_of_page:
+            return [(page["at"] / 3600, page[self.name]) for page in soak.pages]
+        return [
+            (sample["at"] / 3600, usage[self.name]) for sample in soak.samples if (usage := sample.get("dashboard"))
+        ]
+
+    def growth(self, soak: Soak) -> float | None:
+        """Growth in an hour; None where the run is too short to tell."""
+        return growth(self.points(soak), soak.seconds / 3600)
+
+
+DASHBOARD = (
+    Row("process: memory of its own", "memory", " MB", "memory of the dashboard's process grows", 10),
+    Row("process: resident memory", "rss", " MB"),
+    Row("process: one CPU", "cpu", " %"),
+    Row("process: threads", "threads", "", "threads of the dashboard's process grow", TASKS_LIMIT),
+    Row("process: file descriptors", "descriptors", "", "file descriptors of the dashboard's process grow", 10),
+    Row("page: JavaScript heap", "heap", " MB", "the page's JavaScript heap grows", 10, is_of_page=True),
+    Row("page: samples kept", "samples", is_of_page=True),
+    Row("page: nodes", "nodes", is_of_page=True),
+    Row("page: nodes outside the document", "detached", "", "nodes outside the page's document grow", 100, True),
+    Row("page: event listeners", "listeners", "", "the page's event listeners grow", 100, is_of_page=True),
+    Row("page: environments listed", "environments", is_of_page=True),
+)
+
+
 def verdicts(soak: Soak) -> list[Verdict]:
     """All that was to be shown."""
     checks = sum(len(sample["checks"]) for sample in soak.samples)
@@ -156,7 +206,11 @@ def verdicts(soak: Soak) -> list[Verdict]:
         found.append(_growth_verdict(words, soak.growth(service, "tasks"), TASKS_LIMIT))
     own = growth([(sample["at"] / 3600, sample["rss"]) for sample in soak.samples], soak.seconds / 3600)
     found.append(_growth_verdict(f"the measuring process grows by less than {OWN_LIMIT} MB/h", own, OWN_LIMIT))
-    return found
+    return found + [
+        _growth_verdict(f"{row.words} by less than {row.limit:g}{row.unit} in an hour", row.growth(soak), row.limit)
+        for row in DASHBOARD
+        if row.limit is not None and row.points(soak)
+    ]
 
 
 def growth_limit(service: str) -> float:
@@ -194,6 +248,9 @@ def as_markdown(soak: Soak, plot: str = "") -> str:
         "",
         *(f"- {verdict}" for verdict in found),
     ]
+    if any(row.points(soak) for row in DASHBOARD):
+        reader = "its page open in a browser" if soak.pages else "a client that reads its events"
+        text += ["", f"The dashboard, with {reader}:", "", _dashboard_table(soak)]
     if soak.failures:
         text += ["", f"Failures ({len(soak.failures)}):", ""]
         text += [
@@ -235,6 +292,20 @@ def _table(soak: Soak) -> str:
             f"{soak.samples[-1]['steps'][service]:,}" if soak.samples else "",
         )
         lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def _dashboard_table(soak: Soak) -> str:
+    lines = ["| | first | median | most | last | growth (limit) |", "| --- | ---: | ---: | ---: | ---: | ---: |"]
+    for row in DASHBOARD:
+        if not (values := [value for _, value in row.points(soak)]):
+            continue
+        digits = 1 if row.unit else 0
+        shown = [f"{value:.{digits}f}{row.unit}" for value in (values[0], median(values), max(values), values[-1])]
+        by = row.growth(soak)
+        grown = "too short to tell" if by is None else f"{by:+.1f}{row.unit}/h"
+        limit = "" if row.limit is None else f" ({row.limit:g})"
+        lines.append(f"| {' | '.join((row.title, *shown, grown + limit))} |")
     return "\n".join(lines)
 
 

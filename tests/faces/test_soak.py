@@ -1,4 +1,4 @@
-"""The soak test itself: a short run, its end by a signal, and that its loads tell what is lost."""
+"""The soak test itself: a short run, its end by a signal, its dashboard, and that its loads tell what is lost."""
 
 import importlib
 import json
@@ -7,15 +7,20 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+from unittest.mock import Mock
 
 import docker
 import pytest
 
+from dashboard.sites import require_browser
+from patience import until
 from projects import free_name
 from triton_env import TritonEnvironment
+from triton_env.dashboard.serving import Serving
 
 FOLDER = Path(__file__).parents[2] / "benchmarks"
 TIMEOUT = 500
@@ -53,6 +58,11 @@ def soak(project: str, out: Path, *arguments: str) -> "subprocess.Popen[str]":
 
 def records(out: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (out / "samples.jsonl").read_text().splitlines()]
+
+
+def of_kind(out: Path, kind: str) -> list[dict[str, Any]]:
+    """The records of one kind; none where the run has not begun."""
+    return [record for record in records(out) if record["kind"] == kind] if (out / "samples.jsonl").exists() else []
 
 
 @pytest.mark.docker
@@ -93,6 +103,54 @@ def test_sigterm_ends_it_with_a_report_and_nothing_left(project: str, tmp_path: 
     assert "Traceback" not in words
     assert "of 10 minutes, INTERRUPTED" in report
     assert [record["complete"] for record in records(tmp_path) if record["kind"] == "end"] == [False]
+
+
+@pytest.mark.docker
+def test_a_dashboard_and_its_page_are_measured(project: str, tmp_path: Path) -> None:
+    require_browser()
+    # Views of 12 s, of which two are enough.
+    with soak(project, tmp_path, "--minutes", "4", "--dashboard") as process:
+        assert process.stderr is not None
+        for _ in process.stderr:
+            if len(of_kind(tmp_path, "page")) > 1:
+                break
+        process.send_signal(signal.SIGTERM)
+        report, words = process.communicate(timeout=TIMEOUT)
+    assert process.returncode == 128 + signal.SIGTERM, words
+    assert of_kind(tmp_path, "failure") == []
+    charts, logs = of_kind(tmp_path, "page")[:2]
+    assert (charts["view"], logs["view"]) == ("postgres", "logs")
+    assert charts["charts"] > 2
+    assert logs["lines"] > 2
+    for page in (charts, logs):
+        assert page["environments"] >= 1
+        assert page["samples"] >= 1
+        # Of what was shown before, nothing is kept but a few nodes of the browser's own.
+        assert page["nodes"] > 100 > page["detached"]
+        assert 0.5 < page["heap"] < 50
+    for sample in of_kind(tmp_path, "sample"):
+        assert sample["dashboard"]["rss"] >= sample["dashboard"]["memory"] > 10
+        assert sample["dashboard"]["threads"] >= 1
+        assert sample["dashboard"]["descriptors"] >= 3
+    assert "The dashboard, with its page open in a browser:" in report
+    assert "not judged: the page's JavaScript heap grows by less than 10 MB in an hour" in report
+
+
+@pytest.mark.parametrize("env", ["embedded"], indirect=True)
+def test_without_a_browser_a_client_reads_the_dashboards_events(
+    env: TritonEnvironment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(FOLDER)
+    module = importlib.import_module("soak_dashboard")
+    notes = Mock()
+    with Serving(env.settings) as serving:
+        reader = module.Reader(partial(module.read_events, serving.url), notes)
+        try:
+            assert until(lambda: serving.dashboard._watch.is_looked_at)
+        finally:
+            reader.end()
+        assert until(lambda: not serving.dashboard._watch.is_looked_at)
+    notes.fail.assert_not_called()
 
 
 @pytest.fixture

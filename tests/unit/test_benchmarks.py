@@ -175,6 +175,40 @@ def test_growth_of_one_service_is_told(report: ModuleType, tmp_path: Path) -> No
     assert missed[0].fatal
 
 
+def dashboard(hours: float, heap: float) -> dict[str, Any]:
+    """What a run with a dashboard has of it at some time: a page that grows by `heap` MB an hour."""
+    page = {"samples": 100, "nodes": 600, "detached": 1, "listeners": 41, "environments": 1}
+    process = {"memory": 90.0, "rss": 120.0, "cpu": 3.0, "threads": 12, "descriptors": 30}
+    return {**page, "heap": 2 + heap * hours, "dashboard": process}
+
+
+@pytest.mark.parametrize(("heap", "missed"), [(2.0, []), (15.0, ["the page's JavaScript heap grows"])])
+def test_growth_of_an_open_page_is_told(report: ModuleType, tmp_path: Path, heap: float, missed: list[str]) -> None:
+    lines = records(dashboard=True)
+    pages = []
+    for line in lines:
+        if line["kind"] == "sample":
+            values = dashboard(line["at"] / 3600, heap)
+            line["dashboard"] = values.pop("dashboard")
+            pages.append({"kind": "page", "at": line["at"], **values})
+    soak = read(report, tmp_path, [*lines, *pages])
+    found = [verdict for verdict in report.verdicts(soak) if verdict.met is False]
+    assert [verdict.words.partition(" by ")[0] for verdict in found] == missed
+    assert all(verdict.fatal for verdict in found)
+    text = report.as_markdown(soak)
+    assert f"| page: JavaScript heap | 2.0 MB | {2 + heap / 2:.1f} MB " in text
+    assert f"{heap:+.1f} MB/h (10) |" in text
+    without_page = report.as_markdown(read(report, tmp_path, lines))
+    assert "The dashboard, with a client that reads its events:" in without_page
+    assert "page:" not in without_page
+
+
+def test_a_run_without_dashboard_says_nothing_of_one(report: ModuleType, tmp_path: Path) -> None:
+    soak = read(report, tmp_path, records())
+    assert "dashboard" not in report.as_markdown(soak)
+    assert not any("dashboard" in str(verdict) or "page" in str(verdict) for verdict in report.verdicts(soak))
+
+
 def test_caches_that_fill_and_outliers_are_no_growth(report: ModuleType, tmp_path: Path) -> None:
     def memory(hours: float) -> float:
         return min(20.0, 11 + 60 * hours) + (25 if hours > 0.95 else 0)
