@@ -41,7 +41,7 @@ def wrong_arguments(tool: Callable[..., Any], given: Mapping[str, Any], problems
     parameters = inspect.signature(tool).parameters
     needed = [name for name, each in parameters.items() if each.default is each.empty]
     wrong = [f"`{name}` is missing" for name in needed if name not in given]
-    wrong += [f"there is no argument `{name}`" for name in given if name not in parameters]
+    wrong += [f"the argument `{name}` is not known" for name in given if name not in parameters]
     wrong += [f"`{name}`: {words}" for name, words in problems.items() if name in given]
     if not wrong:
         return ""

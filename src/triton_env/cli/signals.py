@@ -102,7 +102,12 @@ def until_reader_leaves(action: Callable[[], object]) -> None:
                 action()
             finally:
                 is_over = True
-    except (BrokenPipeError, _ReaderGone):
+    except _ReaderGone:
+        stop_printing()
+    except BrokenPipeError:
+        # A server's connection breaks, too, and that is an error.
+        if not reader_is_gone():
+            raise
         stop_printing()
     finally:
         signal.signal(signal.SIGPIPE, before if before is not None else signal.SIG_IGN)
