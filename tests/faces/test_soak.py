@@ -108,21 +108,24 @@ def test_sigterm_ends_it_with_a_report_and_nothing_left(project: str, tmp_path: 
 @pytest.mark.docker
 def test_a_dashboard_and_its_page_are_measured(project: str, tmp_path: Path) -> None:
     require_browser()
-    # Views of 12 s, of which two are enough.
+    charts: list[dict[str, Any]] = []
+    logs: list[dict[str, Any]] = []
+    # Views of 12 s. On a slow machine the first ones may be too early for what they show.
     with soak(project, tmp_path, "--minutes", "4", "--dashboard") as process:
         assert process.stderr is not None
         for _ in process.stderr:
-            if len(of_kind(tmp_path, "page")) > 1:
+            pages = of_kind(tmp_path, "page")
+            charts = [page for page in pages if page["charts"] > 2]
+            logs = [page for page in pages if page["lines"] > 2]
+            if charts and logs:
                 break
         process.send_signal(signal.SIGTERM)
         report, words = process.communicate(timeout=TIMEOUT)
     assert process.returncode == 128 + signal.SIGTERM, words
     assert of_kind(tmp_path, "failure") == []
-    charts, logs = of_kind(tmp_path, "page")[:2]
-    assert (charts["view"], logs["view"]) == ("postgres", "logs")
-    assert charts["charts"] > 2
-    assert logs["lines"] > 2
-    for page in (charts, logs):
+    assert {page["view"] for page in charts} <= ALL
+    assert {page["view"] for page in logs} == {"logs"}
+    for page in (charts[0], logs[0]):
         assert page["environments"] >= 1
         assert page["samples"] >= 1
         # Of what was shown before, nothing is kept but a few nodes of the browser's own.
