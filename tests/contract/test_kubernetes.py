@@ -208,6 +208,26 @@ def test_a_pod_whose_time_is_up_says_so(settings: Settings, kubectl: Kubectl) ->
         assert until(lambda: "TRITON_K8S_TTL" in problem())
 
 
+def test_a_pod_that_takes_too_long_to_go_fails_its_restart(
+    settings: Settings, kubectl: Kubectl, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with TritonEnvironment(settings, services=("redis",), runtime="kubernetes") as env:
+        pod = ("--namespace", NAMESPACE, "patch", "pod", f"triton-{env.id}-redis", "--type", "merge", "--patch")
+        kubectl(*pod, '{"metadata": {"finalizers": ["example.org/slow"]}}')
+        try:
+            with monkeypatch.context() as quick:
+                quick.setattr("triton_env.runtimes.kubernetes.runtime._REMOVAL_TIMEOUT", 1)
+                with pytest.raises(ClusterFailed, match="remove the pod of Redis") as caught:
+                    env.restart("redis")
+        finally:
+            kubectl(*pod, '{"metadata": {"finalizers": null}}')
+        assert "timed out waiting" in caught.value.cause
+
+        env.restart("redis")
+
+        assert env.redis.client().ping()
+
+
 def test_a_pod_that_was_removed_says_so(settings: Settings, kubectl: Kubectl) -> None:
     with TritonEnvironment(settings, services=("redis",), runtime="kubernetes") as env:
         kubectl("--namespace", NAMESPACE, "delete", "pod", f"triton-{env.id}-redis")

@@ -311,6 +311,7 @@ def test_a_pod_without_a_node_says_why() -> None:
         ("Unable to connect to the server: getting credentials: exec: executable aws not found", 1),
         ('Error from server (Forbidden): pods is forbidden: User "x" cannot create resource "pods"', 0),
         ('Error from server (NotFound): pods "x" not found', 0),
+        ("error: timed out waiting for the condition on pods/x", 0),
         ('The Pod "x" is invalid: spec.containers[0].resources: Invalid value', 0),
         (
             'Error from server (Forbidden): pods "x" is forbidden: exceeded quota: connection refused is not the cause',

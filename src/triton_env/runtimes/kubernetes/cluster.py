@@ -22,8 +22,8 @@ _OWN_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 """In a pod: https://kubernetes.io/docs/tasks/run-application/access-api-from-pod/"""
 _NO_ANSWER = re.compile(
     "unable to connect to the server|connection to the server|connection refused|no such host|i/o timeout|EOF|x509:"
-    "|handshake timeout|deadline exceeded|timed out|network is unreachable|no route to host|service unavailable"
-    "|etcdserver:|apiserver is shutting down",
+    "|handshake timeout|deadline exceeded|timed out(?! waiting)|network is unreachable|no route to host"
+    "|service unavailable|etcdserver:|apiserver is shutting down",
     re.IGNORECASE,
 )
 _NO_LOGIN = re.compile("must be logged in|unauthorized|getting credentials|exec plugin", re.IGNORECASE)

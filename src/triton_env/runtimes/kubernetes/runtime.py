@@ -42,7 +42,7 @@ _LOOK = 0.1
 _IN_FLIGHT_TIMEOUT = 60
 """Seconds that `stop` waits for requests that are on their way to the cluster."""
 _REMOVAL_TIMEOUT = 120
-"""Seconds that `stop` waits for the end of the pods; they need some seconds."""
+"""Seconds that `stop` and `restart` wait for the end of pods, which need some seconds."""
 _LOOPBACK = "127.0.0.1"
 _ALL_ANEW = "env.stop() and env.start() start all services anew, without data"
 
