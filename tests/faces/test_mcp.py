@@ -197,7 +197,7 @@ async def test_an_agent_is_refused_in_words_that_suit_it(env: TritonEnvironment)
             await agent.refused(
                 "run_query", environment=env.id
             ): f"`service` is missing; `statement` is missing. {takes}",
-            await agent.refused("start_environment", service="redis"): "the argument `service` is not known. It takes: ",
+            await agent.refused("start_environment", service="redis"): "the argument `service` is not known. It takes",
             await agent.refused("service_logs", **asked, lines="many"): "`lines`: ",
             await agent.refused("run_query", **asked, statement="\nselect * from nowhere"): "line 2 of the statement",
             await agent.refused("run_query", **asked, statement=""): "hint: give one, such as: select 1",

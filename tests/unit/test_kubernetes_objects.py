@@ -298,6 +298,14 @@ def test_a_pod_without_a_node_says_why() -> None:
     assert pods.news({"status": {"conditions": conditions}}) == "no node yet: 0/3 nodes are available"
 
 
+def test_lines_of_kubectls_own_log_are_not_the_cause() -> None:
+    log = 'E1130 22:20:17.166987    6273 memcache.go:381] "Unhandled Error" err="Get https://127.0.0.1"\n'
+    last = "The connection to the server 127.0.0.1:6443 was refused - did you specify the right host or port?"
+
+    assert failure(log * 2 + last, what="look", where="here").cause == last
+    assert failure(log, what="look", where="here").cause == log
+
+
 @pytest.mark.parametrize(
     ("words", "kind"),
     [

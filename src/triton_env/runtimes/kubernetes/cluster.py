@@ -26,6 +26,7 @@ _NO_ANSWER = re.compile(
     "|service unavailable|etcdserver:|apiserver is shutting down",
     re.IGNORECASE,
 )
+_OF_ITS_LOG = re.compile(r"^[EWI][0-9]{4} [0-9:.]+ .*\n?", re.MULTILINE)
 _NO_LOGIN = re.compile("must be logged in|unauthorized|getting credentials|exec plugin", re.IGNORECASE)
 _NO_CONTEXT = re.compile(
     "context .* does not exist|cannot locate context|current-context must exist|no configuration has been provided"
@@ -212,6 +213,8 @@ def failure(words: str, *, what: str, where: str) -> TritonError:
     Args:
         what: what it was to do: "create a pod".
     """
+    # Its own log repeats what it says in the end.
+    words = _OF_ITS_LOG.sub("", words).strip() or words
     if _NOT_ALLOWED.search(words):
         return ClusterFailed(
             f"The cluster does not allow this user to {what}.",
