@@ -223,6 +223,10 @@ _BEGAN_WITH = dict(os.environ)
 """The environment of the server."""
 
 
+_TO_END = 30
+"""Seconds after which a server that begins no program has not died."""
+
+
 class _Server:
     """The server of this process, and the way to it."""
 
@@ -239,8 +243,11 @@ class _Server:
 
     def reap(self) -> None:
         """Have it go from the list of processes, if it has ended."""
+        deadline = time.monotonic() + _TO_END
         with suppress(ChildProcessError):
-            os.waitpid(self._pid, os.WNOHANG)
+            # One that was killed closes its sockets before it has ended.
+            while not os.waitpid(self._pid, os.WNOHANG)[0] and time.monotonic() < deadline:
+                time.sleep(0.01)
 
 
 _server: _Server | None = None

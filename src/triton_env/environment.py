@@ -229,8 +229,7 @@ class TritonEnvironment(Isolated):
         """End a server, and start it again at the same address with the same credentials; return when it is ready.
 
         It may have died. Its clients lose their connections. What it has in memory alone is gone, as in a crash; with
-        TRITON_STORAGE=memory that may be all, and in a cluster it is all. A database or bucket that is missing then is
-        made again.
+        TRITON_STORAGE=memory or in a cluster that may be all. A database or bucket that is missing then is made again.
 
         Raises:
             UsageError: another process or others run the server.

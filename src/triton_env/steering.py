@@ -38,10 +38,7 @@ _naming = threading.Lock()
 _being_made: set[Path] = set()
 """Backups without a name that are under way: their files appear when they are complete."""
 _CLIENTS = "the connections of its clients"
-_IN_MEMORY = (
-    f"{_CLIENTS}, and what the server has in memory alone: with TRITON_STORAGE=memory that may be all, and in a cluster"
-    " it is all"
-)
+_IN_MEMORY = f"{_CLIENTS}, and what it has in memory alone: with TRITON_STORAGE=memory or in a cluster that may be all"
 _LAST_ONES = "what the services hold at present; clients that are at work may fail"
 
 

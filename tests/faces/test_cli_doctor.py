@@ -70,7 +70,7 @@ class TestWithNeitherEngineNorPackages:
         data = json.loads(result.stdout)
         assert data["bad"] == 2
         assert [row["subject"] for row in data["findings"] if row["verdict"] == "bad"] == ["engine", "runtime"]
-        assert all(set(row) == {"subject", "verdict", "words", "hint"} for row in data["findings"])
+        assert all(set(row) == {"subject", "verdict", "words", "hint", "document"} for row in data["findings"])
         assert all(row["hint"] for row in data["findings"] if row["verdict"] == "bad")
 
     @pytest.mark.parametrize(("runtime", "status"), [("embedded", 1), ("external", 0), ("docker", 1)])

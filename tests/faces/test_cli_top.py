@@ -134,7 +134,7 @@ def test_a_restart_and_an_end_come_after_a_question(callers_choice: Mapping[str,
     ):
         assert top.shows(session, "healthy")
         top.press("r")
-        assert top.shows(f"Restart Redis of {session}? Lost: ", "in a cluster it is all. y/n")
+        assert top.shows(f"Restart Redis of {session}? Lost: ", "that may be all. y/n")
         top.press("n")
         assert top.shows("q quit")
         top.press("s")

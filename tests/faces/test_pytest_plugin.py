@@ -72,7 +72,7 @@ def test_a_run_that_uses_no_service_imports_and_starts_nothing(
     ("line", "words"),
     [
         ("triton_services = postgres mongo", "triton_services: 'mongo' cannot be used*postgres, clickhouse, redis, s3"),
-        ("triton_runtime = podman", "triton_runtime: 'podman' cannot be used*auto, docker, embedded, external"),
+        ("triton_runtime = podman", "triton_runtime: 'podman' cannot be used*docker, embedded, kubernetes, external"),
         ("triton_scope = test", "triton_scope: 'test' cannot be used*function, class, module, package, session"),
         ("triton_template = nowhere", "triton_template: 'nowhere' cannot be used*a folder*or module:callable"),
         ("triton_reuse = perhaps", "*perhaps*"),

@@ -7,6 +7,7 @@ from triton_env.core.printable import in_one_line
 from triton_env.errors import TritonError
 from triton_env.runtimes.kubernetes import role
 from triton_env.runtimes.kubernetes.cluster import Cluster, cluster_of, kubectl
+from triton_env.runtimes.kubernetes.leftovers import now_of
 from triton_env.settings import Settings
 
 
@@ -17,6 +18,9 @@ def examine(settings: Settings) -> Iterator[Finding]:
         yield Finding("kubectl", Verdict.GOOD, kubectl())
         cluster = cluster_of(settings)
         missing = role.not_allowed(cluster)
+        if not missing:
+            # Whether the namespace exists, which only a request in it shows to a user who may not list them.
+            now_of(cluster)
     except TritonError as error:
         yield Finding("cluster", Verdict.BAD, in_one_line(error), error.hint)
         return
@@ -28,5 +32,6 @@ def _rights(cluster: Cluster, missing: tuple[str, ...]) -> Finding:
     if not missing:
         return Finding("rights", Verdict.GOOD, "this user may do all that is needed there")
     words = f"this user may not {', '.join(missing)}"
-    hint = "have the Role bound to it that is printed below"
+    bind = f"kubectl create rolebinding {role.NAME} --role {role.NAME} --user NAME --namespace {cluster.namespace}"
+    hint = f"have the Role applied that is printed below, and bound to this user: {bind}"
     return Finding("rights", Verdict.BAD, words, hint, role.as_text(cluster.namespace))

@@ -28,7 +28,7 @@ def command(choice: Choice, services: tuple[str, ...]) -> None:
     ID is an id that `ps` shows; of persistent services it is their project.
     Addresses and passwords stay the same, so clients reconnect on the same URL. A service that had stopped is started.
     The data of persistent services stays. What a service of a session has in memory alone is gone, as in a crash; with
-    TRITON_STORAGE=memory that may be all, and in a cluster it is all.
+    TRITON_STORAGE=memory or in a cluster that may be all.
 
     Exit status: 0 when they answer; 1 if one does not, or was never started; 2 for wrong use; 130 after Ctrl-C.
     """

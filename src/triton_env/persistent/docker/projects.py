@@ -38,7 +38,8 @@ def projects(engine: Engine) -> dict[str, list[ListedContainer]]:
     """
     found: dict[str, list[ListedContainer]] = {}
     with engine.translated("list the persistent services"):
-        for listed in engine.ask("/containers/json", all=True, filters={"label": [OUR_LABEL]}):
+        # Those of Compose alone: the node of a cluster may have pods of ours on the same engine.
+        for listed in engine.ask("/containers/json", all=True, filters={"label": [OUR_LABEL, PROJECT_LABEL]}):
             container = _described(listed)
             found.setdefault(container.project, []).append(container)
     return {project: sorted(found[project], key=lambda each: each.service) for project in sorted(found)}

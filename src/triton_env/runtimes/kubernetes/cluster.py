@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,9 @@ _NO_ANSWER = re.compile(
     re.IGNORECASE,
 )
 _OF_ITS_LOG = re.compile(r"^[EWI][0-9]{4} [0-9:.]+ .*\n?", re.MULTILINE)
+_PREFIX = re.compile(r'^(Error from server( \([A-Za-z]+\))?|error): (error when creating "STDIN": )?')
+_NO_NAMESPACE = re.compile(r'namespaces "([^"]+)" not found')
+_WIDTH = 100
 _NO_LOGIN = re.compile("must be logged in|unauthorized|getting credentials|exec plugin", re.IGNORECASE)
 _NO_CONTEXT = re.compile(
     "context .* does not exist|cannot locate context|current-context must exist|no configuration has been provided"
@@ -215,6 +219,15 @@ def failure(words: str, *, what: str, where: str) -> TritonError:
     """
     # Its own log repeats what it says in the end.
     words = _OF_ITS_LOG.sub("", words).strip() or words
+    # In lines as wide as an error shows them, so that nothing of it is cut.
+    words = "\n".join(textwrap.fill(_PREFIX.sub("", line), _WIDTH) for line in words.splitlines())
+    if missing := _NO_NAMESPACE.search(words):
+        return ClusterFailed(
+            f"The cluster has no namespace {missing[1]}.",
+            where=where,
+            cause=words,
+            hint=f"kubectl create namespace {missing[1]}, or set TRITON_K8S_NAMESPACE to one that there is",
+        )
     if _NOT_ALLOWED.search(words):
         return ClusterFailed(
             f"The cluster does not allow this user to {what}.",

@@ -47,7 +47,7 @@ def find_leftovers(cluster: Cluster) -> list[ClusterLeftover]:
     leases = cluster.list("leases.coordination.k8s.io", OURS, what="list its leases")
     if not leases:
         return []
-    here, now = Owner.this_process(""), _now(cluster)
+    here, now = Owner.this_process(""), now_of(cluster)
     return [_judged(each, here, now) for each in leases]
 
 
@@ -101,8 +101,12 @@ def renewed(lease: Mapping[str, Any]) -> datetime:
     return max(map(_moment, (*times, lease["metadata"]["creationTimestamp"])))
 
 
-def _now(cluster: Cluster) -> datetime:
-    """The time by the cluster's clock: that of an object which is not kept."""
+def now_of(cluster: Cluster) -> datetime:
+    """The time by the cluster's clock: that of an object which is not kept.
+
+    Raises:
+        ClusterUnreachable, ClusterFailed: the cluster does not answer, or has no such namespace.
+    """
     words = ("create", "-f", "-", "--dry-run=server", "-o", "json")
     made = json.loads(cluster.run(*words, content=json.dumps(_CLOCK), what="create a lease"))
     stamp = made["metadata"].get("creationTimestamp")

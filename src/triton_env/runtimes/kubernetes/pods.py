@@ -16,7 +16,8 @@ CONTAINER = "server"
 
 _NO_IMAGE = ("ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull", "InvalidImageName", "RegistryUnavailable")
 _CANNOT_BEGIN = ("CreateContainerConfigError", "CreateContainerError", "RunContainerError")
-_FINAL = ("ErrImageNeverPull", "InvalidImageName")
+_NEVER = "ErrImageNeverPull"
+_FINAL = (_NEVER, "InvalidImageName")
 _WILL_NOT_CHANGE = re.compile(
     "not found|manifest unknown|denied|unauthorized|does not exist|no basic auth", re.IGNORECASE
 )
@@ -38,11 +39,13 @@ class Hindrance:
         words: those of the node; empty where it only says that it will try again.
         is_image: whether it lacks the image.
         is_final: whether trying again will not help.
+        is_unasked: whether no registry was asked for the image, since that was not wanted.
     """
 
     words: str
     is_image: bool
     is_final: bool
+    is_unasked: bool = False
 
 
 def hindrance(pod: Pod) -> Hindrance | None:
@@ -52,7 +55,7 @@ def hindrance(pod: Pod) -> Hindrance | None:
         reason, words = waiting.get("reason", ""), _clean(waiting.get("message", ""))
         if reason in _NO_IMAGE:
             is_final = reason in _FINAL or bool(_WILL_NOT_CHANGE.search(words))
-            return Hindrance("" if reason == _AGAIN else words or reason, True, is_final)
+            return Hindrance("" if reason == _AGAIN else words or reason, True, is_final, reason == _NEVER)
         if reason in _CANNOT_BEGIN:
             return Hindrance(words or reason, False, False)
     return None

@@ -27,7 +27,7 @@ from triton_env.runtimes.kubernetes.agent_client import AgentHandle, Forwarding
 from triton_env.runtimes.kubernetes.cluster import cluster_of, in_pod
 from triton_env.runtimes.kubernetes.leftovers import sweep
 from triton_env.runtimes.kubernetes.looks import Looks
-from triton_env.runtimes.kubernetes.troubles import Beginning, not_begun, not_forwarded, problem_of
+from triton_env.runtimes.kubernetes.troubles import MORE_MEMORY, Beginning, not_begun, not_forwarded, problem_of
 from triton_env.runtimes.owner import Owner
 from triton_env.runtimes.ports import free_port, listener_on
 from triton_env.runtimes.start_tracker import StartTracker
@@ -143,6 +143,8 @@ class KubernetesRuntime:
             ending = pods.ending(self._looks.now(access.pod), where=access.place, hint=_how_to_restart(service))
         except TritonError:
             ending = None
+        if ending is not None and ending.out_of_memory:
+            return replace(ending, hint=f"{MORE_MEMORY}; {ending.hint}")
         if ending is None and self._agent.is_gone:
             words = "cannot be reached, since the process that forwards its ports has ended"
             return Ending(access.place, _ALL_ANEW, held_up=words)

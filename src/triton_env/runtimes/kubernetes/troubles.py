@@ -11,6 +11,7 @@ from triton_env.runtimes import failures
 from triton_env.runtimes.kubernetes import pods
 from triton_env.runtimes.kubernetes.access import PodAccess
 
+MORE_MEMORY = "give it more with memory=... in TRITON_K8S_LIMITS; data in memory counts"
 _PATIENCE = 60
 """Seconds for what a node tries again: a registry that was away for a moment, a secret that it did not have yet."""
 
@@ -46,7 +47,9 @@ class Beginning:
                 f"The cluster cannot have the image {self._recipe.container.image}.",
                 where=variable,
                 cause=self._problem,
-                hint=f"set {variable} to one that its nodes can pull, or TRITON_K8S_PULL_SECRETS to the secret of its"
+                hint=f"unset TRITON_PULL, or set {variable} to one that its nodes have"
+                if hindrance.is_unasked
+                else f"set {variable} to one that its nodes can pull, or TRITON_K8S_PULL_SECRETS to the secret of its"
                 " registry",
             )
         what = f"The cluster cannot make the container of {self._recipe.title}."
@@ -75,7 +78,9 @@ def problem_of(recipe: ServiceRecipe, pod: Mapping[str, Any] | None, access: Pod
         where=f"{access.place}, image {container.image}",
         cause="; ".join(dict.fromkeys(filter(None, (cause, ending.reason)))),
         log=access.logs(failures.LOG_LINES),
-        hint=f"check {container.image_variable} and the settings of {recipe.title}",
+        hint=MORE_MEMORY
+        if ending.out_of_memory
+        else f"check {container.image_variable} and the settings of {recipe.title}",
     )
 
 

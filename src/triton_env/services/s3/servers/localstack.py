@@ -12,7 +12,7 @@ _PERSISTENCE = "/opt/triton-env/localstack"
 """Where containers find the provider that writes through, as in the compose file."""
 _DOOR = "start.d/10-door.py"
 """What keeps web pages out, as a hook of LocalStack's start."""
-_BUCKET = "ready.d/10-bucket.py"
+_BUCKET = "10-bucket.py"
 """What has the script beside it make the bucket, as a hook of LocalStack's start."""
 
 LAST_FREE_VERSION = (4, 14, 0)
@@ -70,7 +70,7 @@ def container(settings: Settings) -> ContainerRecipe:
                 "AWS_ACCESS_KEY_ID": settings.aws_access_key_id,
             },
             {
-                f"/etc/localstack/init/{_BUCKET}": packaged_file(f"docker/localstack/{_BUCKET}"),
+                f"/etc/localstack/init/ready.d/{_BUCKET}": packaged_file(f"docker/localstack/alone/{_BUCKET}"),
                 "/etc/triton-env/10-bucket.sh": packaged_file("docker/localstack/ready.d/10-bucket.sh"),
             },
         ),
