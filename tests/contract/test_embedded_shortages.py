@@ -129,19 +129,21 @@ def check(found: list[Any], words: str) -> set[str]:
     return {kind for _, kind, _, _ in found}
 
 
+ENOUGH = 200
+"""Several times what a start takes: how much of it is in use at the same moment depends on the machine."""
 SOME = pytest.mark.parametrize("step", [4, pytest.param(1, marks=pytest.mark.long)], ids=["some", "each"])
 
 
 class TestLimits:
     @SOME
     def test_whichever_file_descriptor_is_missing(self, short_path: Path, step: int) -> None:
-        found = outcomes("RLIMIT_NOFILE", "len(before) - 1 + spare", [*range(0, 23, step), 23], short_path)
+        found = outcomes("RLIMIT_NOFILE", "len(before) - 1 + spare", [*range(0, 23, step), ENOUGH], short_path)
         assert check(found, "file descriptor") == {"NoneType", "ResourceExhausted"}
 
     @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="macOS counts processes, not threads")
     @SOME
     def test_whichever_process_or_thread_is_missing(self, short_path: Path, step: int) -> None:
-        found = outcomes("RLIMIT_NPROC", "of_user() + spare", [*range(0, 15, step), 15], short_path, user=True)
+        found = outcomes("RLIMIT_NPROC", "of_user() + spare", [*range(0, 15, step), ENOUGH], short_path, user=True)
         assert check(found, "process or thread") == {"NoneType", "ResourceExhausted"}
 
     def test_whichever_file_is_too_large(self, short_path: Path) -> None:
