@@ -220,53 +220,53 @@ def failure(words: str, *, what: str, where: str) -> TritonError:
     # Its own log repeats what it says in the end.
     words = _OF_ITS_LOG.sub("", words).strip() or words
     # In lines as wide as an error shows them, so that nothing of it is cut.
-    words = "\n".join(textwrap.fill(_PREFIX.sub("", line), _WIDTH) for line in words.splitlines())
+    shown = "\n".join(textwrap.fill(_PREFIX.sub("", line), _WIDTH) for line in words.splitlines())
     if missing := _NO_NAMESPACE.search(words):
         return ClusterFailed(
             f"The cluster has no namespace {missing[1]}.",
             where=where,
-            cause=words,
+            cause=shown,
             hint=f"kubectl create namespace {missing[1]}, or set TRITON_K8S_NAMESPACE to one that there is",
         )
     if _NOT_ALLOWED.search(words):
         return ClusterFailed(
             f"The cluster does not allow this user to {what}.",
             where=where,
-            cause=words,
+            cause=shown,
             hint="python -m triton_env doctor prints the Role that is needed; have it bound to this user",
         )
     if _NOT_SECURE.search(words):
         return ClusterFailed(
             "The namespace does not admit pods that begin as root.",
             where=where,
-            cause=words,
+            cause=shown,
             hint="set TRITON_K8S_SECURITY=restricted, or use another namespace: TRITON_K8S_NAMESPACE",
         )
     if _NO_QUOTA.search(words):
         return ClusterFailed(
             f"The quota of the namespace does not let this user {what}.",
             where=where,
-            cause=words,
+            cause=shown,
             hint="kubectl describe quota shows it; set TRITON_K8S_REQUESTS and TRITON_K8S_LIMITS",
         )
     if _NO_CONTEXT.search(words):
         return ClusterUnreachable(
             "The kubeconfig leads to no cluster.",
             where=where,
-            cause=words,
+            cause=shown,
             hint="kubectl config get-contexts lists what there is; set TRITON_K8S_CONTEXT or KUBECONFIG",
         )
     if _NO_LOGIN.search(words):
         return ClusterUnreachable(
             "The cluster does not know this user.",
             where=where,
-            cause=words,
+            cause=shown,
             hint="log in to it; kubectl get pods shows whether that has worked",
         )
     if _NO_ANSWER.search(words):
-        return _unreachable(where, words)
+        return _unreachable(where, shown)
     return ClusterFailed(
-        f"The cluster could not {what}.", where=where, cause=words, hint="kubectl get events shows more"
+        f"The cluster could not {what}.", where=where, cause=shown, hint="kubectl get events shows more"
     )
 
 
