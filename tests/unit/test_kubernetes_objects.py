@@ -324,10 +324,7 @@ def test_a_namespace_that_does_not_exist_is_named_with_the_command_that_makes_it
         ('error: context "nowhere" does not exist', 1),
         ("error: cannot locate context nowhere", 1),
         # Longer than a line of an error.
-        (
-            f'error validating "STDIN": Get "https://{"x" * 60}": dial tcp 127.0.0.1:32016: connect: connection refused',
-            1,
-        ),
+        (f"error: Get https://{60 * 'x'}: dial tcp 127.0.0.1:32016: connect: connection refused", 1),
         ("error: current-context must exist in order to minify", 1),
         ("Unable to connect to the server: getting credentials: exec: executable aws not found", 1),
         ('Error from server (Forbidden): pods is forbidden: User "x" cannot create resource "pods"', 0),

@@ -5,6 +5,8 @@ import os
 import signal
 import sys
 import textwrap
+import threading
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -219,3 +221,30 @@ def test_its_kubectl_ends_with_it(forwarder: Forwarder, folder: Path) -> None:
 
     assert until(lambda: not forwarder.is_alive)
     assert until(lambda: not psutil.pid_exists(kubectl))
+
+
+def test_services_that_start_at_once_have_one_forwarder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    launched: list[str] = []
+    both = threading.Barrier(2)
+
+    def launch(forwarder: Forwarder) -> None:
+        # The other one has time to see that there is none yet.
+        time.sleep(0.2)
+        launched.append("one")
+
+    monkeypatch.setattr(Forwarder, "_launch", launch)
+    monkeypatch.setattr(Forwarder, "is_alive", property(lambda _: bool(launched)))
+    monkeypatch.setattr(Forwarder, "_ask", lambda *_: {})
+    forwarder = Forwarder(Settings(triton_state_dir=str(tmp_path)), "tryout", Cluster("test", "default"))
+
+    def forward() -> None:
+        both.wait()
+        forwarder.forward(())
+
+    threads = [threading.Thread(target=forward) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert launched == ["one"]

@@ -29,7 +29,6 @@ _LOOK = 0.1
 """Seconds between two looks at what is forwarded."""
 _IDLE = 60
 """Seconds that it waits for its first order."""
-_LOCK_TIMEOUT = 10
 _LOST = re.compile(r"error forwarding port|lost connection to pod|failed to (create|find)|not found")
 """What `kubectl` writes where the pod is another one by now. It goes on by itself, to nothing."""
 
@@ -108,8 +107,9 @@ def main() -> None:
     if os.fork():
         os._exit(0)
     os.umask(0o077)
-    with suppress(BlockingIOError):  # another one was quicker
-        held = locks.hold(folder.lock, timeout=_LOCK_TIMEOUT)
+    # Where another one was quicker, that is not waited for: this one would follow it when it ends.
+    with suppress(BlockingIOError):
+        held = locks.hold(folder.lock, timeout=0)
         forwarder = _Forwarder(folder, project, cluster)
         for number in (signal.SIGINT, signal.SIGHUP):
             signal.signal(number, lambda *_: None)

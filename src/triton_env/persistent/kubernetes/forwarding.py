@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext, suppress
@@ -40,6 +41,7 @@ class Forwarder:
         self._folder = ForwarderFolder.of(settings, project, cluster)
         self._project = project
         self._cluster = cluster
+        self._launching = threading.Lock()
 
     @property
     def is_alive(self) -> bool:
@@ -56,8 +58,10 @@ class Forwarder:
         Raises:
             TritonError: no process can be had that does so.
         """
-        if not self.is_alive:
-            self._launch()
+        # Services start in several threads.
+        with self._launching:
+            if not self.is_alive:
+                self._launch()
         self._ask({"do": "forward", "orders": [to_data(order) for order in orders]})
 
     def states(self) -> Mapping[str, Forwarding]:
