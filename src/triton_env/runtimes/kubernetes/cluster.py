@@ -29,16 +29,68 @@ _NO_ANSWER = re.compile(
 )
 _OF_ITS_LOG = re.compile(r"^[EWI][0-9]{4} [0-9:.]+ .*\n?", re.MULTILINE)
 _PREFIX = re.compile(r'^(Error from server( \([A-Za-z]+\))?|error): (error when creating "STDIN": )?')
-_NO_NAMESPACE = re.compile(r'namespaces "([^"]+)" not found')
 _WIDTH = 100
-_NO_LOGIN = re.compile("must be logged in|unauthorized|getting credentials|exec plugin", re.IGNORECASE)
-_NO_CONTEXT = re.compile(
-    "context .* does not exist|cannot locate context|current-context must exist|no configuration has been provided"
-    "|error loading config"
+
+
+@dataclass(frozen=True, slots=True)
+class _Failure:
+    """What a failure of `kubectl` is known by, and the error that it becomes.
+
+    Attributes:
+        words: what it writes.
+        kind: of the error.
+        sentence: what went wrong, with {what} for what was to be done and the named groups of `words`.
+        hint: what to do next, with the same.
+    """
+
+    words: re.Pattern[str]
+    kind: type[ClusterFailed | ClusterUnreachable]
+    sentence: str
+    hint: str
+
+
+_FAILURES = (
+    _Failure(
+        re.compile(r'namespaces "(?P<namespace>[^"]+)" not found'),
+        ClusterFailed,
+        "The cluster has no namespace {namespace}.",
+        "kubectl create namespace {namespace}, or set TRITON_K8S_NAMESPACE to one that exists",
+    ),
+    _Failure(
+        re.compile(r"forbidden: User .* cannot", re.IGNORECASE | re.DOTALL),
+        ClusterFailed,
+        "The cluster does not allow this user to {what}.",
+        "python -m triton_env doctor prints the Role that is needed; have it bound to this user",
+    ),
+    _Failure(
+        re.compile("violates PodSecurity|unable to validate against any (pod )?security", re.IGNORECASE),
+        ClusterFailed,
+        "The namespace does not admit pods that begin as root.",
+        "set TRITON_K8S_SECURITY=restricted, or use another namespace: TRITON_K8S_NAMESPACE",
+    ),
+    _Failure(
+        re.compile("exceeded quota|must specify (limits|requests)|failed quota", re.IGNORECASE),
+        ClusterFailed,
+        "The quota of the namespace does not let this user {what}.",
+        "kubectl describe quota shows it; set TRITON_K8S_REQUESTS and TRITON_K8S_LIMITS",
+    ),
+    _Failure(
+        re.compile(
+            "context .* does not exist|cannot locate context|current-context must exist"
+            "|no configuration has been provided|error loading config"
+        ),
+        ClusterUnreachable,
+        "The kubeconfig leads to no cluster.",
+        "kubectl config get-contexts lists what there is; set TRITON_K8S_CONTEXT or KUBECONFIG",
+    ),
+    _Failure(
+        re.compile("must be logged in|unauthorized|getting credentials|exec plugin", re.IGNORECASE),
+        ClusterUnreachable,
+        "The cluster does not know this user.",
+        "log in to it; kubectl get pods shows whether that has worked",
+    ),
 )
-_NOT_ALLOWED = re.compile(r"forbidden: User .* cannot", re.IGNORECASE | re.DOTALL)
-_NOT_SECURE = re.compile("violates PodSecurity|unable to validate against any (pod )?security", re.IGNORECASE)
-_NO_QUOTA = re.compile("exceeded quota|must specify (limits|requests)|failed quota", re.IGNORECASE)
+"""The first that fits is taken: what the cluster answers may quote anything."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +174,7 @@ def cluster_of(settings: Settings) -> Cluster:
 
     Raises:
         RuntimeUnavailable: there is no `kubectl`.
-        ClusterUnreachable: the context does not exist, or there is no kubeconfig.
+        ClusterUnreachable: the context does not exist, or no kubeconfig does.
     """
     variables = process_environment()
     kubeconfig = _absolute(variables.get("KUBECONFIG", ""))
@@ -221,53 +273,14 @@ def failure(words: str, *, what: str, where: str) -> TritonError:
     words = _OF_ITS_LOG.sub("", words).strip() or words
     # In lines as wide as an error shows them, so that nothing of it is cut.
     shown = "\n".join(textwrap.fill(_PREFIX.sub("", line), _WIDTH) for line in words.splitlines())
-    if missing := _NO_NAMESPACE.search(words):
-        return ClusterFailed(
-            f"The cluster has no namespace {missing[1]}.",
-            where=where,
-            cause=shown,
-            hint=f"kubectl create namespace {missing[1]}, or set TRITON_K8S_NAMESPACE to one that there is",
-        )
-    if _NOT_ALLOWED.search(words):
-        return ClusterFailed(
-            f"The cluster does not allow this user to {what}.",
-            where=where,
-            cause=shown,
-            hint="python -m triton_env doctor prints the Role that is needed; have it bound to this user",
-        )
-    if _NOT_SECURE.search(words):
-        return ClusterFailed(
-            "The namespace does not admit pods that begin as root.",
-            where=where,
-            cause=shown,
-            hint="set TRITON_K8S_SECURITY=restricted, or use another namespace: TRITON_K8S_NAMESPACE",
-        )
-    if _NO_QUOTA.search(words):
-        return ClusterFailed(
-            f"The quota of the namespace does not let this user {what}.",
-            where=where,
-            cause=shown,
-            hint="kubectl describe quota shows it; set TRITON_K8S_REQUESTS and TRITON_K8S_LIMITS",
-        )
-    if _NO_CONTEXT.search(words):
-        return ClusterUnreachable(
-            "The kubeconfig leads to no cluster.",
-            where=where,
-            cause=shown,
-            hint="kubectl config get-contexts lists what there is; set TRITON_K8S_CONTEXT or KUBECONFIG",
-        )
-    if _NO_LOGIN.search(words):
-        return ClusterUnreachable(
-            "The cluster does not know this user.",
-            where=where,
-            cause=shown,
-            hint="log in to it; kubectl get pods shows whether that has worked",
-        )
+    for known in _FAILURES:
+        if match := known.words.search(words):
+            parts = {"what": what, **match.groupdict()}
+            return known.kind(known.sentence.format(**parts), where=where, cause=shown, hint=known.hint.format(**parts))
     if _NO_ANSWER.search(words):
         return _unreachable(where, shown)
-    return ClusterFailed(
-        f"The cluster could not {what}.", where=where, cause=shown, hint="kubectl get events shows more"
-    )
+    hint = "kubectl get events shows more"
+    return ClusterFailed(f"The cluster could not {what}.", where=where, cause=shown, hint=hint)
 
 
 def _unreachable(where: str, cause: str) -> ClusterUnreachable:
