@@ -240,25 +240,16 @@ def test_a_pod_that_was_removed_says_so(settings: Settings, kubectl: Kubectl) ->
 
 OWNER = textwrap.dedent("""
     import sys
-    from triton_env import Settings, TritonEnvironment
-    env = TritonEnvironment(Settings(), services=("redis",), runtime="kubernetes")
-    if sys.argv[1] == "starting":
-        import threading
-        threading.Thread(target=env.start, daemon=True).start()
-        from triton_env.runtimes.kubernetes.runtime import KubernetesRuntime
-        while not env._startup or not env._startup.runtime.done():
-            pass
-        print(env.id, flush=True)
-    else:
-        env.start()
-        print(env.id, flush=True)
+    from triton_env import TritonEnvironment
+    env = TritonEnvironment(services=("redis",), runtime="kubernetes").start()
+    print(env.id, flush=True)
     sys.stdin.read()
 """)
 
 
 def test_an_owner_that_is_killed_leaves_nothing(kubectl: Kubectl) -> None:
     with subprocess.Popen(
-        [sys.executable, "-c", OWNER, "ready"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", OWNER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as owner:
         assert owner.stdout is not None
         environment = owner.stdout.readline().strip()
