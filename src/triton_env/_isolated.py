@@ -29,12 +29,9 @@ class Isolated(ABC):
     ) -> "Namespace":
         """A part of the environment that shares nothing with others: databases and buckets of its own.
 
-        >>> def migrate(namespace):
-        ...     with namespace.postgres.connect() as connection:
-        ...         connection.execute("create table claims (id int)")
-        >>> with env.namespace(template=migrate) as namespace, namespace.postgres.connect() as connection:
-        ...     connection.execute("select count(*) from claims").fetchone()
-        (0,)
+        >>> with env.namespace("orders") as namespace:
+        ...     namespace.id
+        'triton_ns_orders'
 
         Args:
             name: 1 to 24 of a to z, 0 to 9 and, between these, _; made up where it is None. One that a living process
@@ -69,7 +66,7 @@ class Isolated(ABC):
     def snapshot(self, name: str) -> None:
         """Remember what all services hold, under a name. One of the same name is replaced.
 
-        It is consistent where no client writes at the same time. Idle connections to PostgreSQL are ended. It holds
+        It is consistent where no client writes at the same time. Idle connections are ended where a server copies no database that has any. It holds
         nothing of services that do not offer isolation.
 
         Raises:

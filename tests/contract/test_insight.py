@@ -39,6 +39,8 @@ pytestmark = [pytest.mark.timeout(400), pytest.mark.long_on("persistent")]
 
 HOSTILE = "<script>alert(1)</script>\x1b[2J\x1b]0;title\x07 'quoted\" \\ ünïcödé 🐘"
 NOT_TEXT = b"\xff\xfe" + HOSTILE.encode()
+PROTOCOLS = ("HTTP", "TCP", "MySQL", "PostgreSQL")
+"""Those of ClickHouse's clients."""
 LARGE = 10 << 20
 """Bytes."""
 ROOM = 3_000_000
@@ -270,6 +272,11 @@ class TestPostgres:
 
 
 class TestClickHouse:
+    def test_the_clients_of_each_protocol_are_counted(self, env: TritonEnvironment) -> None:
+        with env.clickhouse.client() as client:
+            rows = client.query(f"SELECT metric FROM system.metrics WHERE {clickhouse_insight._OF_CLIENTS}").result_rows
+        assert {name for (name,) in rows} == {f"{protocol}Connection" for protocol in PROTOCOLS}
+
     @pytest.fixture
     def table(self, env: TritonEnvironment, word: str) -> Iterator[str]:
         client = env.clickhouse.client()

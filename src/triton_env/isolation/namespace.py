@@ -42,9 +42,12 @@ class Keeper(Protocol):
 class Namespace:
     """A part of an environment of one's own, with the attributes that the environment has.
 
-    >>> with env.namespace() as namespace, namespace.postgres.connect() as connection:
-    ...     connection.execute("create table notes (text text)").statusmessage
-    'CREATE TABLE'
+    >>> def migrate(namespace):
+    ...     with namespace.postgres.connect() as connection:
+    ...         connection.execute("create table claims (id int)")
+    >>> with env.namespace(template=migrate) as namespace, namespace.postgres.connect() as connection:
+    ...     connection.execute("select count(*) from claims").fetchone()
+    (0,)
 
     It has a database in PostgreSQL and in ClickHouse, a logical database in Redis, and buckets in S3. `env.namespace`
     makes it, and it is gone after `close`, the end of its block or the end of this process.

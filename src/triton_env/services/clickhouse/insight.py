@@ -32,11 +32,12 @@ if TYPE_CHECKING:
 _NAME = "triton-env insight"
 """The comment of its queries, so that none of them is shown."""
 _UNKNOWN_TABLE = 60
-_CONNECTIONS = ("TCPConnection", "HTTPConnection", "MySQLConnection", "PostgreSQLConnection")
+_OF_CLIENTS = "metric LIKE '%Connection' AND metric != 'InterserverConnection'"
+"""One for each protocol that clients speak."""
 _GAUGES = {"Query": "queries_running", "MemoryTracking": "memory_bytes"}
 _COUNTERS = {"Query": "queries_total", "FailedQuery": "failed_queries_total", "InsertedRows": "inserted_rows_total"}
 _NUMBERS = f"""
-SELECT 'metric', metric, toFloat64(value) FROM system.metrics WHERE metric IN {(*_CONNECTIONS, *_GAUGES)}
+SELECT 'metric', metric, toFloat64(value) FROM system.metrics WHERE metric IN {(*_GAUGES,)} OR {_OF_CLIENTS}
 UNION ALL SELECT 'event', event, toFloat64(value) FROM system.events WHERE event IN {(*_COUNTERS,)}
 UNION ALL SELECT 'part', name, toFloat64(value) FROM (
     SELECT sum(rows) AS r, sum(bytes_on_disk) AS b, count() AS c FROM system.parts
