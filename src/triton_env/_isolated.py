@@ -66,8 +66,8 @@ class Isolated(ABC):
     def snapshot(self, name: str) -> None:
         """Remember what all services hold, under a name. One of the same name is replaced.
 
-        It is consistent where no client writes at the same time. Idle connections are ended where a server copies no database that has any. It holds
-        nothing of services that do not offer isolation.
+        It is consistent where no client writes at the same time. Idle connections are ended where a server copies no
+        database that has any. It holds nothing of services that do not offer isolation.
 
         Raises:
             SnapshotFailed: a client is in a transaction, and stays in it.
