@@ -110,6 +110,33 @@ def test_data_survives_whatever_happens_to_the_servers(settings: Settings, kubec
     assert names(SERVERS, ours, NAMESPACE) == []
 
 
+def test_up_names_the_runtime_and_later_commands_find_it(
+    settings: Settings, kubectl: Kubectl, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    file, ours = str(tmp_path / "redis.backup"), f"org.triton-env.project={settings.triton_project}"
+    monkeypatch.delenv("TRITON_RUNTIME")
+    good("up", "--runtime", "kubernetes", "redis")
+    monkeypatch.delenv("TRITON_K8S_NAMESPACE")
+    assert "running already" in good("up", "redis").stderr
+    assert NAMESPACE in good("status", "redis").stderr
+    good("logs", "redis")
+    good("env", "--persistent")
+    good("restart", "redis")
+    good("backup", file, "redis")
+    good("restore", "--yes", file)
+    with TritonEnvironment(services=("redis",), persistent=True) as env:
+        assert env.runtime == "kubernetes"
+    good("down")
+    assert names(SERVERS, ours, NAMESPACE) == []
+    good("reset", "--yes")
+    assert names(EVERYTHING, ours, NAMESPACE) == []
+
+
+def test_up_says_that_other_commands_look_elsewhere(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRITON_RUNTIME", "embedded")
+    assert "look at the runtime embedded" in good("up", "--runtime", "kubernetes", "redis").stderr
+
+
 def test_a_backup_is_restored(settings: Settings, tmp_path: Path) -> None:
     file = str(tmp_path / "all.backup")
     good("up")

@@ -17,11 +17,13 @@ import pytest
 from patience import until
 from triton_env import Settings
 from triton_env.errors import VolumeMismatch
+from triton_env.persistent.choice import open_stack, remember
 from triton_env.persistent.fitting import check_values
 from triton_env.persistent.kubernetes.forwarding import Forwarder
 from triton_env.persistent.kubernetes.instances import ProjectPod, described, is_ready, is_same
 from triton_env.persistent.kubernetes.orders import Order
 from triton_env.persistent.kubernetes.projects import projects, settings_in
+from triton_env.persistent.kubernetes.stack import KubernetesStack
 from triton_env.runtimes.kubernetes.cluster import Cluster
 from triton_env.runtimes.kubernetes.pods import CONTAINER
 from triton_env.runtimes.kubernetes.role import LASTING, LASTING_NAME, as_text
@@ -221,6 +223,37 @@ def test_its_kubectl_ends_with_it(forwarder: Forwarder, folder: Path) -> None:
 
     assert until(lambda: not forwarder.is_alive)
     assert until(lambda: not psutil.pid_exists(kubectl))
+
+
+def test_later_commands_find_the_cluster_in_which_services_were_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("triton_env.persistent.kubernetes.stack.cluster_of", _cluster_of_kubectl)
+    asked = Settings(triton_state_dir=str(tmp_path), triton_runtime="kubernetes", triton_k8s_namespace="shop")
+    with open_stack(asked) as started:
+        assert remember(asked, started)
+        assert not remember(asked, started)
+    with open_stack(asked.updated(triton_runtime="auto", triton_k8s_namespace="")) as found:
+        assert (found.runtime, found.cluster) == ("kubernetes", Cluster("of kubectl", "shop"))
+        # Running services are not replaced because their namespace is named in another way.
+        assert isinstance(started, KubernetesStack)
+        assert isinstance(found, KubernetesStack)
+        assert found.digest("redis") == started.digest("redis")
+    with open_stack(asked.updated(triton_runtime="auto", triton_k8s_namespace="other")) as other:
+        assert other.cluster == Cluster("of kubectl", "other")
+
+
+def test_a_cluster_is_not_asked_about_services_that_are_not_reached_from_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("triton_env.persistent.kubernetes.stack.cluster_of", _cluster_of_kubectl)
+    monkeypatch.setattr(KubernetesStack, "instances", lambda _: pytest.fail("the cluster was asked"))
+    with open_stack(Settings(triton_state_dir=str(tmp_path), triton_runtime="kubernetes")) as stack:
+        assert stack.running() == {}
+
+
+def _cluster_of_kubectl(settings: Settings) -> Cluster:
+    return Cluster("of kubectl", settings.triton_k8s_namespace or "default")
 
 
 def test_services_that_start_at_once_have_one_forwarder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

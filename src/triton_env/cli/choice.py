@@ -3,7 +3,7 @@
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -24,12 +24,14 @@ class Choice:
         persistent: whether the persistent services are meant, also while a session runs here.
         project: of the persistent services; None for the one of the settings.
         any_checkout: whether the project may be that of another checkout, as its id was named to look at it.
+        runtime: where the persistent services are to run; empty for the one of the settings.
     """
 
     session: str = ""
     persistent: bool = False
     project: str | None = None
     any_checkout: bool = False
+    runtime: str = ""
 
     @property
     def names_persistent(self) -> bool:
@@ -43,14 +45,15 @@ class Choice:
 
 
 def settings_for(choice: Choice) -> "Settings":
-    """The settings of this call; `--project` wins over TRITON_PROJECT.
+    """The settings of this call; `--project` wins over TRITON_PROJECT, and `--runtime` over TRITON_RUNTIME.
 
     Raises:
         InvalidSetting: one cannot be used.
     """
     from triton_env.settings import Settings
 
-    return Settings() if choice.project is None else Settings(triton_project=choice.project)
+    given: dict[str, Any] = {} if choice.project is None else {"triton_project": choice.project}
+    return Settings(**given | ({"triton_runtime": choice.runtime} if choice.runtime else {}))
 
 
 def session_of(choice: Choice, *, only_looks: bool = False) -> "Record | None":

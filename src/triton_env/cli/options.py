@@ -100,12 +100,16 @@ def _option_for_services(words: str) -> Callable[[Callable[..., Any]], Callable[
 _services_option = _option_for_services(f"{_SERVICES_HELP}  [default: all]")
 _services_option_without_default = _option_for_services(_SERVICES_HELP)
 
-runtime_option = click.option(
-    "--runtime",
-    callback=_runtime,
-    metavar="NAME",
-    shell_complete=completion.runtimes,
-    help="Where they run: auto, docker, embedded, kubernetes or external.  [default: TRITON_RUNTIME]",
+
+def _runtime_option(words: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    return click.option("--runtime", callback=_runtime, metavar="NAME", shell_complete=completion.runtimes, help=words)
+
+
+runtime_option = _runtime_option(
+    "Where they run: auto, docker, embedded, kubernetes or external.  [default: TRITON_RUNTIME]"
+)
+persistent_runtime_option = _runtime_option(
+    "Where they run: docker, embedded or kubernetes.  [default: TRITON_RUNTIME, else where they ran before]"
 )
 
 _project_option = click.option(

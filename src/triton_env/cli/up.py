@@ -2,15 +2,16 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import click
 
 from triton_env.cli.choice import Choice, settings_for
-from triton_env.cli.options import named_services, persistent_options
-from triton_env.cli.output import say, styled
+from triton_env.cli.options import named_services, persistent_options, persistent_runtime_option
+from triton_env.cli.output import say, say_notice, styled
 from triton_env.cli.persistent import ended_by_signals, named_or_offered, stack_of, titles
-from triton_env.core.forms import Form, form_of
+from triton_env.core.forms import Form, form_of, suits
 
 if TYPE_CHECKING:
     from triton_env.persistent.instance import Instance
@@ -19,20 +20,22 @@ if TYPE_CHECKING:
 
 @click.command()
 @persistent_options("up")
+@persistent_runtime_option
 @click.option("--json", "as_json", is_flag=True, help="Print one line of JSON instead of the table.")
 @named_services
-def command(services: tuple[str, ...], choice: Choice, as_json: bool) -> None:
+def command(services: tuple[str, ...], choice: Choice, runtime: str | None, as_json: bool) -> None:
     """Start the persistent services, and return as soon as they answer.
 
     \b
     python -m triton_env up
     python -m triton_env up $service $other
     python -m triton_env up --project other
+    python -m triton_env up --runtime kubernetes
 
     On Docker these are the services of docker-compose.yml, and their data stays in volumes; without it they are
-    processes, and their data is in a folder of this project; with TRITON_RUNTIME=kubernetes they are StatefulSets, and
-    their data is in claims. What runs already is left as it is, or
-    replaced where the settings have changed; what is missing is started. It is fine to run this again at any time.
+    processes, and their data is in a folder of this project; in a cluster they are StatefulSets, and their data is in
+    claims. Later commands find them there. What runs already is left as it is, or replaced where the settings have
+    changed; what is missing is started. It is fine to run this again at any time.
 
     The table, or with --json one line {"id", "runtime", "services", "environ", "started", "replaced", "running"}, goes
     to standard output. Both hold passwords.
@@ -46,6 +49,7 @@ def command(services: tuple[str, ...], choice: Choice, as_json: bool) -> None:
     from triton_env.cli.images import say_notices
     from triton_env.cli.versions import server_versions
 
+    choice = replace(choice, runtime=runtime or "")
     settings = settings_for(choice)
     with (
         ended_by_signals("What this call had started is stopped again; the data stays."),
@@ -61,6 +65,7 @@ def command(services: tuple[str, ...], choice: Choice, as_json: bool) -> None:
             # Before anything is printed: they keep running if the reader is gone.
             environment.detach()
     say(stack.place)
+    _say_hidden(stack.runtime)
     say(f"Ready in {environment.timeline.total:.1f} s. {_in_words(groups)}", fg="green")
     if form_of(stack.runtime) is Form.CONTAINER:
         say_notices(names, settings)
@@ -74,6 +79,17 @@ def command(services: tuple[str, ...], choice: Choice, as_json: bool) -> None:
         f"Variables for a shell: {evaluated(variables_of_persistent(settings, 'shell'))}\n"
         + styled(f"They keep running. Stop them with: {for_persistent(settings, 'down')}", bold=True)
     )
+
+
+def _say_hidden(runtime: str) -> None:
+    """Say it where other commands do not look at what was started, since TRITON_RUNTIME has another runtime."""
+    from triton_env.settings import Settings
+
+    named = Settings().triton_runtime
+    if not suits(runtime, named):
+        say_notice(
+            f"other commands look at the runtime {named}, which TRITON_RUNTIME names. Unset it, or set it to {runtime}."
+        )
 
 
 def _running(stack: "Stack") -> "Mapping[str, Instance]":

@@ -59,9 +59,7 @@ class PersistentServices(Lasting):
         stack = self._stack or open_stack(self.settings, starts=True)
         try:
             self._runtime = stack.open(recipes, apply=self._apply, say=say)
-            # `auto` takes no cluster, also where services ran there before.
-            is_known = form_of(stack.runtime) is Form.POD or not remember(self.settings, stack.runtime)
-            is_news = not is_known and self.settings.triton_runtime == "auto"
+            is_news = remember(self.settings, stack) and self.settings.triton_runtime == "auto"
             if is_news and form_of(stack.runtime) is Form.PROCESS:
                 say(f"the services run without Docker, since {stack.reason}; {stack.place}")
         except BaseException:

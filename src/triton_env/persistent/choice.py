@@ -12,6 +12,7 @@ from triton_env.persistent.settings import persistent_settings
 from triton_env.persistent.stack import Stack
 from triton_env.runtimes.choice import quick_problem
 from triton_env.runtimes.embedded import packages
+from triton_env.runtimes.kubernetes.cluster import Cluster
 from triton_env.services import SERVICES
 from triton_env.settings import Settings
 from triton_env.state import store
@@ -23,16 +24,22 @@ _AS_BEFORE = "they ran there before, and their data is there"
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """Where the services of a project ran last."""
+    """Where the services of a project ran last.
+
+    Attributes:
+        runtime: its name.
+        cluster: the namespace, where that is a cluster.
+    """
 
     runtime: str
+    cluster: Cluster | None = None
 
 
 def open_stack(settings: Settings, *, starts: bool = False, any_checkout: bool = False) -> Stack:
     """The persistent services of the project that the settings name. To be closed, best by `with`.
 
-    With the runtime `auto` they are where they were started last, and for the first time on Docker where an engine
-    answers, else without it.
+    With the runtime `auto` they are where they were started last, also in a cluster, and for the first time on Docker
+    where an engine answers, else without it.
 
     Args:
         settings: which project.
@@ -47,11 +54,11 @@ def open_stack(settings: Settings, *, starts: bool = False, any_checkout: bool =
     asked = settings.triton_runtime
     if asked != "auto":
         return stack(asked, _ASKED_FOR)
-    if known := last_place(settings):
+    if known := _last_place(settings):
         try:
-            return stack(known, _AS_BEFORE)
+            return stack(known.runtime, _AS_BEFORE, cluster=known.cluster)
         except RuntimeUnavailable as error:
-            if form_of(known) is Form.CONTAINER:
+            if form_of(known.runtime) is Form.CONTAINER:
                 error.hint += "; TRITON_RUNTIME=embedded starts services without Docker, which have other data"
             raise
     problem = quick_problem()
@@ -70,18 +77,23 @@ def open_stack(settings: Settings, *, starts: bool = False, any_checkout: bool =
 
 def last_place(settings: Settings) -> str:
     """The runtime on which services of the project were started last; empty where that is not known."""
-    found = store.found(_file(settings), _Place)
+    found = _last_place(settings)
     return found.runtime if found else ""
 
 
-def remember(settings: Settings, runtime: str) -> bool:
+def _last_place(settings: Settings) -> _Place | None:
+    return store.found(_file(settings), _Place)
+
+
+def remember(settings: Settings, stack: Stack) -> bool:
     """Note where services of the project are started; whether that is news."""
-    if last_place(settings) == runtime:
+    place = _Place(stack.runtime, stack.cluster)
+    if _last_place(settings) == place:
         return False
     with suppress(OSError, TritonError):  # it is only for `auto`
         file = _file(settings)
         make_private(file.parent)
-        store.write(file, _Place(runtime))
+        store.write(file, place)
     return True
 
 
@@ -91,7 +103,9 @@ def forget(settings: Settings) -> None:
         _file(settings).unlink(missing_ok=True)
 
 
-def _stack(settings: Settings, runtime: str, reason: str, *, any_checkout: bool) -> Stack:
+def _stack(
+    settings: Settings, runtime: str, reason: str, *, any_checkout: bool, cluster: Cluster | None = None
+) -> Stack:
     stack: Stack
     if form_of(runtime) is Form.PROCESS:
         from triton_env.persistent.embedded.stack import EmbeddedStack
@@ -100,7 +114,7 @@ def _stack(settings: Settings, runtime: str, reason: str, *, any_checkout: bool)
     elif form_of(runtime) is Form.POD:
         from triton_env.persistent.kubernetes.stack import KubernetesStack
 
-        stack = KubernetesStack(settings, any_checkout=any_checkout)
+        stack = KubernetesStack(settings, any_checkout=any_checkout, cluster=cluster)
     else:
         # Loads the Docker SDK.
         from triton_env.persistent.docker.stack import DockerStack

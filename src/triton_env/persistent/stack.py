@@ -20,6 +20,7 @@ from triton_env.persistent.instance import Instance
 from triton_env.persistent.settings import persistent_settings
 from triton_env.runtimes.access import Access
 from triton_env.runtimes.base import Runtime
+from triton_env.runtimes.kubernetes.cluster import Cluster
 from triton_env.services import SERVICES, Service
 from triton_env.settings import Settings
 from triton_env.state.leases import Leases
@@ -110,9 +111,11 @@ class Stack(ABC):
     """
 
     runtime: ClassVar[str]
-    """Where the services run: "docker" or "embedded"."""
+    """Where the services run: "docker", "embedded" or "kubernetes"."""
     reason: str = "persistent services run there"
     """Why they run there; completes the sentence "since ..."."""
+    cluster: Cluster | None = None
+    """The namespace that has them, where they run in a cluster."""
 
     def __init__(self, settings: Settings, *, any_checkout: bool = False) -> None:
         self._any_checkout = any_checkout

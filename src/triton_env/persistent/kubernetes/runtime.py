@@ -12,7 +12,8 @@ from triton_env.core.timeline import Phase
 from triton_env.errors import CleanupFailed, InvalidSetting, TritonError
 from triton_env.persistent.fitting import explain_login_failure
 from triton_env.persistent.kubernetes.instances import ProjectPod
-from triton_env.persistent.kubernetes.stack import OTHER_PROJECT, KubernetesStack
+from triton_env.persistent.kubernetes.stack import KubernetesStack
+from triton_env.persistent.kubernetes.waiting import OTHER_PROJECT, Wait
 from triton_env.runtimes import failures
 from triton_env.runtimes.base import Report
 from triton_env.runtimes.kubernetes import pods
@@ -79,11 +80,9 @@ class PersistentPods:
             runs = before is not None and before.running and not is_new
             placement = self._stack.placement(recipe.name, before.forwarded if before and runs else None)
             report(Phase.BOOT, "")
-            self._stack.wait_for(
-                recipe,
+            Wait(self._stack, recipe, self._starts.cancelled).for_service(
                 partial(probe, placement),
                 before=before.restarts if before and not is_new else 0,
-                cancelled=self._starts.cancelled,
                 forward=not runs,
                 report=lambda words: report(Phase.BOOT, words),
                 explain=lambda error: explain_login_failure(recipe, error, where=self._claim(recipe.name)),

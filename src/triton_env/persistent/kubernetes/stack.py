@@ -4,16 +4,14 @@ import hashlib
 import json
 import socket
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 
 from triton_env.core.merging import merged
 from triton_env.core.model import Endpoint, Placement, ServiceRecipe, Storage
-from triton_env.core.readiness import DeadlineExceeded, wait_until_ready
 from triton_env.core.redaction import redacted
 from triton_env.core.usage import Usage
-from triton_env.errors import CleanupFailed, ClusterFailed, ProjectTaken, StartCancelled, TritonError
+from triton_env.errors import CleanupFailed, ClusterFailed, ProjectTaken, TritonError
 from triton_env.persistent.compose_file import checkout
 from triton_env.persistent.fitting import check_values
 from triton_env.persistent.instance import Instance
@@ -25,24 +23,19 @@ from triton_env.persistent.kubernetes.instances import (
     ProjectPod,
     described,
     given,
-    is_ready,
     is_same,
-    restarts,
-    with_last_end,
 )
 from triton_env.persistent.kubernetes.orders import Order
+from triton_env.persistent.kubernetes.waiting import Wait
 from triton_env.persistent.stack import Belongings, LastingRuntime, Stack, Words
-from triton_env.runtimes import failures
-from triton_env.runtimes.kubernetes import pods, troubles
 from triton_env.runtimes.kubernetes.access import PodAccess
-from triton_env.runtimes.kubernetes.cluster import cluster_of, in_pod
+from triton_env.runtimes.kubernetes.cluster import Cluster, cluster_of, in_pod
 from triton_env.runtimes.kubernetes.looks import Looks
 from triton_env.runtimes.kubernetes.objects import MANAGED_BY, Object, name_of
 from triton_env.runtimes.kubernetes.project import Shape, project_metadata, project_objects
 from triton_env.runtimes.kubernetes.runtime import loopback
 from triton_env.runtimes.kubernetes.usage import usage_of
 from triton_env.runtimes.owner import PROJECT_LABEL, SERVICE_LABEL
-from triton_env.runtimes.ports import listener_on
 from triton_env.services import SERVICES, Service
 from triton_env.settings import Settings
 
@@ -52,18 +45,19 @@ _DATA = "secrets,persistentvolumeclaims"
 """Their data, and the passwords that it was made with."""
 _REMOVAL_TIMEOUT = 180
 """Seconds for the end of pods: servers get time to write what they hold."""
-_LOOK = 0.1
-OTHER_PROJECT = "run under another project name, which has ports of its own: --project NAME"
 
 
 class KubernetesStack(Stack):
     """The persistent services of a project as StatefulSets of a cluster; see `Stack`.
 
     Attributes:
-        cluster: the namespace that has them.
         address: the address of this machine to which their ports are forwarded.
         is_inside: whether this process is in the cluster, and needs no forwarded ports.
         forwarder: the process that forwards them.
+        looks: what the cluster says of its pods.
+
+    Args:
+        cluster: the namespace that has them, unless the settings name another one; None for that of the kubeconfig.
 
     Raises:
         RuntimeUnavailable: `kubectl` or a kubeconfig is missing.
@@ -71,20 +65,22 @@ class KubernetesStack(Stack):
     """
 
     runtime = "kubernetes"
+    cluster: Cluster
     _absent = "it was not started"
 
-    def __init__(self, settings: Settings, *, any_checkout: bool = False) -> None:
+    def __init__(self, settings: Settings, *, any_checkout: bool = False, cluster: Cluster | None = None) -> None:
         super().__init__(settings, any_checkout=any_checkout)
         on_disk = self.settings.updated(triton_storage=Storage.DISK)
         self._recipes = {name: kind.recipe(on_disk) for name, kind in SERVICES.items()}
         for name in SERVICES:
             project_metadata(name, self.settings)
-        self.cluster = cluster_of(self.settings)
+        names_one = self.settings.triton_k8s_context or self.settings.triton_k8s_namespace
+        self.cluster = cluster if cluster and not names_one else cluster_of(self.settings)
         self.address = loopback(self.settings.triton_bind_address)
         self.is_inside = in_pod() and not self.cluster.context
         self.forwarder = Forwarder(self.settings, self.project, self.cluster)
         self._selector = f"{MANAGED_BY}=triton-env,{PROJECT_LABEL}={self.project}"
-        self._looks = Looks(self.cluster, self._selector)
+        self.looks = Looks(self.cluster, self._selector)
 
     @property
     def place(self) -> str:
@@ -126,7 +122,7 @@ class KubernetesStack(Stack):
 
     def objects(self, name: str) -> tuple[Object, ...]:
         """What a service is made of, with the settings."""
-        made = project_objects(self.recipe(name), self.settings, Shape.STATEFUL_SETS)
+        made = self._made(name)
         notes = {"Secret": {DIGEST: _digest(made)}, "StatefulSet": {CHECKOUT: self.checkout}}
         return tuple(
             {**each, "metadata": {**each["metadata"], "annotations": notes[each["kind"]]}}
@@ -137,7 +133,15 @@ class KubernetesStack(Stack):
 
     def digest(self, name: str) -> str:
         """What distinguishes how a service runs with the settings."""
-        return _digest(project_objects(self.recipe(name), self.settings, Shape.STATEFUL_SETS))
+        return _digest(self._made(name))
+
+    def _made(self, name: str) -> tuple[Object, ...]:
+        # Each command line names the namespace: what a service is made of does not depend on who chose it.
+        return project_objects(self.recipe(name), self.settings.updated(triton_k8s_namespace=""), Shape.STATEFUL_SETS)
+
+    def running(self) -> dict[str, Service]:
+        # Without one nothing is reached, also where the cluster does not answer.
+        return super().running() if self.is_inside or self.forwarder.is_alive else {}
 
     def create(self, names: Sequence[str]) -> None:
         """Make services in the turn of this process, in the place of what there is of them but their data.
@@ -162,7 +166,7 @@ class KubernetesStack(Stack):
                 hint=f"run beside them: --project {self.project}2, or TRITON_PROJECT={self.project}2 in .env",
             ) from error
         finally:
-            self._looks.forget()
+            self.looks.forget()
 
     def delete(self, names: Sequence[str] = (), *, data: bool = False) -> None:
         """Remove services, or all of the project, in the turn of this process, and wait for their end.
@@ -251,111 +255,6 @@ class KubernetesStack(Stack):
             show(f"{name:<{width}}  | {redacted(line, secrets)}\n")
         return True
 
-    def wait_for(
-        self,
-        recipe: ServiceRecipe,
-        probe: Callable[[], None],
-        *,
-        before: int,
-        cancelled: threading.Event,
-        forward: bool,
-        report: Callable[[str], None] = lambda words: None,
-        explain: Callable[[Exception], TritonError | None] = lambda error: None,
-    ) -> None:
-        """Wait until a service answers.
-
-        Args:
-            recipe: the service's.
-            probe: raises while the service does not answer.
-            before: how often its container had been started again.
-            cancelled: ends the wait early when set.
-            forward: whether its ports are to be forwarded, once it runs.
-            report: called with what it waits for.
-            explain: says what a failed try means where it makes no sense to try again; else None.
-
-        Raises:
-            TritonError: what `explain` said, or that it does not answer.
-        """
-        access = self.access(recipe.name)
-        self._wait_for_container(recipe, access, cancelled, report)
-        if forward and not self.is_inside:
-            self._forward(recipe, access, cancelled)
-        final: list[TritonError] = []
-
-        def try_once() -> None:
-            try:
-                # A forwarded port leads to the pod's loopback too, where the server of a first start may listen.
-                if not is_ready(self._looks.recent(access.pod)):
-                    raise ConnectionError(f"{access.place} does not listen on its port yet")
-                probe()
-            except Exception as error:
-                if words := explain(error):
-                    final.append(words)
-                raise
-
-        def check_alive() -> None:
-            _check(cancelled)
-            if final:
-                raise final[0]
-            pod = self._looks.recent(access.pod)
-            if pod is not None and restarts(pod) > before:
-                pod = with_last_end(pod)
-            if problem := troubles.problem_of(recipe, pod, access):
-                raise problem
-
-        try:
-            wait_until_ready(
-                try_once,
-                timeout=recipe.timeout,
-                interval=self.settings.triton_poll_interval,
-                check_alive=check_alive,
-                cancelled=cancelled,
-            )
-        except DeadlineExceeded as error:
-            raise failures.service_not_ready(
-                recipe, error, where=access.place, log=access.logs(failures.LOG_LINES)
-            ) from error.last_error
-
-    def _wait_for_container(
-        self, recipe: ServiceRecipe, access: PodAccess, cancelled: threading.Event, report: Callable[[str], None]
-    ) -> None:
-        deadline = time.monotonic() + self.settings.triton_pull_timeout
-        said, beginning = "", troubles.Beginning(recipe, access)
-        while True:
-            _check(cancelled)
-            pod = self._looks.recent(access.pod)
-            words = ""
-            # The cluster makes it a moment after its StatefulSet, and another one once the last is gone.
-            if pod is not None and not pod["metadata"].get("deletionTimestamp"):
-                if pods.runs(pod):
-                    return
-                if problem := troubles.problem_of(recipe, pod, access):
-                    raise problem
-                words = beginning.look(pod)
-            if words and words != said:
-                report(words)
-                said = words
-            if time.monotonic() > deadline:
-                raise troubles.not_begun(recipe, words, access)
-            cancelled.wait(_LOOK)
-
-    def _forward(self, recipe: ServiceRecipe, access: PodAccess, cancelled: threading.Event) -> None:
-        order = self.order(recipe.name)
-        self.forwarder.forward([order])
-        deadline = time.monotonic() + recipe.timeout
-        while True:
-            _check(cancelled)
-            state = self.forwarder.states()[recipe.name]
-            if state.up:
-                return
-            if state.taken:
-                self.forwarder.drop((recipe.name,))
-                holders = {number: listener_on(number, self.address) for number in order.ports.values()}
-                raise failures.port_taken(recipe, self.address, holders, instead=OTHER_PROJECT)
-            if time.monotonic() > deadline:
-                raise troubles.not_forwarded(recipe, state.words, access)
-            cancelled.wait(_LOOK)
-
     def _service(self, name: str, instance: Instance) -> Service:
         return SERVICES[name](self.settings_of(instance), self.placement(name, _pod(instance).forwarded))
 
@@ -370,10 +269,10 @@ class KubernetesStack(Stack):
         limit = ("--wait=true", f"--timeout={_REMOVAL_TIMEOUT}s", "--ignore-not-found")
         command = self.cluster.command("delete", "pod", *there, *limit, timeout=None)
         self.cluster.run_command(command, what="restart services of the project", timeout=2 * _REMOVAL_TIMEOUT)
-        self._looks.forget()
+        self.looks.forget()
 
     def _wait_for(self, name: str, instance: Instance, probe: Callable[[], None], cancelled: threading.Event) -> None:
-        self.wait_for(self.recipe(name), probe, before=0, cancelled=cancelled, forward=True)
+        Wait(self, self.recipe(name), cancelled).for_service(probe, before=0, forward=True)
 
     def _remove(self, names: Sequence[str]) -> Belongings:
         gone = self.belongings(names)
@@ -432,11 +331,6 @@ class KubernetesStack(Stack):
 
 def _digest(objects: Sequence[Object]) -> str:
     return hashlib.sha256(json.dumps(objects, sort_keys=True).encode()).hexdigest()[:16]
-
-
-def _check(cancelled: threading.Event) -> None:
-    if cancelled.is_set():
-        raise StartCancelled("The start was cancelled.")
 
 
 def _pod(instance: Instance) -> ProjectPod:
