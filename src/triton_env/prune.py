@@ -16,8 +16,6 @@ from triton_env.isolation import state
 from triton_env.modes.arguments import Arguments
 from triton_env.modes.external import External
 from triton_env.persistent.choice import open_stack
-from triton_env.persistent.embedded.projects import projects as embedded_projects
-from triton_env.persistent.kubernetes.projects import projects as cluster_projects
 from triton_env.runtimes.choice import quick_problem
 from triton_env.runtimes.embedded import directory
 from triton_env.runtimes.embedded.bases import projects_folder
@@ -143,7 +141,7 @@ def _shared_servers(settings: Settings) -> Iterator["Servers | None"]:
 
     services: Mapping[str, Service] = {}
     with suppress(RuntimeUnavailable):
-        if settings.triton_runtime == "external":
+        if Form.EXTERNAL in forms_for(settings.triton_runtime):
             mode = External(Arguments(settings, SERVICES.usable(), "external"))
             settings, environment = mode.settings, mode.id
             services = dict(_listening(settings))
@@ -346,10 +344,9 @@ def _records(settings: Settings) -> Iterator[Leftover]:
 def _samples(settings: Settings) -> Iterator[Leftover]:
     if not private_folder(settings, samples.FOLDER).is_dir():
         return
-    from triton_env.inspection.data import key_of_project
+    from triton_env.inspection.persistent import here
 
-    living = _living(settings) | {key_of_project(each, "embedded") for each in embedded_projects(settings)}
-    living |= {key_of_project(each, "kubernetes") for each in cluster_projects(settings)}
+    living = _living(settings) | {project.entry.key for project in here(settings)}
     for environment, path in samples.left(settings, living):
         why = "its environment has ended, or is shown by no dashboard"
         yield Leftover("samples", str(path), environment, why, stays=False, _remove=partial(samples.remove, path))

@@ -11,12 +11,10 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict
 
-from triton_env.core.forms import form_of
+from triton_env.core.forms import Form, form_of, forms_for
 from triton_env.core.redaction import redacted
 from triton_env.errors import NotOffered, UsageError
-from triton_env.persistent.embedded.projects import projects as embedded_projects
-from triton_env.persistent.kubernetes.projects import projects as cluster_projects
-from triton_env.persistent.kubernetes.projects import settings_in
+from triton_env.inspection.persistent import here, on_engine
 from triton_env.services.selection import check_selected, known_name, title_of
 from triton_env.settings import Settings
 from triton_env.sharing.attaching import Purpose
@@ -77,7 +75,8 @@ def actions(entry: "EnvironmentEntry", listed: "Sequence[EnvironmentEntry]" = ()
     owner = entry.owner
     owned = [each for each in listed if owner and each.owner and each.owner.pid == owner.pid]
     others = list(dict.fromkeys(each.id for each in owned if each.id != entry.id))
-    return tuple(_offered(entry.mode, owner.held_by if owner else "", others))
+    held_by = owner.held_by if owner else ""
+    return tuple(_offered(entry.runtime, held_by, others, lasts=entry.is_persistent))
 
 
 def act(
@@ -168,8 +167,8 @@ def log_reader(settings: Settings, environment_id: str, runtime: str = "") -> It
         yield read
 
 
-def _offered(mode: str, held_by: str, others: Sequence[str] = ()) -> Iterator[Action]:
-    is_ours, lasts = mode != "external", mode == "persistent"
+def _offered(runtime: str, held_by: str, others: Sequence[str] = (), *, lasts: bool = False) -> Iterator[Action]:
+    is_ours = form_of(runtime).is_started_by_us
     if is_ours:
         yield Action(name="restart", title="Restart", needs_service=True, loses=_CLIENTS if lasts else _IN_MEMORY)
     if lasts:
@@ -208,7 +207,7 @@ class _Session(NamedTuple):
 
     @property
     def actions(self) -> tuple[Action, ...]:
-        return tuple(_offered(self.record.mode, self.record.held_by))
+        return tuple(_offered(self.record.runtime, self.record.held_by))
 
     @contextmanager
     def opened(self, purpose: Purpose, services: Sequence[str] = ()) -> "Iterator[AttachedEnvironment]":
@@ -219,7 +218,7 @@ class _Session(NamedTuple):
 
     @contextmanager
     def log_reader(self) -> Iterator[Callable[[str, int], str]]:
-        if self.record.mode == "external":
+        if not form_of(self.record.runtime).is_started_by_us:
             raise NotOffered(NO_LOGS)
         with self.opened(Purpose.LOOK) as environment:
             yield environment.logs
@@ -252,9 +251,15 @@ class _Session(NamedTuple):
 class _Project(NamedTuple):
     """The persistent services of a project."""
 
-    project: str
-    runtime: str
     settings: Settings
+
+    @property
+    def project(self) -> str:
+        return self.settings.triton_project
+
+    @property
+    def runtime(self) -> str:
+        return self.settings.triton_runtime
 
     @property
     def title(self) -> str:
@@ -262,7 +267,7 @@ class _Project(NamedTuple):
 
     @property
     def actions(self) -> tuple[Action, ...]:
-        return tuple(_offered("persistent", ""))
+        return tuple(_offered(self.runtime, "", lasts=True))
 
     @contextmanager
     def opened(self, purpose: Purpose, services: Sequence[str] = ()) -> "Iterator[AttachedProject]":
@@ -308,8 +313,7 @@ class _Project(NamedTuple):
     def _stack(self) -> "Stack":
         from triton_env.persistent.choice import open_stack
 
-        settings = self.settings.updated(triton_project=self.project, triton_runtime=self.runtime)
-        return open_stack(settings, any_checkout=True)
+        return open_stack(self.settings, any_checkout=True)
 
 
 def _backed_up(environment: "AttachedEnvironment | AttachedProject", service: str, path: Path | None) -> str:
@@ -353,26 +357,21 @@ def _found(settings: Settings, environment_id: str, runtime: str) -> _Session | 
     for record in records:
         if record.id == environment_id:
             return _Session(record, settings)
-    places: list[str] = []
-    problem = ""
-    if runtime in ("", "embedded") and environment_id in embedded_projects(settings):
-        places.append("embedded")
-    in_clusters = cluster_projects(settings) if runtime in ("", "kubernetes") else {}
-    if environment_id in in_clusters:
-        places.append("kubernetes")
+    projects, problem = [*here(settings)], ""
     # An engine that is down holds up nothing that does not need it.
-    if runtime in ("", "docker"):
-        from triton_env.inspection.persistent import on_engine
-
+    if not runtime or Form.CONTAINER in forms_for(runtime):
         on_docker, problem = on_engine(settings)
-        if environment_id in on_docker:
-            places.append("docker")
-    if len(places) > 1:
+        projects += on_docker
+    named = [each for each in projects if each.entry.id == environment_id and runtime in ("", each.entry.runtime)]
+    if len(named) > 1:
+        places = " and on ".join(each.entry.runtime for each in named)
         raise UsageError(
-            f"{environment_id!r} names persistent services on {' and on '.join(places)}.",
+            f"{environment_id!r} names persistent services on {places}.",
             hint="name the runtime of those that are meant",
         )
-    if not places and environment_id:
+    if named:
+        return _Project(named[0].settings)
+    if environment_id:
         # Last: a project may be named as ids begin, and what is done to it is not meant for a session.
         begun = [record for record in records if record.id.startswith(environment_id)]
         if len(begun) > 1:
@@ -380,12 +379,8 @@ def _found(settings: Settings, environment_id: str, runtime: str) -> _Session | 
             raise UsageError(f"{environment_id!r} begins the ids of {len(begun)} environments: {ids}.")
         if begun:
             return _Session(begun[0], settings)
-    if not places:
-        raise UsageError(
-            f"No environment has the id {environment_id!r}{f' on {runtime}' if runtime else ''}.",
-            cause=f"Docker was not asked: {problem}" if problem else "",
-            hint="python -m triton_env ps",
-        )
-    if places[0] == "kubernetes":
-        settings = settings_in(in_clusters[environment_id], settings)
-    return _Project(environment_id, places[0], settings)
+    raise UsageError(
+        f"No environment has the id {environment_id!r}{f' on {runtime}' if runtime else ''}.",
+        cause=f"Docker was not asked: {problem}" if problem else "",
+        hint="python -m triton_env ps",
+    )

@@ -14,9 +14,8 @@ from triton_env.dashboard.looking import Looking
 from triton_env.dashboard.sampler import MEMORY, Sampler
 from triton_env.dashboard.watch import Watch
 from triton_env.inspection import EnvironmentEntry, Inspection, ServiceEntry
-from triton_env.inspection.data import key_of_project
 
-KEY = key_of_project("persistent", "docker")
+KEY = "persistent@docker"
 
 
 def seen(*modes: str, state: str = "running", problem: str | None = None) -> Inspection:

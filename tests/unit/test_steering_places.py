@@ -1,7 +1,6 @@
 """Which environment is steered, and what is refused before anything is done to it."""
 
 import threading
-from collections.abc import Mapping, Sequence
 from concurrent.futures import wait
 from contextlib import ExitStack, suppress
 from dataclasses import replace
@@ -16,7 +15,9 @@ from triton_env.agents.held import HeldEnvironments, _Held
 from triton_env.cli.top.watching import Log
 from triton_env.core.threads import in_thread
 from triton_env.errors import CleanupFailed, NotOffered, ProjectTaken, UsageError
-from triton_env.persistent.docker.containers import Project, ProjectContainer
+from triton_env.inspection.persistent import Project, _project
+from triton_env.persistent.docker import containers
+from triton_env.persistent.docker.containers import ProjectContainer
 from triton_env.state import restarts
 from triton_env.state.registry import Registry
 from triton_env.steering import NO_LOGS
@@ -25,8 +26,12 @@ from unit.records import record
 
 @pytest.fixture
 def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
-    monkeypatch.setattr(steering, "embedded_projects", lambda settings: {"app": None})
+    monkeypatch.setattr(steering, "here", lambda settings: [project(settings, "embedded")])
     return Settings(triton_state_dir=str(tmp_path / "state"), triton_runtime="docker")
+
+
+def project(settings: Settings, runtime: str) -> Project:
+    return _project(settings.updated(triton_project="app", triton_runtime=runtime), ())
 
 
 def test_a_project_that_is_there_twice_is_named_with_its_runtime(
@@ -34,11 +39,11 @@ def test_a_project_that_is_there_twice_is_named_with_its_runtime(
 ) -> None:
     asked: list[Settings] = []
 
-    def on_engine(settings: Settings) -> tuple[Mapping[str, Sequence[Any]], str]:
+    def on_engine(settings: Settings) -> tuple[tuple[Project, ...], str]:
         asked.append(settings)
-        return {"app": ()}, ""
+        return (project(settings, "docker"),), ""
 
-    monkeypatch.setattr("triton_env.inspection.persistent.on_engine", on_engine)
+    monkeypatch.setattr(steering, "on_engine", on_engine)
     with pytest.raises(UsageError, match="on embedded and on docker"):
         steering.act(settings, "app", "reset")
     with pytest.raises(UsageError, match="on embedded and on docker"), steering.connect(settings, "app"):
@@ -81,7 +86,7 @@ def container(file: Path | str) -> ProjectContainer:
 
 
 def test_data_of_another_users_folder_is_not_destroyed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    project, here = Project(cast(Any, None), "app"), tmp_path / "mine" / "docker-compose.yml"
+    project, here = containers.Project(cast(Any, None), "app"), tmp_path / "mine" / "docker-compose.yml"
     there = tmp_path / "theirs" / "docker-compose.yml"
     there.parent.mkdir()
     project.check_folder([container(there)], here)

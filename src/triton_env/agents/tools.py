@@ -79,7 +79,7 @@ class Tools:
         listed = inspect(self._settings, ask=True, show_secrets=self._show_secrets).environments
         there = [entry for entry in listed if runtime in ("", entry.runtime)]
         found = [entry for entry in there if entry.id == environment] or [
-            entry for entry in there if entry.mode != "persistent" and environment and entry.id.startswith(environment)
+            entry for entry in there if not entry.is_persistent and environment and entry.id.startswith(environment)
         ]
         if not found:
             raise UsageError(f"No environment has the id {environment!r}.", hint="list_environments has their ids")

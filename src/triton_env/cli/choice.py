@@ -116,15 +116,13 @@ def persistent_services_run(settings: "Settings") -> bool:
     """Whether some of the persistent services of the settings run, as far as an engine answers or none is needed."""
     from triton_env.core.forms import Form, form_of
     from triton_env.modes.persistent import can_have_persistent_services
-    from triton_env.persistent.choice import last_place, open_stack
+    from triton_env.persistent.choice import open_stack, place_of
     from triton_env.runtimes.choice import docker_problem
 
     if not can_have_persistent_services(settings):
         return False
-    asked = settings.triton_runtime
-    place = last_place(settings) or "docker" if asked == "auto" else asked
     # An engine that is not there, or hangs, is not what was asked about.
-    if form_of(place) is Form.CONTAINER and docker_problem(settings, ()):
+    if form_of(place_of(settings)) is Form.CONTAINER and docker_problem(settings, ()):
         return False
 
     try:

@@ -69,13 +69,13 @@ def _projects(incomplete: str) -> "list[CompletionItem]":
     from click.shell_completion import CompletionItem
 
     from triton_env.core.threads import in_thread
-    from triton_env.inspection.persistent import on_engine
-    from triton_env.persistent.embedded.projects import projects as embedded_projects
+    from triton_env.inspection.persistent import here, on_engine
     from triton_env.settings import Settings
 
     settings = Settings()
     listed = in_thread(on_engine, settings)
-    names = set(embedded_projects(settings))
+    found = list(here(settings))
     with suppress(TimeoutError, TritonError):  # an engine that hangs is not what a person waits for
-        names |= set(listed.result(_ENGINE_TIMEOUT)[0])
+        found += listed.result(_ENGINE_TIMEOUT)[0]
+    names = {project.entry.id for project in found}
     return [CompletionItem(name, help="persistent services") for name in sorted(names) if name.startswith(incomplete)]

@@ -251,7 +251,7 @@ def _choice_of(
     settings = Settings()
     if matching(Registry.of(settings).running(), name):
         return Choice(session=name)
-    if any(each.id == name and each.mode == "persistent" for each in inspect(settings).environments):
+    if any(each.id == name and each.is_persistent for each in inspect(settings).environments):
         return Choice(project=name, any_checkout=True)
     words = ", and ".join(filter(None, [f"no environment has the id {name!r}", unknown]))
     ids = "" if takes_services else ". Ids are shown by: python -m triton_env ps"

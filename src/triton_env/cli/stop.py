@@ -64,7 +64,7 @@ def _named(name: str, settings: "Settings") -> "Record":
     try:
         return named(Registry.of(settings).running(), name, option=f"{_STOP} ")
     except UsageError:
-        if any(each.id == name and each.mode == "persistent" for each in inspect(settings).environments):
+        if any(each.id == name and each.is_persistent for each in inspect(settings).environments):
             raise UsageError(
                 f"{name!r} is a project of persistent services, which are stopped by another command.",
                 hint=f"python -m triton_env down --project {name}",

@@ -49,9 +49,14 @@ def form_of(runtime: str) -> Form:
 
 def forms_for(asked: str) -> tuple[Form, ...]:
     """Those that services may have where this runtime was asked for, by its name or by `auto`."""
-    if asked in _FORMS:
+    if is_named(asked):
         return (_FORMS[asked],)
     return _FOUND_BY_AUTO
+
+
+def is_named(asked: str) -> bool:
+    """Whether this is the name of a runtime, which leaves no choice."""
+    return asked in _FORMS
 
 
 def suits(runtime: str, asked: str) -> bool:

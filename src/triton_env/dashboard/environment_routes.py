@@ -12,6 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from triton_env.core.forms import form_of
 from triton_env.core.threads import in_thread
 from triton_env.dashboard import answers
 from triton_env.dashboard.futures import awaited
@@ -68,7 +69,7 @@ class EnvironmentRoutes:
     async def logs(self, request: Request) -> Response:
         """What services wrote, and write from now on."""
         entry = await self._watch.environment(request.path_params["environment"])
-        if entry.mode == "external":
+        if not form_of(entry.runtime).is_started_by_us:
             raise NotOffered(NO_LOGS)
         there = [service.name for service in entry.services]
         asked = list(filter(None, request.query_params.get("services", "").split(","))) or there

@@ -34,7 +34,7 @@ class Sampled:
     """A service that is sampled.
 
     Attributes:
-        mode: of its environment.
+        is_persistent: whether its environment is the services of a project.
         file: of its samples; None where none can be kept.
         meter: of its server.
         at: of the last sample, in seconds since the epoch.
@@ -44,7 +44,7 @@ class Sampled:
         measuring: the reading that is being taken; of an engine that hangs, it is the last one.
     """
 
-    mode: str
+    is_persistent: bool
     file: Samples | None
     meter: Meter
     at: float = 0.0
@@ -86,7 +86,7 @@ class Sampler:
         known = {(entry.key, service.name) for entry in inspection.environments for service in entry.services}
         for key in self._sampled.keys() - known:
             # Persistent services on Docker are missing as well while their engine does not answer.
-            is_over = inspection.engine_problem is None or self._sampled[key].mode != "persistent"
+            is_over = inspection.engine_problem is None or not self._sampled[key].is_persistent
             self._forget(key, remove=is_over)
         for key in self._sampled.keys() - running.keys():
             self._sampled[key].values = {}
@@ -128,7 +128,8 @@ class Sampler:
         file: Samples | None = None
         with suppress(InvalidSetting, OSError):  # without it, the page shows what comes from now on
             file = Samples(self._settings, entry.key, service.name, [CPU, MEMORY, *_metrics(service.name)])
-        sampled = Sampled(entry.mode, file, Meter(is_here=form_of(entry.runtime) in (Form.CONTAINER, Form.PROCESS)))
+        meter = Meter(is_here=form_of(entry.runtime) in (Form.CONTAINER, Form.PROCESS))
+        sampled = Sampled(entry.is_persistent, file, meter)
         self._sampled[entry.key, service.name] = sampled
         return sampled
 

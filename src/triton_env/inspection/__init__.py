@@ -25,12 +25,9 @@ from triton_env.inspection.data import (
 )
 from triton_env.inspection.leftovers import found_leftovers
 from triton_env.inspection.owners import command_of
-from triton_env.inspection.persistent import asked_project, of_containers, of_forwarder, of_supervisor, on_engine
+from triton_env.inspection.persistent import Project, asked_project, here, on_engine
 from triton_env.inspection.sessions import asked_session, of_record
 from triton_env.inspection.urls import without_password
-from triton_env.persistent.embedded.projects import projects as embedded_projects
-from triton_env.persistent.kubernetes.projects import projects as cluster_projects
-from triton_env.persistent.kubernetes.projects import settings_in
 from triton_env.runtimes.choice import ENGINE_TIMEOUT
 from triton_env.settings import Settings
 from triton_env.settings.project_folders import project_root
@@ -114,19 +111,15 @@ class Inspector:
         for record, session in zip(records, sessions, strict=True):
             entry = session.result()
             look(entry, partial(asked_session, entry, record, settings, **options))
-        for name, noted in embedded_projects(settings).items():
-            entry = of_supervisor(name, noted, settings)
-            look(entry, partial(asked_project, entry, settings, **options))
-        for forwarder in cluster_projects(settings).values():
-            entry = of_forwarder(forwarder, settings)
-            look(entry, partial(asked_project, entry, settings_in(forwarder, settings), **options))
+        for project in here(settings):
+            look(project.entry, partial(asked_project, project, **options))
+        projects: tuple[Project, ...] = ()
         try:
             projects, problem = containers.result(ENGINE_TIMEOUT)
         except TimeoutError:
-            projects, problem = {}, f"no engine answers within {ENGINE_TIMEOUT:g} s"
-        for name, each in projects.items():
-            entry = of_containers(name, each, settings)
-            look(entry, partial(asked_project, entry, settings, **options))
+            problem = f"no engine answers within {ENGINE_TIMEOUT:g} s"
+        for project in projects:
+            look(project.entry, partial(asked_project, project, **options))
         environments = tuple(each.result() for each in looks)
         self._asker.keep(environments)
         leftovers, engine_problem = left.result() if left else (None, "")

@@ -175,13 +175,13 @@ class EnvironmentEntry(_Data):
 
     @property
     def key(self) -> str:
-        """What distinguishes it from all others: its id, or of persistent services `key_of_project`."""
-        return key_of_project(self.id, self.runtime) if self.mode == "persistent" else self.id
+        """What distinguishes it from all others: its id, or of persistent services also their runtime."""
+        return f"{self.id}@{self.runtime}" if self.is_persistent else self.id
 
-
-def key_of_project(project: str, runtime: str) -> str:
-    """What distinguishes the persistent services of a project from those that it has on another runtime."""
-    return f"{project}@{runtime}"
+    @property
+    def is_persistent(self) -> bool:
+        """Whether it is the persistent services of a project."""
+        return self.mode == "persistent"
 
 
 class LeftoverEntry(_Data):

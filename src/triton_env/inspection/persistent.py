@@ -1,15 +1,19 @@
-"""The persistent services of all projects, on an engine and without one."""
+"""The persistent services of all projects, wherever they run."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from triton_env.core.settings_group import Role, SettingsGroup
 from triton_env.errors import RuntimeUnavailable, TritonError
 from triton_env.inspection.asking import Asker, asked_environment
-from triton_env.inspection.data import EnvironmentEntry, ServiceEntry
+from triton_env.inspection.data import EnvironmentEntry, Owner, ServiceEntry
 from triton_env.inspection.owners import owner_of
 from triton_env.inspection.spaces import spaces_of
+from triton_env.persistent.embedded.projects import projects as embedded_projects
+from triton_env.persistent.kubernetes.projects import projects as cluster_projects
+from triton_env.persistent.kubernetes.projects import settings_in
 from triton_env.runtimes.choice import quick_problem
 from triton_env.services import SERVICES
 from triton_env.services.selection import known_name, title_of
@@ -17,84 +21,61 @@ from triton_env.settings import Settings
 
 if TYPE_CHECKING:
     from triton_env.persistent.docker.projects import ListedContainer
-    from triton_env.persistent.embedded.orders import Noted, Noteds
-    from triton_env.persistent.kubernetes.orders import Noted as Forwarder
+    from triton_env.persistent.embedded.orders import Noted
     from triton_env.persistent.kubernetes.orders import Order as Forwarded
 
 
-def on_engine(settings: Settings) -> tuple[Mapping[str, "Sequence[ListedContainer]"], str]:
-    """The containers of all projects, and why they are not known; empty where they are."""
+@dataclass(frozen=True, slots=True)
+class Project:
+    """The persistent services of a project, as they are listed.
+
+    Attributes:
+        entry: that of the list.
+        settings: those that lead to them.
+    """
+
+    entry: EnvironmentEntry
+    settings: Settings
+
+
+def here(settings: Settings) -> Iterator[Project]:
+    """The projects of which processes of this machine run the servers, or forward their ports from a cluster."""
+    for project, noted in embedded_projects(settings).items():
+        each = settings.updated(triton_runtime="embedded", triton_project=project)
+        services = (_of_process(name, service) for name, service in noted.services.items())
+        owner = owner_of(noted.pid, "up", noted.checkout)
+        yield _project(each, services, started=noted.started, owner=owner)
+    for forwarder in cluster_projects(settings).values():
+        ports = map(_of_forwarded, forwarder.services.values())
+        owner = owner_of(forwarder.pid, "up", "")
+        yield _project(settings_in(forwarder, settings), ports, started=forwarder.started, owner=owner)
+
+
+def on_engine(settings: Settings) -> tuple[tuple[Project, ...], str]:
+    """The projects that have containers, and why they are not known; empty where they are."""
     if problem := quick_problem():
-        return {}, problem
+        return (), problem
     from triton_env.persistent.docker.projects import projects
     from triton_env.runtimes.docker.engine import Engine
 
     try:
         engine = Engine()
     except RuntimeUnavailable as error:
-        return {}, error.what.rstrip(".")
+        return (), error.what.rstrip(".")
     try:
-        return projects(engine), ""
+        found = projects(engine)
     except TritonError as error:
-        return {}, error.what.rstrip(".")
+        return (), error.what.rstrip(".")
     finally:
         engine.close()
+    docker = settings.updated(triton_runtime="docker")
+    return tuple(
+        _project(docker.updated(triton_project=project), map(_of_container, containers))
+        for project, containers in found.items()
+    ), ""
 
 
-def of_containers(project: str, containers: "Sequence[ListedContainer]", settings: Settings) -> EnvironmentEntry:
-    """The persistent services of a project on an engine."""
-    return EnvironmentEntry(
-        id=project,
-        mode="persistent",
-        runtime="docker",
-        reason="",
-        started=None,
-        owner=None,
-        users=(),
-        is_offered=False,
-        services=tuple(sorted(map(_of_container, containers), key=_place)),
-        spaces=spaces_of(project, settings),
-        timeline=(),
-    )
-
-
-def of_supervisor(project: str, noted: "Noteds", settings: Settings) -> EnvironmentEntry:
-    """The persistent services of a project without Docker."""
-    return EnvironmentEntry(
-        id=project,
-        mode="persistent",
-        runtime="embedded",
-        reason="",
-        started=datetime.fromtimestamp(noted.started, UTC),
-        owner=owner_of(noted.pid, "up", noted.checkout),
-        users=(),
-        is_offered=False,
-        services=tuple(sorted((_of_process(name, each) for name, each in noted.services.items()), key=_place)),
-        spaces=spaces_of(project, settings),
-        timeline=(),
-    )
-
-
-def of_forwarder(noted: "Forwarder", settings: Settings) -> EnvironmentEntry:
-    """The persistent services of a project in a cluster."""
-    return EnvironmentEntry(
-        id=noted.project,
-        mode="persistent",
-        runtime="kubernetes",
-        reason="",
-        started=datetime.fromtimestamp(noted.started, UTC),
-        owner=owner_of(noted.pid, "up", ""),
-        users=(),
-        is_offered=False,
-        services=tuple(sorted(map(_of_forwarded, noted.services.values()), key=_place)),
-        spaces=spaces_of(noted.project, settings),
-        timeline=(),
-    )
-
-
-def asked_project(
-    entry: EnvironmentEntry, settings: Settings, asker: Asker, *, show_secrets: bool = False
-) -> EnvironmentEntry:
+def asked_project(project: Project, asker: Asker, *, show_secrets: bool = False) -> EnvironmentEntry:
     """The persistent services of a project, with what their servers answer.
 
     Raises:
@@ -102,10 +83,29 @@ def asked_project(
     """
     from triton_env.persistent.choice import open_stack
 
-    its = settings.updated(triton_project=entry.id, triton_runtime=entry.runtime)
-    with open_stack(its, any_checkout=True) as stack:
-        asked = asker.ask(entry, stack.running(), stack.access, stack.status)
-        return asked_environment(entry, asked, settings, show_secrets=show_secrets)
+    with open_stack(project.settings, any_checkout=True) as stack:
+        asked = asker.ask(project.entry, stack.running(), stack.access, stack.status)
+        return asked_environment(project.entry, asked, project.settings, show_secrets=show_secrets)
+
+
+def _project(
+    settings: Settings, services: Iterable[ServiceEntry], *, started: float | None = None, owner: Owner | None = None
+) -> Project:
+    project = settings.triton_project
+    entry = EnvironmentEntry(
+        id=project,
+        mode="persistent",
+        runtime=settings.triton_runtime,
+        reason="",
+        started=None if started is None else datetime.fromtimestamp(started, UTC),
+        owner=owner,
+        users=(),
+        is_offered=False,
+        services=tuple(sorted(services, key=_place)),
+        spaces=spaces_of(project, settings),
+        timeline=(),
+    )
+    return Project(entry, settings)
 
 
 def _of_process(name: str, noted: "Noted") -> ServiceEntry:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import Enum
 from typing import TYPE_CHECKING
 
-from triton_env.core.forms import Form, form_of, forms_for
+from triton_env.core.forms import Form, form_of, forms_for, is_named
 from triton_env.core.model import ServiceRecipe
 from triton_env.errors import RuntimeUnavailable
 from triton_env.modes.base import Lasting
@@ -59,7 +59,7 @@ class PersistentServices(Lasting):
         stack = self._stack or open_stack(self.settings, starts=True)
         try:
             self._runtime = stack.open(recipes, apply=self._apply, say=say)
-            is_news = remember(self.settings, stack) and self.settings.triton_runtime == "auto"
+            is_news = remember(self.settings, stack) and not is_named(self.settings.triton_runtime)
             if is_news and form_of(stack.runtime) is Form.PROCESS:
                 say(f"the services run without Docker, since {stack.reason}; {stack.place}")
         except BaseException:

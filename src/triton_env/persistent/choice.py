@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from triton_env.core.forms import Form, form_of
+from triton_env.core.forms import Form, form_of, is_named
 from triton_env.core.printable import in_one_line
 from triton_env.errors import RuntimeUnavailable, TritonError
 from triton_env.persistent.settings import persistent_settings
@@ -52,7 +52,7 @@ def open_stack(settings: Settings, *, starts: bool = False, any_checkout: bool =
     """
     stack = partial(_stack, settings, any_checkout=any_checkout)
     asked = settings.triton_runtime
-    if asked != "auto":
+    if is_named(asked):
         return stack(asked, _ASKED_FOR)
     if known := _last_place(settings):
         try:
@@ -73,6 +73,12 @@ def open_stack(settings: Settings, *, starts: bool = False, any_checkout: bool =
         return stack("embedded", f"Docker cannot be used: {problem}")
     # With its words on what is missing.
     return stack("docker", _ASKED_FOR)
+
+
+def place_of(settings: Settings) -> str:
+    """The runtime on which services of the project are looked for, before anything is asked."""
+    asked = settings.triton_runtime
+    return asked if is_named(asked) else last_place(settings) or "docker"
 
 
 def last_place(settings: Settings) -> str:
