@@ -79,7 +79,20 @@ def test_no_secret_stands_in_a_pod(name: str) -> None:
     assert name == "s3" or any("hunter2" in value for value in environment.values())
     assert {key: kept[f"env.{key}"] for key in environment} == dict(environment)
     given = {each["name"]: each["valueFrom"]["secretKeyRef"] for each in pod["spec"]["containers"][0]["env"]}
-    assert given == {key: {"name": "triton-1a2b3c4d-" + name, "key": f"env.{key}"} for key in environment}
+    assert environment.keys() <= given.keys()
+    assert given == {key: {"name": "triton-1a2b3c4d-" + name, "key": f"env.{key}"} for key in given}
+    assert {f"env.{key}" for key in given} <= kept.keys()
+
+
+@pytest.mark.parametrize("image", ["postgres:14-alpine", "postgres:18", "postgres:18-alpine"])
+def test_postgres_keeps_its_data_in_the_volume_whichever_path_its_image_has(image: str) -> None:
+    # Without the variable, images from 18 on exit where something is mounted on the path of those before.
+    secret, _, pod = made("postgres", postgres_image=image)
+
+    (container,) = pod["spec"]["containers"]
+    path = base64.b64decode(secret["data"]["env.PGDATA"]).decode()
+    assert [each["mountPath"] for each in container["volumeMounts"]] == [path]
+    assert "PGDATA" in {each["name"] for each in container["env"]}
 
 
 @pytest.mark.parametrize("name", SERVICES_HERE)

@@ -88,8 +88,8 @@ class ContainerRecipe:
             to boot gets more, since it decides when all are ready.
         unprivileged: how it is started without root; None where its image cannot be.
         instead_of_root: what to do, in words, where that cannot be; empty for leaving it out.
-        alone: what is different where no client of triton-env prepares the server, and its data is at the path of its
-            `DataRecipe`: it makes its database or bucket by itself.
+        alone: what is different where no client of triton-env prepares the server: it makes its database or bucket by
+            itself.
         unusable: why the container cannot be run, known from the settings alone; it matters only where containers are.
     """
 
@@ -258,6 +258,7 @@ class DataRecipe:
     Attributes:
         volume: the volume's name in the compose file.
         path: where it is mounted in the container.
+        path_variable: the variable that leads the server there, whichever path its image has; empty where none does.
         version_command: a program of the image that prints its version without starting a server.
         compatibility: which data the server can read.
         init_values: by variable, values that only the initialisation of an empty volume takes; no secrets.
@@ -265,7 +266,7 @@ class DataRecipe:
         cut_off: finds from the data itself that its first start was cut off; None where it was not, and wherever the
             data may have been used.
         remedies: by variable that only the initialisation takes, what to do where it disagrees. {old} and {new} stand
-            for the data's value and the setting's.
+            for the data's value and the setting's, and {lost} for what helps where the old one is not known.
         login_errors: by such a variable, a regular expression for the words with which a server turns its value down.
     """
 
@@ -273,6 +274,7 @@ class DataRecipe:
     path: str
     version_command: tuple[str, ...]
     compatibility: DataCompatibility
+    path_variable: str = ""
     init_values: Mapping[str, str] = field(default_factory=dict)
     inspect: "Callable[[VolumeFiles], DataInspection | None] | None" = None
     cut_off: "Callable[[VolumeFiles], CutOff | None] | None" = None

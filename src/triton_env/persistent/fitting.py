@@ -17,7 +17,7 @@ _MATTERS_ONCE = "{title} takes {variables} only when it initialises an empty vol
 
 
 def explain_login_failure(
-    recipe: ServiceRecipe, error: BaseException, stamp: Stamp | None = None, *, where: str = ""
+    recipe: ServiceRecipe, error: BaseException, stamp: Stamp | None = None, *, where: str = "", lost: str = ""
 ) -> TritonError | None:
     """What a client's error says of the data: that it was initialised with other values.
 
@@ -25,6 +25,7 @@ def explain_login_failure(
         error: what the client raised, or what was raised from it.
         stamp: that of the data, which knows some of these values.
         where: the data, for people; empty for its volume.
+        lost: see `DataRecipe.remedies`.
 
     Returns:
         The same as an error; None where the error says nothing of the kind.
@@ -39,16 +40,17 @@ def explain_login_failure(
             continue
         said = next(line.strip() for line in words.splitlines() if match[0] in line)
         old = stamp.facts.get(variable, "") if stamp else ""
-        return _made_with_other(recipe, data, variable, old, said, where)
+        return _made_with_other(recipe, data, variable, old, said, where, lost)
     return None
 
 
-def check_values(recipe: ServiceRecipe, given: Mapping[str, str], *, where: str) -> None:
+def check_values(recipe: ServiceRecipe, given: Mapping[str, str], *, where: str, lost: str = "") -> None:
     """See that data was initialised with the values of the settings, of those that only an initialisation takes.
 
     Args:
         given: by variable, what it was initialised with.
         where: the data, for people.
+        lost: see `DataRecipe.remedies`.
 
     Raises:
         VolumeMismatch: it was initialised with another value.
@@ -58,14 +60,15 @@ def check_values(recipe: ServiceRecipe, given: Mapping[str, str], *, where: str)
         assert data is not None
         if variable in given and variable in wanted and given[variable] != wanted[variable]:
             old = given[variable] if variable in data.init_values else ""
-            raise _made_with_other(recipe, data, variable, old, "", where)
+            raise _made_with_other(recipe, data, variable, old, "", where, lost)
 
 
 def _made_with_other(
-    recipe: ServiceRecipe, data: DataRecipe, variable: str, old: str, said: str, where: str
+    recipe: ServiceRecipe, data: DataRecipe, variable: str, old: str, said: str, where: str, lost: str
 ) -> VolumeMismatch:
     setting = f"{variable}={data.init_values[variable]}" if variable in data.init_values else variable
-    way_out = data.remedies[variable].format(old=old or "what it was", new=data.init_values.get(variable, ""))
+    new = data.init_values.get(variable, "")
+    way_out = data.remedies[variable].format(old=old or "what it was", new=new, lost=lost)
     once = _MATTERS_ONCE.format(title=recipe.title, variables=variable)
     return VolumeMismatch(
         f"{recipe.title} refuses {setting}: its data was initialised with {old or 'another value'}.",

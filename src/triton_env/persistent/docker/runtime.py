@@ -305,7 +305,9 @@ class PersistentRuntime:
                 raise refused from error
 
     def _explained(self, recipe: ServiceRecipe, error: BaseException) -> TritonError | None:
-        return explain_login_failure(recipe, error, self._stamps.get(recipe.name))
+        # Inside the container no password is asked for, and Compose starts it without a look at the data.
+        lost = f" (without the old password: docker compose up -d {recipe.container.alias})"
+        return explain_login_failure(recipe, error, self._stamps.get(recipe.name), lost=lost)
 
     def _run_compose(self, recipes: Sequence[ServiceRecipe]) -> None:
         try:

@@ -85,7 +85,9 @@ class PersistentPods:
                 before=before.restarts if before and not is_new else 0,
                 forward=not runs,
                 report=lambda words: report(Phase.BOOT, words),
-                explain=lambda error: explain_login_failure(recipe, error, where=self._claim(recipe.name)),
+                explain=lambda error: explain_login_failure(
+                    recipe, error, where=self._claim(recipe.name), lost=self._stack.lost(recipe.name)
+                ),
             )
             report(Phase.READY, "it was running" if runs else "")
             return placement

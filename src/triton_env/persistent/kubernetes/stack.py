@@ -189,8 +189,12 @@ class KubernetesStack(Stack):
         found = self._found()
         for name in names:
             if name in found.claims and (secret := found.secrets.get(name)):
-                claim, kept = (each["metadata"]["name"] for each in (found.claims[name], secret))
-                check_values(self.recipe(name), given(secret), where=f"claim {claim}; what it was is in Secret {kept}")
+                claim = found.claims[name]["metadata"]["name"]
+                check_values(self.recipe(name), given(secret), where=f"claim {claim}", lost=self.lost(name))
+
+    def lost(self, name: str) -> str:
+        """Where the passwords are that the data of a service was made with; see `DataRecipe.remedies`."""
+        return f" (in base64: {self.cluster.kubectl} get secret {name_of(self.project, name)} -o yaml)"
 
     def order(self, name: str) -> Order:
         """What the forwarder is asked for."""
@@ -283,7 +287,7 @@ class KubernetesStack(Stack):
                 f"Not everything of the project {self.project} could be removed.",
                 where=self.cluster.title,
                 cause=error.cause or error.what,
-                hint=f"kubectl get {_SERVERS},{_DATA} --selector {self._selecting(names)}",
+                hint=f"{self.cluster.kubectl} get {_SERVERS},{_DATA} --selector {self._selecting(names)}",
             ) from error
         if names:
             self.forwarder.drop(names)
@@ -325,7 +329,7 @@ class KubernetesStack(Stack):
                 where=f"{self.cluster.title}, of {noted}",
                 cause=f"this one is {self.checkout}",
                 hint=f"run beside it: --project {self.project}2, or TRITON_PROJECT={self.project}2 in .env; or take"
-                f" them over: kubectl annotate statefulsets --selector '{self._selector}' {CHECKOUT}-",
+                f" them over: {self.cluster.kubectl} annotate statefulsets --selector '{self._selector}' {CHECKOUT}-",
             )
 
 

@@ -240,8 +240,9 @@ def _unprivileged(recipe: ServiceRecipe, settings: Settings) -> Unprivileged | N
 
 def environment_of(recipe: ServiceRecipe, settings: Settings) -> dict[str, str]:
     """The variables of its container."""
-    unprivileged = _unprivileged(recipe, settings)
-    return {**recipe.container.environment, **(unprivileged.environment if unprivileged else {})}
+    data, unprivileged = recipe.data, _unprivileged(recipe, settings)
+    where = {data.path_variable: data.path} if data and data.path_variable else {}
+    return {**recipe.container.environment, **where, **(unprivileged.environment if unprivileged else {})}
 
 
 def _security(unprivileged: Unprivileged | None) -> dict[str, Any]:

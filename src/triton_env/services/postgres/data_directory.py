@@ -46,6 +46,8 @@ def data_recipe(user: str, database: str) -> DataRecipe:
     return DataRecipe(
         volume="postgres_data",
         path=DATA_PATH,
+        # Images from 18 on have another one, and refuse a volume at this place without it.
+        path_variable="PGDATA",
         version_command=("postgres", "--version"),
         compatibility=DataCompatibility.ITS_MAJOR,
         init_values={_USER: user, _DATABASE: database},
@@ -56,9 +58,8 @@ def data_recipe(user: str, database: str) -> DataRecipe:
             """'CREATE ROLE "{new}" SUPERUSER LOGIN PASSWORD ...'""",
             _DATABASE: f"set {_DATABASE} back to {{old}}; once it runs, the other can be added with {psql} -c "
             """'CREATE DATABASE "{new}"'""",
-            # Inside the container no password is asked for, so this works without the old one too.
-            _PASSWORD: f"set {_PASSWORD} back to what it was; once it runs (without the old password: docker compose "
-            f"up -d postgres), it can be changed with {psql} -c \"ALTER ROLE CURRENT_USER PASSWORD '...'\"",
+            _PASSWORD: f"set {_PASSWORD} back to what it was{{lost}}; once it runs, it can be changed with {psql} -c "
+            "\"ALTER ROLE CURRENT_USER PASSWORD '...'\"",
         },
         login_errors={
             # The server does not distinguish a wrong password from an unknown user.

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 from triton_env.core.model import (
     STAMP_FILE,
-    Additions,
     Command,
     ContainerRecipe,
     DataCompatibility,
@@ -115,8 +114,9 @@ class Postgres(WithLogin):
             "POSTGRES_DB": settings.postgres_db,
         }
         options = _options(settings, settings.triton_storage)
-        if settings.triton_storage is Storage.MEMORY:
-            environment["POSTGRES_INITDB_ARGS"] = "--no-sync"
+        durability = ["--no-sync"] if settings.triton_storage is Storage.MEMORY else []
+        # A forwarded port leads to the pod's loopback, from where else no password is asked for.
+        environment["POSTGRES_INITDB_ARGS"] = " ".join((*durability, "--auth-host=scram-sha-256"))
         data = data_recipe(settings.postgres_user, settings.postgres_db)
         return cls._recipe(
             settings,
@@ -129,8 +129,6 @@ class Postgres(WithLogin):
                 command=("postgres", *_as_arguments(options)) if options else (),
                 storage=settings.triton_storage,
                 unprivileged=_unprivileged(settings.postgres_image),
-                # The path of images up to 17; with the variable it is that of 18 too.
-                alone=Additions({"PGDATA": data.path}),
             ),
             process=replace(_process(settings, settings.triton_storage), lasting=_lasting(settings)),
         )
