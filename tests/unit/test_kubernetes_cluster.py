@@ -1,15 +1,19 @@
 """Which cluster and namespace are taken: by settings, by the kubeconfig, and in a pod. kubectl is one of our own."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from triton_env import Settings
+from triton_env.cli.cluster_checks import examine
+from triton_env.core.findings import Verdict
 from triton_env.errors import ClusterUnreachable, RuntimeUnavailable
 from triton_env.runtimes.kubernetes import cluster as clusters
 from triton_env.runtimes.kubernetes.cluster import Cluster, cluster_of, kubectl
+from triton_env.runtimes.kubernetes.role import LASTING, LASTING_NAME, as_text
 
 KUBECTL = """\
 #!/bin/sh
@@ -24,6 +28,9 @@ END
 NO_CONFIG = """echo 'error: current-context must exist in order to minify' >&2
 exit 1
 """
+
+
+FORBIDDEN = {("statefulsets", "create"), ("statefulsets", "delete"), ("persistentvolumeclaims", "delete")}
 
 
 @pytest.fixture
@@ -85,13 +92,47 @@ def test_in_a_pod_the_cluster_is_its_own(says: Callable[[str], Path]) -> None:
     assert found.command("get", "pods")[1:] == ("--namespace", "jobs", "get", "pods")
 
 
-def test_without_a_kubeconfig_there_is_no_cluster(says: Callable[[str], Path]) -> None:
-    says(NO_CONFIG)
+def test_a_kubeconfig_may_lead_to_no_cluster(says: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    program = says(NO_CONFIG)
+    monkeypatch.setenv("KUBECONFIG", str(program))
 
     with pytest.raises(ClusterUnreachable, match="leads to no cluster") as caught:
         cluster_of(settings())
 
     assert "TRITON_K8S_CONTEXT" in caught.value.hint
+
+
+def test_a_kubeconfig_that_does_not_exist_is_named(
+    says: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    says(NO_CONFIG)
+    monkeypatch.setenv("KUBECONFIG", f"{tmp_path}/away")
+    with pytest.raises(ClusterUnreachable, match="The kubeconfig does not exist") as caught:
+        cluster_of(settings())
+    assert caught.value.where == f"KUBECONFIG={tmp_path}/away"
+
+    monkeypatch.delenv("KUBECONFIG")
+    monkeypatch.setattr("triton_env.runtimes.kubernetes.cluster._USUAL", tmp_path / "config")
+    with pytest.raises(ClusterUnreachable, match="The kubeconfig does not exist") as caught:
+        cluster_of(settings())
+    assert caught.value.where == f"{tmp_path}/config"
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["error: cannot locate context gone", "Error in configuration: context was not found for specified context: gone"],
+)
+def test_a_context_that_does_not_exist_is_named(says: Callable[[str], Path], words: str) -> None:
+    says(f"echo '{words}' >&2; exit 1")
+    with pytest.raises(ClusterUnreachable, match="has no context gone"):
+        Cluster("gone", "default").run("get", "pods", what="look")
+
+
+def test_hints_lead_to_the_namespace_that_was_asked(says: Callable[[str], Path]) -> None:
+    says("echo 'Unable to connect to the server: EOF' >&2; exit 1")
+    with pytest.raises(ClusterUnreachable) as caught:
+        Cluster("my ci", "tests").run("get", "pods", what="look")
+    assert "kubectl --context 'my ci' --namespace tests get pods" in caught.value.hint
 
 
 def test_what_was_found_is_what_is_asked_from_then_on(
@@ -132,3 +173,25 @@ def test_a_machine_without_kubectl_says_what_brings_it(tmp_path: Path, monkeypat
         kubectl()
 
     assert "triton-env[kubernetes]" in caught.value.hint
+
+
+def test_doctor_looks_at_the_rights_of_persistent_services_as_well(
+    says: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    says(CONFIG)
+
+    def answers(
+        cluster: Cluster, objects: Iterable[Mapping[str, Any]], *, what: str
+    ) -> list[Mapping[str, Mapping[str, bool]]]:
+        asked = [each["spec"]["resourceAttributes"] for each in objects]
+        return [{"status": {"allowed": (each["resource"], each["verb"]) not in FORBIDDEN}} for each in asked]
+
+    monkeypatch.setattr(Cluster, "create", answers)
+    monkeypatch.setattr("triton_env.cli.cluster_checks.now_of", lambda _: None)
+    sessions, persistent = (each for each in examine(settings()) if each.subject == "rights")
+
+    assert sessions.verdict is Verdict.GOOD
+    assert persistent.verdict is Verdict.WARNING
+    assert "may not create, delete statefulsets; delete persistentvolumeclaims" in persistent.words
+    assert "--role triton-env-persistent" in persistent.hint
+    assert persistent.document == as_text("team", LASTING_NAME, LASTING)

@@ -81,7 +81,8 @@ class PodAccess:
                     yield line.decode(errors="replace").rstrip("\n")
                 if process.wait():
                     words_of_end = process.stderr.read().decode(errors="replace").strip()
-                    raise failure(words_of_end, what=f"show the log of {self.pod}", where=self.cluster.title)
+                    what = f"show the log of {self.pod}"
+                    raise failure(words_of_end, what=what, where=self.cluster.title, kubectl=self.cluster.kubectl)
             finally:
                 process.kill()
 

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -27,6 +28,8 @@ _NO_ANSWER = re.compile(
     "|service unavailable|etcdserver:|apiserver is shutting down",
     re.IGNORECASE,
 )
+_USUAL = Path.home() / ".kube" / "config"
+"""The kubeconfig where KUBECONFIG is not set."""
 _OF_ITS_LOG = re.compile(r"^[EWI][0-9]{4} [0-9:.]+ .*\n?", re.MULTILINE)
 _PREFIX = re.compile(r'^(Error from server( \([A-Za-z]+\))?|error): (error when creating "STDIN": )?')
 _WIDTH = 100
@@ -40,7 +43,7 @@ class _Failure:
         words: what it writes.
         kind: of the error.
         sentence: what went wrong, with {what} for what was to be done and the named groups of `words`.
-        hint: what to do next, with the same.
+        hint: what to do next, with the same, and {kubectl} for how that is run there.
     """
 
     words: re.Pattern[str]
@@ -54,7 +57,7 @@ _FAILURES = (
         re.compile(r'namespaces "(?P<namespace>[^"]+)" not found'),
         ClusterFailed,
         "The cluster has no namespace {namespace}.",
-        "kubectl create namespace {namespace}, or set TRITON_K8S_NAMESPACE to one that exists",
+        "{kubectl} create namespace {namespace}, or set TRITON_K8S_NAMESPACE to one that exists",
     ),
     _Failure(
         re.compile(r"forbidden: User .* cannot", re.IGNORECASE | re.DOTALL),
@@ -72,13 +75,19 @@ _FAILURES = (
         re.compile("exceeded quota|must specify (limits|requests)|failed quota", re.IGNORECASE),
         ClusterFailed,
         "The quota of the namespace does not let this user {what}.",
-        "kubectl describe quota shows it; set TRITON_K8S_REQUESTS and TRITON_K8S_LIMITS",
+        "{kubectl} describe quota shows it; set TRITON_K8S_REQUESTS and TRITON_K8S_LIMITS",
     ),
     _Failure(
         re.compile(
-            "context .* does not exist|cannot locate context|current-context must exist"
-            "|no configuration has been provided|error loading config"
+            r'(cannot locate context|not found for specified context:|context(?= "[^"]+" does not exist))'
+            r' "?(?P<context>[^"\s]+)'
         ),
+        ClusterUnreachable,
+        "The kubeconfig has no context {context}.",
+        "kubectl config get-contexts lists those that it has; set TRITON_K8S_CONTEXT to one of them",
+    ),
+    _Failure(
+        re.compile("current-context must exist|no configuration has been provided|error loading config"),
         ClusterUnreachable,
         "The kubeconfig leads to no cluster.",
         "kubectl config get-contexts lists what there is; set TRITON_K8S_CONTEXT or KUBECONFIG",
@@ -87,7 +96,7 @@ _FAILURES = (
         re.compile("must be logged in|unauthorized|getting credentials|exec plugin", re.IGNORECASE),
         ClusterUnreachable,
         "The cluster does not know this user.",
-        "log in to it; kubectl get pods shows whether that has worked",
+        "log in to it; {kubectl} get pods shows whether that has worked",
     ),
 )
 """The first that fits is taken: what the cluster answers may quote anything."""
@@ -111,6 +120,12 @@ class Cluster:
     def title(self) -> str:
         """What it is called in messages."""
         return f"{self.context or 'this cluster'}, namespace {self.namespace}"
+
+    @property
+    def kubectl(self) -> str:
+        """How people run `kubectl` for something in it: the beginning of a command line."""
+        context = ("--context", self.context) if self.context else ()
+        return shlex.join(("kubectl", *context, "--namespace", self.namespace))
 
     def command(self, *words: str, timeout: int | None = _REQUEST_TIMEOUT) -> tuple[str, ...]:
         """The command line of `kubectl` for something in it.
@@ -148,7 +163,15 @@ class Cluster:
         self, command: Sequence[str], *, content: str = "", what: str, timeout: float = _PROCESS_TIMEOUT
     ) -> str:
         """Run a command line of `command`, for `timeout` seconds at most. See `run`."""
-        return run(command, self.environment, content=content, what=what, where=self.title, timeout=timeout)
+        return run(
+            command,
+            self.environment,
+            content=content,
+            what=what,
+            where=self.title,
+            kubectl=self.kubectl,
+            timeout=timeout,
+        )
 
     def create(self, objects: Iterable[Mapping[str, Any]], *, what: str) -> list[Mapping[str, Any]]:
         """Create objects, in this order; returns them as the cluster has them. Raises as `run` does."""
@@ -184,16 +207,29 @@ def cluster_of(settings: Settings) -> Cluster:
         text = run(
             command, environment_with(kubeconfig), what="read the kubeconfig", where=kubeconfig or "~/.kube/config"
         )
-    except TritonError:
-        if asked or not in_pod():
+    except TritonError as error:
+        if not asked and in_pod():
+            text = "{}"
+        elif _is_missing(kubeconfig):
+            raise ClusterUnreachable(
+                "The kubeconfig does not exist.",
+                where=f"KUBECONFIG={kubeconfig}" if kubeconfig else str(_USUAL),
+                hint="set KUBECONFIG to the file that leads to the cluster",
+            ) from error
+        else:
             raise
-        text = "{}"
     config = json.loads(text)
     contexts = config.get("contexts") or [{}]
     namespace = settings.triton_k8s_namespace or (contexts[0].get("context") or {}).get("namespace") or ""
     if not namespace and in_pod():
         namespace = _OWN_NAMESPACE.read_text().strip()
     return Cluster(config.get("current-context", ""), namespace or "default", kubeconfig)
+
+
+def _is_missing(kubeconfig: str) -> bool:
+    """Whether none of its files exists."""
+    paths = kubeconfig.split(os.pathsep) if kubeconfig else (_USUAL,)
+    return not any(path and os.path.exists(path) for path in paths)
 
 
 def in_pod() -> bool:
@@ -238,9 +274,10 @@ def run(
     content: str = "",
     what: str,
     where: str,
+    kubectl: str = "kubectl",
     timeout: float = _PROCESS_TIMEOUT,
 ) -> str:
-    """Run a command line of `kubectl`; see `Cluster.run`."""
+    """Run a command line of `kubectl`; see `Cluster.run` and `failure`."""
     try:
         done = subprocess.run(  # noqa: S603 - the user's kubectl
             command,
@@ -255,19 +292,22 @@ def run(
             start_new_session=True,
         )
     except subprocess.TimeoutExpired as error:
-        raise _unreachable(where, f"kubectl has not answered within {timeout:g} s") from error
+        raise _unreachable(where, f"kubectl has not answered within {timeout:g} s", kubectl) from error
     except OSError as error:
         raise ClusterFailed(f"kubectl cannot be run to {what}.", where=command[0], cause=str(error)) from error
     if done.returncode == 0:
         return done.stdout
-    raise failure(done.stderr.strip() or f"kubectl ended with status {done.returncode}", what=what, where=where)
+    words = done.stderr.strip() or f"kubectl ended with status {done.returncode}"
+    raise failure(words, what=what, where=where, kubectl=kubectl)
 
 
-def failure(words: str, *, what: str, where: str) -> TritonError:
+def failure(words: str, *, what: str, where: str, kubectl: str = "kubectl") -> TritonError:
     """The error for what `kubectl` wrote before it failed.
 
     Args:
         what: what it was to do: "create a pod".
+        where: the cluster, for people.
+        kubectl: how people run it there, for hints.
     """
     # Its own log repeats what it says in the end.
     words = _OF_ITS_LOG.sub("", words).strip() or words
@@ -275,17 +315,17 @@ def failure(words: str, *, what: str, where: str) -> TritonError:
     shown = "\n".join(textwrap.fill(_PREFIX.sub("", line), _WIDTH) for line in words.splitlines())
     for known in _FAILURES:
         if match := known.words.search(words):
-            parts = {"what": what, **match.groupdict()}
+            parts = {"what": what, "kubectl": kubectl, **match.groupdict()}
             return known.kind(known.sentence.format(**parts), where=where, cause=shown, hint=known.hint.format(**parts))
     if _NO_ANSWER.search(words):
-        return _unreachable(where, shown)
-    hint = "kubectl get events shows more"
+        return _unreachable(where, shown, kubectl)
+    hint = f"{kubectl} get events shows more"
     return ClusterFailed(f"The cluster could not {what}.", where=where, cause=shown, hint=hint)
 
 
-def _unreachable(where: str, cause: str) -> ClusterUnreachable:
+def _unreachable(where: str, cause: str, kubectl: str) -> ClusterUnreachable:
     return ClusterUnreachable(
-        "No Kubernetes cluster answers.", where=where, cause=cause, hint="kubectl get pods shows whether it does"
+        "No Kubernetes cluster answers.", where=where, cause=cause, hint=f"{kubectl} get pods shows whether it does"
     )
 
 

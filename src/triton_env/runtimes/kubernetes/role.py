@@ -63,23 +63,23 @@ def as_text(namespace: str, name: str = NAME, rules: Sequence[Rule] = RULES) -> 
     return "\n".join(lines)
 
 
-def not_allowed(cluster: Cluster) -> tuple[str, ...]:
-    """What this user may not do in a namespace, such as "create pods".
+def not_allowed(cluster: Cluster, rules: Sequence[Rule] = RULES) -> tuple[str, ...]:
+    """What of these rules this user may not do in a namespace, such as "create, delete pods".
 
     Raises:
         ClusterUnreachable, ClusterFailed: the cluster does not say.
     """
-    reviews = [_review(cluster.namespace, *each) for each in _asked()]
-    answers = cluster.create(reviews, what="ask what this user may do")
-    return tuple(
-        f"{verb} {resource}"
-        for (_, resource, verb), answer in zip(_asked(), answers, strict=True)
-        if not answer.get("status", {}).get("allowed")
-    )
+    asked = tuple(_asked(rules))
+    answers = cluster.create([_review(cluster.namespace, *each) for each in asked], what="ask what this user may do")
+    missing: dict[str, list[str]] = {}
+    for (_, resource, verb), answer in zip(asked, answers, strict=True):
+        if not answer.get("status", {}).get("allowed"):
+            missing.setdefault(resource, []).append(verb)
+    return tuple(f"{', '.join(verbs)} {resource}" for resource, verbs in missing.items())
 
 
-def _asked() -> Iterator[tuple[str, str, str]]:
-    for rule in RULES:
+def _asked(rules: Sequence[Rule]) -> Iterator[tuple[str, str, str]]:
+    for rule in rules:
         for resource in rule.resources:
             for verb in rule.verbs:
                 yield rule.group, resource, verb

@@ -94,7 +94,7 @@ def not_begun(recipe: ServiceRecipe, words: str, access: PodAccess) -> TritonErr
         f"The pod of {recipe.title} did not begin to run.",
         where=access.place,
         cause=words or "the cluster says nothing about it",
-        hint="kubectl get events shows more; give it more time with TRITON_PULL_TIMEOUT",
+        hint=f"{access.cluster.kubectl} get events shows more; give it more time with TRITON_PULL_TIMEOUT",
     )
 
 
@@ -104,5 +104,5 @@ def not_forwarded(recipe: ServiceRecipe, words: str, access: PodAccess) -> Trito
         f"The ports of {recipe.title} cannot be forwarded to this machine.",
         where=access.place,
         cause=words,
-        hint=f"kubectl port-forward pod/{access.pod} {recipe.ports[0].number} shows why",
+        hint=f"{access.cluster.kubectl} port-forward pod/{access.pod} {recipe.ports[0].number} shows why",
     )
