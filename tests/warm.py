@@ -73,7 +73,7 @@ class Warm:
         if runtime in PERSISTENT:
             # Credentials of its own, since some tests look for them where they should not be.
             values = {name: value for each in SERVICES.values() for name, value in each.fresh_credentials().items()}
-            settings = stack.enter_context(PERSISTENT[runtime](**values))
+            settings = stack.enter_context(PERSISTENT[runtime](**values, triton_namespaces="everywhere"))
             with open_stack(settings) as services:
                 options = {"persistent": True, "services": services.offered()}
         else:
