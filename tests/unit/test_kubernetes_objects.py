@@ -212,7 +212,18 @@ def test_options_reach_the_server_as_they_are() -> None:
 
     *_, pod = objects.session_objects(described, OWNER, KEPT, settings())
 
-    assert pod["spec"]["containers"][0]["args"] == ["redis-server", "--requirepass", "a$$$$b$$(HOME)c$$d"]
+    assert pod["spec"]["containers"][0]["args"] == ["redis-server", "--requirepass", "a$$$$b$$(HOME)c$d"]
+
+
+def test_scripts_that_no_cluster_changes_are_written_as_they_are() -> None:
+    """`podman kube play` takes `$$` as it stands."""
+    described = recipe("redis")
+    script = "password=$(printf '%s' \"$REDIS_PASSWORD\")"
+    described = replace(described, container=replace(described.container, command=("sh", "-c", script)))
+
+    *_, pod = objects.session_objects(described, OWNER, KEPT, settings())
+
+    assert pod["spec"]["containers"][0]["args"] == ["sh", "-c", script]
 
 
 def test_files_are_mounted_one_by_one_beside_those_of_the_image(tmp_path: Path) -> None:

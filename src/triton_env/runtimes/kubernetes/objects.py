@@ -26,6 +26,8 @@ KINDS = "pods,services,secrets,leases.coordination.k8s.io"
 _LARGEST = 900_000
 """Bytes of files that a Secret has room for, which has 1 MiB with all that it holds."""
 _LABEL = re.compile(r"[a-z]([a-z0-9-]{0,61}[a-z0-9])?")
+_REPLACED = re.compile(r"\$\$|\$\([-._a-zA-Z][-._a-zA-Z0-9]*\)|(\$\([^)]*\))")
+"""What a cluster replaces in a command: `$$`, and `$(NAME)` where there is such a variable; the group is left alone."""
 _FILES = "files"
 GRACE = 1
 """Seconds that a server gets for its end: its data goes with it."""
@@ -53,6 +55,14 @@ def lease(owner: Owner) -> Object:
             "renewTime": renew_time(),
         },
     }
+
+
+def _literal(word: str) -> str:
+    """A word of a command, as it has to be written.
+
+    `podman kube play` takes `$$` as it stands, so that only what a cluster would replace is written differently.
+    """
+    return _REPLACED.sub(lambda found: found[1] or found[0].replace("$", "$$"), word)
 
 
 def renew_time() -> str:
@@ -170,8 +180,7 @@ def pod_spec(
                 "name": CONTAINER,
                 "image": container.image,
                 "imagePullPolicy": {"missing": "IfNotPresent", "never": "Never"}[settings.triton_pull],
-                # A cluster replaces `$(NAME)` and `$$` in them.
-                **({"args": [word.replace("$", "$$") for word in container.command]} if container.command else {}),
+                **({"args": [_literal(word) for word in container.command]} if container.command else {}),
                 "env": [
                     {"name": variable, "valueFrom": {"secretKeyRef": {"name": name, "key": f"env.{variable}"}}}
                     for variable in environment_of(recipe, settings)
