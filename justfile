@@ -44,6 +44,10 @@ places-table:
 inspection-tables:
     .venv/bin/python scripts/inspection_tables.py
 
+# Rewrite the table of docs/architecture.md from the docstrings of the packages.
+packages-table:
+    .venv/bin/python scripts/packages_table.py
+
 # Take the pictures of docs/how-to/dashboard.md again, of an environment that has worked for some minutes.
 dashboard-images:
     .venv/bin/python scripts/dashboard_screenshots.py
