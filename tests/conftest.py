@@ -9,7 +9,6 @@ import functools
 import gc
 import os
 import signal
-import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -23,6 +22,7 @@ from xdist.remote import Producer
 
 import janitor
 import lanes
+import scratch
 from patience import TO_BOOT_IN_COMMANDS
 from triton_env import TritonEnvironment
 from triton_env.runtimes.embedded import packages
@@ -112,9 +112,7 @@ GROUPS_FILE = pytest.StashKey[Path]()
 def groups_file(config: pytest.Config) -> Path:
     """In the controlling process: where it learns from the others which tests have to stay together."""
     if GROUPS_FILE not in config.stash:
-        folder = tempfile.TemporaryDirectory(prefix="triton-tests-")
-        config.add_cleanup(folder.cleanup)
-        config.stash[GROUPS_FILE] = Path(folder.name) / "groups.json"
+        config.stash[GROUPS_FILE] = scratch.folder() / "groups.json"
     return config.stash[GROUPS_FILE]
 
 
@@ -137,7 +135,8 @@ for number, usual in (
 
 @pytest.fixture(scope="session", autouse=True)
 def nothing_is_left() -> Iterator[None]:
-    """What this process has started ends with it, however it ends."""
+    """What this process has started ends with it, however it ends. Folders of processes that were killed go now."""
+    scratch.sweep()
     with janitor.watching():
         yield
 

@@ -3,16 +3,15 @@
 import shutil
 import socket
 import subprocess
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from secrets import token_hex
 from typing import Any
 
 import docker
 
 import janitor
+import scratch
 from janitor import remove
 from patience import TO_BOOT
 from triton_env import Settings
@@ -81,7 +80,7 @@ def project_without_docker(**values: Any) -> Iterator[Settings]:
     """The settings of a project of its own that runs without Docker. All of it is gone at the end."""
     name, kept = free_name("kept")
     # Where tests have their folders, root's servers cannot pass.
-    base = Path(tempfile.mkdtemp(prefix="triton-tests-"))
+    base = scratch.folder()
     base.chmod(0o711)
     places = {"triton_data_dir": str(base / "data"), "triton_state_dir": str(base / "state")}
     with kept:

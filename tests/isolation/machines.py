@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 
 import contents
 import forkserver
+import scratch
 from isolation.processes import LIMIT
 from triton_env import Namespace, Settings, TritonEnvironment
 
@@ -64,7 +64,7 @@ class Crowd:
     ) -> None:
         self.count = count
         # Other users may enter it, which folders of pytest do not let them.
-        self.folder = Path(tempfile.mkdtemp(prefix=f"triton-machine-{number}-"))
+        self.folder = scratch.folder(f"machine-{number}-")
         # Persistent services without Docker are their user's alone.
         user = _USERS + number if os.getuid() == 0 and "persistent" not in arguments else os.getuid()
         self.folder.chmod(0o700)

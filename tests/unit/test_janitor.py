@@ -8,6 +8,7 @@ import pytest
 
 import forkserver
 import janitor
+import scratch
 
 TESTS = """
 import subprocess, sys, time
@@ -32,6 +33,28 @@ def test_after_a_good_end_it_has_nothing_to_do() -> None:
     command = [sys.executable, janitor.__file__, "mark", "0"]
     done = forkserver.run(command, input=f"no-such-project\n{janitor.ALL_IS_WELL}\n", text=True)
     assert done.returncode == 0
+
+
+HOLDER = """
+import sys, time
+import scratch
+print(scratch.folder("of-"), flush=True)
+time.sleep(1000)
+"""
+
+
+def test_folders_of_killed_tests_go_with_the_next_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(Path(scratch.__file__).parent))
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    with subprocess.Popen([sys.executable, "-c", HOLDER], stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout
+        folder = Path(holder.stdout.readline().strip())
+        scratch.sweep(tmp_path)
+        assert folder.is_dir()
+        holder.kill()
+    assert folder.is_dir()
+    scratch.sweep(tmp_path)
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.docker
