@@ -15,9 +15,9 @@ from projects import project
 from triton_env import Settings, TritonEnvironment
 from triton_env.archive.records import Writable
 from triton_env.backup.programs import feed, output
-from triton_env.core.model import Program
+from triton_env.core.model import Placement, Program
 from triton_env.errors import RuntimeUnavailable
-from triton_env.runtimes.docker.execution import in_container
+from triton_env.runtimes.docker.access import ContainerAccess
 from triton_env.services import Postgres
 from triton_env.services.base_backup import ProgramFailed
 
@@ -96,7 +96,8 @@ class TestInContainers:
         monkeypatch.setenv("PATH", str(tmp_path))
         recipe = Postgres.recipe(Settings())
         argv = ("pg_dump", "--host={host}", "--port={port:postgres}", "{other}")
-        program = in_container("tcp://engine:1", "the-container", recipe, argv, {"PGPASSWORD": SECRET})
+        access = ContainerAccess("tcp://engine:1", "the-container")
+        program = access.program(recipe, Placement({}), argv, {"PGPASSWORD": SECRET})
         words = ("-e", "PGPASSWORD", "the-container", "pg_dump", "--host=127.0.0.1", "--port=5432", "{other}")
         assert program.argv == (str(docker), "exec", "-i", *words)
         assert program.environment["PGPASSWORD"] == SECRET
@@ -111,7 +112,7 @@ class TestInContainers:
         docker.write_text("#!/bin/sh\necho half\n")
         docker.chmod(0o755)
         monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-        program = in_container("unix:///x", "the-container", Postgres.recipe(Settings()), ("pg_dump",), {})
+        program = ContainerAccess("unix:///x", "the-container").program_inside(("pg_dump",), {})
         for run in (lambda: copy_output(program, io.BytesIO()), lambda: feed(program, io.BytesIO(b"x"))):
             with pytest.raises(
                 ProgramFailed, match="the connection to the container was lost before the program had finished"
@@ -121,7 +122,7 @@ class TestInContainers:
     def test_without_a_docker_command_it_says_so(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("PATH", str(tmp_path))
         with pytest.raises(RuntimeUnavailable, match="docker command line is needed to run pg_dump"):
-            in_container("unix:///x", "the-container", Postgres.recipe(Settings()), ("pg_dump",), {})
+            ContainerAccess("unix:///x", "the-container").program_inside(("pg_dump",), {})
 
 
 @pytest.fixture(

@@ -14,7 +14,7 @@ from triton_env.core.setting_types import SecretStr
 from triton_env.errors import InvalidSetting
 from triton_env.persistent.docker.stack import DockerStack
 from triton_env.persistent.settings import persistent_settings
-from triton_env.services import SERVICES, ClickHouse, Postgres, Redis
+from triton_env.services import ClickHouse, Postgres, Redis
 
 NASTY = {
     "quotes": """a'b"c`d''e\"\"""",
@@ -84,8 +84,7 @@ def test_persistent_services_take_any_password(tmp_path: Path) -> None:
         with DockerStack(settings) as services:
             # Health checks are shell words of the compose file; programs get the password from the environment.
             argv = ["psql", "-h", "127.0.0.1", "-Atc", "select 1"]
-            recipe = SERVICES["postgres"].recipe(services.settings)
-            program = services.access("postgres").program_as_it_is(recipe, argv, {}, terminal=False)
+            program = services.access("postgres").program_inside(argv, {})
             environment = os.environ | dict(program.environment)
             done = subprocess.run(program.argv, env=environment, capture_output=True, text=True, timeout=200)
             assert done.returncode in (0, 2), done.stderr

@@ -133,7 +133,7 @@ class _ServerProgram:
         ports = {port.name: port.number for port in recipe.ports}
         at = Endpoint("127.0.0.1", ports[shell.protocol])
         words = (shell.program, *shell.arguments(service, at, self._given))
-        return access.program_as_it_is(recipe, words, shell.variables(service, at), terminal=_has_terminal())
+        return access.program_inside(words, shell.variables(service, at), terminal=_has_terminal())
 
     def _beside(self, packaged: str | None, service: "Service", where: str, session: str, choice: Choice) -> "Program":
         """The program on this machine: the one that comes with the server, or one that is installed."""

@@ -1,11 +1,14 @@
 """What lets any process of this user at a service that runs: its log and its programs, without who started it."""
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Protocol
 
 from triton_env.core.codec import from_data
 from triton_env.core.ending import Ending
 from triton_env.core.model import Placement, Program, ServiceRecipe
+
+_PLACEHOLDER = re.compile(r"\{(host|port:([^{}]+))\}")
 
 
 class Access(Protocol):
@@ -55,14 +58,26 @@ class Access(Protocol):
 class ImageAccess(Access, Protocol):
     """The way to a service in a container, whose image brings programs."""
 
-    def program_as_it_is(
-        self, recipe: ServiceRecipe, argv: Sequence[str], environment: Mapping[str, str], *, terminal: bool
-    ) -> Program:
+    def program_inside(self, argv: Sequence[str], environment: Mapping[str, str], *, terminal: bool = False) -> Program:
         """How to run a program beside the server; its arguments hold no placeholders. See `Access.program`.
 
         Args:
             terminal: whether it gets a terminal, which is this process's.
         """
+
+    def program(
+        self,
+        recipe: ServiceRecipe,
+        placement: Placement,
+        argv: Sequence[str],
+        environment: Mapping[str, str],
+    ) -> Program:
+        ports = {port.name: port.number for port in recipe.ports}
+
+        def value(match: re.Match[str]) -> str:
+            return "127.0.0.1" if match[2] is None else str(ports[match[2]])
+
+        return self.program_inside([_PLACEHOLDER.sub(value, word) for word in argv], environment)
 
     def has(self, program: str) -> bool:
         """Whether the image has a program."""

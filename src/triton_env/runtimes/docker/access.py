@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from triton_env.core.ending import BEGIN_ANEW, Ending
-from triton_env.core.model import Placement, Program, ServiceRecipe
+from triton_env.core.model import Placement, Program
 from triton_env.errors import TritonError
+from triton_env.runtimes.access import ImageAccess
 from triton_env.runtimes.docker import execution
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class ContainerAccess:
+class ContainerAccess(ImageAccess):
     """See `Access`.
 
     Attributes:
@@ -74,21 +75,8 @@ class ContainerAccess:
                 # That closes the socket under the response, which holds it until it is closed itself.
                 parts._response.close()  # type: ignore[attr-defined]
 
-    def program(
-        self,
-        recipe: ServiceRecipe,
-        placement: Placement,
-        argv: Sequence[str],
-        environment: Mapping[str, str],
-    ) -> Program:
-        return execution.in_container(self.engine, self.container, recipe, argv, environment)
-
-    def program_as_it_is(
-        self, recipe: ServiceRecipe, argv: Sequence[str], environment: Mapping[str, str], *, terminal: bool
-    ) -> Program:
-        """How to run a program in the container; its arguments hold no placeholders. See `Access.program`."""
-        program = execution.in_container(self.engine, self.container, recipe, argv[:1], environment, terminal=terminal)
-        return Program((*program.argv, *argv[1:]), program.environment)
+    def program_inside(self, argv: Sequence[str], environment: Mapping[str, str], *, terminal: bool = False) -> Program:
+        return execution.in_container(self.engine, self.container, argv, environment, terminal=terminal)
 
     def has(self, program: str) -> bool:
         """Whether the container has a program."""

@@ -1,12 +1,11 @@
 """Programs in containers, run by the docker command line."""
 
-import re
 import shutil
 import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from triton_env.core.model import Program, ServiceRecipe
+from triton_env.core.model import Program
 from triton_env.errors import RuntimeUnavailable
 from triton_env.settings import process_environment
 
@@ -16,23 +15,21 @@ if TYPE_CHECKING:
 _PROGRAM_TIMEOUT = 120
 _LOOK = 0.02
 """Seconds between two looks at whether a program has ended."""
-_PLACEHOLDER = re.compile(r"\{(host|port:([^{}]+))\}")
 
 
 def in_container(
     engine_url: str,
     container: str,
-    recipe: ServiceRecipe,
     argv: Sequence[str],
     environment: Mapping[str, str],
     *,
     terminal: bool = False,
 ) -> Program:
-    """How to run a program in a running container; see `Runtime.program`.
+    """How to run a program in a running container; see `ImageAccess.program_inside`.
 
     Args:
         container: its name or id.
-        argv: the program and its arguments, with placeholders.
+        argv: the program and its arguments.
         terminal: whether it gets a terminal, which is this process's.
 
     Raises:
@@ -45,19 +42,13 @@ def in_container(
             where=container,
             hint="install it: https://docs.docker.com/engine/install/ (Debian and Ubuntu: apt-get install docker.io)",
         )
-    ports = {port.name: port.number for port in recipe.ports}
-
-    def value(match: re.Match[str]) -> str:
-        return "127.0.0.1" if match[2] is None else str(ports[match[2]])
-
     # By name alone: the values are in the environment, which only this user can read.
     names = tuple(word for name in environment for word in ("-e", name))
-    inside = tuple(_PLACEHOLDER.sub(value, word) for word in argv)
     # The engine that was found, whatever context the command line would choose.
     ours = process_environment() | {"DOCKER_HOST": engine_url}
     how = ("-i", "-t") if terminal else ("-i",)
     lead = (docker, "exec", *how, *names, container)
-    return Program((*lead, *inside), ours | dict(environment), engine_url, len(lead))
+    return Program((*lead, *argv), ours | dict(environment), engine_url, len(lead))
 
 
 def container_has(engine: "Engine", container: str, program: str) -> bool:

@@ -8,15 +8,16 @@ from datetime import UTC, datetime
 from typing import ClassVar
 
 from triton_env.core.ending import BEGIN_ANEW, Ending
-from triton_env.core.model import Placement, Program, ServiceRecipe
+from triton_env.core.model import Placement, Program
 from triton_env.errors import TritonError
+from triton_env.runtimes.access import ImageAccess
 from triton_env.runtimes.kubernetes import execution, pods
 from triton_env.runtimes.kubernetes.cluster import Cluster, failure
 from triton_env.runtimes.kubernetes.objects import name_of
 
 
 @dataclass(frozen=True, slots=True)
-class PodAccess:
+class PodAccess(ImageAccess):
     """See `Access`.
 
     Attributes:
@@ -86,21 +87,8 @@ class PodAccess:
             finally:
                 process.kill()
 
-    def program(
-        self,
-        recipe: ServiceRecipe,
-        placement: Placement,
-        argv: Sequence[str],
-        environment: Mapping[str, str],
-    ) -> Program:
-        return execution.in_pod(self.cluster, self.pod, recipe, argv, environment)
-
-    def program_as_it_is(
-        self, recipe: ServiceRecipe, argv: Sequence[str], environment: Mapping[str, str], *, terminal: bool
-    ) -> Program:
-        """How to run a program in the pod; its arguments hold no placeholders. See `Access.program`."""
-        program = execution.in_pod(self.cluster, self.pod, recipe, argv[:1], environment, terminal=terminal)
-        return Program((*program.argv, *argv[1:]), program.environment)
+    def program_inside(self, argv: Sequence[str], environment: Mapping[str, str], *, terminal: bool = False) -> Program:
+        return execution.in_pod(self.cluster, self.pod, argv, environment, terminal=terminal)
 
     def has(self, program: str) -> bool:
         """Whether the pod has a program."""

@@ -1,38 +1,28 @@
 """Programs in pods, run by `kubectl exec`."""
 
-import re
 import sys
 from collections.abc import Mapping, Sequence
 
-from triton_env.core.model import Program, ServiceRecipe
+from triton_env.core.model import Program
 from triton_env.runtimes.kubernetes import with_variables
 from triton_env.runtimes.kubernetes.cluster import Cluster
 from triton_env.runtimes.kubernetes.pods import CONTAINER
-
-_PLACEHOLDER = re.compile(r"\{(host|port:([^{}]+))\}")
 
 
 def in_pod(
     cluster: Cluster,
     pod: str,
-    recipe: ServiceRecipe,
     argv: Sequence[str],
     environment: Mapping[str, str],
     *,
     terminal: bool = False,
 ) -> Program:
-    """How to run a program in a pod that runs; see `Runtime.program`.
+    """How to run a program in a pod that runs; see `ImageAccess.program_inside`.
 
     Args:
-        argv: the program and its arguments, with placeholders.
+        argv: the program and its arguments.
         terminal: whether it gets a terminal, which is this process's.
     """
-    ports = {port.name: port.number for port in recipe.ports}
-
-    def value(match: re.Match[str]) -> str:
-        return "127.0.0.1" if match[2] is None else str(ports[match[2]])
-
-    inside = tuple(_PLACEHOLDER.sub(value, word) for word in argv)
     kubectl = cluster.command(timeout=None)
     # Under other names, so that kubectl and its login plugins do not take them for their own.
     variables = cluster.environment | {with_variables.PREFIX + name: value for name, value in environment.items()}
@@ -43,4 +33,4 @@ def in_pod(
     else:
         given = ("--stdin", "--tty") if terminal else ("--stdin",)
         lead = (*kubectl, "exec", *given, pod, "--container", CONTAINER, "--")
-    return Program((*lead, *inside), variables, lead=len(lead))
+    return Program((*lead, *argv), variables, lead=len(lead))
