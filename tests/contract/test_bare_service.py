@@ -239,7 +239,7 @@ class TestOnTheCommandLine:
         ],
     )
     def test_among_persistent_services_it_is_refused(self, words: str, persistent: Callable[..., str]) -> None:
-        assert "Bare cannot be persistent: nothing is known of data that stays." in persistent(*words.split())
+        assert "Bare cannot be persistent: no data of theirs is known to stay." in persistent(*words.split())
 
 
 class TestDoctor:

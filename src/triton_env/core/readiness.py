@@ -6,7 +6,10 @@ import time
 from collections.abc import Callable
 
 from triton_env.core.model import Placement
-from triton_env.errors import StartCancelled
+from triton_env.errors import StartCancelled, TritonError
+
+Explain = Callable[[Exception], TritonError | None]
+"""What a failed try means where it makes no sense to try again; else None."""
 
 _LIVENESS_INTERVAL = 0.2
 """Seconds between liveness checks: they cost a request to the engine, a refused probe costs next to nothing."""
@@ -48,6 +51,7 @@ def wait_until_ready(
     interval: float,
     check_alive: Callable[[], None],
     cancelled: threading.Event,
+    explain: "Explain" = lambda error: None,
 ) -> int:
     """Call `probe` until it returns.
 
@@ -57,6 +61,7 @@ def wait_until_ready(
         interval: seconds between the end of a failed try and the next.
         check_alive: raises as soon as the service can never become ready (its container exited).
         cancelled: ends the wait early when set.
+        explain: returns what a failed try means where it makes no sense to try again; else None.
 
     Returns:
         How many tries it took.
@@ -65,7 +70,7 @@ def wait_until_ready(
         DeadlineExceeded: with the probe's last error; long before the timeout where that has been `Refused` for
             `REFUSED_FOR` seconds.
         StartCancelled: `cancelled` was set.
-        Exception: whatever `check_alive` raises.
+        Exception: whatever `check_alive` raises and `explain` returns.
     """
     start = time.monotonic()
     next_liveness_check = start
@@ -78,6 +83,8 @@ def wait_until_ready(
         try:
             probe()
         except Exception as error:
+            if explained := explain(error):
+                raise explained from error
             last_error = error
         else:
             return tries

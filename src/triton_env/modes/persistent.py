@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import Enum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from triton_env.core.forms import Form, form_of, forms_for, is_named
 from triton_env.core.model import ServiceRecipe
@@ -15,7 +15,8 @@ from triton_env.settings import Settings
 
 if TYPE_CHECKING:
     from triton_env.modes.arguments import Arguments
-    from triton_env.persistent.stack import LastingRuntime, Stack
+    from triton_env.persistent.runtime import LastingRuntime
+    from triton_env.persistent.stack import Stack
 
 
 class Persistent(Enum):
@@ -44,7 +45,7 @@ class PersistentServices(Lasting):
         super().__init__(arguments.settings, settings, settings.triton_project)
         self._apply = arguments.persistent is Persistent.APPLY
         self._stack = stack
-        self._runtime: LastingRuntime | None = None
+        self._runtime: LastingRuntime[Any] | None = None
 
     def open(self, recipes: Sequence[ServiceRecipe], say: Callable[[str], None]) -> Runtime:
         if not can_have_persistent_services(self.settings):

@@ -54,7 +54,7 @@ def compose_file(start: Path | None = None) -> Path:
                     "The compose file could be changed by another user, so it is not used.",
                     where=str(candidate),
                     cause=problem,
-                    hint=f"have a file of your own: chown $(id -u) {candidate}; chmod go-w {candidate}",
+                    hint=f"make the file yours: chown $(id -u) {candidate}; chmod go-w {candidate}",
                 )
             return candidate
     return own

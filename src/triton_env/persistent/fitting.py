@@ -4,8 +4,10 @@ import re
 from collections.abc import Iterator, Mapping
 
 from triton_env.core.model import DataCompatibility, DataRecipe, ServiceRecipe
-from triton_env.errors import TritonError, VolumeMismatch
+from triton_env.errors import InvalidSetting, TritonError, VolumeMismatch
 from triton_env.persistent.stamps import Stamp
+from triton_env.services import SERVICES
+from triton_env.settings import Settings
 
 START_ANEW = "or start anew without the data: python -m triton_env reset"
 NOT_READABLE = {
@@ -61,6 +63,29 @@ def check_values(recipe: ServiceRecipe, given: Mapping[str, str], *, where: str,
         if variable in given and variable in wanted and given[variable] != wanted[variable]:
             old = given[variable] if variable in data.init_values else ""
             raise _made_with_other(recipe, data, variable, old, "", where, lost)
+
+
+def check_given(
+    recipe: ServiceRecipe, settings: Settings, wanted: Mapping[str, str], given: Mapping[str, str], *, where: str
+) -> None:
+    """See that a server which runs has the names and passwords of the settings.
+
+    Args:
+        wanted: by variable, what it would be given now. Those that are none of the settings may differ.
+        given: by variable, what it was given.
+        where: the server, for people.
+
+    Raises:
+        InvalidSetting: one differs.
+    """
+    fields = settings.with_group(SERVICES[recipe.name].settings_group).model_fields
+    for variable, value in wanted.items():
+        if variable.lower() in fields and given.get(variable, value) != value:
+            raise InvalidSetting(
+                f"{recipe.title} runs with another {variable} than the settings have.",
+                where=where,
+                hint=f"python -m triton_env up applies the settings; or set {variable} as it was",
+            )
 
 
 def _made_with_other(

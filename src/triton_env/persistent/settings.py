@@ -37,7 +37,7 @@ def persistent_settings(settings: Settings) -> Settings:
             raise InvalidSetting(
                 f"{name.upper()} points to {host or 'no host'}, but persistent services run on this machine.",
                 where=origin(name),
-                hint=f"unset {name.upper()}, or let it point to localhost",
+                hint=f"unset {name.upper()}, or point it to localhost",
             )
     return _with_own_ports(_checked(merge_urls_into_parts(settings), settings))
 

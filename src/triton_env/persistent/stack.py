@@ -8,10 +8,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property, partial
 from types import TracebackType
-from typing import ClassVar, NamedTuple, Protocol, Self
+from typing import TYPE_CHECKING, ClassVar, NamedTuple, Self
 
 from triton_env.backup.journal import Place
+from triton_env.core.merging import merged
 from triton_env.core.model import ServiceRecipe
+from triton_env.core.redaction import redacted
 from triton_env.core.setting_types import SecretStr
 from triton_env.core.threads import in_thread
 from triton_env.core.usage import Usage
@@ -19,12 +21,14 @@ from triton_env.errors import NotOffered, StartCancelled
 from triton_env.persistent.instance import Instance
 from triton_env.persistent.settings import persistent_settings
 from triton_env.runtimes.access import Access
-from triton_env.runtimes.base import Runtime
 from triton_env.runtimes.kubernetes.cluster import Cluster
 from triton_env.services import SERVICES, Service
 from triton_env.settings import Settings
 from triton_env.state.leases import Leases
 from triton_env.status import ServiceStatus, UnfinishedRestore, look_at, lost_restore, unfinished_restore
+
+if TYPE_CHECKING:
+    from triton_env.persistent.runtime import LastingRuntime
 
 _TURN_TIMEOUT = 120
 """Seconds to wait for another process that starts or stops services of the project."""
@@ -59,25 +63,10 @@ class Belongings:
         return bool(self.servers or self.networks or self.data)
 
 
-class LastingRuntime(Runtime, Protocol):
-    """A runtime whose services stay."""
-
-    def note(self, service: str, version: str) -> None:
-        """Note beside a service's data what it is made with, once a client got in with the settings.
-
-        Args:
-            service: the service's name.
-            version: what the server said of its version.
-        """
-
-    def keep(self) -> None:
-        """Have `stop` leave running what was started."""
-
-
 def not_persistent(titles: Sequence[str], project: str) -> NotOffered:
     """The error that services have no data that stays, as far as their recipes say."""
     return NotOffered(
-        f"{' and '.join(titles)} cannot be persistent: nothing is known of data that stays.",
+        f"{' and '.join(titles)} cannot be persistent: no data of theirs is known to stay.",
         where=f"project {project}",
         hint="start a session: python -m triton_env serve, TritonEnvironment()",
     )
@@ -150,7 +139,9 @@ class Stack(ABC):
         return tuple(SERVICES)
 
     @abstractmethod
-    def open(self, recipes: Sequence[ServiceRecipe], *, apply: bool, say: Callable[[str], None]) -> LastingRuntime:
+    def open(
+        self, recipes: Sequence[ServiceRecipe], *, apply: bool, say: Callable[[str], None]
+    ) -> "LastingRuntime[Self]":
         """The runtime that starts services, or attaches to those that run. Its `stop` closes this.
 
         Args:
@@ -288,7 +279,6 @@ class Stack(ABC):
     def access(self, name: str) -> Access:
         """What lets programs at a service that is among the `instances`."""
 
-    @abstractmethod
     def show_logs(
         self, names: Sequence[str], *, follow: bool, tail: int | None, color: bool, show: Callable[[str], None]
     ) -> bool:
@@ -301,6 +291,13 @@ class Stack(ABC):
             color: whether the names of services are coloured.
             show: called with each line, which begins with the service's name and has its line break.
         """
+        there = [name for name in self.instances() if not names or name in names]
+        width = max(map(len, there), default=0)
+        secrets = self.secrets()
+        sources: dict[str, Iterator[str]] = {name: self.access(name).lines(tail, follow=follow) for name in there}
+        for name, line in merged(sources):
+            show(f"{name:<{width}}  | {redacted(line, secrets)}\n")
+        return True
 
     def secrets(self) -> frozenset[str]:
         """What may not appear in messages: the passwords of the settings and those that servers were given."""

@@ -11,8 +11,8 @@ from typing import Any
 
 from triton_env.core.ending import container_words, state_of, times
 from triton_env.core.model import Endpoint, Placement, ServiceRecipe
-from triton_env.core.readiness import DeadlineExceeded, wait_until_ready
-from triton_env.errors import ProjectTaken, ServiceExited, TritonError
+from triton_env.core.readiness import DeadlineExceeded, Explain, wait_until_ready
+from triton_env.errors import ProjectTaken, ServiceExited
 from triton_env.persistent.compose_file import OUR_LABEL, is_same_stack
 from triton_env.persistent.docker.compose import FILE_LABEL, PROJECT_LABEL, SERVICE_LABEL, VOLUME_LABEL
 from triton_env.persistent.instance import Instance
@@ -82,7 +82,7 @@ class Project:
         *,
         interval: float,
         cancelled: threading.Event,
-        explain: Callable[[Exception], TritonError | None] = lambda error: None,
+        explain: Explain = lambda error: None,
     ) -> None:
         """Wait until the service in a container answers.
 
@@ -92,26 +92,14 @@ class Project:
             probe: raises while the service does not answer.
             interval: seconds between two tries.
             cancelled: ends the wait early when set.
-            explain: says what a failed try means where it makes no sense to try again; else None.
+            explain: see `wait_until_ready`.
 
         Raises:
-            TritonError: what `explain` said.
+            TritonError: what `explain` returned.
             ServiceExited, ServiceNotReady, StartCancelled: it does not.
         """
 
-        final: list[TritonError] = []
-
-        def try_once() -> None:
-            try:
-                probe()
-            except Exception as error:
-                if words := explain(error):
-                    final.append(words)
-                raise
-
         def check_alive() -> None:
-            if final:
-                raise final[0]
             now = self.inspect(container.id)
             if now is None:
                 raise ServiceExited(
@@ -129,7 +117,12 @@ class Project:
 
         try:
             wait_until_ready(
-                try_once, timeout=recipe.timeout, interval=interval, check_alive=check_alive, cancelled=cancelled
+                probe,
+                timeout=recipe.timeout,
+                interval=interval,
+                check_alive=check_alive,
+                cancelled=cancelled,
+                explain=explain,
             )
         except DeadlineExceeded as error:
             raise failures.service_not_ready(
@@ -182,7 +175,7 @@ class Project:
         }
 
     def log_tail(self, container_id: str, lines: int, since: float | None = None, until: float | None = None) -> str:
-        """The last lines of both streams between two times; empty where there is no such container."""
+        """The last lines of both streams between two times; empty where the container does not exist."""
         from docker.errors import NotFound
 
         with self._engine.translated("read a log", f"project {self.name}"):

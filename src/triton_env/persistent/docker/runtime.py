@@ -14,13 +14,14 @@ from triton_env.core.model import Placement, Probe, Program, ServiceRecipe
 from triton_env.core.redaction import redacted
 from triton_env.core.threads import in_thread
 from triton_env.core.timeline import Phase
-from triton_env.errors import CleanupFailed, ComposeFailed, InvalidSetting, StartCancelled, TritonError
+from triton_env.errors import ComposeFailed, StartCancelled, TritonError
 from triton_env.persistent.docker.containers import ProjectContainer
 from triton_env.persistent.docker.cut_off import Healing
 from triton_env.persistent.docker.stack import DockerStack
 from triton_env.persistent.docker.volume_check import check_volumes
 from triton_env.persistent.docker.volume_stamps import stamp_volume
-from triton_env.persistent.fitting import explain_login_failure
+from triton_env.persistent.fitting import check_given, explain_login_failure
+from triton_env.persistent.runtime import OTHER_PROJECT, LastingRuntime
 from triton_env.persistent.stack import not_persistent
 from triton_env.persistent.stamps import Stamp, last_checkout
 from triton_env.runtimes import failures
@@ -29,25 +30,19 @@ from triton_env.runtimes.docker.access import ContainerAccess
 from triton_env.runtimes.docker.pulling import ensure_image
 from triton_env.runtimes.docker.watch import Watch
 from triton_env.runtimes.ports import listener_on
-from triton_env.runtimes.start_tracker import StartTracker, check_usable
+from triton_env.runtimes.start_tracker import check_usable
 from triton_env.settings import Settings
 
-_OTHER_PROJECT = "run under another project name, which has ports of its own: --project NAME"
 _STOP_TIMEOUT = 300
 """Seconds that `stop` takes at most where the engine answers: servers get time to write what they hold."""
-_IN_FLIGHT_TIMEOUT = 120
-"""Seconds that `stop` waits for a run of Compose that is under way."""
 _BOOT_TIMEOUT = 20
 """Seconds that `stop` waits for servers that are still booting."""
 
 
-class PersistentRuntime:
-    """Attaches to the project's services that run, and starts the others.
+class PersistentRuntime(LastingRuntime[DockerStack]):
+    """See `LastingRuntime`.
 
     Args:
-        stack: the services of the project; `stop` closes it.
-        recipes: the services that will be started.
-        apply: whether running services that differ from the settings are replaced; else they are left as they are.
         say: called where the data was last used from another checkout.
 
     Raises:
@@ -68,35 +63,23 @@ class PersistentRuntime:
     ) -> None:
         if without := [recipe.title for recipe in recipes if recipe.data is None]:
             raise not_persistent(without, stack.project)
-        self.reason = stack.reason
+        super().__init__(stack, recipes, apply=apply)
         self._say = say
-        self._apply = apply
-        self._stack = stack
         self._settings, self._engine, self._project = stack.settings, stack.engine, stack.on_engine
-        self._addresses, self._compose, self._leases = stack.addresses, stack.compose, stack.leases
-        try:
-            with self._leases.turn():
-                # Before the look: the last user of what is found running does not stop it any more.
-                self._leases.take()
-                found = stack.found()
+        self._addresses, self._compose = stack.addresses, stack.compose
+        with self._first_look():
+            found = stack.found()
             running = _running(found)
             self._wanted = {recipe.name: recipe for recipe in recipes if apply or recipe.container.alias not in running}
             if self._wanted:
                 # Before images are pulled for it.
                 self._compose.check()
-        except BaseException:
-            self._leases.release()
-            raise
-        self._recipes = {recipe.name: recipe for recipe in recipes}
         self._up = _Gate(set(self._wanted))
         self._containers: dict[str, ProjectContainer] = {
             recipe.name: found[recipe.container.alias] for recipe in recipes if recipe.name not in self._wanted
         }
-        self._started: tuple[str, ...] = ()
         self._booting: dict[str, Probe] = {}
         self._stamps: dict[str, Stamp] = {}
-        self._keep = False
-        self._starts = StartTracker()
 
     def start(self, recipe: ServiceRecipe, probe: Probe, report: Report) -> Placement:
         with self._starts.track(recipe), self._boot(recipe, probe):
@@ -117,9 +100,6 @@ class PersistentRuntime:
             )
             report(Phase.READY, "" if recipe.name in self._wanted else "it was running")
             return placement
-
-    def restart(self, recipe: ServiceRecipe, probe: Probe) -> None:
-        self._stack.restart((recipe.name,), lambda name, seconds: None)
 
     def access(self, service: str) -> ContainerAccess:
         return ContainerAccess(self._engine.url, self._containers[service].name)
@@ -154,20 +134,10 @@ class PersistentRuntime:
         return self.access(service).program(recipe, placement, argv, environment)
 
     def note(self, service: str, version: str) -> None:
-        """Note in a service's volume what its data is made with, once a client got in with the settings.
-
-        Args:
-            service: the service's name.
-            version: what the server said of its version.
-        """
         recipe, container = self._recipes[service], self._containers[service]
         with self._starts.track(recipe):
             checkout = str(self._compose.file.parent)
             stamp_volume(self._engine, self._project.name, container.id, recipe, version, checkout)
-
-    def keep(self) -> None:
-        """Have `stop` leave running what was started."""
-        self._keep = True
 
     def stop(self) -> None:
         self._starts.cancel()
@@ -185,25 +155,8 @@ class PersistentRuntime:
             self._leases.release()
             self._stack.close()
 
-    def _end(self) -> None:
-        self._starts.wait(_IN_FLIGHT_TIMEOUT)
-        if self._started and not self._keep:
-            with self._leases.turn():
-                # Others may have attached, and go on using them.
-                if not self._leases.others():
-                    self._stop_started(self._started)
-            self._started = ()
-
-    def _not_stopped(self, where: str, cause: str) -> CleanupFailed:
-        return CleanupFailed(
-            f"Services of the project {self._settings.triton_project} may still run.",
-            where=where,
-            cause=cause,
-            hint="python -m triton_env down",
-        )
-
-    def _stop_started(self, started: Sequence[str]) -> None:
-        found = self._project.containers()
+    def _stop_began(self) -> None:
+        found, started = self._project.containers(), self._began
         self._finish_boots({name: found[name] for name in started if name in found and found[name].running})
         if set(found) <= set(started):
             self._compose.down()
@@ -278,7 +231,7 @@ class PersistentRuntime:
             for recipe in recipes:
                 if recipe.container.alias not in down and recipe.data and recipe.data.login_errors:
                     self._check_login(recipe, found[recipe.container.alias])
-            self._started = tuple(down)
+            self._began = tuple(down)
             if recipes:
                 self._run_compose(recipes)
             found = self._project.containers()
@@ -320,7 +273,7 @@ class PersistentRuntime:
                 for port in recipe.ports:
                     if failures.is_port_conflict(error.cause) and f":{port.fixed}" in error.cause:
                         raise failures.port_taken(
-                            recipe, self._addresses.bind, {port.fixed: ""}, instead=_OTHER_PROJECT
+                            recipe, self._addresses.bind, {port.fixed: ""}, instead=OTHER_PROJECT
                         ) from error
             raise
 
@@ -338,18 +291,13 @@ class PersistentRuntime:
             if not holder and self._engine.is_local:
                 holder = listener_on(port.fixed, self._addresses.bind)
             if holder:
-                raise failures.port_taken(recipe, self._addresses.bind, {port.fixed: holder}, instead=_OTHER_PROJECT)
+                raise failures.port_taken(recipe, self._addresses.bind, {port.fixed: holder}, instead=OTHER_PROJECT)
 
     def _check_settings(self, recipe: ServiceRecipe) -> None:
         """Raise `InvalidSetting` if a service runs with other names or passwords than the settings have."""
-        running = self._containers[recipe.name].environment
-        for name, value in recipe.container.environment.items():
-            if name in running and name.lower() in self._settings.model_fields and running[name] != value:
-                raise InvalidSetting(
-                    f"{recipe.title} runs with another {name} than the settings have.",
-                    where=f"container {self._containers[recipe.name].name}",
-                    hint=f"python -m triton_env up applies the settings; or set {name} as it was",
-                )
+        container = self._containers[recipe.name]
+        wanted, given = recipe.container.environment, container.environment
+        check_given(recipe, self._settings, wanted, given, where=f"container {container.name}")
 
 
 def hint_about_limits(settings: Settings, engine: str) -> str:

@@ -4,7 +4,7 @@ import subprocess
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from triton_env.core.model import ServiceRecipe
 from triton_env.core.redaction import redacted
@@ -15,7 +15,7 @@ from triton_env.persistent.compose_file import OUR_LABEL, used_file
 from triton_env.persistent.docker.compose import EVERY_PROFILE, SERVICE_LABEL, VOLUME_LABEL, Compose
 from triton_env.persistent.docker.containers import Project, ProjectContainer
 from triton_env.persistent.instance import Instance
-from triton_env.persistent.stack import Belongings, LastingRuntime, Stack, Words
+from triton_env.persistent.stack import Belongings, Stack, Words
 from triton_env.runtimes.docker import child
 from triton_env.runtimes.docker.access import ContainerAccess
 from triton_env.runtimes.docker.address import AddressPlan
@@ -24,6 +24,9 @@ from triton_env.runtimes.docker.usage import usage_of
 from triton_env.runtimes.docker.watch import while_engine_answers
 from triton_env.services import SERVICES, Service
 from triton_env.settings import Settings
+
+if TYPE_CHECKING:
+    from triton_env.persistent.docker.runtime import PersistentRuntime
 
 _SIZE_TIMEOUT = 2.0
 
@@ -61,7 +64,7 @@ class DockerStack(Stack):
     def place(self) -> str:
         return f"Compose file: {self.file}"
 
-    def open(self, recipes: Sequence[ServiceRecipe], *, apply: bool, say: Callable[[str], None]) -> LastingRuntime:
+    def open(self, recipes: Sequence[ServiceRecipe], *, apply: bool, say: Callable[[str], None]) -> "PersistentRuntime":
         from triton_env.persistent.docker.runtime import PersistentRuntime
 
         return PersistentRuntime(self, recipes, apply=apply, say=say)

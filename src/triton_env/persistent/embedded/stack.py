@@ -3,21 +3,20 @@
 import os
 import shutil
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from triton_env.core.ending import exit_words, times
 from triton_env.core.files import size_of
-from triton_env.core.merging import merged
 from triton_env.core.model import Placement, ServiceRecipe
-from triton_env.core.readiness import DeadlineExceeded, wait_until_ready
-from triton_env.core.redaction import redacted
+from triton_env.core.readiness import DeadlineExceeded, Explain, wait_until_ready
 from triton_env.core.setting_types import plain_text
 from triton_env.core.settings_group import LOGIN, Role
 from triton_env.core.usage import Usage
-from triton_env.errors import CleanupFailed, NotOffered, ProjectTaken, StartCancelled, TritonError
+from triton_env.errors import CleanupFailed, NotOffered, ProjectTaken, StartCancelled
 from triton_env.persistent.compose_file import checkout
 from triton_env.persistent.embedded.control import Supervisor
 from triton_env.persistent.embedded.data import check
@@ -25,7 +24,7 @@ from triton_env.persistent.embedded.folder import ProjectFolder
 from triton_env.persistent.embedded.instances import ProjectProcess, described
 from triton_env.persistent.embedded.orders import Order, made_of, version_of
 from triton_env.persistent.instance import Instance
-from triton_env.persistent.stack import Belongings, LastingRuntime, Stack, Words
+from triton_env.persistent.stack import Belongings, Stack, Words
 from triton_env.runtimes import failures
 from triton_env.runtimes.embedded.access import FolderAccess
 from triton_env.runtimes.embedded.runtime import loopback
@@ -33,6 +32,9 @@ from triton_env.runtimes.embedded.server import listens, log_tail
 from triton_env.runtimes.embedded.usage import usage_of
 from triton_env.services import SERVICES, Service
 from triton_env.settings import Settings
+
+if TYPE_CHECKING:
+    from triton_env.persistent.embedded.runtime import PersistentProcesses
 
 _GONE = "its supervisor has ended, by force or with the machine"
 
@@ -66,7 +68,9 @@ class EmbeddedStack(Stack):
     def offered(self) -> tuple[str, ...]:
         return tuple(name for name in SERVICES if self._recipes[name].process.lasting)
 
-    def open(self, recipes: Sequence[ServiceRecipe], *, apply: bool, say: Callable[[str], None]) -> LastingRuntime:
+    def open(
+        self, recipes: Sequence[ServiceRecipe], *, apply: bool, say: Callable[[str], None]
+    ) -> "PersistentProcesses":
         from triton_env.persistent.embedded.runtime import PersistentProcesses
 
         return PersistentProcesses(self, [self.lasting(recipe) for recipe in recipes], apply=apply, say=say)
@@ -161,17 +165,6 @@ class EmbeddedStack(Stack):
     def access(self, name: str) -> FolderAccess:
         return FolderAccess(self.folder.path, name)
 
-    def show_logs(
-        self, names: Sequence[str], *, follow: bool, tail: int | None, color: bool, show: Callable[[str], None]
-    ) -> bool:
-        there = [name for name in self.instances() if not names or name in names]
-        width = max(map(len, there), default=0)
-        secrets = self.secrets()
-        sources: dict[str, Iterator[str]] = {name: self.access(name).lines(tail, follow=follow) for name in there}
-        for name, line in merged(sources):
-            show(f"{name:<{width}}  | {redacted(line, secrets)}\n")
-        return True
-
     def wait_for(
         self,
         recipe: ServiceRecipe,
@@ -179,7 +172,7 @@ class EmbeddedStack(Stack):
         probe: Callable[[], None],
         *,
         cancelled: threading.Event,
-        explain: Callable[[Exception], TritonError | None] = lambda error: None,
+        explain: Explain = lambda error: None,
     ) -> None:
         """Wait until the service of a process answers.
 
@@ -188,31 +181,23 @@ class EmbeddedStack(Stack):
             process: as it was when it began to start.
             probe: raises while the service does not answer.
             cancelled: ends the wait early when set.
-            explain: says what a failed try means where it makes no sense to try again; else None.
+            explain: see `wait_until_ready`.
 
         Raises:
-            TritonError: what `explain` said, or that it does not answer.
+            TritonError: what `explain` returned, or that it does not answer.
         """
-        final: list[TritonError] = []
         log = self.access(recipe.name).log
 
         def try_once() -> None:
-            try:
-                # Another program may have taken the port while it was down, and would be taken for it.
-                now = self.instances().get(recipe.name) or process
-                if not listens(now.pid or 0, now.ports.values()):
-                    raise ConnectionError(f"{now.where}, does not listen on its ports yet")
-                probe()
-            except Exception as error:
-                if words := explain(error):
-                    final.append(words)
-                raise
+            # Another program may have taken the port while it was down, and would be taken for it.
+            now = self.instances().get(recipe.name) or process
+            if not listens(now.pid or 0, now.ports.values()):
+                raise ConnectionError(f"{now.where}, does not listen on its ports yet")
+            probe()
 
         def check_alive() -> None:
             if cancelled.is_set():
                 raise StartCancelled("The start was cancelled.")
-            if final:
-                raise final[0]
             now = self.instances().get(recipe.name)
             if now is None or not now.running or now.restarts > process.restarts:
                 raise failures.service_exited(
@@ -231,6 +216,7 @@ class EmbeddedStack(Stack):
                 interval=self.settings.triton_poll_interval,
                 check_alive=check_alive,
                 cancelled=cancelled,
+                explain=explain,
             )
         except DeadlineExceeded as error:
             raise failures.service_not_ready(

@@ -1,38 +1,29 @@
 """The persistent runtime in a cluster: pods of StatefulSets, found running or started."""
 
-import threading
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import ClassVar
 
 from triton_env.core.ending import Ending
 from triton_env.core.model import Placement, Probe, Program, ServiceRecipe
-from triton_env.core.redaction import redacted
 from triton_env.core.timeline import Phase
-from triton_env.errors import CleanupFailed, InvalidSetting, TritonError
-from triton_env.persistent.fitting import explain_login_failure
+from triton_env.errors import TritonError
+from triton_env.persistent.fitting import check_given, explain_login_failure
 from triton_env.persistent.kubernetes.instances import ProjectPod
 from triton_env.persistent.kubernetes.stack import KubernetesStack
-from triton_env.persistent.kubernetes.waiting import OTHER_PROJECT, Wait
+from triton_env.persistent.kubernetes.waiting import Wait
+from triton_env.persistent.runtime import OTHER_PROJECT, LastingRuntime, Once
 from triton_env.runtimes import failures
 from triton_env.runtimes.base import Report
 from triton_env.runtimes.kubernetes import pods
 from triton_env.runtimes.kubernetes.access import PodAccess
 from triton_env.runtimes.kubernetes.project import check_passwords
 from triton_env.runtimes.ports import is_listened_on, listener_on
-from triton_env.runtimes.start_tracker import StartTracker, check_usable
-
-_IN_FLIGHT_TIMEOUT = 120
-"""Seconds that `stop` waits for starts that it has cancelled."""
+from triton_env.runtimes.start_tracker import check_usable
 
 
-class PersistentPods:
-    """Attaches to the project's services that run, and starts the others.
-
-    Args:
-        stack: the services of the project; `stop` closes it.
-        recipes: the services that will be started.
-        apply: whether running services that differ from the settings are replaced; else they are left as they are.
+class PersistentPods(LastingRuntime[KubernetesStack]):
+    """See `LastingRuntime`.
 
     Raises:
         ProjectTaken: the project is that of another checkout.
@@ -42,29 +33,13 @@ class PersistentPods:
     name: ClassVar[str] = "kubernetes"
 
     def __init__(self, stack: KubernetesStack, recipes: Sequence[ServiceRecipe], *, apply: bool) -> None:
-        self.reason = stack.reason
-        self._stack = stack
-        self._apply = apply
-        self._leases = stack.leases
-        self._recipes = {recipe.name: recipe for recipe in recipes}
+        super().__init__(stack, recipes, apply=apply)
         check_usable(recipes)
         check_passwords(recipes)
-        try:
-            with self._leases.turn():
-                # Before the look: the last user of what is found running does not stop it any more.
-                self._leases.take()
-                self._instances = dict(stack.instances())
-        except BaseException:
-            self._leases.release()
-            raise
-        self._starting = threading.Lock()
-        self._outcome: BaseException | None = None
+        with self._first_look():
+            self._instances = dict(stack.instances())
         self._wanted = self._lacking()
-        self._is_up = not self._wanted
-        self._began: tuple[str, ...] = ()
-        """What was started here and had not run before."""
-        self._keep = False
-        self._starts = StartTracker()
+        self._start_all = Once(self._start_lacking)
 
     def start(self, recipe: ServiceRecipe, probe: Probe, report: Report) -> Placement:
         recipe = self._recipes[recipe.name]
@@ -92,17 +67,8 @@ class PersistentPods:
             report(Phase.READY, "it was running" if runs else "")
             return placement
 
-    def restart(self, recipe: ServiceRecipe, probe: Probe) -> None:
-        self._stack.restart((recipe.name,), lambda name, seconds: None)
-
     def access(self, service: str) -> PodAccess:
         return self._stack.access(service)
-
-    def logs(self, service: str, lines: int, since: float | None = None) -> str:
-        return redacted(self.access(service).logs(lines, since), self._starts.secrets)
-
-    def log_position(self, service: str) -> float:
-        return self.access(service).log_position()
 
     def program(self, service: str, argv: Sequence[str], environment: Mapping[str, str]) -> Program:
         recipe = self._recipes[service]
@@ -122,31 +88,9 @@ class PersistentPods:
     def note(self, service: str, version: str) -> None:
         """Nothing is noted: whether data fits a server is for that to say."""
 
-    def keep(self) -> None:
-        """Have `stop` leave running what was started."""
-        self._keep = True
-
-    def stop(self) -> None:
-        self._starts.cancel()
-        try:
-            self._starts.wait(_IN_FLIGHT_TIMEOUT)
-            if self._began and not self._keep:
-                with self._leases.turn():
-                    # Others may have attached, and go on using them.
-                    if not self._leases.others():
-                        self._stack.delete(self._began)
-                        self._stack.forwarder.drop(self._began)
-                self._began = ()
-        except TritonError as error:
-            raise CleanupFailed(
-                f"Services of the project {self._stack.project} may still run.",
-                where=error.where,
-                cause=error.cause or error.what,
-                hint="python -m triton_env down",
-            ) from error
-        finally:
-            self._leases.release()
-            self._stack.close()
+    def _stop_began(self) -> None:
+        self._stack.delete(self._began)
+        self._stack.forwarder.drop(self._began)
 
     def _lacking(self) -> tuple[str, ...]:
         """Those that are to be made, also in the place of others."""
@@ -156,23 +100,12 @@ class PersistentPods:
             if (now := self._instances.get(name)) is None or (self._apply and now.digest != self._stack.digest(name))
         )
 
-    def _start_all(self) -> None:
-        """Start all that is wanted, at the first call; later ones wait for it and fail as it did."""
-        with self._starting:
-            if self._is_up:
-                return
-            if self._outcome is None:
-                try:
-                    # One at a time: two processes may want to start the same services.
-                    with self._leases.turn():
-                        self._start_lacking()
-                    self._is_up = True
-                    return
-                except BaseException as error:
-                    self._outcome = error
-            raise self._outcome
-
     def _start_lacking(self) -> None:
+        # One at a time: two processes may want to start the same services.
+        with self._leases.turn():
+            self._start_in_turn()
+
+    def _start_in_turn(self) -> None:
         self._instances = dict(self._stack.instances())
         lacking = [name for name in self._lacking() if name in self._wanted]
         for name in lacking:
@@ -198,14 +131,8 @@ class PersistentPods:
 
     def _check_settings(self, name: str, instance: ProjectPod) -> None:
         """Raise `InvalidSetting` if a service runs with other names or passwords than the settings have."""
-        wanted = self._recipes[name].container.environment
-        for variable, value in wanted.items():
-            if hasattr(self._stack.settings, variable.lower()) and instance.given.get(variable, value) != value:
-                raise InvalidSetting(
-                    f"{self._recipes[name].title} runs with another {variable} than the settings have.",
-                    where=self._stack.access(name).place,
-                    hint=f"python -m triton_env up applies the settings; or set {variable} as it was",
-                )
+        recipe, where = self._recipes[name], self._stack.access(name).place
+        check_given(recipe, self._stack.settings, recipe.container.environment, instance.given, where=where)
 
     def _claim(self, name: str) -> str:
         return f"claim data-{self._stack.access(name).pod}, {self._stack.cluster.title}"

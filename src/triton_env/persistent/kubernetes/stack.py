@@ -4,12 +4,11 @@ import hashlib
 import json
 import socket
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
+from typing import TYPE_CHECKING
 
-from triton_env.core.merging import merged
 from triton_env.core.model import Endpoint, Placement, ServiceRecipe, Storage
-from triton_env.core.redaction import redacted
 from triton_env.core.usage import Usage
 from triton_env.errors import CleanupFailed, ClusterFailed, ProjectTaken, TritonError
 from triton_env.persistent.compose_file import checkout
@@ -27,7 +26,7 @@ from triton_env.persistent.kubernetes.instances import (
 )
 from triton_env.persistent.kubernetes.orders import Order
 from triton_env.persistent.kubernetes.waiting import Wait
-from triton_env.persistent.stack import Belongings, LastingRuntime, Stack, Words
+from triton_env.persistent.stack import Belongings, Stack, Words
 from triton_env.runtimes.kubernetes.access import PodAccess
 from triton_env.runtimes.kubernetes.cluster import Cluster, cluster_of, in_pod
 from triton_env.runtimes.kubernetes.looks import Looks
@@ -38,6 +37,9 @@ from triton_env.runtimes.kubernetes.usage import usage_of
 from triton_env.runtimes.owner import PROJECT_LABEL, SERVICE_LABEL
 from triton_env.services import SERVICES, Service
 from triton_env.settings import Settings
+
+if TYPE_CHECKING:
+    from triton_env.persistent.kubernetes.runtime import PersistentPods
 
 _SERVERS = "statefulsets.apps,services"
 """What services have besides their data, in the order in which it is removed."""
@@ -99,7 +101,7 @@ class KubernetesStack(Stack):
         """A service whose data stays."""
         return self._recipes[name]
 
-    def open(self, recipes: Sequence[ServiceRecipe], *, apply: bool, say: Callable[[str], None]) -> LastingRuntime:
+    def open(self, recipes: Sequence[ServiceRecipe], *, apply: bool, say: Callable[[str], None]) -> "PersistentPods":
         from triton_env.persistent.kubernetes.runtime import PersistentPods
 
         return PersistentPods(self, [self.recipe(recipe.name) for recipe in recipes], apply=apply)
@@ -247,17 +249,6 @@ class KubernetesStack(Stack):
 
     def access(self, name: str) -> PodAccess:
         return PodAccess(self.cluster, f"{name_of(self.project, name)}-0")
-
-    def show_logs(
-        self, names: Sequence[str], *, follow: bool, tail: int | None, color: bool, show: Callable[[str], None]
-    ) -> bool:
-        there = [name for name in self.instances() if not names or name in names]
-        width = max(map(len, there), default=0)
-        secrets = self.secrets()
-        sources: dict[str, Iterator[str]] = {name: self.access(name).lines(tail, follow=follow) for name in there}
-        for name, line in merged(sources):
-            show(f"{name:<{width}}  | {redacted(line, secrets)}\n")
-        return True
 
     def _service(self, name: str, instance: Instance) -> Service:
         return SERVICES[name](self.settings_of(instance), self.placement(name, _pod(instance).forwarded))

@@ -6,9 +6,10 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from triton_env.core.model import ServiceRecipe
-from triton_env.core.readiness import DeadlineExceeded, wait_until_ready
-from triton_env.errors import StartCancelled, TritonError
+from triton_env.core.readiness import DeadlineExceeded, Explain, wait_until_ready
+from triton_env.errors import StartCancelled
 from triton_env.persistent.kubernetes.instances import is_ready, restarts, with_last_end
+from triton_env.persistent.runtime import OTHER_PROJECT
 from triton_env.runtimes import failures
 from triton_env.runtimes.kubernetes import pods, troubles
 from triton_env.runtimes.ports import listener_on
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 
 _LOOK = 0.1
 """Seconds between two looks at what is waited for."""
-OTHER_PROJECT = "run under another project name, which has ports of its own: --project NAME"
 
 
 class Wait:
@@ -43,7 +43,7 @@ class Wait:
         before: int,
         forward: bool,
         report: Callable[[str], None] = lambda words: None,
-        explain: Callable[[Exception], TritonError | None] = lambda error: None,
+        explain: Explain = lambda error: None,
     ) -> None:
         """Wait until it answers.
 
@@ -52,31 +52,23 @@ class Wait:
             before: how often its container had been started again.
             forward: whether its ports are to be forwarded, once it runs.
             report: called with what it waits for.
-            explain: says what a failed try means where it makes no sense to try again; else None.
+            explain: see `wait_until_ready`.
 
         Raises:
-            TritonError: what `explain` said, or that it does not answer.
+            TritonError: what `explain` returned, or that it does not answer.
         """
         self._for_container(report)
         if forward and not self._stack.is_inside:
             self._forward()
-        final: list[TritonError] = []
 
         def try_once() -> None:
-            try:
-                # A forwarded port leads to the pod's loopback too, where the server of a first start may listen.
-                if not is_ready(self._stack.looks.recent(self._access.pod)):
-                    raise ConnectionError(f"{self._access.place} does not listen on its port yet")
-                probe()
-            except Exception as error:
-                if words := explain(error):
-                    final.append(words)
-                raise
+            # A forwarded port leads to the pod's loopback too, where the server of a first start may listen.
+            if not is_ready(self._stack.looks.recent(self._access.pod)):
+                raise ConnectionError(f"{self._access.place} does not listen on its port yet")
+            probe()
 
         def check_alive() -> None:
             self._check()
-            if final:
-                raise final[0]
             pod = self._stack.looks.recent(self._access.pod)
             if pod is not None and restarts(pod) > before:
                 pod = with_last_end(pod)
@@ -90,6 +82,7 @@ class Wait:
                 interval=self._stack.settings.triton_poll_interval,
                 check_alive=check_alive,
                 cancelled=self._cancelled,
+                explain=explain,
             )
         except DeadlineExceeded as error:
             raise failures.service_not_ready(
