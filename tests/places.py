@@ -191,7 +191,7 @@ KUBERNETES = Place(
     persistent="yes, [in claims](kubernetes.md#services-that-stay)",
     data="memory; the disk of the node with `TRITON_STORAGE=disk`",
     after_kill="a process beside it removes everything; if that is gone too, [the cluster](kubernetes.md#when-it-ends)",
-    limits="a pod that is made anew has no data",
+    limits="a pod that is recreated has no data",
 )
 EXTERNAL = Place(
     title="[External](../reference/runtimes.md#external-servers)",

@@ -182,7 +182,7 @@ class TritonEnvironment(Isolated):
         """The running service of that name, waited for where it is still starting.
 
         Raises:
-            UnknownService, ServiceNotSelected, NotStarted: there is no such running service.
+            UnknownService, ServiceNotSelected, NotStarted: the service is not running.
             TritonError: it did not come up (with `lazy`).
         """
         self._check_selected(name)

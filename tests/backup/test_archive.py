@@ -83,7 +83,7 @@ class TestWriting:
 
     def test_a_file_that_is_there_is_left(self, path: Path) -> None:
         path.write_text("precious")
-        with pytest.raises(BackupFailed, match="is there already"):
+        with pytest.raises(BackupFailed, match="already exists"):
             write(path)
         assert path.read_text() == "precious"
         assert names(path.parent) == [path.name]
@@ -91,7 +91,7 @@ class TestWriting:
     def test_so_is_one_that_comes_meanwhile(self, path: Path) -> None:
         writer = ArchiveWriter(path, force=False)
         path.write_text("precious")
-        with pytest.raises(BackupFailed, match="is there already"):
+        with pytest.raises(BackupFailed, match="already exists"):
             writer.finish(manifest(writer))
         writer.abandon()
         assert path.read_text() == "precious"
@@ -116,7 +116,7 @@ class TestWriting:
 
     def test_a_dangling_link_is_left(self, path: Path) -> None:
         path.symlink_to("nowhere")
-        with pytest.raises(BackupFailed, match="is there already"):
+        with pytest.raises(BackupFailed, match="already exists"):
             write(path)
         assert path.is_symlink()
 

@@ -72,7 +72,7 @@ class TestWithoutServices:
         before = archive.read_bytes()
         result = cli("backup", archive)
         assert result.exit_code == 1
-        assert "is there already" in " ".join(result.stderr.split())
+        assert "already exists" in " ".join(result.stderr.split())
         assert archive.read_bytes() == before
 
     def test_restore_asks_before_it_does_anything(self, archive: Path) -> None:

@@ -68,7 +68,7 @@ def test_keys_that_go_away_or_get_another_type(
         redis.acl_setuser("worker", enabled=True, nopass=True)
         notes = backup.create(embedded, tmp_path / "a", services=("redis",)).services["redis"].notes
         redis.acl_deluser("worker")
-        assert "went away while they were read" in notes[0]
+        assert "disappeared while being read" in notes[0]
         assert notes[1] == "1 users of Redis (ACL SETUSER) are not saved."
         redis.flushall()
         backup.restore(embedded, tmp_path / "a", replace=True)

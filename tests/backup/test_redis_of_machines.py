@@ -154,7 +154,7 @@ def test_one_that_comes_in_between_is_an_error(
         return hold(env.redis, numbers, mark)
 
     monkeypatch.setattr(restore, "hold", hold_late)
-    with pytest.raises(RestoreFailed, match="has come to have a logical database that the restore needs"):
+    with pytest.raises(RestoreFailed, match="has taken a logical database that the restore needs"):
         backup.restore(env, tmp_path / "a", replace=True)
 
 

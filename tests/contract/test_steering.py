@@ -137,7 +137,7 @@ def test_what_serve_holds_is_saved_and_put_back(env: TritonEnvironment, tmp_path
         assert env.redis.client().get("of") == b"the snapshot"
         file = tmp_path / "all.backup"
         assert str(file) in act(steered, environment, "backup", path=file)
-        with pytest.raises(BackupFailed, match="is there already"):
+        with pytest.raises(BackupFailed, match="already exists"):
             act(steered, environment, "backup", path=file)
         act(steered, environment, "reset")
         assert env.redis.client().get("of") is None

@@ -81,7 +81,7 @@ def test_a_backup_gets_the_name_that_is_given_and_else_one_of_its_own(
     monkeypatch.chdir(tmp_path)
     with machine.serving("redis") as session:
         assert f" {tmp_path}/monday.backup " in act(client, session, "backup", name="monday")["words"]
-        assert "is there already" in str(act(client, session, "backup", 502, name="monday.backup"))
+        assert "already exists" in str(act(client, session, "backup", 502, name="monday.backup"))
         assert "without a folder" in str(act(client, session, "backup", 400, name="../monday"))
         assert "takes no name" in str(act(client, session, "restart", 400, service="redis", name="monday"))
         with ThreadPoolExecutor() as pool:

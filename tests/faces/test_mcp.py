@@ -238,7 +238,7 @@ async def test_with_writes_it_starts_steers_and_ends_environments(embedded_packa
             client.set("of", "later")
             file = str(tmp_path / "redis.backup")
             await agent("backup_environment", environment=started, file=file)
-            assert "is there already" in await agent.refused("backup_environment", environment=started, file=file)
+            assert "already exists" in await agent.refused("backup_environment", environment=started, file=file)
             await agent("reset_environment", environment=started)
             assert client.get("of") is None
         # Ended by another process, its server and the other environments go on.

@@ -1,4 +1,4 @@
-"""First starts that were cut off: what is unfinished is made anew or completed, what was used is never touched."""
+"""First starts that were cut off: what is unfinished is recreated or completed, what was used is never touched."""
 
 import subprocess
 from collections.abc import Iterator
@@ -48,7 +48,7 @@ def engine() -> Iterator[Engine]:
 
 
 def prepare(settings: Settings, script: str) -> None:
-    """Run a script, as the server's user, on the project's volume for PostgreSQL, which is made anew."""
+    """Run a script, as the server's user, on the project's volume for PostgreSQL, which is recreated."""
     volume = f"{settings.triton_project}_postgres_data"
     subprocess.run(["docker", "volume", "rm", "--force", volume], check=True, capture_output=True)
     in_server(settings, volume, "postgres_data", script, "-v", f"{made(settings)}:/made:ro")

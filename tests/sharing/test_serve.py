@@ -26,7 +26,7 @@ def test_serve_holds_one_for_others_and_joins_one_that_is_there(shared: Sharing)
         serve.send_signal(signal.SIGINT)
         _, words = serve.communicate(timeout=WAIT)
     assert serve.returncode == 0, words
-    assert "Left. The services end 0 s after the last one that uses them." in words
+    assert "Left. The services end 0 s after the last process that uses them." in words
     assert other.do("env.redis.client().ping()")
     other.stop()
     assert shared.is_gone()

@@ -136,7 +136,7 @@ class TestFate:
         mine = replace(here, machine="0123")
         liveness = replace(mine, boot="another").liveness(mine)
         assert liveness.state is OwnerState.DEAD
-        assert "started anew" in liveness.why
+        assert "restarted since" in liveness.why
 
     @pytest.mark.parametrize(
         "other",

@@ -66,7 +66,7 @@ def check_free(path: Path, *, force: bool) -> None:
         raise BackupFailed(f"{path} is a folder.", hint="name a file in it")
     if not force and os.path.lexists(path):
         raise BackupFailed(
-            f"{path} is there already, and was left as it is.",
+            f"{path} already exists, and was left as it is.",
             hint="choose another name, or replace it with --force (force=True in Python)",
         )
 

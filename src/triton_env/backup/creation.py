@@ -50,7 +50,7 @@ def create(
         RestoreFailed: another process restores.
         RestoreUnfinished: a restore that was interrupted can neither be finished nor taken back.
         NotOffered: a service that is named cannot be saved, or none of the environment can.
-        UnknownService, ServiceNotSelected, NotStarted: there is no such running service.
+        UnknownService, ServiceNotSelected, NotStarted: the service is not running.
     """
     found = _saved_services(env, services, report)
     place = place_of(env)

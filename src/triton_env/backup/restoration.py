@@ -66,7 +66,7 @@ def restore(
             backup, or a service failed. Nothing was changed.
         RestoreUnfinished: it counts and is not finished yet, or an earlier one is neither finished nor taken back.
         NotOffered: one of these cannot be restored.
-        UnknownService, ServiceNotSelected, NotStarted: there is no such running service.
+        UnknownService, ServiceNotSelected, NotStarted: the service is not running.
     """
     with Archive(Path(path), trusted=trusted) as archive:
         meter = Meter("", report)

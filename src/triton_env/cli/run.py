@@ -50,7 +50,7 @@ def command(services: tuple[str, ...], runtime: str | None, isolated: bool, cmd:
     that would direct its clients to other servers (such as PGHOSTADDR and AWS_PROFILE). SIGINT, SIGTERM and SIGHUP
     are passed on to it.
 
-    Exit status: that of CMD, 128 + n if signal n ended it; 127 if there is no such command, 126 if it cannot be
+    Exit status: that of CMD, 128 + n if signal n ended it; 127 if the command does not exist, 126 if it cannot be
     executed; 1 if a service does not come up; 130, 143 or 129 if a signal came during the start.
     """
     from triton_env.environment import TritonEnvironment
@@ -147,7 +147,7 @@ def _in_foreground() -> bool:
 
 
 def _find(name: str, environ: Mapping[str, str]) -> None:
-    """Raise if there is no such command: that should not take a start to find out."""
+    """Raise if the command does not exist: that should not take a start to find out."""
     if shutil.which(name, path=environ.get("PATH")):
         return
     if os.path.exists(name) and os.sep in name:

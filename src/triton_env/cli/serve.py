@@ -131,7 +131,7 @@ def _serve(
     if shared is None:
         say("Ended. The servers keep running.")
     elif shared:
-        say(f"Left. The services end {settings.triton_linger:g} s after the last one that uses them.")
+        say(f"Left. The services end {settings.triton_linger:g} s after the last process that uses them.")
     else:
         say(f"Stopped in {time.monotonic() - began:.1f} s. Nothing is left.")
 

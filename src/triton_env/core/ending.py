@@ -9,7 +9,7 @@ from typing import Any
 
 _BEYOND = 128
 """Shells and engines report the end by a signal as this number and the signal's."""
-BEGIN_ANEW = "what it held is lost; env.stop() and env.start() start all services anew, without data"
+BEGIN_ANEW = "what it held is lost; env.stop() and env.start() start all services again, without data"
 """What to do about the end of a server whose data goes with it, and which another process started."""
 _IS_PAUSED = "is paused"
 _IS_STOPPED = "is stopped by a signal"
@@ -18,7 +18,7 @@ _IS_STOPPED = "is stopped by a signal"
 def how_to_restart(service: str) -> str:
     """What to do about the end of a server that this process started, in a session."""
     alone = f'env.restart("{service}") starts it again, without what it held in memory alone'
-    return f"{alone}; env.stop() and env.start() start all services anew, without data"
+    return f"{alone}; env.stop() and env.start() start all services again, without data"
 
 
 @dataclass(frozen=True, slots=True)

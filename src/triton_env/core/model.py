@@ -225,7 +225,7 @@ class CutOff:
 
     Attributes:
         files: the files, with their content, that are to be put in place so that the data can be used as it is. None of
-            them: nothing can be done with the data, so it is to be made anew.
+            them: nothing can be done with the data, so it is to be recreated.
         is_final: whether a server that is at work on the data would not finish what is missing.
     """
 

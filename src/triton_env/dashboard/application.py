@@ -114,7 +114,7 @@ async def _kept_up(run: Callable[[], Awaitable[None]]) -> None:
         try:
             await run()
         except Exception:
-            logging.getLogger(__name__).exception("A part of the dashboard has failed, and is tried again.")
+            logging.getLogger(__name__).exception("Part of the dashboard failed, and is retried.")
         await asyncio.sleep(LOOKED_AT)
 
 

@@ -160,12 +160,12 @@ class Looking:
         """A stream or a download, in the block.
 
         Raises:
-            TooMany: as many as there may be go on already.
+            TooMany: as many as there may be are already running.
         """
         line = self._line(looked, service)
         if line.extra >= _AT_ONCE:
             raise TooMany(
-                f"{_AT_ONCE} streams and downloads of {title_of(service)} go on already.", hint="end one of them"
+                f"{_AT_ONCE} streams and downloads of {title_of(service)} are already running.", hint="end one of them"
             )
         line.extra += 1
         try:

@@ -88,9 +88,7 @@ class Watch:
         """
         if found := _named(identity, self.inspection) or _named(identity, await self.fresh()):
             return found
-        raise NotThere(
-            f"The environment {identity} does not run, or not any more.", hint="see what runs: python -m triton_env ps"
-        )
+        raise NotThere(f"The environment {identity} is not running.", hint="see what runs: python -m triton_env ps")
 
     async def run(self) -> None:
         """Look until this is cancelled."""

@@ -365,7 +365,7 @@ def _lost(snapshot: str, lost: ContentLost) -> SnapshotFailed:
         f"The snapshot {snapshot!r} has lost what it held, so it is not used.",
         where=str(lost),
         cause=f"something that reaches the whole server wiped it: {_WIPING}",
-        hint=f"fill the environment again, and take it anew: env.snapshot({snapshot!r})",
+        hint=f"fill the environment again, and take it again: env.snapshot({snapshot!r})",
     )
 
 

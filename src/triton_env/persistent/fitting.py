@@ -9,7 +9,7 @@ from triton_env.persistent.stamps import Stamp
 from triton_env.services import SERVICES
 from triton_env.settings import Settings
 
-START_ANEW = "or start anew without the data: python -m triton_env reset"
+START_OVER = "or start over without the data: python -m triton_env reset"
 NOT_READABLE = {
     DataCompatibility.ITS_MAJOR: "{title} reads the data of its own major version alone",
     DataCompatibility.NOT_NEWER: "{title} cannot read what a newer version wrote",
@@ -99,7 +99,7 @@ def _made_with_other(
         f"{recipe.title} refuses {setting}: its data was initialised with {old or 'another value'}.",
         where=where or f"volume {data.volume} of the project",
         cause=f"{said}\n{once}" if said else once,
-        hint=f"{way_out}; {START_ANEW}",
+        hint=f"{way_out}; {START_OVER}",
     )
 
 

@@ -61,7 +61,7 @@ def _loop_scope(request: pytest.FixtureRequest) -> str:
     if scope is None:
         try:
             scope = request.config.getini("asyncio_default_test_loop_scope")
-        except ValueError:  # before 0.26 there is no such option
+        except ValueError:  # before 0.26 the option does not exist
             scope = "function"
     return str(scope)
 

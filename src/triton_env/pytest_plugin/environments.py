@@ -133,7 +133,7 @@ def _loaded(template: Any) -> Any:
     """The template itself where `module:callable` names it.
 
     Raises:
-        UsageError: there is no such thing.
+        UsageError: it does not exist.
     """
     if not isinstance(template, str):
         return template

@@ -114,7 +114,7 @@ def add_options(parser: pytest.Parser) -> None:
     group.addoption(
         "--triton-rebuild",
         action="store_true",
-        help="Build templates anew, whatever earlier runs have built in an environment that goes on.",
+        help="Rebuild templates, also those that an earlier run built in the same environment.",
     )
     group.addoption(
         "--triton-isolated",
@@ -138,7 +138,7 @@ def services_of(where: str, value: object) -> tuple[str, ...]:
         value: it.
 
     Raises:
-        pytest.UsageError: it is nothing of the kind, or there is no such service.
+        pytest.UsageError: it is nothing of the kind, or the service does not exist.
     """
     if not isinstance(value, str | list | tuple | set | frozenset):
         raise pytest.UsageError(f"{where}: {value!r} names no services. Allowed: any of {', '.join(BUILT_IN)}.")
@@ -167,7 +167,7 @@ def template_of(where: str, text: str, folders: Iterable[Path]) -> Path | str:
     """The template that a text names: `module:callable`, or a folder below one of `folders`.
 
     Raises:
-        pytest.UsageError: there is no such folder.
+        pytest.UsageError: the folder does not exist.
     """
     if _CALLABLE.fullmatch(text):
         return text

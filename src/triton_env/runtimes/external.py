@@ -129,7 +129,7 @@ def _unusable(recipe: ServiceRecipe, main: Endpoint, error: Exception, *, refuse
         hint = "correct the variables, or create there what is missing: triton-env creates nothing on external servers"
     else:
         what = f"No {recipe.title} answers at {main}."
-        hint = "start it, let the variables point to where it is, or set TRITON_RUNTIME=auto for one of your own"
+        hint = "start it, point the variables to it, or set TRITON_RUNTIME=auto for one of your own"
     return ServiceUnusable(
         what,
         where=f"{main}, by {', '.join(recipe.external.variables)}",

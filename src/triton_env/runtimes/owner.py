@@ -159,7 +159,7 @@ class Owner:
             return OwnerLiveness(OwnerState.UNKNOWN, f"owned by the user with the id {self.uid}")
         if self.boot != here.boot:
             if self.boot and here.boot and self.machine and self.machine == here.machine:
-                return OwnerLiveness(OwnerState.DEAD, "this machine was started anew since")
+                return OwnerLiveness(OwnerState.DEAD, "this machine was restarted since")
             return OwnerLiveness(
                 OwnerState.UNKNOWN, "from before this machine's start, or of another machine of that name"
             )

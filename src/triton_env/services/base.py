@@ -294,7 +294,7 @@ class Service(ABC):
         """This service as other containers on the shared network see it.
 
         Raises:
-            NoSharedNetwork: there is no such network.
+            NoSharedNetwork: the runtime has no such network.
         """
         if self.placement.internal is None:
             raise NoSharedNetwork(self.title)
@@ -304,7 +304,7 @@ class Service(ABC):
 
     @property
     def internal_url(self) -> str | None:
-        """The URL for other containers on the shared network; None where there is no such network."""
+        """The URL for other containers on the shared network; None where the runtime has no such network."""
         if self.placement.internal is None:
             return None
         return self._url(next(iter(self.placement.internal.values())))

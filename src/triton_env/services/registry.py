@@ -87,7 +87,7 @@ def _loaded(point: EntryPoint) -> type[Service]:
         ) from error
     if not (isinstance(service, type) and issubclass(service, Service) and service.name == point.name):
         raise UsageError(
-            f"What goes by the name of {point.name!r} is not a service of that name.",
+            f"What is registered as {point.name!r} is not a service of that name.",
             where=where,
             cause=f"it is {service!r}, and not a subclass of triton_env.services.Service with name = {point.name!r}",
             hint=hint,

@@ -116,5 +116,5 @@ def check_whose(file: Path) -> None:
             f"{file} is another user's, and is not used.",
             where=str(file.absolute()),
             cause=problem,
-            hint=f"have a file of your own: chown $(id -u) {file}; or work in another folder",
+            hint=f"make the file yours: chown $(id -u) {file}; or work in another folder",
         )

@@ -101,7 +101,7 @@ def _done(startup: "Startup", order: door.Order) -> door.Order:
             what = "The environment was not ended"
             startup.on_stop()
         else:
-            raise TritonError("The environment does not understand what it was asked for.", where=startup.id)
+            raise TritonError("The environment does not know this request.", where=startup.id)
     except StartCancelled:
         error: BaseException = TritonError(f"{what}: the environment is ending.", where=startup.id)
     except Exception as raised:  # it goes to the process that asked, and the environment goes on

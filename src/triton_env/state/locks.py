@@ -141,7 +141,7 @@ def new(path: Path, text: str) -> Held | None:
 
 
 def abandoned(path: Path) -> Held | None:
-    """Lock a file whose holder is dead; None where there is no such file or its holder lives."""
+    """Lock a file whose holder is dead; None where the file does not exist or its holder lives."""
     try:
         return _locked(path, fcntl.LOCK_EX | fcntl.LOCK_NB, os.O_RDWR)
     except (FileNotFoundError, BlockingIOError, InvalidSetting):  # the last: a folder or a link, not a lock of ours

@@ -1,4 +1,4 @@
-"""Volumes whose first start was cut off: completed where that is possible, else removed, so that they are made anew.
+"""Volumes whose first start was cut off: completed where that is possible, else removed, so that they are recreated.
 
 Which volumes these are, their service says (`DataRecipe.cut_off`). Here it is made sure that no server works on them.
 """
@@ -62,7 +62,7 @@ class Healing:
                 self._say(f"the first start of {recipe.title} was cut off; the volume {volume} is completed")
             else:
                 api.remove_volume(volume)
-                self._say(f"the first start of {recipe.title} was cut off; the volume {volume} is made anew")
+                self._say(f"the first start of {recipe.title} was cut off; the volume {volume} is recreated")
 
     def _may_go(self, container: _Described, left: CutOff) -> bool:
         """Whether a container is of this project, and not one that is making the data at present."""

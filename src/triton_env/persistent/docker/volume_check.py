@@ -18,7 +18,7 @@ from triton_env.persistent.docker.volume_files import (
     volume_name,
 )
 from triton_env.persistent.docker.volume_stamps import FILE, stamp_in
-from triton_env.persistent.fitting import NOT_READABLE, SHOWN, START_ANEW, is_readable, numbers
+from triton_env.persistent.fitting import NOT_READABLE, SHOWN, START_OVER, is_readable, numbers
 from triton_env.persistent.stamps import Stamp
 from triton_env.runtimes.docker.engine import Engine
 
@@ -151,5 +151,5 @@ def _refusal(project: str, found: Mapping[str, Sequence[_Mismatch]]) -> VolumeMi
         words[0] if len(words) == 1 else f"{len(words)} things do not fit the data:\n  " + "\n  ".join(words),
         where=f"volume {', '.join(found)}" if len(found) == 1 else f"volumes {', '.join(found)}",
         cause="\n".join(dict.fromkeys(mismatch.cause for mismatch in mismatches)),
-        hint="; ".join([*hints, START_ANEW]),
+        hint="; ".join([*hints, START_OVER]),
     )

@@ -13,7 +13,7 @@ from triton_env.core.private import open_file, sync_folder
 from triton_env.errors import VolumeMismatch
 from triton_env.persistent.embedded.folder import DataFiles, ProjectFolder
 from triton_env.persistent.embedded.orders import Order, made_of, version_of
-from triton_env.persistent.fitting import NOT_READABLE, SHOWN, START_ANEW, is_readable, numbers
+from triton_env.persistent.fitting import NOT_READABLE, SHOWN, START_OVER, is_readable, numbers
 from triton_env.persistent.stamps import Stamp
 from triton_env.runtimes.embedded.host import Host
 from triton_env.runtimes.embedded.server import Server
@@ -115,5 +115,5 @@ def check(folder: ProjectFolder, recipe: ServiceRecipe) -> Stamp | None:
         where=str(data),
         cause=NOT_READABLE[process.reads].format(title=recipe.title),
         hint=f"{back}. To move on with the data: with that version python -m triton_env backup FILE, then python -m "
-        f"triton_env reset, then python -m triton_env restore FILE with this one; {START_ANEW}",
+        f"triton_env reset, then python -m triton_env restore FILE with this one; {START_OVER}",
     )

@@ -88,5 +88,5 @@ class ReaperHandle:
 
 def _python(script: str) -> tuple[str, ...]:
     """The command for a script that has the standard library alone."""
-    # An interpreter may not know where it is; that there is no such program is found out then.
+    # An interpreter may not know where it is; the error comes then.
     return (sys.executable or "", "-I", "-S", script)

@@ -54,7 +54,7 @@ _OPTIONS = {
 
 
 class Tunnel:
-    """The ssh connection to one engine, which a process of its own keeps; made anew where it breaks.
+    """The ssh connection to one engine, which a process of its own keeps; recreated where it breaks.
 
     Args:
         url: the engine's, as `ssh://[user@]host[:port][/path/of/its/socket]`.

@@ -6,7 +6,7 @@ Run as a script in a process of its own, with the standard library alone:
 
 SSH is the command that connects; its last word is the destination. Once that is done for the first time, or has failed,
 the owner is sent a line, of number 0; from then on, a line for each of its own, with the same number. All are JSON. A
-connection that breaks is made anew, with what was forwarded on it at the same addresses. This ends, with the connection
+connection that breaks is recreated, with what was forwarded on it at the same addresses. This ends, with the connection
 and FOLDER, when its owner does.
 """
 
@@ -43,7 +43,7 @@ _DIE_WITH_PARENT = 1
 
 
 class Connection:
-    """One ssh connection, made anew where it breaks.
+    """One ssh connection, recreated where it breaks.
 
     Attributes:
         wanted: what is to be forwarded, as arguments of ssh's -L.

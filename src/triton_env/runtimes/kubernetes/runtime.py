@@ -44,7 +44,7 @@ _IN_FLIGHT_TIMEOUT = 60
 _REMOVAL_TIMEOUT = 120
 """Seconds that `stop` and `restart` wait for the end of pods, which need some seconds."""
 _LOOPBACK = "127.0.0.1"
-_ALL_ANEW = "env.stop() and env.start() start all services anew, without data"
+_ALL_ANEW = "env.stop() and env.start() start all services again, without data"
 
 
 class KubernetesRuntime:

@@ -2,7 +2,7 @@
 
 One program is all servers of a SeaweedFS: they speak to each other by HTTP and gRPC on ports of the loopback address,
 and on sockets in /tmp, where other users of this machine could speak to them as well. So pages of HTTP are off, data is
-given out for signed tokens only, and gRPC takes certificates: all made anew in each start, and known to that program
+given out for signed tokens only, and gRPC takes certificates: all recreated in each start, and known to that program
 alone. https://github.com/seaweedfs/seaweedfs/wiki/Security-Configuration
 """
 

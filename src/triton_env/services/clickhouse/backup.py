@@ -100,7 +100,7 @@ class _Saver:
             if not gone:
                 return
         self.notes.append(
-            f"{len(gone)} tables of ClickHouse went away or changed while they were read, and are not saved: "
+            f"{len(gone)} tables of ClickHouse disappeared or changed while being read, so they are not saved: "
             f"{', '.join(f'{database}.{name}' for database, name in sorted(gone))}."
         )
 

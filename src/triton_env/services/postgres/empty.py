@@ -1,4 +1,4 @@
-"""The database of PostgreSQL from which empty ones are copied: as it was made, or made anew."""
+"""The database of PostgreSQL from which empty ones are copied: as it was made, or recreated."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -34,7 +34,7 @@ class EmptyDatabase:
         self._copy = copy
 
     def see(self, admin: "Admin", *, is_lasting: bool, is_reset: bool = False) -> None:
-        """See that the database is there, and as it was made: it is made anew where it was opened for clients since.
+        """See that the database is there, and as it was made: it is recreated where it was opened for clients since.
 
         Args:
             is_lasting: whether the server holds data of others.

@@ -258,7 +258,7 @@ class PostgresInsight(Insight[Postgres]):
         with self._reading(database) as connection:
             identifier = sql.Identifier(*names[-2:]).as_string(connection)
             if "\0" in argument:
-                raise UsageError("No name holds a character 0.", hint="see the panel 'tables'")
+                raise UsageError("A name cannot contain the character NUL.", hint="see the panel 'tables'")
             ((oid,),) = _ask(connection, "select to_regclass(%s)::oid", [identifier]).fetchall()
             if oid is None:
                 words = f"The database {database} has no table {cut(identifier, 80)}."

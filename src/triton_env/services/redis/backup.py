@@ -80,7 +80,7 @@ def save(service: Redis, programs: Programs, archive: ArchiveWriter, meter: Mete
             for record in keys.records():
                 write_record(stream, record)
         if keys.gone:
-            notes.append(f"{keys.gone} keys of database {number} went away while they were read, and are not saved.")
+            notes.append(f"{keys.gone} keys of database {number} disappeared while being read, so they are not saved.")
     with (
         Connection(service, 0) as connection,
         archive.member(FUNCTIONS, service.name, "functions", meter.count) as stream,

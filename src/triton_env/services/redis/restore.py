@@ -85,7 +85,7 @@ class RedisRestorer:
         # The journal has the plan by now, so that what is noted for it goes with it.
         if (board := hold(self._service, self._plan.numbers, self._mark)) is None:
             raise self._refused(
-                "A namespace, template or snapshot has come to have a logical database that the restore needs.",
+                "A namespace, template or snapshot has taken a logical database that the restore needs.",
                 hint="try again",
             )
         # Attended while keys are written there. If FLUSHALL comes after that, nothing is swapped.

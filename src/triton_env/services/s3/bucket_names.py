@@ -40,7 +40,7 @@ class BucketNames:
             return name
         if len(name) + len(self.suffix) > LONGEST:
             raise InvalidSetting(
-                f"The bucket {name} cannot be had in a namespace: with {self.suffix} its name has more than {LONGEST} "
+                f"The bucket {name} cannot be used in a namespace: with {self.suffix} its name has more than {LONGEST} "
                 "characters.",
                 where="S3",
                 hint=f"use a name of at most {LONGEST - len(self.suffix)} characters",

@@ -42,12 +42,12 @@ def run(service: "S3", arguments: Sequence[str], show: Show) -> int:
     """
     name, *words = arguments
     if name not in ("ls", *_COMMANDS):
-        raise UsageError(f"There is no command {name!r}; there are ls, {', '.join(_COMMANDS)}.", hint=_HINT)
+        raise UsageError(f"Unknown command {name!r}. Choose from ls, {', '.join(_COMMANDS)}.", hint=_HINT)
     recursive = "--recursive" in words
     places = [word for word in words if word != "--recursive"]
     for word in places:
         if word.startswith("-") and word != _STREAM:
-            raise UsageError(f"There is no option {word!r}; there is --recursive.", hint=_HINT)
+            raise UsageError(f"Unknown option {word!r}. The only one is --recursive.", hint=_HINT)
     try:
         if name == "ls":
             return _ls(service, places, recursive, show)
@@ -144,7 +144,9 @@ def _pairs(
 ) -> Iterator[tuple[_Place | str, _Place | str]]:
     """What is to be copied to where; at least one of both is a place."""
     if not source.startswith(_SCHEME) and not target.startswith(_SCHEME):
-        raise UsageError("One of both has to begin with s3://.", hint="python -m triton_env s3 cp FILE s3://BUCKET/")
+        raise UsageError(
+            "SOURCE or TARGET has to begin with s3://.", hint="python -m triton_env s3 cp FILE s3://BUCKET/"
+        )
     if not recursive:
         name = Path(source).name if source != _STREAM else ""
         whole = target.startswith(_SCHEME) and (target.endswith("/") or "/" not in target.removeprefix(_SCHEME))

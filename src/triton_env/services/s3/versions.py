@@ -113,7 +113,7 @@ def listed(client: "S3Client", bucket: str, *, is_versioned: bool = True) -> tup
             "VersionIdMarker": page.get("NextVersionIdMarker", ""),
         }
         if following == arguments:
-            raise RuntimeError(f"the server does not get on with the list of the bucket {bucket} after {following}")
+            raise RuntimeError(f"the server does not continue the list of the bucket {bucket} after {following}")
         arguments = {name: value for name, value in following.items() if value}
 
 
