@@ -1,5 +1,6 @@
 """Persistent services in a real cluster: their data survives all but `reset`, and nothing of others is touched."""
 
+import json
 import os
 import signal
 from collections.abc import Iterator
@@ -166,6 +167,33 @@ def test_changed_settings_are_applied_and_what_data_was_made_with_is_not(
     assert "POSTGRES_PASSWORD" in refused.stderr
     monkeypatch.setenv("POSTGRES_PASSWORD", "of-our-own")
     good("status", "postgres")
+
+
+def test_data_of_another_version_is_refused_before_a_server_touches_it(
+    settings: Settings, kubectl: Kubectl, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    claim = f"data-triton-{settings.triton_project}-postgres-0"
+    good("up", "postgres")
+    noted = json.loads(kubectl("get", "pvc", claim, "--namespace", NAMESPACE, "-o", "json"))["metadata"]["annotations"]
+    version = json.loads(noted["org.triton-env.stamp"])["version"]
+    monkeypatch.setenv("POSTGRES_IMAGE", _newer_postgres(settings.postgres_image))
+    for _ in range(2):
+        # By the annotation, and without it by the data, which its server has open.
+        refused = cli("up", "postgres")
+        assert refused.exit_code == VolumeMismatch("").exit_code, refused.output
+        assert f"data is of version {version.split('.')[0]}" in refused.stderr
+        kubectl("annotate", "pvc", claim, "org.triton-env.stamp-", "--namespace", NAMESPACE)
+    good("down")
+    # By the data, which the pod that looks mounts.
+    assert cli("up", "postgres").exit_code == VolumeMismatch("").exit_code
+    monkeypatch.setenv("POSTGRES_IMAGE", settings.postgres_image)
+    good("up", "postgres")
+    ours = f"org.triton-env.project={settings.triton_project}"
+    assert names("pods", ours, NAMESPACE) == [f"pod/triton-{settings.triton_project}-postgres-0"]
+
+
+def _newer_postgres(image: str) -> str:
+    return "triton-env/standin-postgres:17" if "standin" in image else "postgres:17-alpine"
 
 
 def test_what_belongs_to_others_is_neither_used_nor_removed(

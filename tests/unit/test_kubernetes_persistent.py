@@ -3,6 +3,7 @@
 import base64
 import os
 import signal
+import subprocess
 import sys
 import textwrap
 import threading
@@ -19,11 +20,13 @@ from triton_env import Settings
 from triton_env.errors import VolumeMismatch
 from triton_env.persistent.choice import open_stack, remember
 from triton_env.persistent.fitting import check_values
+from triton_env.persistent.kubernetes.claim_files import ClaimFiles
 from triton_env.persistent.kubernetes.forwarding import Forwarder
 from triton_env.persistent.kubernetes.instances import ProjectPod, described, is_ready, is_same
 from triton_env.persistent.kubernetes.orders import Order
 from triton_env.persistent.kubernetes.projects import projects, settings_in
 from triton_env.persistent.kubernetes.stack import KubernetesStack
+from triton_env.runtimes.kubernetes.access import PodAccess
 from triton_env.runtimes.kubernetes.cluster import Cluster
 from triton_env.runtimes.kubernetes.pods import CONTAINER
 from triton_env.runtimes.kubernetes.role import LASTING, LASTING_NAME, as_text
@@ -281,3 +284,25 @@ def test_services_that_start_at_once_have_one_forwarder(tmp_path: Path, monkeypa
         thread.join()
 
     assert launched == ["one"]
+
+
+def test_files_of_a_claim_are_read_as_those_of_a_volume(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def here(cluster: Cluster, *words: str, content: str = "", what: str) -> str:
+        program = words[words.index("--") + 1 :]
+        return subprocess.run(program, input=content, capture_output=True, text=True, check=True).stdout
+
+    monkeypatch.setattr(Cluster, "run", here)
+    (tmp_path / "base/1").mkdir(parents=True)
+    (tmp_path / "base/1/112").write_bytes(b"\x00\xff")
+    (tmp_path / "PG_VERSION").write_text("15\n")
+    (tmp_path / ".hidden").touch()
+    files = ClaimFiles(PodAccess(Cluster("test", "default"), "pod"), str(tmp_path))
+
+    assert files.files("PG_VERSION") == {"PG_VERSION": b"15\n"}
+    assert files.files("base") == {"base/1/112": b"\x00\xff"}
+    assert files.files("away") == {}
+    assert set(files.names()) == {"base/", "base/1/", "base/1/112", "PG_VERSION", ".hidden"}
+    assert set(files.names("base")) == {"base/1/", "base/1/112"}
+    assert list(files.names("away")) == []
+    files.put({"PG_VERSION": b"16\xff"})
+    assert (tmp_path / "PG_VERSION").read_bytes() == b"16\xff"

@@ -1,7 +1,8 @@
 """Whether persistent data fits a server and the settings, and the words where it does not."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 from triton_env.core.model import DataCompatibility, DataRecipe, ServiceRecipe
 from triton_env.errors import InvalidSetting, TritonError, VolumeMismatch
@@ -16,6 +17,15 @@ NOT_READABLE = {
     DataCompatibility.ITS_OWN: "{title} keeps data in a form that only its own version reads",
 }
 _MATTERS_ONCE = "{title} takes {variables} only when it initialises an empty volume"
+
+
+@dataclass(frozen=True, slots=True)
+class Mismatch:
+    """One thing that does not fit, in words."""
+
+    what: str
+    cause: str
+    hint: str
 
 
 def explain_login_failure(
@@ -119,6 +129,45 @@ def numbers(text: str) -> tuple[int, ...]:
     """The numbers of the first version in a text."""
     found = re.search(r"\d+(?:\.\d+)*", text)
     return tuple(int(number) for number in found[0].split(".")) if found else ()
+
+
+def unreadable(recipe: ServiceRecipe, data: DataRecipe, version: str, server: str, stamp: Stamp | None) -> Mismatch:
+    """A server that cannot read the data, in words.
+
+    Args:
+        version: what wrote the data.
+        server: what the server prints of its version.
+        stamp: of the data; None where there is none.
+    """
+    variable, image = recipe.container.image_variable, recipe.container.image
+    shown = SHOWN[data.compatibility]
+    was = ".".join(map(str, numbers(version)[:shown]))
+    back = stamp.image if stamp and stamp.image != image else f"an image of {recipe.title} {was}"
+    return Mismatch(
+        f"{recipe.title}'s data is of version {was}; the image {image} is "
+        f"{'.'.join(map(str, numbers(server)[:shown]))}.",
+        NOT_READABLE[data.compatibility].format(title=recipe.title),
+        f"set {variable} back to {back}. To move on with the data: with that image python -m triton_env backup FILE, "
+        f"then python -m triton_env reset, then set {variable}={image} and python -m triton_env restore FILE",
+    )
+
+
+def refusal(found: Mapping[str, Sequence[Mismatch]], holder: str) -> VolumeMismatch:
+    """The error for data that does not fit.
+
+    Args:
+        found: what does not fit, by the name of what holds the data.
+        holder: what that is: "volume".
+    """
+    mismatches = [mismatch for of_volume in found.values() for mismatch in of_volume]
+    words = [mismatch.what for mismatch in mismatches]
+    hints = dict.fromkeys(mismatch.hint for mismatch in mismatches)
+    return VolumeMismatch(
+        words[0] if len(words) == 1 else f"{len(words)} things do not fit the data:\n  " + "\n  ".join(words),
+        where=f"{holder}{'' if len(found) == 1 else 's'} {', '.join(found)}",
+        cause="\n".join(dict.fromkeys(mismatch.cause for mismatch in mismatches)),
+        hint="; ".join([*hints, START_OVER]),
+    )
 
 
 def _words(error: BaseException | None) -> Iterator[str]:

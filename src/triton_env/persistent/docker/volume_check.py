@@ -3,11 +3,9 @@
 No server touches the data for the answer.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
 
 from triton_env.core.model import CutOff, DataInspection, DataRecipe, ServiceRecipe
-from triton_env.errors import VolumeMismatch
 from triton_env.persistent.docker.volume_files import (
     VolumeContent,
     exists,
@@ -18,18 +16,9 @@ from triton_env.persistent.docker.volume_files import (
     volume_name,
 )
 from triton_env.persistent.docker.volume_stamps import FILE, stamp_in
-from triton_env.persistent.fitting import NOT_READABLE, SHOWN, START_OVER, is_readable, numbers
+from triton_env.persistent.fitting import Mismatch, is_readable, refusal, unreadable
 from triton_env.persistent.stamps import Stamp
 from triton_env.runtimes.docker.engine import Engine
-
-
-@dataclass(frozen=True, slots=True)
-class _Mismatch:
-    """One thing that does not fit, in words."""
-
-    what: str
-    cause: str
-    hint: str
 
 
 def check_volumes(
@@ -60,7 +49,7 @@ def check_volumes(
         kept = {name: recipe for name, recipe in kept.items() if name not in stamps}
         if not kept:
             return stamps
-        found: dict[str, list[_Mismatch]] = {}
+        found: dict[str, list[Mismatch]] = {}
         cut_off: dict[str, CutOff] = {}
         with mounted_volumes(engine, project, list(kept.values())) as container_id:
             for name, recipe in kept.items():
@@ -80,7 +69,7 @@ def check_volumes(
         for name, left in cut_off.items():
             on_cut_off(kept[name], left)
     if found:
-        raise _refusal(project, {volume_name(project, kept[name]): mismatches for name, mismatches in found.items()})
+        raise refusal({volume_name(project, kept[name]): mismatches for name, mismatches in found.items()}, "volume")
     return stamps
 
 
@@ -103,7 +92,7 @@ def _confirming(engine: Engine, project: str, recipe: ServiceRecipe) -> Stamp | 
 
 def _mismatches(
     engine: Engine, project: str, recipe: ServiceRecipe, data: DataRecipe, files: VolumeContent, stamp: Stamp | None
-) -> Iterator[_Mismatch]:
+) -> Iterator[Mismatch]:
     if stamp and stamp.image_id == image_id(engine, recipe.container.image):
         return
     # What the data itself says comes first.
@@ -116,40 +105,14 @@ def _mismatches(
     if version:
         server = image_version(engine, project, recipe)
         if not is_readable(data.compatibility, version, server):
-            yield _unreadable(recipe, data, version, server, stamp)
+            yield unreadable(recipe, data, version, server, stamp)
 
 
-def _unreadable(recipe: ServiceRecipe, data: DataRecipe, version: str, server: str, stamp: Stamp | None) -> _Mismatch:
-    variable, image = recipe.container.image_variable, recipe.container.image
-    shown = SHOWN[data.compatibility]
-    was = ".".join(map(str, numbers(version)[:shown]))
-    back = stamp.image if stamp and stamp.image != image else f"an image of {recipe.title} {was}"
-    return _Mismatch(
-        f"{recipe.title}'s data is of version {was}; the image {image} is "
-        f"{'.'.join(map(str, numbers(server)[:shown]))}.",
-        NOT_READABLE[data.compatibility].format(title=recipe.title),
-        f"set {variable} back to {back}. To move on with the data: with that image python -m triton_env backup FILE, "
-        f"then python -m triton_env reset, then set {variable}={image} and python -m triton_env restore FILE",
-    )
-
-
-def _elsewhere(project: str, recipe: ServiceRecipe, data: DataRecipe, found: DataInspection) -> _Mismatch:
+def _elsewhere(project: str, recipe: ServiceRecipe, data: DataRecipe, found: DataInspection) -> Mismatch:
     volume, path, image = volume_name(project, recipe), found.elsewhere, recipe.container.image
-    return _Mismatch(
+    return Mismatch(
         f"{recipe.title} {found.version} data is at {path} in the volume, not in its root, where it is looked for.",
         "an image with another data path made it, or the volume was mounted in another place",
         f"move it: docker run --rm --entrypoint sh -v {volume}:/v -w /v {image} -c "
         f"'mv {path}/* . && rmdir -p {path}' (first make sure that nothing else uses the volume)",
-    )
-
-
-def _refusal(project: str, found: Mapping[str, Sequence[_Mismatch]]) -> VolumeMismatch:
-    mismatches = [mismatch for of_volume in found.values() for mismatch in of_volume]
-    words = [mismatch.what for mismatch in mismatches]
-    hints = dict.fromkeys(mismatch.hint for mismatch in mismatches)
-    return VolumeMismatch(
-        words[0] if len(words) == 1 else f"{len(words)} things do not fit the data:\n  " + "\n  ".join(words),
-        where=f"volume {', '.join(found)}" if len(found) == 1 else f"volumes {', '.join(found)}",
-        cause="\n".join(dict.fromkeys(mismatch.cause for mismatch in mismatches)),
-        hint="; ".join([*hints, START_OVER]),
     )

@@ -1,6 +1,6 @@
 """The persistent runtime in a cluster: pods of StatefulSets, found running or started."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import ClassVar
 
@@ -9,10 +9,12 @@ from triton_env.core.model import Placement, Probe, Program, ServiceRecipe
 from triton_env.core.timeline import Phase
 from triton_env.errors import TritonError
 from triton_env.persistent.fitting import check_given, explain_login_failure
+from triton_env.persistent.kubernetes.claims import Claims
 from triton_env.persistent.kubernetes.instances import ProjectPod
 from triton_env.persistent.kubernetes.stack import KubernetesStack
 from triton_env.persistent.kubernetes.waiting import Wait
 from triton_env.persistent.runtime import OTHER_PROJECT, LastingRuntime, Once
+from triton_env.persistent.stamps import Stamp
 from triton_env.runtimes import failures
 from triton_env.runtimes.base import Report
 from triton_env.runtimes.kubernetes import pods
@@ -25,6 +27,9 @@ from triton_env.runtimes.start_tracker import check_usable
 class PersistentPods(LastingRuntime[KubernetesStack]):
     """See `LastingRuntime`.
 
+    Args:
+        say: called with what a person should know.
+
     Raises:
         ProjectTaken: the project is that of another checkout.
         InvalidSetting: others in the cluster would know a password.
@@ -32,7 +37,9 @@ class PersistentPods(LastingRuntime[KubernetesStack]):
 
     name: ClassVar[str] = "kubernetes"
 
-    def __init__(self, stack: KubernetesStack, recipes: Sequence[ServiceRecipe], *, apply: bool) -> None:
+    def __init__(
+        self, stack: KubernetesStack, recipes: Sequence[ServiceRecipe], *, apply: bool, say: Callable[[str], None]
+    ) -> None:
         super().__init__(stack, recipes, apply=apply)
         check_usable(recipes)
         check_passwords(recipes)
@@ -40,6 +47,8 @@ class PersistentPods(LastingRuntime[KubernetesStack]):
             self._instances = dict(stack.instances())
         self._wanted = self._lacking()
         self._start_all = Once(self._start_lacking)
+        self._claims = Claims(stack, self._starts.cancelled, say)
+        self._stamps: Mapping[str, Stamp] = {}
 
     def start(self, recipe: ServiceRecipe, probe: Probe, report: Report) -> Placement:
         recipe = self._recipes[recipe.name]
@@ -61,7 +70,11 @@ class PersistentPods(LastingRuntime[KubernetesStack]):
                 forward=not runs,
                 report=lambda words: report(Phase.BOOT, words),
                 explain=lambda error: explain_login_failure(
-                    recipe, error, where=self._claim(recipe.name), lost=self._stack.lost(recipe.name)
+                    recipe,
+                    error,
+                    self._stamps.get(recipe.name),
+                    where=self._claim(recipe.name),
+                    lost=self._stack.lost(recipe.name),
                 ),
             )
             report(Phase.READY, "it was running" if runs else "")
@@ -86,7 +99,9 @@ class PersistentPods(LastingRuntime[KubernetesStack]):
         return pods.ending(pod, where=access.place, hint=hint)
 
     def note(self, service: str, version: str) -> None:
-        """Nothing is noted: whether data fits a server is for that to say."""
+        # What runs as it ran says so already, unless the process that started it was killed before.
+        if self._apply or service in self._wanted:
+            self._claims.note(service, version)
 
     def _stop_began(self) -> None:
         self._stack.delete(self._began)
@@ -111,7 +126,7 @@ class PersistentPods(LastingRuntime[KubernetesStack]):
         for name in lacking:
             self._check_ports(name)
         if lacking:
-            self._stack.check_data(lacking)
+            self._stamps = self._claims.check(lacking, self._stack.found())
             self._began = tuple(name for name in lacking if name not in self._instances)
             self._stack.create(lacking)
 

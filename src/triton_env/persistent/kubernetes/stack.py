@@ -12,7 +12,6 @@ from triton_env.core.model import Endpoint, Placement, ServiceRecipe, Storage
 from triton_env.core.usage import Usage
 from triton_env.errors import CleanupFailed, ClusterFailed, ProjectTaken, TritonError
 from triton_env.persistent.compose_file import checkout
-from triton_env.persistent.fitting import check_values
 from triton_env.persistent.instance import Instance
 from triton_env.persistent.kubernetes.forwarding import Forwarder
 from triton_env.persistent.kubernetes.instances import (
@@ -21,7 +20,6 @@ from triton_env.persistent.kubernetes.instances import (
     Found,
     ProjectPod,
     described,
-    given,
     is_same,
 )
 from triton_env.persistent.kubernetes.orders import Order
@@ -104,10 +102,10 @@ class KubernetesStack(Stack):
     def open(self, recipes: Sequence[ServiceRecipe], *, apply: bool, say: Callable[[str], None]) -> "PersistentPods":
         from triton_env.persistent.kubernetes.runtime import PersistentPods
 
-        return PersistentPods(self, [self.recipe(recipe.name) for recipe in recipes], apply=apply)
+        return PersistentPods(self, [self.recipe(recipe.name) for recipe in recipes], apply=apply, say=say)
 
     def instances(self) -> Mapping[str, ProjectPod]:
-        found = self._found()
+        found = self.found()
         noted = self.forwarder.noted()
         forwarded = noted.services if noted else {}
         return {
@@ -180,20 +178,6 @@ class KubernetesStack(Stack):
         if data:
             self._delete(_DATA, names)
 
-    def check_data(self, names: Sequence[str]) -> None:
-        """See that the data of services was made with what the settings have.
-
-        Clients might not notice: a forwarded port leads into the pod, and from there some servers ask for no password.
-
-        Raises:
-            VolumeMismatch: it was made with something else.
-        """
-        found = self._found()
-        for name in names:
-            if name in found.claims and (secret := found.secrets.get(name)):
-                claim = found.claims[name]["metadata"]["name"]
-                check_values(self.recipe(name), given(secret), where=f"claim {claim}", lost=self.lost(name))
-
     def lost(self, name: str) -> str:
         """Where the passwords are that the data of a service was made with; see `DataRecipe.remedies`."""
         return f" (in base64: {self.cluster.kubectl} get secret {name_of(self.project, name)} -o yaml)"
@@ -225,7 +209,7 @@ class KubernetesStack(Stack):
             self.forwarder.end()
 
     def belongings(self, names: Sequence[str] = ()) -> Belongings:
-        found = self._found()
+        found = self.found()
         return Belongings(
             servers={
                 each["metadata"]["uid"]: each["metadata"]["name"]
@@ -241,7 +225,7 @@ class KubernetesStack(Stack):
         )
 
     def with_data(self, names: Sequence[str] = ()) -> tuple[str, ...]:
-        claims = self._found().claims
+        claims = self.found().claims
         return tuple(name for name in names or SERVICES if name in claims)
 
     def sizes(self, data: Sequence[str]) -> dict[str, int]:
@@ -260,11 +244,7 @@ class KubernetesStack(Stack):
         return usage_of(PodAccess(self.cluster, instance.name))
 
     def _restart(self, names: Sequence[str]) -> None:
-        there = [self.access(name).pod for name in names]
-        limit = ("--wait=true", f"--timeout={_REMOVAL_TIMEOUT}s", "--ignore-not-found")
-        command = self.cluster.command("delete", "pod", *there, *limit, timeout=None)
-        self.cluster.run_command(command, what="restart services of the project", timeout=2 * _REMOVAL_TIMEOUT)
-        self.looks.forget()
+        self.delete_and_wait("pod", *(self.access(name).pod for name in names), what="restart services of the project")
 
     def _wait_for(self, name: str, instance: Instance, probe: Callable[[], None], cancelled: threading.Event) -> None:
         Wait(self, self.recipe(name), cancelled).for_service(probe, before=0, forward=True)
@@ -287,15 +267,19 @@ class KubernetesStack(Stack):
         return gone
 
     def _delete(self, kinds: str, names: Sequence[str], *how: str) -> None:
+        self.delete_and_wait(kinds, "--selector", self._selecting(names), *how, what="remove services of the project")
+
+    def delete_and_wait(self, *words: str, what: str) -> None:
+        """Have `kubectl delete` remove what these words name, and wait for its end. Raises as `Cluster.run` does."""
         limit = ("--wait=true", f"--timeout={_REMOVAL_TIMEOUT}s", "--ignore-not-found")
-        words = ("delete", kinds, "--selector", self._selecting(names), *how, *limit)
-        command = self.cluster.command(*words, timeout=None)
-        self.cluster.run_command(command, what="remove services of the project", timeout=2 * _REMOVAL_TIMEOUT)
+        command = self.cluster.command("delete", *words, *limit, timeout=None)
+        self.cluster.run_command(command, what=what, timeout=2 * _REMOVAL_TIMEOUT)
+        self.looks.forget()
 
     def _selecting(self, names: Sequence[str]) -> str:
         return f"{self._selector},{SERVICE_LABEL} in ({','.join(names)})" if names else self._selector
 
-    def _found(self) -> Found:
+    def found(self) -> Found:
         """Look at what the cluster has.
 
         Raises:

@@ -12,6 +12,7 @@ from triton_env.persistent.kubernetes.instances import is_ready, restarts, with_
 from triton_env.persistent.runtime import OTHER_PROJECT
 from triton_env.runtimes import failures
 from triton_env.runtimes.kubernetes import pods, troubles
+from triton_env.runtimes.kubernetes.access import PodAccess
 from triton_env.runtimes.ports import listener_on
 
 if TYPE_CHECKING:
@@ -28,12 +29,19 @@ class Wait:
         stack: the services of the project.
         recipe: the service's.
         cancelled: ends it early when set.
+        access: the pod; by default that of its server.
     """
 
-    def __init__(self, stack: "KubernetesStack", recipe: ServiceRecipe, cancelled: threading.Event) -> None:
+    def __init__(
+        self,
+        stack: "KubernetesStack",
+        recipe: ServiceRecipe,
+        cancelled: threading.Event,
+        access: PodAccess | None = None,
+    ) -> None:
         self._stack = stack
         self._recipe = recipe
-        self._access = stack.access(recipe.name)
+        self._access = access or stack.access(recipe.name)
         self._cancelled = cancelled
 
     def for_service(
@@ -57,7 +65,7 @@ class Wait:
         Raises:
             TritonError: what `explain` returned, or that it does not answer.
         """
-        self._for_container(report)
+        self.for_container(report)
         if forward and not self._stack.is_inside:
             self._forward()
 
@@ -89,7 +97,12 @@ class Wait:
                 self._recipe, error, where=self._access.place, log=self._access.logs(failures.LOG_LINES)
             ) from error.last_error
 
-    def _for_container(self, report: Callable[[str], None]) -> None:
+    def for_container(self, report: Callable[[str], None]) -> None:
+        """Wait until the container runs.
+
+        Raises:
+            TritonError: it does not.
+        """
         deadline = time.monotonic() + self._stack.settings.triton_pull_timeout
         said, beginning = "", troubles.Beginning(self._recipe, self._access)
         while True:

@@ -127,8 +127,7 @@ def _pod(recipe: ServiceRecipe, settings: Settings, metadata: Mapping[str, Any])
 
 
 def _stateful_set(recipe: ServiceRecipe, settings: Settings, metadata: Mapping[str, Any]) -> Object:
-    # A folder of the claim for each: some file systems have lost+found at their root, where a server may want nothing.
-    mounts = [{"name": CLAIM, "mountPath": path, "subPath": path.strip("/")} for path in data_paths(recipe)]
+    mounts = mounts_of(recipe)
     spec = pod_spec(recipe, metadata["name"], settings, (), mounts)
     return {
         "apiVersion": "apps/v1",
@@ -145,6 +144,12 @@ def _stateful_set(recipe: ServiceRecipe, settings: Settings, metadata: Mapping[s
             "volumeClaimTemplates": [_claim(settings, metadata)] if mounts else [],
         },
     }
+
+
+def mounts_of(recipe: ServiceRecipe) -> list[Object]:
+    """Where the container of a service has its claim."""
+    # A folder of the claim for each: some file systems have lost+found at their root, where a server may want nothing.
+    return [{"name": CLAIM, "mountPath": path, "subPath": path.strip("/")} for path in data_paths(recipe)]
 
 
 def _claim(settings: Settings, metadata: Mapping[str, Any]) -> Object:

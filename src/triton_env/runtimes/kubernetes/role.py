@@ -38,7 +38,10 @@ RULES: Final = (
 
 LASTING: Final = (
     Rule("apps", ("statefulsets",), _KEPT, "to run persistent services, and to stop them"),
-    Rule("", ("persistentvolumeclaims",), ("get", "list", "watch", "delete"), "to find their data, and to destroy it"),
+    Rule(
+        *("", ("persistentvolumeclaims",), ("get", "list", "watch", "patch", "delete")),
+        "to find their data, to note what it was made with, and to destroy it",
+    ),
 )
 """What persistent services need besides."""
 LASTING_NAME: Final = f"{NAME}-persistent"
