@@ -245,7 +245,7 @@ def remove(engine: FakeEngine, monkeypatch: pytest.MonkeyPatch, label: str = LAB
     monkeypatch.setattr(
         sys, "argv", ["reaper_cleanup.py", str(engine.path), "1.41", label, str(reaper_cleanup.QUIET), str(owner)]
     )
-    monkeypatch.setattr(reaper_cleanup, "hurry_when_told", lambda: None)
+    monkeypatch.setattr(reaper_cleanup, "hurry_when_asked", lambda: None)
     reaper_cleanup.main()
 
 
@@ -294,7 +294,7 @@ class TestRemoval:
         assert engine.there == {"containers": set(), "networks": {"n1"}, "volumes": set()}
         assert engine.deleted.count("n1?") > 1
 
-    def test_who_is_told_to_hurry_looks_once(self, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_who_is_asked_to_hurry_looks_once(self, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch) -> None:
         reaper_cleanup._hurried.set()
         monkeypatch.setattr(reaper_cleanup, "QUIET", 60)
         remove(engine, monkeypatch)

@@ -18,7 +18,7 @@ from triton_env.errors import RuntimeUnavailable
 from triton_env.runtimes.docker.engine import Engine
 from triton_env.runtimes.docker.engine_errors import explanation
 from triton_env.runtimes.docker.given_up import all_given_up, liveness_of
-from triton_env.runtimes.docker.reaper_cleanup import hurry_when_told, until_quiet
+from triton_env.runtimes.docker.reaper_cleanup import hurry_when_asked, until_quiet
 from triton_env.runtimes.docker.transport import FAILURES
 from triton_env.runtimes.owner import LABEL, Owner, OwnerLiveness, OwnerState
 from triton_env.settings import Settings
@@ -198,7 +198,7 @@ def _remove_once(label: str) -> bool:
 def main() -> None:
     """Remove what carries the label, as a dead owner would have."""
     label, quiet, owner = sys.argv[1:]
-    hurry_when_told()
+    hurry_when_asked()
     until_quiet(lambda: _remove_once(label), (RuntimeUnavailable, *FAILURES), float(quiet), int(owner))
 
 

@@ -132,7 +132,7 @@ class Engine:
             return answer.status, answer.read()
 
 
-def hurry_when_told() -> None:
+def hurry_when_asked() -> None:
     """Have SIGTERM and Ctrl-C end the patience: what can be removed at once is removed."""
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: _hurried.set())
@@ -141,7 +141,7 @@ def hurry_when_told() -> None:
 def main() -> None:
     """Remove what carries the label."""
     socket_path, version, label, quiet, owner = sys.argv[1:]
-    hurry_when_told()
+    hurry_when_asked()
     engine = Engine(socket_path, version)
     until_quiet(
         lambda: engine.remove_once(label), (OSError, ValueError, http.client.HTTPException), float(quiet), int(owner)

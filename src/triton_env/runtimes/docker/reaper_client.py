@@ -2,12 +2,12 @@
 
 import logging
 import os
-import socket
 import subprocess
 import sys
 from contextlib import suppress
 from pathlib import Path
 
+from triton_env.runtimes import companion
 from triton_env.runtimes.docker import reaper, reaper_cleanup
 from triton_env.runtimes.owner import ENVIRONMENT_LABEL
 from triton_env.settings import process_environment
@@ -29,13 +29,12 @@ class ReaperHandle:
 
     def __init__(self, engine_url: str, api_version: str, environment: str) -> None:
         self._process: subprocess.Popen[bytes] | None = None
-        self._is_told = False
+        self._is_left = False
         label = f"{ENVIRONMENT_LABEL}={environment}"
-        self._socket, theirs = socket.socketpair()
         variables = process_environment()
         scheme, _, path = engine_url.partition("://")
         if scheme == "unix":
-            command = [*_python(reaper_cleanup.__file__), path, api_version, label, str(reaper_cleanup.QUIET)]
+            command = [*companion.python(reaper_cleanup.__file__), path, api_version, label, str(reaper_cleanup.QUIET)]
         else:
             # The Docker SDK reaches it, from wherever this process has imported it.
             command = [sys.executable, "-m", "triton_env.runtimes.docker.leftovers", label, str(reaper_cleanup.QUIET)]
@@ -43,21 +42,8 @@ class ReaperHandle:
             variables["DOCKER_HOST"] = engine_url
             variables["PYTHONPATH"] = os.pathsep.join(str(Path(each).absolute()) for each in sys.path)
         try:
-            with theirs:
-                self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and scripts
-                    [*_python(reaper.__file__), str(theirs.fileno()), str(os.getpid()), *command],
-                    pass_fds=(theirs.fileno(),),
-                    env=variables,
-                    stdin=subprocess.DEVNULL,
-                    stdout=subprocess.DEVNULL,
-                    stderr=subprocess.DEVNULL,
-                    # Ctrl-C in a terminal reaches all of its processes, and a terminal that closes ends them.
-                    start_new_session=True,
-                    # No folder is kept from being removed or unmounted.
-                    cwd="/",
-                )
+            self._process, self._socket = companion.started(reaper.__file__, command, variables)
         except OSError as error:
-            self._socket.close()
             _log.warning("No process will clean up if this one is killed: %s cannot be run: %s", sys.executable, error)
 
     def end(self) -> None:
@@ -66,27 +52,16 @@ class ReaperHandle:
             return
         with suppress(OSError):  # it was killed, or has had another request before
             self._socket.sendall(reaper.DONE)
-        if self._is_told:
+        if self._is_left:
             # It looks once more, and ends where nothing is left.
             self._process.terminate()
-        try:
-            self._process.wait(_END_TIMEOUT)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-        self._socket.close()
+        companion.end(self._process, self._socket, _END_TIMEOUT)
         self._process = None
 
     def leave(self) -> None:
         """Something is left that could not be removed: the reaper tries, again and again, from now on."""
-        if self._process is None or self._is_told:
+        if self._process is None or self._is_left:
             return
         with suppress(OSError):
             self._socket.sendall(reaper.LEFT)
-        self._is_told = True
-
-
-def _python(script: str) -> tuple[str, ...]:
-    """The command for a script that has the standard library alone."""
-    # An interpreter may not know where it is; the error comes then.
-    return (sys.executable or "", "-I", "-S", script)
+        self._is_left = True

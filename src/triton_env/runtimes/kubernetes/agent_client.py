@@ -1,8 +1,6 @@
 """The line between an owner and the agent of its environment, as the owner sees it. The agent is in `agent`."""
 
 import json
-import os
-import socket
 import subprocess
 import sys
 import threading
@@ -11,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from triton_env.errors import RuntimeUnavailable
+from triton_env.runtimes import companion
 from triton_env.runtimes.kubernetes import agent
 from triton_env.runtimes.kubernetes.cluster import Cluster
 from triton_env.runtimes.kubernetes.objects import KINDS, LEASE_SECONDS, name_of, selector
@@ -58,23 +57,10 @@ class AgentHandle:
             "remove": cluster.command("delete", KINDS, *everything, "--wait=false", "--ignore-not-found"),
             "find": cluster.command("get", KINDS, *everything, "-o", "name", "--ignore-not-found"),
         }
-        self._socket, theirs = socket.socketpair()
+        self._process: subprocess.Popen[bytes] | None
         try:
-            with theirs:
-                self._process: subprocess.Popen[bytes] | None = subprocess.Popen(  # noqa: S603 - our own interpreter
-                    [sys.executable or "", "-I", "-S", agent.__file__, str(theirs.fileno()), str(os.getpid())],
-                    pass_fds=(theirs.fileno(),),
-                    env=cluster.environment,
-                    stdin=subprocess.DEVNULL,
-                    stdout=subprocess.DEVNULL,
-                    stderr=subprocess.DEVNULL,
-                    # Ctrl-C in a terminal reaches all of its processes, and a terminal that closes ends them.
-                    start_new_session=True,
-                    # No folder is kept from being removed or unmounted.
-                    cwd="/",
-                )
+            self._process, self._socket = companion.started(agent.__file__, (), cluster.environment)
         except OSError as error:
-            self._socket.close()
             raise RuntimeUnavailable(
                 "The process that keeps an environment in a cluster cannot be started.",
                 where=sys.executable or "this interpreter does not know its own path",
@@ -117,12 +103,7 @@ class AgentHandle:
         if not self._is_left:
             with self._lock, suppress(OSError):  # it was killed
                 self._send({"end": True})
-        try:
-            self._process.wait(_END_TIMEOUT)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-        self._socket.close()
+        companion.end(self._process, self._socket, _END_TIMEOUT)
         self._process = None
 
     def leave(self) -> None:
