@@ -349,7 +349,7 @@ class TestBackup:
         assert list(tmp_path.iterdir()) == []
 
     @pytest.mark.parametrize("number", [pytest.param(signal.SIGINT, marks=pytest.mark.long), signal.SIGTERM])
-    def test_a_process_that_is_told_to_end_leaves_nothing(self, tmp_path: Path, number: int) -> None:
+    def test_a_process_that_is_asked_to_end_leaves_nothing(self, tmp_path: Path, number: int) -> None:
         script = textwrap.dedent(
             """
             import sys, time

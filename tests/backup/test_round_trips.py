@@ -109,7 +109,7 @@ class TestEmbedded:
         with pytest.raises(psycopg.OperationalError, match="password"):
             postgres.connect(user="owner_of_claims", password="two")
 
-    def test_what_is_there_is_not_replaced_unless_told(self, restored: Restored, saved: Path) -> None:
+    def test_what_is_there_is_not_replaced_unless_asked_to(self, restored: Restored, saved: Path) -> None:
         embedded = restored.holding(*SERVICES)
         before = LOOK["postgres"](embedded)
         for name, words in {

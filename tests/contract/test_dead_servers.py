@@ -193,7 +193,7 @@ def test_a_template_whose_function_killed_the_server(small: TritonEnvironment) -
     assert "whatever the driver says then" in "".join(traceback.format_exception(caught.value))
 
 
-def test_a_lack_of_memory_is_told_where_the_kernel_has_killed_for_it(
+def test_a_lack_of_memory_is_reported_where_the_kernel_has_killed_for_it(
     small: TritonEnvironment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kill(small, "redis")
@@ -227,7 +227,7 @@ def test_a_fork_can_tell_as_well(small: TritonEnvironment) -> None:
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
-def test_who_shares_it_is_told_by_its_keeper(embedded_packages: None, tmp_path: Path) -> None:
+def test_who_shares_it_learns_it_from_its_keeper(embedded_packages: None, tmp_path: Path) -> None:
     settings = Settings(triton_state_dir=str(tmp_path), triton_linger=0)
     with TritonEnvironment(settings, services=("redis", "postgres"), runtime="embedded", reuse=True) as environment:
         kill(environment, "redis")

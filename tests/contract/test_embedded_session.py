@@ -144,7 +144,7 @@ class TestProcesses:
         for process, users_and_groups in seen:
             assert 0 not in users_and_groups, process
 
-    def test_each_can_be_told_by_its_program(self, env: TritonEnvironment) -> None:
+    def test_each_is_known_by_its_program(self, env: TritonEnvironment) -> None:
         commands = [" ".join(process.cmdline()) for process in guard(env.id).children()]
         assert len(commands) == len(env.services)
         for words in ("bin/postgres -D", "servers.clickhouse", "valkey-server", "servers.s3"):
@@ -673,7 +673,7 @@ class TestStaleDirectories:
         assert directory.sweep([tmp_path]) == [path]
 
 
-def test_a_user_without_a_name_is_told_what_postgres_lacks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_user_without_a_name_learns_what_postgres_lacks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     if not IS_ROOT:
         pytest.skip("only root can become another user")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))

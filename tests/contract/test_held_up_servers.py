@@ -176,7 +176,7 @@ def test_a_stopped_process_is_named_with_the_command_that_has_it_go_on(embedded:
         check(embedded, name, stopped, "is stopped by a signal")
 
 
-def test_who_shares_an_environment_is_told_as_well(embedded_packages: None, tmp_path: Path) -> None:
+def test_who_shares_an_environment_learns_it_as_well(embedded_packages: None, tmp_path: Path) -> None:
     settings = Settings(triton_state_dir=str(tmp_path), triton_linger=0)
     with TritonEnvironment(settings, services=("redis",), runtime="embedded", reuse=True) as env:
         check(env, "redis", stopped, "is stopped by a signal")

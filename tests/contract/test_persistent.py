@@ -184,7 +184,7 @@ class TestAttach:
                 TritonEnvironment(settings, services=("redis",), persistent=True).start()
             assert belongings(settings.triton_project) == ([], [], [])
 
-    def test_a_container_that_ends_is_told_with_its_log(self) -> None:
+    def test_a_container_that_ends_is_reported_with_its_log(self) -> None:
         # An image that has no PostgreSQL.
         with project(postgres_image=Settings().redis_image) as settings:
             with pytest.raises(Exception, match="PostgreSQL exited") as caught:
@@ -192,14 +192,14 @@ class TestAttach:
             assert "postgres" in str(caught.value)
             assert belongings(settings.triton_project)[0] == []
 
-    def test_running_with_another_password_is_told(self, env: TritonEnvironment, settings: Settings) -> None:
+    def test_running_with_another_password_is_reported(self, env: TritonEnvironment, settings: Settings) -> None:
         other = Settings(triton_project=settings.triton_project, postgres_password="another")
         with pytest.raises(InvalidSetting, match="another POSTGRES_PASSWORD") as caught:
             TritonEnvironment(other, services=("postgres",), persistent=True).start()
         assert "triton_env up" in caught.value.hint
         probe_of(env, "postgres")()
 
-    def test_a_port_that_is_taken_is_told_with_its_holder(self, env: TritonEnvironment) -> None:
+    def test_a_port_that_is_taken_is_reported_with_its_holder(self, env: TritonEnvironment) -> None:
         with project(redis_port=env.redis.port) as settings:
             with pytest.raises(PortTaken) as caught:
                 TritonEnvironment(settings, services=("redis",), persistent=True).start()
@@ -236,7 +236,7 @@ class TestNothingIsLost:
             eventually(probe_of(env, name))
         check_written(env, "down")
 
-    def test_what_writers_were_told_survives_a_kill_amid_their_writes(
+    def test_what_was_acknowledged_to_writers_survives_a_kill_amid_their_writes(
         self, env: TritonEnvironment, settings: Settings
     ) -> None:
         write(env, "kill")

@@ -172,7 +172,7 @@ class TestStart:
             assert "up postgres clickhouse redis" in caught.value.hint
             assert not EmbeddedStack(settings).supervisor.is_alive
 
-    def test_a_port_that_is_taken_is_told_with_its_holder(self, env: TritonEnvironment) -> None:
+    def test_a_port_that_is_taken_is_reported_with_its_holder(self, env: TritonEnvironment) -> None:
         with project_without_docker(redis_port=env.redis.port) as other:
             with pytest.raises(PortTaken, match=str(env.redis.port)) as caught:
                 TritonEnvironment(other, services=("redis",), persistent=True).start()
@@ -207,7 +207,7 @@ class TestAttach:
         assert {name: each.pid for name, each in noted(settings).services.items()} == before
         assert env.redis.client().get("attached") == b"yes"
 
-    def test_another_password_is_told_and_applied_where_that_is_asked_for(self) -> None:
+    def test_another_password_is_reported_and_applied_where_that_is_asked_for(self) -> None:
         with project_without_docker() as settings:
             with TritonEnvironment(settings, services=("postgres", "redis"), persistent=True) as env:
                 env.redis.client().set("kept", "yes")
@@ -253,7 +253,7 @@ class TestAttach:
 
 
 class TestNothingIsLost:
-    def test_what_writers_were_told_survives_kills_amid_their_writes(
+    def test_what_was_acknowledged_to_writers_survives_kills_amid_their_writes(
         self, env: TritonEnvironment, settings: Settings
     ) -> None:
         write(env, "kill")
@@ -296,7 +296,7 @@ class TestNothingIsLost:
 
     @pytest.mark.long
     @pytest.mark.timeout(2000)
-    def test_what_writers_were_told_survives_whatever_is_killed_at_random_moments(self) -> None:
+    def test_what_was_acknowledged_to_writers_survives_whatever_is_killed_at_random_moments(self) -> None:
         chance = random.Random()
         with project_without_docker() as settings:
             told: dict[str, dict[str, list[int]]] = {}
@@ -374,7 +374,7 @@ class TestNothingIsLost:
         assert noted(settings).pid == before.pid
         check_written(env, "guard")
 
-    def test_a_killed_supervisor_is_told_and_the_next_start_finds_all(self) -> None:
+    def test_a_killed_supervisor_is_reported_and_the_next_start_finds_all(self) -> None:
         with project_without_docker() as settings:
             with TritonEnvironment(settings, services=("redis",), persistent=True) as env:
                 env.redis.client().set("kept", "yes")
@@ -613,7 +613,7 @@ class TestSupervisorsThatHang:
                 assert stranger.communicate("")[0] == ""
                 assert stranger.returncode == 0
 
-    def test_one_that_does_not_come_up_is_told(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_one_that_does_not_come_up_is_reported(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         program = tmp_path / "python"
         program.write_text("#!/bin/sh\nexec sleep 3600\n")
         program.chmod(0o700)

@@ -61,11 +61,11 @@ class Server:
                     if connection.status == psutil.CONN_LISTEN
                 }
                 if len(listening) == 2:
-                    return self._told_apart(listening)
+                    return self._distinguished(listening)
             time.sleep(0.02)
         raise AssertionError(f"not ready: {self.log.read_text()}")
 
-    def _told_apart(self, ports: set[int]) -> tuple[int, int]:
+    def _distinguished(self, ports: set[int]) -> tuple[int, int]:
         answers = {self.http.get(f"http://127.0.0.1:{port}/ping", auth=None).status_code: port for port in ports}
         return answers[200], answers[400]
 

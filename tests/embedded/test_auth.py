@@ -48,7 +48,7 @@ def test_refusals_are_those_of_clickhouse(server: Server, attempt: dict[str, obj
     assert PASSWORD not in response.text
 
 
-def test_a_name_is_not_told_from_a_password(server: Server) -> None:
+def test_a_name_is_not_distinguished_from_a_password(server: Server) -> None:
     texts = {httpx.get(server.url, timeout=PATIENCE, params={"query": "SELECT 1"}, auth=pair).text.replace(pair[0], "?")
              for pair in ((USER, "x"), ("stranger", "x"), ("elsewhere", PASSWORD))}  # fmt: skip
     assert len(texts) == 1

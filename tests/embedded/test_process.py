@@ -146,7 +146,7 @@ def test_endless_queries_do_not_keep_it_alive(directory: Path, start: Start) -> 
         assert server.stop() == 0
 
 
-def test_it_can_be_told_to_shut_down_in_sql(directory: Path, start: Start) -> None:
+def test_it_can_be_asked_to_shut_down_in_sql(directory: Path, start: Start) -> None:
     server = start(directory)
     assert server.post("SYSTEM SHUTDOWN", readonly=1).headers["x-clickhouse-exception-code"] == "164"
     assert server.ask("/* now */ system shutdown;") == ""

@@ -190,7 +190,7 @@ def test_a_misspelt_variable_is_reported_by_every_command(
 
 
 class TestFailure:
-    def test_an_error_is_told_in_its_own_words(self, runtimes: FakeRuntimes) -> None:
+    def test_an_error_is_reported_in_its_own_words(self, runtimes: FakeRuntimes) -> None:
         error = EngineUnreachable("No engine.", where="unix:///x", cause="refused", hint="start it")
         runtimes.open_error = error
         result = cli("serve", "--services", "redis")
@@ -198,7 +198,7 @@ class TestFailure:
         assert result.stdout == ""
         assert result.stderr == "error: No engine.\n  where: unix:///x\n  cause: refused\n\nhint: start it\n"
 
-    def test_what_the_cleanup_adds_is_told_too(self, runtimes: FakeRuntimes) -> None:
+    def test_what_the_cleanup_adds_is_reported_too(self, runtimes: FakeRuntimes) -> None:
         runtimes.behaviours["redis"] = fails_with(ServiceExited("Redis exited."))
         runtimes.stop_error = CleanupFailed("Something is left.", hint="docker rm")
         result = cli("serve", "--services", "redis")
@@ -229,7 +229,7 @@ class TestFailure:
 
 
 class TestServe:
-    def test_prints_the_table_and_holds_until_it_is_told_to_stop(
+    def test_prints_the_table_and_holds_until_it_is_asked_to_stop(
         self, runtimes: FakeRuntimes, state: Path, holding: threading.Event
     ) -> None:
         with once(holding.is_set, signalled(signal.SIGINT)):
@@ -282,7 +282,7 @@ class TestServe:
         assert runtimes.last.stops == 1
         assert published(state)() == []
 
-    def test_a_cleanup_that_fails_after_a_signal_is_told(self, runtimes: FakeRuntimes) -> None:
+    def test_a_cleanup_that_fails_after_a_signal_is_reported(self, runtimes: FakeRuntimes) -> None:
         runtimes.behaviours["s3"] = until_cancelled
         runtimes.stop_error = CleanupFailed("Something is left.", hint="docker rm")
         with once(lambda: runtimes.opened and len(runtimes.last.ready) == 3, signalled(signal.SIGTERM)):

@@ -119,7 +119,7 @@ class TestNothing:
         assert "Nothing of the project" in nothing.good("down").stderr
         assert "Nothing to remove: the project" in nothing.good("reset", "--yes").stderr
 
-    def test_is_told_by_status(self, nothing: PersistentProject) -> None:
+    def test_is_reported_by_status(self, nothing: PersistentProject) -> None:
         done = nothing.run("status", "--json")
         assert done.returncode == 1
         data = json.loads(done.stdout)
@@ -416,7 +416,7 @@ class TestTrouble:
         project.good("down", environment=newer)
 
     @pytest.mark.long
-    def test_a_postgresql_without_support_is_told(self, other: PersistentProject) -> None:
+    def test_a_postgresql_without_support_is_reported(self, other: PersistentProject) -> None:
         image = other.variables.get("POSTGRES_IMAGE", "postgres:14-alpine")
         old = f"{other.name}/postgres:14"
         other.engine.images.get(image).tag(old)

@@ -88,7 +88,7 @@ class TestThisMachine:
         assert others.exists()
         living.remove()
 
-    def test_a_failure_is_told_and_the_rest_goes(self, machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_failure_is_reported_and_the_rest_goes(self, machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         bad, good = dead_directory(machine / "tmp", "0123abcd"), dead_directory(machine / "shm", "0123abcd")
         removed_if_abandoned = directory.removed_if_abandoned
 

@@ -461,7 +461,7 @@ def test_nothing_is_kept_without_a_failure(project: Runs) -> None:
 # --- Reports ---------------------------------------------------------------------------------------------------------
 
 
-def test_a_failed_test_is_told_with_what_the_services_know(project: Runs) -> None:
+def test_a_failed_test_is_reported_with_what_the_services_know(project: Runs) -> None:
     project.ini("triton_services = postgres clickhouse redis s3")
     project.pytester.makeconftest(
         PATIENT

@@ -121,7 +121,7 @@ def test_the_dead_are_found_and_the_living_are_not(settings: Settings) -> None:
     folder.close(remove=True)
 
 
-def test_what_is_left_over_is_told_and_removed(settings: Settings) -> None:
+def test_what_is_left_over_is_reported_and_removed(settings: Settings) -> None:
     living, dead = SpaceLedger(settings, "living", lasting=False), SpaceLedger(settings, "dead", lasting=False)
     kept, lasting = SpaceLedger(settings, "kept", lasting=False), SpaceLedger(settings, "lasting", lasting=True)
     kept.keep("triton_ns_a", ("postgres", "redis"))

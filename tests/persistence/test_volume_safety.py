@@ -264,7 +264,7 @@ class TestPostgresWithoutStamp:
             error.hint.index(word) for word in ("backup", "reset", "restore")
         )
 
-    def test_what_a_server_says_after_all_is_told_in_the_same_words(self, shop: Project) -> None:
+    def test_what_a_server_says_after_all_is_reported_in_the_same_words(self, shop: Project) -> None:
         with shop.postgres(options=("--publish", "127.0.0.1::5432")) as container:
             wait_for_postgres(container)
             port = docker("port", container, "5432/tcp").splitlines()[0].rpartition(":")[2]

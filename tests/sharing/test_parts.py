@@ -143,7 +143,7 @@ def test_every_error_can_be_passed_on() -> None:
         assert type(failure.from_data(failure.as_data(error))) is kind
 
 
-def test_what_is_no_error_of_ours_is_told_as_one() -> None:
+def test_what_is_no_error_of_ours_is_reported_as_one() -> None:
     other = failure.from_data(failure.as_data(ValueError("of a library")))
     assert type(other) is StartFailed
     assert "ValueError: of a library" in str(other)

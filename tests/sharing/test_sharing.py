@@ -127,7 +127,7 @@ def test_one_that_has_the_ports_ends_first(shared: Sharing) -> None:
     after.stop()
 
 
-def test_the_keeper_that_is_told_to_end_takes_everything_along(shared: Sharing) -> None:
+def test_the_keeper_that_is_asked_to_end_takes_everything_along(shared: Sharing) -> None:
     user = shared.join()
     shared.keeper().terminate()
     assert shared.is_gone()

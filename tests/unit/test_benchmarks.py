@@ -168,7 +168,7 @@ def test_all_is_met_where_nothing_failed_or_grew(report: ModuleType, tmp_path: P
     assert str(found[0]) == "met: every check passed: 1440 checks, 14360 load steps, 0 failures"
 
 
-def test_growth_of_one_service_is_told(report: ModuleType, tmp_path: Path) -> None:
+def test_growth_of_one_service_is_reported(report: ModuleType, tmp_path: Path) -> None:
     soak = read(report, tmp_path, records(redis=lambda hours: 11 + 4 * hours))
     missed = [verdict for verdict in report.verdicts(soak) if verdict.met is False]
     assert [str(verdict) for verdict in missed] == ["MISSED: Redis grows by less than 2.5 MB/h when idle: +4.0"]
@@ -183,7 +183,7 @@ def dashboard(hours: float, heap: float) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(("heap", "missed"), [(2.0, []), (15.0, ["the page's JavaScript heap grows"])])
-def test_growth_of_an_open_page_is_told(report: ModuleType, tmp_path: Path, heap: float, missed: list[str]) -> None:
+def test_growth_of_an_open_page_is_reported(report: ModuleType, tmp_path: Path, heap: float, missed: list[str]) -> None:
     lines = records(dashboard=True)
     pages = []
     for line in lines:
@@ -338,7 +338,7 @@ class TestCountingWrites:
         load.check()
         assert load.items == list(range(1, there + 2))
 
-    def test_an_acknowledged_write_that_is_lost_is_told(self, load: Any, wrong: type[Exception]) -> None:
+    def test_an_acknowledged_write_that_is_lost_is_reported(self, load: Any, wrong: type[Exception]) -> None:
         for _ in range(3):
             load.step()
         load.items.pop()

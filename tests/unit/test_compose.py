@@ -143,7 +143,9 @@ def test_the_compose_file_is_that_of_the_nearest_folder_that_has_one_of_ours(tmp
     assert compose.compose_file(inner) == ours
 
 
-def test_a_compose_that_is_too_old_is_told_with_its_version(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_compose_that_is_too_old_is_reported_with_its_version(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     for name, answer in (("docker", "exit 1"), ("docker-compose", "echo 1.29.2")):
         program = tmp_path / name
         program.write_text(f"#!/bin/sh\n{answer}\n")

@@ -211,7 +211,7 @@ def test_an_engine_that_breaks_off_later(engine: Engine, fake: FakeEngine) -> No
     assert_in_our_words(caught.value)
 
 
-def test_what_the_engine_refuses_is_told_in_its_words(engine: Engine) -> None:
+def test_what_the_engine_refuses_is_reported_in_its_words(engine: Engine) -> None:
     with pytest.raises(EngineFailed, match="failed to read a page") as caught, engine.translated("read a page", "here"):
         engine.client.api.inspect_network("x")
     assert (caught.value.where, caught.value.cause) == ("here", "page not found")

@@ -114,7 +114,7 @@ def test_an_unknown_service_is_refused_before_anything_starts(runtimes: FakeRunt
     assert runtimes.names == []
 
 
-def test_unknown_services_are_told_from_those_not_selected(runtimes: FakeRuntimes) -> None:
+def test_unknown_services_are_distinguished_from_those_not_selected(runtimes: FakeRuntimes) -> None:
     with TritonEnvironment(services=("redis",)) as env:
         with pytest.raises(UnknownService):
             env.service("mongo")

@@ -108,7 +108,7 @@ def test_one_that_does_not_start_is_removed_and_no_error(
     assert "no route to Ryuk" in caplog.text
 
 
-def test_one_that_did_not_listen_yet_is_told_again(reaper: type[FakeReaper]) -> None:
+def test_one_that_did_not_listen_yet_is_asked_again(reaper: type[FakeReaper]) -> None:
     """The engine's proxy has accepted the connection in its place, and closed it."""
     reaper.answer = b""
     heard: list[bytes] = []

@@ -245,7 +245,7 @@ def test_bad_values_are_traced_to_where_they_come_from(monkeypatch: pytest.Monke
     assert caught.value.where == "POSTGRES_PORT comes from an argument"
 
 
-def test_several_bad_values_are_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_several_bad_values_are_reported_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TRITON_PULL", "x")
     write_dotenv("TRITON_PORTS=y\n")
     with pytest.raises(InvalidSetting, match="2 settings cannot be used") as caught:
