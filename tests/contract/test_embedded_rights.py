@@ -161,7 +161,17 @@ class TestClickHouseFiles:
             "SELECT * FROM url('file:///etc/passwd', 'LineAsString')",
             "SELECT file('/etc/passwd')",
             "SELECT * FROM sqlite('/var/lib/x.db', 't')",
+            "SELECT * FROM sqlite('/etc/passwd', 't')",
+            "CREATE DATABASE outside ENGINE = SQLite('/var/lib/x.db')",
+            "SELECT * FROM icebergLocal('/etc/')",
+            "SELECT * FROM deltaLakeLocal('/etc/')",
+            "SELECT * FROM file('/proc/self/root/etc/passwd', 'LineAsString', 'line String')",
+            "ATTACH TABLE outside FROM '/etc/' (line String) ENGINE = File(LineAsString)",
+            "CREATE TABLE outside (a String, b String) ENGINE = EmbeddedRocksDB(0, '/etc') PRIMARY KEY a",
+            "SELECT 1 AS x FORMAT Template SETTINGS format_template_row = '/etc/passwd'",
             "SELECT * FROM executable('id', 'TSV', 'x String')",
+            "SELECT * FROM odbc('DSN=x', 'a', 'b')",
+            "SELECT * FROM jdbc('jdbc:x', 'a', 'b')",
             "INSERT INTO FUNCTION file('/tmp/triton-env-outside', 'TSV', 'x String') VALUES ('x')",
             "SELECT 1 INTO OUTFILE '/tmp/triton-env-outside'",
             "BACKUP DATABASE triton TO File('/tmp/triton-env-outside')",
@@ -206,6 +216,15 @@ class TestClickHouseFiles:
         (folder / "link").symlink_to("/etc/passwd")
         with pytest.raises(DatabaseError, match="denied"):
             client.command("SELECT * FROM file('link', 'LineAsString')")
+
+    @pytest.mark.parametrize("name", ["stdin", "-", "/dev/stdin", "/dev/fd/0", "/proc/self/fd/0"])
+    def test_the_passwords_that_it_was_started_with_are_not_read(self, env: TritonEnvironment, name: str) -> None:
+        try:
+            found = env.clickhouse.client().query(f"SELECT * FROM file('{name}', 'LineAsString', 'line String')")
+        except DatabaseError as error:
+            assert "denied" in str(error) or "doesn't exist" in str(error)  # noqa: PT017 - an empty result is as good
+        else:
+            assert found.result_rows == []
 
     def test_its_own_files_are_there(self, env: TritonEnvironment) -> None:
         client = env.clickhouse.client()

@@ -25,7 +25,7 @@ from .sql import InsertData, Statement
 DEFAULT_FORMAT: Final = "TabSeparated"
 SELECTS: Final = frozenset({"SELECT", "WITH", "FROM"})
 _READING: Final = SELECTS | {"CHECK", "DESC", "DESCRIBE", "EXISTS", "EXPLAIN", "SHOW"}
-_OF_THE_PROCESS: Final = (b"python", b"executable", b"executable_pool", b"executablepool")
+_OF_THE_PROCESS: Final = (b"python", b"executable", b"executable_pool", b"executablepool", b"odbc", b"jdbc")
 # The engine formats every piece of a streamed result as a result of its own. Where pieces put together are the same as
 # the whole it is asked for them, since its logs then have the query as it was sent; else it writes to a file.
 _PIECEWISE: Final = frozenset(
@@ -321,7 +321,8 @@ class Execution:
     def _refuse_process(self, text: bytes) -> None:
         """What leads out of the engine: to variables of this process by their names, and to programs.
 
-        A server refuses the latter in dictionaries that are created by a query, the engine in a process does not.
+        A server refuses the latter in dictionaries that are created by a query, the engine in a process does not. For
+        ODBC and JDBC it starts a bridge, or looks for one, and waits for minutes where there is none.
         """
         for name in sql.called_functions(text, _OF_THE_PROCESS):
             raise ServerError(ACCESS_DENIED, f"{self._user}: The function {name.decode()} is not available here")

@@ -28,6 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     try:
         config = parse_arguments(arguments)
+        _let_go_of_standard_input()
         # Before the engine has threads. Unlike a server, it executes what a dictionary names as its source.
         forbid_programs()
         _load_engine()
@@ -49,6 +50,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os._exit(status)  # its thread would keep the process alive, and the engine must not be closed under it
     engine.close()
     return status
+
+
+def _let_go_of_standard_input() -> None:
+    """What a query reads as file('stdin') is this: it must not be the users' passwords, nor a terminal."""
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
 
 
 def _load_engine() -> None:
