@@ -24,6 +24,11 @@ pytestmark = [pytest.mark.timeout(600), pytest.mark.long_on("docker")]
 MARKUP = "<img src=x onerror=\"document.title='taken'\"><script>document.title='taken'</script>"
 ESCAPES = "\x1b[31mred\x1b[0m\x07\u202egnp.exe"
 LONG = "value " * 300
+OVERFLOWING = """() => [...document.querySelectorAll("main *")].filter((each) => {
+    const isOut = each.scrollWidth > each.clientWidth + 1 && getComputedStyle(each).overflowX === "visible";
+    return isOut && getComputedStyle(each).display !== "inline" || each.matches(".track") && each.clientWidth < 40;
+}).map((each) => each.outerHTML.slice(0, 200))"""
+"""What is wider than its place in a window, or too narrow to show anything."""
 
 
 @pytest.fixture(scope="module", params=RUNTIMES)
@@ -74,6 +79,11 @@ def test_what_runs_is_shown_without_secrets_and_copied_with_them(dashboard: Site
         row = card.locator(f"tr[data-service={name}]")
         row.get_by_role("button", name="Copy the URL").click()
         assert until(lambda url=url: page.evaluate("navigator.clipboard.readText()") == url), name
+    # Which server it is can be read in a window of any width, and its buttons are in it.
+    for width in (360, 900, 1100, 1280):
+        page.set_viewport_size({"width": width, "height": 800})
+        for each in card.locator(".address, .scroll").all():
+            assert each.evaluate("(shown) => shown.scrollWidth <= shown.clientWidth"), (width, each.inner_text())
     # Neither on the page nor in its address, which people share.
     assert not any(secret in page.content() for secret in secrets)
     assert dashboard.serving.key.token not in page.url
@@ -324,13 +334,14 @@ def test_everyone_can_use_it(dashboard: Site, session: str, page: Page, theme: s
         (session, "logs"),
         (session, "start"),
         (session, "spaces"),
+        (session, "service", "postgres", "panel", "statements"),
         (session, "service", "redis"),
         (session, "service", "redis", "panel", "keys"),
         (session, "service", "redis", "panel", "monitor"),
         ("not-there",),
     ]
     # In the other theme, other colours alone.
-    views = views if theme == "light" else views[5:8]
+    views = views if theme == "light" else views[6:9]
     axe = Axe()
     for view in views:
         dashboard.at(page, *view)
@@ -340,6 +351,7 @@ def test_everyone_can_use_it(dashboard: Site, session: str, page: Page, theme: s
         assert found.violations_count == 0, f"{view}: {found.generate_report()}"
         page.set_viewport_size({"width": 360, "height": 740})
         assert page.evaluate("document.documentElement.scrollWidth") <= 360, view
+        assert page.evaluate(OVERFLOWING) == [], view
         page.set_viewport_size({"width": 1280, "height": 800})
 
 

@@ -35,13 +35,15 @@ export function snapshotActions(environment, name) {
 function button(environment, action, values) {
   const key = [environment.key, action.name, values.service, values.name].join("/");
   const isBusy = busy.has(key);
+  const lacks = action.needs_name && action.loses && !snapshotsOf(environment.key).length ? "Take a snapshot first" : null;
   return h(
     "button",
     {
       key,
       type: "button",
       class: `button small ${action.loses ? "losing" : ""}`,
-      disabled: isBusy,
+      disabled: isBusy || Boolean(lacks),
+      title: lacks,
       "aria-busy": isBusy ? "true" : null,
       "data-action": action.name,
       onclick: () => perform(environment, action, values, key),

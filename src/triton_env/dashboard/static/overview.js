@@ -2,7 +2,7 @@
 
 import { spark, rangePicker } from "./chart.js";
 import { connectButton, copyAddress } from "./connect.js";
-import { address, chip, command, emptyView, icon, stateWords, titleOf } from "./parts.js";
+import { chip, command, emptyView, icon, shortAddress, stateWords, titleOf } from "./parts.js";
 import { toEnvironment, toService } from "./route.js";
 import { seriesOf } from "./series.js";
 import { declaredOf, environments, samplesOf, state } from "./store.js";
@@ -71,7 +71,7 @@ function serviceRow(environment, service) {
     "tr",
     { key: service.name, "data-service": service.name },
     h("th", { scope: "row" }, h("a", { href: toService(environment.key, service.name) }, service.title), h("div", { class: "under" }, stateWords(service), service.version && h("span", { class: "version", title: service.version }, service.version))),
-    h("td", { class: "at" }, service.url ? h("div", { class: "with-copy" }, address(service.url), copyAddress(environment, service), pageLink(service)) : h("span", { class: "faded" }, ports(service))),
+    h("td", { class: "at" }, service.url ? h("div", { class: "with-copy" }, shortAddress(service.url), copyAddress(environment, service), pageLink(service)) : h("span", { class: "faded" }, ports(service))),
     h("td", { class: "sparks" }, h("div", null, series.map((each) => h("div", { class: "spark-cell" }, h("span", { class: "spark-title" }, each.title), spark(each, samples))))),
     h("td", { class: "end" }, connectButton(environment, service)),
   );

@@ -52,6 +52,11 @@ export function address(url) {
   return h("code", { class: "address", title: url }, after === undefined ? url : [before, h("span", { class: "faded" }, "***"), after]);
 }
 
+/** Which server it is, in few letters: the same without the scheme and the user. */
+export function shortAddress(url) {
+  return h("code", { class: "address", title: url }, url.replace(/^[^/]*\/\/([^/@]*@)?/, ""));
+}
+
 /** What helps where a part of a view has nothing to show. */
 export const emptyState = (title, ...words) => h("div", { class: "empty" }, h("h2", null, title), words);
 

@@ -31,7 +31,7 @@ export function serviceView(environment, service, route) {
       ),
       h("div", { class: "actions" }, serviceActions(environment, service), connectButton(environment, service, "primary")),
     ),
-    service.health?.problem && h("p", { class: "note bad" }, service.health.problem),
+    service.health?.problem && h("p", { class: "note bad" }, `The last probe failed: ${service.health.problem}`),
     tabs("Parts of the service", [
       { href: toService(environment.key, service.name), title: "Metrics", isCurrent: !panel && !isLog },
       ...panels.filter((each) => each === panel || !each.needs_argument).map((each) => ({ href: toPanel(environment.key, service.name, each.name), title: each.title, isCurrent: each === panel })),

@@ -12,7 +12,8 @@ export function startView(environment) {
   const spans = environment.timeline ?? [];
   const total = Math.max(0, ...spans.map((span) => span.end));
   if (!total) return emptyState("No timeline", h("p", null, "This environment was started without one, or by a version that keeps none."));
-  const services = [...new Set(spans.map((span) => span.service))];
+  // As they stand everywhere else. One that is gone was part of the start all the same.
+  const services = [...new Set([...environment.services, ...spans.map((span) => ({ name: span.service }))].map(({ name }) => name))].filter((name) => spans.some((span) => span.service === name));
   const phases = Object.keys(WORDS).filter((phase) => phase !== "ready" && spans.some((span) => span.phase === phase));
   return h(
     "section",

@@ -168,7 +168,7 @@ class ClickHouseInsight(Insight[ClickHouse]):
         ),
         Metric("rows", "Rows", "Rows in these parts."),
         Metric("stored_bytes", "Stored", "Size of these parts on disk, compressed.", unit="bytes"),
-        Metric("memory_bytes", "Memory", "Memory that the server has allocated.", unit="bytes"),
+        Metric("memory_bytes", "Allocated", "Memory that the server has allocated.", unit="bytes"),
     )
     panels = (
         Panel("running", "Running queries", "No query runs now."),

@@ -58,7 +58,7 @@ class RedisInsight(Insight[Redis]):
         Metric("keyspace_hits_total", "Hits", "Look-ups of keys that were there.", "counter"),
         Metric("keyspace_misses_total", "Misses", "Look-ups of keys that were not there.", "counter"),
         Metric("keys", "Keys", "Keys in all logical databases."),
-        Metric("memory_bytes", "Memory", "Memory that the server has allocated.", unit="bytes"),
+        Metric("memory_bytes", "Allocated", "Memory that the server has allocated.", unit="bytes"),
         Metric("evicted_keys_total", "Evicted", "Keys that were removed because memory ran short.", "counter"),
         Metric("expired_keys_total", "Expired", "Keys whose time to live was over.", "counter"),
     )
