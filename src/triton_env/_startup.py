@@ -112,6 +112,7 @@ class Startup:
         if errors:
             raise errors[0]
         self._list()
+        self.mode.note_start(self.recorder.timeline())
         self.mode.wait_until_listed()
 
     @property

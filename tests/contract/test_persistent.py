@@ -15,7 +15,9 @@ from held_up import held_up
 from lasting import amid_writes, check_acknowledged, check_written, write
 from projects import belongings, compose, project, remove
 from triton_env import Settings, TritonEnvironment
+from triton_env.core.timeline import Phase
 from triton_env.errors import InvalidSetting, PortTaken, ProjectTaken
+from triton_env.inspection import inspect
 from triton_env.persistent.docker.runtime import PersistentRuntime
 from triton_env.services import SERVICES
 
@@ -86,6 +88,11 @@ class TestStart:
         assert networks == [f"{env.id}-network"]
         names = ("clickhouse_data", "clickhouse_logs", "localstack_data", "postgres_data", "redis_data")
         assert volumes == [f"{env.id}_{name}" for name in names]
+
+    def test_the_start_is_kept_for_those_who_look_later(self, env: TritonEnvironment, settings: Settings) -> None:
+        (entry,) = (each for each in inspect(settings).environments if each.id == settings.triton_project)
+        phases = {name: {span.phase for span in entry.timeline if span.service == name} for name in env.services}
+        assert all(found >= {Phase.CREATE, Phase.BOOT, Phase.READY} for found in phases.values()), phases
 
     def test_ports_are_those_of_the_settings_on_loopback_alone(
         self, env: TritonEnvironment, engine: docker.DockerClient, settings: Settings

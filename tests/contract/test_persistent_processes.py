@@ -26,6 +26,7 @@ from triton_env import Persistent, Settings, TritonEnvironment
 from triton_env.cli import command_line
 from triton_env.core.model import STAMP_FILE
 from triton_env.core.setting_types import SecretStr
+from triton_env.core.timeline import Phase
 from triton_env.errors import (
     InvalidSetting,
     NotOffered,
@@ -37,8 +38,8 @@ from triton_env.errors import (
     TritonError,
     VolumeMismatch,
 )
-from triton_env.inspection import inspect
-from triton_env.persistent import choice
+from triton_env.inspection import SpanEntry, inspect
+from triton_env.persistent import choice, starts
 from triton_env.persistent.embedded import control
 from triton_env.persistent.embedded.control import Supervisor
 from triton_env.persistent.embedded.orders import Noted, Noteds
@@ -127,6 +128,24 @@ class TestStart:
             name: ("running", {protocol: at.port for protocol, at in found.items()})
             for name, found in endpoints.items()
         }
+
+    def test_their_start_is_kept_until_they_are_stopped(self) -> None:
+        def timeline(settings: Settings) -> list[SpanEntry]:
+            found = [each for each in inspect(settings).environments if each.id == settings.triton_project]
+            return [span for each in found for span in each.timeline]
+
+        with project_without_docker() as settings:
+            with TritonEnvironment(settings, services=("redis",), persistent=True) as first:
+                first.detach()
+            kept = timeline(settings)
+            assert {(span.service, span.phase) for span in kept} == {
+                ("redis", phase) for phase in (Phase.CREATE, Phase.BOOT, Phase.READY)
+            }
+            # One that finds it running starts nothing.
+            with TritonEnvironment(settings, services=("redis",), persistent=True):
+                assert timeline(settings) == kept
+            EmbeddedStack(settings).down()
+            assert starts.last(settings, "embedded").spans == ()
 
     def test_durability_is_on(self, env: TritonEnvironment) -> None:
         with env.postgres.connect() as connection:

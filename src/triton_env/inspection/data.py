@@ -156,7 +156,8 @@ class EnvironmentEntry(_Data):
         is_offered: whether commands of its project use it unasked.
         services: what it has.
         spaces: its namespaces, templates and snapshots.
-        timeline: how its start went; empty where that is not known.
+        timeline: how its start went; empty where that is not known. Of persistent services it is the last one,
+            without what ran already.
         problem: why its servers could not be asked, though that was wanted; None where they were, or it was not.
     """
 

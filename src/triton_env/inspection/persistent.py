@@ -10,7 +10,9 @@ from triton_env.errors import RuntimeUnavailable, TritonError
 from triton_env.inspection.asking import Asker, asked_environment
 from triton_env.inspection.data import EnvironmentEntry, Owner, ServiceEntry
 from triton_env.inspection.owners import owner_of
+from triton_env.inspection.sessions import spans_in
 from triton_env.inspection.spaces import spaces_of
+from triton_env.persistent import starts
 from triton_env.persistent.embedded.projects import projects as embedded_projects
 from triton_env.persistent.kubernetes.projects import projects as cluster_projects
 from triton_env.persistent.kubernetes.projects import settings_in
@@ -103,7 +105,7 @@ def _project(
         is_offered=False,
         services=tuple(sorted(services, key=_place)),
         spaces=spaces_of(project, settings),
-        timeline=(),
+        timeline=spans_in(starts.last(settings, settings.triton_runtime)),
     )
     return Project(entry, settings)
 

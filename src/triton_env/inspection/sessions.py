@@ -7,6 +7,7 @@ from functools import partial
 from triton_env.core.forms import Form, form_of
 from triton_env.core.readiness import listens
 from triton_env.core.threads import in_thread
+from triton_env.core.timeline import Timeline
 from triton_env.inspection.asking import Asker, asked_environment
 from triton_env.inspection.data import EnvironmentEntry, ServiceEntry, SpanEntry
 from triton_env.inspection.owners import owner_of
@@ -40,10 +41,15 @@ def of_record(record: Record, settings: Settings, *, show_secrets: bool = False)
         is_offered=record.is_offered,
         services=tuple(_entries(record, services_of(record), show_secrets=show_secrets)),
         spaces=spaces_of(record.id, settings),
-        timeline=tuple(
-            SpanEntry(service=span.service, phase=span.phase, start=round(span.start, 3), end=round(span.end, 3))
-            for span in record.timeline.spans
-        ),
+        timeline=spans_in(record.timeline),
+    )
+
+
+def spans_in(timeline: Timeline) -> tuple[SpanEntry, ...]:
+    """How a start went, as it is shown."""
+    return tuple(
+        SpanEntry(service=span.service, phase=span.phase, start=round(span.start, 3), end=round(span.end, 3))
+        for span in timeline.spans
     )
 
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import ClassVar
 
 from triton_env.core.model import ServiceRecipe
+from triton_env.core.timeline import Timeline
 from triton_env.progress.open import Display
 from triton_env.runtimes.base import Runtime
 from triton_env.services import Service
@@ -72,6 +73,9 @@ class Mode(ABC):
 
     def wait_until_listed(self) -> None:  # noqa: B027 - most modes need nothing of the kind
         """Wait, once all services are ready, until other processes can see the environment where they should."""
+
+    def note_start(self, timeline: Timeline) -> None:  # noqa: B027 - most modes need nothing of the kind
+        """Take note of how the start went, once all services are ready."""
 
     def has_others(self) -> bool:
         """Whether other processes use these servers at this moment: what changes all of them would hit others."""

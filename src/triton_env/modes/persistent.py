@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 from triton_env.core.forms import Form, form_of, forms_for, is_named
 from triton_env.core.model import ServiceRecipe
+from triton_env.core.timeline import Timeline
 from triton_env.errors import RuntimeUnavailable
 from triton_env.modes.base import Lasting
+from triton_env.persistent import starts
 from triton_env.persistent.settings import persistent_settings
 from triton_env.runtimes.base import Runtime
 from triton_env.services import Service
@@ -72,6 +74,10 @@ class PersistentServices(Lasting):
         super().note_ready(service)
         assert self._runtime is not None
         self._runtime.note(service.name, service.server_version())
+
+    def note_start(self, timeline: Timeline) -> None:
+        assert self._runtime is not None
+        starts.note(self.settings, self._runtime.name, timeline)
 
     def let_stay(self) -> None:
         if self._runtime is not None:

@@ -18,6 +18,7 @@ from triton_env.core.setting_types import SecretStr
 from triton_env.core.threads import in_thread
 from triton_env.core.usage import Usage
 from triton_env.errors import NotOffered, StartCancelled
+from triton_env.persistent import starts
 from triton_env.persistent.instance import Instance
 from triton_env.persistent.settings import persistent_settings
 from triton_env.runtimes.access import Access
@@ -200,13 +201,17 @@ class Stack(ABC):
         with self._turn() as leases:
             return leases.others()
 
-    @abstractmethod
     def down(self) -> None:
         """Stop all services. Their data stays.
 
         Raises:
             TritonError: it could not be done.
         """
+        self._down()
+        starts.forget(self.settings, self.runtime)
+
+    @abstractmethod
+    def _down(self) -> None: ...
 
     def restart(self, names: Sequence[str], on_ready: Callable[[str, float], None]) -> None:
         """Restart services, also those that were stopped, and wait until they answer.
@@ -273,6 +278,8 @@ class Stack(ABC):
             gone = self._remove(names)
         # What was to be finished or taken back is gone with the data.
         self._journal.forget(names or tuple(SERVICES))
+        if not names:
+            starts.forget(self.settings, self.runtime)
         return gone
 
     @abstractmethod

@@ -84,7 +84,7 @@ class DockerStack(Stack):
         names = {recipe.container.alias: name for name, recipe in self._recipes.items()}
         return {names[alias]: container for alias, container in found.items() if alias in names}
 
-    def down(self) -> None:
+    def _down(self) -> None:
         """Stop and remove the containers and the network. Volumes stay.
 
         Raises:

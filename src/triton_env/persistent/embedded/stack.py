@@ -139,7 +139,7 @@ class EmbeddedStack(Stack):
             checkout=self.checkout,
         )
 
-    def down(self) -> None:
+    def _down(self) -> None:
         self.instances()
         with self._turn():
             self.supervisor.end()

@@ -202,7 +202,7 @@ class KubernetesStack(Stack):
         here = {port: Endpoint(order.address, number) for port, number in order.ports.items()}
         return Placement(endpoints=internal if self.is_inside else here, internal=internal)
 
-    def down(self) -> None:
+    def _down(self) -> None:
         self.instances()
         with self._turn():
             self.delete()
