@@ -262,6 +262,8 @@ def test_one_that_hangs_does_not_hold_the_others(tmp_path: Path) -> None:
         process.suspend()
         try:
             seen = inspect(settings, ask=True)
+            (entry,) = (each for each in seen.environments if each.id == well.id)
+            alone = inspect(settings, ask=True, only=entry.key)
         finally:
             process.resume()
         (stopped,) = found(seen, hanging).services
@@ -269,7 +271,11 @@ def test_one_that_hangs_does_not_hold_the_others(tmp_path: Path) -> None:
         assert not stopped.health.is_good
         assert stopped.health.problem
         assert stopped.metrics is None
-        assert [each.health and each.health.is_good for each in found(seen, well).services] == [True, True]
+        for each_seen in (seen, alone):
+            assert [each.health and each.health.is_good for each in found(each_seen, well).services] == [True, True]
+        # Who asks one environment asks no other, and does not wait for it.
+        assert [each.health for each in found(alone, hanging).services] == [None]
+        assert alone.leftovers is None
 
 
 def test_a_session_starts_where_no_list_can_be_kept(tmp_path: Path) -> None:

@@ -76,7 +76,7 @@ class Tools:
     def inspect_environment(self, environment: str, runtime: str = "") -> Answer:
         """Ask the servers of one environment how they are: health, version, CPU, memory, connections, how the start
         went, namespaces and snapshots. `actions` says what can be done to it, and what each action loses."""
-        listed = inspect(self._settings, ask=True, show_secrets=self._show_secrets).environments
+        listed = inspect(self._settings).environments
         there = [entry for entry in listed if runtime in ("", entry.runtime)]
         found = [entry for entry in there if entry.id == environment] or [
             entry for entry in there if not entry.is_persistent and environment and entry.id.startswith(environment)
@@ -86,7 +86,9 @@ class Tools:
         if len(found) > 1:
             raise UsageError(f"{environment!r} names several environments.", hint="name its whole id, and the runtime")
         offered = [action.model_dump() for action in actions(found[0], listed)]
-        return self._shown(found[0]).model_dump(mode="json") | {"actions": offered}
+        asked = inspect(self._settings, ask=True, only=found[0].key, show_secrets=self._show_secrets).environments
+        seen = next((entry for entry in asked if entry.key == found[0].key), found[0])  # it may end meanwhile
+        return self._shown(seen).model_dump(mode="json") | {"actions": offered}
 
     def service_logs(self, environment: str, service: str, lines: int = 100, runtime: str = "") -> Answer:
         """Read the last lines (at most 1000) that a service has written, without passwords."""

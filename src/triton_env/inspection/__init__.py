@@ -85,12 +85,13 @@ class Inspector:
         """Close the connections. It makes no others: later looks go without what servers measure of themselves."""
         self._asker.close()
 
-    def inspect(self, *, ask: bool = False, show_secrets: bool = False) -> Inspection:
+    def inspect(self, *, ask: bool = False, only: str = "", show_secrets: bool = False) -> Inspection:
         """Look at everything that this user has running.
 
         Args:
             ask: whether servers and engines are asked for all that they know, and what dead owners left is looked for.
                 Otherwise it is only seen whether they listen.
+            only: the key of the one environment that is asked, and nothing else; empty for all.
             show_secrets: whether URLs have their passwords.
 
         Raises:
@@ -98,14 +99,15 @@ class Inspector:
         """
         settings = self._settings
         # All at once: what is on a machine or an engine that does not answer takes as long as it may.
-        left = self._leftovers() if ask else None
+        left = self._leftovers() if ask and not only else None
         containers = in_thread(on_engine, settings)
         records = Registry.of(settings).running()
         sessions = [in_thread(partial(of_record, record, settings, show_secrets=show_secrets)) for record in records]
         looks: list[_Look] = []
 
         def look(entry: EnvironmentEntry, asked: Callable[[], EnvironmentEntry]) -> None:
-            looks.append(_Look(entry, in_thread(asked) if ask else None, time.monotonic() + ASK_TIMEOUT))
+            is_asked = ask and only in ("", entry.key)
+            looks.append(_Look(entry, in_thread(asked) if is_asked else None, time.monotonic() + ASK_TIMEOUT))
 
         options: Any = {"asker": self._asker, "show_secrets": show_secrets}
         for record, session in zip(records, sessions, strict=True):
@@ -165,14 +167,14 @@ class _Look:
         return self.entry.model_copy(update={"problem": problem})
 
 
-def inspect(settings: Settings, *, ask: bool = False, show_secrets: bool = False) -> Inspection:
+def inspect(settings: Settings, *, ask: bool = False, only: str = "", show_secrets: bool = False) -> Inspection:
     """Look at everything that this user has running; see `Inspector.inspect`.
 
     Raises:
         InvalidSetting: the state folder cannot be used.
     """
     with Inspector(settings) as inspector:
-        return inspector.inspect(ask=ask, show_secrets=show_secrets)
+        return inspector.inspect(ask=ask, only=only, show_secrets=show_secrets)
 
 
 def of_startup(startup: "Startup", *, ask: bool = False, show_secrets: bool = False) -> EnvironmentEntry:
