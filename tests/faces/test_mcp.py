@@ -159,6 +159,19 @@ ENDLESS = {
 }
 
 
+async def test_an_answer_that_does_not_end_in_time_is_given_up(
+    env: TritonEnvironment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("triton_env.agents.tools._SECONDS", 1)
+    endless = "select repeat('x', 50000000) from generate_series(1, 200)"
+    async with in_process(env) as agent:
+        refused = await agent.refused("run_query", environment=env.id, service="postgres", statement=endless)
+    # The server may end it first. Neither is a crash of the server.
+    assert "within 1 s" in refused or "statement timeout" in refused
+    assert "abnormally" not in refused
+    assert env.deaths() == {}
+
+
 @pytest.mark.parametrize("service", READS)
 async def test_statements_that_read_are_run_and_no_others(
     env: TritonEnvironment, service: str, monkeypatch: pytest.MonkeyPatch

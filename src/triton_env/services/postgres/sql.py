@@ -81,11 +81,25 @@ def read(service: Postgres, text: str, seconds: float) -> Table:
     connecting = service.connect(connect_timeout=max(2, int(seconds)), prepare_threshold=None)
     with reachable(service, psycopg.OperationalError), connecting as connection:
         # A server that is held up answers nothing, and the client would wait without end.
-        watchdog = threading.Timer(seconds + 1, break_off, [connection])
+        is_given_up = threading.Event()
+
+        def give_up() -> None:
+            is_given_up.set()
+            break_off(connection)
+
+        watchdog = threading.Timer(seconds + 1, give_up)
         watchdog.daemon = True
         watchdog.start()
         try:
             return _read(service, connection, _Rendered(statement, connection, {}), text, seconds)
+        except (QueryFailed, psycopg.Error) as error:
+            if is_given_up.is_set():
+                raise QueryFailed(
+                    f"PostgreSQL did not send the whole answer within {seconds:g} s.",
+                    where=f"{service.host}:{service.port}",
+                    hint="ask for fewer rows (limit 10), or for the beginnings of long values (left(column, 1000))",
+                ) from error
+            raise
         finally:
             watchdog.cancel()
 
