@@ -14,8 +14,10 @@ from triton_env.core.setting_types import SecretStr
 from triton_env.core.settings_group import LOGIN
 from triton_env.errors import ClusterFailed, ClusterUnreachable, NotOffered, UsageError
 from triton_env.runtimes.kubernetes import objects, pods
-from triton_env.runtimes.kubernetes.cluster import failure
+from triton_env.runtimes.kubernetes.access import PodAccess
+from triton_env.runtimes.kubernetes.cluster import Cluster, failure
 from triton_env.runtimes.kubernetes.role import as_text
+from triton_env.runtimes.kubernetes.troubles import not_begun
 from triton_env.runtimes.owner import Owner
 from triton_env.services import SERVICES
 
@@ -319,7 +321,11 @@ def test_what_keeps_a_container_from_beginning(reason: str, message: str, expect
 def test_a_pod_without_a_node_says_why() -> None:
     conditions = [{"type": "PodScheduled", "status": "False", "message": "0/3 nodes are available"}]
 
-    assert pods.news({"status": {"conditions": conditions}}) == "no node yet: 0/3 nodes are available"
+    words = pods.news({"status": {"conditions": conditions}})
+    assert words == "no node yet: 0/3 nodes are available"
+    error = not_begun(recipe("redis"), words, PodAccess(Cluster("ci", "tests"), "pod"))
+    assert "TRITON_K8S_REQUESTS" in error.hint
+    assert "kubectl --context ci --namespace tests describe nodes" in error.hint
 
 
 def test_lines_of_kubectls_own_log_are_not_the_cause() -> None:

@@ -9,12 +9,14 @@ import textwrap
 import threading
 import time
 from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
 
+import forkserver
 from patience import until
 from triton_env import Settings
 from triton_env.errors import VolumeMismatch
@@ -306,3 +308,39 @@ def test_files_of_a_claim_are_read_as_those_of_a_volume(tmp_path: Path, monkeypa
     assert list(files.names("away")) == []
     files.put({"PG_VERSION": b"16\xff"})
     assert (tmp_path / "PG_VERSION").read_bytes() == b"16\xff"
+
+
+FOLLOWS = """\
+import sys
+from triton_env.runtimes.kubernetes.access import PodAccess
+from triton_env.runtimes.kubernetes.cluster import Cluster
+for line in PodAccess(Cluster("test", "default"), "pod").lines(None, follow=True):
+    print(line, flush=True)
+"""
+
+
+def test_a_log_is_followed_no_more_where_the_process_is_killed(tmp_path: Path) -> None:
+    program = tmp_path / "kubectl"
+    program.write_text("#!/bin/sh\necho $$\nexec sleep 1000\n")
+    program.chmod(0o755)
+    variables = os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    with forkserver.Popen([sys.executable, "-c", FOLLOWS], env=variables, stdout=subprocess.PIPE, text=True) as reader:
+        assert reader.stdout is not None
+        kubectl = int(reader.stdout.readline())
+        reader.kill()
+    assert until(lambda: not psutil.pid_exists(kubectl))
+
+
+@pytest.mark.parametrize(("ahead", "noted"), [(0.5, 0), (3600.0, 3600.0), (-90.0, -90.0)])
+def test_positions_in_a_log_are_by_the_clock_of_the_cluster(
+    ahead: float, noted: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "triton_env.runtimes.kubernetes.access.now_of",
+        lambda _: datetime.fromtimestamp(time.time() + ahead, UTC),
+    )
+    access = PodAccess(Cluster("test", f"clock-{ahead}"), "pod")
+    before = time.time()
+    position = access.log_position()
+    # As late as this process was in asking.
+    assert before + noted <= position <= time.time() + noted + (time.time() - before)

@@ -60,6 +60,14 @@ def test_plain_says_when_a_service_is_ready_and_no_more(capsys: pytest.CaptureFi
     assert err.splitlines() == ["triton-env: PostgreSQL ready after 1.2 s", "triton-env: S3 ready after 3.0 s"]
 
 
+def test_plain_says_what_a_start_waits_for_once(capsys: pytest.CaptureFixture[str]) -> None:
+    words = "no node yet: 0/3 nodes are available"
+    create = [Event("redis", Phase.CREATE, at, detail) for at, detail in ((0.1, ""), (0.2, words), (9.0, words))]
+    shown(open_display("plain", ("redis",)), *create, Event("redis", Phase.READY, 10.0))
+    lines = [f"triton-env: Redis: {words}", "triton-env: Redis ready after 10.0 s"]
+    assert capsys.readouterr().err.splitlines() == lines
+
+
 def test_plain_says_how_long_a_pull_took_whatever_its_news_were(capsys: pytest.CaptureFixture[str]) -> None:
     shown(
         open_display("plain", ("redis",)),

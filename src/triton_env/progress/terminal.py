@@ -27,8 +27,12 @@ def can_draw() -> bool:
     return not Console(stderr=True).is_dumb_terminal
 
 
+_QUIET = (Phase.CREATE, Phase.BOOT)
+"""Phases whose news are few, such as that a cluster has no room."""
+
+
 class Plain:
-    """One line when an image was pulled, when a service is ready, and when it failed."""
+    """One line when an image was pulled, for news within a phase, when a service is ready, and when it failed."""
 
     def __init__(self, titles: dict[str, str]) -> None:
         self._titles = titles
@@ -50,6 +54,8 @@ class Plain:
         title = self._titles[event.service]
         if event.phase is not before.phase and before.pull and event.phase is not Phase.FAILED:
             self._print(f"image of {title} pulled in {seconds_words(event.at - before.entered)}")
+        if event.phase is before.phase and event.phase in _QUIET and event.detail not in ("", before.detail):
+            self._print(f"{title}: {event.detail}")
         if event.phase is Phase.READY:
             self._print(f"{title} ready after {seconds_words(event.at)}")
         elif event.phase is Phase.FAILED and not event.detail:

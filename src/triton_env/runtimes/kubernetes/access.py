@@ -3,8 +3,10 @@
 import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache
 from typing import ClassVar
 
 from triton_env.core.ending import BEGIN_ANEW, Ending
@@ -12,8 +14,20 @@ from triton_env.core.model import Placement, Program
 from triton_env.errors import TritonError
 from triton_env.runtimes.access import ImageAccess
 from triton_env.runtimes.kubernetes import execution, pods
+from triton_env.runtimes.kubernetes.agent import die_with_parent
 from triton_env.runtimes.kubernetes.cluster import Cluster, failure
+from triton_env.runtimes.kubernetes.leftovers import now_of
 from triton_env.runtimes.kubernetes.objects import name_of
+
+_SAME = 2.0
+"""Seconds within which two clocks count as one: the cluster has whole seconds, and an answer takes some time."""
+
+
+@cache
+def _ahead(cluster: Cluster) -> float:
+    before = time.time()
+    ahead = now_of(cluster).timestamp() - before
+    return 0 if abs(ahead) <= _SAME + time.time() - before else ahead
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +68,13 @@ class PodAccess(ImageAccess):
             return ""
 
     def log_position(self) -> float:
-        return time.time()
+        return time.time() + self._ahead()
+
+    def _ahead(self) -> float:
+        """Seconds by which the clock of the cluster, which its logs have, is ahead of that of this machine."""
+        with suppress(TritonError):
+            return _ahead(self.cluster)
+        return 0
 
     def disk(self) -> int | None:
         return None
@@ -74,6 +94,8 @@ class PodAccess(ImageAccess):
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             start_new_session=True,
+            # A process that is killed does not end it, and a quiet log would keep it for good.
+            preexec_fn=die_with_parent,
         ) as process:
             assert process.stdout is not None
             assert process.stderr is not None

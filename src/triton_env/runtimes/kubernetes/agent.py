@@ -119,7 +119,7 @@ def _started(command: list[str]) -> "subprocess.Popen[bytes]":
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        preexec_fn=_die_with_parent,
+        preexec_fn=die_with_parent,
     )
     for stream in (process.stdout, process.stderr):
         assert stream is not None
@@ -127,7 +127,7 @@ def _started(command: list[str]) -> "subprocess.Popen[bytes]":
     return process
 
 
-def _die_with_parent() -> None:
+def die_with_parent() -> None:
     """Have the kernel end a child where this process is killed; other systems than Linux do not know that."""
     if sys.platform == "linux":
         import ctypes
@@ -168,7 +168,7 @@ class Renewal:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
-                preexec_fn=_die_with_parent,
+                preexec_fn=die_with_parent,
             )
 
     def end(self) -> None:

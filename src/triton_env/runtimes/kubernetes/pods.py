@@ -24,6 +24,8 @@ _WILL_NOT_CHANGE = re.compile(
 _AGAIN = "ImagePullBackOff"
 """It says that there was a problem, and not which."""
 _ENDED = ("Failed", "Succeeded")
+NO_NODE = "no node yet"
+"""How the words begin for a pod that the cluster cannot place."""
 
 
 def runs(pod: Pod) -> bool:
@@ -65,9 +67,7 @@ def news(pod: Pod) -> str:
     """What it waits for, in a few words for people; empty where that is not known."""
     for condition in pod.get("status", {}).get("conditions") or ():
         if condition["type"] == "PodScheduled" and condition["status"] == "False":
-            return f"no node yet: {condition.get('message', condition.get('reason', ''))}"
-    if pod.get("status", {}).get("phase") == "Pending" and pod.get("spec", {}).get("nodeName"):
-        return f"on {pod['spec']['nodeName']}"
+            return f"{NO_NODE}: {condition.get('message', condition.get('reason', ''))}"
     return ""
 
 

@@ -12,6 +12,7 @@ from triton_env.runtimes.kubernetes import pods
 from triton_env.runtimes.kubernetes.access import PodAccess
 
 MORE_MEMORY = "give it more with memory=... in TRITON_K8S_LIMITS; data in memory counts"
+_ROOM = "set TRITON_K8S_REQUESTS to what a node has left, such as cpu=100m,memory=256Mi: {kubectl} describe nodes"
 _PATIENCE = 60
 """Seconds for what a node tries again: a registry that was away for a moment, a secret that it did not have yet."""
 
@@ -94,7 +95,9 @@ def not_begun(recipe: ServiceRecipe, words: str, access: PodAccess) -> TritonErr
         f"The pod of {recipe.title} did not begin to run.",
         where=access.place,
         cause=words or "the cluster says nothing about it",
-        hint=f"{access.cluster.kubectl} get events shows more; give it more time with TRITON_PULL_TIMEOUT",
+        hint=_ROOM.format(kubectl=access.cluster.kubectl)
+        if words.startswith(pods.NO_NODE)
+        else f"{access.cluster.kubectl} get events shows more; give it more time with TRITON_PULL_TIMEOUT",
     )
 
 
