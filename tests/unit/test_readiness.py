@@ -9,8 +9,8 @@ from types import SimpleNamespace
 import pytest
 
 from triton_env.core import readiness
-from triton_env.core.readiness import DeadlineExceeded, Refused, check_listening, wait_until_ready
-from triton_env.errors import StartCancelled
+from triton_env.core.readiness import DeadlineExceeded, Explain, Refused, check_listening, wait_until_ready
+from triton_env.errors import StartCancelled, UsageError
 
 
 class Died(Exception):
@@ -41,6 +41,7 @@ def wait(
     interval: float = 0.001,
     check_alive: Callable[[], None] = alive,
     cancelled: threading.Event | None = None,
+    explain: Explain = lambda error: None,
 ) -> int:
     return wait_until_ready(
         probe,
@@ -48,6 +49,7 @@ def wait(
         interval=interval,
         check_alive=check_alive,
         cancelled=cancelled or threading.Event(),
+        explain=explain,
     )
 
 
@@ -79,6 +81,20 @@ def test_the_deadline_keeps_the_last_error(monkeypatch: pytest.MonkeyPatch) -> N
 def test_the_probe_is_called_at_least_once() -> None:
     with pytest.raises(DeadlineExceeded, match="refused 1"):
         wait(ready_at_try(2), timeout=0)
+
+
+def test_a_mistake_in_a_program_is_raised_as_it_is_and_not_explained() -> None:
+    def probe() -> None:
+        raise KeyError("memo")
+
+    with pytest.raises(KeyError, match="memo"):
+        wait(probe, timeout=0, explain=lambda error: UsageError("The server refuses."))
+
+
+def test_an_error_that_trying_again_does_not_change_ends_the_wait() -> None:
+    with pytest.raises(UsageError, match="refused 1") as caught:
+        wait(ready_at_try(2), explain=lambda error: UsageError(str(error)))
+    assert isinstance(caught.value.__cause__, ConnectionError)
 
 
 @pytest.mark.timeout(60)

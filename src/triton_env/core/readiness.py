@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 
 from triton_env.core.model import Placement
+from triton_env.core.programming_errors import PROGRAMMING_ERRORS
 from triton_env.errors import StartCancelled, TritonError
 
 Explain = Callable[[Exception], TritonError | None]
@@ -70,7 +71,8 @@ def wait_until_ready(
         DeadlineExceeded: with the probe's last error; long before the timeout where that has been `Refused` for
             `REFUSED_FOR` seconds.
         StartCancelled: `cancelled` was set.
-        Exception: whatever `check_alive` raises and `explain` returns.
+        Exception: whatever `check_alive` raises and `explain` returns; after the timeout, a mistake in a program
+            that the probe raised last.
     """
     start = time.monotonic()
     next_liveness_check = start
@@ -83,7 +85,7 @@ def wait_until_ready(
         try:
             probe()
         except Exception as error:
-            if explained := explain(error):
+            if not isinstance(error, PROGRAMMING_ERRORS) and (explained := explain(error)):
                 raise explained from error
             last_error = error
         else:
@@ -96,6 +98,9 @@ def wait_until_ready(
         if refused_since is not None and now - refused_since >= REFUSED_FOR:
             raise DeadlineExceeded(now - start, last_error, refused=True) from last_error
         if now - start >= timeout:
+            # Not before: clients raise some of these on the half answers of a server that starts.
+            if isinstance(last_error, PROGRAMMING_ERRORS):
+                raise last_error
             raise DeadlineExceeded(timeout, last_error) from last_error
         cancelled.wait(interval)
 

@@ -9,7 +9,7 @@ from triton_env.core.model import Endpoint, Placement, Probe, Program, ServiceRe
 from triton_env.core.readiness import DeadlineExceeded, check_listening, wait_until_ready
 from triton_env.core.redaction import redacted
 from triton_env.core.timeline import Phase
-from triton_env.errors import NotOffered, RuntimeUnavailable, ServiceUnusable, StartCancelled, UsageError
+from triton_env.errors import NotOffered, RuntimeUnavailable, ServiceUnusable, UsageError
 from triton_env.runtimes.access import Access
 from triton_env.runtimes.base import Report
 from triton_env.runtimes.start_tracker import StartTracker
@@ -91,36 +91,34 @@ class ExternalRuntime:
     def _wait(self, recipe: ServiceRecipe, placement: Placement, probe: Probe) -> None:
         main = next(iter(placement.endpoints.values()))
         not_yet = "|".join(filter(None, (recipe.external.starting, _NO_ANSWER)))
-        refusals: list[Exception] = []
 
         def ask() -> None:
-            check_listening(main.host, main.port)
-            if refusals:
-                raise refusals[0]
             try:
-                probe(placement)
-            except Exception as error:
-                if not re.search(not_yet, str(error), re.IGNORECASE):
-                    refusals.append(error)
-                raise
+                check_listening(main.host, main.port)
+            except OSError as error:
+                raise _Silent(str(error)) from error
+            probe(placement)
 
-        def check_alive() -> None:
-            if refusals:
-                raise _unusable(recipe, main, refusals[0], refused=True) from refusals[0]
-            if self._starts.cancelled.is_set():
-                raise StartCancelled("The start was cancelled.")
+        def explained(error: Exception) -> ServiceUnusable | None:
+            if isinstance(error, _Silent) or re.search(not_yet, str(error), re.IGNORECASE):
+                return None
+            return _unusable(recipe, main, error, refused=True)
 
         try:
             wait_until_ready(
                 ask,
                 timeout=min(recipe.timeout, _PATIENCE),
                 interval=self._settings.triton_poll_interval,
-                check_alive=check_alive,
+                check_alive=lambda: None,
                 cancelled=self._starts.cancelled,
+                explain=explained,
             )
         except DeadlineExceeded as error:
-            check_alive()
             raise _unusable(recipe, main, error.last_error, refused=False) from error.last_error
+
+
+class _Silent(Exception):
+    """No server listens."""
 
 
 def _unusable(recipe: ServiceRecipe, main: Endpoint, error: Exception, *, refused: bool) -> ServiceUnusable:
