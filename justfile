@@ -36,6 +36,10 @@ settings:
 s3-table:
     .venv/bin/python scripts/s3_table.py
 
+# Rewrite the tables of what differs from the images in docs/reference/runtimes.md from the answers of a test.
+differences-tables:
+    .venv/bin/python scripts/differences_tables.py
+
 # Rewrite the table of docs/how-to/choose-where-it-runs.md from the places that the tests describe.
 places-table:
     .venv/bin/python scripts/places_table.py
