@@ -4,7 +4,6 @@ import asyncio
 import logging
 import socket
 import threading
-from types import TracebackType
 from typing import Self
 
 import uvicorn
@@ -72,12 +71,7 @@ class Serving:
         self._thread.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._is_ending = True
         self._server.should_exit = True
         self.dashboard.end()
