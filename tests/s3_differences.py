@@ -167,6 +167,16 @@ def suspended(client: Any, bucket: str) -> str:
     return "the newest" if client.get_object(Bucket=bucket, Key="key")["Body"].read() == b"new" else "an older one"
 
 
+def put_again(client: Any, bucket: str) -> str:
+    for status in ("Enabled", "Suspended"):
+        client.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": status})
+    put(client, bucket, "key")
+    client.delete_object(Bucket=bucket, Key="key")
+    client.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
+    put(client, bucket, "key")
+    return "it is gone" if refusal(client.get_object, Bucket=bucket, Key="key") else "the newest"
+
+
 def customer_key(client: Any, bucket: str) -> str:
     secret: Any = {"SSECustomerAlgorithm": "AES256", "SSECustomerKey": b"0" * 32}
     client.put_object(Bucket=bucket, Key="key", Body=b"x", **secret)
@@ -354,6 +364,14 @@ DIFFERENCES = (
         "an older one",
         "the newest",
         "the newest",
+    ),
+    Difference(
+        "GET of an object that was deleted while versioning was suspended, and put again afterwards",
+        put_again,
+        "the newest",
+        "the newest",
+        "the newest",
+        "it is gone",
     ),
     Difference(
         "GET of one part of an object that came in parts",
