@@ -162,6 +162,7 @@ CLICKHOUSE: Sequence[Difference] = (
     Difference("`file()` of what is below `/usr/lib`", _system_files, REFUSED, "readable"),
     Difference("`filesystem()` of other folders than `user_files`", _names_of_files, REFUSED,
                "size, times and owner of a path"),
+    Difference("`SHOW CREATE TABLE` of a table of `system`", _clickhouse("SHOW CREATE TABLE system.one")),
     Difference("`/play` and other pages", _pages, "there", "404"),
     Difference("`currentUser()` in a view", _reader, "who reads", "`default`"),
     Difference("A grant on columns", _clickhouse(_TABLE, "CREATE USER {name}", "GRANT SELECT(a) ON {name} TO {name}")),

@@ -531,6 +531,7 @@ def test_row_policies(bob: Person) -> None:
     assert bob.ask("SELECT count() FROM t") == "2"
     bob.order("CREATE ROW POLICY less ON OWN.t USING x < 2 AS RESTRICTIVE TO ALL EXCEPT triton")
     assert bob.ask("SELECT x FROM t", session_id="s") == "1"
+    assert bob.server.ask(bob.sql("SHOW ROW POLICIES ON OWN.t")).split() == ["less", "mine"]
     shown = bob.server.ask(bob.sql("SHOW CREATE ROW POLICY less ON OWN.t"))
     assert shown == bob.sql(
         "CREATE ROW POLICY less ON OWN.t AS RESTRICTIVE FOR SELECT USING x < 2 TO ALL EXCEPT triton"
@@ -583,6 +584,7 @@ ERRORS = {
     "CREATE USER eve IDENTIFIED WITH bcrypt_password BY 'hidden'": 48,
     "CREATE USER eve IDENTIFIED WITH ldap SERVER 'x'": 48, "CREATE USER eve HOST REGEXP 'x'": 48,
     "CREATE USER eve GRANTEES NONE": 48, "GRANT SELECT(x) ON OWN.t TO BOB": 48,
+    "GRANT READ ON S3('s3://x/.*') TO BOB": 48, "GRANT WRITE ON FILE TO BOB": 48,
     "GRANT SELECT ON OWN.t* TO BOB": 48, "GRANT CURRENT GRANTS ON *.* TO BOB": 48, "CREATE QUOTA q": 48,
     "GRANT TABLE ENGINE ON Memory TO BOB": 48, "ALTER USER BOB SETTINGS additional_table_filters = ''": 48,
 }  # fmt: skip

@@ -22,8 +22,8 @@ class Answers:
     def __init__(self, state: State, privileges: Privileges, actor: Anyone | Member) -> None:
         self._state, self._privileges, self._actor = state, privileges, actor
 
-    def show(self, reader: Reader) -> bytes:
-        """The query that answers what comes after SHOW."""
+    def show(self, reader: Reader, database: str) -> bytes:
+        """The query that answers what comes after SHOW; `database` is the current one."""
         state = self._state
         if reader.accept("GRANTS"):
             return self._show_grants(reader)
@@ -40,10 +40,11 @@ class Answers:
         if kind := reader.one_of(
             "CURRENT ROLES", "ENABLED ROLES", "ROLES", "USERS", "SETTINGS PROFILES", "ROW POLICIES"
         ):
-            return self._show_names(kind)
+            table = reader.table(database) if kind == "ROW POLICIES" and reader.accept("ON") else None
+            return self._show_names(kind, table)
         raise refused(f"SHOW {reader.text_before()}")
 
-    def _show_names(self, kind: str) -> bytes:
+    def _show_names(self, kind: str, table: tuple[str, str] | None) -> bytes:
         state = self._state
         if kind.endswith(" ROLES"):
             roles = [] if isinstance(self._actor, Anyone) else self._actor.roles
@@ -62,7 +63,11 @@ class Answers:
             names = sorted(role.name for role in state.roles)
         elif kind == "ROW POLICIES":
             self._actor.need("SHOW ROW POLICIES")
-            names = sorted(policy.name for policy in state.policies)
+            names = sorted(
+                policy.short_name if table else policy.name
+                for policy in state.policies
+                if table in (None, (policy.database, policy.table))
+            )
         else:
             self._actor.need("SHOW SETTINGS PROFILES")
             names = sorted({*BUILT_IN, *(profile.name for profile in state.profiles)})

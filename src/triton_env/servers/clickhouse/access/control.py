@@ -44,6 +44,7 @@ _EXPRESSIONS: Final = (
     "input_format_values_interpret_expressions",
     "input_format_values_deduce_templates_of_expressions",
 )
+_SOURCES: Final = frozenset({b"READ", b"WRITE"})
 _MOST_VALUES: Final = 1 << 18
 """Bytes of VALUES that are parsed."""
 _RESERVED: Final = frozenset(
@@ -267,12 +268,16 @@ class Control:
 
     def _of_access(self, actor: Anyone | Member, lease: Lease, request: QueryRequest, text: bytes) -> bytes | None:
         line = formatted(self._catalog, text)
+        # The form of a grant on one source, such as READ ON S3('...'), is that of a grant on all of its kind.
+        if not _SOURCES & _words(line) and _SOURCES & (words := _words(text)) and {b"GRANT", b"REVOKE"} & words:
+            raise refused("A grant to read or write one source")
         reader = Reader(line, request.query_parameters)
         if reader.accept("SET ROLE"):
             self._set_role(actor, lease, reader)
             return None
         if reader.accept("SHOW"):
-            return Answers(self._state, self._privileges, actor).show(reader)
+            database = lease.connection.rows("SELECT currentDatabase()")[0][0]
+            return Answers(self._state, self._privileges, actor).show(reader, database)
         if reader.accept("CHECK GRANT"):
             database = lease.connection.rows("SELECT currentDatabase()")[0][0]
             return Answers(self._state, self._privileges, actor).check_grant(reader, database)
@@ -335,6 +340,10 @@ class Control:
             query = select(self._structures[name], rows).decode("utf-8", "surrogateescape")
             self._catalog.run(f"CREATE OR REPLACE VIEW system.{name} AS {query}")
         self._is_published = True
+
+
+def _words(text: bytes) -> set[bytes]:
+    return {token.group().upper() for token in sql.tokens_of(text) if token.lastgroup == "word"}
 
 
 def _map(filters: Mapping[str, str]) -> str:
