@@ -114,6 +114,12 @@ def fill_postgres(env: TritonEnvironment) -> None:
     with env.postgres.connect(dbname=_ODD_DATABASE) as connection:
         connection.execute("create table t (a int)")
         connection.execute("insert into t values (1), (2)")
+    with env.postgres.connect(autocommit=True) as connection:
+        connection.execute("create database limited")
+    with env.postgres.connect(dbname="limited", autocommit=True) as connection:
+        connection.execute("create table t as select 5 as a")
+        for setting in ("role to reader", "statement_timeout to 1", "default_transaction_read_only to on"):
+            connection.execute(f"alter database limited set {setting}")
 
 
 def look_at_postgres(env: TritonEnvironment) -> dict[str, Any]:
@@ -124,4 +130,8 @@ def look_at_postgres(env: TritonEnvironment) -> dict[str, Any]:
             found[query] = connection.execute(query).fetchall()
     with env.postgres.connect(dbname=_ODD_DATABASE) as connection:
         found["odd"] = connection.execute("select a from t order by a").fetchall()
+    # Neither the role nor the limits of its own.
+    options = "-c role=none -c statement_timeout=0"
+    with env.postgres.connect(dbname="limited", options=options) as connection:
+        found["limited"] = connection.execute("select a from t").fetchall()
     return found

@@ -16,6 +16,7 @@ from triton_env.services import Postgres
 from triton_env.services.base_backup import KnownSpaces, ProgramFailed, Programs, left_by_restores, unrecorded
 from triton_env.services.names import EMPTY, is_of_restore, is_users, named_as_spaces
 from triton_env.services.postgres import catalog
+from triton_env.services.postgres.parameters import PLAIN
 from triton_env.services.postgres.roles import is_of_template
 from triton_env.services.postgres.tools import pg_dump
 
@@ -65,13 +66,13 @@ def save(
         BackupFailed: pg_dump failed.
         psycopg.Error: the server does not answer.
     """
-    with service.connect(autocommit=True) as connection:
+    with service.connect(autocommit=True, options=PLAIN) as connection:
         index = users_part(catalog.read(connection))
         index["version"] = connection.info.server_version
         index["user"] = service.user
     saver = _Saver(service, programs, archive, meter)
     index["databases"] = [database for database in index["databases"] if saver.save(database)]
-    with service.connect(autocommit=True) as connection:
+    with service.connect(autocommit=True, options=PLAIN) as connection:
         # Once more: what was made since may own something in a database.
         known = {role["name"] for role in index["roles"]}
         there = catalog.read(connection)
@@ -154,7 +155,7 @@ class _Saver:
         return True
 
     def _is_there(self, name: str) -> bool:
-        with self._service.connect(autocommit=True) as connection:
+        with self._service.connect(autocommit=True, options=PLAIN) as connection:
             query = "select from pg_database where datname = %s"
             return connection.execute(query, (name,)).fetchone() is not None
 
@@ -185,7 +186,7 @@ def _unrecorded(connection: psycopg.Connection[Any], known: frozenset[str]) -> l
 
 
 def _look_into(service: Postgres, database: dict[str, Any]) -> None:
-    with service.connect(dbname=database["name"], autocommit=True) as connection:
+    with service.connect(dbname=database["name"], autocommit=True, options=PLAIN) as connection:
         database["extensions"] = [name for (name,) in connection.execute(_EXTENSIONS).fetchall()]
         (database["public_may_create"],) = _row(connection, _PUBLIC_MAY_CREATE)
 

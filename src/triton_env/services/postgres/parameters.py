@@ -10,6 +10,18 @@ from collections.abc import Mapping
 WITHOUT_PARAMETER = ("PGSERVICE", "PGDATESTYLE", "PGTZ", "PGGEQO")
 """Variables that libpq obeys in any case. (`service=` overrules the first, but has to name one that exists.)"""
 
+PLAIN = " ".join(
+    f"-c {name}={value}"
+    for name, value in {
+        "role": "none",
+        "statement_timeout": "0",
+        "lock_timeout": "0",
+        "idle_in_transaction_session_timeout": "0",
+        "default_transaction_read_only": "off",
+    }.items()
+)
+"""The options of a connection that is neither limited nor another role by ALTER ROLE or ALTER DATABASE ... SET."""
+
 _OWN: Mapping[str, str] = {
     # None: the client's own default. psycopg reads this one itself, and does not take an empty text.
     "connect_timeout": "0",

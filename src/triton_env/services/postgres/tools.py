@@ -4,6 +4,7 @@ from collections.abc import Callable, Generator, Iterable
 
 from triton_env.services import Postgres
 from triton_env.services.base_backup import Programs
+from triton_env.services.postgres.parameters import PLAIN
 
 # Tablespaces are folders of one machine.
 _COMMON = ("--no-password", "--no-tablespaces", "--host={host}", "--port={port:postgres}")
@@ -56,4 +57,10 @@ def pg_restore(
 
 
 def _environment(service: Postgres, label: str) -> dict[str, str]:
-    return {"PGUSER": service.user, "PGPASSWORD": service.password, "PGAPPNAME": label, "PGCONNECT_TIMEOUT": "30"}
+    return {
+        "PGUSER": service.user,
+        "PGPASSWORD": service.password,
+        "PGAPPNAME": label,
+        "PGCONNECT_TIMEOUT": "30",
+        "PGOPTIONS": PLAIN,
+    }
