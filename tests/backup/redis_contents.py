@@ -17,6 +17,7 @@ def fill_redis(env: TritonEnvironment) -> None:
     with env.redis.client() as client:
         client.set(b"binary \x00\xff\r\n key", b"\x00\xff\r\nvalue")
         client.set("empty", "")
+        client.set("", "a key without a name")
         client.set("expires", "x", pxat=NOON)
         client.set("large", _LARGE)
         client.setbit("bits", 12_345, 1)
@@ -44,6 +45,9 @@ def fill_redis(env: TritonEnvironment) -> None:
         client.xgroup_createconsumer("stream", "idle", "stranger")
         client.xadd("no entries", {"a": 1}, id="5-5")
         client.xdel("no entries", "5-5")
+        client.xadd("last entry", {"a": 1}, id=f"{2**64 - 1}-{2**64 - 1}")
+        client.xgroup_create("last entry", "readers", "0")
+        client.xreadgroup("readers", "anna", {"last entry": ">"})
         client.function_load("#!lua name=mine\nredis.register_function('mine', function() return 7 end)")
     with env.redis.client(db=3) as client:
         client.set("third", "3")

@@ -76,7 +76,7 @@ def save(service: Redis, programs: Programs, archive: ArchiveWriter, meter: Mete
             Connection(service, number) as connection,
             archive.member(f"redis/database-{number}.records", service.name, "keys", meter.count) as stream,
         ):
-            keys = _Keys(connection, notes, CLAIMS_KEY.encode() if holds_notes(service, number) else b"")
+            keys = _Keys(connection, notes, CLAIMS_KEY.encode() if holds_notes(service, number) else None)
             for record in keys.records():
                 write_record(stream, record)
         if keys.gone:
@@ -124,10 +124,10 @@ class _Keys:
     `e` is when the key expires, in milliseconds since 1970, in its last record.
 
     Args:
-        claims: the key in which machines note what is theirs; empty where it is in another logical database.
+        claims: the key in which machines note what is theirs; None where it is in another logical database.
     """
 
-    def __init__(self, connection: Connection, notes: list[str], claims: bytes) -> None:
+    def __init__(self, connection: Connection, notes: list[str], claims: bytes | None) -> None:
         self._connection = connection
         self._claims = claims
         self._notes = notes
@@ -140,7 +140,7 @@ class _Keys:
             if (own := KEY.encode()) in keys:
                 self._notes.append(f"A key {KEY} is not saved: restores use this name.")
                 keys.remove(own)
-            if self._claims in keys:
+            if self._claims is not None and self._claims in keys:
                 keys.remove(self._claims)
             small: list[tuple[bytes, bytes, dict[str, Any]]] = []
             size = 0

@@ -7,6 +7,8 @@ from triton_env.archive.records import Record
 from triton_env.services.redis.connection import KEYS, Command, Connection
 
 _FIRST = b"-"
+_BEHIND_ALL = b"(18446744073709551615-18446744073709551615"
+"""The start behind the last possible entry, which a server refuses."""
 _COUNTERS = {b"last-generated-id": "last", b"max-deleted-entry-id": "deleted", b"entries-added": "added"}
 
 
@@ -15,7 +17,7 @@ def stream_records(connection: Connection, key: bytes, notes: list[str]) -> Iter
     about = _fields(connection.ask("XINFO", "STREAM", key))
     yield Record({"t": "stream"}, (key,))
     start = _FIRST
-    while entries := connection.ask("XRANGE", key, start, "+", "COUNT", KEYS):
+    while start != _BEHIND_ALL and (entries := connection.ask("XRANGE", key, start, "+", "COUNT", KEYS)):
         for identifier, fields in entries:
             yield Record({"t": "entry"}, (key, identifier, *fields))
         start = b"(" + entries[-1][0]
@@ -33,7 +35,7 @@ def stream_records(connection: Connection, key: bytes, notes: list[str]) -> Iter
 
 def _pending(connection: Connection, key: bytes, group: bytes, notes: list[str]) -> Iterator[Record]:
     start = _FIRST
-    while found := connection.ask("XPENDING", key, group, start, "+", KEYS):
+    while start != _BEHIND_ALL and (found := connection.ask("XPENDING", key, group, start, "+", KEYS)):
         seconds, microseconds = connection.ask("TIME")
         now = int(seconds) * 1000 + int(microseconds) // 1000
         entries = connection.ask_all(("XRANGE", key, identifier, identifier) for identifier, *_ in found)
