@@ -38,6 +38,8 @@ _CLICKHOUSE = (
     "INSERT INTO triton.`odd-name ``x` VALUES (5)",
     "CREATE TABLE triton.`two\\nlines` (`a\\tb` Int32) ENGINE = TinyLog",
     "INSERT INTO triton.`two\\nlines` VALUES (6)",
+    "CREATE TABLE triton.`.inner.of_nothing` (a Int32) ENGINE = Log",
+    "INSERT INTO triton.`.inner.of_nothing` VALUES (8)",
     "CREATE TABLE triton.empty (a Int32) ENGINE = MergeTree ORDER BY a",
     """CREATE DICTIONARY triton.names (id UInt32, text String) PRIMARY KEY id
         SOURCE(CLICKHOUSE(TABLE 'small' DB 'triton')) LAYOUT(FLAT()) LIFETIME(0)""",
@@ -65,6 +67,7 @@ _CLICKHOUSE_QUERIES = (
     "SELECT * FROM triton.small ORDER BY id",
     "SELECT * FROM triton.`odd-name ``x`",
     "SELECT `a\\tb`, `größe-2`(1) FROM triton.`two\\nlines`",
+    "SELECT * FROM triton.`.inner.of_nothing`",
     "SELECT count() FROM triton.empty",
     "SELECT * FROM triton.uses_names ORDER BY id",
     "SELECT dictGet('triton.names', 'text', toUInt64(2))",

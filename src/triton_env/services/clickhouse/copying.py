@@ -18,7 +18,7 @@ from triton_env.core.threads import for_each
 from triton_env.errors import IsolationFailed
 from triton_env.services.clickhouse.http import Http, ServerError, literal, quoted
 from triton_env.services.clickhouse.renaming import HIDDEN, Account, rename_database, with_empty, without_columns
-from triton_env.services.clickhouse.schema import AS_THEY_ARE, INNER, UNCHECKED, experimental, holds_rows
+from triton_env.services.clickhouse.schema import AS_THEY_ARE, INNER, UNCHECKED, belongs, experimental, holds_rows
 from triton_env.services.clickhouse.trying import in_working_order
 
 THREADS: Final = 4
@@ -103,7 +103,7 @@ class DatabaseCopier:
         inner = [row for row in self._rows if INNER.match(row["name"])]
         found: dict[str, TableSpec] = {}
         for row in self._rows:
-            own = [each for each in inner if each is not row and _belongs(each["name"], row)]
+            own = [each for each in inner if each is not row and belongs(each["name"], row)]
             rewritten = rename_database(row["statement"], self._source, target, names, self._account)
             if HIDDEN in rewritten.statement:
                 raise IsolationFailed(
@@ -217,11 +217,6 @@ class DatabaseCopier:
             rows = self._http.rows(_COLUMNS.format(literal(self._source), literal(item.name)))
             columns = ", ".join(quoted(row["name"]) for row in rows)
             self._http.run(f"INSERT INTO {copy} ({columns}) SELECT {columns} FROM {source}", _LOADING)  # noqa: S608
-
-
-def _belongs(inner: str, row: dict[str, Any]) -> bool:
-    """Whether a table was made by the server for another: with that one's UUID in its name, or its name."""
-    return inner.endswith(f".{row['uuid']}") or inner == f".inner.{row['name']}"
 
 
 def _in_order(items: Iterable[TableSpec]) -> Iterator[TableSpec]:

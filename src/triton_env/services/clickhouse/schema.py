@@ -7,6 +7,7 @@ from typing import Any
 
 from triton_env.core.printable import listed
 from triton_env.services.clickhouse.http import Http, ServerError, quoted
+from triton_env.services.clickhouse.renaming import without_columns
 
 SYSTEM = ("system", "INFORMATION_SCHEMA", "information_schema", "_temporary_and_external_tables")
 RENAMEABLE = "Atomic"
@@ -58,7 +59,7 @@ _LEFT_OUT = (
 )
 _KINDS = {"Dictionary": "DICTIONARY", "View": "VIEW", "MaterializedView": "MATERIALIZED VIEW"}
 INNER = re.compile(r"\.inner(_id)?\.")
-"""Begins the names of tables that the server made for a view."""
+"""Begins the names of tables that the server made for a view, and of those whose user named them so."""
 _EXPERIMENTAL = """
 SELECT name FROM system.settings WHERE type = 'Bool' AND match(name,
     '^(allow_experimental_.*(types?|tables?|engine|index|view|codecs|dictionary)|allow_suspicious_.*|enable_.*_type)$')
@@ -85,6 +86,11 @@ def holds_rows(engine: str, statement: str = "") -> bool:
     # With a format alone, the file of a File is in the server's own folder of the table.
     own_file = engine == "File" and _OWN_FILE.search(statement) is not None
     return engine.endswith("MergeTree") or engine in _LOGS or own_file
+
+
+def belongs(inner: str, row: dict[str, Any]) -> bool:
+    """Whether a table was made by the server for another: with that one's UUID in its name, or its name."""
+    return inner.endswith(f".{row['uuid']}") or inner == f".inner.{row['name']}"
 
 
 def left_out(http: Http, concerns: Callable[[str], bool]) -> list[str]:
@@ -117,7 +123,9 @@ def objects(http: Http) -> list[dict[str, Any]]:
             after.setdefault(tuple(reader), []).append(list(key))
     found = []
     for key, table in by_name.items():
-        if INNER.match(table["name"]):
+        if INNER.match(table["name"]) and any(
+            belongs(table["name"], each) for each in tables if each["database"] == table["database"]
+        ):
             continue  # made with the view that it belongs to
         kind = _KINDS.get(table["engine"], "TABLE")
         source = key if kind == "TABLE" and holds_rows(table["engine"], table["statement"]) else None
@@ -142,7 +150,10 @@ def objects(http: Http) -> list[dict[str, Any]]:
 
 def create(entry: dict[str, Any], database: str) -> str:
     """The statement that makes an object in `database`."""
-    return f"CREATE {entry['kind']} {quoted(database, entry['name'])}{entry['definition']}"
+    definition = entry["definition"]
+    if entry["engine"] == "Alias":
+        definition = " " + without_columns(definition).lstrip()
+    return f"CREATE {entry['kind']} {quoted(database, entry['name'])}{definition}"
 
 
 def _definition(table: dict[str, Any], kind: str) -> str:
