@@ -129,16 +129,16 @@ class Claims:
                 version = witness.version if witness else ""
             program = printed(reader, recipe.data.version_command) if version else ""
         if left and not left.files:
-            self._make_anew(recipe, claim)
+            self._recreate(recipe, claim)
             return None
         fits = not version or is_readable(recipe.data.compatibility, version, program)
         return None if fits else unreadable(recipe, recipe.data, version, program, stamp)
 
-    def _make_anew(self, recipe: ServiceRecipe, claim: Object) -> None:
+    def _recreate(self, recipe: ServiceRecipe, claim: Object) -> None:
         """Remove a claim whose first start was cut off before anything of a user was in it."""
         name = claim["metadata"]["name"]
         self._stack.delete_and_wait("persistentvolumeclaim", name, what=f"remove the claim {name}")
-        self._say(f"the first start of {recipe.title} was cut off; the claim {name} is made anew")
+        self._say(f"the first start of {recipe.title} was cut off; the claim {name} is recreated")
 
     @contextmanager
     def _reader(self, recipe: ServiceRecipe, claim: Object, *, mounts: bool) -> Iterator[PodAccess]:
