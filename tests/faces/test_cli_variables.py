@@ -29,10 +29,11 @@ VALUES = {
     "STAR": "*?[a-z]~",
     "AMPERSAND": "a;b&c|d>e<f(g)!h",
     "UNICODE": "grün €",
-    "LINES": "one\ntwo",
+    "TWO_LINES": "one\ntwo",
     "BRACE": "a{b,c}d",
     "TILDE": "~root",
     "EQUALS": "=a=b=",
+    "EQUALS_INSIDE": "a:=b",
 }
 PRINT = f"{sys.executable} -c 'import json, os; print(json.dumps(dict(os.environ)))'"
 SHELLS = [shell for name in ("sh", "dash", "bash", "zsh") if (shell := shutil.which(name))]

@@ -9,7 +9,8 @@ from triton_env.errors import TritonError
 
 FORMATS = ("dotenv", "shell", "json")
 
-_BARE = re.compile(r"[A-Za-z0-9_@%+=:,./-]*")
+_BARE = re.compile(r"(?!=|.*:=)[A-Za-z0-9_@%+=:,./-]*")
+"""What stands without quotes; zsh replaces `=NAME` by the path of a program, where a value or a part of it begins."""
 _REFERENCE = re.compile(r"\$\{[^}]*\}")
 
 
@@ -24,8 +25,13 @@ def as_text(variables: Mapping[str, str], form: str) -> str:
     if form == "json":
         return json.dumps(dict(variables), indent=2) + "\n"
     if form == "shell":
-        return "".join(f"export {name}={shlex.quote(value)}\n" for name, value in variables.items())
+        return "".join(f"export {name}={_quoted(value)}\n" for name, value in variables.items())
     return "".join(f"{name}={_dotenv(name, value)}\n" for name, value in variables.items())
+
+
+def _quoted(value: str) -> str:
+    quoted = shlex.quote(value)
+    return quoted if quoted != value or _BARE.fullmatch(value) else f"'{value}'"
 
 
 def _dotenv(name: str, value: str) -> str:
