@@ -16,7 +16,6 @@ import psutil
 from dashboard_process import dashboard
 from soak_containers import MB
 
-from triton_env.inspection.data import key_of_project
 from triton_env.services import SERVICES
 
 VIEWS = 5
@@ -160,7 +159,7 @@ def _browser(url: str, views: Callable[[Any, IsEnded], None], notes: Notes) -> C
 
 def _alternate(project: str, seconds: float, notes: Notes, page: Any, is_ended: IsEnded) -> None:
     """Show the charts of one service and the logs of all in turn, and measure the page between two views."""
-    key = quote(key_of_project(project, "docker"), safe="")
+    key = quote(f"{project}@docker", safe="")
     session = page.context.new_cdp_session(page)
     session.send("Performance.enable")
     views = [view for service in SERVICES for view in (f"#/{key}/service/{service}", f"#/{key}/logs")]
