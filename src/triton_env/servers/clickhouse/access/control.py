@@ -268,7 +268,7 @@ class Control:
 
     def _of_access(self, actor: Anyone | Member, lease: Lease, request: QueryRequest, text: bytes) -> bytes | None:
         line = formatted(self._catalog, text)
-        # The form of a grant on one source, such as READ ON S3('...'), is that of a grant on all of its kind.
+        # The form of a grant on one source, such as READ ON URL('...'), is that of a grant on all of its kind.
         if not _SOURCES & _words(line) and _SOURCES & (words := _words(text)) and {b"GRANT", b"REVOKE"} & words:
             raise refused("A grant to read or write one source")
         reader = Reader(line, request.query_parameters)
