@@ -526,7 +526,9 @@ class TestWhere:
     def test_auto_does_not_replace_the_data_on_docker(self, monkeypatch: pytest.MonkeyPatch) -> None:
         with project_without_docker() as settings:
             auto = settings.updated(triton_runtime="auto")
-            choice.remember(auto, "docker")
+            with EmbeddedStack(settings) as stack:
+                monkeypatch.setattr(stack, "runtime", "docker")
+                choice.remember(auto, stack)
             monkeypatch.setenv("DOCKER_HOST", "unix:///nowhere/docker.sock")
             with pytest.raises(RuntimeUnavailable) as caught:
                 TritonEnvironment(auto, services=("redis",), persistent=True).start()

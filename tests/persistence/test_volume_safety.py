@@ -133,17 +133,20 @@ def volume_hash(engine: Engine, volume: str) -> str:
         docker("rm", "--force", "--volumes", name)
 
 
+PSQL = 'PGPASSWORD="$POSTGRES_PASSWORD" psql -h 127.0.0.1 -U alice -d shop -qAt'
+
+
 def wait_inside(container: str, attempt: str) -> None:
     """Wait until a shell command in the container succeeds. The engine is asked once: each time costs it much."""
     docker("exec", container, "timeout", "240", "sh", "-c", f"until {attempt}; do sleep 0.2; done")
 
 
 def wait_for_postgres(container: str) -> None:
-    wait_inside(container, "psql -h 127.0.0.1 -U alice -d shop -qc 'select 1'")
+    wait_inside(container, f"{PSQL} -c 'select 1'")
 
 
 def sql(container: str, statement: str) -> str:
-    return docker("exec", container, "psql", "-h", "127.0.0.1", "-U", "alice", "-d", "shop", "-qAtc", statement)
+    return docker("exec", container, "sh", "-c", f'{PSQL} -c "$0"', statement)
 
 
 @pytest.fixture(scope="module")
