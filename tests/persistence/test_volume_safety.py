@@ -133,7 +133,8 @@ def volume_hash(engine: Engine, volume: str) -> str:
         docker("rm", "--force", "--volumes", name)
 
 
-PSQL = 'PGPASSWORD="$POSTGRES_PASSWORD" psql -h 127.0.0.1 -U alice -d shop -qAt'
+PASSWORD = 'PGPASSWORD="$POSTGRES_PASSWORD"'
+PSQL = f"{PASSWORD} psql -h 127.0.0.1 -U alice -d shop -qAt"
 
 
 def wait_inside(container: str, attempt: str) -> None:
@@ -313,7 +314,7 @@ class TestPostgresWithStamp:
             written = docker("exec", container, "cat", path)
             assert SHOP["postgres_password"] not in written
             docker(
-                "exec", container, "pg_basebackup", "-h", "127.0.0.1", "-U", "alice", "-D", "/tmp/backup", "-c", "fast"
+                "exec", container, "sh", "-c", f"{PASSWORD} pg_basebackup -h 127.0.0.1 -U alice -D /tmp/backup -c fast"
             )
             assert docker("exec", container, "cat", f"/tmp/backup/{FILE}") == written
             # Written anew only when something changed.
