@@ -87,7 +87,7 @@ class Tools:
             raise UsageError(f"{environment!r} names several environments.", hint="name its whole id, and the runtime")
         offered = [action.model_dump() for action in actions(found[0], listed)]
         asked = inspect(self._settings, ask=True, only=found[0].key, show_secrets=self._show_secrets).environments
-        seen = next((entry for entry in asked if entry.key == found[0].key), found[0])  # it may end meanwhile
+        seen = next((entry for entry in asked if entry.key == found[0].key), found[0])  # it may have just ended
         return self._shown(seen).model_dump(mode="json") | {"actions": offered}
 
     def service_logs(self, environment: str, service: str, lines: int = 100, runtime: str = "") -> Answer:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from triton_env.core.model import ServiceRecipe
 from triton_env.errors import EngineFailed, EngineUnreachable
-from triton_env.persistent.docker.volume_stamps import unpacked
+from triton_env.persistent.tar import unpacked
 from triton_env.runtimes.docker.engine import Engine
 from triton_env.runtimes.docker.engine_socket import Absent
 from triton_env.runtimes.owner import LABEL, Owner, OwnerState

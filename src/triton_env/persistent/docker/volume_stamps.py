@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 
 from triton_env.core.model import STAMP_FILE, DataRecipe, ServiceRecipe
 from triton_env.persistent.stamps import Stamp
+from triton_env.persistent.tar import unpacked
 from triton_env.runtimes.docker.engine import Engine
 from triton_env.runtimes.docker.engine_socket import Absent
 
@@ -72,12 +73,6 @@ def _owner(engine: Engine, container_id: str, folder: str) -> tuple[int, int]:
         block = response.raw.read(tarfile.BLOCKSIZE)
     entry = tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
     return entry.uid, entry.gid
-
-
-def unpacked(archive: bytes) -> dict[str, bytes]:
-    """The regular files of a tar archive by name."""
-    with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
-        return {entry.name: tar.extractfile(entry).read() for entry in tar if entry.isfile()}  # type: ignore[union-attr]
 
 
 def _archive(content: bytes, uid: int, gid: int) -> bytes:

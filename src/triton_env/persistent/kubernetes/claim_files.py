@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from triton_env.errors import TritonError
-from triton_env.persistent.docker.volume_stamps import unpacked
+from triton_env.persistent.tar import unpacked
 from triton_env.runtimes.kubernetes import pods
 from triton_env.runtimes.kubernetes.access import PodAccess
 
