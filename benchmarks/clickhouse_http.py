@@ -21,6 +21,7 @@ import urllib.parse
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +79,7 @@ class Client:
     def __init__(self, port: int) -> None:
         self._socket = socket.create_connection(("127.0.0.1", port))
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._file = self._socket.makefile("rb", buffering=1 << 16)
+        self._file = self._socket.makefile("rb")
 
     def query(self, statement: str, data: bytes = b"") -> list[bytearray]:
         """Run a statement, with data after it; returns the pieces of the result."""
@@ -145,8 +146,14 @@ def throughput(port: int, clients: int, statement: str, duration: float = 1.0) -
             client.query(statement)
             done[index] += 1
 
-    threads = [threading.Thread(target=work, args=(index,)) for index in range(clients)]
-    taken = seconds(lambda: ([thread.start() for thread in threads], [thread.join() for thread in threads]))
+    def work_in_all() -> None:
+        threads = [threading.Thread(target=work, args=(index,)) for index in range(clients)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+    taken = seconds(work_in_all)
     return sum(done) / taken
 
 
@@ -171,7 +178,7 @@ def loopback(data: bytes) -> Iterator[Callable[[], object]]:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         thread = threading.Thread(target=serve)
         thread.start()
-        with socket.create_connection(listener.getsockname()) as client, client.makefile("rb", 1 << 16) as file:
+        with socket.create_connection(listener.getsockname()) as client, client.makefile("rb") as file:
 
             def carry() -> None:
                 client.sendall(b"?")
@@ -180,6 +187,11 @@ def loopback(data: bytes) -> Iterator[Callable[[], object]]:
 
             yield carry
         thread.join()
+
+
+def query_in_process(inside: Any, query: str) -> bytes:
+    found: bytes = inside.query(query).bytes()
+    return found
 
 
 def with_loopback(
@@ -202,7 +214,7 @@ def with_loopback(
 def measure(repeat: int) -> list[Line]:
     lines = []
     with tempfile.TemporaryDirectory() as name, server(Path(name)) as port:
-        inside = _chdb.connect(f"{name}/inside")
+        inside = _chdb.connect(f"{name}/inside")  # type: ignore[attr-defined]
         client = Client(port)
         for run in (inside.query, client.query):
             run(CREATE)
@@ -235,8 +247,8 @@ def measure(repeat: int) -> list[Line]:
                 repeat,
                 f"result of {ROWS} rows, {output_format}",
                 inside.query(query, "TSV").bytes(),
-                lambda q=query: inside.query(q).bytes(),
-                lambda q=query: client.query(q),
+                partial(query_in_process, inside, query),
+                partial(client.query, query),
             )
 
         for label, statement in (("small query", SMALL), ("query of 3 ms", WORK)):

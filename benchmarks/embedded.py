@@ -177,7 +177,9 @@ def _endurance(count: int, folder: str) -> list[str]:
         words = " ".join(process.info["cmdline"] or ())
         left += [words for identifier in identifiers if identifier in words]
     listening = {
-        connection.laddr[1] for connection in psutil.net_connections("tcp") if connection.status == psutil.CONN_LISTEN
+        connection.laddr.port
+        for connection in psutil.net_connections("tcp")
+        if connection.status == psutil.CONN_LISTEN and connection.laddr
     }
     return left + [f"port {port}" for port in ports & listening]
 

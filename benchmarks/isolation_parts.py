@@ -121,7 +121,7 @@ def _of_containers(environment: str) -> tuple[float, float]:
     client = docker.from_env()
     try:
         for container in client.containers.list(filters={"label": f"{ENVIRONMENT_LABEL}={environment}"}):
-            stats = container.stats(stream=False)["memory_stats"]
+            stats = client.api.stats(str(container.id), stream=False)["memory_stats"]
             # That of processes, by version 1 or 2 of cgroups. Caches are the kernel's; data in tmpfs is counted below.
             memory += stats["stats"].get("total_rss") or stats["stats"].get("anon", 0)
             for mount in container.attrs["Mounts"]:

@@ -143,7 +143,7 @@ def _browser(url: str, views: Callable[[Any, IsEnded], None], notes: Notes) -> C
     if not find_spec("playwright"):
         return None
     sys.path.append(str(_TESTS))
-    import browser
+    import browser  # type: ignore[import-not-found]
 
     def read(is_ended: IsEnded) -> None:
         with browser.launched() as chromium:
