@@ -405,7 +405,7 @@ def test_a_signal_at_a_moment_of_the_start_leaves_nothing(
     assert belongings(engine, of_environment(identifier)) == []
 
 
-@pytest.mark.parametrize("disabled", ["true", "false"])
+@pytest.mark.parametrize("disabled", ["true", pytest.param("false", marks=pytest.mark.long)])
 def test_works_without_ryuk(engine: docker.DockerClient, disabled: str) -> None:
     """Disabled, and asked for: where its image is absent the environment starts all the same."""
     # Two, which ask for Ryuk at the same time.

@@ -66,6 +66,8 @@ def test_connections_and_operations_are_counted(env: TritonEnvironment) -> None:
     assert now.connections >= 20
 
 
+# An engine adds up all files of a container for it, for seconds; that it reports a size is in the first test.
+@pytest.mark.long_on("docker", "persistent")
 def test_what_is_written_takes_room(env: TritonEnvironment) -> None:
     before = asked(env)["postgres"].disk
     assert before is not None
@@ -79,6 +81,8 @@ def test_what_is_written_takes_room(env: TritonEnvironment) -> None:
             connection.execute("drop table of_inspection")
 
 
+# Asked of the server by the same client.
+@pytest.mark.long_on("docker", "persistent")
 def test_a_namespace_has_a_size_where_the_server_can_tell(env: TritonEnvironment) -> None:
     with env.namespace() as namespace:
         with namespace.clickhouse.client() as client:

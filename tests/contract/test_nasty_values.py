@@ -71,6 +71,7 @@ def test_containers_of_sessions_take_any_password(monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.mark.docker
+@pytest.mark.long
 @pytest.mark.timeout(600)
 def test_persistent_services_take_any_password(tmp_path: Path) -> None:
     password = "".join(NASTY.values())

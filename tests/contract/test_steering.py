@@ -59,6 +59,7 @@ def offers(settings: Settings, environment: str) -> dict[str, str]:
     return {each.name: each.loses for each in actions(entry_of(settings, environment))}
 
 
+@pytest.mark.long_on("docker")
 def test_a_look_is_no_use_and_changes_nothing(env: TritonEnvironment) -> None:
     with connect(env.settings, env.id) as seen:
         assert seen.services == env.services

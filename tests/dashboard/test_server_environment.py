@@ -97,7 +97,6 @@ def test_the_ready_lines_of_python_connect(client: Client, env: TritonEnvironmen
     scope["client"].close()
 
 
-@IN_SESSIONS
 def test_numbers_are_true_while_work_is_done(client: Client, env: TritonEnvironment) -> None:
     keys = [f"load:{token_hex(4)}" for _ in range(50)]
     own = (key_of(client, env),)

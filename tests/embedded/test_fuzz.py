@@ -162,6 +162,7 @@ def test_bad_parameters(server: Server, parameter: str, value: str, code: int) -
     assert (response.status_code == 200) == (code == 0)
 
 
+@pytest.mark.long
 def test_huge_queries(server: Server, alive: Callable[[], None]) -> None:
     listed = ",".join(map(str, range(200_000)))
     assert server.post(f"SELECT 1 IN ({listed})").headers["x-clickhouse-exception-code"] == "62"

@@ -344,6 +344,7 @@ def two_million(env: TritonEnvironment) -> "subprocess.CompletedProcess[str]":
 class TestWalkthrough:
     ROWS = 60_000
 
+    @pytest.mark.long
     def test_a_second_run_at_the_same_time_is_refused(self, env: TritonEnvironment) -> None:
         with Connections(env.environ()).postgres() as postgres:
             assert Books(postgres).claim_for_this_session()

@@ -283,6 +283,7 @@ class TestReset:
         assert value(other) is None
         assert other.good("psql", "-At", "-c", "select answer from kept").stdout == "42\n"
 
+    @pytest.mark.long
     def test_with_a_backup_first(self, running: PersistentProject, tmp_path: Path) -> None:
         set_value(running, "saved")
         # It is started for that where it does not run.

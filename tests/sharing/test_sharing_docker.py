@@ -85,6 +85,7 @@ def image(engine: docker.DockerClient) -> Iterator[str]:
     engine.images.remove(f"{repository}:1")
 
 
+@pytest.mark.long
 def test_newcomers_get_another_one_when_the_image_changed(
     shared: Sharing, engine: docker.DockerClient, image: str
 ) -> None:
