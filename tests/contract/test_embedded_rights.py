@@ -5,7 +5,9 @@ import json
 import os
 import pwd
 import re
+import shutil
 import socket
+import struct
 import subprocess
 import sys
 import tempfile
@@ -22,6 +24,7 @@ from botocore.config import Config
 from botocore.exceptions import ClientError
 from clickhouse_connect.driver.exceptions import DatabaseError
 
+import scratch
 from patience import patient_probes
 from triton_env import Settings, TritonEnvironment
 from triton_env.errors import RuntimeUnavailable
@@ -52,7 +55,11 @@ def processes(env: TritonEnvironment) -> tuple[dict[str, str], list[dict[str, st
 
 
 def _status(pid: int) -> dict[str, str]:
-    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return _fields(Path(f"/proc/{pid}/status").read_text())
+
+
+def _fields(status: str) -> dict[str, str]:
+    lines = status.splitlines()
     return {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}
 
 
@@ -68,6 +75,26 @@ class TestRights:
             if IS_ROOT:
                 assert status["Groups"] == ""
                 assert "0" not in (status["Uid"] + "\t" + status["Gid"]).split("\t")
+
+    @pytest.mark.skipif(not IS_ROOT, reason="a user who is not root cannot give capabilities to a file")
+    def test_a_program_with_capabilities_of_its_own_runs_without_them(self) -> None:
+        """Packages of some servers set them. The kernel refuses to run one whose capabilities are out of its reach."""
+        folder = scratch.folder()
+        folder.chmod(0o755)
+        program = shutil.copy(shutil.which("cat") or "", folder / "cat")
+        # CAP_NET_ADMIN, CAP_IPC_LOCK and CAP_SYS_NICE, in effect: version 2 of vfs_cap_data in linux/capability.h
+        os.setxattr(program, "security.capability", struct.pack("<5I", 0x02000001, 0x805000, 0, 0, 0))
+        code = (
+            "import os, sys; from triton_env.servers.rights import become_ordinary; "
+            "become_ordinary((61200, 61200), read_all=False, program=sys.argv[1]); "
+            "os.execv(sys.argv[1], [sys.argv[1], '/proc/self/status'])"
+        )
+        done = subprocess.run([sys.executable, "-c", code, program], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        status = _fields(done.stdout)
+        assert {int(status[name], 16) for name in ("CapInh", "CapPrm", "CapEff", "CapAmb")} == {0}
+        assert int(status["CapBnd"], 16) == 0x805000
+        assert status["NoNewPrivs"] == "1"
 
     def test_the_guard_keeps_what_it_needs(self, env: TritonEnvironment) -> None:
         status, _ = processes(env)

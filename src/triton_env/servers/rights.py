@@ -57,11 +57,13 @@ class _PathRule(ctypes.Structure):
     _fields_ = (("allowed", ctypes.c_uint64), ("folder", ctypes.c_int32))
 
 
-def become_ordinary(account: tuple[int, int] | None, *, read_all: bool) -> None:
+def become_ordinary(account: tuple[int, int] | None, *, read_all: bool, program: str = "") -> None:
     """Become an ordinary user for good, without any capability, and without a way to get one back.
 
     Args:
         account: the user and the group to become; None where this process is an ordinary user already.
+        program: what is run next. Some packages give their program capabilities of its own. The kernel then refuses to
+            run it where one of these is not in the bounding set, even as it grants none of them.
         read_all: keep one capability over exec, that of reading what file modes forbid. Where root's interpreter lives
             below a home folder of mode 0700, no other user can so much as start it, or import from it. The program
             has to call `give_up_capabilities` once it is loaded, before it answers. A container may not have
@@ -71,7 +73,7 @@ def become_ordinary(account: tuple[int, int] | None, *, read_all: bool) -> None:
     if _LINUX:
         # In this order: what is not in the bounding set cannot be made inheritable.
         _set_capabilities(_permitted(), inheritable=kept)
-        _empty_bounding_set()
+        _empty_bounding_set(but=_capabilities_of(program) if program else 0)
     if account is not None:
         if kept:
             _prctl(_PR_SET_KEEPCAPS, 1)
@@ -83,11 +85,11 @@ def become_ordinary(account: tuple[int, int] | None, *, read_all: bool) -> None:
     _set_capabilities(kept, inheritable=kept)
     if kept:
         _prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_RAISE, kept.bit_length() - 1)
-    # No program with the set-user-id bit, such as sudo, gives anything back.
+    # No program with the set-user-id bit, such as sudo, or with capabilities of its own gives anything back.
     _prctl(_PR_SET_NO_NEW_PRIVS, 1)
 
 
-def become_ordinary_alone(user: int) -> None:
+def become_ordinary_alone(user: int, *, program: str = "") -> None:
     """As `become_ordinary` where this process is root of a user namespace that has no other user.
 
     Outside it is an ordinary user already, and stays that one; in a namespace of its own it has another number.
@@ -103,7 +105,7 @@ def become_ordinary_alone(user: int) -> None:
         with open(f"/proc/self/{name}", "w", encoding="ascii") as file:
             file.write(text)
     # A new namespace begins with all of its capabilities.
-    become_ordinary(None, read_all=False)
+    become_ordinary(None, read_all=False, program=program)
 
 
 def keep_what_a_guard_needs() -> None:
@@ -222,15 +224,27 @@ def _allow(libc: ctypes.CDLL, rules: int, path: str, rights: int) -> None:
         os.close(place)
 
 
-def _empty_bounding_set() -> None:
+def _empty_bounding_set(but: int) -> None:
     """Where this process may: an ordinary user may not, and gets nothing out of what is left there."""
     for capability in range(64):
+        if but >> capability & 1:
+            continue
         try:
             _prctl(_PR_CAPBSET_DROP, capability)
         except OSError as error:
             if error.errno in (errno.EINVAL, errno.EPERM):  # after the last one, or not allowed
                 return
             raise
+
+
+def _capabilities_of(program: str) -> int:
+    """Those that a program's file has, as bits: `struct vfs_cap_data` of linux/capability.h."""
+    try:
+        numbers = os.getxattr(program, "security.capability")
+    except OSError:  # it has none, or this file system knows of none
+        return 0
+    words = [int.from_bytes(numbers[at : at + 4], "little") for at in range(4, len(numbers), 8)]
+    return sum(word << 32 * place for place, word in enumerate(words[:2]))
 
 
 def _reading_capability() -> int:

@@ -188,9 +188,9 @@ def _become(request: dict[str, Any], guard: int) -> None:
     os.dup2(log, 2)
     os.chdir(request["cwd"])
     if request["alone"] is not None:
-        rights.become_ordinary_alone(request["alone"])
+        rights.become_ordinary_alone(request["alone"], program=request["argv"][0])
     else:
-        rights.become_ordinary(request["account"], read_all=request["read_all"])
+        rights.become_ordinary(request["account"], read_all=request["read_all"], program=request["argv"][0])
     if request["readable"]:
         rights.confine(request["readable"], request["writable"])
     # After the change of user, which clears it.
