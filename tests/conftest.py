@@ -38,8 +38,8 @@ VARIABLES = frozenset(name.upper() for name in Settings.model_fields)
 CALLERS = (*sorted(name for name in VARIABLES if name.endswith("_IMAGE")), "LOCALSTACK_AUTH_TOKEN")
 """What the caller of the tests chooses: the images to test on, and the token that one of them may need."""
 
-OF_THE_PACKAGE = {"TRITON_POSTGRES_BIN": "wheel"}
-"""What tests expect of an embedded PostgreSQL holds for that of the Python package, whatever this machine has."""
+OF_THE_PACKAGE = {"TRITON_POSTGRES_BIN": "wheel", "TRITON_CLICKHOUSE_BIN": "wheel"}
+"""What tests expect of embedded servers holds for those of the Python packages, whatever this machine has."""
 
 UNIT = Path(__file__).parent / "unit"
 """Tests without servers, which look at what settings are by default."""

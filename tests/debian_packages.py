@@ -37,7 +37,7 @@ def unpacked(folder: Path, *names: str) -> Mapping[str, str]:
     for place in folder.rglob("*"):
         if place.is_dir() and not place.is_symlink():
             place.chmod(0o755)
-    libraries = [str(path) for path in folder.glob("usr/lib/*-linux-gnu*")]
+    libraries = [str(path) for place in ("usr/lib", "lib") for path in folder.glob(f"{place}/*-linux-gnu*")]
     return {"LD_LIBRARY_PATH": os.pathsep.join(filter(None, (*libraries, os.environ.get("LD_LIBRARY_PATH"))))}
 
 

@@ -167,7 +167,8 @@ EMBEDDED = Place(
     tests="test_services.py",
     needs="Linux or macOS, and the extra `embedded`",
     first_start="makes a data directory of PostgreSQL, which later starts copy",
-    servers="PostgreSQL of this machine, else 18; ClickHouse 26.9 (chdb); Valkey 9; moto 5 or SeaweedFS 4",
+    servers="PostgreSQL of this machine, else 18; ClickHouse of this machine, else 26.9 (chdb); Valkey 9; moto 5 or"
+    " SeaweedFS 4",
     reached="127.0.0.1",
     internal="",
     isolation="yes",

@@ -151,16 +151,17 @@ class DataCompatibility(StrEnum):
 class ProcessRecipe:
     """How a service runs as a process of this machine, from Python distributions.
 
-    Words of `argv` may hold placeholders: {python} for the interpreter, {binary:PACKAGE/PATH} for a program or another
-    file that a package brings (with `*` for what differs between platforms), {host} for the address to listen on,
-    {port:NAME} for the host port of that port, {data} for the data directory, {sockets} for a folder for Unix sockets,
-    {file:NAME} for the path of one of `files`. A port that no word asks for is one that the service does not have as a
-    process.
+    Words of `argv` and values of `environment` may hold placeholders: {python} for the interpreter,
+    {binary:PACKAGE/PATH} for a program or another file that a package brings (with `*` for what differs between
+    platforms), {host} for the address to listen on, {port:NAME} for the host port of that port, {data} for the data
+    directory, {sockets} for a folder for Unix sockets, {file:NAME} for the path of one of `files`. A port that none of
+    them asks for is one that the service does not have as a process.
 
     Attributes:
         argv: the server's command line. Every user of the machine can read it, so it holds no secret.
         requires: the Python distributions that it consists of; the first has the server's version.
         extra: what brings them, besides the extra `embedded`; empty where that one does.
+        environment: the server's environment variables, besides those that each server gets. They hold no secret.
         files: configuration files by name, which may hold secrets: only the server's user can read them.
         input: what the server reads from its standard input, which may hold secrets too.
         template: how the data directory is initialised; None for an empty one.
@@ -173,6 +174,7 @@ class ProcessRecipe:
             None: as a process it keeps nothing.
         instead: what to do, in words, where the data has to stay and this keeps nothing; empty for leaving it out.
         reads: which data it can read, where that stays.
+        shares_data: whether a program of a distribution and one of this machine read each other's data.
         stale: files of the data directory that a killed server leaves, and that would keep the next from starting.
         of_machine: its version and folder, in words, where it is installed on this machine and not in a distribution.
         variable: the setting that names its programs, for error messages; empty where none does.
@@ -182,6 +184,7 @@ class ProcessRecipe:
     argv: tuple[str, ...]
     requires: tuple[str, ...]
     extra: str = ""
+    environment: Mapping[str, str] = field(default_factory=dict)
     files: Mapping[str, str] = field(default_factory=dict, repr=False)
     input: str = field(default="", repr=False)
     template: DataDirectoryTemplate | None = None
@@ -192,10 +195,15 @@ class ProcessRecipe:
     lasting: "ProcessRecipe | None" = None
     instead: str = ""
     reads: DataCompatibility = DataCompatibility.NOT_NEWER
+    shares_data: bool = True
     stale: tuple[str, ...] = ()
     of_machine: str = ""
     variable: str = ""
     unusable: InvalidSetting | None = field(default=None, compare=False)
+
+    def has_port(self, name: str) -> bool:
+        """Whether it listens on that port."""
+        return any(f"{{port:{name}}}" in word for word in (*self.argv, *self.environment.values()))
 
 
 class TakesOver(StrEnum):

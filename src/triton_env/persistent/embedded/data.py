@@ -17,8 +17,13 @@ from triton_env.persistent.fitting import NOT_READABLE, SHOWN, START_OVER, is_re
 from triton_env.persistent.stamps import Stamp
 from triton_env.runtimes.embedded.host import Host
 from triton_env.runtimes.embedded.server import Server
+from triton_env.services.of_machine import WHEEL
 
 _NEW = ".new"
+_MOVE_ON = (
+    "To move on with the data: with that {} python -m triton_env backup FILE, then python -m triton_env reset, then "
+    "python -m triton_env restore FILE with this one"
+)
 
 
 def fill(server: Server, order: Order, folder: ProjectFolder, host: Host) -> None:
@@ -101,6 +106,8 @@ def check(folder: ProjectFolder, recipe: ServiceRecipe) -> Stamp | None:
     found = None
     with suppress(OSError):
         found = recipe.data.inspect(DataFiles(data)) if recipe.data and recipe.data.inspect else None
+    if stamp and stamp.image and not process.shares_data and _program(stamp.image) != _program(made_of(process)):
+        raise _of_another_program(recipe, stamp, data)
     wrote = (found.version if found else "") or (stamp.image or stamp.version if stamp else "")
     server = version_of(process)
     if is_readable(process.reads, wrote, server):
@@ -108,12 +115,29 @@ def check(folder: ProjectFolder, recipe: ServiceRecipe) -> Stamp | None:
     shown = SHOWN[process.reads]
     was, now = (".".join(map(str, numbers(version)[:shown])) for version in (wrote, server))
     back = f"install that version again: pip install '{process.requires[0]}=={was}.*'" if process.requires else ""
-    if process.variable:
+    if process.variable and (process.shares_data or process.of_machine):
         back = f"set {process.variable} to a {recipe.title} {was}{f', or {back}' if back else ''}"
     raise VolumeMismatch(
         f"{recipe.title}'s data is of version {was}; the program here ({made_of(process)}) is {now}.",
         where=str(data),
         cause=NOT_READABLE[process.reads].format(title=recipe.title),
-        hint=f"{back}. To move on with the data: with that version python -m triton_env backup FILE, then python -m "
-        f"triton_env reset, then python -m triton_env restore FILE with this one; {START_OVER}",
+        hint=f"{back}. {_MOVE_ON.format('version')}; {START_OVER}",
     )
+
+
+def _of_another_program(recipe: ServiceRecipe, stamp: Stamp, data: Path) -> VolumeMismatch:
+    """The error about data of a program whose form of it this one does not read."""
+    process = recipe.process
+    # One of the two is of a distribution.
+    other = WHEEL if process.of_machine else f"a {recipe.title} {'.'.join(map(str, numbers(stamp.image)))}"
+    return VolumeMismatch(
+        f"{recipe.title}'s data was written by {stamp.image}, and {made_of(process)} cannot take it over.",
+        where=str(data),
+        cause="these two programs keep their data in different forms",
+        hint=f"set {process.variable} to {other}. {_MOVE_ON.format('program')}; {START_OVER}",
+    )
+
+
+def _program(made_of: str) -> str:
+    """The name of a program, without its version."""
+    return made_of.partition(" ")[0]

@@ -10,7 +10,7 @@ from triton_env.core.codec import to_data
 from triton_env.core.model import ContainerRecipe, ExternalRecipe, ProcessRecipe, ServiceRecipe
 from triton_env.runtimes.embedded import packages
 
-PROTOCOL = 1
+PROTOCOL = 2
 """Goes up when a supervisor of another version could not do what it is asked for."""
 
 

@@ -118,8 +118,7 @@ class EmbeddedStack(Stack):
             recipe: whose process is of the form that keeps data.
         """
         process = recipe.process
-        asked = "\n".join(process.argv)
-        ports = {port.name: port.fixed for port in recipe.ports if f"{{port:{port.name}}}" in asked}
+        ports = {port.name: port.fixed for port in recipe.ports if process.has_port(port.name)}
         group = SERVICES[recipe.name].settings_group
         given = {
             name: plain_text(getattr(self.settings.with_group(group), name))

@@ -4,7 +4,7 @@ import os
 import shutil
 import sys
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -106,24 +106,27 @@ class Host:
         return self.program(
             server,
             server.resolved(process.argv),
+            variables=server.environment,
             input=given,
             stop_signal=process.stop_signal,
             stop_timeout=process.stop_timeout,
         )
 
-    def program(self, server: Server, resolved: tuple[str, ...], **options: Any) -> Program:
-        """A program of a server, with its environment and its rights."""
+    def program(
+        self, server: Server, resolved: tuple[str, ...], *, variables: Mapping[str, str] | None = None, **options: Any
+    ) -> Program:
+        """A program of a server, with its environment, to which `variables` are added, and its rights."""
         process = server.recipe.process
         self._check_reach(process, Path(resolved[0]))
         compiled = self.bytecode.prefix(server.recipe)
-        variables = {"PYTHONPYCACHEPREFIX": str(compiled)} if compiled else {}
+        of_python = {"PYTHONPYCACHEPREFIX": str(compiled)} if compiled else {}
         return Program(
             argv=resolved,
-            environment=environment_of_servers(self.temporary) | variables,
+            environment=environment_of_servers(self.temporary) | of_python | dict(variables or {}),
             log=server.log,
             folder=self.temporary,
             read_all=self._has_to_read_all(resolved),
-            readable=(*server.readable, *variables.values()) if process.is_confined else (),
+            readable=(*server.readable, *of_python.values()) if process.is_confined else (),
             writable=(str(server.data), str(self.temporary), os.devnull),
             **options,
         )

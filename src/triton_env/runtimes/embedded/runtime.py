@@ -253,11 +253,10 @@ class EmbeddedRuntime:
     def _ports(self, recipe: ServiceRecipe) -> dict[str, int]:
         """A port of this machine for each that the server listens on as a process."""
         fixed = self._settings.triton_ports == "fixed"
-        asked = "\n".join(recipe.process.argv)
         return {
             port.name: port.fixed if fixed else free_port(self._address)
             for port in recipe.ports
-            if f"{{port:{port.name}}}" in asked
+            if recipe.process.has_port(port.name)
         }
 
     def _wait(self, server: Server, probe: Probe) -> None:

@@ -97,6 +97,12 @@ class Server:
         libraries = os.environ.get("LD_LIBRARY_PATH", "").split(os.pathsep)
         return (*_SYSTEM, *packages.folders(), *filter(None, libraries))
 
+    @property
+    def environment(self) -> dict[str, str]:
+        """The environment variables of its own; its ports are known."""
+        variables = self.recipe.process.environment
+        return dict(zip(variables, self.resolved(tuple(variables.values())), strict=True))
+
     def resolved(self, argv: tuple[str, ...]) -> tuple[str, ...]:
         """A command line with its placeholders filled in."""
         return tuple(_PLACEHOLDER.sub(self._value, word) for word in argv)

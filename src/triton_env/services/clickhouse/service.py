@@ -20,12 +20,13 @@ from triton_env.core.model import (
 )
 from triton_env.core.packaged_files import packaged_file
 from triton_env.core.server_options import parsed
-from triton_env.errors import RestoreUnfinished
+from triton_env.errors import InvalidSetting, RestoreUnfinished
 from triton_env.services.base import (
     Service,
     WithLogin,
     url_quoted,
 )
+from triton_env.services.clickhouse import programs
 from triton_env.services.clickhouse.requests import ask
 from triton_env.services.clickhouse.settings import ClickHouseSettings
 from triton_env.services.parts import Parts
@@ -93,37 +94,13 @@ class ClickHouse(WithLogin):
 
     @classmethod
     def recipe(cls, settings: Settings) -> ServiceRecipe:
-        password = settings.clickhouse_password.get_secret_value()
         environment = {
             "CLICKHOUSE_USER": settings.clickhouse_user,
-            "CLICKHOUSE_PASSWORD": password,
+            "CLICKHOUSE_PASSWORD": settings.clickhouse_password.get_secret_value(),
             "CLICKHOUSE_DEFAULT_ACCESS_MANAGEMENT": "1",
         }
         if settings.triton_clickhouse_options:
             environment["TRITON_CLICKHOUSE_OPTIONS"] = settings.triton_clickhouse_options
-        process = ProcessRecipe(
-            argv=(
-                *("{python}", "-m", "triton_env.servers.clickhouse", "--host", "{host}"),
-                *("--port", "{port:http}", "--native-port", "{port:native}", "--path", "{data}"),
-                *("--users-file", "-"),
-                *("--database", settings.clickhouse_db),
-                *(f"--option={name}={value}" for name, value in parsed(settings.triton_clickhouse_options).items()),
-            ),
-            requires=(
-                "chdb-core",
-                "uvicorn",
-                "httptools",
-                "python-multipart",
-                "lz4",
-                "clickhouse-cityhash",
-                "brotli",
-            ),
-            storage=Storage.DISK,
-            # The engine takes itself for a program of its user, who may read and write any file.
-            is_confined=True,
-            # Not a file: the server's clients may name those that it can read.
-            input=json.dumps([{"name": settings.clickhouse_user, "password": password}]),
-        )
         return cls._recipe(
             settings,
             # The image sets up its user at every start, and `ensure_ready` makes the database: these may change.
@@ -149,7 +126,7 @@ class ClickHouse(WithLogin):
                 storage=Storage.DISK,
                 unprivileged=Unprivileged(_USER),
             ),
-            process=replace(process, lasting=replace(process, stop_signal="SIGTERM", stop_timeout=60.0)),
+            process=_process(settings),
         )
 
     @property
@@ -254,6 +231,50 @@ class ClickHouse(WithLogin):
 
     def _url(self, endpoint: Endpoint) -> str:
         return f"http://{url_quoted(self.user)}:{url_quoted(self.password)}@{endpoint}/{self.database}"
+
+
+def _process(settings: Settings) -> ProcessRecipe:
+    try:
+        installed = programs.chosen(settings.triton_clickhouse_bin)
+    except InvalidSetting as error:
+        return replace(_of_package(settings), unusable=error)
+    if installed is None:
+        return _of_package(settings)
+    from triton_env.services.clickhouse import configuration  # not on top: it reads XML, and few machines have one
+
+    return configuration.process(installed, settings)
+
+
+def _of_package(settings: Settings) -> ProcessRecipe:
+    """The server over the engine of the Python package."""
+    user = {"name": settings.clickhouse_user, "password": settings.clickhouse_password.get_secret_value()}
+    process = ProcessRecipe(
+        argv=(
+            *("{python}", "-m", "triton_env.servers.clickhouse", "--host", "{host}"),
+            *("--port", "{port:http}", "--native-port", "{port:native}", "--path", "{data}"),
+            *("--users-file", "-"),
+            *("--database", settings.clickhouse_db),
+            *(f"--option={name}={value}" for name, value in parsed(settings.triton_clickhouse_options).items()),
+        ),
+        requires=(
+            "chdb-core",
+            "uvicorn",
+            "httptools",
+            "python-multipart",
+            "lz4",
+            "clickhouse-cityhash",
+            "brotli",
+        ),
+        storage=Storage.DISK,
+        # The engine takes itself for a program of its user, who may read and write any file.
+        is_confined=True,
+        # Not a file: the server's clients may name those that it can read.
+        input=json.dumps([user]),
+        # A ClickHouse keeps users in another way.
+        shares_data=False,
+        variable=programs.VARIABLE,
+    )
+    return replace(process, lasting=replace(process, stop_signal="SIGTERM", stop_timeout=60.0))
 
 
 SERVICE = ClickHouse

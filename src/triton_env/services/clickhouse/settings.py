@@ -50,6 +50,13 @@ class ClickHouseSettings(SettingsGroup):
         "The image. `latest` moves; name a version where that matters.",
         default="clickhouse/clickhouse-server:latest",
     )
+    triton_clickhouse_bin: str = setting(
+        Role.PROGRAM,
+        "Which ClickHouse runs without Docker: the program `clickhouse` of one on this machine, 24.3 or newer, or its"
+        " folder, or `wheel` for the server of the Python package. Empty: that on `PATH`, else that of clickhousectl,"
+        " else that of the package.",
+        default="",
+    )
     triton_clickhouse_options: Annotated[str, ServerOptions("http_port", "listen_host", "path", "tcp_port")] = setting(
         Role.OPTIONS,
         "[Options of the server](../how-to/server-options.md), by their paths in its configuration, such as"

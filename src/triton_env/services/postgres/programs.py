@@ -5,18 +5,16 @@ import mmap
 import os
 import re
 import shutil
-import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from glob import glob
 from pathlib import Path
 
 from triton_env.errors import InvalidSetting
+from triton_env.services import of_machine
 
 VARIABLE = "TRITON_POSTGRES_BIN"
-WHEEL = "wheel"
-"""As the setting asks for the Python package, whatever this machine has."""
 OLDEST = 14
 _PLACES = (
     # Debian, Ubuntu; the packages of the PostgreSQL project for Red Hat and SUSE; Alpine.
@@ -29,7 +27,6 @@ _NEEDED = ("postgres", "initdb", "psql", "pg_dump", "pg_restore")
 _VERSION = re.compile(rb"postgres \(PostgreSQL\) (\d+)(?:\.(\d+))?")
 """What `postgres --version` prints, which stands like this in the program:
 https://github.com/postgres/postgres/blob/master/src/include/miscadmin.h (PG_BACKEND_VERSIONSTR)"""
-_ASK_TIMEOUT = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +64,7 @@ def chosen(value: str) -> Installation | None:
     Raises:
         InvalidSetting: the one that is named cannot be used.
     """
-    if value == WHEEL:
+    if value == of_machine.WHEEL:
         return None
     if value:
         return _named(value)
@@ -86,7 +83,7 @@ def _candidates() -> Iterator[Path]:
 def _found(folder: Path) -> Installation | None:
     """The installation in a folder of this machine, where it is one that can be used here."""
     server = folder / "postgres"
-    if _lacking(folder) or (os.geteuid() == 0 and not _is_open(server.resolve())):
+    if _lacking(folder) or not of_machine.can_be_run(server):
         return None
     version = _version(server)
     return _installation(folder, version, "the newest here") if version and version[0] >= OLDEST else None
@@ -112,7 +109,7 @@ def _unusable(value: str, cause: str) -> InvalidSetting:
         f"{VARIABLE} does not lead to a PostgreSQL that can be used.",
         where=value,
         cause=cause,
-        hint=f"set {VARIABLE} to the folder of its programs (pg_config --bindir prints it), or to {WHEEL}",
+        hint=f"set {VARIABLE} to the folder of its programs (pg_config --bindir prints it), or to {of_machine.WHEEL}",
     )
 
 
@@ -142,24 +139,6 @@ def _version_of(server: Path, size: int, changed: int) -> tuple[int, int] | None
     ):
         if found := _VERSION.search(content):
             return int(found[1]), int(found[2] or 0)
-    import subprocess  # not on top: every command reads this module, and few machines have such a script
-
-    # One that leads to the server.
-    with suppress(OSError, subprocess.SubprocessError):
-        asked = subprocess.run(  # noqa: S603 - a server that is to be started
-            [server, "--version"], capture_output=True, timeout=_ASK_TIMEOUT, check=True
-        )
-        if found := _VERSION.search(asked.stdout):
-            return int(found[1]), int(found[2] or 0)
-    return None
-
-
-def _is_open(path: Path) -> bool:
-    """Whether file modes let every user run a program. Where root starts servers they are another user's."""
-    with suppress(OSError):
-        return bool(path.stat().st_mode & stat.S_IXOTH) and _can_be_passed(path.parents)
-    return False
-
-
-def _can_be_passed(folders: Iterable[Path]) -> bool:
-    return all(folder.stat().st_mode & stat.S_IXOTH for folder in folders)
+    # A script that leads to the server.
+    found = of_machine.answer((server, "--version"), _VERSION)
+    return (int(found[1]), int(found[2] or 0)) if found else None
