@@ -20,8 +20,8 @@ _ENVIRONMENT = {
     # A second process would stand between the server and the one that ends it.
     "CLICKHOUSE_WATCHDOG_ENABLE": "0",
 }
-# https://github.com/ClickHouse/ClickHouse/blob/master/programs/server/config.xml, but for its ports of MySQL,
-# PostgreSQL and replicas, the logs about the server itself, which it would write all the time, and its large caches.
+# https://github.com/ClickHouse/ClickHouse/blob/master/programs/server/config.xml, but for its ports of replicas and of
+# other protocols, the logs about the server itself, which it would write all the time, and its large caches.
 _CONFIGURATION = """\
 <clickhouse>
   <logger>
@@ -104,13 +104,13 @@ def process(installed: programs.Installation, settings: Settings) -> ProcessReci
         variable=programs.VARIABLE,
     )
     # The password may be the default one, which everybody knows.
-    configuration.extend(_parsed(packaged_file("docker/clickhouse/web-pages.xml").read_text("utf-8")))
+    configuration.extend(ElementTree.fromstring(packaged_file("docker/clickhouse/web-pages.xml").read_text("utf-8")))
     files = {"config.xml": _text(configuration), "users.xml": users}
     return replace(recipe, lasting=replace(recipe, files=files, stop_signal="SIGTERM", stop_timeout=60.0))
 
 
 def _configuration(options: dict[str, str]) -> ElementTree.Element:
-    root = _parsed(_CONFIGURATION)
+    root = ElementTree.fromstring(_CONFIGURATION)
     for path, value in options.items():
         if not path.startswith(_OF_USERS):
             _put(root, path, value)
@@ -119,7 +119,7 @@ def _configuration(options: dict[str, str]) -> ElementTree.Element:
 
 def _users(settings: Settings, options: dict[str, str]) -> ElementTree.Element:
     """The one user, with what the entry point of the official image gives it, and its password as a hash."""
-    root = _parsed(_USERS)
+    root = ElementTree.fromstring(_USERS)
     password = settings.clickhouse_password.get_secret_value()
     user = {
         "password_sha256_hex": hashlib.sha256(password.encode()).hexdigest(),
@@ -133,10 +133,6 @@ def _users(settings: Settings, options: dict[str, str]) -> ElementTree.Element:
         if path.startswith(_OF_USERS):
             _put(root, path, value)
     return root
-
-
-def _parsed(text: str) -> ElementTree.Element:
-    return ElementTree.fromstring(text)  # noqa: S314 - our own
 
 
 def _text(root: ElementTree.Element) -> str:
