@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from triton_env.errors import InvalidSetting
+
 WHEEL = "wheel"
 """As a setting asks for what the Python package brings, whatever this machine has."""
 _ASK_TIMEOUT = 60
@@ -27,6 +29,24 @@ def answer(argv: Sequence[str | Path], pattern: re.Pattern[bytes]) -> re.Match[b
         )
         return pattern.search(asked.stdout)
     return None
+
+
+def unusable(title: str, variable: str, value: str, cause: str, leads_to: str) -> InvalidSetting:
+    """The error about a program that is named and cannot be used.
+
+    Args:
+        title: of the service.
+        variable: the setting that names it.
+        value: of that.
+        cause: why it cannot be used.
+        leads_to: what the setting should lead to.
+    """
+    return InvalidSetting(
+        f"{variable} does not lead to a {title} that can be used.",
+        where=value,
+        cause=cause,
+        hint=f"set {variable} to {leads_to}, or to {WHEEL}",
+    )
 
 
 def _is_open(path: Path) -> bool:

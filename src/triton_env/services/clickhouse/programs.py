@@ -119,12 +119,7 @@ def _named(value: str) -> Installation:
 
 
 def _unusable(value: str, cause: str) -> InvalidSetting:
-    return InvalidSetting(
-        f"{VARIABLE} does not lead to a ClickHouse that can be used.",
-        where=value,
-        cause=cause,
-        hint=f"set {VARIABLE} to the program {_PROGRAM} or its folder, or to {of_machine.WHEEL}",
-    )
+    return of_machine.unusable("ClickHouse", VARIABLE, value, cause, f"the program {_PROGRAM} or its folder")
 
 
 def _numbers(version: str) -> tuple[int, ...]:

@@ -105,12 +105,8 @@ def _named(value: str) -> Installation:
 
 
 def _unusable(value: str, cause: str) -> InvalidSetting:
-    return InvalidSetting(
-        f"{VARIABLE} does not lead to a PostgreSQL that can be used.",
-        where=value,
-        cause=cause,
-        hint=f"set {VARIABLE} to the folder of its programs (pg_config --bindir prints it), or to {of_machine.WHEEL}",
-    )
+    folder = "the folder of its programs (pg_config --bindir prints it)"
+    return of_machine.unusable("PostgreSQL", VARIABLE, value, cause, folder)
 
 
 def _installation(folder: Path, version: tuple[int, int], reason: str) -> Installation:
