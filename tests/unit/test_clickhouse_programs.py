@@ -112,6 +112,15 @@ class TestOneIsFound:
         assert recipe().process.of_machine == ""
         assert "chdb-core" in recipe().process.requires
 
+    def test_none_by_a_user_without_a_name_and_a_home(self, machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.delenv("HOME")
+        monkeypatch.setattr(os, "getuid", lambda: 61_234_567)
+        with pytest.raises(RuntimeError):
+            Path.home()
+        assert found() is None
+        program = installed(machine / "path", "25.8.1.1")
+        assert found() == ("25.8.1.1", program)
+
     def test_one_that_is_too_old_is_passed_over(self, machine: Path, versions: Path) -> None:
         installed(machine / "path", "24.2.9.9")
         assert found() is None

@@ -80,7 +80,8 @@ def _candidates() -> Iterator[tuple[Path, str]]:
     if on_path := shutil.which(_PROGRAM):
         yield Path(on_path).resolve(), "on PATH"
     # https://github.com/ClickHouse/clickhousectl/blob/main/crates/clickhousectl/src/paths.rs
-    versions = _folder_of_clickhousectl()
+    if (versions := _folder_of_clickhousectl()) is None:
+        return
     with suppress(OSError, ValueError):
         yield versions / (versions.parent / "default").read_text("utf-8").strip() / _PROGRAM, "clickhousectl's default"
     with suppress(OSError):
@@ -88,9 +89,12 @@ def _candidates() -> Iterator[tuple[Path, str]]:
             yield folder / _PROGRAM, "the newest of clickhousectl"
 
 
-def _folder_of_clickhousectl() -> Path:
-    """Each version is in a folder of its name."""
-    return Path.home() / ".clickhouse" / "versions"
+def _folder_of_clickhousectl() -> Path | None:
+    """Each version is in a folder of its name. None for a user who has no home."""
+    try:
+        return (Path.home() / ".clickhouse" / "versions").resolve()
+    except RuntimeError:
+        return None
 
 
 def _found(program: Path, reason: str) -> Installation | None:
@@ -128,7 +132,7 @@ def _numbers(version: str) -> tuple[int, ...]:
 
 def _version(program: Path) -> str:
     folder = program.parent
-    if folder.parent == _folder_of_clickhousectl().resolve() and _VERSION.fullmatch(folder.name):
+    if folder.parent == _folder_of_clickhousectl() and _VERSION.fullmatch(folder.name):
         return folder.name
     with suppress(OSError):
         status = program.stat()
