@@ -89,6 +89,9 @@ def test_a_namespace_has_a_size_where_the_server_can_tell(env: TritonEnvironment
             client.command("create table t (x UInt64) engine = MergeTree order by x")
             client.command("insert into t select number from numbers(100000)")
         namespace.s3.client().put_object(Bucket=namespace.s3.bucket, Key="k", Body=b"x" * 1000)
+        with namespace.redis.client() as redis:
+            # More than are looked at: what these take stands for all.
+            redis.mset({f"key:{number:04}": "x" * 1000 for number in range(3000)})
 
         def sizes(entry: EnvironmentEntry) -> dict[str, int]:
             (space,) = (each for each in entry.spaces if each.name == namespace.id)
@@ -98,6 +101,7 @@ def test_a_namespace_has_a_size_where_the_server_can_tell(env: TritonEnvironment
         found = sizes(env.inspect(ask=True))
         assert found["postgres"] > 1_000_000
         assert found["clickhouse"] > 100_000
+        assert 3_000_000 < found["redis"] < 6_000_000
         # Objects are counted for a limited time.
         assert until(lambda: sizes(env.inspect(ask=True)).get("s3") == 1000)
 

@@ -34,7 +34,7 @@ class Asked:
     Attributes:
         statuses: by service.
         samples: what each measures of itself, by service.
-        sizes: what spaces take in each, in bytes by service and space.
+        sizes: what spaces take in each, in bytes by service.
         disks: what the files of each take, in bytes, by service.
         positions: where their logs end, by service.
     """
@@ -55,7 +55,7 @@ class _Known:
         insight: that is connected to it; None where it offers none.
         turn: held while the insight is asked.
         disk: what its files took.
-        sizes: what spaces took in it.
+        sizes: what spaces took in it; None where that was not asked yet.
         measured: when these were found out, by what they are.
         is_closed: whether it is asked nothing more.
     """
@@ -64,7 +64,7 @@ class _Known:
     insight: Insight[Any] | None
     turn: threading.Lock = field(default_factory=threading.Lock)
     disk: int | None = None
-    sizes: Mapping[str, int] = field(default_factory=dict)
+    sizes: Mapping[str, int] | Mapping[int, int] | None = None
     measured: dict[str, float] = field(default_factory=dict)
     is_closed: bool = False
 
@@ -118,7 +118,7 @@ class Asker:
         return Asked(
             statuses=found,
             samples={name: sample for name, sample in sampled.items() if sample is not None},
-            sizes={name: known[name].sizes for name in sampled},
+            sizes={name: sizes for name in sampled if (sizes := known[name].sizes) is not None},
             disks={name: disk for name, (disk, _) in placed.items() if disk is not None},
             positions={name: position for name, (_, position) in placed.items() if position is not None},
         )

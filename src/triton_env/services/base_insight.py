@@ -186,8 +186,10 @@ class Insight(ABC, Generic[ServiceT]):
             return self._sample()
 
     @final
-    def sizes(self) -> Mapping[str, int]:
-        """What namespaces, templates and snapshots take, in bytes by their ids; empty where the server cannot tell.
+    def sizes(self) -> Mapping[str, int] | Mapping[int, int]:
+        """What namespaces, templates and snapshots take, in bytes; empty where the server does not report it.
+
+        They are known by their ids, or by their slots where the service has these; a slot that is empty is left out.
 
         Raises:
             QueryFailed, ServiceDied: see `sample`.
@@ -249,7 +251,7 @@ class Insight(ABC, Generic[ServiceT]):
     @abstractmethod
     def _sample(self) -> Mapping[str, float]: ...
 
-    def _sizes(self) -> Mapping[str, int]:
+    def _sizes(self) -> Mapping[str, int] | Mapping[int, int]:
         return {}
 
     @abstractmethod

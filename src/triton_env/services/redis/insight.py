@@ -21,7 +21,7 @@ from triton_env.services.base_insight import (
     readable,
     table_of,
 )
-from triton_env.services.redis.connection import Connection
+from triton_env.services.redis.connection import KEYS, Connection
 from triton_env.services.redis.names import NAMESPACE_USER, OWN_NUMBERS
 from triton_env.services.redis.service import Redis
 from triton_env.services.redis.values import value_table
@@ -84,6 +84,21 @@ class RedisInsight(Insight[Redis]):
         if "connected_clients" in fields:
             found["connections"] = max(0, int(fields["connected_clients"]) - 1)
         return found
+
+    def _sizes(self) -> Mapping[int, int]:
+        found = _DATABASE.findall(self._asked(lambda connection: connection.ask("INFO", "keyspace")))
+        filled = {int(number): int(keys) for number, keys, *_ in found}
+        return {number: self._memory(number, keys) for number, keys in filled.items() if number not in OWN_NUMBERS}
+
+    def _memory(self, number: int, keys: int) -> int:
+        """Bytes that the keys of a logical database take: of one look's keys, and by these of all."""
+
+        def ask(connection: Connection) -> list[Any]:
+            _, found = connection.ask("SCAN", 0, "COUNT", KEYS)
+            return connection.try_all(("MEMORY", "USAGE", key) for key in found)
+
+        sizes = [size for size in self._asked(ask, number) if size]
+        return round(sum(sizes) / len(sizes) * keys) if sizes else 0
 
     def _table(self, panel: str, argument: str) -> Table:
         match panel:
