@@ -112,8 +112,7 @@ class SpaceEntry(_Data):
         is_ready: whether it is a namespace of the pool: made in advance, and used by nothing yet.
         made_by: the test that it was made for; None where that is not known, or it was made for none.
         changed: when it was made or, of the pool, handed out; a template when it was last used.
-        sizes: what it takes in bytes, by those services that report it; None where they were not asked. Where Redis
-            has many keys, some stand for all.
+        sizes: what it takes in bytes, by those services that report it; None where they were not asked.
     """
 
     kind: Literal["namespace", "template", "snapshot"]

@@ -91,7 +91,7 @@ class RedisInsight(Insight[Redis]):
         return {number: self._memory(number, keys) for number, keys in filled.items() if number not in OWN_NUMBERS}
 
     def _memory(self, number: int, keys: int) -> int:
-        """Bytes that the keys of a logical database take: of one look's keys, and by these of all."""
+        """Bytes that the keys of a logical database take. Where there are many, some stand for all."""
 
         def ask(connection: Connection) -> list[Any]:
             _, found = connection.ask("SCAN", 0, "COUNT", KEYS)
