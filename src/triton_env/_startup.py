@@ -4,6 +4,7 @@ import logging
 import os
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, InvalidStateError, wait
 from contextlib import AbstractContextManager, suppress
@@ -41,6 +42,11 @@ _THREADS_TIMEOUT = 10
 _OPENING_TIMEOUT = 5
 """Seconds that `end` waits for a runtime that is being opened. An engine that does not answer takes longer."""
 
+_LISTED_AFTER = 1.0
+"""Seconds after which a start is seen by other processes."""
+_LISTED_TIMEOUT = 1.0
+"""Seconds that `end` waits until it is not."""
+
 
 class Startup:
     """One start of an environment: the services on their way, in the mode that it has.
@@ -48,10 +54,12 @@ class Startup:
     Args:
         names: of its services.
         lazy: whether the user's code runs during the start.
+        held_by: what this process is; see `Record`.
     """
 
-    def __init__(self, mode: Mode, names: Sequence[str], *, lazy: bool = False) -> None:
+    def __init__(self, mode: Mode, names: Sequence[str], *, lazy: bool = False, held_by: str = "python") -> None:
         self.process = os.getpid()
+        self.held_by = held_by
         self.mode = mode
         self.names = tuple(names)
         self._recipes = {name: SERVICES[name].recipe(mode.settings) for name in boot_order(names)}
@@ -67,6 +75,11 @@ class Startup:
         self._lazy = lazy
         self._listing = threading.Lock()
         self._may_be_listed = mode.lists_itself
+        self._interrupted: float | None = None
+        """When the start was interrupted whose end is shown, on the monotonic clock; None where none is."""
+        self._is_over = threading.Event()
+        """Whether it is under way no more, for other processes."""
+        self._shower: threading.Thread | None = None
         self.listed: Listed | None = None
         """Where other processes see it; None where they do not."""
         self._recovery: Recovery | None = None
@@ -89,6 +102,9 @@ class Startup:
         # Daemons: a start that hangs may not keep the interpreter from ending.
         self._opener = threading.Thread(target=self._start, name=f"triton-{self.id}", daemon=True)
         try:
+            if self.mode.lists_start:
+                self._shower = threading.Thread(target=self._show, name=f"triton-{self.id}-list", daemon=True)
+                self._shower.start()
             self._opener.start()
         except RuntimeError as error:  # no thread is available: a limit, or the interpreter is shutting down
             self._give_up(error)
@@ -105,13 +121,20 @@ class Startup:
                 # A service that was cancelled failed because of another; that one is to blame.
                 done, _ = wait(self.services.values(), timeout=_THREADS_TIMEOUT)
                 errors = _errors(done)
+        except BaseException as error:
+            if self.mode.lists_start and not isinstance(error, Exception):
+                # Its end takes a while in some places, and follows at once. It is shown as the start is.
+                self._interrupted = time.monotonic()
+                self._display.say("interrupted; ending what was started ...")
+            raise
         finally:
             # Here and not only with the last service: what the caller prints next comes after the display's last line.
-            self._display.close()
+            self._close_display()
         errors.sort(key=lambda error: isinstance(error, StartCancelled))
         if errors:
             raise errors[0]
         self._list()
+        self._is_over.set()
         self.mode.note_start(self.recorder.timeline())
         self.mode.wait_until_listed()
 
@@ -169,6 +192,8 @@ class Startup:
             elif self.runtime.exception() is None:
                 self.runtime.result().stop()
             self._forget_restore()
+            if self._interrupted is not None:
+                self._display.say(f"ended in {time.monotonic() - self._interrupted:.1f} s")
         finally:
             # Also where no runtime came of it.
             self.mode.leave()
@@ -180,6 +205,9 @@ class Startup:
                 self._has_waited = True
                 wait_unless_hurried(lambda: all(each.done() for each in self.services.values()), _THREADS_TIMEOUT)
             self._display.close()
+            self._is_over.set()
+            if self._shower is not None and self._shower.is_alive():
+                self._shower.join(_LISTED_TIMEOUT)
             if self._has_spare:
                 self._has_spare = False
                 spare.drop()
@@ -303,10 +331,23 @@ class Startup:
 
     def _note_the_last(self, _: "Future[Service]") -> None:
         if all(future.done() for future in self.services.values()):
-            self._display.close()
+            self._close_display()
             # Otherwise `wait` does, before the environment is handed out.
             if self._lazy and not _errors(self.services.values()):
                 self._list()
+                self._is_over.set()
+
+    def _close_display(self) -> None:
+        """Show no more, unless the end is still to be shown."""
+        if self._interrupted is None:
+            self._display.close()
+
+    def _show(self) -> None:
+        """Have other processes see that it is under way, where it takes a while: most starts are over before."""
+        if not self._is_over.wait(_LISTED_AFTER):
+            from triton_env.sharing.starting import show
+
+            show(self, self._is_over)
 
     def _list(self) -> None:
         """Have other processes see it, where its mode wants that. It works as well if they cannot."""

@@ -85,6 +85,7 @@ class TritonEnvironment(Isolated):
         self._arguments = Arguments(self._settings, self._services, runtime, taken, shared, isolated)
         self._new_mode: Callable[[], Mode] = partial(mode_of, self._arguments)
         self._lazy = lazy
+        self._held_by = "python"
         self._startup: Startup | None = None
         self._recorder: Recorder | None = None
         self._isolators: dict[int, Isolator] = {}
@@ -322,6 +323,11 @@ class TritonEnvironment(Isolated):
         self._new_mode = new_mode
         return self
 
+    def _held_as(self, held_by: str) -> Self:
+        """Have other processes see that this process is such a thing (see `Record`); returns itself."""
+        self._held_by = held_by
+        return self
+
     async def _started(self, wait: Action, end: Action) -> None:
         """Start, unless it runs: begin, wait for the services, and remove what there is where that fails.
 
@@ -346,7 +352,7 @@ class TritonEnvironment(Isolated):
 
     @explained("The environment could not be started.")
     def _begin(self) -> Startup:
-        startup = Startup(self._new_mode(), self._services, lazy=self._lazy)
+        startup = Startup(self._new_mode(), self._services, lazy=self._lazy, held_by=self._held_by)
         self._recorder = startup.recorder
         self._startup = startup
         self._state = "running"

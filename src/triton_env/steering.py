@@ -4,7 +4,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from itertools import chain, count
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
@@ -21,6 +21,7 @@ from triton_env.sharing.attaching import Purpose
 from triton_env.sharing.ending import end
 from triton_env.sharing.orders import restart
 from triton_env.state.registry import Record, Registry
+from triton_env.state.starting import Starting, Starts
 
 if TYPE_CHECKING:
     from triton_env.attached import AttachedEnvironment, AttachedProject
@@ -72,6 +73,8 @@ def actions(entry: "EnvironmentEntry", listed: "Sequence[EnvironmentEntry]" = ()
     What a test run, a notebook or a program has started for itself is not reset under it, nor is it divided: its
     program can do that. Persistent services are saved by a backup, and external ones are not steered from here.
     """
+    if entry.is_starting:
+        return tuple(_offered_of_start())
     owner = entry.owner
     owned = [each for each in listed if owner and each.owner and each.owner.pid == owner.pid]
     others = list(dict.fromkeys(each.id for each in owned if each.id != entry.id))
@@ -189,6 +192,10 @@ def _offered(runtime: str, held_by: str, others: Sequence[str] = (), *, lasts: b
     yield Action(name="backup", title="Back up to a file", takes_name=True)
 
 
+def _offered_of_start() -> Iterator[Action]:
+    yield Action(name="stop", title="Stop", loses="the start, with the program that waits for it")
+
+
 def _with(others: Sequence[str]) -> str:
     if not others:
         return ""
@@ -248,6 +255,35 @@ class _Session(NamedTuple):
             return _backed_up(environment, service, path)
 
 
+class _Start(NamedTuple):
+    """An environment that is starting."""
+
+    start: Starting
+    settings: Settings
+
+    @property
+    def title(self) -> str:
+        return f"{self.start.id}, which is starting"
+
+    @property
+    def actions(self) -> tuple[Action, ...]:
+        return tuple(_offered_of_start())
+
+    def opened(self, purpose: Purpose, services: Sequence[str] = ()) -> "AbstractContextManager[AttachedEnvironment]":
+        raise self._not_ready()
+
+    def log_reader(self) -> AbstractContextManager[Callable[[str, int], str]]:
+        raise self._not_ready()
+
+    def _not_ready(self) -> NotOffered:
+        stages = "; ".join(f"{title_of(name)}: {stage.words}" for name, stage in self.start.stages.items())
+        return NotOffered(f"The environment {self.start.id} is starting.", where=self.start.title, cause=stages)
+
+    def act(self, action: str, service: str, name: str, path: Path | None) -> str:
+        end(self.start, self.settings)
+        return f"The start of {self.start.id} was ended. Nothing of it is left."
+
+
 class _Project(NamedTuple):
     """The persistent services of a project."""
 
@@ -305,8 +341,7 @@ class _Project(NamedTuple):
             from triton_env.persistent.choice import forget
 
             stack.remove([service] if service else [])
-            if not service:
-                forget(stack.settings)
+            forget(stack)
             what = title_of(service) if service else "All services"
             return f"{what} of the project {self.project} and their data are gone."
 
@@ -352,7 +387,8 @@ def _own_path(environment: str) -> Iterator[Path]:
         _being_made.discard(path)
 
 
-def _found(settings: Settings, environment_id: str, runtime: str) -> _Session | _Project:
+def _found(settings: Settings, environment_id: str, runtime: str) -> _Session | _Project | _Start:
+    starts = [start for start in Starts.of(settings).under_way() if runtime in ("", start.runtime)]
     records = [record for record in Registry.of(settings).running() if runtime in ("", record.runtime)]
     for record in records:
         if record.id == environment_id:
@@ -371,6 +407,9 @@ def _found(settings: Settings, environment_id: str, runtime: str) -> _Session | 
         )
     if named:
         return _Project(named[0].settings)
+    for start in starts:
+        if start.id == environment_id:
+            return _Start(start, settings)
     if environment_id:
         # Last: a project may be named as ids begin, and what is done to it is not meant for a session.
         begun = [record for record in records if record.id.startswith(environment_id)]

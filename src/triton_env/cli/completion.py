@@ -44,6 +44,18 @@ def sessions(context: click.Context, parameter: click.Parameter, incomplete: str
     return [CompletionItem(record.id, help=record.title) for record in records if record.id.startswith(incomplete)]
 
 
+def stoppable(context: click.Context, parameter: click.Parameter, incomplete: str) -> "list[CompletionItem]":
+    """The ids of what `stop` ends: the sessions and shared environments that run or are starting."""
+    from click.shell_completion import CompletionItem
+
+    from triton_env.settings import Settings
+    from triton_env.state.starting import Starts
+
+    starts = Starts.of(Settings()).under_way()
+    starting = [CompletionItem(start.id, help=start.title) for start in starts if start.id.startswith(incomplete)]
+    return [*sessions(context, parameter, incomplete), *starting]
+
+
 def environments(context: click.Context, parameter: click.Parameter, incomplete: str) -> "list[CompletionItem]":
     """The ids of what runs, and the projects whose persistent services do."""
     return [*sessions(context, parameter, incomplete), *_projects(incomplete)]

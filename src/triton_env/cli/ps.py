@@ -42,6 +42,9 @@ _LONG_COLUMNS = (
     Column("ports", rank=4),
 )
 
+_AGED = 10
+"""Seconds from which on the age of a sample is shown."""
+
 
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Print one line of JSON instead of the table.")
@@ -59,7 +62,7 @@ def command(as_json: bool, long: bool, show_secrets: bool, quiet: bool, watch: b
 
     Those of other users are not seen. Any of them can be named to other commands by its id, such as `psql --session ID`
     and `stop ID`; persistent services by their project, such as `status --project NAME`. A service that does not listen
-    is marked.
+    is marked. Of a start that takes more than a second, it is shown what each service does or waits for.
 
     With --long each server is asked for its health, version, memory and connections, and each engine for what dead
     owners left, which `prune` removes. One that hangs is given up after some seconds.
@@ -132,7 +135,7 @@ def _service_row(environment: "EnvironmentEntry", service: "ServiceEntry") -> "l
     words, style = health_words(service)
     cells = (
         service.version or "",
-        f"{cpu:.1f} %" if cpu is not None else "",
+        f"{cpu:.1f} %{_age(service)}" if cpu is not None else "",
         memory_words(memory) if memory is not None else "",
         size_words(disk) if disk is not None else "",
         str(service.connections) if service.connections is not None else "",
@@ -141,15 +144,28 @@ def _service_row(environment: "EnvironmentEntry", service: "ServiceEntry") -> "l
     return [
         Text(environment.id, style="bold"),
         Text(service.name),
-        Text(one_line(service.state), style="green" if service.state == "running" else "red"),
+        Text(one_line(service.state), style=state_style(service)),
         Text(one_line(words), style=style),
         *(Text(one_line(cell)) for cell in cells),
     ]
 
 
+def _age(service: "ServiceEntry") -> str:
+    """How old what is shown of its processor and memory is, where that matters."""
+    seconds = (datetime.now(UTC) - service.measured).total_seconds() if service.measured else 0
+    return f" ({seconds:.0f} s ago)" if seconds >= _AGED else ""
+
+
+def state_style(service: "ServiceEntry") -> str:
+    """The colour of its state."""
+    return "green" if service.state == "running" else "yellow" if service.state in ("starting", "ready") else "red"
+
+
 def health_words(service: "ServiceEntry") -> tuple[str, str]:
     """What the last probe of a service has found, for people, and its colour; empty where it was not asked."""
     health = service.health
+    if service.stage:
+        return service.stage, "yellow"
     if health is None:
         return "", ""
     if not health.is_good:
@@ -162,16 +178,19 @@ def _row(environment: "EnvironmentEntry") -> "list[Text]":
 
     from triton_env.cli.status import duration
 
-    owner, started = environment.owner, environment.started
+    owner, started, since = environment.owner, environment.started, environment.starting_since
+    up = duration((datetime.now(UTC) - started).total_seconds() if started else None)
+    if environment.is_starting and since:
+        up = f"starting {duration((datetime.now(UTC) - since).total_seconds())}"
     services = ", ".join(
-        service.name if service.state == "running" else f"{service.name} ({service.state})"
+        service.name if service.state in ("running", "ready") else f"{service.name} ({service.stage or service.state})"
         for service in environment.services
     )
     cells = (
         environment.mode,
         environment.runtime,
         services,
-        duration((datetime.now(UTC) - started).total_seconds() if started else None),
+        up,
         f"{owner.held_by} {owner.pid}" if owner else "",
         str(len(environment.users) or ""),
         owner.project if owner else "",

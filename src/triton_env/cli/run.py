@@ -61,7 +61,9 @@ def command(services: tuple[str, ...], runtime: str | None, isolated: bool, cmd:
     _find(cmd[0], inherited)
     with (
         interruptible(),
-        TritonEnvironment(settings, services=selected(services), runtime=runtime, isolated=isolated) as environment,
+        TritonEnvironment(settings, services=selected(services), runtime=runtime, isolated=isolated)._held_as(
+            "run"
+        ) as environment,
         _given_to_command(environment, settings) as variables,
     ):
         misleading = _misleading(environment, inherited)

@@ -85,7 +85,8 @@ def _serve(
     # Before the start: what cannot work should not take seconds to say so.
     alive = frozenset(record.id for record in registry.running())
     file = EnvFile(env_file, alive) if env_file else None
-    with TritonEnvironment(settings, services=services, runtime=runtime, reuse=reuse, isolated=True) as environment:
+    environment = TritonEnvironment(settings, services=services, runtime=runtime, reuse=reuse, isolated=True)
+    with environment._held_as("serve"):
         shared = reuse if environment._mode.servers_are_ours else None
         try:
             with ExitStack() as announced:

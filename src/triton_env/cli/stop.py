@@ -13,15 +13,16 @@ from triton_env.errors import UsageError
 if TYPE_CHECKING:
     from triton_env.settings import Settings
     from triton_env.state.registry import Record
+    from triton_env.state.starting import Starting
 
 _STOP = "python -m triton_env stop"
 
 
 @click.command()
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
-@click.argument("ids", nargs=-1, required=True, metavar="ID...", shell_complete=completion.sessions)
+@click.argument("ids", nargs=-1, required=True, metavar="ID...", shell_complete=completion.stoppable)
 def command(ids: tuple[str, ...], yes: bool) -> int:
-    """End sessions and shared environments. Their data is gone then.
+    """End sessions and shared environments, also those that are starting. Their data is gone then.
 
     \b
     python -m triton_env stop ID
@@ -34,7 +35,6 @@ def command(ids: tuple[str, ...], yes: bool) -> int:
     Exit status: 0; 1 if the answer was no, or if one does not end; 2 for wrong use; 130 after Ctrl-C.
     """
     from triton_env.settings import Settings
-    from triton_env.state.registry import Registry
 
     settings = Settings()
     # All of them first: a mistake in the second name should not be found when the first has ended.
@@ -51,16 +51,29 @@ def command(ids: tuple[str, ...], yes: bool) -> int:
             say("Nothing was changed.")
             return 1
     for record in records:
-        # The process of one before it may have had this one too.
-        if any(record.id == each.id for each in Registry.of(settings).running()):
-            end(record)
+        # The process of one before it may have had this one too, and what was starting may be ready.
+        if now := next((each for each in _all(settings) if each.id == record.id), None):
+            end(now)
     return 0
 
 
-def _named(name: str, settings: "Settings") -> "Record":
-    from triton_env.inspection import inspect
-    from triton_env.state.registry import Registry, named
+def _all(settings: "Settings") -> "tuple[Record | Starting, ...]":
+    from triton_env.state.registry import Registry
+    from triton_env.state.starting import Starts
 
+    # In this order: a start is on its list until its environment is on the other one.
+    starts = Starts.of(settings).under_way()
+    return (*Registry.of(settings).running(), *starts)
+
+
+def _named(name: str, settings: "Settings") -> "Record | Starting":
+    from triton_env.inspection import inspect
+    from triton_env.state import starting
+    from triton_env.state.registry import Registry, matching, named
+
+    starts = starting.Starts.of(settings).under_way()
+    if not matching(Registry.of(settings).running(), name) and (start := starting.named(starts, name)):
+        return start
     try:
         return named(Registry.of(settings).running(), name, option=f"{_STOP} ")
     except UsageError:
@@ -72,12 +85,15 @@ def _named(name: str, settings: "Settings") -> "Record":
         raise
 
 
-def _affected(record: "Record", settings: "Settings") -> str:
+def _affected(record: "Record | Starting", settings: "Settings") -> str:
     """What else suffers from the end of an environment, in words; empty where nothing does."""
     from triton_env.inspection import command_of
     from triton_env.sharing.users import users_of
+    from triton_env.state.starting import Starting
 
-    if record.held_by not in ("serve", "mcp", "reuse"):
+    if isinstance(record, Starting) and record.held_by in ("serve", "up", "reuse", "mcp"):
+        return ""
+    if isinstance(record, Starting) or record.held_by not in ("serve", "mcp", "reuse"):
         return f"{record.id}: process {record.pid} ends with it: {command_of(record.pid)}"
     users = users_of(record, settings)
     processes = f"process{'es' if len(users) > 1 else ''} {', '.join(map(str, users))}"

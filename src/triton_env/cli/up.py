@@ -57,7 +57,7 @@ def command(services: tuple[str, ...], choice: Choice, runtime: str | None, as_j
     ):
         names = named_or_offered(services, stack)
         before = _running(stack)
-        with ProjectEnvironment(stack, settings, names) as environment:
+        with ProjectEnvironment(stack, settings, names)._held_as("up") as environment:
             versions = server_versions(environment)
             data = as_data(environment, versions)
             running = [environment.service(name) for name in environment.services]

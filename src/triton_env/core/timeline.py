@@ -139,16 +139,25 @@ class Recorder:
 
     def report(self, service: str, phase: Phase, detail: str = "") -> None:
         """Note that `service` is in `phase` now."""
-        event = Event(service, phase, time.monotonic() - self._zero, detail)
+        event = Event(service, phase, self.seconds, detail)
         with self._lock:
             self._events.append(event)
             if self._listener is not None:
                 self._listener(event)
 
+    @property
+    def seconds(self) -> float:
+        """Since the start of the environment."""
+        return time.monotonic() - self._zero
+
+    def events(self) -> tuple[Event, ...]:
+        """Those so far."""
+        with self._lock:
+            return tuple(self._events)
+
     def timeline(self) -> Timeline:
         """The spans so far. A span ends where its service's next phase begins; an open one is left out."""
-        with self._lock:
-            events = tuple(self._events)
+        events = self.events()
         spans: list[Span] = []
         entered: dict[str, Event] = {}
         for event in events:

@@ -27,11 +27,13 @@ from triton_env.inspection.leftovers import found_leftovers
 from triton_env.inspection.owners import command_of
 from triton_env.inspection.persistent import Project, asked_project, here, on_engine
 from triton_env.inspection.sessions import asked_session, of_record
+from triton_env.inspection.starts import with_starts
 from triton_env.inspection.urls import without_password
 from triton_env.runtimes.choice import ENGINE_TIMEOUT
 from triton_env.settings import Settings
 from triton_env.settings.project_folders import project_root
 from triton_env.state.registry import Record, Registry
+from triton_env.state.starting import Starts
 
 if TYPE_CHECKING:
     from triton_env._startup import Startup
@@ -101,6 +103,8 @@ class Inspector:
         # All at once: what is on a machine or an engine that does not answer takes as long as it may.
         left = self._leftovers() if ask and not only else None
         containers = in_thread(on_engine, settings)
+        # Before what runs: one that becomes ready in between is seen all the same.
+        starts = Starts.of(settings).under_way()
         records = Registry.of(settings).running()
         sessions = [in_thread(partial(of_record, record, settings, show_secrets=show_secrets)) for record in records]
         looks: list[_Look] = []
@@ -122,7 +126,7 @@ class Inspector:
             problem = f"no engine answers within {ENGINE_TIMEOUT:g} s"
         for project in projects:
             look(project.entry, partial(asked_project, project, **options))
-        environments = tuple(each.result() for each in looks)
+        environments = tuple(with_starts([each.result() for each in looks], starts))
         self._asker.keep(environments)
         leftovers, engine_problem = left.result() if left else (None, "")
         return Inspection(

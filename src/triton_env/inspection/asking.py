@@ -182,6 +182,7 @@ def asked_service(entry: ServiceEntry, asked: Asked, *, show_secrets: bool) -> S
             "cpu_percent": round(usage.cpu_percent, 1),
             "memory": usage.memory,
             "memory_limit": usage.memory_limit or None,
+            "measured": datetime.fromtimestamp(usage.at, UTC) if usage.at else datetime.now(UTC),
         }
     if sample and "connections" in sample:
         found["connections"] = int(sample["connections"])

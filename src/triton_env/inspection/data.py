@@ -58,12 +58,13 @@ class ServiceEntry(_Data):
     Attributes:
         name: its name.
         title: its name for people.
-        state: how it is: `running` where it listens, `silent` where it does not; of a container that does not run, what
-            the engine calls its state.
+        state: how it is: `running` where it listens, `silent` where it does not; `starting`, `ready` or `failed` while
+            its environment is starting; of a container that does not run, what the engine calls its state.
         host: where it is reached from here; None where it is not.
         ports: their numbers by protocol.
         url: the URL for clients, with `***` for the password unless secrets are asked for; None where it is not known.
         container: the name of its container; None where it has none.
+        stage: what its start does or waits for, in words; None where no start is under way.
         pid: the id of its process; None of a container, and where it is not known.
         health: the last probe.
         version: the one of the server, as it reports it.
@@ -73,6 +74,7 @@ class ServiceEntry(_Data):
         cpu_percent: how much of a processor it uses; more than 100 where it keeps several busy.
         memory: what it uses, in bytes.
         memory_limit: what it may use, in bytes; None also where it has none of its own.
+        measured: when `cpu_percent` and `memory` were seen: in a cluster they are those of some seconds before.
         disk: what its files take, in bytes.
         connections: how many clients are connected, without those that look.
         metrics: what the service measures of itself, by the names of its metrics; counters as they are.
@@ -86,6 +88,7 @@ class ServiceEntry(_Data):
     ports: Mapping[str, int]
     url: str | None
     container: str | None
+    stage: str | None = None
     pid: int | None = None
     health: Health | None = None
     version: str | None = None
@@ -94,6 +97,7 @@ class ServiceEntry(_Data):
     cpu_percent: float | None = None
     memory: int | None = None
     memory_limit: int | None = None
+    measured: datetime | None = None
     disk: int | None = None
     connections: int | None = None
     metrics: Mapping[str, float] | None = None
@@ -151,6 +155,7 @@ class EnvironmentEntry(_Data):
         runtime: where it runs.
         reason: why that runtime was chosen; completes the sentence "since ...". Empty where that is not known.
         started: when it was ready; None where it is not, or that is not known.
+        starting_since: when the start began that is under way; None where none is.
         owner: the process that has it; None for persistent services on Docker, which no process owns.
         users: the ids of the processes that use it besides its owner.
         is_offered: whether commands of its project use it unasked.
@@ -172,12 +177,18 @@ class EnvironmentEntry(_Data):
     services: tuple[ServiceEntry, ...]
     spaces: tuple[SpaceEntry, ...]
     timeline: tuple[SpanEntry, ...]
+    starting_since: datetime | None = None
     problem: str | None = None
 
     @property
     def key(self) -> str:
         """What distinguishes it from all others: its id, or of persistent services also their runtime."""
         return f"{self.id}@{self.runtime}" if self.is_persistent else self.id
+
+    @property
+    def is_starting(self) -> bool:
+        """Whether it is on its way alone: nothing but its end can be asked for."""
+        return self.starting_since is not None and self.started is None
 
     @property
     def is_persistent(self) -> bool:

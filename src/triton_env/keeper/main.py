@@ -50,6 +50,7 @@ class _Keeper:
         self._environment = TritonEnvironment(
             self._settings, services=self._spec.services, runtime=self._spec.runtime, lazy=True
         )._in_modes(lambda: Kept(self._environment.settings, self._spec.id, self._writer))
+        self._environment._held_as("reuse")
         self._is_asked_to_stop = False
         self._ended: set[str] = set()
 

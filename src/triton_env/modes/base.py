@@ -39,6 +39,8 @@ class Mode(ABC):
     """Whether nothing may change by it: a restore that was interrupted stays as it is."""
     lists_itself: ClassVar[bool] = False
     """Whether it is on the list of running environments for other processes from its start to its end."""
+    lists_start: ClassVar[bool] = True
+    """Whether other processes see its start while that is under way: it is this process that starts the servers."""
     settings_are_our_own: ClassVar[bool] = True
     """Whether the variables of this process are what the settings were made of, so that it warns of misspelt ones."""
 

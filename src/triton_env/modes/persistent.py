@@ -95,6 +95,7 @@ class RunningProject(Lasting):
 
     is_of_project = True
     only_looks = True
+    lists_start = False
     settings_are_our_own = False
 
     def __init__(self, stack: "Stack", running: Mapping[str, Service], settings: Settings) -> None:

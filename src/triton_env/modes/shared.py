@@ -26,6 +26,7 @@ class Shared(Mode):
     """
 
     outlives_us = True
+    lists_start = False
 
     def __init__(
         self,

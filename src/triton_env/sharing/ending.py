@@ -9,6 +9,7 @@ from triton_env.errors import TritonError
 from triton_env.settings import Settings
 from triton_env.sharing import orders
 from triton_env.state.registry import Record
+from triton_env.state.starting import Starting
 
 if TYPE_CHECKING:
     import psutil
@@ -18,18 +19,26 @@ _PATIENCE = 60
 """Seconds that the owner of an environment gets to end it."""
 
 
-def end(record: Record, settings: Settings) -> None:
+def end(record: Record | Starting, settings: Settings) -> None:
     """Have the owner of an environment end it, as Ctrl-C does where `serve` runs, and wait until that is done.
 
     The server of an agent goes on, with its other environments.
 
     Args:
+        record: of an environment that runs, or of a start that is under way.
         settings: where this user's state is kept.
 
     Raises:
         TritonError: the owner is this process, cannot be ended from here, or does not end.
     """
+    if record.held_by == "mcp" and isinstance(record, Starting):
+        raise TritonError(
+            f"The server of an agent is starting {record.id}, and can be asked to end it once that is ready.",
+            where=record.title,
+            hint=f"kill {record.pid} ends the server, with all its environments",
+        )
     if record.held_by == "mcp":
+        assert isinstance(record, Record)
         orders.stop(record, settings)
         return
     import psutil
@@ -37,7 +46,7 @@ def end(record: Record, settings: Settings) -> None:
     try:
         holder = psutil.Process(record.pid)
         # In another container it may be the number of another process.
-        is_holder = any(Path(file.path).name == f"{record.id}.lock" for file in holder.open_files())
+        is_holder = any(Path(file.path).name == record.lock for file in holder.open_files())
     except psutil.Error:
         is_holder = False
     if not is_holder:

@@ -33,7 +33,7 @@ class Listed:
         self._record = record_of(
             startup,
             startup.id,
-            held_by="python",
+            held_by=startup.held_by,
             is_offered=False,
             project=str(project_root(Path.cwd())),
             asked_runtime=startup.settings.triton_runtime,

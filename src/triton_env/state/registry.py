@@ -71,6 +71,11 @@ class Record:
         return "shared" if self.held_by == "reuse" else "session"
 
     @property
+    def lock(self) -> str:
+        """The name of the file whose lock its owner holds."""
+        return f"{self.id}.lock"
+
+    @property
     def is_for_all(self) -> bool:
         """Whether its owner does nothing but hold it: others use it, known by a lease or not."""
         return self.held_by in ("serve", "mcp")

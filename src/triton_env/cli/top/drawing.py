@@ -9,7 +9,7 @@ from rich.layout import Layout
 from rich.table import Table
 from rich.text import Text
 
-from triton_env.cli.ps import health_words
+from triton_env.cli.ps import health_words, state_style
 from triton_env.cli.status import duration
 from triton_env.cli.tables import GAP, Column
 from triton_env.cli.top.watching import Deed, Line, Log
@@ -200,7 +200,7 @@ def _row(line: Line) -> list[Text]:
     return [
         Text(one_line(environment.id), style="bold"),
         Text(one_line(service.name)),
-        Text(one_line(service.state), style="green" if service.state == "running" else "red"),
+        Text(one_line(service.state), style=state_style(service)),
         *(Text(cell) for cell in cells),
         Text(one_line(environment.problem or words), style=style),
     ]

@@ -45,6 +45,7 @@ export function facts(environment) {
     chip(environment.mode),
     chip(environment.runtime, environment.reason && `Since ${environment.reason}`),
     environment.id !== titleOf(environment) && h("code", { class: "faded" }, environment.id),
+    environment.starting_since && h("span", { class: "faded", title: time(environment.starting_since) }, `starting, begun ${age(environment.starting_since)}`),
     environment.started && h("span", { class: "faded", title: time(environment.started) }, `started ${age(environment.started)}`),
     owner && h("span", { class: "faded owner", title: `${owner.command}\n${owner.project}` }, `${owner.held_by}, process ${owner.pid}`),
   );

@@ -43,7 +43,7 @@ export function stateWord(service) {
   return mood(service) === "bad" && GOOD.has(service.state) ? "unhealthy" : service.state;
 }
 
-export const stateWords = (service) => h("span", { class: `state ${mood(service)}`, title: service.health?.problem || null }, dot(mood(service)), stateWord(service));
+export const stateWords = (service) => h("span", { class: `state ${mood(service)}`, title: service.stage || service.health?.problem || null }, dot(mood(service)), stateWord(service), service.stage && h("span", { class: "stage" }, service.stage));
 export const chip = (text, title) => h("span", { class: "chip", title }, text);
 
 /** A password never shows; what stands for it is dimmed. */

@@ -9,9 +9,11 @@ from ipaddress import ip_address
 from typing import Any, ClassVar
 
 from triton_env.core.ending import Ending
+from triton_env.core.interrupts import wait_unless_hurried
 from triton_env.core.model import Endpoint, Placement, Probe, Program, ServiceRecipe
 from triton_env.core.readiness import DeadlineExceeded, wait_until_ready
 from triton_env.core.redaction import redacted
+from triton_env.core.threads import in_thread
 from triton_env.core.timeline import Phase
 from triton_env.errors import (
     CleanupFailed,
@@ -154,25 +156,37 @@ class KubernetesRuntime:
         with self._stopping:
             if self._is_removed:
                 return
-            still_starting = self._starts.cancel()
+            removal = in_thread(self._remove_all, self._starts.cancel())
+            # As long as it takes: each of its requests has a limit.
+            wait_unless_hurried(removal.done, float("inf"))
+            if not removal.done():
+                # The thread goes on with what it waits for, and so may this process.
+                raise self._not_removed("the cluster has not said yet that they are gone")
             try:
-                self._remove(wait=not still_starting)
-                if still_starting:
-                    # What the starts had created by then goes in the second round.
-                    self._starts.wait(_IN_FLIGHT_TIMEOUT)
-                    self._remove(wait=True)
+                removal.result()
             except TritonError as error:
-                self._agent.leave()
-                raise CleanupFailed(
-                    f"Pods of the environment {self._environment} may be left behind.",
-                    where=self.cluster.title,
-                    cause=error.cause or error.what,
-                    hint="a process in the background tries again; so does, once the cluster answers:"
-                    " TRITON_RUNTIME=kubernetes python -m triton_env prune; TRITON_K8S_TTL ends the pods in any case",
-                ) from error
+                raise self._not_removed(error.cause or error.what) from error
             self._is_removed = True
             self._agent.end()
-            self._sweeper.join(_IN_FLIGHT_TIMEOUT)
+
+    def _not_removed(self, cause: str) -> CleanupFailed:
+        """Have the agent remove what is left, and say so."""
+        self._agent.leave()
+        return CleanupFailed(
+            f"Pods of the environment {self._environment} may be left behind.",
+            where=self.cluster.title,
+            cause=cause,
+            hint="a process in the background tries again; so does, once the cluster answers:"
+            " TRITON_RUNTIME=kubernetes python -m triton_env prune; TRITON_K8S_TTL ends the pods in any case",
+        )
+
+    def _remove_all(self, still_starting: bool) -> None:
+        self._remove(wait=not still_starting)
+        if still_starting:
+            # What the starts had created by then goes in the second round.
+            self._starts.wait(_IN_FLIGHT_TIMEOUT)
+            self._remove(wait=True)
+        self._sweeper.join(_IN_FLIGHT_TIMEOUT)
 
     def _remove(self, *, wait: bool) -> None:
         everything = (objects.KINDS, "--selector", objects.selector(self._environment))
