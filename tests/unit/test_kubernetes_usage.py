@@ -1,6 +1,18 @@
-"""What the files of a pod's control group say, of both versions."""
+"""What the files of a pod's control group say, of both versions, and how often a pod is asked for it."""
 
-from triton_env.runtimes.kubernetes.usage import reading
+import threading
+from collections.abc import Callable
+from typing import cast
+
+import pytest
+
+from patience import until
+from triton_env.core.usage import Usage
+from triton_env.errors import ClusterUnreachable
+from triton_env.runtimes.kubernetes import usage
+from triton_env.runtimes.kubernetes.access import PodAccess
+from triton_env.runtimes.kubernetes.cluster import Cluster
+from triton_env.runtimes.kubernetes.usage import reading, usage_of
 
 V2 = """\
 == /proc/uptime
@@ -57,3 +69,82 @@ def test_a_limit_is_read() -> None:
 def test_a_pod_that_shows_nothing_is_not_measured() -> None:
     assert reading("") is None
     assert reading("== /proc/uptime\n1.0 1.0\n") is None
+
+
+PRINTED = V2 + "====\n" + V2.replace("1000.50", "1001.00").replace("2500000", "2750000")
+
+
+class AskedCluster(Cluster):
+    """A cluster that is asked for one thing.
+
+    Attributes:
+        answer: to it.
+        asked: how often.
+    """
+
+    answer: Callable[[], str] = staticmethod(lambda: PRINTED)
+    asked: list[str] = []  # noqa: RUF012 - one test, one cluster
+
+    def run(self, *words: str, content: str = "", what: str) -> str:
+        AskedCluster.asked.append(what)
+        return AskedCluster.answer()
+
+
+@pytest.fixture
+def pod(monkeypatch: pytest.MonkeyPatch) -> PodAccess:
+    monkeypatch.setattr(AskedCluster, "asked", [])
+    monkeypatch.setattr(AskedCluster, "answer", staticmethod(lambda: PRINTED))
+    monkeypatch.setattr(usage, "_sampled", {})
+    return PodAccess(cast(Cluster, AskedCluster("test", "default")), "triton-1a2b3c4d-redis")
+
+
+def test_the_first_look_is_waited_for_and_serves_the_next(pod: PodAccess) -> None:
+    first = usage_of(pod)
+
+    assert first is not None
+    assert (first.cpu_percent, first.memory, first.memory_limit) == (50, 250_000_000, None)
+    assert first.at is not None
+    assert usage_of(pod) is first
+    assert len(AskedCluster.asked) == 1
+
+
+def test_later_looks_wait_for_nothing(pod: PodAccess, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = usage_of(pod)
+    goes_on = threading.Event()
+
+    def hangs() -> str:
+        goes_on.wait()
+        return PRINTED
+
+    monkeypatch.setattr(AskedCluster, "answer", staticmethod(hangs))
+    monkeypatch.setattr(usage, "_INTERVAL", 0)
+    # The last one counts while a new one is taken, of which there is one at a time.
+    assert usage_of(pod) is first
+    assert usage_of(pod) is first
+    assert len(AskedCluster.asked) == 2
+    goes_on.set()
+    assert until(lambda: usage_of(pod) is not first)
+
+
+def test_a_look_that_fails_leaves_the_one_before_until_it_is_old(
+    pod: PodAccess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away() -> str:
+        raise ClusterUnreachable("No Kubernetes cluster answers.")
+
+    first = usage_of(pod)
+    monkeypatch.setattr(AskedCluster, "answer", staticmethod(away))
+    monkeypatch.setattr(usage, "_INTERVAL", 0)
+    for _ in range(3):
+        assert usage_of(pod) == first
+    monkeypatch.setattr(usage, "_OLD", 0)
+    assert until(lambda: usage_of(pod) is None)
+
+
+def test_a_pod_that_never_shows_it_costs_no_wait_twice(pod: PodAccess, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(AskedCluster, "answer", staticmethod(lambda: ""))
+
+    found: list[Usage | None] = [usage_of(pod), usage_of(pod)]
+
+    assert found == [None, None]
+    assert len(AskedCluster.asked) == 1

@@ -11,11 +11,13 @@ class Usage:
         cpu_percent: 100 is one processor.
         memory: in bytes, without what the kernel could give back at once.
         memory_limit: in bytes; None where it has none of its own.
+        at: when that was seen, where it is not at present, in seconds since the epoch; None where it is.
     """
 
     cpu_percent: float
     memory: int
     memory_limit: int | None
+    at: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,8 +2,11 @@
 
 from typing import TYPE_CHECKING
 
+from triton_env.core.forms import Form, form_of
 from triton_env.core.usage import Reading, Usage
-from triton_env.inspection import ServiceEntry
+from triton_env.inspection import EnvironmentEntry, ServiceEntry
+from triton_env.inspection.ways import pod_of
+from triton_env.settings import Settings
 
 if TYPE_CHECKING:
     from triton_env.runtimes.docker.engine import Engine
@@ -13,11 +16,14 @@ class Meter:
     """Measures one server, again and again. It is for one thread at a time.
 
     Args:
-        is_here: whether the server runs on this machine or its engine: others cannot be measured.
+        settings: where state is kept.
+        environment: that has the server. External ones cannot be measured.
     """
 
-    def __init__(self, *, is_here: bool) -> None:
-        self._is_here = is_here
+    def __init__(self, settings: Settings, environment: EnvironmentEntry) -> None:
+        self._settings = settings
+        self._environment = environment
+        self._form = form_of(environment.runtime)
         self._before: Reading | None = None
         self._pid: int | None = None
         self._engine: Engine | None = None
@@ -31,7 +37,12 @@ class Meter:
         Raises:
             TritonError: the engine failed.
         """
-        reading = self._reading(entry) if self._is_here else None
+        if self._form is Form.POD:
+            from triton_env.runtimes.kubernetes.usage import usage_of
+
+            pod = pod_of(self._settings, self._environment, entry.name)
+            return usage_of(pod) if pod else None
+        reading = self._reading(entry) if self._form in (Form.CONTAINER, Form.PROCESS) else None
         before, self._before = self._before, reading
         return reading.since(before) if reading and before else None
 

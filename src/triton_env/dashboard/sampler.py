@@ -7,7 +7,6 @@ from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from triton_env.core.forms import Form, form_of
 from triton_env.core.threads import in_thread
 from triton_env.core.usage import Usage
 from triton_env.dashboard.futures import awaited
@@ -128,8 +127,7 @@ class Sampler:
         file: Samples | None = None
         with suppress(InvalidSetting, OSError):  # without it, the page shows what comes from now on
             file = Samples(self._settings, entry.key, service.name, [CPU, MEMORY, *_metrics(service.name)])
-        meter = Meter(is_here=form_of(entry.runtime) in (Form.CONTAINER, Form.PROCESS))
-        sampled = Sampled(entry.is_persistent, file, meter)
+        sampled = Sampled(entry.is_persistent, file, Meter(self._settings, entry))
         self._sampled[entry.key, service.name] = sampled
         return sampled
 

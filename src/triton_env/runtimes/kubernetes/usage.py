@@ -1,9 +1,18 @@
-"""How much processor and memory a pod uses, by the files of its control group: not every cluster has metrics."""
+"""How much processor and memory a pod uses, by the files of its control group, sampled in the background.
+
+The metrics of a cluster would be one request for all pods. But not every cluster has them, no Role of ours allows them,
+they come half a minute after a pod, and they have no limits.
+"""
 
 import re
+import threading
+import time
 from collections.abc import Mapping
+from concurrent.futures import Future
+from dataclasses import dataclass, field, replace
 from typing import Final
 
+from triton_env.core.threads import in_thread
 from triton_env.core.usage import Reading, Usage
 from triton_env.errors import TritonError
 from triton_env.runtimes.kubernetes import pods
@@ -11,6 +20,12 @@ from triton_env.runtimes.kubernetes.access import PodAccess
 
 _SPAN: Final = 0.5
 """Seconds between two looks at the processor's counters."""
+_INTERVAL: Final = 5.0
+"""Seconds for which a sample is taken to be as it was: each is a program in the pod, and a process here."""
+_OLD: Final = 60.0
+"""Seconds for which one counts where none succeeds."""
+_FORGOTTEN: Final = 600.0
+"""Seconds after which a pod that was not asked for is forgotten."""
 _ROOT: Final = "/sys/fs/cgroup"
 # https://docs.kernel.org/admin-guide/cgroup-v2.html and .../cgroup-v1/
 _FILES: Final = (
@@ -30,8 +45,55 @@ _NO_LIMIT: Final = 1 << 60
 """What the older files have as a limit where there is none is about the largest number that they can have."""
 
 
+@dataclass(slots=True)
+class _Sampled:
+    """What is known of a pod.
+
+    Attributes:
+        usage: the last; None where there is none.
+        began: when the last sample was begun, on the monotonic clock.
+        task: the sample that is being taken, or was taken last.
+    """
+
+    usage: Usage | None = None
+    began: float = float("-inf")
+    task: "Future[None]" = field(default_factory=Future)
+
+
+_sampled: dict[PodAccess, _Sampled] = {}
+_lock = threading.Lock()
+
+
 def usage_of(access: PodAccess) -> Usage | None:
-    """What a pod uses; None where it does not run, or does not show it. Takes about `_SPAN`, and a request."""
+    """What a pod used when that was looked at last; None where it does not run, or does not show it.
+
+    The first look is waited for: it takes about a second, and longer where the cluster has much to do. Later ones are
+    made in the background, and until they are done, the last one counts.
+    """
+    with _lock:
+        for each in [each for each, one in _sampled.items() if time.monotonic() - one.began > _FORGOTTEN]:
+            del _sampled[each]
+        known = _sampled.setdefault(access, _Sampled())
+        is_idle = known.began == float("-inf") or known.task.done()
+        if is_idle and time.monotonic() - known.began > _INTERVAL:
+            known.began = time.monotonic()
+            known.task = in_thread(_sample, access, known)
+        task, usage = known.task, known.usage
+    if usage is None:
+        task.result()
+        usage = known.usage
+    return usage
+
+
+def _sample(access: PodAccess, known: _Sampled) -> None:
+    now = time.time()
+    if usage := _measured(access):
+        known.usage = replace(usage, at=time.time())
+    elif known.usage and now - (known.usage.at or 0) > _OLD:
+        known.usage = None
+
+
+def _measured(access: PodAccess) -> Usage | None:
     words = ("exec", access.pod, "--container", pods.CONTAINER, "--", "sh", "-c", _SCRIPT)
     try:
         text = access.cluster.run(*words, what=f"see what {access.pod} uses")
