@@ -520,7 +520,10 @@ class TestWhere:
             monkeypatch.setattr(choice, "quick_problem", lambda: "")
             with choice.open_stack(auto) as stack:
                 assert stack.runtime == "embedded"
-            choice.forget(auto)
+                choice.forget(stack)
+                assert choice.last_place(auto) == "embedded"
+                stack.remove(["redis"])
+                choice.forget(stack)
             assert choice.last_place(auto) == ""
 
     def test_auto_does_not_replace_the_data_on_docker(self, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,7 +20,7 @@ import forkserver
 from patience import until
 from triton_env import Settings
 from triton_env.errors import VolumeMismatch
-from triton_env.persistent.choice import open_stack, remember
+from triton_env.persistent.choice import forget, last_place, open_stack, remember
 from triton_env.persistent.fitting import check_values
 from triton_env.persistent.kubernetes.claim_files import ClaimFiles
 from triton_env.persistent.kubernetes.forwarding import Forwarder
@@ -246,6 +246,24 @@ def test_later_commands_find_the_cluster_in_which_services_were_started(
         assert found.digest("redis") == started.digest("redis")
     with open_stack(asked.updated(triton_runtime="auto", triton_k8s_namespace="other")) as other:
         assert other.cluster == Cluster("of kubectl", "other")
+
+
+def test_a_place_is_forgotten_once_nothing_is_left_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("triton_env.persistent.kubernetes.stack.cluster_of", _cluster_of_kubectl)
+    left = {"data-triton-shop-redis-0"}
+    monkeypatch.setattr(KubernetesStack, "belongings", lambda stack: left)
+    here = Settings(triton_state_dir=str(tmp_path), triton_runtime="kubernetes", triton_k8s_namespace="shop")
+    elsewhere = here.updated(triton_k8s_namespace="other")
+    with open_stack(here) as stack, open_stack(elsewhere) as other:
+        remember(here, stack)
+        forget(stack)
+        assert last_place(here) == "kubernetes"
+        left.clear()
+        # What is removed in one namespace says nothing about another.
+        forget(other)
+        assert last_place(here) == "kubernetes"
+        forget(stack)
+        assert last_place(here) == ""
 
 
 def test_a_cluster_is_not_asked_about_services_that_are_not_reached_from_here(

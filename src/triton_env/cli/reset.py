@@ -64,8 +64,7 @@ def command(services: tuple[str, ...], choice: Choice, yes: bool, backup: Path |
         with ended_by_signals(f"Some of it may remain: python -m triton_env reset{choice.option}"):
             began = time.monotonic()
             gone = persistent.remove(services)
-            if not services:
-                forget(persistent.settings)
+            forget(persistent)
         if not gone:
             if not choice.names_persistent and (record := session_here()):
                 raise refused("reset", record)

@@ -103,10 +103,24 @@ def remember(settings: Settings, stack: Stack) -> bool:
     return True
 
 
-def forget(settings: Settings) -> None:
-    """Note that the project has no data any longer."""
+def forget(stack: Stack) -> None:
+    """Note that the project has nothing in this place any longer, unless something is left there.
+
+    Where its services ran last in another place, that is not forgotten: their data is there.
+    """
+    place = _last_place(stack.settings)
+    if place is None or not _is_there(place, stack) or stack.belongings():
+        return
     with suppress(OSError):
-        _file(settings).unlink(missing_ok=True)
+        _file(stack.settings).unlink(missing_ok=True)
+
+
+def _is_there(place: _Place, stack: Stack) -> bool:
+    noted, here = place.cluster, stack.cluster
+    if noted is None or here is None:
+        return place.runtime == stack.runtime
+    # The same cluster may be named by several files.
+    return (noted.context, noted.namespace) == (here.context, here.namespace)
 
 
 def _stack(
