@@ -43,7 +43,7 @@ from triton_env.runtimes.kubernetes import objects
 from triton_env.runtimes.kubernetes.access import PodAccess
 from triton_env.runtimes.kubernetes.cluster import cluster_of
 from triton_env.runtimes.kubernetes.leftovers import find_leftovers, renewed, sweep
-from triton_env.runtimes.kubernetes.role import as_text
+from triton_env.runtimes.kubernetes.role import LASTING, LASTING_NAME, as_text
 from triton_env.runtimes.kubernetes.usage import usage_of
 from triton_env.runtimes.owner import Owner, OwnerState
 from triton_env.runtimes.ports import free_port
@@ -368,14 +368,16 @@ def test_the_role_is_enough_and_without_it_the_error_says_so(
         assert refused.exit_code == 1
         assert "create pods" in refused.output
         printed = refused.output[refused.output.index("apiVersion:") :]
-        assert printed.strip() == as_text(namespace)
+        roles = [as_text(namespace), as_text(namespace, LASTING_NAME, LASTING)]
+        assert printed.strip() == "\n---\n".join(roles)
 
         file = tmp_path / "role.yaml"
-        file.write_text(printed)
+        file.write_text(roles[0])
         clusters.script("role", str(file), namespace)
 
         allowed = CliRunner().invoke(command_line, ["doctor"], env=variables)
-        assert "may do all that is needed" in allowed.output
+        assert "this user may do all that sessions need there" in allowed.output
+        assert allowed.exit_code == 0
         with TritonEnvironment(limited, services=("redis", "postgres"), runtime="kubernetes") as env:
             env.restart("redis")
             assert env.redis.client().ping()

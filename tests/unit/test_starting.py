@@ -35,10 +35,10 @@ def test_it_is_seen_with_its_stages_until_it_is_ready(runtimes: FakeRuntimes, se
     with TritonEnvironment(settings, services=("redis", "s3"), lazy=True) as env:
         assert until(lambda: {start.runtime for start in Starts.of(settings).under_way()} == {"docker"})
         assert env.service("s3")
-        assert until(lambda: [each.state for each in seen(settings, env.id).services] == ["starting", "ready"])
+        stages = [("starting", "booting"), ("ready", None)]
+        assert until(lambda: [(each.state, each.stage) for each in seen(settings, env.id).services] == stages)
         entry = seen(settings, env.id)
         assert (entry.mode, entry.started, entry.is_starting) == ("session", None, True)
-        assert [each.stage for each in entry.services] == ["booting", None]
         assert [each.name for each in actions(entry)] == ["stop"]
         gate.set()
         assert env.service("redis")

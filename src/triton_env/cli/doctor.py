@@ -57,8 +57,9 @@ def command(as_json: bool) -> int:
     else:
         parts = [styled(_counted(name, count), fg=_COLORS[name]) for name, count in counts.items() if count]
         click.echo(f"\n{', '.join(parts)}")
-        for document in filter(None, (each.document for each in findings)):
-            click.echo(f"\n{document}")
+        # One YAML stream, which `kubectl apply -f -` takes as it is.
+        if documents := [each.document for each in findings if each.document]:
+            click.echo("\n" + "\n---\n".join(documents))
     return 1 if counts["bad"] else 0
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
+from triton_env.core.forms import suits
 from triton_env.core.timeline import Phase
 from triton_env.inspection.data import EnvironmentEntry, ServiceEntry
 from triton_env.inspection.owners import owner_of
@@ -14,16 +15,16 @@ def with_starts(environments: Sequence[EnvironmentEntry], starts: Sequence[Start
     """What runs, and what is starting: before the persistent services."""
     found = list(environments)
     for start in starts:
-        same = [number for number, entry in enumerate(found) if entry.id == start.id and entry.mode == start.mode]
+        entry = _of(start)
+        same = [number for number, each in enumerate(found) if (each.id, each.mode) == (entry.id, entry.mode)]
         # One that is listed is ready, unless it is that of a project, some of whose services may run already.
-        if start.mode != "persistent" and same:
+        if same and not entry.is_persistent:
             continue
-        at = [number for number in same if start.runtime in ("auto", found[number].runtime)]
-        if at:
+        if at := [number for number in same if suits(found[number].runtime, start.runtime)]:
             found[at[0]] = _merged(found[at[0]], start)
         else:
-            last = next((number for number, entry in enumerate(found) if entry.is_persistent), len(found))
-            found.insert(len(found) if start.mode == "persistent" else last, _of(start))
+            last = next((number for number, each in enumerate(found) if each.is_persistent), len(found))
+            found.insert(len(found) if entry.is_persistent else last, entry)
     return found
 
 
