@@ -12,6 +12,9 @@ from triton_env.runtimes.docker.execution import size_in
 _SPAN = 0.5
 """Seconds between two looks at the processor's counters. The engine itself would take between one and two."""
 _NANO = 1e9
+_COMPARING = ("btrfs", "fuse-overlayfs", "vfs", "zfs")
+"""Storage drivers with which the engine finds what a container has written by a look at all of its files, for seconds:
+https://github.com/moby/moby/blob/master/daemon/graphdriver/fsdiff.go"""
 
 
 def usage_of(engine: Engine, container: str) -> Usage | None:
@@ -62,6 +65,8 @@ def _cache(memory: Mapping[str, Any]) -> int:
 def disk_of(engine: Engine, container: str) -> int | None:
     """What the files of a container take in bytes, those in its volumes included; None where that is not known.
 
+    Where the engine would compare all files with those of the image, that is what is in volumes and in memory alone.
+
     Args:
         container: its name or id.
 
@@ -70,13 +75,18 @@ def disk_of(engine: Engine, container: str) -> int | None:
     """
     with engine.translated("report what the files of a container take", container):
         try:
-            found = engine.ask(f"/containers/{container}/json", size=True)
+            found = engine.ask(f"/containers/{container}/json")
+            is_running, layer = bool(found["State"]["Running"]), None
+            if found.get("Driver") not in _COMPARING:
+                layer = engine.ask(f"/containers/{container}/json", size=True).get("SizeRw")
+            elif is_running:
+                layer = 0
         except Absent:
             return None
-        if "SizeRw" not in found:
+        if layer is None:
             return None
         volumes = [mount["Destination"] for mount in found.get("Mounts") or () if mount.get("Type") == "volume"]
         folders = [*volumes, *(found.get("HostConfig", {}).get("Tmpfs") or ())]
         # The engine would add up all volumes that it has.
-        inside = size_in(engine, container, folders) if folders and found["State"]["Running"] else 0
-    return None if inside is None else int(found["SizeRw"]) + inside
+        inside = size_in(engine, container, folders) if folders and is_running else 0
+    return None if inside is None else int(layer) + inside
