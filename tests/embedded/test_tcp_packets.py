@@ -191,8 +191,22 @@ def test_lengths_that_cannot_be_meant(server: Server, conversation: bytes) -> No
     check_that_others_are_served(server)
 
 
+@pytest.mark.parametrize("kind", [kind for kind in COLUMNS if "Dynamic" in kind or "JSON" in kind])
+def test_flattened_columns_are_followed_in_pieces_of_any_length(server: Server, kind: str) -> None:
+    flattened = "output_format_native_use_flattened_dynamic_and_json_serialization"
+    query = f"SELECT CAST({COLUMNS[kind]}, '{kind}') AS x, number AS y FROM numbers(12) SETTINGS {flattened} = 1"
+    engine = server.post(f"{query} FORMAT Native").content
+    sent = b"\0" + engine
+    for length in (1, 7, len(sent)):
+        incoming, made = Incoming(0), b""
+        for start in range(0, len(sent), length):
+            made += incoming.feed(sent[start : start + length])
+        assert incoming.done
+        assert made == engine
+
+
 def test_http_on_the_wrong_port(server: Server) -> None:
-    assert b"You must use the HTTP port" in answer_to(server, b"GET /ping HTTP/1.1\r\nHost: x\r\n\r\n")
+    assert b"is for clickhouse-client program" in answer_to(server, b"GET /ping HTTP/1.1\r\nHost: x\r\n\r\n")
 
 
 def test_what_is_said_before_hello(server: Server) -> None:

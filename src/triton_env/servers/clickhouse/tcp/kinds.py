@@ -8,8 +8,9 @@ modes that an engine of 26.9 writes by itself, and clients do too; other ones ar
 from __future__ import annotations
 
 import functools
+from collections import Counter
 from collections.abc import Generator, Sequence
-from typing import Final, TypeVar
+from typing import Final, Literal, TypeVar
 
 from .. import sql
 from ..errors import INCORRECT_DATA, NOT_IMPLEMENTED, ServerError
@@ -24,6 +25,9 @@ _MOST_ITEMS: Final = 1 << 40
 _INDEX_WIDTHS: Final = (1, 2, 4, 8)
 _ADDITIONAL_KEYS: Final = 1 << 9
 _SHARED: Final = "SharedVariant"
+_FLATTENED: Final = 3
+"""The version of Dynamic and JSON without what is shared; clients since 2025 send it."""
+_INDEXES: Final[tuple[tuple[int, Literal["B", "H", "I"]], ...]] = ((1, "B"), (2, "H"), (4, "I"))
 
 
 class Cursor:
@@ -244,17 +248,39 @@ class OneOf(Kind):
                 yield from part.data(cursor, count)
 
 
+class Flat(Kind):
+    """Dynamic as clients write it: the number of the type of each row, then a column for each type."""
+
+    def __init__(self, parts: Sequence[Kind]) -> None:
+        self._parts = parts
+
+    def data(self, cursor: Cursor, rows: int) -> Walk[None]:
+        """Pass it."""
+        # The number after the last type stands for NULL.
+        width, letter = next((width, letter) for width, letter in _INDEXES if len(self._parts) < 1 << 8 * width)
+        numbers = Counter(memoryview((yield from cursor.take(width * rows))).cast(letter))
+        for number, part in enumerate(self._parts):
+            if count := numbers[number]:
+                yield from part.data(cursor, count)
+
+
 class Changing(Kind):
     """Dynamic: a Variant of types that the block names."""
 
     def prefix(self, cursor: Cursor) -> Walk[Kind]:
         """Pass the version and the types."""
-        if (yield from _expect(cursor, "Dynamic", 1, 2)) == 1:
+        version = yield from _expect(cursor, "Dynamic", 1, 2, _FLATTENED)
+        if version == 1:
             yield from cursor.varint()
         count = yield from cursor.varint()
         names = []
         for _ in range(_reasonable(count)):
             names.append((yield from cursor.text()))
+        if version == _FLATTENED:
+            flat = []
+            for name in names:
+                flat.append((yield from kind_of(name).prefix(cursor)))
+            return Flat(flat)
         parts = [Strings() if name == _SHARED else kind_of(name) for name in sorted([*names, _SHARED])]
         return (yield from OneOf(parts).prefix(cursor))
 
@@ -267,7 +293,7 @@ class Objects(Kind):
 
     def prefix(self, cursor: Cursor) -> Walk[Kind]:
         """Pass the version, the paths, and what comes before the data of each."""
-        version = yield from _expect(cursor, "JSON", 0, 1, 2)
+        version = yield from _expect(cursor, "JSON", 0, 1, 2, _FLATTENED)
         if version == 1:
             return Strings()
         if version == 0:
@@ -275,8 +301,8 @@ class Objects(Kind):
         count = yield from cursor.varint()
         for _ in range(_reasonable(count)):
             yield from cursor.text()
-        rest = Arrays(Together([Strings(), Strings()]))
-        return (yield from Together([*self._typed, *[Changing()] * count, rest]).prefix(cursor))
+        rest = [] if version == _FLATTENED else [Arrays(Together([Strings(), Strings()]))]
+        return (yield from Together([*self._typed, *[Changing()] * count, *rest]).prefix(cursor))
 
 
 class Refused(Kind):
