@@ -91,6 +91,22 @@ def test_slow_rows_are_not_kept_back(server: Server) -> None:
     wait_until_gone(server, "slowly")
 
 
+def test_each_block_is_sent_when_it_comes_and_errors_come_after_it(server: Server) -> None:
+    query = "SELECT throwIf(number = 3, 'boom') FROM system.numbers SETTINGS max_block_size = 1, max_threads = 1"
+    headers = {"accept-encoding": "identity"}
+    with server.http.stream("POST", "/", content=query, headers=headers) as response:
+        assert response.status_code == 200
+        assert b"boom" in read_until_cut(response.iter_bytes())
+    for name in ("buffer_size", "http_response_buffer_size"):
+        assert server.post(query, **{name: 1 << 30}).status_code == 500
+    assert server.post("SELECT throwIf(number = 3) FROM numbers(10)").status_code == 500
+
+
+def test_a_result_has_a_tag_before_there_is_an_error(server: Server) -> None:
+    answer = server.post("SELECT concat('__exception__', char(13), char(10), 'x')")
+    assert answer.headers["x-clickhouse-exception-tag"].encode() not in answer.content
+
+
 def test_totals_and_empty_results(server: Server) -> None:
     totals = "SELECT number % 2 AS k, count() FROM numbers(5) GROUP BY k WITH TOTALS ORDER BY k"
     assert server.post(totals).text == "0\t3\n1\t2\n\n0\t5\n"

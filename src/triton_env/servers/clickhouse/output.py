@@ -58,6 +58,11 @@ class Output:
         self._wake()
         return f"/dev/fd/{self._writing}"
 
+    @property
+    def is_file(self) -> bool:
+        """Whether the engine writes to a file, in which the end of a piece means nothing."""
+        return self._reading >= 0
+
     def end(self) -> None:
         """Nothing will be written any more; harmless when repeated."""
         if not self._ended:

@@ -58,13 +58,19 @@ class Responder:
         """
         chain, encoding = _encoders(request)
         beginning, is_whole = await self._beginning(request, answer, running)
+        if is_whole and answer.output is not None and not answer.counters.result_bytes:
+            # What the engine writes to a file it does not count.
+            answer.counters.result_bytes = sum(map(len, beginning))
+        tag = make_tag()
         headers = base_headers(self._engine, request.query_id) + progress_headers(answer.progress)
         headers += result_headers(answer.format_info, summary(answer.counters, started))
         if encoding is not None:
             headers.append((b"content-encoding", encoding.encode()))
+        # Clients take data for an error that looks like one, unless they know the tag of the real one.
+        headers.append((b"x-clickhouse-exception-tag", tag.encode()))
         headers = with_headers(headers, answer.headers) + cors_headers(request)
         if not is_whole:
-            await self._stream(request, answer, turn, chain, headers, send, beginning, running)
+            await self._stream(request, answer, turn, chain, headers, tag, send, beginning, running)
             return
         await turn.finish()
         body = answer.made_of(b"".join([answer.whole, *beginning]))
@@ -80,14 +86,15 @@ class Responder:
     ) -> tuple[list[bytes], bool]:
         """What to send first, and whether it is all.
 
-        As on a real server that is what fits into a buffer: until it is full, an error is still a plain answer. But
-        a client does not wait for it longer than for `response_patience`.
+        As on a real server each block of a result is sent when it comes, unless the client wants a larger buffer than
+        there is anyway, or the end: until then, an error is still a plain answer. But a single block is sent with its
+        length, if the query ends within `response_patience` after it.
         """
         pieces: list[bytes] = []
-        size, limit = 0, max(self._config.response_buffer, request.number("buffer_size", 0))
+        size, limit = 0, self._buffer(request)
         until_end = request.wait_end_of_query
         deadline = None
-        while answer.output is not None and (until_end or size < limit):
+        while answer.output is not None and (until_end or (size < limit if limit else len(pieces) < 2)):
             try:
                 async with asyncio.timeout_at(deadline):
                     piece = await answer.output.next()
@@ -103,8 +110,20 @@ class Responder:
             if answer.output is not None:
                 return pieces, False
         if running is not None:
-            await asyncio.shield(running)
+            try:
+                await asyncio.shield(running)
+            except ServerError:
+                if until_end or limit or answer.output is None or answer.output.is_file or not any(pieces):
+                    raise
+                return pieces, False  # which meets the error again
         return pieces, True
+
+    def _buffer(self, request: QueryRequest) -> int:
+        """How many bytes are held back, 0 for none; source: ClickHouse, src/Server/HTTPHandler.cpp."""
+        wanted = request.number("buffer_size", 0) or request.number("http_response_buffer_size", 0)
+        if wanted > self._config.response_buffer:
+            return wanted
+        return self._config.response_buffer if request.watches_progress else 0
 
     async def _stream(
         self,
@@ -113,12 +132,11 @@ class Responder:
         turn: Turn,
         chain: list[Encoder],
         headers: Headers,
+        tag: str,
         send: Send,
         beginning: list[bytes],
         running: asyncio.Future[None] | None,
     ) -> None:
-        tag = make_tag()
-        headers.append((b"x-clickhouse-exception-tag", tag.encode()))
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         try:
             async for piece in _pieces(beginning, answer.output):
