@@ -12,7 +12,7 @@ from . import sql
 from .errors import UNKNOWN_TYPE_OF_QUERY, ServerError
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Iterable, Mapping
 
     from .access.control import Control
     from .engine import Engine
@@ -98,7 +98,11 @@ class Account:
                 admitted += b" FORMAT " + statement.format.encode()
         if admitted is None or self.name == DEFAULT or statement.verb == "CREATE":
             return admitted
-        return as_user(admitted, self.name, is_named=statement.verb not in ("ALTER", "DELETE", "UPDATE"))
+        is_named = statement.verb not in ("ALTER", "DELETE", "UPDATE")
+        if self.access is not None and self.is_limited and b"roles" in admitted.lower():
+            roles = self.access.control().roles(self.name, lease, request)
+            admitted = replace_calls(admitted, {name: _array(each) for name, each in roles.items()}, is_named=is_named)
+        return as_user(admitted, self.name, is_named=is_named)
 
     def guarded(self, request: QueryRequest, text: bytes, insert: sql.InsertData, *, is_whole: bool) -> QueryRequest:
         """A request for an INSERT whose data cannot be a way around its check; see `Control.guarded`. Blocks."""
@@ -163,10 +167,21 @@ def as_user(text: bytes, name: str, *, is_named: bool = False) -> bytes:
     if b"user" not in text.lower():
         return text
     literal = sql.quote(name).encode("utf-8", "surrogateescape")
+    return replace_calls(text, dict.fromkeys(_CURRENT_USER, literal), is_named=is_named)
+
+
+def _array(names: Iterable[str]) -> bytes:
+    literals = ", ".join(map(sql.quote, names))
+    return f"[{literals}]".encode("utf-8", "surrogateescape") if literals else b"emptyArrayString()"
+
+
+def replace_calls(text: bytes, literals: Mapping[bytes, bytes], *, is_named: bool) -> bytes:
+    """The text with literals for calls of functions without arguments, by their names in lower case; see `as_user`."""
     tokens = list(sql.tokens_of(text))
     parts, end = [], 0
     for token, opening, closing in zip(tokens, tokens[1:], tokens[2:], strict=False):
-        if token.group().lower() in _CURRENT_USER and (opening.group(), closing.group()) == (b"(", b")"):
+        literal = literals.get(token.group().lower())
+        if literal is not None and (opening.group(), closing.group()) == (b"(", b")"):
             called = token.group() + b"()"
             parts += [text[end : token.start()], b"(%b AS `%b`)" % (literal, called) if is_named else literal]
             end = closing.end()

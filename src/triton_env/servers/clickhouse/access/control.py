@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import os
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -214,6 +214,16 @@ class Control:
         if member is not None:
             self._check(member, lease, request, text)
         return text
+
+    def roles(self, name: str, lease: Lease, request: QueryRequest) -> dict[bytes, Sequence[str]]:
+        """What the functions about roles answer to a user, by their names in lower case."""
+        chosen = request.roles or (lease.session.roles if lease.session is not None else None)
+        member = self.member(name, chosen)
+        return {
+            b"currentroles": sorted(member.current),
+            b"enabledroles": sorted(role.name for role in member.roles),
+            b"defaultroles": sorted(role for role in member.user.roles if role in member.user.default_roles),
+        }
 
     def guarded(self, request: QueryRequest, text: bytes, insert: InsertData, *, is_whole: bool) -> QueryRequest:
         """An INSERT request for which VALUES are not expressions, unless all of them can be checked before.
