@@ -436,6 +436,8 @@ def test_roles(bob: Person) -> None:
     bob.order("ALTER USER BOB DEFAULT ROLE NONE")
     assert bob.code("SELECT count() FROM t") == 497
     assert bob.ask("SELECT count() FROM t", role=above) == "2"
+    assert bob.ask("SELECT currentRoles(), defaultRoles()") == "[]\t[]"
+    assert bob.ask("SELECT currentRoles(), length(enabledRoles())", role=above) == f"['{above}']\t2"
     assert bob.code("SELECT 1", role=role) == 512
     assert bob.code("SELECT 1", role="no such") == 511
     assert bob.code(f"SET ROLE `{role}`") == 512
@@ -511,6 +513,8 @@ def test_settings_and_their_limits(bob: Person) -> None:
         assert bob.code(statement, session_id="s") == 164
     assert bob.code("SELECT 1", max_threads=1) == 164
     assert bob.code("SELECT 1", readonly=0) == 164
+    refused = bob.send("SET max_threads = 2", session_id="of the reader").text
+    assert "Cannot modify 'max_threads' setting in readonly mode" in refused
     assert "SETTINGS readonly = 1" in bob.ask("SHOW CREATE USER")
 
 

@@ -3,6 +3,7 @@
 import http.client
 import json
 import subprocess
+import uuid
 from contextlib import closing
 
 import httpx
@@ -342,6 +343,23 @@ def test_the_log_of_queries_is_as_its_clients_know_them(server: Server, database
     assert {(row[3], row[4]) for row in rows} == {(database, USER)}
     assert (rows[0][0], rows[3][0], rows[3][2]) == ("the-first", "the-last", "ExceptionBeforeStart")
     assert logged(server, began, "Settings['max_block_size'], mapContains(Settings, 'log_comment')")[2] == "7\t0"
+
+
+def test_the_log_says_which_client_asked(server: Server) -> None:
+    began = server.ask("SELECT now64(6)")
+    answer = server.http.post("/", params={"log_comment": "ours"}, content="SELECT 1", headers={"user-agent": "me/1"})
+    made = answer.headers["x-clickhouse-query-id"]
+    asked = "query_id, interface, http_method, http_user_agent, client_name"
+    assert logged(server, began, asked) == [f"{made}\t2\t2\tme/1\t"]
+    server.ask("SELECT queryID()", log_comment="ours")
+    assert len(logged(server, began, "query_id")) == 2
+
+
+def test_a_query_finds_itself_by_its_id(server: Server) -> None:
+    query = "SELECT query_id, user, query FROM system.processes WHERE query_id = queryID()"
+    for given in ("itself", str(uuid.uuid4())):
+        answer = server.post(f"{query} FORMAT TSVRaw", query_id=given).text
+        assert answer.startswith(f"{given}\t{USER}\tSELECT query_id, user, query FROM system.processes WHERE")
 
 
 def test_a_comment_may_come_with_the_query(server: Server, database: str) -> None:

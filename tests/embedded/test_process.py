@@ -196,7 +196,9 @@ def test_a_start_loads_nothing_that_serving_does_not_need(directory: Path) -> No
 
 
 def test_several_servers_beside_each_other(directory: Path, start: Start) -> None:
-    servers = [start(directory / str(number)) for number in range(2)]
+    zones = ["Asia/Tokyo", "UTC"]
+    servers = [start(directory / str(number), "--option", f"timezone={zone}") for number, zone in enumerate(zones)]
+    assert [each.ask("SELECT timezone()") for each in servers] == zones
     for number, each in enumerate(servers):
         each.ask("CREATE TABLE t ENGINE = Log AS SELECT " + str(number) + " AS a")
     assert [each.ask("SELECT a FROM t") for each in servers] == ["0", "1"]

@@ -47,6 +47,25 @@ def client(make: Make) -> Client:
     return make()
 
 
+def test_an_insert_into_a_function_gets_its_columns(client: Client) -> None:
+    assert client.execute("INSERT INTO FUNCTION null('x UInt64, y String') (x, y) VALUES", [(1, "a"), (2, "b")]) == 2
+
+
+def test_progress_ends_with_all_rows(client: Client) -> None:
+    client.execute("SELECT number FROM system.numbers LIMIT 42")
+    progress = client.last_query.progress
+    assert (progress.rows, progress.total_rows) == (42, 42)
+
+
+def test_the_log_names_the_client(make: Make) -> None:
+    client = make(client_name="difficult")
+    client.execute("SELECT 1", query_id=(mine := str(uuid.uuid4())))
+    client.execute("SYSTEM FLUSH LOGS")
+    asked = "SELECT DISTINCT interface, client_name FROM system.query_log WHERE query_id = %(mine)s"
+    ((interface, name),) = client.execute(asked, {"mine": mine})
+    assert (interface, name.endswith("difficult")) == (1, True)
+
+
 TYPES = {
     "i8": "Int8", "i64": "Int64", "u128": "UInt128", "i256": "Int256", "f32": "Float32", "f64": "Float64",
     "truth": "Bool", "text": "String", "fixed": "FixedString(5)", "day": "Date", "far": "Date32",

@@ -98,7 +98,7 @@ class Engine:
         self._native = load_engine()
         self._path = path
         self._log_lock = threading.Lock()
-        self._has_query_log = False
+        self._has_query_log = self._has_processes = False
         self._failed_inserts = FailedInserts(lambda: self._connect(""))
         self._profile = engine_config.profile(options)
         # Held open until the end: the engine shuts down with its last connection, and has the options of its first.
@@ -162,6 +162,13 @@ class Engine:
                     connection.run("SYSTEM FLUSH LOGS")
                     connection.run(querylog.VIEW)
                 self._has_query_log = True
+
+    def show_processes(self) -> None:
+        """See that there is a view of `system.processes` as clients know it."""
+        with self._log_lock:
+            if not self._has_processes:
+                self._keeper.run(querylog.PROCESSES_VIEW)
+                self._has_processes = True
 
     def close(self) -> None:
         """Close the data directory."""
@@ -256,9 +263,9 @@ class Connection:
         self.run(f"SET param_{name} = {sql.quote(value)}")
         self._parameters[name] = value
 
-    def label(self, query_id: str, user: str, comment: str) -> None:
+    def label(self, query_id: str, user: str, sender: querylog.Sender, comment: str) -> None:
         """Say whose query comes next, for the engine's log; see `querylog`."""
-        label = querylog.label(self.tag, query_id, user, comment or self._comment)
+        label = querylog.label(self.tag, query_id, user, sender, comment or self._comment)
         if label != self._label:
             self.run(f"SET log_comment = {sql.quote(label)}")
             self._label = label

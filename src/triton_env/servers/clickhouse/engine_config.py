@@ -25,6 +25,8 @@ _TEXT: Final = f"""<!-- Written at each start. -->
         <table>{ENGINE_TABLE}</table>
         <partition_by>toYYYYMM(event_date)</partition_by>
         <ttl>event_date + INTERVAL 7 DAY DELETE</ttl>
+        <!-- Tests wait for what they did to be there. -->
+        <flush_interval_milliseconds>1000</flush_interval_milliseconds>
         <!-- Rows for which there is room from the start; more is made when there are more. -->
         <reserved_size_rows>64</reserved_size_rows>
     </query_log>

@@ -18,7 +18,7 @@ from .errors import ACCESS_DENIED, BAD_ARGUMENTS, INTO_OUTFILE_NOT_ALLOWED, READ
 from .native import NativeBlocks, names_and_types
 from .output import Output
 from .request import QueryRequest
-from .rewriting import CLUSTER_ANSWER, custom_settings, rewritten
+from .rewriting import CLUSTER_ANSWER, custom_settings, processes_by_name, rewritten
 from .sessions import Lease
 from .sql import InsertData, Statement
 
@@ -105,8 +105,13 @@ class Execution:
             return
         if _QUERY_LOG.search(text):
             self.engine.show_query_log()
-        if statement.verb == "KILL" or _PROCESSES.search(text):
+        if statement.verb == "KILL":
             text = sql.replace_strings(text, self.resolve_query_id)
+            statement = sql.examine(text)
+        elif _PROCESSES.search(text):
+            self.engine.show_processes()
+            text = processes_by_name(text)
+            statement = sql.examine(text)
         name = statement.format or self.request.default_format or DEFAULT_FORMAT
         answer.format_info = self.engine.format_info(name)
         answer.headers = self._headers(text)
@@ -314,6 +319,8 @@ class Execution:
             harmless = query_class in (chdb.READ_ONLY, chdb.UNKNOWN)
             if level == 1 and sql.has_settings(text):
                 raise ServerError(READONLY, f"{self._user}: Cannot modify settings in readonly mode")
+            if level == 1 and statement.verb == "SET" and (name := sql.keywords(text, 2)[1:]) not in ([], ["ROLE"]):
+                raise ServerError(READONLY, f"Cannot modify '{name[0].lower()}' setting in readonly mode")
             if not harmless and not (level > 1 and statement.verb in ("SET", "USE")):
                 raise ServerError(READONLY, f"{self._user}: Cannot execute query in readonly mode")
         return query_class

@@ -16,6 +16,7 @@ from .errors import (
     READONLY,
     ServerError,
 )
+from .querylog import Sender
 from .rewriting import CUSTOM
 
 # Parameters that speak to the HTTP interface; every other one is a setting or a query parameter.
@@ -43,7 +44,7 @@ _FLAGS: Final = (
 )  # fmt: skip
 _NUMBERS: Final = (
     "buffer_size", "readonly", "http_zlib_compression_level", "http_headers_progress_interval_ms",
-    "client_protocol_version",
+    "client_protocol_version", "http_response_buffer_size",
 )  # fmt: skip
 _RARELY: Final = 10_000
 """Milliseconds. A client that asks for progress so rarely wants it against timeouts of the network: clickhouse-connect
@@ -75,6 +76,16 @@ class QueryRequest:
     home: str = ""
     """The database in which they begin; empty: that of the server."""
 
+    client_name: str | None = None
+    """What the client calls itself over the native protocol; None over HTTP."""
+
+    @property
+    def sender(self) -> Sender:
+        """Where it comes from, for the log of queries."""
+        if self.client_name is not None:
+            return Sender(name=self.client_name)
+        return Sender(method=self.method, agent=self.headers.get("user-agent", ""))
+
     @property
     def content_type(self) -> str:
         """The media type of the body, without its parameters."""
@@ -105,11 +116,6 @@ class QueryRequest:
     def wait_end_of_query(self) -> bool:
         """Whether nothing may be sent before the query is done."""
         return self.flag("wait_end_of_query") or self.flag("http_wait_end_of_query")
-
-    @property
-    def given_id(self) -> str:
-        """The id that the client gave the query; empty where it has one of this server."""
-        return self.parameters.get("query_id") or self.headers.get("x-clickhouse-query-id") or ""
 
     @property
     def log_comment(self) -> str:

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import Final
 
 from .errors import CLUSTER_DOESNT_EXIST, ServerError
+from .querylog import PROCESSES
 from .sql import Span, Token, quote, tokens_of
 
 CUSTOM: Final = "SQL_"
@@ -66,6 +67,16 @@ def _calls(tokens: list[Token], query_id: str, custom: Mapping[str, str]) -> Ite
             value = custom.get(following[1][1:-1].decode("utf-8", "replace"))
             if value is not None:
                 yield Span(token.start(), tokens[index + 3].end()), quote(value).encode()
+
+
+def processes_by_name(sql: bytes) -> bytes:
+    """A statement about `system.processes` that sees what clients call their queries; see `querylog`."""
+    tokens = list(tokens_of(sql))
+    for table in reversed(range(2, len(tokens))):
+        names = [token.group().strip(b'`"') for token in tokens[table - 2 : table + 1]]
+        if names == [b"system", b".", b"processes"]:
+            sql = b"%b%b%b" % (sql[: tokens[table].start()], PROCESSES.encode(), sql[tokens[table].end() :])
+    return sql
 
 
 def _cluster_clause(sql: bytes, tokens: list[Token]) -> Span | None:

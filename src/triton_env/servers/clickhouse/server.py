@@ -29,6 +29,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         config = parse_arguments(arguments)
         _let_go_of_standard_input()
+        if zone := dict(config.options).get("timezone"):
+            os.environ["TZ"] = zone  # the engine takes it from here alone
         # Before the engine has threads. Unlike a server, it executes what a dictionary names as its source.
         forbid_programs()
         _load_engine()

@@ -112,7 +112,7 @@ class Lease:
             self.session.prepare(request, verb)
         else:
             self._prepare_own(request)
-        self.connection.label(request.given_id, request.account.name, request.log_comment)
+        self.connection.label(request.query_id, request.account.name, request.sender, request.log_comment)
 
     def _prepare_own(self, request: QueryRequest) -> None:
         database = request.database or request.home or DEFAULT_DATABASE

@@ -104,8 +104,9 @@ class Result(Output):
 
     def progress(self) -> Progress:
         """What the statement has done."""
-        counters = self._answer.counters
-        return Progress(counters.read_rows, counters.read_bytes, 0, counters.written_rows, counters.written_bytes)
+        done = self._answer.counters
+        # As many rows were to be read as were read, where the engine did not report in between.
+        return Progress(done.read_rows, done.read_bytes, done.read_rows, done.written_rows, done.written_bytes)
 
     def end_of_data(self) -> bytes:
         """What comes after a result."""

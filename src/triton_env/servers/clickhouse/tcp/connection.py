@@ -61,9 +61,7 @@ _MOST_EXTERNAL: Final = 1 << 30
 _MOST_TABLES: Final = 10_000
 _HTTP_VERBS: Final = frozenset(b"GPHDO")
 _WRONG_PORT: Final = (
-    b"HTTP/1.0 400 Bad Request\r\n\r\n"
-    b"This is the port of ClickHouse's native protocol, for clickhouse-client and drivers that speak it.\r\n"
-    b"You must use the HTTP port for HTTP.\r\n"
+    "HTTP/1.0 400 Bad Request\r\n\r\nPort {} is for clickhouse-client program\r\nYou must use port {} for HTTP.\r\n"
 )
 _PROFILE_EVENTS: Final = (
     ("host_name", "String"),
@@ -139,7 +137,8 @@ class Connection:
     async def _shake_hands(self) -> bool:
         first = await self._source.byte()
         if first in _HTTP_VERBS:
-            await self._send(_WRONG_PORT)
+            port = self._writer.get_extra_info("sockname")[1]
+            await self._send(_WRONG_PORT.format(port, self._shared.config.port).encode())
             return False
         if first != Client.HELLO:
             raise packet_error(UNEXPECTED_PACKET_FROM_CLIENT, "Unexpected packet from client, not Hello")
@@ -243,6 +242,7 @@ class Connection:
             database=self._session.database if self._session is not None else "",
             default_format="Native",
             account=self._account,
+            client_name=query.client_name,
         )
         if self._account.is_subject(request):
             return await self._shared.workers.control(functools.partial(self._account.prepared, request))

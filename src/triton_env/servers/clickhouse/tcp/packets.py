@@ -99,6 +99,7 @@ class Query:
     """
 
     query_id: str
+    client_name: str
     settings: Mapping[str, str]
     optional: frozenset[str]
     compressed: bool
@@ -109,7 +110,7 @@ class Query:
 async def read_query(source: Source, revision: int, limit: int) -> Query:
     """What comes after the type of the packet; the statement may have `limit` bytes."""
     query_id = await source.string()
-    await _skip_client_info(source, revision)
+    client_name = await _client_name(source, revision)
     settings, optional = await _read_settings(source, limit)
     if revision >= _INTERSERVER_SECRET and await source.raw(1 << 10):
         raise packet_error(NOT_IMPLEMENTED, "Queries of a cluster with a secret are not answered")
@@ -121,13 +122,14 @@ async def read_query(source: Source, revision: int, limit: int) -> Query:
         parameters, _ = await _read_settings(source, limit)
     if stage != _COMPLETE:
         raise packet_error(NOT_IMPLEMENTED, "Queries are answered as a whole, not up to a stage of a distributed one")
-    return Query(query_id, settings, optional, compressed, text, parameters)
+    return Query(query_id, client_name, settings, optional, compressed, text, parameters)
 
 
-async def _skip_client_info(source: Source, revision: int) -> None:
-    """Pass what the client says about itself: nothing here depends on it."""
+async def _client_name(source: Source, revision: int) -> str:
+    """Pass what the client says about itself, and return its name: nothing else matters here."""
+    name = ""
     if await source.byte() == 0:  # no query, no more
-        return
+        return name
     for _ in range(3):  # the first user, query and address
         await source.raw(1 << 16)
     if revision >= _START_TIME:
@@ -140,8 +142,9 @@ async def _skip_client_info(source: Source, revision: int) -> None:
             if revision >= since:
                 await source.raw(1 << 16)
     elif interface == _OVER_TCP:
-        for _ in range(3):  # the user of the system, the host, the client
+        for _ in range(2):  # the user of the system, the host
             await source.raw(1 << 16)
+        name = await source.string()
         for _ in range(3):  # its version and revision
             await source.varint()
     await source.raw(1 << 16)  # the key of the quota
@@ -156,6 +159,7 @@ async def _skip_client_info(source: Source, revision: int) -> None:
     if revision >= _PARALLEL_REPLICAS:
         for _ in range(3):
             await source.varint()
+    return name
 
 
 async def _read_settings(source: Source, limit: int) -> tuple[dict[str, str], frozenset[str]]:
