@@ -66,6 +66,14 @@ def test_data_outlives_the_process(directory: Path, start: Start) -> None:
     assert again.stop(signal.SIGINT) == 0
 
 
+def test_it_answers_when_its_default_database_is_dropped(directory: Path, start: Start) -> None:
+    server = start(directory)
+    server.ask("CREATE TABLE default.t (a Int32) ENGINE = Memory")
+    server.ask("DROP DATABASE default")
+    assert server.ask("SELECT count() FROM system.tables WHERE database = 'default'", max_threads=1) == "0"
+    assert server.ask("SELECT currentDatabase()", database="triton") == "triton"
+
+
 def test_what_was_inserted_survives_a_kill(directory: Path, start: Start) -> None:
     server = start(directory)
     server.ask("CREATE TABLE t (a Int32) ENGINE = MergeTree ORDER BY a")

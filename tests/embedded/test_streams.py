@@ -92,7 +92,8 @@ def test_slow_rows_are_not_kept_back(server: Server) -> None:
 
 
 def test_each_block_is_sent_when_it_comes_and_errors_come_after_it(server: Server) -> None:
-    query = "SELECT throwIf(number = 3, 'boom') FROM system.numbers SETTINGS max_block_size = 1, max_threads = 1"
+    # With time between the blocks: the engine reports an error at once, and gives up a block that was on its way.
+    query = "SELECT sleepEachRow(0.3), throwIf(number = 2, 'boom') FROM system.numbers SETTINGS max_block_size = 1"
     headers = {"accept-encoding": "identity"}
     with server.http.stream("POST", "/", content=query, headers=headers) as response:
         assert response.status_code == 200

@@ -51,6 +51,13 @@ def test_an_insert_into_a_function_gets_its_columns(client: Client) -> None:
     assert client.execute("INSERT INTO FUNCTION null('x UInt64, y String') (x, y) VALUES", [(1, "a"), (2, "b")]) == 2
 
 
+def test_columns_come_before_the_query_has_run(client: Client) -> None:
+    rows = client.execute_iter("SELECT throwIf(sleep(0.1) = 0) AS x", with_column_types=True)
+    assert next(rows) == [("x", "UInt8")]
+    with pytest.raises(ServerException):
+        next(rows)
+
+
 def test_progress_ends_with_all_rows(client: Client) -> None:
     client.execute("SELECT number FROM system.numbers LIMIT 42")
     progress = client.last_query.progress

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from . import engine_config, querylog, sql
-from .errors import BAD_ARGUMENTS, ServerError, from_engine
+from .errors import BAD_ARGUMENTS, UNKNOWN_DATABASE, ServerError, from_engine
 from .failed_inserts import FailedInserts
 
 # From ClickHouse's parser, in ascending order of what a statement may change.
@@ -120,13 +120,27 @@ class Engine:
         tag = uuid.uuid4().hex
         # An embedded engine takes a bare expression for a SELECT; a server calls it a syntax error.
         options = f"?implicit_select=0&log_comment={tag}{more}"
+        path = f"{self._path}{options}"
         try:
-            connection = Connection(self._native.connect(f"{self._path}{options}"), tag, self._failed_inserts)
+            native = self._native.connect(path)
         except ENGINE_ERRORS as error:
-            raise _translated(error) from error
+            failure = _translated(error)
+            if failure.code != UNKNOWN_DATABASE[0]:
+                raise failure from error
+            native = self._connect_again(path)
+        connection = Connection(native, tag, self._failed_inserts)
         if self._profile:
             connection.run(self._profile)
         return connection
+
+    def _connect_again(self, path: str) -> Any:
+        """Make the database `default`, which a client has dropped: the engine (26.9) opens no connection without it."""
+        with self._log_lock:
+            self._keeper.run("CREATE DATABASE IF NOT EXISTS default")
+        try:
+            return self._native.connect(path)
+        except ENGINE_ERRORS as error:
+            raise _translated(error) from error
 
     def format_info(self, name: str) -> FormatInfo | None:
         """What the engine says about an output format, None if it has none of that name."""

@@ -10,6 +10,7 @@ import re
 from typing import Final
 
 # Numbers and names: ClickHouse, src/Common/ErrorCodes.cpp.
+UNKNOWN_DATABASE: Final = (81, "UNKNOWN_DATABASE")
 UNKNOWN_SETTING: Final = (115, "UNKNOWN_SETTING")
 UNKNOWN_USER: Final = (192, "UNKNOWN_USER")
 THERE_IS_NO_PROFILE: Final = (180, "THERE_IS_NO_PROFILE")

@@ -139,6 +139,7 @@ class Execution:
             if not columns:
                 return self._whole(text, statement, name, answer)
             answer.native = NativeBlocks(columns, self.request.protocol_version)
+            output.begin()
             text, name = sql.without_format(text, statement), _BUFFERS
         elif self.request.watches_progress or not self._is_piecewise(text, name.lower()):
             # Of a streamed result the engine reports no progress.

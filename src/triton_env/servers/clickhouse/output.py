@@ -35,6 +35,9 @@ class Output:
         self._ended = self._closed = False
         self._reading = self._writing = -1
 
+    def begin(self) -> None:
+        """The columns of the result are known."""
+
     def write(self, data: bytes) -> None:
         """Hand over a piece; waits while the client has enough to read. Blocks.
 

@@ -98,6 +98,10 @@ class Result(Output):
         if not is_query or self._answer.native is not None or self._answer.output is None:
             self._report(progress)
 
+    def begin(self) -> None:
+        """Send the columns, for which clients wait before they return to who asks: the rows may take their time."""
+        self._send_blocks(b"")
+
     def write(self, data: bytes) -> None:
         """Send what the engine writes while the statement runs."""
         self._send_blocks(data)
