@@ -71,7 +71,7 @@ class ClickHouseRestorer:
                 name: _old(mark, name, number)
                 for number, name in enumerate(sorted({*self._there} - self._in_place - left_alone))
             },
-            [(e["database"], e["name"]) for e in self._objects_there if e["kind"] == "MATERIALIZED VIEW"],
+            [(entry["database"], entry["name"]) for entry in self._objects_there if _feeds_others(entry)],
             [(e["kind"], e["database"], e["name"]) for e in self._index["objects"] if e["database"] in self._in_place],
             [name for name in defined if name not in functions],
             {name: functions[name] for name, new in defined.items() if functions.get(name, new) != new},
@@ -198,7 +198,8 @@ class ClickHouseRestorer:
         for function in self._index["functions"]:
             if function["name"] in self._plan.functions:
                 http.run(replacing(function["statement"]))
-        # A view that feeds on rows finds its source by name: it would get the rows of the new table of that name.
+        # They find the other table by name: a view would get the rows of the new one of that name, and a buffer would
+        # write its own into it when it is dropped. Detached, it writes them now.
         for database, name in self._plan.views:
             http.run(f"DETACH TABLE {quoted(database, name)} SYNC", schema.UNCHECKED)
         for before, after in self._plan.old.items():
@@ -225,6 +226,11 @@ class ClickHouseRestorer:
 
         # One may name something that the server does not list as a dependency.
         in_working_order(late, make, is_ready)
+
+
+def _feeds_others(entry: dict[str, Any]) -> bool:
+    """Whether an object writes rows to other tables by itself."""
+    return entry["kind"] == "MATERIALIZED VIEW" or entry["engine"] in ("Buffer", "Distributed")
 
 
 def _old(mark: str, name: str, number: int) -> str:

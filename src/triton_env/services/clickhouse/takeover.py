@@ -19,7 +19,7 @@ class Plan:
     Attributes:
         staged: by the name in the end, that of each database in which it is loaded.
         old: by the name before, that which each database gets that is replaced.
-        views: the materialized views that are detached during the takeover, as database and name.
+        views: materialized views and what else feeds other tables, detached during the takeover, as database and name.
         in_place: what is made in databases that cannot be renamed: kind, database and name.
         new_functions: those that were not there before.
         functions: the statements of those that are replaced, by name.
