@@ -11,6 +11,7 @@ grant reader to owner_of_claims with admin option;
 comment on role reader is 'may read';
 alter role reader set search_path to "$user", claims, public;
 alter role reader in database triton set work_mem to '5MB';
+alter role all set work_mem to '6MB';
 create schema claims authorization owner_of_claims;
 create extension citext;
 create extension pg_trgm with schema claims;
@@ -104,6 +105,8 @@ _POSTGRES_GLOBALS = (
     "select datname, datconnlimit, shobj_description(d.oid, 'pg_database'), pg_get_userbyid(datdba),"
     " pg_encoding_to_char(encoding), has_database_privilege('reader', d.oid, 'create')"
     " from pg_database d where not datistemplate order by 1",
+    "select datcollate, datctype, coalesce(to_jsonb(d) ->> 'datlocprovider', 'c')"
+    " from pg_database d where datname = 'latin'",
 )
 
 
@@ -116,6 +119,7 @@ def fill_postgres(env: TritonEnvironment) -> None:
         connection.execute("insert into t values (1), (2)")
     with env.postgres.connect(autocommit=True) as connection:
         connection.execute("create database limited")
+        connection.execute("create database latin template template0 encoding latin1 locale 'C'")
     with env.postgres.connect(dbname="limited", autocommit=True) as connection:
         connection.execute("create table t as select 5 as a")
         for setting in ("role to reader", "statement_timeout to 1", "default_transaction_read_only to on"):

@@ -98,7 +98,7 @@ class TestEmbedded:
         manifest = backup.restore(embedded, saved)
         assert manifest == backup.read_manifest(saved) == backup.verify(saved)
         assert manifest.runtime == "embedded"
-        assert manifest.services["postgres"].contents == ("limited", 'odd "name"=x', "postgres", "triton")
+        assert manifest.services["postgres"].contents == ("latin", "limited", 'odd "name"=x', "postgres", "triton")
         assert_same(full, embedded)
         restored.changed.clear()
 
@@ -113,7 +113,7 @@ class TestEmbedded:
         embedded = restored.holding(*SERVICES)
         before = LOOK["postgres"](embedded)
         for name, words in {
-            "postgres": "PostgreSQL is not empty.*: the database limited, .*, the database triton. Nothing",
+            "postgres": "PostgreSQL is not empty.*: the database latin, .*, the database triton. Nothing",
             "clickhouse": "ClickHouse is not empty.*: the database sums, the database triton. Nothing",
             "redis": "Redis is not empty.*: the logical database 0, the logical database 3, functions. Nothing",
             "s3": "S3 is not empty.*: the bucket empty-bucket, the bucket triton-documents, the bucket versions. N",

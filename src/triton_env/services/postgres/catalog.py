@@ -34,6 +34,8 @@ order by 1, 2
 _DATABASES = """
 select d.datname as name, r.rolname as owner, pg_encoding_to_char(d.encoding) as encoding, d.datcollate as collate,
        d.datctype as ctype, coalesce(to_jsonb(d) ->> 'datlocprovider', 'c') as provider,
+       coalesce(to_jsonb(d) ->> 'datlocale', to_jsonb(d) ->> 'daticulocale') as locale,
+       to_jsonb(d) ->> 'daticurules' as rules,
        d.datconnlimit as connection_limit, shobj_description(d.oid, 'pg_database') as comment,
        (select jsonb_agg(jsonb_build_object('role', coalesce(g.rolname, ''), 'privilege', a.privilege_type,
                'grantable', a.is_grantable) order by g.rolname, a.privilege_type)
@@ -97,11 +99,12 @@ def role_statements(
     for membership in catalog["memberships"]:
         if membership["member"] != protected:
             yield _membership(membership)
+    yield sql.Composed([sql.SQL("alter role all reset all")])
     for settings in catalog["settings"]:
         database = renamed.get(settings["database"], settings["database"])
         if settings["database"] and settings["database"] not in databases:
             continue  # a template
-        if settings["role"] in names or (not settings["role"] and database):
+        if settings["role"] in names or not settings["role"]:
             yield from _settings(settings["role"], database, settings["settings"])
 
 
@@ -138,8 +141,10 @@ def _settings(role: str, database: str, settings: list[str]) -> Iterator[sql.Com
         target = sql.SQL("role {}").format(sql.Identifier(role))
         if database:
             target = sql.SQL("{} in database {}").format(target, sql.Identifier(database))
-    else:
+    elif database:
         target = sql.SQL("database {}").format(sql.Identifier(database))
+    else:
+        target = sql.Composed([sql.SQL("role all")])
     for setting in settings:
         name, _, value = setting.partition("=")
         values = list_elements(value) if name.lower() in _LISTS else [value]
@@ -163,6 +168,33 @@ def list_elements(value: str) -> list[str]:
         element = match[1].strip()
         found.append(element[1:-1].replace('""', '"') if element.startswith('"') else element)
     return found or [""]
+
+
+_NAMES_OF_LOCALES = {"i": "icu", "b": "builtin"}
+
+
+def locales(database: dict[str, Any], version: int) -> Iterator[sql.Composable]:
+    """Ways to end CREATE DATABASE: with its locale, with the server's own, and with one that suits any encoding.
+
+    Args:
+        version: of the server.
+    """
+    provided = version >= 150000
+    both = sql.SQL(" lc_collate {} lc_ctype {}").format(
+        sql.Literal(database["collate"]), sql.Literal(database["ctype"])
+    )
+    libc = sql.SQL(" locale_provider libc" if provided else "")
+    if database["provider"] == "c":
+        yield both + libc
+    elif (provider := _NAMES_OF_LOCALES.get(database["provider"])) and database["locale"] is not None:
+        rules = sql.SQL(" icu_rules {}").format(sql.Literal(database["rules"])) if database["rules"] else sql.SQL("")
+        yield (
+            both
+            + sql.SQL(f" locale_provider {provider} {provider}_locale {{}}").format(sql.Literal(database["locale"]))
+            + rules
+        )
+    yield sql.SQL("")
+    yield sql.SQL(" lc_collate 'C' lc_ctype 'C'") + libc
 
 
 def database_statements(database: dict[str, Any], name: str) -> Iterator[sql.Composed]:

@@ -84,6 +84,8 @@ class Database(_Data):
     collate: _Text
     ctype: _Text
     provider: Annotated[str, Field(pattern=r"^[a-z]$")]
+    locale: _Text | None = None
+    rules: _Text | None = None
     connection_limit: _Limit
     comment: _Text | None
     acl: tuple[Privilege, ...] | None

@@ -34,6 +34,15 @@ _KNOWN_PASSWORD = PostgresSettings.model_fields["postgres_password"].default.get
 _ALWAYS_THERE = "postgres"
 
 _OTHERS = "select datname from pg_database where not datistemplate and datallowconn order by 1"
+_LOCALE = """
+select coalesce(to_jsonb(d) ->> 'datlocprovider', 'c'), datcollate, datctype,
+       coalesce(to_jsonb(d) ->> 'datlocale', to_jsonb(d) ->> 'daticulocale') from pg_database d where datname = %s
+"""
+_UNKNOWN_LOCALE = (
+    *(errors.InvalidParameterValue, errors.WrongObjectType, errors.ObjectNotInPrerequisiteState),
+    # A build without ICU, and what ICU itself says.
+    *(errors.FeatureNotSupported, errors.InternalError_),
+)
 _FILLED = """
 select exists (select from pg_class c join pg_namespace n on n.oid = c.relnamespace
                where n.nspname !~ '^(pg_|information_schema$)'
@@ -228,23 +237,26 @@ class PostgresRestorer:
                 inside.execute("grant create on schema public to public")
 
     def _create(self, connection: "psycopg.Connection[Any]", database: dict[str, Any], name: str) -> None:
-        """With the locale that it had, where this server has it too; else in the server's own."""
+        """With the locale that it had, where this server has it too; else with another one, which a note names."""
         statement = sql.SQL("create database {} template template0 encoding {}").format(
             sql.Identifier(name), sql.Literal(database["encoding"])
         )
-        if database["provider"] == "c":
-            locale = sql.SQL(" lc_collate {} lc_ctype {}").format(
-                sql.Literal(database["collate"]), sql.Literal(database["ctype"])
-            )
-            if connection.info.server_version >= 150000:
-                locale += sql.SQL(" locale_provider libc")
+        ways = list(catalog.locales(database, connection.info.server_version))
+        for tries_left, locale in zip(reversed(range(len(ways))), ways, strict=True):
             try:
                 connection.execute(statement + locale)
-            except (errors.InvalidParameterValue, errors.WrongObjectType, errors.ObjectNotInPrerequisiteState):
-                pass
+            except _UNKNOWN_LOCALE:
+                if not tries_left:
+                    raise
             else:
-                return
-        connection.execute(statement)
+                break
+        row = connection.execute(_LOCALE, (name,)).fetchone()
+        had = tuple(database[key] for key in ("provider", "collate", "ctype", "locale"))
+        if row != had:
+            self._meter.note(
+                f"the database {database['name']} has another locale, since this server does not know its own: "
+                f"{one_line(database['locale'] or database['collate'])}"
+            )
 
     def _rename(self, connection: "psycopg.Connection[Any]") -> None:
         """All in one transaction: either every name means the new database, or none does."""
