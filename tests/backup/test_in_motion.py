@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 
 from triton_env import TritonEnvironment, backup
@@ -102,6 +103,12 @@ def test_what_is_special_about_tables_is_kept_or_said(embedded: TritonEnvironmen
             "SYSTEM STOP MERGES special.changing",
             "ALTER TABLE special.changing DELETE WHERE a = 1 SETTINGS mutations_sync = 0",
             "CREATE TABLE special.nothing (a Int32) ENGINE = Null",
+            "CREATE DATABASE fleeting ENGINE = Memory",
+            "CREATE USER reader",
+            "CREATE ROLE reading",
+            "CREATE SETTINGS PROFILE modest SETTINGS max_threads = 1",
+            "CREATE ROW POLICY own ON special.parts USING a = 1 TO reader",
+            "CREATE NAMED COLLECTION words AS a = '1'",
         ):
             client.command(statement)
         query = "SELECT name, create_table_query FROM system.tables WHERE database = 'special' AND name NOT LIKE '.%'"
@@ -113,9 +120,80 @@ def test_what_is_special_about_tables_is_kept_or_said(embedded: TritonEnvironmen
             "special.nothing has the engine Null: its statement is saved, no rows.",
             "Rows are saved as they were before mutations that were not done; these tables have some: "
             "special.changing.",
+            "Databases of other engines are restored as Atomic: fleeting (Memory).",
+            "Users are not saved: reader.",
+            "Roles are not saved: reading.",
+            "Settings profiles are not saved: modest.",
+            "Row policies are not saved, without which users see all rows: own ON special.parts.",
+            "Named collections are not saved: words.",
         }
+        for kind in ("USER reader", "ROLE reading", "SETTINGS PROFILE modest", "NAMED COLLECTION words"):
+            client.command(f"DROP {kind}")
+        client.command("DROP ROW POLICY own ON special.parts")
         backup.restore(embedded, tmp_path / "a", replace=True)
         assert client.query(f"{query} ORDER BY name").result_rows == before
         for name, rows in {"refreshed": [(2,)], "file": [(7,)], "projected": [(1, 2)], "parts": [(2,)]}.items():
             assert client.query(f"SELECT * FROM special.{name}").result_rows == rows
         assert client.query("SELECT status FROM system.view_refreshes").result_rows == [("Scheduled",)]
+
+
+def test_what_is_special_about_a_postgres_is_kept_or_said(embedded: TritonEnvironment, tmp_path: Path) -> None:
+    with embedded.postgres.connect(autocommit=True) as connection:
+        for statement in (
+            "create role keeper",
+            "create table twice as select 1 as a from generate_series(1, 2)",
+            "create function pg_catalog.mine() returns int language sql return 1",
+            "create extension postgres_fdw",
+            "create server far foreign data wrapper postgres_fdw",
+            "create foreign table elsewhere (a int) server far",
+            "select pg_replication_origin_create('origin')",
+            "grant create on tablespace pg_default to keeper",
+            "alter role current_user set work_mem to '5MB'",
+            "alter role all set geqo to off",
+        ):
+            connection.execute(statement)
+        with pytest.raises(psycopg.errors.UniqueViolation):
+            connection.execute("create unique index concurrently unfinished on twice (a)")
+        expected = {
+            "Invalid indexes are not saved: triton: unfinished.",
+            "What was made in the schemas of the server, pg_catalog and information_schema, is not saved: "
+            "triton: function mine().",
+            "Rows of foreign tables are not saved: they stay in their servers: triton: elsewhere.",
+            "Replication origins are not saved: origin.",
+            "Privileges and comments of tablespaces are not saved: pg_default.",
+            "Settings of the user of the environment (ALTER ROLE) are not restored to an environment whose user it is: "
+            "work_mem.",
+            "What was made in the template database template1 is not saved.",
+        }
+        if connection.info.server_version >= 150000:
+            connection.execute("grant set on parameter geqo to keeper")
+            expected.add("Privileges on parameters of the server are not saved: geqo.")
+    with embedded.postgres.connect(dbname="template1") as connection:
+        connection.execute("create table of_all (a int)")
+    notes = backup.create(embedded, tmp_path / "a", services=("postgres",)).services["postgres"].notes
+    with embedded.postgres.connect(dbname="template1") as connection:
+        connection.execute("drop table of_all")
+    assert set(notes) >= expected
+    with embedded.postgres.connect(autocommit=True) as connection:
+        connection.execute("alter role all reset all")
+        connection.execute("select pg_replication_origin_drop('origin')")
+        connection.execute("revoke create on tablespace pg_default from keeper")
+        connection.execute("alter role current_user reset all")
+    backup.restore(embedded, tmp_path / "a", replace=True)
+    with embedded.postgres.connect(autocommit=True) as connection:
+        assert connection.execute("show geqo").fetchone() == ("off",)
+        assert connection.execute("select count(*) from twice").fetchone() == (2,)
+        connection.execute("alter role all reset all")
+
+
+def test_rows_in_a_buffer_stay_with_what_is_replaced(embedded: TritonEnvironment, tmp_path: Path) -> None:
+    with embedded.clickhouse.client() as client:
+        client.command("CREATE TABLE behind (a Int32) ENGINE = MergeTree ORDER BY a")
+        client.command(
+            "CREATE TABLE front AS behind ENGINE = Buffer(triton, behind, 1, 600, 600, 100, 100, 1000, 1000)"
+        )
+        client.command("INSERT INTO behind VALUES (1)")
+        backup.create(embedded, tmp_path / "a", services=("clickhouse",))
+        client.command("INSERT INTO front VALUES (2)")
+        backup.restore(embedded, tmp_path / "a", replace=True)
+        assert client.query("SELECT a FROM behind").result_rows == [(1,)]

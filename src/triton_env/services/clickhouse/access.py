@@ -4,6 +4,7 @@ from collections.abc import Collection, Iterator
 from contextlib import suppress
 from typing import Any, Final
 
+from triton_env.core.printable import listed
 from triton_env.services.clickhouse.http import Http, ServerError, quoted
 from triton_env.services.clickhouse.trying import in_working_order
 
@@ -23,6 +24,16 @@ _OTHERS: Final = {
     "WORKLOAD": "SELECT name FROM system.workloads",
     "RESOURCE": "SELECT name FROM system.resources",
 }
+_UNSAVED: Final = {
+    "USER": "Users are not saved",
+    "ROLE": "Roles are not saved",
+    "QUOTA": "Quotas are not saved",
+    "SETTINGS PROFILE": "Settings profiles are not saved",
+    "ROW POLICY": "Row policies are not saved, without which users see all rows",
+    "NAMED COLLECTION": "Named collections are not saved",
+    "WORKLOAD": "Workloads are not saved",
+    "RESOURCE": "Resources are not saved",
+}
 _NOT_THERE: Final = ("ACCESS_DENIED", "UNKNOWN_TABLE", "UNKNOWN_IDENTIFIER")
 """How servers answer that do not have the like, or not for this user."""
 _FIXED: Final = "NAMED_COLLECTION_IS_IMMUTABLE"
@@ -34,6 +45,22 @@ _STATES: Final = (
     "SYSTEM DROP QUERY CACHE",
 )
 """What takes back the like of SYSTEM STOP MERGES, which holds for all of a server."""
+
+
+def unsaved(http: Http, user: str) -> list[str]:
+    """What SQL made beside databases and functions, which no backup has: one sentence for each kind of it.
+
+    Args:
+        user: the environment's, who is there in every server.
+    """
+    found: dict[str, list[str]] = {}
+    for row in _found(http, _ACCESS):
+        if (row["kind"], row["name"]) != ("USER", user):
+            where = f" ON {row['database']}.{row['table'] or '*'}" if row["kind"] == "ROW POLICY" else ""
+            found.setdefault(row["kind"], []).append(row["name"] + where)
+    for kind in _OTHERS.keys() - {"FUNCTION"}:
+        found[kind] = [row["name"] for row in _found(http, _OTHERS[kind])]
+    return [f"{words}: {listed(found[kind])}." for kind, words in _UNSAVED.items() if found.get(kind)]
 
 
 def removals(http: Http) -> list[str]:

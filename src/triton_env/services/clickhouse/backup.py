@@ -9,7 +9,7 @@ from triton_env.archive.manifest import SavedService
 from triton_env.archive.steps import Meter
 from triton_env.services import ClickHouse
 from triton_env.services.base_backup import KnownSpaces, Programs, left_by_restores, unrecorded
-from triton_env.services.clickhouse import schema
+from triton_env.services.clickhouse import access, schema
 from triton_env.services.clickhouse.http import Http, ServerError, quoted
 from triton_env.services.names import is_of_restore, is_users, named_as_spaces
 
@@ -51,7 +51,14 @@ def save(
         index = users_part({"databases": databases, "functions": schema.functions(http), "objects": saver.objects})
         remains = left_by_restores(each["name"] for each in databases if is_of_restore(each["name"]))
         others = unrecorded(spaces, partial(_unrecorded, http))
-        notes = [*saver.notes, *schema.left_out(http, is_users), *remains, *others]
+        notes = [
+            *saver.notes,
+            *schema.left_out(http, is_users),
+            *schema.of_other_engines(index),
+            *access.unsaved(http, service.user),
+            *remains,
+            *others,
+        ]
     archive.add_json(INDEX, service.name, "index", index, title=service.title)
     return SavedService(
         service.server_version(), tuple(database["name"] for database in index["databases"]), tuple(notes)

@@ -1,7 +1,7 @@
 """What there is in a ClickHouse server, as data: databases, and in each its tables, dictionaries and views."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -103,6 +103,18 @@ def left_out(http: Http, concerns: Callable[[str], bool]) -> list[str]:
             if names:
                 found.append(f"{words}: {listed(names)}.")
     return found
+
+
+def of_other_engines(index: Mapping[str, Any]) -> list[str]:
+    """What a backup says of databases that a restore makes with another engine."""
+    filled = {entry["database"] for entry in index["objects"]}
+    names = [
+        f"{each['name']} ({each['engine']})"
+        for each in index["databases"]
+        # Every server has a default one, of whatever engine.
+        if each["engine"] != RENAMEABLE and (each["name"] != "default" or "default" in filled)
+    ]
+    return [f"Databases of other engines are restored as {RENAMEABLE}: {listed(names)}."] * bool(names)
 
 
 def objects(http: Http) -> list[dict[str, Any]]:

@@ -10,12 +10,11 @@ import psycopg
 from triton_env.archive.archive import ArchiveWriter
 from triton_env.archive.manifest import SavedService
 from triton_env.archive.steps import Meter
-from triton_env.core.printable import listed
 from triton_env.errors import BackupFailed
 from triton_env.services import Postgres
 from triton_env.services.base_backup import KnownSpaces, ProgramFailed, Programs, left_by_restores, unrecorded
 from triton_env.services.names import EMPTY, is_of_restore, is_users, named_as_spaces
-from triton_env.services.postgres import catalog
+from triton_env.services.postgres import catalog, left_out
 from triton_env.services.postgres.parameters import PLAIN
 from triton_env.services.postgres.roles import is_of_template
 from triton_env.services.postgres.tools import pg_dump
@@ -29,30 +28,6 @@ select exists (select from pg_namespace n, aclexplode(coalesce(n.nspacl, acldefa
 """
 
 _TRIES = 5
-_LEFT_OUT = (
-    (
-        "select spcname from pg_tablespace where spcname !~ '^pg_' order by 1",
-        "Tablespaces are not saved, and what is in them goes to the default one",
-    ),
-    (
-        "select datname from pg_database where (datistemplate or not datallowconn)"
-        " and datname !~ '^template[01]$' order by 1",
-        "Databases that are templates, or that allow no connections, are not saved",
-    ),
-    ("select gid from pg_prepared_xacts order by 1", "Prepared transactions are not saved"),
-    (
-        "select slot_name from pg_replication_slots where not temporary order by 1",
-        "Replication slots are not saved",
-    ),
-    (
-        "select distinct subname from pg_subscription order by 1",
-        "Subscriptions are saved without their slots, and do nothing until they are enabled after a restore",
-    ),
-    (
-        "select distinct name from pg_file_settings where sourcefile ~ 'postgresql[.]auto[.]conf$' order by 1",
-        "Settings of the server (ALTER SYSTEM) are not saved",
-    ),
-)
 
 
 def save(
@@ -80,7 +55,8 @@ def save(
         index["roles"] += [role for role in later["roles"] if role["name"] not in known]
         remains = left_by_restores(each["name"] for each in there["databases"] if is_of_restore(each["name"]))
         others = unrecorded(spaces, partial(_unrecorded, connection))
-        notes = [*saver.notes, *_left_out(connection), *remains, *others]
+        notes = [*saver.notes, *left_out.of_server(connection), *saver.left_out.words(), *remains, *others]
+    notes += left_out.of_template(service)
     archive.add_json(INDEX, service.name, "index", index, title=service.title)
     return SavedService(
         service.server_version(), tuple(database["name"] for database in index["databases"]), tuple(notes)
@@ -124,6 +100,7 @@ class _Saver:
         self._meter = meter
         self._number = 0
         self.notes: list[str] = []
+        self.left_out = left_out.OfDatabases()
 
     def save(self, database: dict[str, Any]) -> bool:
         """Save a database; returns False where it is gone."""
@@ -131,7 +108,7 @@ class _Saver:
         self._meter.begin(f"database {name}")
         for tries_left in reversed(range(_TRIES)):
             try:
-                _look_into(self._service, database)
+                self._look_into(database)
                 pieces = pg_dump(self._service, self._programs, name, "triton-env backup")
                 # pg_dump lists all tables and locks them before it writes anything. One that is dropped in between
                 # makes it fail, and it is not there when it looks again.
@@ -154,6 +131,12 @@ class _Saver:
                 raise self._failed(name, error) from error
         return True
 
+    def _look_into(self, database: dict[str, Any]) -> None:
+        with self._service.connect(dbname=database["name"], autocommit=True, options=PLAIN) as connection:
+            database["extensions"] = [name for (name,) in connection.execute(_EXTENSIONS).fetchall()]
+            (database["public_may_create"],) = _row(connection, _PUBLIC_MAY_CREATE)
+            self.left_out.look(database["name"], connection)
+
     def _is_there(self, name: str) -> bool:
         with self._service.connect(autocommit=True, options=PLAIN) as connection:
             query = "select from pg_database where datname = %s"
@@ -167,28 +150,11 @@ class _Saver:
         )
 
 
-def _left_out(connection: psycopg.Connection[Any]) -> list[str]:
-    """What the server holds beside what is saved, one sentence for each kind of it."""
-    found = []
-    for query, words in _LEFT_OUT:
-        # What isolation made has its own names.
-        names = [name for (name,) in connection.execute(query).fetchall() if is_users(name)]
-        if names:
-            found.append(f"{words}: {listed(names)}.")
-    return found
-
-
 def _unrecorded(connection: psycopg.Connection[Any], known: frozenset[str]) -> list[str]:
     # No client can be connected to the one from which empty ones are copied.
     query = "select datname from pg_database where not (datname = %s and datistemplate and not datallowconn) order by 1"
     names = [name for (name,) in connection.execute(query, [EMPTY]).fetchall()]
     return [f"the database {name}" for name in named_as_spaces(names, known)]
-
-
-def _look_into(service: Postgres, database: dict[str, Any]) -> None:
-    with service.connect(dbname=database["name"], autocommit=True, options=PLAIN) as connection:
-        database["extensions"] = [name for (name,) in connection.execute(_EXTENSIONS).fetchall()]
-        (database["public_may_create"],) = _row(connection, _PUBLIC_MAY_CREATE)
 
 
 def _row(connection: psycopg.Connection[Any], query: Any) -> tuple[Any, ...]:
