@@ -197,3 +197,13 @@ def test_rows_in_a_buffer_stay_with_what_is_replaced(embedded: TritonEnvironment
         client.command("INSERT INTO front VALUES (2)")
         backup.restore(embedded, tmp_path / "a", replace=True)
         assert client.query("SELECT a FROM behind").result_rows == [(1,)]
+
+
+def test_a_search_path_of_the_user_does_not_change_what_is_saved(embedded: TritonEnvironment, tmp_path: Path) -> None:
+    with embedded.postgres.connect(autocommit=True) as connection:
+        connection.execute("create schema before; create view before.pg_database as select 1 as a")
+        connection.execute("alter role current_user set search_path to before, pg_catalog")
+        try:
+            backup.create(embedded, tmp_path / "a", services=("postgres",))
+        finally:
+            connection.execute("alter role current_user reset search_path; drop schema before cascade")

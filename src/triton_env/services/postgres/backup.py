@@ -17,6 +17,7 @@ from triton_env.services.names import EMPTY, is_of_restore, is_users, named_as_s
 from triton_env.services.postgres import catalog, left_out
 from triton_env.services.postgres.parameters import PLAIN
 from triton_env.services.postgres.roles import is_of_template
+from triton_env.services.postgres.server import PLAIN_SESSION
 from triton_env.services.postgres.tools import pg_dump
 
 INDEX = "postgres/index.json"
@@ -42,12 +43,14 @@ def save(
         psycopg.Error: the server does not answer.
     """
     with service.connect(autocommit=True, options=PLAIN) as connection:
+        connection.execute(PLAIN_SESSION)
         index = users_part(catalog.read(connection))
         index["version"] = connection.info.server_version
         index["user"] = service.user
     saver = _Saver(service, programs, archive, meter)
     index["databases"] = [database for database in index["databases"] if saver.save(database)]
     with service.connect(autocommit=True, options=PLAIN) as connection:
+        connection.execute(PLAIN_SESSION)
         # Once more: what was made since may own something in a database.
         known = {role["name"] for role in index["roles"]}
         there = catalog.read(connection)

@@ -4,6 +4,7 @@ import re
 
 from triton_env.services.base_diagnostics import LINES, Diagnostics, table
 from triton_env.services.postgres.programs import VARIABLE
+from triton_env.services.postgres.server import PLAIN_SESSION
 from triton_env.services.postgres.service import Postgres
 
 _MISSING = re.compile(
@@ -25,6 +26,7 @@ class PostgresDiagnostics(Diagnostics[Postgres]):
 
     def answer(self, since: float) -> str:
         with self._service.connect(connect_timeout=self._timeout, autocommit=True) as connection:
+            connection.execute(PLAIN_SESSION)
             rows = connection.execute(_SESSIONS, (LINES - 1,)).fetchall()
         return table(("pid", "state", "waits for", "transaction", "last query"), rows)
 
