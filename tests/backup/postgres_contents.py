@@ -110,6 +110,10 @@ _POSTGRES_GLOBALS = (
 )
 
 
+_UNUSUAL = ("idle_session_timeout to 100", "datestyle to german", "intervalstyle to iso_8601")
+"""What a client reads or waits for in another way."""
+
+
 def fill_postgres(env: TritonEnvironment) -> None:
     with env.postgres.connect(autocommit=True) as connection:
         connection.execute(_POSTGRES)
@@ -122,7 +126,7 @@ def fill_postgres(env: TritonEnvironment) -> None:
         connection.execute("create database latin template template0 encoding latin1 locale 'C'")
     with env.postgres.connect(dbname="limited", autocommit=True) as connection:
         connection.execute("create table t as select 5 as a")
-        for setting in ("role to reader", "statement_timeout to 1", "default_transaction_read_only to on"):
+        for setting in ("role to reader", "statement_timeout to 1", "default_transaction_read_only to on", *_UNUSUAL):
             connection.execute(f"alter database limited set {setting}")
 
 

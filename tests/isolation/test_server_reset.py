@@ -1,5 +1,6 @@
 """What belongs to a server as a whole: a reset takes it back, and nothing of it keeps a database from being dropped."""
 
+import time
 from collections.abc import Iterator
 from contextlib import closing, suppress
 from pathlib import Path
@@ -13,6 +14,7 @@ from psycopg.conninfo import make_conninfo
 from patience import until
 from triton_env import Namespace, Settings, TritonEnvironment
 from triton_env.errors import SnapshotFailed, TemplateFailed
+from triton_env.services.postgres.insight import PostgresInsight
 from triton_env.services.postgres.isolation import EMPTY
 from triton_env.services.s3 import configuration
 
@@ -98,6 +100,24 @@ def test_reset_finds_a_way_in(env: TritonEnvironment) -> None:
         env.reset()
         assert one(env, "show statement_timeout") == "0"
         assert one(env, "select current_user", dbname="template1") == env.postgres.user
+
+
+def test_what_clients_are_limited_to_is_not_for_the_connections_of_ours(env: TritonEnvironment) -> None:
+    limits = {"idle_session_timeout": "100", "idle_in_transaction_session_timeout": "100"}
+    styles = {"datestyle": "German", "intervalstyle": "iso_8601", "default_transaction_isolation": "serializable"}
+    for name, value in (limits | styles).items():
+        run(env, f"alter system set {name} = '{value}'")
+    run(env, "select pg_reload_conf()")
+    insight = PostgresInsight(env.postgres)
+    with env.namespace(services=("postgres",)) as namespace:
+        run(namespace, "create table kept as select 1 as a")
+        before = insight.sample()
+        time.sleep(0.5)  # longer than any of the limits
+        namespace.reset()
+        assert insight.sample().keys() == before.keys()
+    insight.close()
+    env.reset()
+    assert one(env, "show idle_session_timeout") == "0"
 
 
 def drop_origin(env: TritonEnvironment) -> None:

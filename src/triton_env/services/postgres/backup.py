@@ -15,9 +15,8 @@ from triton_env.services import Postgres
 from triton_env.services.base_backup import KnownSpaces, ProgramFailed, Programs, left_by_restores, unrecorded
 from triton_env.services.names import EMPTY, is_of_restore, is_users, named_as_spaces
 from triton_env.services.postgres import catalog, left_out
-from triton_env.services.postgres.parameters import PLAIN
 from triton_env.services.postgres.roles import is_of_template
-from triton_env.services.postgres.server import PLAIN_SESSION
+from triton_env.services.postgres.server import PLAIN_SESSION, plain_connection
 from triton_env.services.postgres.tools import pg_dump
 
 INDEX = "postgres/index.json"
@@ -42,14 +41,14 @@ def save(
         BackupFailed: pg_dump failed.
         psycopg.Error: the server does not answer.
     """
-    with service.connect(autocommit=True, options=PLAIN) as connection:
+    with plain_connection(service) as connection:
         connection.execute(PLAIN_SESSION)
         index = users_part(catalog.read(connection))
         index["version"] = connection.info.server_version
         index["user"] = service.user
     saver = _Saver(service, programs, archive, meter)
     index["databases"] = [database for database in index["databases"] if saver.save(database)]
-    with service.connect(autocommit=True, options=PLAIN) as connection:
+    with plain_connection(service) as connection:
         connection.execute(PLAIN_SESSION)
         # Once more: what was made since may own something in a database.
         known = {role["name"] for role in index["roles"]}
@@ -135,13 +134,13 @@ class _Saver:
         return True
 
     def _look_into(self, database: dict[str, Any]) -> None:
-        with self._service.connect(dbname=database["name"], autocommit=True, options=PLAIN) as connection:
+        with plain_connection(self._service, dbname=database["name"]) as connection:
             database["extensions"] = [name for (name,) in connection.execute(_EXTENSIONS).fetchall()]
             (database["public_may_create"],) = _row(connection, _PUBLIC_MAY_CREATE)
             self.left_out.look(database["name"], connection)
 
     def _is_there(self, name: str) -> bool:
-        with self._service.connect(autocommit=True, options=PLAIN) as connection:
+        with plain_connection(self._service) as connection:
             query = "select from pg_database where datname = %s"
             return connection.execute(query, (name,)).fetchone() is not None
 

@@ -19,9 +19,6 @@ _CLOSE_TIMEOUT: Final = 1
 """Seconds to wait for a thread whose connection was broken off."""
 _LIMIT: Final = "set statement_timeout = '60s'"
 """So that a server that does not get on holds up no renewal for as long as a claim holds."""
-_SESSION: Final = """
-set idle_session_timeout = 0; set idle_in_transaction_session_timeout = 0;
-"""
 _KEEPALIVE: Final = """
 set tcp_keepalives_idle = 30; set tcp_keepalives_interval = 10; set tcp_keepalives_count = 3;
 """
@@ -179,8 +176,6 @@ class PostgresBoard(Board):
         try:
             not_in_children(admin)
             admin.execute(PLAIN_SESSION + _KEEPALIVE + _LIMIT)
-            if admin.info.server_version >= 140_000:
-                admin.execute(_SESSION)
             if admin.execute("select to_regclass('public.notes')").fetchone() == (None,):
                 if not makes:
                     raise _NoNotes

@@ -23,7 +23,7 @@ from triton_env.services.base_insight import (
     table_of,
 )
 from triton_env.services.base_isolation import PREFIX
-from triton_env.services.postgres.server import INSIGHT, break_off, is_over
+from triton_env.services.postgres.server import INSIGHT, UNLIMITED, break_off, is_over
 from triton_env.services.postgres.service import Postgres
 
 if TYPE_CHECKING:
@@ -340,6 +340,7 @@ class PostgresInsight(Insight[Postgres]):
             prepare_threshold=None,
             autocommit=True,
         )
+        connection.execute(UNLIMITED)
         connection.read_only = True
         if connection.info.parameter_status("server_encoding") == "SQL_ASCII":
             # Such a database holds any bytes, and would refuse to send those that are not UTF-8.

@@ -8,8 +8,7 @@ import psycopg
 from triton_env.core.printable import listed
 from triton_env.services import Postgres
 from triton_env.services.names import is_users
-from triton_env.services.postgres.parameters import PLAIN
-from triton_env.services.postgres.server import contents
+from triton_env.services.postgres.server import contents, plain_connection
 
 _TEMPLATE = "template1"
 _OF_SERVER = (
@@ -87,7 +86,7 @@ def of_server(connection: psycopg.Connection[Any]) -> list[str]:
 def of_template(service: Postgres) -> list[str]:
     """Whether something was made in the database from which others are copied, which is not saved."""
     try:
-        with service.connect(dbname=_TEMPLATE, autocommit=True, options=PLAIN) as connection:
+        with plain_connection(service, dbname=_TEMPLATE) as connection:
             is_changed = any(contents(connection))
     except psycopg.OperationalError:
         return []  # dropped, or not for this user

@@ -18,7 +18,7 @@ from psycopg import sql
 from triton_env.services import Postgres
 from triton_env.services.base_backup import Programs
 from triton_env.services.postgres import toc
-from triton_env.services.postgres.parameters import PLAIN
+from triton_env.services.postgres.server import plain_connection
 from triton_env.services.postgres.statements import names, statements
 from triton_env.services.postgres.takeover import LOADER
 from triton_env.services.postgres.toc import Contents, Entry
@@ -172,9 +172,7 @@ class Loader:
             if _is_for_a_superuser(entry) and not entry.tag.startswith("DATABASE ")
         ]
         afterwards = [each for entry in later if entry.description != "EXTENSION" for each in statements(entry)]
-        with self._service.connect(
-            dbname=database, autocommit=True, options=PLAIN, application_name=self._mark
-        ) as inside:
+        with plain_connection(self._service, dbname=database, application_name=self._mark) as inside:
             # Names as pg_dump writes them, and nothing of the archive in the place of what is the server's.
             inside.execute("set search_path = ''; set quote_all_identifiers = on; set statement_timeout = 0")
             _make_extensions(inside, found, later, me)

@@ -18,6 +18,9 @@ PLAIN = " ".join(
         "lock_timeout": "0",
         "idle_in_transaction_session_timeout": "0",
         "default_transaction_read_only": "off",
+        # psycopg reads no other.
+        "datestyle": "ISO",
+        "intervalstyle": "postgres",
     }.items()
 )
 """The options of a connection that is neither limited nor another role by ALTER ROLE or ALTER DATABASE ... SET."""

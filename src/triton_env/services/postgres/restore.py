@@ -20,7 +20,7 @@ from triton_env.services.names import is_users
 from triton_env.services.postgres import catalog, loading
 from triton_env.services.postgres.backup import INDEX, users_databases
 from triton_env.services.postgres.index import Index
-from triton_env.services.postgres.parameters import PLAIN
+from triton_env.services.postgres.server import plain_connection
 from triton_env.services.postgres.settings import PostgresSettings
 from triton_env.services.postgres.statements import NotAllowed
 from triton_env.services.postgres.takeover import Plan, PostgresTakeover, admin, disconnect
@@ -233,7 +233,7 @@ class PostgresRestorer:
                 loader.end()
         if database["public_may_create"]:
             # Before 15 that is the default, and pg_dump says nothing about defaults.
-            with self._service.connect(dbname=name, autocommit=True, options=PLAIN) as inside:
+            with plain_connection(self._service, dbname=name) as inside:
                 inside.execute("grant create on schema public to public")
 
     def _create(self, connection: "psycopg.Connection[Any]", database: dict[str, Any], name: str) -> None:
@@ -286,7 +286,7 @@ class PostgresRestorer:
                 return
 
     def _is_filled(self, name: str) -> bool:
-        with self._service.connect(dbname=name, autocommit=True, options=PLAIN) as connection:
+        with plain_connection(self._service, dbname=name) as connection:
             row = connection.execute(_FILLED).fetchone()
             return bool(row and row[0])
 

@@ -9,10 +9,13 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from triton_env.services.base_isolation import ContentLost
+from triton_env.services.postgres.parameters import PLAIN
 from triton_env.services.postgres.roles import ASIDE, MARK
 
 if TYPE_CHECKING:
     import psycopg
+
+    from triton_env.services.postgres.service import Postgres
 
     Admin = psycopg.Connection[Any]
 
@@ -23,11 +26,17 @@ _TIMEOUT = 10
 """Seconds for the server to end a connection, or to read its configuration."""
 _INTERVAL = 0.02
 
-PLAIN_SESSION = """
-set role none; set search_path = pg_catalog; set statement_timeout = 0; set lock_timeout = 0;
-set default_transaction_read_only = off; set default_transaction_isolation = 'read committed';
+UNLIMITED = """
+set role none; set statement_timeout = 0; set lock_timeout = 0; set default_transaction_read_only = off;
+set default_transaction_isolation = 'read committed'; set datestyle = 'ISO'; set intervalstyle = 'postgres';
+select pg_catalog.set_config(name, '0', false)
+  from unnest(array['idle_in_transaction_session_timeout', 'idle_session_timeout', 'transaction_timeout']) as name
+ where pg_catalog.current_setting(name, true) operator(pg_catalog.<>) '0';
 """
-"""For connections of ours: ALTER SYSTEM, ALTER ROLE and ALTER DATABASE change these for every client."""
+"""For connections of ours: ALTER SYSTEM, ALTER ROLE and ALTER DATABASE change these for every client. Some limits exist
+in newer versions alone."""
+PLAIN_SESSION = UNLIMITED + "set search_path = pg_catalog;"
+"""The same, with the server's own catalog alone."""
 
 _OBJECTS = """
 with member as (select classid, objid from pg_depend where deptype = 'e')
@@ -50,6 +59,23 @@ union all select format('alter role %%s in database %%I reset all',
                         case setrole when 0 then 'all' else quote_ident(pg_get_userbyid(setrole)) end, datname)
   from pg_db_role_setting join pg_database d on d.oid = setdatabase where setrole <> 0 and datname = 'template0'
 """
+
+
+def plain_connection(service: "Postgres", **options: Any) -> "Admin":
+    """A connection of ours, each statement of which is a transaction, without the limits that clients have by default.
+
+    Its search_path is what it is for every client.
+
+    Args:
+        options: as of `Postgres.connect`.
+    """
+    connection = service.connect(autocommit=True, options=PLAIN, **options)
+    try:
+        connection.execute(UNLIMITED)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
 
 
 def execute(admin: "Admin", statement: str, *names: str) -> None:

@@ -16,8 +16,7 @@ from psycopg import sql
 from triton_env.errors import RestoreUnfinished
 from triton_env.services import Postgres
 from triton_env.services.base_backup import Note, plan_from
-from triton_env.services.postgres.parameters import PLAIN
-from triton_env.services.postgres.server import drop_database
+from triton_env.services.postgres.server import drop_database, plain_connection
 
 MAINTENANCE = "template1"
 """The database to be connected to while all others are renamed; new ones are copies of template0."""
@@ -89,7 +88,7 @@ class PostgresTakeover:
         drop_database(connection, self._connect, name)
 
     def _connect(self, name: str) -> "psycopg.Connection[Any]":
-        return self._service.connect(dbname=name, autocommit=True, options=PLAIN, application_name="triton-env")
+        return plain_connection(self._service, dbname=name, application_name="triton-env")
 
     def _end_connections(self, connection: "psycopg.Connection[Any]") -> None:
         """End the connections of the restore: a server goes on with what a killed client has asked for."""
@@ -114,7 +113,7 @@ def takeover(service: Postgres, plan: Mapping[str, Any], note: Note) -> Postgres
 @contextmanager
 def admin(service: Postgres, label: str) -> Iterator["psycopg.Connection[Any]"]:
     """A connection that may rename and drop databases. `label` names it."""
-    connection = service.connect(dbname=MAINTENANCE, autocommit=True, application_name=label, options=PLAIN)
+    connection = plain_connection(service, dbname=MAINTENANCE, application_name=label)
     try:
         yield connection
     finally:
