@@ -103,12 +103,13 @@ def test_numbers_are_true_while_work_is_done(client: Client, env: TritonEnvironm
     both = (*own, "redis")
     assert until(lambda: own in numbers(client).get("triton_env_redis_commands_total", {}))
     before = numbers(client)
-    with client.watching(), env.redis.client() as redis:
+    with client.watching(), env.redis.client() as redis, env.clickhouse.client() as clickhouse:
         for key in keys:
             redis.set(key, 1)
         held = [env.postgres.connect() for _ in range(3)]
         try:
             assert until(lambda: _last(client, env, "postgres").get("connections", 0) >= len(held))
+            assert until(lambda: clickhouse.ping() and _last(client, env, "clickhouse").get("connections", 0) >= 1)
             assert until(lambda: _last(client, env, "redis").get("keys", 0) >= len(keys))
             assert until(lambda: {"cpu_percent", "memory"} <= _last(client, env, "redis").keys())
             now = numbers(client)

@@ -1,15 +1,17 @@
 """What clients say to a server, and an engine in a process does not know by itself."""
 
 import threading
+from contextlib import ExitStack
 
 import httpx
 import pytest
+from clickhouse_driver import Client
 
 from patience import until
 from triton_env.servers.clickhouse.rewriting import custom_settings, rewritten
 from triton_env.servers.clickhouse.sql import insert_target
 
-from .conftest import PATIENCE, Server
+from .conftest import PASSWORD, PATIENCE, USER, Server
 
 
 def test_a_query_knows_the_id_that_its_client_gave_it(server: Server) -> None:
@@ -30,6 +32,32 @@ def test_a_query_is_replaced_by_one_of_its_id(server: Server) -> None:
     assert server.ask("SELECT 2", query_id="replaced-1", replace_running_query=1) == "2"
     first.join(PATIENCE)
     assert answers[0].headers["x-clickhouse-exception-code"] == "394"
+
+
+def test_connections_of_clients_are_counted_by_their_protocol(server: Server) -> None:
+    def counted(query: str = "SELECT value FROM system.metrics WHERE metric = '{}'") -> list[int]:
+        return [int(server.ask(query.format(name))) for name in ("HTTPConnection", "TCPConnection")]
+
+    with ExitStack() as stack:
+        before = counted()
+        assert before[0] > 0
+        for _ in range(3):
+            client = stack.enter_context(httpx.Client(base_url=server.url))
+            assert client.get("/ping").text == "Ok.\n"
+        native = Client("127.0.0.1", port=server.native_port, user=USER, password=PASSWORD)
+        stack.callback(native.disconnect)
+        assert native.execute("SELECT value FROM system.metrics WHERE name = 'TCPConnection'") == [(before[1] + 1,)]
+        for query in (
+            "SELECT value FROM system.metrics WHERE metric = '{}'",
+            "SELECT m.value FROM `system` . \"metrics\" AS m JOIN system.one AS o ON true WHERE name = '{}' FORMAT TSV",
+            "WITH found AS (SELECT * FROM system.metrics) SELECT value FROM found WHERE metric = '{}'",
+        ):
+            assert counted(query) == [before[0] + 3, before[1] + 1], query
+        assert server.ask("SELECT * FROM system.metrics LIMIT 1").count("\t") == 2
+        # What is no reading of it stays as it is.
+        for query in ("SELECT 'FROM system.metrics'", "SELECT count(metrics.value) > 9 FROM system.metrics"):
+            assert server.ask(query) in ("FROM system.metrics", "1")
+    assert until(lambda: counted() == before)
 
 
 def test_statements_for_the_cluster(server: Server, database: str) -> None:

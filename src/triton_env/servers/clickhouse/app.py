@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sized
 from dataclasses import replace
 from typing import Any, Final
 
@@ -44,6 +44,10 @@ class Application:
         self._responder = Responder(config, engine, self._shared.workers)
         self._native = Listener(self._shared)
         self.idle = True
+
+    def count(self, connections: Sized) -> None:
+        """Report those of HTTP to clients that ask."""
+        self._shared.of_http = connections
 
     async def __call__(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
         """Answer one ASGI event."""

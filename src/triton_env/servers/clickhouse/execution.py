@@ -18,7 +18,7 @@ from .errors import ACCESS_DENIED, BAD_ARGUMENTS, INTO_OUTFILE_NOT_ALLOWED, READ
 from .native import NativeBlocks, names_and_types
 from .output import Output
 from .request import QueryRequest
-from .rewriting import CLUSTER_ANSWER, custom_settings, processes_by_name, rewritten
+from .rewriting import CLUSTER_ANSWER, custom_settings, processes_by_name, rewritten, with_connections
 from .sessions import Lease
 from .sql import InsertData, Statement
 
@@ -36,6 +36,7 @@ _PIECEWISE: Final = frozenset(
     }
 )  # fmt: skip
 _QUERY_LOG, _PROCESSES = re.compile(rb"(?i)query_log"), re.compile(rb"(?i)\bsystem\b.{1,9}\bprocesses\b")
+_METRICS: Final = re.compile(rb"(?i)\bsystem\b.{1,9}\bmetrics\b")
 _SIGNALS: Final = {"SYSTEM SHUTDOWN": signal.SIGTERM, "SYSTEM KILL": signal.SIGKILL}
 _NATIVE: Final = "Native"
 _BUFFERS: Final = "Buffers"
@@ -74,6 +75,7 @@ class Execution:
     lease: Lease
     request: QueryRequest
     resolve_query_id: Callable[[bytes], bytes] = bytes
+    connections: Callable[[], Mapping[str, int]] = dict
 
     @property
     def _user(self) -> str:
@@ -112,6 +114,8 @@ class Execution:
             self.engine.show_processes()
             text = processes_by_name(text)
             statement = sql.examine(text)
+        if _METRICS.search(text) and (counted := with_connections(text, self.connections())) != text:
+            text, statement = counted, sql.examine(counted)
         name = statement.format or self.request.default_format or DEFAULT_FORMAT
         answer.format_info = self.engine.format_info(name)
         answer.headers = self._headers(text)

@@ -52,6 +52,7 @@ class QueryHandler:
         self._pool, self._sessions = shared.pool, sessions
         self._responder = Responder(shared.config, shared.engine, shared.workers)
         self._running = shared.running
+        self._connections = shared.connections
 
     async def answer(self, request: QueryRequest, receive: Receive, send: Send) -> None:
         """Run what `request` asks for and send the result.
@@ -210,7 +211,7 @@ class QueryHandler:
                 await pending
 
     def _execution(self, request: QueryRequest, lease: Lease) -> Execution:
-        return Execution(self._engine, lease, request, self._running.resolve)
+        return Execution(self._engine, lease, request, self._running.resolve, self._connections)
 
 
 def _append_all(stream: InsertStream, batch: list[bytes]) -> None:

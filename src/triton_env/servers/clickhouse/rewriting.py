@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from itertools import pairwise
 from typing import Final
 
 from .errors import CLUSTER_DOESNT_EXIST, ServerError
@@ -76,6 +77,26 @@ def processes_by_name(sql: bytes) -> bytes:
         names = [token.group().strip(b'`"') for token in tokens[table - 2 : table + 1]]
         if names == [b"system", b".", b"processes"]:
             sql = b"%b%b%b" % (sql[: tokens[table].start()], PROCESSES.encode(), sql[tokens[table].end() :])
+    return sql
+
+
+def with_connections(sql: bytes, connections: Mapping[str, int]) -> bytes:
+    """A statement that reads in `system.metrics` how many connections there are: the engine has none of its own.
+
+    Args:
+        connections: their numbers, by the names of the metrics.
+    """
+    tokens = list(tokens_of(sql))
+    names = [token.group().strip(b'`"') for token in tokens]
+    if (b"metrics", b".") in pairwise(names):
+        return sql  # columns by the name of the table, which a subquery does not have
+    counted = "".join(f"metric = {quote(name)}, toInt64({number}), " for name, number in connections.items())
+    # A column that `*` does not show, and so only for a statement that may name it.
+    alias = ", metric AS name" if b"name" in names else ""
+    replacement = f"(SELECT * REPLACE (multiIf({counted}value) AS value){alias} FROM system.metrics)".encode()  # noqa: S608
+    for first in reversed(range(1, len(tokens) - 2)):
+        if names[first - 1].lower() in (b"from", b"join") and names[first : first + 3] == [b"system", b".", b"metrics"]:
+            sql = sql[: tokens[first].start()] + replacement + sql[tokens[first + 2].end() :]
     return sql
 
 

@@ -119,6 +119,7 @@ def serve(config: ServerConfig, engine: Engine, application: Application) -> int
             timeout_graceful_shutdown=max(1, config.shutdown_grace),
         )
     )
+    application.count(server.server_state.connections)
     logging.getLogger("uvicorn.error").addFilter(_KnownErrors())
     log.info("ClickHouse-compatible server (engine %s) on %s:%d", engine.version, config.host, config.port)
     # uvicorn raises the signal that ended it once more when it is done; an orderly end is not a failure.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Sized
 from typing import Final
 
 from .accounts import Access, Account
@@ -26,6 +27,12 @@ class Shared:
         self.workers = Workers(config.workers)
         self.pool = ConnectionPool(engine, config.idle_connections)
         self.running = RunningQueries(engine)
+        self.of_http: Sized = ()
+        self.of_native: Sized = ()
+
+    def connections(self) -> dict[str, int]:
+        """How many connections clients have, by the names of ClickHouse's metrics. From any thread."""
+        return {"HTTPConnection": len(self.of_http), "TCPConnection": len(self.of_native)}
 
     async def authenticated(self, credentials: Credentials, address: str | None) -> Account:
         """The account that a client at that IP address has.

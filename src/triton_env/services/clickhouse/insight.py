@@ -196,8 +196,7 @@ class ClickHouseInsight(Insight[ClickHouse]):
                     found[_GAUGES[name]] = max(0, value - (name == "Query"))
                 case _:
                     connections += value
-        if connections:  # else this engine does not count them: the one that looks is missing too
-            found["connections"] = connections - 1
+        found["connections"] = max(0, connections - 1)  # without the one that looks
         return found
 
     def _sizes(self) -> Mapping[str, int]:

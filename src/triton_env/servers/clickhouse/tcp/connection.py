@@ -208,7 +208,7 @@ class Connection:
         running = self._shared.running
         running.add(request.query_id, lease)
         turn = Turn(self._shared.workers, lease, lambda: running.remove(request.query_id))
-        execution = Execution(self._shared.engine, lease, request, running.resolve)
+        execution = Execution(self._shared.engine, lease, request, running.resolve, self._shared.connections)
         tables: list[str] = []
         try:
             try:

@@ -28,6 +28,7 @@ class Listener:
     def __init__(self, shared: Shared) -> None:
         self._shared = shared
         self._open: dict[asyncio.Task[None], Connection] = {}
+        shared.of_native = self._open
         self._server: asyncio.Server | None = None
 
     async def start(self) -> None:
