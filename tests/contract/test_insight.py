@@ -29,6 +29,7 @@ from triton_env.services.clickhouse import insight as clickhouse_insight
 from triton_env.services.postgres import insight as postgres_insight
 from triton_env.services.postgres.isolation import PostgresIsolation
 from triton_env.services.redis import insight as redis_insight
+from triton_env.services.redis import keys as redis_keys
 from triton_env.services.redis import values as redis_values
 from triton_env.services.redis.connection import Connection
 from triton_env.services.s3 import counting
@@ -450,11 +451,66 @@ class TestRedis:
             client.delete(f"{word}-hash", f"{word}-set")
         assert all(0 < read < 100 * size for read in sizes.values()), sizes
 
+    def test_keys_are_grouped_by_what_they_begin_with(self, env: TritonEnvironment, word: str) -> None:
+        number = env.redis.database
+        with env.redis.client() as client, looking(env.redis) as insight:
+            client.mset({f"{word}:user:{each}:name": "x" * 100 for each in range(50)})
+            client.mset({f"{word}:user:{each}:name:first": "y" for each in range(2)})
+            client.set(f"{word}:job:1", "a", ex=1000)
+            client.set(f"{word}:job:2", "b", ex=2000)
+            client.rpush(f"{word}:job:", "c")
+            client.set(f"{word}:one:alone", "d")
+            client.set(word, "e")
+            shown = insight.table("keys", f"{number}/{word}")
+            assert [(row.cells[:2], row.opens, row.key) for row in shown.rows] == [
+                ((f"{word}:", 56), "keys", f"{number}/{word}:"),
+                ((word, 1), "value", f"{number}/{word}"),
+            ]
+            inside = insight.table(shown.rows[0].opens, shown.rows[0].key)
+            by_name = {row.cells[0]: (cells(row, inside), row.opens) for row in inside.rows}
+            assert [(name, each["keys"], opens) for name, (each, opens) in by_name.items()] == [
+                (f"{word}:user:", 52, "keys"),
+                (f"{word}:job:", 3, "keys"),
+                (f"{word}:one:alone", 1, "value"),
+            ]
+            jobs = by_name[f"{word}:job:"][0]
+            assert jobs["type"] == "list, string"
+            assert 0 < jobs["expires in"] <= 1000
+            assert by_name[f"{word}:user:"][0]["memory"] > 50 * 100
+            assert by_name[f"{word}:user:"][0]["expires in"] is None
+            # The key that is called as its prefix is among those of the prefix.
+            assert [row.cells[0] for row in insight.table("keys", f"{number}/{word}:job:").rows] == [
+                f"{word}:job:",
+                f"{word}:job:1",
+                f"{word}:job:2",
+            ]
+            # As long as all go on alike, nothing is to be opened.
+            deep = insight.table("keys", f"{number}/{word}:user:1:")
+            assert [(row.cells[0], row.opens) for row in deep.rows] == [
+                (f"{word}:user:1:name", "value"),
+                (f"{word}:user:1:name:first", "value"),
+            ]
+
+    def test_of_many_keys_some_are_looked_at_and_one_that_is_named_is_found(
+        self, env: TritonEnvironment, word: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(redis_keys, "_CALLS", 1)
+        number = env.redis.database
+        with env.redis.client() as client, looking(env.redis) as insight:
+            client.mset({f"{word}:{each % 300}:{each}": each for each in range(9000)})
+            client.set(f"rare-{word}", "found")
+            many = insight.table("keys", f"{number}/")
+            assert many.is_cut
+            assert f"Of {client.dbsize()} keys, 1000 were looked at." in many.note
+            # What is rare is looked for until the time is over; a key with that very name is not looked for at all.
+            for beginning in (f"rare-{word}", f"rare-{word[:-1]}"):
+                assert [row.cells[0] for row in insight.table("keys", f"{number}/{beginning}").rows] == [f"rare-{word}"]
+
     def test_10000_keys_and_a_large_value(self, env: TritonEnvironment, word: str) -> None:
         with env.redis.client() as client, looking(env.redis) as insight:
             client.mset({f"{word}:{number}": number for number in range(10_000)})
             client.set(f"large-{word}", "x" * LARGE)
-            keys = insight.table("keys", f"0/{word}")
+            keys = insight.table("keys", f"0/{word}:")
             assert is_small(keys)
             assert keys.is_cut
             assert len(keys.rows) == ROWS

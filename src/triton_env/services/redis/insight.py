@@ -22,6 +22,7 @@ from triton_env.services.base_insight import (
     table_of,
 )
 from triton_env.services.redis.connection import KEYS, Connection
+from triton_env.services.redis.keys import exactly, is_short, key_table
 from triton_env.services.redis.names import NAMESPACE_USER, OWN_NUMBERS
 from triton_env.services.redis.service import Redis
 from triton_env.services.redis.values import value_table
@@ -30,8 +31,6 @@ _Answer = TypeVar("_Answer")
 
 _NAME = "triton-env-insight"
 """What its connections call themselves, so that none of them is shown."""
-_CALLS = 100
-"""How often SCAN is asked for keys at most."""
 _INTERVAL = 0.5
 """Seconds after which a stream looks whether it is to end."""
 _COUNTERS = {
@@ -106,7 +105,10 @@ class RedisInsight(Insight[Redis]):
                 return self._databases()
             case "keys":
                 number, prefix = self._place(argument)
-                return self._asked(lambda connection: self._keys(connection, number, raw(prefix)), number)
+                return self._asked(
+                    lambda connection: key_table(connection, number, raw(prefix), self._timeout / 2, _mark(number)),
+                    number,
+                )
             case "value":
                 number, key = self._place(argument)
                 return self._asked(lambda connection: value_table(connection, raw(key)), number)
@@ -154,40 +156,6 @@ class RedisInsight(Insight[Redis]):
             for number in sorted({*filled, self._service.database})
         ]
         return table_of(columns, rows)
-
-    def _keys(self, connection: Connection, number: int, prefix: bytes) -> Table:
-        columns = (
-            Column("key"),
-            Column("type"),
-            Column("expires in", "seconds"),
-            Column("memory", "bytes"),
-        )
-        keys: set[bytes] = set()
-        total = connection.ask("DBSIZE")
-        cursor = b"0"
-        looks, end = 0, time.monotonic() + self._timeout / 2
-        while True:
-            cursor, found = connection.ask("SCAN", cursor, "MATCH", _exactly(prefix) + b"*", "COUNT", 1000)
-            keys.update(found)
-            looks += 1
-            if cursor == b"0" or len(keys) > ROWS or looks == _CALLS or time.monotonic() > end:
-                break
-        shown = sorted(keys)[:ROWS]
-        asked = [(*words, key) for key in shown for words in (("TYPE",), ("PTTL",), ("MEMORY", "USAGE"))]
-        answers = iter(connection.try_all(asked))
-        rows = [
-            Row(
-                (cut(readable(key)), kind.decode(), ttl / 1000 if ttl >= 0 else None, size),
-                opens="value" if _is_short(key) else "",
-                key=f"{number}/{readable(key)}" if _is_short(key) else "",
-                mark=_mark(number),
-            )
-            for key, kind, ttl, size in zip(shown, answers, answers, answers, strict=False)
-            if kind not in (b"none", None)
-        ]
-        is_cut = cursor != b"0"
-        note = f"Of {total} keys, {min(total, looks * 1000)} were looked at." if is_cut else ""
-        return table_of(columns, rows, note, is_cut=is_cut or len(keys) > ROWS)
 
     def _slow(self) -> Table:
         columns = (
@@ -243,8 +211,8 @@ class RedisInsight(Insight[Redis]):
         rows = [
             Row(
                 (cut(readable(channel)), subscribers),
-                opens="messages" if _is_short(channel) else "",
-                key=readable(_exactly(channel)) if _is_short(channel) else "",
+                opens="messages" if is_short(channel) else "",
+                key=readable(exactly(channel)) if is_short(channel) else "",
             )
             for channel, subscribers in zip(numbers, numbers, strict=True)
         ]
@@ -315,16 +283,6 @@ def _commands(line: Any, own: set[bytes]) -> Callable[[], str]:
         return "" if command["client"] in own else _text(command[0].partition(b" ")[2])
 
     return read
-
-
-def _exactly(text: bytes) -> bytes:
-    """A pattern that this text alone matches."""
-    return re.sub(rb"([\\*?\[\]^-])", rb"\\\1", text)
-
-
-def _is_short(name: bytes) -> bool:
-    """Whether a name may be an argument, which goes into an address."""
-    return len(name) <= TEXT
 
 
 def _text(value: bytes) -> str:
