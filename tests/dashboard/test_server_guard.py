@@ -1,14 +1,18 @@
 """Who may use the dashboard: this machine's browser, on this very server, with its token."""
 
+import socket
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from starlette.testclient import TestClient
 
 from dashboard.served import without_engine
+from patience import WAIT
 from triton_env import Settings
 from triton_env.dashboard.application import Dashboard
 from triton_env.dashboard.guard import HEADERS, OURS, Guard, Key
+from triton_env.dashboard.serving import Serving
 
 KEY = Key(8123)
 POST = "/api/environments/nothing/actions/stop"
@@ -63,7 +67,25 @@ def test_it_goes_by_two_names(client: TestClient, host: str) -> None:
     assert client.get("/api/inspection", headers=with_token(Host=host)).status_code == 200
 
 
-@pytest.mark.parametrize("host", ["rebound.example:8123", "127.0.0.1", "127.0.0.1:8124", "[::1]:8123", ""])
+@pytest.mark.parametrize(
+    "host",
+    [
+        "rebound.example:8123",
+        "127.0.0.1",
+        "127.0.0.1:8124",
+        "127.0.0.1:08123",
+        "127.0.0.1.:8123",
+        "127.0.0.1:8123@rebound.example",
+        "localhost.:8123",
+        "localhost:8123.rebound.example",
+        "127.1:8123",
+        "2130706433:8123",
+        "0.0.0.0:8123",
+        "[::1]:8123",
+        "[::ffff:127.0.0.1]:8123",
+        "",
+    ],
+)
 def test_a_name_that_was_made_to_lead_here_is_refused(client: TestClient, host: str) -> None:
     answer = client.get("/api/inspection", headers=with_token(Host=host))
 
@@ -71,7 +93,18 @@ def test_a_name_that_was_made_to_lead_here_is_refused(client: TestClient, host: 
     assert "environments" not in answer.text
 
 
-@pytest.mark.parametrize("origin", ["http://evil.example", "null", "https://127.0.0.1:8123", "http://127.0.0.1:8124"])
+@pytest.mark.parametrize(
+    "origin",
+    [
+        "http://evil.example",
+        "null",
+        "",
+        "https://127.0.0.1:8123",
+        "http://127.0.0.1:8124",
+        "http://127.0.0.1:8123.evil.example",
+        "http://localhost.:8123",
+    ],
+)
 def test_another_site_is_refused_whatever_it_asks_for(client: TestClient, origin: str) -> None:
     for method, path in (("GET", "/api/inspection"), ("GET", "/metrics"), ("POST", POST), ("OPTIONS", POST)):
         answer = client.request(method, path, headers=with_token(Origin=origin, **{OURS: "1"}))
@@ -108,3 +141,32 @@ def test_a_large_body_is_not_read(client: TestClient) -> None:
 )
 def test_no_path_leads_out_of_the_static_files(client: TestClient, path: str) -> None:
     assert client.get(f"/static/{path}", headers=with_token()).status_code == 404
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Referer": f"http://127.0.0.1:8123/?token={KEY.token}"},
+        {"Cookie": f"triton-env-8124={KEY.token}"},
+        {"X-Token": KEY.token},
+        {"Authorization": f"Basic {KEY.token}"},
+    ],
+)
+def test_a_token_in_another_place_opens_nothing(client: TestClient, headers: dict[str, str]) -> None:
+    assert client.get("/api/inspection", headers=headers).status_code == 403
+
+
+def test_what_looks_like_a_websocket_of_another_site_is_refused(client: TestClient) -> None:
+    upgrade = {"Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13"}
+    for token, status in ((with_token(Origin="http://evil.example"), 403), ({}, 403), (with_token(), 404)):
+        assert client.get("/nothing", headers=token | upgrade | {"Sec-WebSocket-Key": "a"}).status_code == status
+
+
+def test_headers_without_end_are_not_kept(tmp_path: Path) -> None:
+    with without_engine(), Serving(Settings(triton_state_dir=str(tmp_path))) as serving:
+        with (
+            socket.create_connection(("127.0.0.1", serving.key.port), WAIT) as client,
+            pytest.raises(OSError, match=r"reset|pipe"),
+        ):
+            client.sendall(b"GET / HTTP/1.1\r\nX: " + b"x" * 100_000_000)
+        assert serving.is_running

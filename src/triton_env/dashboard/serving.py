@@ -45,6 +45,8 @@ class Serving:
             Guard(self.dashboard.app, self.key),
             access_log=False,
             date_header=False,
+            # It refuses headers of more than 64 KiB. httptools keeps all that come, also where the token is missing.
+            http="h11",
             lifespan="on",
             log_config=None,
             log_level="error",

@@ -233,10 +233,18 @@ class RedisInsight(Insight[Redis]):
     def _asked(self, ask: Callable[[Connection], _Answer], number: int | None = None) -> _Answer:
         """What comes of questions: over the connection that is kept, or one to another logical database."""
         from redis.exceptions import ConnectionError as Broken
+        from redis.exceptions import ResponseError
 
         if number is not None and number != self._service.database:
-            with self._connect(number) as connection:
-                return ask(connection)
+            try:
+                with self._connect(number) as connection:
+                    return ask(connection)
+            except ResponseError as error:
+                if "DB index" not in str(error):
+                    raise
+                raise UsageError(
+                    f"The server has no logical database {number}.", hint="see the panel 'databases'"
+                ) from error
         if self._kept is not None:
             try:
                 return ask(self._kept)

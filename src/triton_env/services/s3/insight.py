@@ -132,7 +132,7 @@ class S3Insight(Insight[S3]):
         return table_of(_BUCKET_COLUMNS, rows, note)
 
     def _objects(self, bucket: str, prefix: str) -> Table:
-        from botocore.exceptions import ClientError
+        from botocore.exceptions import ClientError, ParamValidationError
 
         from triton_env.services.s3.answers import is_missing
 
@@ -147,6 +147,8 @@ class S3Insight(Insight[S3]):
                     f"The bucket {cut(bucket, 80)!r} does not exist.", hint="see the panel 'buckets'"
                 ) from error
             raise
+        except ParamValidationError as error:
+            raise UsageError(f"No bucket can be called {cut(bucket, 80)!r}.", hint="see the panel 'buckets'") from error
         folders = [
             Row((each["Prefix"], None, None, "", "folder"), "objects", f"{bucket}/{each['Prefix']}")
             for each in page.get("CommonPrefixes", ())
@@ -180,12 +182,15 @@ class S3Insight(Insight[S3]):
         return table_of(columns, rows, is_cut=size > PREVIEW)
 
     def _head(self, client: "S3Client", where: Mapping[str, Any]) -> Any:
-        from botocore.exceptions import ClientError
+        from botocore.exceptions import ClientError, ParamValidationError
 
         from triton_env.services.s3.answers import is_missing
 
         try:
             return client.head_object(**where)
+        except ParamValidationError as error:
+            bucket = cut(where["Bucket"], 80)
+            raise UsageError(f"No bucket can be called {bucket!r}.", hint="see the panel 'buckets'") from error
         except ClientError as error:
             if is_missing(error):
                 name = f"{where['Bucket']}/{where['Key']}"
