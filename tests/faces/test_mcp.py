@@ -131,6 +131,19 @@ READS = {
 NO_READS = {
     "postgres": (
         "drop table hostile_too",
+        "/* select /* 1 */ */ delete from hostile_too",
+        "-- select\nupdate hostile_too set n = 2",
+        "with new as (insert into hostile_too values (2) returning 1) select 1",
+        "select * into hostile_three from hostile_too",
+        "select * from hostile_too for update",
+        "select write_hostile()",
+        "values (write_hostile())",
+        "select nextval('hostile_numbers')",
+        "select pg_terminate_backend(pid) from pg_stat_activity",
+        "select lo_import('/etc/passwd')",
+        "copy hostile_too to '/tmp/hostile_too'",
+        "do $$ begin delete from hostile_too; end $$",
+        "select '\\'; delete from hostile_too; --'",
         "with gone as (delete from hostile_too returning 1) select * from gone",
         "explain analyze delete from hostile_too",
         "select set_config('transaction_read_only', 'off', true)",
@@ -143,6 +156,14 @@ NO_READS = {
     "clickhouse": (
         "drop table hostile_too",
         "insert into hostile_too values (2)",
+        "with 2 as n insert into hostile_too select n",
+        "/* select */ insert into hostile_too select 2",
+        "explain insert into hostile_too select 2",
+        "select * from hostile_too into outfile '/tmp/hostile_too'",
+        "select * from file('/etc/passwd', 'LineAsString')",
+        "select * from url('http://127.0.0.1:1', 'LineAsString')",
+        "select * from remote('127.0.0.1', system.one)",
+        "alter table hostile_too delete where 1",
         "select 1 settings readonly = 0",
         "select 1 settings max_result_rows = 0",
         "select n from (select n from hostile_too settings stream_like_engine_allow_direct_select = 1)",
@@ -179,7 +200,11 @@ async def test_statements_that_read_are_run_and_no_others(
     monkeypatch.setattr("triton_env.agents.tools._SECONDS", WAIT)
     if service == "postgres":
         with env.postgres.connect() as connection:
-            connection.execute("create table hostile_too as select 1 as n")
+            connection.execute("create table hostile_too as select 1 as n; create sequence hostile_numbers")
+            connection.execute(
+                "create function write_hostile() returns int language sql security definer"
+                " as 'insert into hostile_too values (2) returning n'"
+            )
     else:
         with env.clickhouse.client() as client:
             client.command("create table hostile_too (n UInt8) engine = Memory")
