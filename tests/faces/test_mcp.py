@@ -220,6 +220,11 @@ async def test_statements_that_read_are_run_and_no_others(
         many = {"postgres": "select generate_series(1, 1000)", "clickhouse": "select number from numbers(1000)"}
         cut = await agent("run_query", **ask, statement=f"{many[service]} -- and a comment")
         assert (len(cut["rows"]), cut["is_cut"]) == (200, True)
+        columns = ", ".join(f"repeat('x', 60) as c{number}" for number in range(500))
+        wide = f"select {columns} from {many[service].replace('select number from ', '').replace('select ', '')}"
+        table = await agent("run_query", **ask, statement=wide)
+        assert table["is_cut"]
+        assert 0 < sum(len(cell) for row in table["rows"] for cell in row) <= 1_000_000
         odd = {"postgres": "select 'nan'::float8, '\\xff'::bytea", "clickhouse": "select nan, char(255)"}
         assert (await agent("run_query", **ask, statement=odd[service]))["rows"][0][1] == r"\xff"
         assert "takes no SQL" in await agent.refused(

@@ -21,6 +21,8 @@ ROWS = 200
 """Rows that a table has at most."""
 TEXT = 2000
 """Characters that a cell has at most."""
+CHARACTERS = 1_000_000
+"""Characters that a table with many columns has at most."""
 PREVIEW = 64 * 1024
 """Bytes of one value that are shown at most."""
 LINES = 10_000
@@ -339,7 +341,7 @@ def cut(text: str, length: int = TEXT) -> str:
 
 def room(columns: int) -> int:
     """Characters that a cell has at most in a table with so many columns, so that all of it stays small."""
-    return max(40, min(TEXT, 1_000_000 // (ROWS * max(1, columns))))
+    return max(40, min(TEXT, CHARACTERS // (ROWS * max(1, columns))))
 
 
 def readable(value: bytes) -> str:

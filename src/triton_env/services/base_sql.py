@@ -10,7 +10,7 @@ from typing import Any
 
 from triton_env.errors import QueryFailed, ServiceDied, UsageError
 from triton_env.services.base import Service
-from triton_env.services.base_insight import ROWS, Cell, Column, Row, Table, cut, readable, room, table_of
+from triton_env.services.base_insight import CHARACTERS, ROWS, Cell, Column, Row, Table, cut, readable, room, table_of
 from triton_env.services.statements import Statement
 
 
@@ -79,8 +79,9 @@ def the_one(service: Service, statements: list[Statement], verbs: Sequence[str])
 def some_of(names: Sequence[str], rows: Iterable[Sequence[Any]]) -> Table:
     """The first rows of a result, with values that are numbers or texts of some length."""
     length = room(len(names))
-    found = [Row(tuple(_cell(value, length) for value in row)) for row in islice(rows, ROWS + 1)]
-    return table_of([Column(cut(name)) for name in names], found)
+    most = max(1, min(ROWS, CHARACTERS // (length * max(1, len(names)))))
+    found = [Row(tuple(_cell(value, length) for value in row)) for row in islice(rows, most + 1)]
+    return table_of([Column(cut(name)) for name in names], found[:most], is_cut=len(found) > most)
 
 
 def _cell(value: Any, length: int) -> Cell:
