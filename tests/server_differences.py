@@ -116,6 +116,16 @@ def _pages(env: TritonEnvironment) -> str:
     return "there" if httpx.get(url, timeout=200, trust_env=False).is_success else "404"
 
 
+def _late_error(env: TritonEnvironment) -> str:
+    """What an error is after the first rows of a document, between which there is time."""
+    query = "SELECT sleepEachRow(0.2), throwIf(number = 2) FROM system.numbers SETTINGS max_block_size = 1 FORMAT JSON"
+    try:
+        status = _asked(env, query).status_code
+    except httpx.RemoteProtocolError:
+        status = 200
+    return "within a result with the status 200" if status == 200 else f"the status {status}"
+
+
 def _reader(env: TritonEnvironment) -> str:
     """Who `currentUser()` is in a view."""
     user, view = _name(), _name()
@@ -164,6 +174,8 @@ CLICKHOUSE: Sequence[Difference] = (
                "size, times and owner of a path"),
     Difference("`SHOW CREATE TABLE` of a table of `system`", _clickhouse("SHOW CREATE TABLE system.one")),
     Difference("`/play` and other pages", _pages, "there", "404"),
+    Difference("An error after the first rows of `JSON` and other documents", _late_error,
+               "within a result with the status 200", "the status 500"),
     Difference("`currentUser()` in a view", _reader, "who reads", "`default`"),
     Difference("A grant on columns", _clickhouse(_TABLE, "CREATE USER {name}", "GRANT SELECT(a) ON {name} TO {name}")),
     Difference("A grant on names that begin alike",
