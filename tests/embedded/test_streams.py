@@ -103,6 +103,14 @@ def test_each_block_is_sent_when_it_comes_and_errors_come_after_it(server: Serve
     assert server.post("SELECT throwIf(number = 3) FROM numbers(10)").status_code == 500
 
 
+def test_names_and_types_are_sent_once(server: Server) -> None:
+    for condition in ("number >= 0", "number < 0"):
+        query = f"SELECT number AS n FROM numbers(3) WHERE {condition} SETTINGS max_block_size = 1"
+        answer = server.post(f"{query} FORMAT RowBinaryWithNamesAndTypes").content
+        rows = server.post(f"{query} FORMAT RowBinary").content
+        assert answer == b"\x01\x01n\x06UInt64" + rows
+
+
 def test_a_result_has_a_tag_before_there_is_an_error(server: Server) -> None:
     answer = server.post("SELECT concat('__exception__', char(13), char(10), 'x')")
     assert answer.headers["x-clickhouse-exception-tag"].encode() not in answer.content

@@ -32,7 +32,7 @@ _PIECEWISE: Final = frozenset(
     {
         "tabseparated", "tsv", "tabseparatedraw", "tsvraw", "raw", "csv", "tskv", "jsoneachrow", "jsonlines", "ndjson",
         "jsonstringseachrow", "jsoncompacteachrow", "jsoncompactstringseachrow", "rowbinary", "native",
-        "lineasstring", "msgpack", "rawblob", "null",
+        "rowbinarywithnamesandtypes", "lineasstring", "msgpack", "rawblob", "null",
     }
 )  # fmt: skip
 _QUERY_LOG, _PROCESSES = re.compile(rb"(?i)query_log"), re.compile(rb"(?i)\bsystem\b.{1,9}\bprocesses\b")
@@ -41,6 +41,7 @@ _SIGNALS: Final = {"SYSTEM SHUTDOWN": signal.SIGTERM, "SYSTEM KILL": signal.SIGK
 _NATIVE: Final = "Native"
 _BUFFERS: Final = "Buffers"
 _ROWS: Final = "RowBinary"
+_TYPED_ROWS: Final = f"{_ROWS}WithNamesAndTypes"
 _HEADERS: Final = "http_response_headers"
 _RESULT_TABLE: Final = "_http_result"
 _INPUT_TABLE: Final = "_http_input"
@@ -151,10 +152,16 @@ class Execution:
             answer.counters.add(connection.query(text, name, parameters))
             return None
         stream = connection.stream(text, name, parameters)
+        head = None if name == _TYPED_ROWS else 0
         try:
             while (piece := stream.fetch()) is not None:
                 answer.counters.add(piece)
-                output.write(piece.bytes())
+                data = bytes(piece.bytes())
+                if head is None:
+                    _, head = names_and_types(data)
+                    output.write(data)
+                elif rows := data[head:]:  # each piece has the names and types before it
+                    output.write(rows)
         finally:
             stream.cancel()
         return None
@@ -171,7 +178,7 @@ class Execution:
             # Where another FORMAT stands before it, the engine refuses the text as it is.
             as_blocks = sql.examine(bare).format is None
             if as_blocks:
-                text, name = bare, f"{_ROWS}WithNamesAndTypes"
+                text, name = bare, _TYPED_ROWS
         result = self.lease.connection.query(text, name, self.request.query_parameters)
         if self.lease.session is not None:
             self.lease.session.settle(statement.verb)
