@@ -157,7 +157,7 @@ class Execution:
             while (piece := stream.fetch()) is not None:
                 answer.counters.add(piece)
                 data = bytes(piece.bytes())
-                if head is None:
+                if head is None and data:
                     _, head = names_and_types(data)
                     output.write(data)
                 elif rows := data[head:]:  # each piece has the names and types before it
