@@ -72,6 +72,21 @@ _FAILURES = (
         "set TRITON_K8S_SECURITY=restricted, or use another namespace: TRITON_K8S_NAMESPACE",
     ),
     _Failure(
+        re.compile(
+            r"(?:maximum|minimum) \w+ (?:usage|limit) per|max limit to request ratio per|must be less than or equal to"
+            r" \w+ limit"
+        ),
+        ClusterFailed,
+        "The limits of the namespace do not let this user {what}.",
+        "{kubectl} describe limitrange shows them; set TRITON_K8S_REQUESTS and TRITON_K8S_LIMITS",
+    ),
+    _Failure(
+        re.compile(r'admission webhook "(?P<webhook>[^"]+)" denied the request'),
+        ClusterFailed,
+        "A policy of the cluster does not let this user {what}.",
+        "it is that of {webhook}; TRITON_K8S_SECURITY=restricted, TRITON_K8S_REQUESTS and TRITON_K8S_LIMITS meet most",
+    ),
+    _Failure(
         re.compile("exceeded quota|must specify (limits|requests)|failed quota", re.IGNORECASE),
         ClusterFailed,
         "The quota of the namespace does not let this user {what}.",
@@ -176,7 +191,8 @@ class Cluster:
     def create(self, objects: Iterable[Mapping[str, Any]], *, what: str) -> list[Mapping[str, Any]]:
         """Create objects, in this order; returns them as the cluster has them. Raises as `run` does."""
         content = json.dumps({"apiVersion": "v1", "kind": "List", "items": list(objects)})
-        return _items(self.run("create", "-f", "-", "-o", "json", content=content, what=what))
+        # To validate it here, kubectl would fetch a description of all that the cluster knows, each time.
+        return _items(self.run("create", "-f", "-", "-o", "json", "--validate=false", content=content, what=what))
 
     def list(self, kinds: str, selector: str, *, what: str) -> list[Mapping[str, Any]]:
         """The objects of some kinds with these labels. Raises as `run` does."""

@@ -28,7 +28,7 @@ from triton_env.runtimes.kubernetes.access import PodAccess
 from triton_env.runtimes.kubernetes.agent_client import AgentHandle, Forwarding
 from triton_env.runtimes.kubernetes.cluster import cluster_of, in_pod
 from triton_env.runtimes.kubernetes.leftovers import sweep
-from triton_env.runtimes.kubernetes.looks import Looks
+from triton_env.runtimes.kubernetes.looks import Looks, create_patiently
 from triton_env.runtimes.kubernetes.troubles import MORE_MEMORY, Beginning, not_begun, not_forwarded, problem_of
 from triton_env.runtimes.owner import Owner
 from triton_env.runtimes.ports import free_port, listener_on
@@ -71,8 +71,8 @@ class KubernetesRuntime:
         self._address = loopback(settings.triton_bind_address)
         self.cluster = cluster_of(settings)
         self._is_inside = in_pod() and not self.cluster.context
-        self._looks = Looks(self.cluster, objects.selector(environment))
         self._starts = StartTracker()
+        self._looks = Looks(self.cluster, objects.selector(environment), self._starts.cancelled.is_set)
         self._recipes: dict[str, ServiceRecipe] = {}
         self._ready: dict[str, Placement] = {}
         self._stopping = threading.Lock()
@@ -204,7 +204,12 @@ class KubernetesRuntime:
             environment = {**recipe.container.environment, variable: self._internal_host(recipe.name)}
             recipe = replace(recipe, container=replace(recipe.container, environment=environment))
         made = objects.session_objects(recipe, self._owner, self._lease, self._settings)
-        self.cluster.create(made[-1:] if pod_alone else made, what=f"create the pod of {recipe.title}")
+        create_patiently(
+            self.cluster,
+            made[-1:] if pod_alone else made,
+            what=f"create the pod of {recipe.title}",
+            is_cancelled=self._starts.cancelled.is_set,
+        )
         self._looks.forget()
 
     def _wait_for_container(self, recipe: ServiceRecipe, report: Report) -> None:
