@@ -342,7 +342,13 @@ def test_the_log_of_queries_is_as_its_clients_know_them(server: Server, database
     assert [row[1] for row in rows] == ["SELECT 'one'", "SELECT 'two' FORMAT JSON", "SELECT 'three'", "SELECT nope"]
     assert {(row[3], row[4]) for row in rows} == {(database, USER)}
     assert (rows[0][0], rows[3][0], rows[3][2]) == ("the-first", "the-last", "ExceptionBeforeStart")
-    assert logged(server, began, "Settings['max_block_size'], mapContains(Settings, 'log_comment')")[2] == "7\t0"
+    assert logged(server, began, "Settings['max_block_size'], Settings['log_comment']")[2] == "7\tours"
+
+
+def test_a_comment_is_among_the_settings_of_a_query_that_has_one(server: Server) -> None:
+    shown = "SELECT mapContains(Settings, 'log_comment'), Settings['log_comment'] FROM system.processes"
+    assert server.ask(shown).splitlines() == ["0\t"]
+    assert server.ask(shown, log_comment="ours").splitlines() == ["1\tours"]
 
 
 def test_the_log_says_which_client_asked(server: Server) -> None:

@@ -40,7 +40,8 @@ _COLUMNS: Final = f"""
     if(is_labelled, label[3], initial_user)::{{0}} AS initial_user,
     if(is_labelled, label[5], client_name)::{{0}} AS client_name,
     if(is_labelled, label[6], http_user_agent)::{{0}} AS http_user_agent,
-    if(is_labelled, mapFilter((name, value) -> name != 'log_comment', Settings), Settings) AS Settings,
+    if(is_labelled, mapFilter((name, value) -> name != 'log_comment' OR value != '',
+        mapApply((name, value) -> (name, if(name = 'log_comment', label[7], value)), Settings)), Settings) AS Settings,
     replaceRegexpAll(replaceRegexpOne(replaceAll(query, 'system.client_processes', 'system.processes'),
         '{_braced(_OUTPUT)}', ''), '{_braced(_LABEL)}', '') AS query
 """
