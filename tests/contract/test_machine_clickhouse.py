@@ -48,6 +48,8 @@ def program() -> Iterator[Path]:
         pytest.skip("this machine has no apt-get that could bring a ClickHouse")
     with pytest.MonkeyPatch.context() as monkeypatch, patient_probes():
         monkeypatch.setattr(programs, "OLDEST", machine_clickhouse.VERSION)
+        # Where the version of a program is kept.
+        monkeypatch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
         yield found
 
 
