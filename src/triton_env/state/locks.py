@@ -16,6 +16,11 @@ from triton_env.errors import InvalidSetting
 _INTERVAL = 0.05
 """Seconds between two looks at a lock that is waited for only so long."""
 
+_MOMENT = 2.0
+"""Seconds for which those that only look at a lock may be in the way of one that takes it."""
+_LOOK = 0.005
+"""Seconds between two tries in that time."""
+
 _held: "weakref.WeakSet[Held]" = weakref.WeakSet()
 
 
@@ -91,14 +96,16 @@ def hold(path: Path, *, together: bool = False, timeout: float | None = None, in
     how = fcntl.LOCK_SH if together else fcntl.LOCK_EX
     if timeout is None:
         return _locked(path, how, os.O_RDWR | os.O_CREAT)
-    deadline = time.monotonic() + timeout
+    began = time.monotonic()
     while True:
         try:
             return _locked(path, how | fcntl.LOCK_NB, os.O_RDWR | os.O_CREAT)
         except BlockingIOError:
-            if time.monotonic() >= deadline:
+            waited = time.monotonic() - began
+            # One that looks whether it is held has it for a moment, together with others: see `is_locked`.
+            if waited >= timeout and (waited >= _MOMENT or is_held(path)):
                 raise
-        time.sleep(interval)
+        time.sleep(interval if waited < timeout else _LOOK)
 
 
 @contextmanager
